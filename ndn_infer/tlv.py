@@ -1,0 +1,166 @@
+"""NDN-TLV at byte level: type and length numbers, non-negative integers, and the framing of a byte stream.
+
+Owns: the TLV rules of the NDN Packet Format 0.3, section 1 (shortest-form numbers, NonNegativeInteger of 1, 2, 4 or
+8 bytes) and the number table. Must not know: names, packets, sockets. It stands on the hot path of the forwarder and
+of the fetcher, so it works on plain `bytes` and integers and makes no objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ndn_infer.errors import BadPacket
+
+MAX_PACKET_BYTES: Final = 8800
+"""NDN packets stay within this (NFD's MAX_NDN_PACKET_SIZE)."""
+
+MAX_LP_OVERHEAD_BYTES: Final = 512
+"""Room for NDNLPv2 header fields around a packet of the largest size, on stream transports."""
+
+INTEREST: Final = 0x05
+DATA: Final = 0x06
+NAME: Final = 0x07
+LP_PACKET: Final = 0x64
+
+Buffer = bytes | memoryview
+
+
+def encode_number(number: int) -> bytes:
+    """A TLV-TYPE or TLV-LENGTH in its shortest form (1, 3, 5 or 9 bytes)."""
+    if number < 253:
+        return bytes((number,))
+    if number < 0x10000:
+        return b"\xfd" + number.to_bytes(2, "big")
+    if number < 0x100000000:
+        return b"\xfe" + number.to_bytes(4, "big")
+    return b"\xff" + number.to_bytes(8, "big")
+
+
+def encode_tlv(type_number: int, value: Buffer = b"") -> bytes:
+    """One TLV element."""
+    length = len(value)
+    if type_number < 253 and length < 253:
+        return bytes((type_number, length)) + value
+    return encode_number(type_number) + encode_number(length) + value
+
+
+def read_number(buffer: Buffer, offset: int, end: int) -> tuple[int, int]:
+    """The TLV number at `offset` and the offset after it.
+
+    Raises BadPacket when the number is cut short by `end` or not in its shortest form.
+    """
+    if offset >= end:
+        raise BadPacket("TLV number cut short")
+    first = buffer[offset]
+    if first < 253:
+        return first, offset + 1
+    size = 1 << (first - 252)
+    after = offset + 1 + size
+    if after > end:
+        raise BadPacket("TLV number cut short")
+    number = int.from_bytes(buffer[offset + 1 : after], "big")
+    if number < (253, 0x10000, 0x100000000)[first - 253]:
+        raise BadPacket("TLV number is not in its shortest form")
+    return number, after
+
+
+def read_header(buffer: Buffer, offset: int, end: int) -> tuple[int, int, int]:
+    """Type, offset of the value, and offset after the value of the element at `offset`.
+
+    Raises BadPacket when the element does not fit before `end`.
+    """
+    # The common case, both numbers below 253, without a call.
+    if offset + 1 < end and buffer[offset] < 253 and buffer[offset + 1] < 253:
+        value = offset + 2
+        after = value + buffer[offset + 1]
+        if after > end:
+            raise BadPacket("TLV value cut short")
+        return buffer[offset], value, after
+    type_number, offset = read_number(buffer, offset, end)
+    if type_number == 0:
+        raise BadPacket("TLV type 0 is not allowed")
+    length, value = read_number(buffer, offset, end)
+    after = value + length
+    if after > end:
+        raise BadPacket("TLV value cut short")
+    return type_number, value, after
+
+
+def iterate(buffer: Buffer, offset: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """(type, value offset, end offset) of every element between `offset` and `end`. Raises BadPacket."""
+    stop = len(buffer) if end is None else end
+    while offset < stop:
+        type_number, value, after = read_header(buffer, offset, stop)
+        yield type_number, value, after
+        offset = after
+
+
+def encode_nonneg(number: int) -> bytes:
+    """A NonNegativeInteger value: the shortest of 1, 2, 4, 8 bytes."""
+    if number < 0x100:
+        return bytes((number,))
+    if number < 0x10000:
+        return number.to_bytes(2, "big")
+    if number < 0x100000000:
+        return number.to_bytes(4, "big")
+    return number.to_bytes(8, "big")
+
+
+def decode_nonneg(value: Buffer) -> int:
+    """The integer of a NonNegativeInteger value. Raises BadPacket unless it has 1, 2, 4 or 8 bytes."""
+    if len(value) not in (1, 2, 4, 8):
+        raise BadPacket(f"a NonNegativeInteger has 1, 2, 4 or 8 bytes, this one {len(value)}")
+    return int.from_bytes(value, "big")
+
+
+def is_critical(type_number: int) -> bool:
+    """Whether an unrecognised element of this type makes its packet unacceptable (Packet Format 0.3, section 1.3)."""
+    return type_number <= 31 or type_number & 1 == 1
+
+
+class Framer:
+    """Cuts the bytes of a stream transport into whole TLV elements.
+
+    `feed` takes what arrived and returns the elements now complete. An element longer than `limit` or a malformed
+    header raises BadPacket: a stream cannot be resynchronised, so its face must be closed. Holds at most one
+    incomplete element.
+    """
+
+    __slots__ = ("_buffer", "_limit")
+
+    def __init__(self, limit: int = MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES) -> None:
+        self._buffer = b""
+        self._limit = limit
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        buffer = self._buffer + chunk if self._buffer else chunk
+        packets: list[bytes] = []
+        offset, size = 0, len(buffer)
+        while offset < size:
+            after = self._element_end(buffer, offset, size)
+            if after is None or after > size:
+                break
+            packets.append(buffer[offset:after])
+            offset = after
+        self._buffer = buffer[offset:]
+        return packets
+
+    def _element_end(self, buffer: bytes, offset: int, size: int) -> int | None:
+        """Where the element at `offset` ends, or None while its header is incomplete."""
+        available = size - offset
+        type_size = _number_size(buffer[offset])
+        if available < type_size + 1:
+            return None
+        length_size = _number_size(buffer[offset + type_size])
+        if available < type_size + length_size:
+            return None
+        type_number, length_at = read_number(buffer, offset, size)
+        length, value = read_number(buffer, length_at, size)
+        if type_number == 0 or value + length - offset > self._limit:
+            raise BadPacket(f"a TLV of type {type_number} and {length} bytes does not belong on a stream of packets")
+        return value + length
+
+
+def _number_size(first: int) -> int:
+    return 1 if first < 253 else 1 + (1 << (first - 252))
