@@ -1,0 +1,330 @@
+"""The namespace: every kind of name of an inference network, as build and parse pairs.
+
+Owns: which components a name has, in which order, what they mean. No other module joins name components of ours.
+Must not know: packets, who may sign what (schemas/ndn-infer.lvs), where anything is (a name says what, a forwarding
+hint says where). `docs/namespace.md` is generated from this module and a test compares them.
+
+All names live below `<net>`, the identity of the trust anchor. What lasts is an object: its base name is one of the
+kinds below, its packets are `<base>/v=<version>/seg=<n>`, discovered through `<base>/32=metadata` (RDR).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Final, Self
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadName
+from ndn_infer.name import Name
+
+RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "model", "operator", "service"})
+"""First components below `<net>` that are no sites."""
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
+
+
+class CallClass(StrEnum):
+    """Whether a call's answer may be shared: the request is then unsigned and its answer depends on it alone."""
+
+    SHARED = "shared"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Base of all kinds. `to_name` and `parse` are inverse; both raise BadName for values outside the grammar."""
+
+    title: ClassVar[str] = ""
+    pattern: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
+    example: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name))
+
+    def to_name(self, net: Name) -> Name:
+        """The name below `net`."""
+        parts = []
+        for part in self.pattern.split("/")[1:]:
+            parts.append(str(getattr(self, part[1:-1].replace("-", "_"))) if part.startswith("<") else part)
+        return net + b"".join(ndn.generic(part) for part in parts)
+
+    @classmethod
+    def parse(cls, net: Name, name: Name) -> Self | None:
+        """The kind that exactly this name (base name, without version and segment) is, or None."""
+        return cls._match(_texts(net, name), exact=True)
+
+    @classmethod
+    def parse_prefix(cls, net: Name, name: Name) -> tuple[Self, list[ndn.Component]] | None:
+        """Like `parse`, for a name that goes on: the kind and the components after it."""
+        texts = _texts(net, name)
+        found = cls._match(texts, exact=False)
+        if found is None or not name.startswith(net):
+            return None
+        return found, ndn.components(name[len(net) :])[len(cls.pattern.split("/")) - 1 :]
+
+    @classmethod
+    def _match(cls, texts: list[str | None], *, exact: bool) -> Self | None:
+        parts = cls.pattern.split("/")[1:]
+        if len(texts) < len(parts) or (exact and len(texts) != len(parts)):
+            return None
+        values: dict[str, str] = {}
+        for part, text in zip(parts, texts, strict=False):
+            if text is None or (not part.startswith("<") and part != text):
+                return None
+            if part.startswith("<"):
+                values[part[1:-1].replace("-", "_")] = text
+        try:
+            return cls(**values)
+        except BadName:
+            return None
+
+
+def _texts(net: Name, name: Name) -> list[str | None]:
+    """Generic components below `net` as text; None for a component that is not generic ASCII."""
+    if not name.startswith(net):
+        return []
+    texts: list[str | None] = []
+    for component in ndn.components(name[len(net) :]):
+        value = ndn.component_value(component)
+        plain = ndn.component_type(component) == ndn.GENERIC and value.isascii()
+        texts.append(value.decode("ascii") if plain else None)
+    return texts
+
+
+def _check(field: str, value: Any) -> None:
+    text = str(value)
+    if field in _DIGEST_FIELDS:
+        if not _DIGEST.fullmatch(text):
+            raise BadName(f"{field} is 64 lower-case hex digits, not {text!r}")
+    elif field == "layers":
+        match = _LAYERS.fullmatch(text)
+        if not match or int(match[1]) > int(match[2]):
+            raise BadName(f"layers are written first-last, not {text!r}")
+    elif field == "call_class":
+        if text not in set(CallClass):
+            raise BadName(f"a call is 'shared' or 'private', not {text!r}")
+    elif field == "subject_kind":
+        if text not in ("model", "corpus", "service"):
+            raise BadName(f"a call concerns a model, a corpus or a service, not {text!r}")
+    elif not _LABEL.fullmatch(text) or (field == "site" and text in RESERVED_SITES):
+        raise BadName(f"{field} is 1 to 64 of A-Z a-z 0-9 . _ - and no reserved word, not {text!r}")
+
+
+_DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content"})
+_SAMPLE: Final = "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Node(Kind):
+    site: str
+    node: str
+    title: ClassVar[str] = "node"
+    pattern: ClassVar[str] = "/<site>/<node>"
+    meaning: ClassVar[str] = "identity of a machine; its keys and those of its producers lie below"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1")
+
+
+@dataclass(frozen=True, slots=True)
+class Role(Kind):
+    site: str
+    node: str
+    role: str
+    title: ClassVar[str] = "role"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>"
+    meaning: ClassVar[str] = "identity of one producer on a node: what it may sign follows from <role>; routable hint"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Kind):
+    site: str
+    node: str
+    role: str
+    title: ClassVar[str] = "status record"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/status"
+    meaning: ClassVar[str] = "counters, queue lengths and offers of one producer, as a short-lived object"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Kind):
+    site: str
+    node: str
+    role: str
+    content: str
+    title: ClassVar[str] = "input"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/input/<content>"
+    meaning: ClassVar[str] = "a request too large for an Interest, published by the caller and pulled by the producer"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRecord(Kind):
+    record: str
+    id: str
+    title: ClassVar[str] = "catalogue record"
+    pattern: ClassVar[str] = "/catalog/<record>/<id>"
+    meaning: ClassVar[str] = "the operator's signed word that an alias means a digest (<record>: model or corpus)"
+    example: ClassVar[tuple[str, ...]] = ("model", "smollm2-135m-instruct")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBlock(Kind):
+    model: str
+    domain: str
+    chain: str
+    title: ClassVar[str] = "token block"
+    pattern: ClassVar[str] = "/model/<model>/tokens/<domain>/<chain>"
+    meaning: ClassVar[str] = "the token ids of one block and the chain hash of the block before it"
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class KvBlock(Kind):
+    model: str
+    domain: str
+    codec: str
+    chain: str
+    layers: str
+    title: ClassVar[str] = "KV block"
+    pattern: ClassVar[str] = "/model/<model>/kv/<domain>/<codec>/<chain>/<layers>"
+    meaning: ClassVar[str] = "keys and values of one block of tokens after all blocks before it, for a range of layers"
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", "bf16", _SAMPLE, "0-29")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage(Kind):
+    corpus: str
+    passage: str
+    title: ClassVar[str] = "passage"
+    pattern: ClassVar[str] = "/corpus/<corpus>/passage/<passage>"
+    meaning: ClassVar[str] = "one passage of a corpus; <passage> is the SHA-256 of its record"
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Kind):
+    subject_kind: str
+    subject: str
+    function: str
+    call_class: str
+    request: str
+    title: ClassVar[str] = "call"
+    pattern: ClassVar[str] = "/<subject-kind>/<subject>/<function>/<call-class>/<request>"
+    meaning: ClassVar[str] = "a request for a computation; <request> is the SHA-256 of its canonical record"
+    example: ClassVar[tuple[str, ...]] = ("model", _SAMPLE, "tokenize", "shared", _SAMPLE)
+
+    def result(self) -> Result:
+        """The name under which a result too large or too slow for the answer itself is published."""
+        return Result(self.subject_kind, self.subject, self.function, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Kind):
+    subject_kind: str
+    subject: str
+    function: str
+    request: str
+    title: ClassVar[str] = "result"
+    pattern: ClassVar[str] = "/<subject-kind>/<subject>/result/<function>/<request>"
+    meaning: ClassVar[str] = "what a call produced: an object, or a stream while it is made; its version is the run"
+    example: ClassVar[tuple[str, ...]] = ("model", _SAMPLE, "generate", _SAMPLE)
+
+
+KINDS: Final[tuple[type[Kind], ...]] = (
+    Node,
+    Role,
+    Status,
+    Input,
+    CatalogRecord,
+    TokenBlock,
+    KvBlock,
+    Passage,
+    Result,
+    Call,
+)
+"""Every kind. No name is of two kinds (tested), except that Result and Call are told apart by the word `result`."""
+
+
+def function_prefix(net: Name, subject_kind: str, subject: str, function: str) -> Name:
+    """What a producer of `function` registers: all its calls lie below."""
+    return net + b"".join(map(ndn.generic, (subject_kind, subject, function)))
+
+
+def results_prefix(net: Name, subject_kind: str, subject: str, function: str) -> Name:
+    """What a producer registers for the results of `function`."""
+    return net + b"".join(map(ndn.generic, (subject_kind, subject, "result", function)))
+
+
+def blocks_prefix(net: Name, model: str, what: str) -> Name:
+    """What a holder of token blocks (`tokens`) or KV blocks (`kv`) of a model registers."""
+    return net + b"".join(map(ndn.generic, ("model", model, what)))
+
+
+def passages_prefix(net: Name, corpus: str) -> Name:
+    return net + b"".join(map(ndn.generic, ("corpus", corpus, "passage")))
+
+
+def catalog_prefix(net: Name) -> Name:
+    return net + ndn.generic("catalog")
+
+
+def operator_identity(net: Name) -> Name:
+    """The identity whose key signs catalogue records."""
+    return net + ndn.generic("operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """`kind` is None for a name of no kind; `rest` is what follows the base name, one line each."""
+
+    kind: Kind | None
+    rest: tuple[str, ...]
+
+
+def classify(net: Name, name: Name) -> Explained:
+    """Which kind a full name is of, and what its trailing components say. Never raises on a well-formed name."""
+    for cls in sorted(KINDS, key=lambda kind: -kind.pattern.count("/")):
+        found = cls.parse_prefix(net, name)
+        if found is None:
+            continue
+        kind, tail = found
+        if isinstance(kind, Call) and kind.function == "result":
+            continue
+        rest = _explain_tail(tail)
+        if rest is not None:
+            return Explained(kind, rest)
+    return Explained(None, ())
+
+
+def _explain_tail(tail: list[ndn.Component]) -> tuple[str, ...] | None:
+    """One line a component, or None when one of them has no business there."""
+    if tail and tail[0] == ndn.generic("KEY"):
+        labels = ("keys of this identity", "key id", "issuer", "version of the certificate")
+        return tuple(f"{ndn.component_to_uri(part)}: {label}" for part, label in zip(tail, labels, strict=False))
+    rest = [_explain_component(component) for component in tail]
+    return tuple(rest) if all(rest) else None
+
+
+def _explain_component(component: ndn.Component) -> str:
+    text = ndn.component_to_uri(component)
+    match ndn.component_type(component):
+        case ndn.VERSION:
+            return f"{text}: version (microseconds of the Unix epoch: one run of one producer)"
+        case ndn.SEGMENT:
+            return f"{text}: segment"
+        case ndn.PARAMETERS_DIGEST:
+            return f"{text}: SHA-256 of the request carried in the Interest"
+        case ndn.KEYWORD if component == ndn.METADATA:
+            return f"{text}: discovery: the newest version and its manifest"
+        case ndn.KEYWORD if ndn.component_value(component) == b"manifest":
+            return f"{text}: second level of the manifest"
+        case ndn.GENERIC:
+            return ""
+    return f"{text}: component of type {ndn.component_type(component)}"
