@@ -1,0 +1,262 @@
+"""Configuration: one frozen dataclass a layer, from defaults, a TOML file, the environment and flags, in that order.
+
+Owns: every option with its default, its unit (in the name) and its meaning; where each effective value came from.
+Must not know: what any layer does with its options. Unknown sections and keys are errors, and so are values of the
+wrong type: a misspelt option must not be silently without effect.
+
+    file         [fetch] / lifetime_ms = 2000      in $XDG_CONFIG_HOME/ndn-infer/config.toml, or --config FILE
+    environment  NDN_INFER_FETCH_LIFETIME_MS=2000
+    flag         --set fetch.lifetime_ms=2000      on every command
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import platformdirs
+
+from ndn_infer.errors import ConfigError
+
+ENVIRONMENT_PREFIX: Final = "NDN_INFER_"
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    net: str = _option("/ndn-infer/local", "name of the network: the identity of its trust anchor")
+    site: str = _option("home", "this machine's site; its identity is <net>/<site>/<node>")
+    node: str = _option("n1", "this machine's name within the site")
+    transport: str = _option(
+        "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
+        "running 'ndn-infer up', then client.conf")  # fmt: skip
+    connect_timeout_s: float = _option(3.0, "how long to try to connect to a forwarder")
+
+
+@dataclass(frozen=True, slots=True)
+class PathsConfig:
+    data_dir: str = _option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
+    cache_dir: str = _option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
+    runtime_dir: str = _option("", "sockets of a running network; empty: $XDG_RUNTIME_DIR/ndn-infer")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustConfig:
+    max_chain_depth: int = _option(5, "longest certificate chain that is followed")
+    certificate_days: int = _option(365, "validity of certificates made by 'ndn-infer keys'")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchConfig:
+    lifetime_ms: int = _option(4000, "InterestLifetime of ordinary Interests")
+    deadline_s: float = _option(60.0, "give up on an object after this long")
+    window_initial: int = _option(16, "Interests in flight at the start")
+    window_limit: int = _option(512, "most Interests in flight (NDNd drops beyond 1,024)")
+    stream_ahead: int = _option(4, "Interests kept ahead on a live stream")
+    stream_idle_s: float = _option(30.0, "give up on a live stream after this long without a new segment")
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    deadline_s: float = _option(30.0, "give up on a call that nobody answers after this long")
+    attempts: int = _option(8, "most Interests for one call")
+    inline_bytes: int = _option(4096, "larger requests are published by the caller and pulled by the producer")
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderConfig:
+    unix_path: str = _option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
+    tcp_bind: str = _option("", "host:port to accept TCP faces on; empty: none")
+    udp_bind: str = _option("", "host:port to accept UDP faces on; empty: none")
+    cs_capacity_packets: int = _option(65536, "Content Store: most packets")
+    cs_capacity_mib: int = _option(512, "Content Store: most memory, MiB")
+    face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets")
+    udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    dtype: str = _option("bf16", "compute type: bf16 or fp32")
+    device: str = _option("cpu", "cpu or cuda")
+    threads: int = _option(0, "torch threads; 0: as many as cores")
+    block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
+    chunk_tokens: int = _option(256, "tokens of a prompt computed in one step")
+    max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue")
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerConfig:
+    functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
+    queue_limit: int = _option(64, "calls that may wait; beyond that callers are told to come back")
+    store_mib: int = _option(1024, "published objects kept in memory, MiB")
+    refresh_s: float = _option(60.0, "how often prefixes are registered again")
+
+
+@dataclass(frozen=True, slots=True)
+class AskConfig:
+    model: str = _option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
+    embedder: str = _option("all-minilm-l6-v2", "embedding model of retrieval")
+    max_tokens: int = _option(256, "most tokens of an answer")
+    temperature: float = _option(0.0, "0: greedy; above: sampled")
+    top_p: float = _option(1.0, "sample from the smallest set of tokens with this probability; 1: off")
+    top_k: int = _option(0, "sample from this many most likely tokens; 0: off")
+    system: str = _option("", "system prompt; empty: the model's own")
+    passages: int = _option(4, "passages that --rag puts into the prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The effective configuration. `origins` maps "section.key" to default, file, environment or flag."""
+
+    network: NetworkConfig = NetworkConfig()
+    paths: PathsConfig = PathsConfig()
+    trust: TrustConfig = TrustConfig()
+    fetch: FetchConfig = FetchConfig()
+    call: CallConfig = CallConfig()
+    forwarder: ForwarderConfig = ForwarderConfig()
+    engine: EngineConfig = EngineConfig()
+    producer: ProducerConfig = ProducerConfig()
+    ask: AskConfig = AskConfig()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.paths.data_dir or platformdirs.user_data_dir("ndn-infer")).expanduser()
+
+    @property
+    def cache_dir(self) -> Path:
+        return Path(self.paths.cache_dir or platformdirs.user_cache_dir("ndn-infer")).expanduser()
+
+    @property
+    def runtime_dir(self) -> Path:
+        return Path(self.paths.runtime_dir or platformdirs.user_runtime_dir("ndn-infer")).expanduser()
+
+    @property
+    def keys_dir(self) -> Path:
+        """Keys and certificates of this network; two networks never share a directory."""
+        return self.data_dir / self.network.net.strip("/").replace("/", "+") / "keys"
+
+    @property
+    def catalog_dir(self) -> Path:
+        return self.keys_dir.parent / "catalog"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the embedded forwarder listens."""
+        return Path(self.forwarder.unix_path) if self.forwarder.unix_path else self.runtime_dir / "forwarder.sock"
+
+
+SECTIONS: Final = tuple(item.name for item in fields(Config) if item.name != "origins")
+
+_HINTS: Final = get_type_hints(Config)
+
+
+def options() -> Iterable[tuple[str, str, Any, str]]:
+    """(section, key, default, help) of every option."""
+    for section in SECTIONS:
+        for item in fields(_HINTS[section]):
+            yield section, item.name, item.default, item.metadata["help"]
+
+
+def default_file() -> Path:
+    return Path(platformdirs.user_config_dir("ndn-infer")) / "config.toml"
+
+
+def load(
+    *, file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Iterable[str] = ()
+) -> Config:
+    """The effective configuration. `flags` are "section.key=value" texts.
+
+    A `file` that is given must exist; the default file may be absent. Raises ConfigError naming the file, variable or
+    flag, and the nearest known key.
+    """
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origins = {f"{section}.{key}": "default" for section, key, _, _ in options()}
+    path = file or default_file()
+    if file is not None or path.is_file():
+        for section, key, value in _from_file(path):
+            _put(values, origins, section, key, value, f"file {path}")
+    for section, key, text in _from_environment(environment or {}):
+        variable = f"{ENVIRONMENT_PREFIX}{section}_{key}".upper()
+        _put(values, origins, section, key, _parse(section, key, text, variable), f"environment {variable}")
+    for flag in flags:
+        section, key, text = _split_flag(flag)
+        _put(values, origins, section, key, _parse(section, key, text, "--set"), "flag --set")
+    built = {section: _HINTS[section](**values[section]) for section in SECTIONS}
+    return Config(**built, origins=origins)
+
+
+def _from_file(path: Path) -> Iterable[tuple[str, str, Any]]:
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for section, table in content.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: '{section}' stands outside of a [section]")
+        for key, value in table.items():
+            yield section, key, value
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
+    for variable, text in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("_")
+            if not key or section not in SECTIONS:
+                raise ConfigError(f"environment variable {variable} names no option")
+            yield section, key, text
+
+
+def _split_flag(flag: str) -> tuple[str, str, str]:
+    path, separator, text = flag.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not separator or not dot:
+        raise ConfigError(f"--set expects section.key=value, not {flag!r}")
+    return section, key, text
+
+
+def _kind(section: str, key: str, where: str) -> type:
+    if section not in SECTIONS:
+        raise ConfigError(f"{where}: unknown configuration section '{section}'{_nearest(section, SECTIONS)}")
+    hints = get_type_hints(_HINTS[section])
+    if key not in hints:
+        raise ConfigError(f"{where}: unknown configuration key '{section}.{key}'{_nearest(key, hints)}")
+    kind = hints[key]
+    assert isinstance(kind, type)
+    return kind
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _parse(section: str, key: str, text: str, where: str) -> Any:
+    kind = _kind(section, key, where)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {text!r}") from error
+
+
+def _put(
+    values: dict[str, dict[str, Any]], origins: dict[str, str], section: str, key: str, value: Any, where: str
+) -> None:
+    kind = _kind(section, key, where)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {value!r}")
+    if kind in (int, float) and value < 0:
+        raise ConfigError(f"{where}: {section}.{key} must not be negative")
+    values[section][key] = value
+    origins[f"{section}.{key}"] = where

@@ -1,0 +1,375 @@
+"""Records: what the content of calls, answers, streams and small objects holds, as msgpack.
+
+Owns: every record type, its limits, and the canonical encoding whose SHA-256 is a request's name. The only module that
+imports msgpack. Must not know: packets, keys, engines. Callers decode a record only from bytes that were verified (a
+request's bytes are covered by the digest in its name).
+
+A record is a msgpack map with sorted string keys; fields at their default are left out, so adding a field with a
+default keeps old digests. Decoding names the expected class: the wire never picks one. Unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+
+from ndn_infer.errors import BadRecord
+
+MAX_RECORD_BYTES: Final = 16 << 20
+
+R = TypeVar("R", bound="Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Base of all records: frozen dataclasses of str, bytes, int, float, bool, None, tuples and records."""
+
+
+def encode(record: Record) -> bytes:
+    """Canonical bytes of a record."""
+    wire: bytes = msgpack.packb(_to_plain(record), use_bin_type=True)
+    return wire
+
+
+def request_digest(record: Record) -> str:
+    """SHA-256, in hex, of the canonical bytes: the <request> component of a call's name."""
+    return hashlib.sha256(encode(record)).hexdigest()
+
+
+def decode(cls: type[R], wire: bytes | memoryview) -> R:
+    """The record of class `cls` in `wire`. Raises BadRecord for anything else, including unknown fields."""
+    if len(wire) > MAX_RECORD_BYTES:
+        raise BadRecord(f"a record of {len(wire)} bytes exceeds {MAX_RECORD_BYTES}")
+    try:
+        plain = msgpack.unpackb(wire, raw=False, strict_map_key=True, max_ext_len=0)
+    except (ValueError, msgpack.UnpackException, RecursionError, TypeError) as error:
+        raise BadRecord(f"not a {cls.__name__}: {error}") from error
+    result = _from_plain(cls, plain, cls.__name__)
+    assert isinstance(result, cls)
+    return result
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        plain = {}
+        for item in sorted(fields(value), key=lambda item: item.name):
+            current = getattr(value, item.name)
+            if item.default is MISSING or current != item.default:
+                # An int given for a float field must not make another digest.
+                plain[item.name] = float(current) if _hints(type(value))[item.name] is float else _to_plain(current)
+        return plain
+    if isinstance(value, tuple):
+        return [_to_plain(element) for element in value]
+    return value
+
+
+_HINTS: Final[dict[type, dict[str, Any]]] = {}
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
+
+
+def _from_plain(expected: Any, plain: Any, where: str) -> Any:
+    """`plain` as `expected`; raises BadRecord naming the field that does not fit."""
+    origin = get_origin(expected)
+    if origin is tuple:
+        return _tuple_from_plain(expected, plain, where)
+    if origin in (Union, types.UnionType):
+        options = get_args(expected)
+        if plain is None and type(None) in options:
+            return None
+        return _from_plain(next(option for option in options if option is not type(None)), plain, where)
+    if isinstance(expected, type) and issubclass(expected, Record):
+        return _record_from_plain(expected, plain, where)
+    if expected is float and type(plain) is int:
+        return float(plain)
+    if type(plain) is not expected:
+        raise BadRecord(f"{where} is not of type {getattr(expected, '__name__', expected)}")
+    return plain
+
+
+def _tuple_from_plain(expected: Any, plain: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(plain, list):
+        raise BadRecord(f"{where} is not a list")
+    arguments = get_args(expected)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        element = arguments[0]
+        if element is int:  # long lists of token ids: one pass, no call per id
+            if not all(type(item) is int for item in plain):
+                raise BadRecord(f"{where} is not a list of integers")
+            return tuple(plain)
+        return tuple(_from_plain(element, item, where) for item in plain)
+    if len(arguments) != len(plain):
+        raise BadRecord(f"{where} has {len(plain)} elements, expected {len(arguments)}")
+    return tuple(_from_plain(kind, item, where) for kind, item in zip(arguments, plain, strict=True))
+
+
+def _record_from_plain(cls: type[Record], plain: Any, where: str) -> Record:
+    if not isinstance(plain, dict):
+        raise BadRecord(f"{where} is not a {cls.__name__}")
+    hints = _hints(cls)
+    unknown = plain.keys() - hints.keys()
+    if unknown:
+        raise BadRecord(f"{where} has unknown fields: {', '.join(sorted(map(str, unknown)))}")
+    values = {key: _from_plain(hints[key], value, f"{where}.{key}") for key, value in plain.items()}
+    missing = [item.name for item in fields(cls) if item.default is MISSING and item.name not in values]
+    if missing:
+        raise BadRecord(f"{where} lacks {', '.join(missing)}")
+    return cls(**values)
+
+
+# ---------------------------------------------------------------- catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord(Record):
+    """What an alias means. `digest` names weights, tokenizer and configuration; `kind` is causal-lm or text-embedding.
+
+    `layers`, `kv_heads`, `head_dim` describe its KV; `dtypes` the compute types that its producers may declare.
+    """
+
+    alias: str
+    digest: str
+    kind: str
+    architecture: str
+    context_tokens: int
+    vocabulary: int
+    layers: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    embedding_width: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRecord(Record):
+    """What a corpus alias means; `embedder` is the digest of the embedding model its index was made with."""
+
+    alias: str
+    digest: str
+    passages: int
+    embedder: str
+
+
+# ---------------------------------------------------------------- requests (canonical: their digest is the call's name)
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Record):
+    """One chat message; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest(Record):
+    """Either `messages` through the chat template, or `text` as it stands; `content` when they are pulled by name.
+
+    `content` is the SHA-256 (hex) of an Input object that holds the TokenizeRequest itself.
+    """
+
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest(Record):
+    ids: tuple[int, ...] = ()
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest(Record):
+    """`ids` for token embeddings of a causal model, `texts` for sentence vectors of a text-embedding model."""
+
+    ids: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillRequest(Record):
+    """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
+    `have` exists by name already. `dtype` and `implementation` must be those of the producer."""
+
+    blocks: tuple[str, ...]
+    have: int
+    block_tokens: int
+    dtype: str
+    implementation: str
+    domain: str = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling(Record):
+    """How the next token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 are off; `seed` counts with the
+    position, so a continuation anywhere gives the same tokens."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest(Record):
+    """Continue a prompt. `prompt` holds its token ids; `content` names an Input object when they are too many."""
+
+    sampling: Sampling
+    prompt: tuple[int, ...] = ()
+    content: str = ""
+    dtype: str = "bf16"
+    domain: str = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupRequest(Record):
+    """The `limit` passages nearest in meaning to `query`."""
+
+    query: str
+    limit: int = 5
+
+
+# ---------------------------------------------------------------- the envelope of a call, and its answer
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope(Record):
+    """ApplicationParameters of a call: the canonical request and, outside its digest, where inputs can be pulled.
+
+    `sources` are name URIs of Input objects; `caller` is a routable hint to whoever serves them.
+    """
+
+    request: bytes
+    sources: tuple[str, ...] = ()
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Record):
+    """A producer's signed answer to a call; exactly one of three.
+
+    done: `value` holds the result record. elsewhere: `result` is the name (with version) of an object or stream that
+    holds or will hold it; `hint` a routable prefix of its producer; `stream` says it grows while one reads;
+    `wait_ms` estimates when it begins, `queue` how many are before. failed: `code` and `error` say why.
+    """
+
+    value: bytes = b""
+    result: str = ""
+    hint: str = ""
+    stream: bool = False
+    wait_ms: int = 0
+    queue: int = 0
+    code: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens(Record):
+    """Answer to tokenize: the ids and the names of their full blocks, when published (`chains` in hex)."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Record):
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBlockRecord(Record):
+    """Content of a token block. `parent` is the chain value (hex) before it, the chain's seed for the first block."""
+
+    parent: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillReport(Record):
+    """Result of prefill: how many blocks it published, of which `computed` now and the others found in its store."""
+
+    blocks: int
+    computed: int
+    prefill_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KvSources(Record):
+    """Where the KV of a prompt came from, in blocks; `tail_tokens` is the rest computed by the decoder itself."""
+
+    local: int = 0
+    named: int = 0
+    content_store: int = 0
+    prefilled: int = 0
+    recomputed: int = 0
+    tail_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent(Record):
+    """One segment of a generate stream: the ids of one or more steps and the text that they complete.
+
+    `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report.
+    """
+
+    ids: tuple[int, ...]
+    text: str = ""
+    finish: str = ""
+    error: str = ""
+    kv: KvSources | None = None
+    prompt_tokens: int = 0
+    kv_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRecord(Record):
+    source: str
+    title: str
+    text: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Record):
+    """One retrieved passage: its object name (URI, no version), score and text."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hits(Record):
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter(Record):
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerStatus(Record):
+    """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work."""
+
+    identity: str
+    functions: tuple[str, ...]
+    models: tuple[str, ...]
+    offers: tuple[str, ...]
+    pid: int
+    uptime_s: float
+    queue: int
+    running: int
+    counters: tuple[Counter, ...] = ()

@@ -1,0 +1,83 @@
+"""When to give up waiting, and how much to have in flight: RFC 6298 timing and a CUBIC window.
+
+Owns: the round-trip estimator and the window of one upstream. Must not know: names, packets, clocks (every method takes
+`now`, seconds of any monotonic clock). Congestion is signalled by a lost Interest, by a Nack for congestion or by a
+congestion mark on Data (PCON, ICN 2016), and answered at most once per round trip, as in TCP's recovery point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CUBIC_C: Final = 0.4
+CUBIC_BETA: Final = 0.7
+"""RFC 9438."""
+
+
+@dataclass(slots=True)
+class RttEstimator:
+    """RFC 6298 with k = 4. All times in seconds. Samples of retransmitted Interests must be left out (Karn)."""
+
+    min_rto_s: float = 0.2
+    max_rto_s: float = 60.0
+    rto_s: float = 1.0
+    smoothed_s: float | None = None
+    variation_s: float = 0.0
+
+    def sample(self, rtt_s: float, in_flight: int = 1) -> None:
+        """Count one measurement; with many in flight each weighs less (RFC 7323, appendix G)."""
+        if self.smoothed_s is None:
+            self.smoothed_s, self.variation_s = rtt_s, rtt_s / 2
+        else:
+            scale = max(1, (in_flight + 1) // 2)
+            self.variation_s += (abs(self.smoothed_s - rtt_s) - self.variation_s) / (4 * scale)
+            self.smoothed_s += (rtt_s - self.smoothed_s) / (8 * scale)
+        self.rto_s = min(max(self.smoothed_s + 4 * self.variation_s, self.min_rto_s), self.max_rto_s)
+
+    def back_off(self) -> None:
+        """Double the timeout after a loss by timeout."""
+        self.rto_s = min(self.rto_s * 2, self.max_rto_s)
+
+
+@dataclass(slots=True)
+class CubicWindow:
+    """How many Interests may be in flight. Starts in slow start at `size`; never below 2, never above `limit`."""
+
+    size: float = 16.0
+    limit: float = 512.0
+    threshold: float = float("inf")
+    _peak: float = 0.0
+    _epoch: float | None = None
+    _plateau_s: float = 0.0
+    _reduced_at: float = -1.0
+
+    def on_data(self, now: float, rtt_s: float) -> None:
+        """One Data arrived without a mark. `rtt_s` is the smoothed round-trip time."""
+        if self.size < self.threshold:
+            self.size = min(self.size + 1, self.limit)
+            return
+        if self._epoch is None:
+            self._epoch = now
+            self._plateau_s = ((self._peak - self.size) / CUBIC_C) ** (1 / 3) if self._peak > self.size else 0.0
+            self._peak = max(self._peak, self.size)
+        elapsed = now - self._epoch + rtt_s
+        cubic = CUBIC_C * (elapsed - self._plateau_s) ** 3 + self._peak
+        friendly = self._peak * CUBIC_BETA + 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA) * elapsed / max(rtt_s, 1e-4)
+        target = min(max(cubic, friendly), self.size * 1.5)
+        if target > self.size:
+            self.size = min(self.size + (target - self.size) / self.size, self.limit)
+
+    def on_congestion(self, now: float, sent_at: float) -> bool:
+        """A loss or a mark for an Interest sent at `sent_at`. True when the window shrank.
+
+        Interests sent before the last reduction report the same congestion: they do not shrink it again.
+        """
+        if sent_at <= self._reduced_at:
+            return False
+        self._peak = self.size if self.size >= self._peak else self.size * (1 + CUBIC_BETA) / 2
+        self.size = max(self.size * CUBIC_BETA, 2.0)
+        self.threshold = self.size
+        self._epoch = None
+        self._reduced_at = now
+        return True

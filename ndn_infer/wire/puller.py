@@ -1,0 +1,199 @@
+"""Which packet to ask for next, and when to ask again: the fetcher's state machine.
+
+Owns: retransmission and congestion control for a set of packets wanted from one upstream, whichever objects they belong
+to, so that parallel objects share one window. Must not know: names (a key is any hashable), packets, sockets, clocks:
+every method takes `now`, the caller sends what `due` returns and wakes it again at `next_wake`.
+
+Sources: RFC 6298 (timeout, Karn), RFC 9438 (CUBIC), NDNLPv2 (Nack reasons, congestion marks).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from ndn_infer.lp import REASON_CONGESTION, REASON_DUPLICATE
+from ndn_infer.wire.congestion import CubicWindow, RttEstimator
+
+Key = Hashable
+
+NACK_PAUSE_S: Final = 0.05
+"""Pause before asking again after a Nack: a route may be on its way, and NFD suppresses sooner retransmissions."""
+
+
+@dataclass(slots=True)
+class PullStats:
+    """Counters of one puller since it was made."""
+
+    sent: int = 0
+    retransmitted: int = 0
+    received: int = 0
+    duplicates: int = 0
+    timeouts: int = 0
+    nacks: int = 0
+    marks: int = 0
+    window_reductions: int = 0
+
+
+class Failure(NamedTuple):
+    """A key that is given up: `reason` is "timeout" or "nack"; `nack_reason` the last Nack's number."""
+
+    key: Key
+    reason: str
+    nack_reason: int
+
+
+@dataclass(slots=True)
+class _Wanted:
+    give_up_at: float
+    attempts: int = 0
+    nacks: int = 0
+    nack_reason: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(slots=True)
+class Puller:
+    """A shared window over many wanted packets.
+
+    Life of a key: `want` -> due (sent) -> `on_data` (done) | timeout or Nack -> due again | given up (`failures`).
+    `max_attempts` counts sendings of one key; `max_nacks` how many Nacks (other than for congestion) one key survives.
+    """
+
+    rtt: RttEstimator = field(default_factory=RttEstimator)
+    window: CubicWindow = field(default_factory=CubicWindow)
+    max_attempts: int = 16
+    max_nacks: int = 3
+    stats: PullStats = field(default_factory=PullStats)
+    failures: list[Failure] = field(default_factory=list)
+    _wanted: dict[Key, _Wanted] = field(default_factory=dict)
+    _queue: deque[Key] = field(default_factory=deque)
+    _again: deque[Key] = field(default_factory=deque)
+    _in_flight: dict[Key, float] = field(default_factory=dict)
+
+    def want(self, key: Key, give_up_at: float) -> None:
+        """Ask for `key` as soon as the window allows. A key that is wanted already is left as it is."""
+        if key not in self._wanted:
+            self._wanted[key] = _Wanted(give_up_at)
+            self._queue.append(key)
+
+    def forget(self, key: Key) -> None:
+        """The caller no longer wants `key`; a late answer counts as a duplicate."""
+        self._wanted.pop(key, None)
+        self._in_flight.pop(key, None)
+
+    def refused(self, key: Key, now: float) -> None:
+        """The Data for `key` was bad (verification failed): ask again, without calling it congestion."""
+        self._in_flight.pop(key, None)
+        wanted = self._wanted.get(key)
+        if wanted is not None:
+            self._retry(key, wanted, now, "")
+
+    def due(self, now: float) -> list[Key]:
+        """Keys whose Interest is to be sent now. Every returned key counts as sent."""
+        ready: list[Key] = []
+        room = int(self.window.size) - len(self._in_flight)
+        if room > 0 and self._again:
+            self._take_again(ready, room, now)
+        while len(ready) < room and self._queue:
+            key = self._queue.popleft()
+            if key in self._wanted and key not in self._in_flight:
+                self._send(key, now, ready)
+        return ready
+
+    def on_data(self, key: Key, *, marked: bool, now: float) -> bool:
+        """Good Data for `key` arrived. False when it was not wanted (late or duplicate)."""
+        wanted = self._wanted.pop(key, None)
+        sent_at = self._in_flight.pop(key, None)
+        if wanted is None:
+            self.stats.duplicates += 1
+            return False
+        self.stats.received += 1
+        if sent_at is not None and wanted.attempts == 1:
+            self.rtt.sample(now - sent_at, len(self._in_flight) + 1)
+        if marked and sent_at is not None:
+            self.stats.marks += 1
+            self._congested(now, sent_at)
+        else:
+            self.window.on_data(now, self.rtt.smoothed_s or 0.0)
+        return True
+
+    def on_nack(self, key: Key, reason: int, now: float) -> None:
+        """A Nack for `key`. Duplicate is ignored, congestion shrinks the window, the rest is tried again briefly."""
+        wanted = self._wanted.get(key)
+        sent_at = self._in_flight.pop(key, None)
+        if wanted is None or sent_at is None:
+            return
+        self.stats.nacks += 1
+        wanted.nack_reason = reason
+        if reason == REASON_CONGESTION:
+            self._congested(now, sent_at)
+        elif reason != REASON_DUPLICATE:
+            wanted.nacks += 1
+        wanted.not_before = now + NACK_PAUSE_S * (1 << min(wanted.nacks, 4))
+        self._retry(key, wanted, now, "nack" if wanted.nacks >= self.max_nacks else "")
+
+    def on_timer(self, now: float) -> None:
+        """Declare Interests older than the retransmission timeout lost."""
+        expired = []
+        for key, sent_at in self._in_flight.items():  # in order of sending: stop at the first that is young enough
+            if now - sent_at < self.rtt.rto_s:
+                break
+            expired.append((key, sent_at))
+        for key, sent_at in expired:
+            del self._in_flight[key]
+            self.stats.timeouts += 1
+            if self._congested(now, sent_at):
+                self.rtt.back_off()
+            self._retry(key, self._wanted[key], now, "")
+
+    def next_wake(self) -> float | None:
+        """When to call `on_timer` and `due` next; None when nothing waits for time."""
+        times = []
+        if self._in_flight:
+            times.append(next(iter(self._in_flight.values())) + self.rtt.rto_s)
+        if self._again:
+            times.extend(self._wanted[key].not_before for key in self._again if key in self._wanted)
+        return min(times, default=None)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def idle(self) -> bool:
+        return not self._wanted
+
+    def _take_again(self, ready: list[Key], room: int, now: float) -> None:
+        for _ in range(len(self._again)):
+            key = self._again.popleft()
+            wanted = self._wanted.get(key)
+            if wanted is None or key in self._in_flight:
+                continue
+            if len(ready) < room and wanted.not_before <= now:
+                self._send(key, now, ready)
+            else:
+                self._again.append(key)
+
+    def _send(self, key: Key, now: float, ready: list[Key]) -> None:
+        wanted = self._wanted[key]
+        wanted.attempts += 1
+        self.stats.sent += 1
+        if wanted.attempts > 1:
+            self.stats.retransmitted += 1
+        self._in_flight[key] = now
+        ready.append(key)
+
+    def _retry(self, key: Key, wanted: _Wanted, now: float, fatal: str) -> None:
+        if fatal == "nack" or wanted.attempts >= self.max_attempts or now >= wanted.give_up_at:
+            del self._wanted[key]
+            self.failures.append(Failure(key, "nack" if wanted.nacks else "timeout", wanted.nack_reason))
+        else:
+            self._again.append(key)
+
+    def _congested(self, now: float, sent_at: float) -> bool:
+        reduced = self.window.on_congestion(now, sent_at)
+        self.stats.window_reductions += reduced
+        return reduced

@@ -1,0 +1,128 @@
+"""Streams: an object while it is being made, segment by segment.
+
+Owns: both ends' bookkeeping. The writer numbers segments and remembers who waits for one that does not exist yet; the
+reader keeps a few Interests ahead of what it has and hands segments over in order. Must not know: packets, signatures,
+sockets, clocks (`now` is passed in).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+W = TypeVar("W")
+
+
+@dataclass(slots=True)
+class StreamWriter(Generic[W]):
+    """Producer's end. `W` is whatever identifies a waiting Interest (a PIT token).
+
+    `ask` answers with the segment, or remembers the waiter until `expires`; `append` returns those to answer now.
+    At most `max_waiting` Interests wait per stream: beyond that the oldest is forgotten.
+    """
+
+    max_waiting: int = 256
+    segments: list[bytes] = field(default_factory=list)
+    closed: bool = False
+    _waiting: dict[int, list[tuple[W, float]]] = field(default_factory=dict)
+    _count: int = 0
+
+    def append(self, wire: bytes, now: float, *, final: bool = False) -> list[W]:
+        """Add the next segment. Returns the waiters whose Interests are still alive."""
+        assert not self.closed
+        waiting = self._waiting.pop(len(self.segments), [])
+        self._count -= len(waiting)
+        self.segments.append(wire)
+        self.closed = final
+        return [waiter for waiter, expires in waiting if expires > now]
+
+    def ask(self, number: int, waiter: W, expires: float) -> bytes | None:
+        """The segment, or None: then the waiter is remembered (unless no such segment will ever be)."""
+        if number < len(self.segments):
+            return self.segments[number]
+        if not self.closed:
+            if self._count >= self.max_waiting:
+                self._forget_oldest()
+            self._waiting.setdefault(number, []).append((waiter, expires))
+            self._count += 1
+        return None
+
+    def _forget_oldest(self) -> None:
+        number = next(iter(self._waiting))
+        self._waiting[number].pop(0)
+        self._count -= 1
+        if not self._waiting[number]:
+            del self._waiting[number]
+
+
+@dataclass(slots=True)
+class StreamReader:
+    """Consumer's end: which segments to ask for, and in which order they come out.
+
+    Keeps `ahead` Interests in flight. An Interest that expires is simply sent again: the segment may not exist yet.
+    The stream fails when nothing new arrived for `idle_s`.
+    """
+
+    now: float
+    ahead: int = 4
+    lifetime_s: float = 4.0
+    idle_s: float = 30.0
+    final: int | None = None
+    delivered: int = 0
+    _asked: dict[int, float] = field(default_factory=dict)
+    _early: dict[int, bytes] = field(default_factory=dict)
+    _progress_at: float = 0.0
+    _not_before: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._progress_at = self.now
+
+    def due(self, now: float) -> list[int]:
+        """Segment numbers whose Interest is to be sent now."""
+        expired = [number for number, sent_at in self._asked.items() if now - sent_at >= self.lifetime_s]
+        for number in expired:
+            del self._asked[number]
+        last = (
+            self.delivered + self.ahead - 1 if self.final is None else min(self.final, self.delivered + self.ahead - 1)
+        )
+        ready = [
+            number
+            for number in range(self.delivered, last + 1)
+            if number not in self._asked and number not in self._early and self._not_before.get(number, 0.0) <= now
+        ]
+        self._asked.update(dict.fromkeys(ready, now))
+        return ready
+
+    def on_segment(self, number: int, content: bytes, *, final: int | None, now: float) -> list[bytes]:
+        """A verified segment. Returns the contents that can be handed over now, in order."""
+        self._asked.pop(number, None)
+        if final is not None:
+            self.final = final
+        if number < self.delivered or number in self._early:
+            return []
+        self._early[number] = content
+        self._progress_at = now
+        ready = []
+        while self.delivered in self._early:
+            ready.append(self._early.pop(self.delivered))
+            self._not_before.pop(self.delivered, None)
+            self.delivered += 1
+        return ready
+
+    def on_refused(self, number: int, now: float, pause_s: float = 0.1) -> None:
+        """A bad segment or a Nack: ask again after a pause."""
+        self._asked.pop(number, None)
+        self._not_before[number] = now + pause_s
+
+    @property
+    def done(self) -> bool:
+        return self.final is not None and self.delivered > self.final
+
+    def stalled(self, now: float) -> bool:
+        return now - self._progress_at >= self.idle_s
+
+    def next_wake(self, now: float) -> float:
+        """When to look at `due` and `stalled` again."""
+        times = [sent_at + self.lifetime_s for sent_at in self._asked.values()]
+        times += [when for when in self._not_before.values() if when > now]
+        return min([*times, self._progress_at + self.idle_s])
