@@ -12,6 +12,8 @@ wrong type: a misspelt option must not be silently without effect.
 from __future__ import annotations
 
 import difflib
+import os
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -136,7 +138,7 @@ class Config:
 
     @property
     def runtime_dir(self) -> Path:
-        return Path(self.paths.runtime_dir or platformdirs.user_runtime_dir("ndn-infer")).expanduser()
+        return Path(self.paths.runtime_dir).expanduser() if self.paths.runtime_dir else _default_runtime_dir()
 
     @property
     def keys_dir(self) -> Path:
@@ -151,6 +153,12 @@ class Config:
     def socket_path(self) -> Path:
         """Where the embedded forwarder listens."""
         return Path(self.forwarder.unix_path) if self.forwarder.unix_path else self.runtime_dir / "forwarder.sock"
+
+
+def _default_runtime_dir() -> Path:
+    """$XDG_RUNTIME_DIR/ndn-infer; a machine without a session manager has none: then a folder of the user's in /tmp."""
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(session) / "ndn-infer" if session else Path(tempfile.gettempdir()) / f"ndn-infer-{os.getuid()}"
 
 
 SECTIONS: Final = tuple(item.name for item in fields(Config) if item.name != "origins")
@@ -256,7 +264,7 @@ def _put(
         value = float(value)
     if type(value) is not kind:
         raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {value!r}")
-    if kind in (int, float) and value < 0:
+    if isinstance(value, int | float) and value < 0:
         raise ConfigError(f"{where}: {section}.{key} must not be negative")
     values[section][key] = value
     origins[f"{section}.{key}"] = where

@@ -199,13 +199,12 @@ class EmbedRequest(Record):
 @dataclass(frozen=True, slots=True)
 class PrefillRequest(Record):
     """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
-    `have` exists by name already. `dtype` and `implementation` must be those of the producer."""
+    `have` exists by name already. `codec` (dtype and implementation of the engine) must be the producer's own."""
 
     blocks: tuple[str, ...]
     have: int
     block_tokens: int
-    dtype: str
-    implementation: str
+    codec: str
     domain: str = "public"
 
 
@@ -249,12 +248,14 @@ class LookupRequest(Record):
 class Envelope(Record):
     """ApplicationParameters of a call: the canonical request and, outside its digest, where inputs can be pulled.
 
-    `sources` are name URIs of Input objects; `caller` is a routable hint to whoever serves them.
+    `sources` are name URIs of Input objects; `caller` is a routable hint to whoever serves them. `salt` is not 0 when
+    an answer that caches hold turned out to be of no use.
     """
 
     request: bytes
     sources: tuple[str, ...] = ()
     caller: str = ""
+    salt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

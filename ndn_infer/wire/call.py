@@ -52,8 +52,8 @@ TRANSITIONS: Final[dict[tuple[CallState, CallEvent], CallState]] = {
 class CallMachine:
     """One call. `attempts` counts Interests, `rounds` how often a result was lost after an answer named it.
 
-    The first Interest may be answered by a cache; after a lost result or a distrusted answer `fresh` is set: a cached
-    answer would only name the same thing again.
+    A cache may answer the first Interest. After a lost result or a distrusted answer a cached one would only say the
+    same again: `salt` grows then, and the caller puts it into the Interest, which makes it another name.
     """
 
     give_up_at: float
@@ -62,7 +62,7 @@ class CallMachine:
     state: CallState = CallState.ASKING
     attempts: int = 0
     rounds: int = 0
-    fresh: bool = False
+    salt: int = 0
 
     def ask(self) -> None:
         """Count one Interest."""
@@ -73,7 +73,7 @@ class CallMachine:
         """Take one step; returns the new state."""
         self.state = TRANSITIONS[self.state, event]
         if event in (CallEvent.RESULT_LOST, CallEvent.DISTRUSTED):
-            self.fresh = True
+            self.salt += 1
         if event is CallEvent.RESULT_LOST:
             self.rounds += 1
         out_of_tries = self.attempts >= self.max_attempts or self.rounds > self.max_rounds

@@ -35,7 +35,8 @@ DIGESTS_PER_SEGMENT: Final = SEGMENT_BYTES // 32
 DIRECT_DIGESTS: Final = 200
 """Up to so many segment digests travel in the metadata packet itself."""
 
-MAX_OBJECT_BYTES: Final = SEGMENT_BYTES * DIGESTS_PER_SEGMENT * DIRECT_DIGESTS
+MAX_SEGMENTS: Final = DIGESTS_PER_SEGMENT * DIRECT_DIGESTS
+MAX_OBJECT_BYTES: Final = SEGMENT_BYTES * MAX_SEGMENTS
 """400 MB: what two levels hold."""
 
 ABSENT_FRESHNESS_MS: Final = 10
@@ -136,9 +137,28 @@ def build_object(
         manifest_digests = _segment_packets(name + MANIFEST, pieces, digests, packets)
     inline = bytes(content) if len(content) <= INLINE_BYTES else None
     manifest = Manifest(name, len(content), count, digests, manifest_digests, inline)
-    metadata_name = base + METADATA + ndn.version(version) + ndn.segment(0)
-    metadata = sign(metadata_name, encode_manifest(manifest), freshness_ms=freshness_ms, final_block=ndn.segment(0))
-    return ObjectPackets(base, manifest, metadata, metadata_name, packets)
+    return _with_metadata(base, version, manifest, packets, sign, freshness_ms)
+
+
+def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) -> ObjectPackets:
+    """The object that a finished stream is: its own segments as they were sent, and the manifest that seals them."""
+    packets = {data.name: data.wire for data in segments}
+    digests = b"".join(hashlib.sha256(data.wire).digest() for data in segments)
+    size = sum(len(data.content) for data in segments)
+    name = base + ndn.version(version)
+    manifest_digests = b""
+    if len(segments) > DIRECT_DIGESTS:
+        manifest_digests = _segment_packets(name + MANIFEST, -(-len(digests) // SEGMENT_BYTES), digests, packets)
+    manifest = Manifest(name, size, len(segments), digests, manifest_digests)
+    return _with_metadata(base, version, manifest, packets, sign, LASTING_FRESHNESS_MS)
+
+
+def _with_metadata(
+    base: Name, version: int, manifest: Manifest, packets: dict[Name, bytes], sign: SignData, freshness_ms: int
+) -> ObjectPackets:
+    name = base + METADATA + ndn.version(version) + ndn.segment(0)
+    metadata = sign(name, encode_manifest(manifest), freshness_ms=freshness_ms, final_block=ndn.segment(0))
+    return ObjectPackets(base, manifest, metadata, name, packets)
 
 
 def _segment_packets(name: Name, count: int, content: bytes | memoryview, into: dict[Name, bytes]) -> bytes:
@@ -208,13 +228,16 @@ def decode_manifest(data: Data) -> Manifest:
 
 
 def _check_shape(manifest: Manifest) -> None:
-    """Sizes must agree with one another, before anybody allocates or asks for anything by them."""
-    expected = max(1, -(-manifest.size // SEGMENT_BYTES))
+    """Sizes must agree with one another, before anybody allocates or asks for anything by them.
+
+    Segments of a sealed stream are smaller than those of an object cut at once, so size only bounds from above.
+    """
     level_two = -(-manifest.segments * 32 // SEGMENT_BYTES)
     listed = len(manifest.digests) == 32 * manifest.segments
     listed = listed if manifest.digests else len(manifest.manifest_digests) == 32 * level_two
     inline_fits = manifest.inline is None or len(manifest.inline) == manifest.size
-    if manifest.size > MAX_OBJECT_BYTES or manifest.segments != expected or not listed or not inline_fits:
+    fits = manifest.size <= manifest.segments * SEGMENT_BYTES and manifest.segments <= MAX_SEGMENTS
+    if not (fits and listed and inline_fits):
         raise BadPacket("metadata contradicts itself about size, segments or digests")
 
 

@@ -48,6 +48,7 @@ class Failure(NamedTuple):
 @dataclass(slots=True)
 class _Wanted:
     give_up_at: float
+    max_nacks: int
     attempts: int = 0
     nacks: int = 0
     nack_reason: int = 0
@@ -73,10 +74,10 @@ class Puller:
     _again: deque[Key] = field(default_factory=deque)
     _in_flight: dict[Key, float] = field(default_factory=dict)
 
-    def want(self, key: Key, give_up_at: float) -> None:
+    def want(self, key: Key, give_up_at: float, *, max_nacks: int | None = None) -> None:
         """Ask for `key` as soon as the window allows. A key that is wanted already is left as it is."""
         if key not in self._wanted:
-            self._wanted[key] = _Wanted(give_up_at)
+            self._wanted[key] = _Wanted(give_up_at, self.max_nacks if max_nacks is None else max_nacks)
             self._queue.append(key)
 
     def forget(self, key: Key) -> None:
@@ -133,7 +134,7 @@ class Puller:
         elif reason != REASON_DUPLICATE:
             wanted.nacks += 1
         wanted.not_before = now + NACK_PAUSE_S * (1 << min(wanted.nacks, 4))
-        self._retry(key, wanted, now, "nack" if wanted.nacks >= self.max_nacks else "")
+        self._retry(key, wanted, now, "nack" if wanted.nacks >= wanted.max_nacks else "")
 
     def on_timer(self, now: float) -> None:
         """Declare Interests older than the retransmission timeout lost."""

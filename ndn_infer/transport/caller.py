@@ -1,0 +1,305 @@
+"""Calling named functions: request in, verified answer out, wherever it was computed.
+
+Owns: the caller's side of a call (wire.call drives it), results too large or too slow for the answer, and live streams.
+Must not know: what any function does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.config import CallConfig, FetchConfig
+from ndn_infer.errors import (
+    BadPacket,
+    BadRecord,
+    CallError,
+    NetworkError,
+    Timeout,
+    TrustError,
+)
+from ndn_infer.name import Name
+from ndn_infer.namespace import Call, CallClass
+from ndn_infer.packet import CONTENT_NACK, decode_data, encode_interest
+from ndn_infer.records import Answer, Envelope, Record
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.ledger import Ledger, source_of
+from ndn_infer.wire.call import CallEvent, CallMachine, CallState
+from ndn_infer.wire.stream import StreamReader
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+ANSWER_LIFETIME_MS: Final = 4000
+
+
+class ResultLost(NetworkError):
+    """An answer named a result that its producer no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A verified answer and where it came from."""
+
+    answer: Answer
+    signed_by: Validated
+    source: str
+
+
+class Caller:
+    """Makes calls over one endpoint. `net` is the network's root name."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        validator: Validator,
+        fetcher: Fetcher,
+        net: Name,
+        *,
+        config: CallConfig,
+        fetch: FetchConfig,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._validator = validator
+        self._fetcher = fetcher
+        self._net = net
+        self._config = config
+        self._fetch = fetch
+        self._ledger = ledger
+
+    async def call(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        result: type[R],
+        *,
+        sources: tuple[str, ...] = (),
+        caller: str = "",
+        hints: tuple[Name, ...] = (),
+    ) -> R:
+        """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest).
+
+        Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError.
+        """
+        machine = self._machine()
+        while True:
+            answered = await self._ask(machine, subject, function, request, sources, caller, hints)
+            if not answered.answer.result:
+                return records.decode(result, answered.answer.value)
+            try:
+                content = await self._result_object(answered.answer)
+            except NetworkError as error:
+                self._lost(machine, error)
+                continue
+            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+            return records.decode(result, content)
+
+    async def stream(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        event: type[R],
+        *,
+        sources: tuple[str, ...] = (),
+        caller: str = "",
+    ) -> AsyncIterator[tuple[R, Answered]]:
+        """Call a function that answers with a stream; yields its verified events in order.
+
+        When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
+        ResultLost is raised (a continuation elsewhere is another request).
+        """
+        machine = self._machine()
+        started = False
+        while machine.state is not CallState.DONE:
+            answered = await self._ask(machine, subject, function, request, sources, caller, ())
+            if not answered.answer.stream:
+                raise BadRecord(f"{function} answered without a stream")
+            try:
+                async for content in self._segments(answered.answer):
+                    started = True
+                    yield records.decode(event, content), answered
+            except NetworkError as error:
+                if started:
+                    raise
+                self._lost(machine, error)
+                continue
+            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+
+    async def start(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        *,
+        caller: str = "",
+    ) -> Answered:
+        """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
+        return await self._ask(self._machine(), subject, function, request, (), caller, ())
+
+    # ------------------------------------------------------------ asking
+
+    def _machine(self) -> CallMachine:
+        return CallMachine(time.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
+
+    def _lost(self, machine: CallMachine, error: NetworkError) -> None:
+        if machine.on(CallEvent.RESULT_LOST, time.monotonic()) is CallState.FAILED:
+            raise error
+
+    async def _ask(
+        self,
+        machine: CallMachine,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        sources: tuple[str, ...],
+        caller: str,
+        hints: tuple[Name, ...],
+    ) -> Answered:
+        encoded = records.encode(request)
+        digest = hashlib.sha256(encoded).hexdigest()
+        name = Call(*subject, function, CallClass.SHARED, digest).to_name(self._net)
+        while True:
+            machine.ask()
+            parameters = records.encode(Envelope(encoded, sources, caller, machine.salt))
+            try:
+                answered = await self._ask_once(name, parameters, hints)
+            except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
+                distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
+                event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
+                pause_s = machine.pause_s()
+                if machine.on(event, time.monotonic()) is CallState.FAILED:
+                    raise
+                await asyncio.sleep(pause_s)
+                continue
+            self._take(machine, answered, name)
+            return answered
+
+    def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
+        answer, now = answered.answer, time.monotonic()
+        if self._ledger is not None:
+            self._ledger.used(name, answered.source, answered.signed_by)
+        if answer.code:
+            machine.on(CallEvent.ERROR, now)
+            raise CallError(answer.error or answer.code, code=answer.code)
+        machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
+
+    async def _ask_once(self, name: Name, parameters: bytes, hints: tuple[Name, ...]) -> Answered:
+        data, arrival = await self._endpoint.express(
+            name, must_be_fresh=True, hints=hints, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters
+        )
+        signed_by = await self._validator.validate(data)
+        answer = records.decode(Answer, data.content)
+        return Answered(answer, signed_by, source_of(arrival))
+
+    # ------------------------------------------------------------ results elsewhere
+
+    def _hints(self, answer: Answer) -> tuple[Name, ...]:
+        return (ndn.from_uri(answer.hint),) if answer.hint else ()
+
+    async def _result_object(self, answer: Answer) -> bytes:
+        versioned = ndn.from_uri(answer.result)
+        base = ndn.prefix(versioned, -1)
+        hints = self._hints(answer)
+        deadline_s = max(self._config.deadline_s, 4 * answer.wait_ms / 1000)
+        found = await self._fetcher.await_object(base, hints=hints, deadline_s=deadline_s)
+        if found.manifest is None:
+            raise ResultLost(f"the producer no longer has {answer.result}")
+        fetched = await self._fetcher.collect(found, hints=hints)
+        return fetched.content
+
+    async def _segments(self, answer: Answer) -> AsyncIterator[bytes]:
+        """Contents of a live stream's segments, verified, in order."""
+        async with _StreamPull(self, ndn.from_uri(answer.result), self._hints(answer)) as pull:
+            while not pull.reader.done:
+                for content in await pull.next():
+                    yield content
+
+
+class _StreamPull:
+    """Keeps a StreamReader's Interests in flight and its segments coming."""
+
+    def __init__(self, owner: Caller, name: Name, hints: tuple[Name, ...]) -> None:
+        self._endpoint = owner._endpoint
+        self._validator = owner._validator
+        self._ledger = owner._ledger
+        self._name = name
+        self._hints = hints
+        config = owner._fetch
+        self._lifetime_ms = config.lifetime_ms
+        self.reader = StreamReader(
+            time.monotonic(),
+            ahead=config.stream_ahead,
+            lifetime_s=config.lifetime_ms / 1000,
+            idle_s=config.stream_idle_s,
+        )
+        self._arrived: asyncio.Queue[tuple[int, bytes | None, Arrival | None]] = asyncio.Queue()
+        self._pending: dict[int, Pending] = {}
+
+    async def __aenter__(self) -> _StreamPull:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pending in self._pending.values():
+            self._endpoint.forget(pending)
+
+    async def next(self) -> list[bytes]:
+        """Wait for the next event; returns contents that are ready (possibly none)."""
+        now = time.monotonic()
+        if self.reader.stalled(now):
+            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
+        for number in self.reader.due(now):
+            self._send(number)
+        wait_s = max(0.0, self.reader.next_wake(now) - now)
+        try:
+            async with asyncio.timeout(wait_s):
+                number, wire, arrival = await self._arrived.get()
+        except TimeoutError:
+            return []
+        if wire is None or arrival is None:
+            self.reader.on_refused(number, time.monotonic())
+            return []
+        return await self._accept(number, wire, arrival)
+
+    async def _accept(self, number: int, wire: bytes, arrival: Arrival) -> list[bytes]:
+        try:
+            data = decode_data(wire)
+            signed_by = await self._validator.validate(data)
+            final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
+        except (TrustError, BadPacket) as error:
+            log.warning("refused segment %d of %s: %s", number, ndn.to_uri(self._name), error)
+            self.reader.on_refused(number, time.monotonic())
+            return []
+        if data.content_type == CONTENT_NACK:
+            raise ResultLost(f"the producer no longer has {ndn.to_uri(self._name)}")
+        if self._ledger is not None:
+            self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
+        return self.reader.on_segment(number, data.content, final=final, now=time.monotonic())
+
+    def _send(self, number: int) -> None:
+        old = self._pending.pop(number, None)
+        if old is not None:
+            self._endpoint.forget(old)
+        name = self._name + ndn.segment(number)
+        pending = Pending(
+            name,
+            False,
+            lambda wire, _, arrival: self._arrived.put_nowait((number, wire, arrival)),
+            lambda reason: self._arrived.put_nowait((number, None, None)),
+        )
+        self._pending[number] = pending
+        wire, _ = encode_interest(name, nonce=os.urandom(4), hints=self._hints, lifetime_ms=self._lifetime_ms)
+        self._endpoint.send_interest(wire, pending)

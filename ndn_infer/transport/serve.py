@@ -1,0 +1,204 @@
+"""Serving: answers Interests from the store, from streams in the making, from promises, else from a handler.
+
+Owns: the order in which those are tried, and who waits for what. Must not know: what a call computes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadPacket
+from ndn_infer.lp import REASON_NO_ROUTE
+from ndn_infer.name import METADATA, Name
+from ndn_infer.packet import CONTENT_NACK, Data, decode_data
+from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.endpoint import Endpoint, Request
+from ndn_infer.transport.store import ObjectStore
+from ndn_infer.wire.manifest import (
+    ABSENT_FRESHNESS_MS,
+    LASTING_FRESHNESS_MS,
+    ObjectPackets,
+    absent,
+    build_object,
+    seal_stream,
+)
+from ndn_infer.wire.stream import StreamWriter
+
+CallHandler = Callable[[Request], None]
+
+MAX_PROMISE_WAITERS = 1024
+FLEETING_FRESHNESS_MS = 500
+
+
+def version_now() -> int:
+    """A fresh version: microseconds of the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(slots=True)
+class _Promise:
+    """An object that is being made; Interests for its metadata wait."""
+
+    waiting: list[Request] = field(default_factory=list)
+
+
+class LiveStream:
+    """A stream in the making: append contents, finish with `final`. Sealed by a manifest at its end."""
+
+    def __init__(self, server: Server, base: Name, sign: Signer) -> None:
+        self.base = base
+        self.version = version_now()
+        self.name = base + ndn.version(self.version)
+        self._server = server
+        self._sign = sign
+        self._writer: StreamWriter[Request] = StreamWriter()
+        self._packets: list[Data] = []
+
+    @property
+    def closed(self) -> bool:
+        return self._writer.closed
+
+    def append(self, content: bytes, *, final: bool = False) -> None:
+        """Sign and publish the next segment; whoever waits for it gets it now. At most 8,000 bytes."""
+        number = len(self._packets)
+        wire = self._sign.sign_data(
+            self.name + ndn.segment(number),
+            content,
+            freshness_ms=LASTING_FRESHNESS_MS,
+            final_block=ndn.segment(number) if final else None,
+        )
+        self._packets.append(decode_data(wire))
+        for request in self._writer.append(wire, time.monotonic(), final=final):
+            request.reply(wire)
+        if final:
+            packets = seal_stream(self.base, self.version, self._packets, self._sign.sign_data)
+            self._server.finish_stream(self, packets)
+
+    def ask(self, number: int, request: Request) -> bytes | None:
+        return self._writer.ask(number, request, request.expires)
+
+
+class Server:
+    """Answers everything below the prefixes it was given."""
+
+    def __init__(self, endpoint: Endpoint, store: ObjectStore) -> None:
+        self._endpoint = endpoint
+        self.store = store
+        self._streams: dict[Name, LiveStream] = {}
+        self._promises: dict[Name, _Promise] = {}
+        self._dynamic: dict[Name, Callable[[], bytes]] = {}
+
+    def serve(self, prefix: Name, signer: Signer, handler: CallHandler | None = None) -> None:
+        """Answer below `prefix`: what is not stored goes to `handler`; without one it is absent, signed by `signer`."""
+        self._endpoint.attach(prefix, lambda request: self._on_request(request, signer, handler))
+
+    # ------------------------------------------------------------ publishing
+
+    def publish(
+        self,
+        base: Name,
+        content: bytes | memoryview,
+        signer: Signer,
+        *,
+        freshness_ms: int = LASTING_FRESHNESS_MS,
+        pinned: bool = False,
+    ) -> ObjectPackets:
+        """Cut, sign and store an object, and answer those who wait for it."""
+        packets = build_object(base, version_now(), content, signer.sign_data, freshness_ms=freshness_ms)
+        self.put(packets, pinned=pinned)
+        return packets
+
+    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
+        """Store an object that is signed already."""
+        self.store.put(packets, pinned=pinned)
+        promise = self._promises.pop(packets.base, None)
+        for request in promise.waiting if promise is not None else ():
+            request.reply(packets.metadata)
+
+    def promise(self, base: Name) -> None:
+        """The object at `base` is being made: let Interests for it wait instead of calling it absent."""
+        if base not in self.store:
+            self._promises.setdefault(base, _Promise())
+
+    def break_promise(self, base: Name, signer: Signer) -> None:
+        """It will not be made after all: tell those who wait."""
+        promise = self._promises.pop(base, None)
+        for request in promise.waiting if promise is not None else ():
+            request.reply(absent(base, version_now(), signer.sign_data))
+
+    def compute(self, base: Name, content: Callable[[], bytes]) -> None:
+        """An object whose content is made when somebody asks (a status record); caches keep it for half a second."""
+        self._dynamic[base] = content
+
+    def publish_fleeting(self, base: Name, signer: Signer) -> bytes:
+        """Make a computed object now; returns its metadata packet. Its segments stay in the store for a while."""
+        packets = build_object(
+            base, version_now(), self._dynamic[base](), signer.sign_data, freshness_ms=FLEETING_FRESHNESS_MS
+        )
+        if packets.manifest.inline is None:
+            self.store.put(packets)
+        return packets.metadata
+
+    def open_stream(self, base: Name, signer: Signer) -> LiveStream:
+        stream = LiveStream(self, base, signer)
+        self._streams[stream.name] = stream
+        return stream
+
+    def finish_stream(self, stream: LiveStream, packets: ObjectPackets) -> None:
+        """Called by a stream at its end: it lives on in the store, as an object."""
+        del self._streams[stream.name]
+        self.put(packets)
+
+    # ------------------------------------------------------------ answering
+
+    def _on_request(self, request: Request, signer: Signer, handler: CallHandler | None) -> None:
+        interest = request.interest
+        wire = self.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
+        if wire is not None and not self._outdated(interest.name):
+            request.reply(wire)
+        elif interest.name.endswith(METADATA):
+            self._on_discovery(request, signer)
+        elif self._on_segment(request, signer):
+            return
+        elif handler is not None:
+            handler(request)
+        else:
+            request.refuse(REASON_NO_ROUTE)
+
+    def _outdated(self, name: Name) -> bool:
+        """Discovery of a computed object never stops at the copy that the store keeps for its segments."""
+        return name.endswith(METADATA) and name[: -len(METADATA)] in self._dynamic
+
+    def _on_discovery(self, request: Request, signer: Signer) -> None:
+        base = request.interest.name[: -len(METADATA)]
+        promise = self._promises.get(base)
+        if base in self._dynamic:
+            request.reply(self.publish_fleeting(base, signer))
+        elif promise is None:
+            request.reply(absent(base, version_now(), signer.sign_data))
+        elif len(promise.waiting) < MAX_PROMISE_WAITERS:
+            now = time.monotonic()
+            promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]
+            promise.waiting.append(request)
+
+    def _on_segment(self, request: Request, signer: Signer) -> bool:
+        """Whether the Interest was for a segment; unknown ones are answered as absent, so that nobody waits."""
+        name = request.interest.name
+        parts = ndn.components(name)
+        if ndn.component_type(parts[-1]) != ndn.SEGMENT:
+            return False
+        stream = self._streams.get(name[: -len(parts[-1])])
+        if stream is None:
+            wire = signer.sign_data(name, b"", freshness_ms=ABSENT_FRESHNESS_MS, content_type=CONTENT_NACK)
+            request.reply(wire)
+            return True
+        try:
+            wire_or_none = stream.ask(ndn.component_number(parts[-1], ndn.SEGMENT), request)
+        except BadPacket:
+            return True
+        if wire_or_none is not None:
+            request.reply(wire_or_none)
+        return True

@@ -1,0 +1,73 @@
+"""The producer's store: published packets by full name, in bounded memory.
+
+Owns: which packet answers an Interest, and what is forgotten when memory runs out (least recently used object first,
+pinned ones never). Must not know: signatures, sockets, what objects mean.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ndn_infer.name import METADATA, Name
+from ndn_infer.wire.manifest import ObjectPackets
+
+
+@dataclass(slots=True)
+class _Entry:
+    packets: ObjectPackets
+    pinned: bool
+
+
+@dataclass(slots=True)
+class ObjectStore:
+    """Objects by base name; a newer version replaces an older one. `capacity_bytes` counts packet bytes."""
+
+    capacity_bytes: int
+    used_bytes: int = 0
+    evicted: int = 0
+    _objects: OrderedDict[Name, _Entry] = field(default_factory=OrderedDict)
+    _owner: dict[Name, Name] = field(default_factory=dict)
+
+    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
+        self.remove(packets.base)
+        self._objects[packets.base] = _Entry(packets, pinned)
+        for name in (packets.metadata_name, *packets.packets):
+            self._owner[name] = packets.base
+        self.used_bytes += packets.wire_bytes
+        while self.used_bytes > self.capacity_bytes:
+            victim = next((base for base, entry in self._objects.items() if not entry.pinned), None)
+            if victim is None or victim == packets.base:
+                break
+            self.remove(victim)
+            self.evicted += 1
+
+    def remove(self, base: Name) -> None:
+        entry = self._objects.pop(base, None)
+        if entry is not None:
+            self.used_bytes -= entry.packets.wire_bytes
+            for name in (entry.packets.metadata_name, *entry.packets.packets):
+                self._owner.pop(name, None)
+
+    def get(self, base: Name) -> ObjectPackets | None:
+        entry = self._objects.get(base)
+        return entry.packets if entry is not None else None
+
+    def find(self, name: Name, *, can_be_prefix: bool) -> bytes | None:
+        """The packet that answers an Interest for `name`, by table look-up."""
+        base = self._owner.get(name)
+        if base is None and can_be_prefix and name.endswith(METADATA):
+            base = name[: -len(METADATA)]
+        entry = self._objects.get(base) if base is not None else None
+        if entry is None:
+            return None
+        assert base is not None
+        self._objects.move_to_end(base)
+        wire = entry.packets.packets.get(name)
+        return entry.packets.metadata if wire is None else wire
+
+    def __contains__(self, base: Name) -> bool:
+        return base in self._objects
+
+    def __len__(self) -> int:
+        return len(self._objects)
