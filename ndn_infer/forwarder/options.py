@@ -1,0 +1,27 @@
+"""Options of the embedded forwarder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ndn_infer.name import Name
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderOptions:
+    """What `daemon.ForwarderDaemon` needs to know. Addresses are "host:port"; None means no such listener.
+
+    `producer_regions` are the names of the network regions this forwarder belongs to: a ForwardingHint that reached
+    one of them has done its work (NFD developer guide, section 4.2).
+    """
+
+    unix_path: str | None = None
+    tcp_bind: str | None = None
+    udp_bind: str | None = None
+    cs_capacity_packets: int = 65536
+    cs_capacity_bytes: int = 512 << 20
+    pit_capacity: int = 200_000
+    producer_regions: tuple[Name, ...] = ()
+    face_queue_bytes: int = 8 << 20
+    udp_mtu_bytes: int = 1400
+    udp_idle_timeout_s: float = 600.0
