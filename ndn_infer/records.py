@@ -290,6 +290,13 @@ class Text(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TensorRecord(Record):
+    """Answer to embed: one tensor in its wire form (tensors.py)."""
+
+    tensor: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBlockRecord(Record):
     """Content of a token block. `parent` is the chain value (hex) before it, the chain's seed for the first block."""
 

@@ -53,7 +53,7 @@ class Use(NamedTuple):
 
     kind: str
     source: str
-    count: int
+    uses: int
     example: str
     signers: tuple[str, ...]
 

@@ -1,0 +1,25 @@
+"""Measure, with the peers in the same run; prints a table for people and ends with one JSON line.
+
+  ndn-infer bench ask        one prompt through the network against the same engine in process
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Final
+
+from ndn_infer.config import Config
+
+BENCHES: Final = {"ask": "ndn_infer.testbed.bench.ask", "sign": "ndn_infer.testbed.bench.sign"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--runs", type=int, default=3, help="repetitions")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    module = importlib.import_module(BENCHES[options.name])
+    status: int = module.run(options, config)
+    return status

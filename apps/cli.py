@@ -1,0 +1,130 @@
+"""Entry point of `ndn-infer`: the parser, and the one border at which errors become words and exit codes.
+
+Owns: global options, the list of subcommands, what the user sees when something fails. Subcommands are imported only
+when they run, so `--help` is quick and a consumer needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ndn_infer import __version__, config
+from ndn_infer.errors import NdnInferError
+
+COMMANDS: Final = {
+    "ask": "ask a question and stream the answer",
+    "up": "run a whole network on this machine: forwarder and producers",
+    "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
+    "forwarder": "run the embedded forwarder alone",
+    "status": "faces, routes, Content Store, producers and their queues",
+    "keys": "make, list, export and import keys and certificates",
+    "models": "list, prepare and identify models",
+    "names": "explain a name of this network, or list the kinds of names",
+    "bench": "measure; ends with one JSON line",
+    "testbed": "run a scenario of several nodes on this machine",
+    "config": "print the effective configuration and where each value comes from",
+}
+
+EPILOG: Final = """exit status: 0 done; 2 wrong input; 3 the network did not answer; 4 something could not be verified;
+5 model or engine missing; 6 a producer answered with an error; 7 disk; 130 interrupted.
+
+examples:
+  ndn-infer ask "What is the capital of France?"
+  ndn-infer up                                  # in one terminal; then ask in another
+  ndn-infer ask --rag ./notes "When do we meet?"
+  NDN_CLIENT_TRANSPORT=unix:///run/nfd/nfd.sock ndn-infer produce --functions decode,prefill"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ndn-infer",
+        description="Inference by name: prompts, tokens, KV cache and answers as signed, cacheable named data.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ndn-infer {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help_text in COMMANDS.items():
+        subparsers.add_parser(name, help=help_text, add_help=False)
+    return parser
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The full parser of one subcommand."""
+    module = importlib.import_module(f"ndn_infer.apps.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"ndn-infer {name}",
+        description=(module.__doc__ or COMMANDS[name]).strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    common = parser.add_argument_group("common options")
+    common.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    common.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="settings",
+        help="set any option; 'ndn-infer config' lists them",
+    )  # fmt: skip
+    common.add_argument("-v", "--verbose", action="count", default=0, help="say what happens; twice for every packet")
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Never lets a traceback out, unless --debug asks for it."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in COMMANDS:
+        build_parser().parse_args(arguments)  # --help, --version, or an error that lists the commands
+        return 2
+    options = command_parser(arguments[0]).parse_args(arguments[1:])
+    _set_up_logging(options.verbose)
+    try:
+        effective = config.load(file=options.config, environment=os.environ, flags=options.settings)
+        status: int = options.run(options, effective)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except NdnInferError as error:
+        if options.debug:
+            raise
+        _print_error(error, as_json=getattr(options, "json", False))
+        return error.exit_code
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"ndn-infer: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  run it again with --debug and report what it prints", file=sys.stderr)
+        return 1
+
+
+def _print_error(error: NdnInferError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": {"kind": error.kind, "message": str(error), "hint": error.hint}}))
+        return
+    print(f"ndn-infer: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def _set_up_logging(verbose: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("asyncio", "urllib3", "httpx", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

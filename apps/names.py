@@ -1,0 +1,64 @@
+"""Explain a name of this network in words, or list every kind of name with an example."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+
+from ndn_infer import name as ndn
+from ndn_infer.apps.session import net_name
+from ndn_infer.apps.summary import shorten
+from ndn_infer.config import Config
+from ndn_infer.namespace import KINDS, Kind, classify
+from ndn_infer.security.trust import TrustSchema
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="a name, e.g. /ndn-infer/local/home/n1/decode")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    net = net_name(config)
+    if options.name is None:
+        return _list(net, as_json=options.json)
+    name = ndn.from_uri(options.name)
+    explained = classify(net, name)
+    schema = TrustSchema.load(net)
+    signers = schema.signers_for(name)
+    if options.json:
+        kind = explained.kind
+        print(json.dumps({
+            "name": ndn.to_uri(name), "kind": kind.title if kind else None, "parts": _parts(kind) if kind else {},
+            "rest": list(explained.rest), "signers": list(signers),
+        }))  # fmt: skip
+        return 0 if kind else 2
+    if explained.kind is None:
+        where = "is not below" if not name.startswith(net) else "is no kind of name of"
+        print(f"{options.name} {where} {ndn.to_uri(net)}; 'ndn-infer names' lists the kinds")
+        return 2
+    print(f"{explained.kind.title}: {explained.kind.meaning}")
+    print(f"  pattern {ndn.to_uri(net)}{explained.kind.pattern}")
+    for key, value in _parts(explained.kind).items():
+        print(f"  {key:14} {value}")
+    for line in explained.rest:
+        print(f"  {line}")
+    if signers:
+        print(f"  may be signed by {', '.join(signers)} (schemas/ndn-infer.lvs)")
+    return 0
+
+
+def _parts(kind: Kind) -> dict[str, str]:
+    return {item.name: str(getattr(kind, item.name)) for item in fields(kind)}
+
+
+def _list(net: ndn.Name, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([{"kind": kind.title, "pattern": kind.pattern, "meaning": kind.meaning} for kind in KINDS]))
+        return 0
+    for kind in KINDS:
+        print(
+            f"{kind.title}: {kind.meaning}\n  {kind.pattern}\n  {shorten(ndn.to_uri(kind(*kind.example).to_name(net)))}"
+        )
+    return 0

@@ -1,0 +1,150 @@
+"""Run a producer: some functions of this machine, joined to the forwarder of the NDN client configuration.
+
+The forwarder may be the embedded one, NFD or NDNd (NDN_CLIENT_TRANSPORT, client.conf). Functions: tokenize, embed,
+prefill, decode, rag (with --corpus), or package.module:Class for one of your own. Prints one READY line when calls
+will be answered; stops cleanly on SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ndn_infer import catalog
+from ndn_infer.apps.prepare import prepared, publish_aliases
+from ndn_infer.apps.processes import stop_on_signals
+from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
+from ndn_infer.config import Config
+from ndn_infer.errors import ConfigError
+from ndn_infer.functions import registry
+from ndn_infer.functions.base import Host, NamedFunction
+from ndn_infer.functions.producer import Producer
+from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
+from ndn_infer.records import CorpusRecord
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.serve import Server
+from ndn_infer.transport.store import ObjectStore
+from ndn_infer.wire.manifest import ObjectPackets
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--functions", default="", metavar="LIST", help="comma-separated (default: producer.functions)")
+    parser.add_argument("--model", default="", help="alias, Hugging Face id, folder or .gguf file")
+    parser.add_argument("--embedder", default="", help="embedding model of embed and rag")
+    parser.add_argument("--corpus", type=Path, help="folder of text and Markdown that rag serves")
+    parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name)")
+    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    names = registry.parse(options.functions or config.producer.functions)
+    model, embedder = options.model or config.ask.model, options.embedder or config.ask.embedder
+    if "rag" in names and options.corpus is None:
+        raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
+    keychain = ensure_keys(config)
+    parts, paths = gather(config, keychain, names, model, embedder)
+    return asyncio.run(_serve(options, config, keychain, names, parts, paths))
+
+
+def gather(
+    config: Config, keychain: Keychain, names: list[str], model: str, embedder: str
+) -> tuple[Ingredients, list[Path]]:
+    """Prepared models for these functions, and the catalogue files of their aliases."""
+    parts = Ingredients(config)
+    folders = {}
+    if NEEDS_MODEL & set(names) or "embed" in names:
+        folders[model] = folder = prepared(config, model)
+        parts.model, parts.folder = folder.digest, folder.path
+    if {"embed", "rag"} & set(names):
+        folders[embedder] = folder = prepared(config, embedder)
+        parts.embedder, parts.embedder_folder = folder.digest, folder.path
+    return parts, publish_aliases(config, keychain, folders)
+
+
+async def _serve(
+    options: argparse.Namespace, config: Config, keychain: Keychain, names: list[str], parts: Ingredients,
+    paths: list[Path],
+) -> int:  # fmt: skip
+    stop = asyncio.Event()
+    stop_on_signals(stop, with_parent=options.exit_with_parent)
+    session = await join(config, keychain)
+    producer, host = build_producer(session)
+    try:
+        if "rag" in names:
+            parts.corpus = await _open_corpus(options.corpus, config, host, parts.embedder)
+            paths += _publish_corpus_alias(options, config, keychain, parts)
+        functions = registry.build(names, parts)
+        work = asyncio.ensure_future(_offer_all(producer, host, session, functions, catalog.load(paths)))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work  # raises what went wrong
+            _say_ready(session, names)
+            await stop.wait()
+        else:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        stopping.cancel()
+    finally:
+        await producer.close()
+        await session.close()
+    return 0
+
+
+def build_producer(session: Session) -> tuple[Producer, Host]:
+    """The network side of a producer process."""
+    config = session.config
+    server = Server(session.endpoint, ObjectStore(config.producer.store_mib << 20))
+    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+    caller = Caller(session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch)
+    host = Host(session.net, config, server, fetcher, caller)
+    registrar = Registrar(session.endpoint, refresh_s=config.producer.refresh_s)
+    return Producer(host, session.keychain, registrar), host
+
+
+async def _offer_all(
+    producer: Producer, host: Host, session: Session, functions: list[NamedFunction[Any]], records: list[ObjectPackets]
+) -> None:
+    await producer.begin()
+    for function in functions:
+        signer = session.keychain.signer_for(role_identity(session.config, function.role))
+        await producer.offer(function, signer)
+        log.info("offering %s of %s %s", function.function, *function.subject)
+    signer = session.keychain.signer_for(role_identity(session.config, functions[0].role))
+    for packets in records:
+        host.server.put(packets, pinned=True)
+        await producer.offer_object(packets.base, signer)
+
+
+async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str) -> Any:
+    from ndn_infer.functions.rag import open_corpus
+
+    return await open_corpus(folder, config.cache_dir, host.caller, embedder)
+
+
+def _publish_corpus_alias(
+    options: argparse.Namespace, config: Config, keychain: Keychain, parts: Ingredients
+) -> list[Path]:
+    assert parts.corpus is not None
+    alias = options.corpus_name or corpus_alias(options.corpus)
+    record = CorpusRecord(alias, parts.corpus.digest, len(parts.corpus.passages), parts.embedder)
+    return catalog.publish(config.catalog_dir, keychain, record)
+
+
+def corpus_alias(folder: Path) -> str:
+    """A folder's name as an alias: letters, digits, '.', '_' and '-'."""
+    name = folder.resolve().name or "corpus"
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
+
+
+def _say_ready(session: Session, names: list[str]) -> None:
+    print(f"READY {','.join(names)} pid={os.getpid()} at {session.uri}", flush=True)

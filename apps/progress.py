@@ -1,0 +1,51 @@
+"""A progress bar on standard error for long work, silent when nobody watches.
+
+Owns: how progress looks. Callables of the form (stage, done, total) draw it; they come from models/ and corpus/.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Context manager; call it with (stage, done, total). A new stage gets a new line."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
+        self._close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if stage != self._stage:
+            self._close()
+            self._stage = stage
+            watched = sys.stderr.isatty()
+            if not watched:
+                print(f"  {stage} ...", file=sys.stderr, flush=True)
+            self._bar = tqdm(
+                total=max(total, 1), desc=f"  {stage}", disable=not watched, leave=True, file=sys.stderr,
+                bar_format="{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}",
+            )  # fmt: skip
+        self._bar.total = max(total, 1)
+        self._bar.n = min(done, self._bar.total)
+        self._bar.refresh()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.n = self._bar.total
+            self._bar.refresh()
+            self._bar.close()
+            self._bar = None

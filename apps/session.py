@@ -1,0 +1,114 @@
+"""What several commands need: keys, a connection, a validator.
+
+Owns: how an application of ours joins a network. Must not know: what it then does there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ndn_infer import name as ndn
+from ndn_infer.config import Config
+from ndn_infer.errors import ConfigError, MissingKey, NoForwarder
+from ndn_infer.name import Name
+from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
+from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.links import StreamLink, connect, forwarder_uris
+
+log = logging.getLogger(__name__)
+
+ROLES = ("tokenize", "embed", "prefill", "decode", "rag", "user")
+
+
+@dataclass(slots=True)
+class Session:
+    """One joined application: close it when done."""
+
+    config: Config
+    net: Name
+    keychain: Keychain
+    endpoint: Endpoint
+    validator: Validator
+    uri: str
+
+    async def close(self) -> None:
+        await self.validator.aclose()
+        await self.endpoint.close()
+
+
+def net_name(config: Config) -> Name:
+    net = ndn.from_uri(config.network.net)
+    if not net:
+        raise ConfigError("network.net must have at least one component")
+    return net
+
+
+def role_identity(config: Config, role: str) -> Name:
+    return Role(config.network.site, config.network.node, role).to_name(net_name(config))
+
+
+def ensure_keys(config: Config, roles: Sequence[str] = ROLES) -> Keychain:
+    """This machine's keychain with keys for `roles`; makes anchor and keys at the first start of a network.
+
+    On a machine that was provisioned by its operator (no anchor key here) nothing is made: whoever needs a key that is
+    not there says so.
+    """
+    net = net_name(config)
+    keychain = Keychain.open_or_create(config.keys_dir, net)
+    node = Node(config.network.site, config.network.node).to_name(net)
+    validity_s = config.trust.certificate_days * 86400.0
+    roles_here = [role_identity(config, role) for role in roles]
+    try:
+        keychain.ensure(operator_identity(net), node, *roles_here, validity_s=validity_s)
+    except MissingKey:
+        log.debug("this machine cannot issue keys; using those it was given")
+    return keychain
+
+
+async def connect_any(config: Config, uris: Sequence[str]) -> tuple[StreamLink, str]:
+    """The first forwarder that answers. Raises NoForwarder naming all that were tried."""
+    for uri in uris:
+        try:
+            return await connect(uri, config.network.connect_timeout_s), uri
+        except NoForwarder as error:
+            last = error
+    if len(uris) == 1:
+        raise last
+    raise NoForwarder(f"no NDN forwarder answers at {', '.join(uris)}")
+
+
+async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: bool = False) -> Session:
+    """Connect to the forwarder (`uri`, or whichever the configuration names) and trust the keychain's anchor.
+
+    With `offer_own` our own certificates need not be fetched from the network to be verified.
+    """
+    uris = [uri] if uri else forwarder_uris(config.network.transport, config.socket_path, os.environ)
+    link, used = await connect_any(config, uris)
+    first: list[StreamLink] = [link]
+
+    async def dial() -> StreamLink:
+        return first.pop() if first else await connect(used, config.network.connect_timeout_s)
+
+    endpoint = Endpoint(dial)
+    await endpoint.open()
+    net = net_name(config)
+    validator = Validator(
+        TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth
+    )
+    if offer_own:
+        validator.add_certificates(*keychain.certificates())
+    return Session(config, net, keychain, endpoint, validator, used)
+
+
+def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:
+    async def fetch(name: Name) -> bytes:
+        data, _ = await endpoint.express(name, can_be_prefix=True)
+        return data.wire
+
+    return fetch

@@ -1,0 +1,113 @@
+"""What the network looks like from here: faces, routes, Content Store, producers and their queues.
+
+Asks the forwarder by NFD's management datasets, so it works with NFD and NDNd as well, and each producer by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Any
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.apps.session import Session, ensure_keys, join
+from ndn_infer.config import Config
+from ndn_infer.errors import NdnInferError
+from ndn_infer.namespace import Role
+from ndn_infer.records import ProducerStatus
+from ndn_infer.transport.datasets import Datasets
+from ndn_infer.transport.fetch import Fetcher
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    return asyncio.run(_main(options, config))
+
+
+async def _main(options: argparse.Namespace, config: Config) -> int:
+    session = await join(config, ensure_keys(config))
+    try:
+        document = await collect(session)
+    finally:
+        await session.close()
+    if options.json:
+        print(json.dumps(document))
+    else:
+        print_status(document)
+    return 0
+
+
+async def collect(session: Session) -> dict[str, Any]:
+    """Everything as one document. Producers that do not answer are listed with their error."""
+    datasets = Datasets(session.endpoint)
+    general = await datasets.general()
+    faces, routes, store = await datasets.faces(), await datasets.routes(), await datasets.content_store()
+    roles = {}
+    for route in routes:
+        role = Role.parse(session.net, ndn.from_uri(route["prefix"]))
+        if role is not None:
+            roles[route["prefix"]] = role
+    producers = await asyncio.gather(*(_producer(session, prefix) for prefix in sorted(roles)))
+    return {
+        "forwarder": {"uri": session.uri, **general},
+        "content_store": store,
+        "faces": faces,
+        "routes": routes,
+        "producers": [producer for producer in producers if producer is not None],
+    }
+
+
+async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
+    fetcher = Fetcher(session.endpoint, session.validator, session.config.fetch)
+    try:
+        async with asyncio.timeout(3.0):
+            fetched = await fetcher.fetch(ndn.from_uri(prefix) + ndn.generic("status"))
+        status = records.decode(ProducerStatus, fetched.content)
+    except (NdnInferError, TimeoutError) as error:
+        return {"identity": prefix, "error": str(error) or "no answer"}
+    return {
+        "identity": status.identity,
+        "functions": list(status.functions),
+        "subjects": list(status.models),
+        "pid": status.pid,
+        "uptime_s": status.uptime_s,
+        "queue": status.queue,
+        "running": status.running,
+        "counters": {counter.name: counter.value for counter in status.counters},
+    }
+
+
+def print_status(document: dict[str, Any]) -> None:
+    forwarder, store = document["forwarder"], document["content_store"]
+    print(f"forwarder {forwarder['uri']} ({forwarder['version']})")
+    print(
+        f"  Interests {forwarder['in_interests']} in, {forwarder['out_interests']} out; "
+        f"Data {forwarder['in_data']} in, {forwarder['out_data']} out; PIT {forwarder['pit_entries']}"
+    )
+    print(
+        f"  Content Store {store['entries']} of {store['capacity']} packets, "
+        f"{store['hits']} hits, {store['misses']} misses"
+    )
+    print("faces")
+    for face in document["faces"]:
+        print(f"  {face['face_id']:5} {face['uri']:36} in {face['in_interests']}i {face['in_data']}d"
+              f"  out {face['out_interests']}i {face['out_data']}d")  # fmt: skip
+    print(f"routes: {len(document['routes'])} (--json lists them)")
+    print("producers")
+    for producer in document["producers"]:
+        if "error" in producer:
+            print(f"  {producer['identity']}  {producer['error']}")
+            continue
+        print(
+            f"  {producer['identity']}  pid {producer['pid']}  queue {producer['queue']}  running {producer['running']}"
+        )
+        print(f"    {', '.join(producer['functions'])} of {', '.join(text[:12] for text in producer['subjects'])}")
+        counters = ", ".join(f"{key} {value:g}" for key, value in producer["counters"].items())
+        print(f"    {counters or 'no calls yet'}")
+    if not document["producers"]:
+        print("  none: 'ndn-infer produce' starts one")

@@ -1,0 +1,71 @@
+"""Run a whole network on this machine, in the foreground: forwarder and producers, each a process of its own.
+
+Prints one READY line when prompts will be answered: then `ndn-infer ask` in another terminal uses it. A producer that
+dies is started again. Stops cleanly on SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from ndn_infer.apps.network import EmbeddedNetwork, embedded
+from ndn_infer.apps.prepare import prepared
+from ndn_infer.apps.processes import stop_on_signals
+from ndn_infer.apps.produce import corpus_alias
+from ndn_infer.apps.session import ensure_keys
+from ndn_infer.config import Config
+from ndn_infer.functions import registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--functions", default="", metavar="LIST", help="producers to start (default: producer.functions)"
+    )
+    parser.add_argument("--model", default="", help="model to serve (default: ask.model)")
+    parser.add_argument("--corpus", type=Path, help="also serve this folder of text and Markdown (rag)")
+    parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name)")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    names = registry.parse(options.functions or config.producer.functions)
+    model, embedder = options.model or config.ask.model, config.ask.embedder
+    ensure_keys(config)
+    prepared(config, model)
+    if options.corpus is not None:
+        names += [name for name in ("embed", "rag") if name not in names]
+    if {"embed", "rag"} & set(names):
+        prepared(config, embedder)
+    alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
+    network = embedded(
+        config, names, model=model, embedder=embedder, corpus=options.corpus, corpus_name=alias, private=False,
+        config_file=options.config, settings=options.settings,
+    )  # fmt: skip
+    return asyncio.run(_serve(network))
+
+
+async def _serve(network: EmbeddedNetwork) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    starting = asyncio.ensure_future(network.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return 130
+    await starting
+    functions = ", ".join(child.title for child in network.children[1:])
+    print(f"READY {network.uri} ({functions})", flush=True)
+    keepers = [asyncio.ensure_future(child.keep()) for child in network.children]
+    try:
+        await stop.wait()
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        print("stopping", file=sys.stderr, flush=True)
+        await network.stop()
+    return 0

@@ -1,0 +1,92 @@
+"""The catalogue: the operator's signed word on what an alias means, as files that any producer may serve.
+
+Owns: making catalogue records, signing them with the operator's key, keeping them as packets on disk. Must not know:
+models' files, sockets. Records are objects like all others: a consumer verifies them, so who serves them is no matter.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ndn_infer import records
+from ndn_infer.errors import BadPacket, StorageError
+from ndn_infer.name import METADATA, Name
+from ndn_infer.namespace import CatalogRecord, operator_identity
+from ndn_infer.packet import decode_data
+from ndn_infer.records import CorpusRecord, ModelRecord
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.tlv import Framer
+from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
+
+CATALOG_FRESHNESS_MS = 600_000
+"""How long a cache may go on telling an old meaning of an alias."""
+
+
+def label(alias: str) -> str:
+    """An alias as a name component: Hugging Face ids have a slash."""
+    return alias.replace("/", "--")
+
+
+def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRecord) -> list[Path]:
+    """Sign `record` under its alias and under its digest. Files that say the same already are left alone.
+
+    Raises MissingKey when this machine does not hold the operator's key, StorageError when the disk refuses.
+    """
+    kind = "model" if isinstance(record, ModelRecord) else "corpus"
+    content = records.encode(record)
+    paths = []
+    for identifier in (label(record.alias), record.digest):
+        path = directory / kind / f"{identifier}.ndn"
+        paths.append(path)
+        base = CatalogRecord(kind, identifier).to_name(keychain.net)
+        if _says(path, base, content):
+            continue
+        signer = keychain.signer_for(operator_identity(keychain.net))
+        version = time.time_ns() // 1000
+        packets = build_object(base, version, content, signer.sign_data, freshness_ms=CATALOG_FRESHNESS_MS)
+        _write(path, b"".join((packets.metadata, *packets.packets.values())))
+    return paths
+
+
+def load(paths: Iterable[Path]) -> list[ObjectPackets]:
+    """The objects in catalogue files; unreadable ones raise BadPacket naming the file."""
+    return [_load_one(path) for path in paths if path.is_file()]
+
+
+def records_in(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*/*.ndn"))
+
+
+def _load_one(path: Path) -> ObjectPackets:
+    try:
+        wires = Framer().feed(path.read_bytes())
+        metadata, *segments = [decode_data(wire) for wire in wires]
+        manifest = decode_manifest(metadata)
+    except (BadPacket, ValueError) as error:
+        raise BadPacket(f"{path} is damaged: {error}", hint="delete it; 'ndn-infer up' makes it again") from error
+    base = metadata.name[: metadata.name.index(METADATA)]
+    return ObjectPackets(base, manifest, metadata.wire, metadata.name, {data.name: data.wire for data in segments})
+
+
+def _says(path: Path, base: Name, content: bytes) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        packets = _load_one(path)
+    except BadPacket:
+        return False
+    return packets.base == base and packets.manifest.inline == content
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,240 @@
+"""The consumer: a question in, text out, every byte of it verified, by names alone.
+
+Owns: the path of a prompt on the asking side: resolve the alias, retrieve, tokenize, generate, and the ledger of names
+it all rests on. Must not know: torch, tokenizers, how anything is computed; it needs a forwarder and a trust anchor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.config import Config
+from ndn_infer.errors import CallError, NetworkError, PromptError, UnknownModel
+from ndn_infer.name import Name
+from ndn_infer.namespace import CatalogRecord, Input
+from ndn_infer.records import (
+    CorpusRecord,
+    GenerateRequest,
+    Hits,
+    LookupRequest,
+    Message,
+    ModelRecord,
+    PassageRecord,
+    Record,
+    Sampling,
+    TokenEvent,
+    TokenizeRequest,
+    Tokens,
+)
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.ledger import RECOMPUTED, Ledger
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.serve import Server
+from ndn_infer.transport.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A passage that the prompt contains: its object name, score, and who signed it."""
+
+    name: str
+    score: float
+    passage: PassageRecord
+    signed_by: Validated
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds of one question, from its start. `decode_s` is from the first to the last token."""
+
+    started: float
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+    def tokens_per_s(self, tokens: int) -> float:
+        decode_s = self.total_s - self.first_token_s
+        return (tokens - 1) / decode_s if tokens > 1 and decode_s > 0 else 0.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known after an answer: text and ids so far, why it ended, where KV came from, what it rests on."""
+
+    model: ModelRecord
+    prompt_ids: tuple[int, ...]
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    finish: str = ""
+    last: TokenEvent | None = None
+    stream_name: str = ""
+    cited: tuple[Cited, ...] = ()
+    timing: Timing = field(default_factory=lambda: Timing(time.monotonic()))
+
+
+class Client:
+    """Asks a network. One endpoint, one validator, one ledger; reusable for many questions."""
+
+    def __init__(
+        self, endpoint: Endpoint, validator: Validator, net: Name, config: Config, *, user: Signer | None = None
+    ) -> None:
+        """`user` is the caller's own key: only needed to publish inputs that do not fit an Interest."""
+        self.ledger = Ledger(net)
+        self.fetcher = Fetcher(endpoint, validator, config.fetch, ledger=self.ledger)
+        self._caller = Caller(
+            endpoint, validator, self.fetcher, net, config=config.call, fetch=config.fetch, ledger=self.ledger
+        )
+        self._endpoint = endpoint
+        self._net = net
+        self._config = config
+        self._user = user
+        self._server: Server | None = None
+        self._registrar: Registrar | None = None
+
+    @property
+    def caller(self) -> Caller:
+        return self._caller
+
+    async def close(self) -> None:
+        if self._registrar is not None:
+            await self._registrar.close()
+
+    # ------------------------------------------------------------ catalogue
+
+    async def resolve_model(self, alias: str) -> ModelRecord:
+        """What the operator signed for this alias or digest. Raises UnknownModel, NetworkError, TrustError."""
+        record = await self._resolve("model", alias, ModelRecord)
+        return record
+
+    async def resolve_corpus(self, alias: str) -> CorpusRecord:
+        return await self._resolve("corpus", alias, CorpusRecord)
+
+    async def _resolve(self, kind: str, alias: str, cls: type[records.R]) -> records.R:
+        label = alias.replace("/", "--")
+        base = CatalogRecord(kind, label).to_name(self._net)
+        try:
+            fetched = await self.fetcher.fetch(base)
+        except NetworkError as error:
+            hint = "'ndn-infer status' shows what this network offers; start a producer with 'ndn-infer produce'"
+            raise UnknownModel(f"no {kind} called {alias!r} is offered in this network", hint=hint) from error
+        return records.decode(cls, fetched.content)
+
+    # ------------------------------------------------------------ steps
+
+    async def tokenize(self, model: ModelRecord, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of a conversation, through the model's chat template."""
+        if not any(message.content.strip() for message in messages if message.role == "user"):
+            raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
+        request: TokenizeRequest = TokenizeRequest(messages=tuple(messages))
+        sources: tuple[str, ...] = ()
+        if len(records.encode(request)) > self._config.call.inline_bytes:
+            digest, source = await self._publish_input(request)
+            request, sources = TokenizeRequest(content=digest), (source,)
+        tokens = await self._caller.call(
+            ("model", model.digest), "tokenize", request, Tokens, sources=sources, caller=self._hint()
+        )
+        return tokens.ids
+
+    async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
+        """The passages nearest to `query`, each fetched by name and verified."""
+        hits = await self._caller.call(("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits)
+        cited = []
+        for hit in hits.hits:
+            fetched = await self.fetcher.fetch(ndn.from_uri(hit.name))
+            passage = records.decode(PassageRecord, fetched.content)
+            cited.append(Cited(hit.name, hit.score, passage, fetched.signed_by))
+        return tuple(cited)
+
+    async def generate(
+        self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling, outcome: Outcome
+    ) -> AsyncIterator[TokenEvent]:
+        """Stream the answer's events; `outcome` is kept up to date. Raises PromptError for too long a prompt."""
+        if len(prompt) >= model.context_tokens:
+            raise PromptError(
+                f"the prompt has {len(prompt)} tokens; {model.alias} takes {model.context_tokens} with the answer",
+                hint="shorten the prompt, or choose a model with a longer context",
+            )
+        request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype)
+        sources: tuple[str, ...] = ()
+        if len(records.encode(request)) > self._config.call.inline_bytes:
+            digest, source = await self._publish_input(request)
+            request, sources = replace(request, prompt=(), content=digest), (source,)
+        events = self._caller.stream(
+            ("model", model.digest), "generate", request, TokenEvent, sources=sources, caller=self._hint()
+        )
+        async for event, answered in events:
+            outcome.stream_name = answered.answer.result
+            self._take(event, outcome)
+            yield event
+
+    def _take(self, event: TokenEvent, outcome: Outcome) -> None:
+        elapsed = time.monotonic() - outcome.timing.started
+        if event.ids and not outcome.ids:
+            outcome.timing.first_token_s = elapsed
+        outcome.timing.total_s = elapsed
+        outcome.ids.extend(event.ids)
+        outcome.text += event.text
+        outcome.last = event
+        if event.finish == "error":
+            raise CallError(f"generation failed: {event.error}", code="failed")
+        outcome.finish = event.finish or outcome.finish
+        if event.finish and event.kv is not None:
+            self._enter_kv(event)
+
+    def _enter_kv(self, event: TokenEvent) -> None:
+        """The decode producer's signed word on where KV came from."""
+        kv = event.kv
+        assert kv is not None
+        example = event.kv_names[0] if event.kv_names else ""
+        elsewhere = kv.named - kv.content_store
+        rows = (
+            ("Content Store of the decode node", kv.content_store),
+            ("its producer", elsewhere),
+            ("decode node's memory", kv.local),
+            ("prefill, computed for this prompt", kv.prefilled),
+            (RECOMPUTED, kv.recomputed),
+        )
+        for source, count in rows:
+            if count:
+                self.ledger.add("KV block", example, source, None, count=count)
+
+    # ------------------------------------------------------------ large inputs
+
+    def _hint(self) -> str:
+        return ndn.to_uri(self._user.identity) if self._user is not None and self._server is not None else ""
+
+    async def _publish_input(self, request: Record) -> tuple[str, str]:
+        """Publish a request too large for an Interest under our own identity; returns its digest and name."""
+        if self._user is None:
+            raise PromptError(
+                "this prompt is too long for one Interest and this machine has no user key to publish it with",
+                hint="make keys with 'ndn-infer keys init', or import those that your operator issued",
+            )
+        if self._server is None:
+            self._server = Server(self._endpoint, ObjectStore(64 << 20))
+            self._registrar = Registrar(self._endpoint, self._user)
+            self._server.serve(self._user.identity, self._user)
+            await self._registrar.register(self._user.identity)
+        content = records.encode(request)
+        digest = hashlib.sha256(content).hexdigest()
+        site, node, role = (ndn.component_value(part).decode() for part in ndn.components(self._user.identity)[-3:])
+        base = Input(site, node, role, digest).to_name(self._net)
+        self._server.publish(base, content, self._user)
+        return digest, ndn.to_uri(base)
+
+
+def rag_prompt(question: str, cited: Sequence[Cited]) -> str:
+    """The user message that puts retrieved passages before the question."""
+    passages = "\n\n".join(f"[{number}] {item.passage.text}" for number, item in enumerate(cited, 1))
+    return (
+        "Answer the question from these passages. If they do not hold the answer, say so.\n\n"
+        f"{passages}\n\nQuestion: {question}"
+    )

@@ -1,0 +1,78 @@
+"""What a named function is, and what it may use.
+
+Owns: the contract between a function and the producer that hosts it (see docs/adding_a_function.md for a whole function
+in under 40 lines). Must not know: how Interests are dispatched (producer.py), what any one function does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+from ndn_infer.config import Config
+from ndn_infer.name import Name
+from ndn_infer.namespace import Call
+from ndn_infer.records import Envelope, Record
+from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.serve import LiveStream, Server
+
+Q = TypeVar("Q", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The network side that a producer process lends to its functions. `counters` go into its status record."""
+
+    net: Name
+    config: Config
+    server: Server
+    fetcher: Fetcher
+    caller: Caller
+    counters: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call being worked on. `signer` is the key of the function's role, `hint` that role's routable prefix."""
+
+    host: Host
+    call: Call
+    envelope: Envelope
+    signer: Signer
+    hint: Name
+
+
+class NamedFunction(ABC, Generic[Q]):
+    """A function that producers offer under a name.
+
+    `subject` is what the function works on: ("model", digest), ("corpus", digest) or ("service", id). `role` names the
+    key that signs its answers; the trust schema ties both together. `request_type` is the record that callers send.
+    """
+
+    function: ClassVar[str]
+    role: ClassVar[str]
+    request_type: ClassVar[type[Record]]
+    subject: tuple[str, str]
+
+    @abstractmethod
+    async def run(self, request: Q, job: Job) -> Record | LiveStream:
+        """Compute the answer. A record is answered inline when small and soon, else published as the call's result;
+        a LiveStream is answered at once by its name. Errors of the tree become signed error answers."""
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        """Load what is needed before the first call; serve further prefixes. Nothing by default."""
+
+    async def close(self) -> None:
+        """Give back threads, files and memory. Nothing by default."""
+
+    def serves(self, net: Name) -> tuple[Name, ...]:
+        """Prefixes beside calls and results under which this function's objects lie."""
+        return ()
+
+    def queue_length(self) -> int:
+        """Calls accepted and not yet begun."""
+        return 0

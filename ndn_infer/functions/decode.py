@@ -1,0 +1,265 @@
+"""decode: the `generate` call. A prompt in, a signed stream of tokens out, KV by name in between.
+
+Owns: the order of a generation: which blocks exist by name, what prefill is asked for, what is left to compute here,
+the stream's events, the publishing of new KV blocks. Must not know: how KV is computed or fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.engine.engine import StepOutput, Stream
+from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
+from ndn_infer.errors import CallError, NdnInferError, PromptError
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_plane import FoundBlocks, KvPlane
+from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.name import Name
+from ndn_infer.namespace import blocks_prefix
+from ndn_infer.records import GenerateRequest, KvSources, PrefillRequest, TokenEvent
+from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.serve import LiveStream
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Generation:
+    """One stream in the making."""
+
+    request: GenerateRequest
+    job: Job
+    out: LiveStream
+    decoder: StreamDecoder
+    stops: StopMatcher
+    sources: KvSources = field(default_factory=KvSources)
+    kv_names: tuple[str, ...] = ()
+    ids: list[int] = field(default_factory=list)
+    stream: Stream | None = None
+    published: int = 0
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Generate(NamedFunction[GenerateRequest]):
+    function = "generate"
+    role = "decode"
+    request_type = GenerateRequest
+
+    def __init__(self, model: str, folder: Path, engine: EngineHost) -> None:
+        self.subject = ("model", model)
+        self._folder = folder
+        self._engine = engine
+        self._plane: KvPlane | None = None
+        self._tokenizer: ChatTokenizer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
+        self._plane = await self._engine.plane(host)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.close()
+
+    def serves(self, net: Name) -> tuple[Name, ...]:
+        return (blocks_prefix(net, self.subject[1], "kv"), blocks_prefix(net, self.subject[1], "tokens"))
+
+    def queue_length(self) -> int:
+        return self._engine.worker.waiting
+
+    async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
+        assert self._tokenizer is not None and self._engine.engine is not None
+        self._check(request)
+        base = job.call.result().to_name(job.host.net)
+        out = job.host.server.open_stream(base, job.signer)
+        decoder = StreamDecoder(self._tokenizer)
+        generation = _Generation(request, job, out, decoder, StopMatcher(request.sampling.stop))
+        task = asyncio.get_running_loop().create_task(self._generate(generation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return out
+
+    def _check(self, request: GenerateRequest) -> None:
+        engine = self._engine.engine
+        assert engine is not None and self._plane is not None
+        limit = engine.model_config.context_length
+        if not request.prompt:
+            raise PromptError("the prompt is empty")
+        if request.sampling.max_tokens < 1:
+            raise PromptError("max_tokens must be at least 1")
+        if len(request.prompt) + 1 > limit:
+            raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limit}")
+        if max(request.prompt) >= engine.model_config.vocab_size or min(request.prompt) < 0:
+            raise PromptError("the prompt holds ids that are no tokens of this model")
+        if request.dtype != self._plane.shape.dtype:
+            raise CallError(f"this producer computes in {self._plane.shape.dtype}", code="wrong-dtype")
+
+    async def _generate(self, generation: _Generation) -> None:
+        """From KV to the last token. Whatever goes wrong ends the stream with words, never in silence."""
+        try:
+            blocks = await self._gather_kv(generation)
+            generation.stream = await self._engine.worker.generate(
+                generation.request.prompt, self._params(generation.request), blocks,
+                lambda output: self._on_step(generation, output),
+            )  # fmt: skip
+            await generation.done.wait()
+        except NdnInferError as error:
+            self._end(generation, "error", str(error))
+        except Exception as error:
+            log.exception("generation failed")
+            self._end(generation, "error", f"{type(error).__name__} in generate")
+
+    def _params(self, request: GenerateRequest) -> SamplingParams:
+        assert self._tokenizer is not None and self._engine.engine is not None
+        sampling = request.sampling
+        room = self._engine.engine.model_config.context_length - len(request.prompt)
+        return SamplingParams(
+            max_tokens=min(sampling.max_tokens, room),
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop_ids=() if sampling.ignore_eos else tuple(self._tokenizer.eos_ids),
+        )
+
+    # ------------------------------------------------------------ KV before the first token
+
+    async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
+        """Every full block before the last prompt token: at hand, by name, from prefill, or (counted) not at all."""
+        plane, prompt = self._plane, generation.request.prompt
+        assert plane is not None
+        block = plane.shape.block_tokens
+        values = plane.chain(prompt[:-1])  # the last token is always computed: its logits are the first answer
+        found = await plane.find_prefix(values)
+        existing = len(found.tensors)
+        if existing < len(values):
+            await self._ask_prefill(generation, plane, values, found)
+        got = len(found.tensors)
+        prefilled = got - existing
+        recomputed = len(values) - got
+        generation.sources = KvSources(
+            local=found.local,
+            named=found.named - prefilled,
+            content_store=found.content_store,
+            prefilled=prefilled,
+            recomputed=recomputed,
+            tail_tokens=len(prompt) - len(values) * block,
+        )
+        generation.kv_names = tuple(found.names)
+        generation.published = got
+        counters = generation.job.host.counters
+        counters["kv_blocks_local"] += found.local
+        counters["kv_blocks_named"] += existing - found.local
+        counters["kv_blocks_from_prefill"] += prefilled
+        counters["prefill_blocks_computed"] += recomputed
+        return found.tensors
+
+    async def _ask_prefill(
+        self, generation: _Generation, plane: KvPlane, values: list[bytes], found: FoundBlocks
+    ) -> None:
+        """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
+        answers we compute them ourselves: slower, and the same tokens."""
+        job, have = generation.job, len(found.tensors)
+        missing = values[have:]
+        request = PrefillRequest(
+            tuple(value.hex() for value in values), have, plane.shape.block_tokens, plane.shape.codec
+        )
+        ids = generation.request.prompt
+        publish_token_blocks(
+            job.host.server, job.host.net, self.subject[1], tuple(ids), plane.shape.block_tokens, job.signer
+        )
+        try:
+            answered = await job.host.caller.start(self.subject, "prefill", request, caller=ndn.to_uri(job.hint))
+            hint = ndn.from_uri(answered.answer.hint)
+            wait_s = 10.0 + 0.05 * plane.shape.block_tokens * len(missing)
+            blocks = await plane.await_blocks(missing, hint, wait_s)
+            log.info("prefill at %s gave %d of %d blocks", answered.answer.hint, len(blocks), len(missing))
+        except NdnInferError as error:
+            log.warning("no prefill producer helps (%s); computing %d blocks here", error, len(missing))
+            job.host.counters["prefill_unavailable"] += 1
+            return
+        found.tensors.extend(blocks)
+        found.named += len(blocks)
+        found.names.extend(ndn.to_uri(plane.name(value)) for value in missing[: len(blocks)])
+
+    # ------------------------------------------------------------ tokens out
+
+    def _on_step(self, generation: _Generation, output: StepOutput) -> None:
+        """One token, or the end."""
+        if generation.out.closed:
+            return
+        finish = output.finished or ""
+        if finish.startswith("error"):
+            self._end(generation, "error", finish)
+            return
+        assert self._tokenizer is not None
+        generation.job.host.counters["tokens_decoded"] += 1
+        generation.ids.append(output.token_id)
+        text = generation.decoder.push(output.token_id)
+        if finish:
+            text += generation.decoder.finish()
+        emit, stopped = generation.stops.push(text)
+        if stopped or finish:
+            tail = "" if stopped else generation.stops.finish()
+            self._end(generation, "stop" if stopped else finish, "", emit + tail, output.token_id)
+        else:
+            generation.out.append(records.encode(TokenEvent((output.token_id,), emit)))
+            self._publish_new_blocks(generation)
+
+    def _end(self, generation: _Generation, finish: str, error: str, text: str = "", last: int | None = None) -> None:
+        """The last event of the stream, with the report of where KV came from."""
+        if generation.out.closed:
+            return
+        if generation.stream is not None:
+            self._engine.worker.cancel(generation.stream)
+        event = TokenEvent(
+            () if last is None else (last,),
+            text,
+            finish=finish,
+            error=error,
+            kv=generation.sources,
+            prompt_tokens=len(generation.request.prompt),
+            kv_names=generation.kv_names if len(generation.kv_names) <= 8 else (),
+        )
+        generation.out.append(records.encode(event), final=True)
+        if error:
+            generation.job.host.counters["failed"] += 1
+        generation.done.set()
+
+    def _publish_new_blocks(self, generation: _Generation) -> None:
+        """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
+        plane = self._plane
+        assert plane is not None
+        ids = [*generation.request.prompt, *generation.ids[:-1]]  # KV of the newest token is not computed yet
+        while (generation.published + 1) * plane.shape.block_tokens <= len(ids):
+            index = generation.published
+            generation.published += 1
+            value = plane.chain(ids[: (index + 1) * plane.shape.block_tokens])[-1]
+            task = asyncio.get_running_loop().create_task(self._publish_block(generation, plane, index, value))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _publish_block(self, generation: _Generation, plane: KvPlane, index: int, value: bytes) -> None:
+        stream: Any = generation.stream
+        if stream is None or plane.local(value) is not None:
+            return
+        try:
+            block = await self._engine.worker.run(lambda engine: engine.export_block(stream, index))
+        except NdnInferError as error:
+            log.debug("block %d is gone: %s", index, error)
+            return
+        plane.publish(value, block, generation.job.signer)

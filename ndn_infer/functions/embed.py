@@ -1,0 +1,84 @@
+"""embed: vectors as named tensors: token embeddings of a causal model, sentence vectors of a text-embedding model.
+
+Owns: both functions. Must not know: retrieval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ndn_infer.errors import BadRecord, PromptError
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.name import Name
+from ndn_infer.records import EmbedRequest, Record, TensorRecord
+from ndn_infer.security.crypto import Signer
+from ndn_infer.tensors import RawTensor, encode_tensor
+
+if TYPE_CHECKING:
+    from ndn_infer.engine.text_embedder import TextEmbedder
+
+MAX_TEXTS = 256
+
+
+class EmbedTokens(NamedFunction[EmbedRequest]):
+    """Rows of the model's input embedding: [len(ids), width], in the dtype of the weights."""
+
+    function = "embed"
+    role = "embed"
+    request_type = EmbedRequest
+
+    def __init__(self, model: str, folder: Path) -> None:
+        self.subject = ("model", model)
+        self._folder = folder
+
+    async def run(self, request: EmbedRequest, job: Job) -> Record:
+        if not request.ids:
+            raise PromptError("embed of a causal model takes token ids")
+        return TensorRecord(await asyncio.to_thread(embedding_rows, self._folder, request.ids))
+
+
+def embedding_rows(folder: Path, ids: tuple[int, ...]) -> bytes:
+    """Rows of the embedding matrix as an encoded tensor, read from the weights file without loading the rest.
+
+    Raises BadRecord for ids outside the vocabulary.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        matrix = weights.get_slice("model.embed_tokens.weight")
+        vocabulary = matrix.get_shape()[0]
+        if min(ids) < 0 or max(ids) >= vocabulary:
+            raise BadRecord(f"token ids of this model are 0 to {vocabulary - 1}")
+        rows = torch.cat([matrix[token : token + 1] for token in ids])
+    dtype = {torch.bfloat16: "bf16", torch.float32: "f32", torch.float16: "f16"}[rows.dtype]
+    return encode_tensor(RawTensor(dtype, tuple(rows.shape), rows.contiguous().view(torch.uint8).numpy().tobytes()))
+
+
+class EmbedTexts(NamedFunction[EmbedRequest]):
+    """Sentence vectors: [len(texts), width] f32, of length 1."""
+
+    function = "embed"
+    role = "embed"
+    request_type = EmbedRequest
+
+    def __init__(self, model: str, folder: Path) -> None:
+        self.subject = ("model", model)
+        self._folder = folder
+        self._embedder: TextEmbedder | None = None
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        from ndn_infer.engine.text_embedder import TextEmbedder
+
+        self._embedder = await asyncio.to_thread(TextEmbedder.load, self._folder)
+
+    async def run(self, request: EmbedRequest, job: Job) -> Record:
+        assert self._embedder is not None
+        if not 0 < len(request.texts) <= MAX_TEXTS:
+            raise PromptError(f"embed takes 1 to {MAX_TEXTS} texts")
+        vectors = await asyncio.to_thread(self._embedder.encode, list(request.texts))
+        job.host.counters["texts_embedded"] += len(request.texts)
+        shape = tuple(int(size) for size in vectors.shape)
+        return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())))

@@ -1,0 +1,174 @@
+"""The thread in which an engine computes.
+
+Owns: handing work from asyncio to one engine thread and results back, in order, one engine step at a time, so that a
+long prompt and running streams take turns. Must not know: names, packets, what results are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ndn_infer.engine.engine import Engine, StepOutput, Stream
+from ndn_infer.engine.sampler import SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OnStep = Callable[[StepOutput], None]
+
+
+class EngineWorker:
+    """Owns the engine's thread. All methods are called from the event loop; callbacks run there too."""
+
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._load = load
+        self._commands: queue.SimpleQueue[Callable[[Engine], None] | None] = queue.SimpleQueue()
+        self._listeners: dict[Stream, OnStep] = {}
+        self._prefills: list[Iterator[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self.waiting = 0
+
+    async def start(self) -> Engine:
+        """Load the engine in its thread; returns it (its plain attributes may be read from anywhere)."""
+        self._loop = asyncio.get_running_loop()
+        ready: asyncio.Future[Engine] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name="engine", daemon=True)
+        self._thread.start()
+        return await ready
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._commands.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def run(self, work: Callable[[Engine], T]) -> T:
+        """Run `work(engine)` between two steps and return its result."""
+        assert self._loop is not None
+        loop, future = self._loop, self._loop.create_future()
+        self.waiting += 1
+
+        def command(engine: Engine) -> None:
+            try:
+                result = work(engine)
+            except Exception as error:
+                loop.call_soon_threadsafe(_settle, future, None, error)
+            else:
+                loop.call_soon_threadsafe(_settle, future, result, None)
+
+        self._commands.put(command)
+        try:
+            result: T = await future
+            return result
+        finally:
+            self.waiting -= 1
+
+    async def prefill(
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None]
+    ) -> None:
+        """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready."""
+        assert self._loop is not None
+        loop, done = self._loop, self._loop.create_future()
+
+        def steps(engine: Engine) -> Iterator[None]:
+            try:
+                for index, block in engine.prefill(ids, prefix):
+                    loop.call_soon_threadsafe(on_block, index, block)
+                    yield
+            except Exception as error:
+                loop.call_soon_threadsafe(_settle, done, None, error)
+            else:
+                loop.call_soon_threadsafe(_settle, done, None, None)
+
+        self._commands.put(lambda engine: self._prefills.append(steps(engine)))
+        await done
+
+    async def generate(
+        self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep
+    ) -> Stream:
+        """Start a stream; `on_step` gets every step's output until one has `finished`."""
+        loop = self._loop
+        assert loop is not None
+
+        def begin(engine: Engine) -> Stream:
+            stream = engine.start(ids, params, prefix)
+            self._listeners[stream] = lambda output: _post(loop, on_step, output)
+            return stream
+
+        return await self.run(begin)
+
+    def cancel(self, stream: Stream) -> None:
+        def command(engine: Engine) -> None:
+            if self._listeners.pop(stream, None) is not None:
+                engine.cancel(stream)
+
+        self._commands.put(command)
+
+    # ------------------------------------------------------------ in the engine's thread
+
+    def _main(self, ready: asyncio.Future[Engine]) -> None:
+        assert self._loop is not None
+        try:
+            engine = self._load()
+        except Exception as error:
+            self._loop.call_soon_threadsafe(_settle, ready, None, error)
+            return
+        self._loop.call_soon_threadsafe(_settle, ready, engine, None)
+        while self._take_commands(engine):
+            self._prefills = [steps for steps in self._prefills if next(steps, _ENDED) is not _ENDED]
+            if self._listeners:
+                self._step(engine)
+
+    def _take_commands(self, engine: Engine) -> bool:
+        """Run what was asked for; waits when there is nothing else to do. False when the thread is to end."""
+        idle = not self._listeners and not self._prefills
+        while True:
+            try:
+                command = self._commands.get(block=idle)
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            command(engine)
+            idle = False
+
+    def _step(self, engine: Engine) -> None:
+        try:
+            outputs = engine.step()
+        except Exception as error:
+            log.exception("the engine failed; its streams end")
+            outputs = [StepOutput(stream, -1, 0.0, f"error: {error}") for stream in self._listeners]
+        for output in outputs:
+            listener = self._listeners.get(output.stream)
+            if output.finished:
+                self._listeners.pop(output.stream, None)
+            if listener is not None:
+                listener(output)
+
+
+_ENDED = object()
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _post(loop: asyncio.AbstractEventLoop, listener: OnStep, output: StepOutput) -> None:
+    try:
+        loop.call_soon_threadsafe(listener, output)
+    except RuntimeError:  # the loop is closed: the process is ending
+        log.debug("a step after the end")

@@ -1,0 +1,185 @@
+"""KV cache by name: which blocks a prompt needs, what exists, fetching and publishing them.
+
+Owns: the meeting of KV tensors and names: codec name, chain values, tensor <-> object content. Must not know: who
+computes a block, how a tensor is used. One object holds one block of tokens for all layers, in the canonical layout
+[layer, K/V, head, token, dim], whatever the engine's own layout is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from ndn_infer import chain
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadRecord, NdnInferError
+from ndn_infer.functions.base import Host
+from ndn_infer.name import Name
+from ndn_infer.namespace import KvBlock
+from ndn_infer.security.crypto import Signer
+from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
+from ndn_infer.transport.fetch import Discovered
+
+DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_RAW: Final = {"bf16": "bf16", "fp32": "f32"}
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What every block of a model looks like: [layers, 2, kv_heads, block_tokens, head_dim] of `dtype`."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    block_tokens: int
+    dtype: str
+    implementation: str
+
+    @property
+    def codec(self) -> str:
+        return f"{self.dtype}.{self.implementation}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
+
+
+def encode_block(block: torch.Tensor, shape: KvShape) -> bytes:
+    """Content of a KV object. `block` has shape `shape.shape` and the dtype that it names."""
+    raw = block.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+    return encode_tensor(RawTensor(_RAW[shape.dtype], tuple(block.shape), raw))
+
+
+def decode_block(content: bytes, shape: KvShape) -> torch.Tensor:
+    """The tensor in a *verified* KV object. Raises BadRecord for another dtype or shape."""
+    raw = decode_tensor(content)
+    if raw.dtype != _RAW[shape.dtype] or raw.shape != shape.shape:
+        raise BadRecord(f"a KV block of {shape.dtype} {shape.shape} was promised, {raw.dtype} {raw.shape} delivered")
+    return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[shape.dtype]).reshape(shape.shape)
+
+
+@dataclass(slots=True)
+class FoundBlocks:
+    """The longest prefix of blocks that could be had: tensors in order, and how many came from where."""
+
+    tensors: list[torch.Tensor]
+    names: list[str]
+    local: int = 0
+    named: int = 0
+    content_store: int = 0
+
+
+class KvPlane:
+    """KV blocks of one model in one process. At most `memory_blocks` tensors are kept at hand, recently used ones."""
+
+    def __init__(self, host: Host, model: str, shape: KvShape, *, memory_blocks: int = 2048) -> None:
+        self._host = host
+        self._model = model
+        self.shape = shape
+        self._memory_blocks = memory_blocks
+        self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+
+    def chain(self, ids: Sequence[int]) -> list[bytes]:
+        return chain.chain(ids, self.shape.block_tokens)
+
+    def name(self, value: bytes, domain: str = "public") -> Name:
+        """Base name of the block whose chain value is `value`."""
+        layers = f"0-{self.shape.layers - 1}"
+        return KvBlock(self._model, domain, self.shape.codec, value.hex(), layers).to_name(self._host.net)
+
+    def local(self, value: bytes) -> torch.Tensor | None:
+        block = self._memory.get(value)
+        if block is not None:
+            self._memory.move_to_end(value)
+        return block
+
+    def remember(self, value: bytes, block: torch.Tensor) -> None:
+        self._memory[value] = block
+        self._memory.move_to_end(value)
+        while len(self._memory) > self._memory_blocks:
+            self._memory.popitem(last=False)
+
+    def publish(self, value: bytes, block: torch.Tensor, signer: Signer) -> None:
+        """Sign and publish one block, and keep it at hand."""
+        self.remember(value, block)
+        base = self.name(value)
+        if base not in self._host.server.store:
+            self._host.server.publish(base, encode_block(block, self.shape), signer)
+            self._host.counters["kv_blocks_published"] += 1
+
+    async def find_prefix(self, values: Sequence[bytes]) -> FoundBlocks:
+        """The longest prefix of `values` that exists here or by name.
+
+        Discovery of all blocks goes out at once: one round trip, whatever their number. A block that does not verify,
+        or that nobody has, ends the prefix; what comes after it is computed.
+        """
+        found = FoundBlocks([], [])
+        for value in values:
+            block = self.local(value)
+            if block is None:
+                break
+            found.tensors.append(block)
+            found.names.append(ndn.to_uri(self.name(value)))
+        found.local = len(found.tensors)
+        rest = list(values[found.local :])
+        discovered = await asyncio.gather(*(self._discover(value) for value in rest))
+        usable = list(self._until_absent(rest, discovered))
+        fetched = await asyncio.gather(*(self._fetch(value, item) for value, item in usable))
+        for (value, item), block in zip(usable, fetched, strict=True):
+            if block is None:
+                break
+            found.tensors.append(block)
+            found.names.append(ndn.to_uri(self.name(value)))
+            found.named += 1
+            found.content_store += item.arrival.from_content_store
+        return found
+
+    @staticmethod
+    def _until_absent(
+        values: Sequence[bytes], discovered: Sequence[Discovered | None]
+    ) -> list[tuple[bytes, Discovered]]:
+        usable: list[tuple[bytes, Discovered]] = []
+        for value, item in zip(values, discovered, strict=True):
+            if item is None or item.manifest is None:
+                break
+            usable.append((value, item))
+        return usable
+
+    async def _discover(self, value: bytes) -> Discovered | None:
+        try:
+            return await self._host.fetcher.discover(self.name(value))
+        except NdnInferError:
+            return None
+
+    async def _fetch(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> torch.Tensor | None:
+        try:
+            fetched = await self._host.fetcher.collect(item, hints=hints)
+            block = decode_block(fetched.content, self.shape)
+        except NdnInferError:
+            self._host.counters["kv_blocks_refused"] += 1
+            return None
+        self.remember(value, block)
+        self._host.counters["kv_blocks_fetched"] += 1
+        return block
+
+    async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> list[torch.Tensor]:
+        """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived."""
+
+        async def one(value: bytes) -> torch.Tensor | None:
+            try:
+                found = await self._host.fetcher.await_object(self.name(value), hints=(hint,), deadline_s=deadline_s)
+            except NdnInferError:
+                return None
+            return None if found.manifest is None else await self._fetch(value, found, (hint,))
+
+        blocks: list[torch.Tensor] = []
+        for block in await asyncio.gather(*(one(value) for value in values)):
+            if block is None:
+                break
+            blocks.append(block)
+        return blocks

@@ -1,0 +1,118 @@
+"""prefill: KV cache of a prompt, computed once, published block by block under hash-chained names.
+
+Owns: the function; pulling of token blocks by name, and their check against the chain. Must not know: who will use
+the KV, sampling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from ndn_infer import chain, records
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadRecord, CallError
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.name import Name
+from ndn_infer.namespace import TokenBlock, blocks_prefix
+from ndn_infer.records import PrefillReport, PrefillRequest, Record, TokenBlockRecord
+from ndn_infer.security.crypto import Signer
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_BLOCKS = 4096
+
+
+class Prefill(NamedFunction[PrefillRequest]):
+    function = "prefill"
+    role = "prefill"
+    request_type = PrefillRequest
+
+    def __init__(self, model: str, engine: EngineHost) -> None:
+        self.subject = ("model", model)
+        self._engine = engine
+        self._plane: KvPlane | None = None
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        self._plane = await self._engine.plane(host)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    def serves(self, net: Name) -> tuple[Name, ...]:
+        return (blocks_prefix(net, self.subject[1], "kv"),)
+
+    def queue_length(self) -> int:
+        return self._engine.worker.waiting
+
+    async def run(self, request: PrefillRequest, job: Job) -> Record:
+        assert self._plane is not None
+        values = self._check(request, self._plane)
+        wanted = values[request.have :]
+        for value in wanted:
+            if self._plane.local(value) is None:
+                job.host.server.promise(self._plane.name(value))
+        try:
+            return await self._compute(self._plane, values, request, job)
+        finally:
+            for value in wanted:  # what was published is no promise any more
+                job.host.server.break_promise(self._plane.name(value), job.signer)
+
+    def _check(self, request: PrefillRequest, plane: KvPlane) -> list[bytes]:
+        shape = plane.shape
+        if request.codec != shape.codec or request.block_tokens != shape.block_tokens:
+            mine = f"{shape.codec} in blocks of {shape.block_tokens}"
+            raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
+        if not 0 < len(request.blocks) <= MAX_BLOCKS or not 0 <= request.have < len(request.blocks):
+            raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}")
+        try:
+            values = [bytes.fromhex(block) for block in request.blocks]
+        except ValueError as error:
+            raise BadRecord(f"chain values are hex: {error}") from error
+        if any(len(value) != 32 for value in values):
+            raise BadRecord("chain values have 32 bytes")
+        return values
+
+    async def _compute(self, plane: KvPlane, values: list[bytes], request: PrefillRequest, job: Job) -> PrefillReport:
+        """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too."""
+        began = time.monotonic()
+        ids = await self._pull_ids(plane, values, job)
+        found = await plane.find_prefix(values)
+        computed = 0
+
+        def on_block(index: int, block: torch.Tensor) -> None:
+            nonlocal computed
+            computed += 1
+            plane.publish(values[index], block, job.signer)
+
+        for index, block in enumerate(found.tensors):  # known here, wanted by name
+            if index >= request.have:
+                plane.publish(values[index], block, job.signer)
+        if len(found.tensors) < len(values):
+            await self._engine.worker.prefill(ids, found.tensors, on_block)
+        job.host.counters["prefill_blocks_computed"] += computed
+        job.host.counters["prefill_tokens_computed"] += computed * plane.shape.block_tokens
+        elapsed_ms = round((time.monotonic() - began) * 1000, 1)
+        return PrefillReport(len(values), computed, elapsed_ms)
+
+    async def _pull_ids(self, plane: KvPlane, values: list[bytes], job: Job) -> list[int]:
+        """The token ids behind the chain values. A chain value is a digest: blocks that do not hash to it are refused,
+        whoever signed them."""
+        hints = (ndn.from_uri(job.envelope.caller),) if job.envelope.caller else ()
+        model = self.subject[1]
+
+        async def pull(value: bytes) -> tuple[int, ...]:
+            base = TokenBlock(model, "public", value.hex()).to_name(job.host.net)
+            fetched = await job.host.fetcher.fetch(base, hints=hints)
+            job.host.counters["token_blocks_pulled"] += 1
+            return records.decode(TokenBlockRecord, fetched.content).ids
+
+        blocks = await asyncio.gather(*(pull(value) for value in values))
+        ids = [token for block in blocks for token in block]
+        if chain.chain(ids, plane.shape.block_tokens) != values:
+            raise BadRecord("token blocks do not hash to the chain that names them")
+        return ids

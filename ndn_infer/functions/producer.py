@@ -1,0 +1,282 @@
+"""A producer: the functions of one process, on the network.
+
+Owns: Interest -> call -> admission -> run -> signed answer, one run per distinct request however many ask (single
+flight), acknowledgements for long work, registration of prefixes, certificates, status. Must not know: what any
+function computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.errors import (
+    BadRecord,
+    CallError,
+    NdnInferError,
+    PromptError,
+    RegistrationRefused,
+    UsageError,
+)
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.name import Name
+from ndn_infer.namespace import Call, function_prefix, results_prefix
+from ndn_infer.records import Answer, Counter, Envelope, ProducerStatus, Record
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.transport.endpoint import Request
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.serve import LiveStream, version_now
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 0.25
+"""How long a caller is kept waiting for the answer itself before it gets an acknowledgement."""
+
+INLINE_ANSWER_BYTES: Final = 6000
+DONE_FRESHNESS_MS: Final = 3_600_000
+RESULT_FRESHNESS_MS: Final = 600_000
+ERROR_FRESHNESS_MS: Final = 10
+MAX_REMEMBERED_ANSWERS: Final = 4096
+
+
+@dataclass(slots=True)
+class _Running:
+    task: asyncio.Task[None]
+    waiting: list[Request] = field(default_factory=list)
+    acknowledged: Answer | None = None
+
+
+class FunctionServer:
+    """Answers the calls of one function."""
+
+    def __init__(self, function: NamedFunction[Any], host: Host, signer: Signer, hint: Name) -> None:
+        self.function = function
+        self._host = host
+        self._signer = signer
+        self._hint = hint
+        self._running: dict[str, _Running] = {}
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def on_request(self, request: Request) -> None:
+        """An Interest below this function's prefix."""
+        name = request.interest.name
+        parsed = Call.parse_prefix(self._host.net, name)
+        if parsed is None or request.interest.parameters is None:
+            return  # not a call: silence costs an attacker's Interest nothing but its own lifetime
+        call, _ = parsed
+        try:
+            envelope = records.decode(Envelope, request.interest.parameters)
+            if hashlib.sha256(envelope.request).hexdigest() != call.request:
+                raise BadRecord("the name does not carry the digest of the request")
+        except BadRecord as error:
+            self._reply(request, Answer(code="bad-request", error=str(error)))
+            return
+        self._host.counters["calls"] += 1
+        answer = self._answers.get(call.request)
+        if answer is not None and self._still_good(answer, envelope):
+            self._reply(request, answer)
+        else:
+            self._join(request, call, envelope)
+
+    def _still_good(self, answer: Answer, envelope: Envelope) -> bool:
+        """An answer that names a result is good while the result is in the store, and the caller could read it."""
+        if not answer.result:
+            return True
+        return envelope.salt == 0 and self._host.server.holds(ndn.from_uri(answer.result))
+
+    def _join(self, request: Request, call: Call, envelope: Envelope) -> None:
+        running = self._running.get(call.request)
+        if running is None:
+            if len(self._running) >= self._host.config.producer.queue_limit:
+                self._host.counters["refused_busy"] += 1
+                text = f"{self.function.function} has {len(self._running)} calls waiting; try again later"
+                self._reply(request, Answer(code="busy", error=text))
+                return
+            task = asyncio.get_running_loop().create_task(self._work(call, envelope))
+            running = self._running[call.request] = _Running(task)
+        if running.acknowledged is not None:
+            self._reply(request, running.acknowledged)
+        else:
+            running.waiting.append(request)
+
+    async def _work(self, call: Call, envelope: Envelope) -> None:
+        acknowledge = asyncio.get_running_loop().call_later(PATIENCE_S, self._acknowledge, call)
+        try:
+            answer = await self._run(call, envelope)
+        except CallError as error:
+            answer = Answer(code=error.code, error=str(error))
+        except (UsageError, PromptError, BadRecord) as error:
+            answer = Answer(code="bad-request", error=str(error))
+        except NdnInferError as error:
+            log.warning("%s failed: %s", call.function, error)
+            answer = Answer(code="failed", error=f"{error.kind}: {error}")
+        except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
+            log.exception("%s failed", call.function)
+            answer = Answer(code="internal", error=f"{type(error).__name__} in {call.function}")
+        finally:
+            acknowledge.cancel()
+        self._finish(call, answer)
+
+    async def _run(self, call: Call, envelope: Envelope) -> Answer:
+        request = records.decode(self.function.request_type, envelope.request)
+        job = Job(self._host, call, envelope, self._signer, self._hint)
+        result = await self.function.run(await self._pull_large(request, envelope), job)
+        hint = ndn.to_uri(self._hint)
+        if isinstance(result, LiveStream):
+            return Answer(result=ndn.to_uri(result.name), hint=hint, stream=True, queue=self.function.queue_length())
+        value = records.encode(result)
+        running = self._running[call.request]
+        if len(value) <= INLINE_ANSWER_BYTES and running.acknowledged is None:
+            return Answer(value=value, hint=hint)
+        packets = self._host.server.publish(call.result().to_name(self._host.net), value, self._signer)
+        return Answer(result=ndn.to_uri(packets.manifest.name), hint=hint)
+
+    async def _pull_large(self, request: Record, envelope: Envelope) -> Record:
+        """A request that only names its content is pulled from the caller, and must have the digest it promised."""
+        content = getattr(request, "content", "")
+        if not content:
+            return request
+        hints = (ndn.from_uri(envelope.caller),) if envelope.caller else ()
+        for uri in envelope.sources:
+            fetched = await self._host.fetcher.fetch(ndn.from_uri(uri), hints=hints)
+            if hashlib.sha256(fetched.content).hexdigest() == content:
+                return records.decode(self.function.request_type, fetched.content)
+        raise BadRecord("the request names a content that none of its sources has")
+
+    def _acknowledge(self, call: Call) -> None:
+        """Work takes longer than callers should wait: tell them where the result will be."""
+        running = self._running.get(call.request)
+        if running is None:
+            return
+        base = call.result().to_name(self._host.net)
+        self._host.server.promise(base)
+        running.acknowledged = Answer(
+            result=ndn.to_uri(base + ndn.version(version_now())),
+            hint=ndn.to_uri(self._hint),
+            wait_ms=1000,
+            queue=self.function.queue_length(),
+        )
+        for request in running.waiting:
+            self._reply(request, running.acknowledged)
+        running.waiting.clear()
+
+    def _finish(self, call: Call, answer: Answer) -> None:
+        running = self._running.pop(call.request)
+        if not answer.code:
+            self._answers[call.request] = answer
+            while len(self._answers) > MAX_REMEMBERED_ANSWERS:
+                self._answers.popitem(last=False)
+        elif running.acknowledged is not None:
+            self._host.counters["failed"] += 1
+            self._host.server.break_promise(call.result().to_name(self._host.net), self._signer)
+        for request in running.waiting:
+            self._reply(request, answer)
+
+    def _reply(self, request: Request, answer: Answer) -> None:
+        freshness_ms = DONE_FRESHNESS_MS if answer.value else RESULT_FRESHNESS_MS
+        if answer.code:
+            freshness_ms = ERROR_FRESHNESS_MS
+        wire = self._signer.sign_data(request.interest.name, records.encode(answer), freshness_ms=freshness_ms)
+        self._host.counters["answers"] += 1
+        request.reply(wire)
+
+    async def close(self) -> None:
+        for running in list(self._running.values()):
+            running.task.cancel()
+        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
+        await self.function.close()
+
+
+class Producer:
+    """All functions of one process. `offer` them, `start`, and later `close`."""
+
+    def __init__(self, host: Host, keychain: Keychain, registrar: Registrar) -> None:
+        self._host = host
+        self._keychain = keychain
+        self._registrar = registrar
+        self._servers: list[FunctionServer] = []
+        self._started_at = time.monotonic()
+
+    async def begin(self) -> None:
+        """Talk to the forwarder; before the first `offer`."""
+        await self._registrar.start()
+
+    async def offer_object(self, base: Name, signer: Signer) -> None:
+        """Serve and announce one object that the store holds already (a catalogue record)."""
+        self._host.server.serve(base, signer)
+        await self._register(base)
+
+    async def offer(self, function: NamedFunction[Any], signer: Signer) -> None:
+        """Load a function and answer its calls. Raises what its `start` raises, MissingKey, RegistrationRefused."""
+        net, hint = self._host.net, signer.identity
+        await function.start(self._host, signer, hint)
+        server = FunctionServer(function, self._host, signer, hint)
+        self._servers.append(server)
+        calls = function_prefix(net, *function.subject, function.function)
+        results = results_prefix(net, *function.subject, function.function)
+        self._host.server.serve(calls, signer, server.on_request)
+        for prefix in (results, *function.serves(net)):
+            self._host.server.serve(prefix, signer)
+        await self._serve_identity(signer)
+        for prefix in (calls, results, *function.serves(net)):
+            await self._register(prefix)
+
+    async def _serve_identity(self, signer: Signer) -> None:
+        """The prefix every network grants: our own identity, with our certificates and status below it."""
+        if signer.identity in self._registrar.prefixes:
+            return
+        self._host.server.serve(signer.identity, signer, self._on_identity)
+        status = signer.identity + ndn.generic("status")
+        self._host.server.compute(status, lambda: records.encode(self.status(signer.identity)))
+        await self._registrar.register(signer.identity)
+        for identity in {ndn.prefix(signer.identity, -1), ndn.prefix(signer.identity, -2)}:
+            self._host.server.serve(identity + ndn.generic("KEY"), signer, self._on_identity)
+
+    async def _register(self, prefix: Name) -> None:
+        """A zero-trust forwarder may refuse all but our own identity; callers then reach us by forwarding hint."""
+        try:
+            await self._registrar.register(prefix)
+        except RegistrationRefused as error:
+            log.warning("%s; calls must carry the forwarding hint of this producer", error)
+
+    def _on_identity(self, request: Request) -> None:
+        """Certificates of ours, by full name or by key name."""
+        name = request.interest.name
+        for certificate in self._keychain.certificates():
+            if certificate.name == name or (request.interest.can_be_prefix and certificate.name.startswith(name)):
+                request.reply(certificate.wire)
+                return
+
+    def status(self, identity: Name) -> ProducerStatus:
+        """What the status record says now."""
+        servers = [server for server in self._servers if server._hint == identity]
+        counters = self._host.counters
+        return ProducerStatus(
+            identity=ndn.to_uri(identity),
+            functions=tuple(server.function.function for server in servers),
+            models=tuple(dict.fromkeys(server.function.subject[1] for server in servers)),
+            offers=tuple(ndn.to_uri(prefix) for prefix in self._registrar.prefixes),
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._started_at, 3),
+            queue=sum(server.function.queue_length() for server in servers),
+            running=sum(server.running for server in servers),
+            counters=tuple(Counter(name, float(value)) for name, value in sorted(counters.items())),
+        )
+
+    async def close(self) -> None:
+        await self._registrar.close()
+        for server in self._servers:
+            await server.close()

@@ -1,0 +1,94 @@
+"""rag: a corpus as named, signed passages, and `lookup`: the passages nearest in meaning to a question.
+
+Owns: the function, the publishing of passages, embedding through the network's embed function. Must not know: how
+passages are cut or indexed (corpus/), what a prompt does with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.corpus.corpus import Corpus
+from ndn_infer.errors import BadRecord, PromptError
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.name import Name
+from ndn_infer.namespace import Passage, passages_prefix
+from ndn_infer.records import EmbedRequest, Hit, Hits, LookupRequest, PassageRecord, Record, TensorRecord
+from ndn_infer.security.crypto import Signer
+from ndn_infer.tensors import decode_tensor
+from ndn_infer.transport.caller import Caller
+
+log = logging.getLogger(__name__)
+
+MAX_HITS = 50
+EMBED_BATCH = 64
+
+
+async def embed_texts(caller: Caller, embedder: str, texts: list[str]) -> np.ndarray:
+    """Sentence vectors [len(texts), width] f32 from the network's embed function of model `embedder`."""
+    answer = await caller.call(("model", embedder), "embed", EmbedRequest(texts=tuple(texts)), TensorRecord)
+    raw = decode_tensor(answer.tensor)
+    if raw.dtype != "f32" or len(raw.shape) != 2 or raw.shape[0] != len(texts):
+        raise BadRecord(f"embed answered with {raw.dtype} {raw.shape} to {len(texts)} texts")
+    return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape)
+
+
+class Lookup(NamedFunction[LookupRequest]):
+    """Serves one corpus. `corpus` is opened (cut, embedded, indexed) before: see `open_corpus`."""
+
+    function = "lookup"
+    role = "rag"
+    request_type = LookupRequest
+
+    def __init__(self, corpus: Corpus, embedder: str) -> None:
+        self.subject = ("corpus", corpus.digest)
+        self._corpus = corpus
+        self._embedder = embedder
+        self._names: list[str] = []
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        """Publish every passage as a signed object named by the digest of its record."""
+        for passage in self._corpus.passages:
+            record = records.encode(PassageRecord(passage.source, passage.title, passage.text, passage.index))
+            digest = hashlib.sha256(record).hexdigest()
+            base = Passage(self._corpus.digest, digest).to_name(host.net)
+            host.server.publish(base, record, signer, pinned=True)
+            self._names.append(ndn.to_uri(base))
+            if len(self._names) % 64 == 0:
+                await asyncio.sleep(0)
+        host.counters["passages_published"] += len(self._names)
+        log.info("corpus %s: %d passages", self._corpus.digest[:12], len(self._names))
+
+    def serves(self, net: Name) -> tuple[Name, ...]:
+        return (passages_prefix(net, self._corpus.digest),)
+
+    async def run(self, request: LookupRequest, job: Job) -> Record:
+        if not request.query.strip():
+            raise PromptError("the question is empty")
+        if not 0 < request.limit <= MAX_HITS:
+            raise PromptError(f"lookup gives 1 to {MAX_HITS} passages")
+        vectors = await embed_texts(job.host.caller, self._embedder, [request.query])
+        hits = await asyncio.to_thread(self._corpus.lookup, request.query, vectors[0], request.limit)
+        job.host.counters["lookups"] += 1
+        return Hits(tuple(Hit(self._names[hit.row], round(float(hit.score), 6)) for hit in hits))
+
+
+async def open_corpus(folder: Path, cache_dir: Path, caller: Caller, embedder: str) -> Corpus:
+    """Cut, embed (by calls, in batches) and index a folder; quick when it was done before."""
+    loop = asyncio.get_running_loop()
+
+    def embed(texts: list[str]) -> np.ndarray:
+        parts = []
+        for start in range(0, len(texts), EMBED_BATCH):
+            batch = embed_texts(caller, embedder, texts[start : start + EMBED_BATCH])
+            parts.append(asyncio.run_coroutine_threadsafe(batch, loop).result())
+        return np.concatenate(parts)
+
+    return await asyncio.to_thread(Corpus.open, folder, cache_dir, embed=embed, embedder_id=embedder)

@@ -1,0 +1,123 @@
+"""Which functions exist and how each is built.
+
+Owns: the names that `ndn-infer produce --functions` takes. Must not know: the network. A function of your own is named
+`package.module:Class` and is built without arguments (docs/adding_a_function.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ndn_infer.config import Config
+from ndn_infer.errors import EngineUnavailable, UsageError
+from ndn_infer.functions.base import NamedFunction
+
+if TYPE_CHECKING:
+    from ndn_infer.corpus.corpus import Corpus
+    from ndn_infer.functions.engine_host import EngineHost
+
+Functions = list[NamedFunction[Any]]
+
+
+@dataclass(slots=True)
+class Ingredients:
+    """What functions are built from. `folders` maps model digests to prepared folders."""
+
+    config: Config
+    model: str = ""
+    folder: Path | None = None
+    embedder: str = ""
+    embedder_folder: Path | None = None
+    corpus: Corpus | None = None
+    _engine: EngineHost | None = field(default=None)
+
+    def engine(self) -> EngineHost:
+        """One engine for all functions of this process."""
+        from ndn_infer.functions.engine_host import EngineHost
+
+        assert self.folder is not None
+        if self._engine is None:
+            self._engine = EngineHost(self.model, self.folder, self.config.engine)
+        return self._engine
+
+
+def _tokenize(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.tokenize import Detokenize, Tokenize
+
+    assert parts.folder is not None
+    return [Tokenize(parts.model, parts.folder), Detokenize(parts.model, parts.folder)]
+
+
+def _embed(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.embed import EmbedTexts, EmbedTokens
+
+    functions: Functions = []
+    if parts.folder is not None:
+        functions.append(EmbedTokens(parts.model, parts.folder))
+    if parts.embedder_folder is not None:
+        functions.append(EmbedTexts(parts.embedder, parts.embedder_folder))
+    return functions
+
+
+def _prefill(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.prefill import Prefill
+
+    return [Prefill(parts.model, parts.engine())]
+
+
+def _decode(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.decode import Generate
+
+    assert parts.folder is not None
+    return [Generate(parts.model, parts.folder, parts.engine())]
+
+
+def _rag(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.rag import Lookup
+
+    assert parts.corpus is not None
+    return [Lookup(parts.corpus, parts.embedder)]
+
+
+BUILDERS: Final[dict[str, Callable[[Ingredients], Functions]]] = {
+    "tokenize": _tokenize,
+    "embed": _embed,
+    "prefill": _prefill,
+    "decode": _decode,
+    "rag": _rag,
+}
+
+NEEDS_MODEL: Final = frozenset({"tokenize", "prefill", "decode"})
+
+
+def parse(text: str) -> list[str]:
+    """Function names from a comma-separated list. Raises UsageError for unknown ones."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BUILDERS and ":" not in name]
+    if unknown or not names:
+        what = f"unknown function {unknown[0]!r}" if unknown else "no function named"
+        raise UsageError(what, hint=f"functions are {', '.join(BUILDERS)}, or package.module:Class for your own")
+    return list(dict.fromkeys(names))
+
+
+def build(names: Sequence[str], parts: Ingredients) -> Functions:
+    """The functions of these names. Raises UsageError, EngineUnavailable when a package is missing."""
+    functions: Functions = []
+    for name in names:
+        try:
+            functions.extend(BUILDERS[name](parts) if name in BUILDERS else [_own(name)])
+        except ModuleNotFoundError as error:
+            raise EngineUnavailable(f"function {name} needs the package {error.name}") from error
+    return functions
+
+
+def _own(path: str) -> NamedFunction[Any]:
+    module_name, _, class_name = path.partition(":")
+    cls = getattr(importlib.import_module(module_name), class_name, None)
+    if not (isinstance(cls, type) and issubclass(cls, NamedFunction)):
+        raise UsageError(f"{path} is no NamedFunction")
+    return cls()

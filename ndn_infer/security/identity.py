@@ -1,0 +1,103 @@
+"""Identities of an inference network: which names may own keys, and what such a name stands for.
+
+Owns: the five kinds of identities below `<net>` and their words. Must not know: keys, certificates, the trust schema.
+An identity is a name of namespace.py (Node, Role, operator) or the net or a site; anything else owns no keys here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadName
+from ndn_infer.name import Name
+from ndn_infer.namespace import Node, Role, operator_identity
+
+KEY: Final = ndn.generic("KEY")
+
+ROLES: Final = ("tokenize", "embed", "prefill", "decode", "rag", "user")
+"""The roles that this package knows. Any other label is a role too: that of the service of this name."""
+
+
+class IdentityKind(StrEnum):
+    ANCHOR = "trust anchor"
+    OPERATOR = "operator"
+    SITE = "site"
+    NODE = "node"
+    ROLE = "role"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an identity's name says. Labels that its kind does not have are ""."""
+
+    kind: IdentityKind
+    site: str = ""
+    node: str = ""
+    role: str = ""
+
+    def words(self) -> str:
+        """For messages: "role decode of node n1, site home"."""
+        match self.kind:
+            case IdentityKind.SITE:
+                return f"site {self.site}"
+            case IdentityKind.NODE:
+                return f"node {self.node}, site {self.site}"
+            case IdentityKind.ROLE:
+                return f"role {self.role} of node {self.node}, site {self.site}"
+        return f"the {self.kind.value}"
+
+
+def parse_identity(net: Name, identity: Name) -> Identity | None:
+    """What `identity` stands for in the network `net`, or None when it is no identity of it."""
+    if identity == net:
+        return Identity(IdentityKind.ANCHOR)
+    if identity == operator_identity(net):
+        return Identity(IdentityKind.OPERATOR)
+    if not identity.startswith(net) or KEY in ndn.components(identity[len(net) :]):
+        return None
+    node = Node.parse(net, identity)
+    if node is not None:
+        return Identity(IdentityKind.NODE, node.site, node.node)
+    role = Role.parse(net, identity)
+    if role is not None:
+        return Identity(IdentityKind.ROLE, role.site, role.node, role.role)
+    # A site: the first component of a node's name, alone.
+    as_node = Node.parse(net, identity + ndn.generic("n"))
+    return Identity(IdentityKind.SITE, as_node.site) if as_node is not None else None
+
+
+def require_identity(net: Name, identity: Name) -> Identity:
+    """Like `parse_identity`. Raises BadName instead of returning None."""
+    found = parse_identity(net, identity)
+    if found is None:
+        raise BadName(
+            f"{ndn.to_uri(identity)} is no identity of {ndn.to_uri(net)}",
+            hint="identities are <net>, and below it operator, <site>, <site>/<node> and <site>/<node>/<role>",
+        )
+    return found
+
+
+def site_identity(net: Name, site: str) -> Name:
+    """`<net>/<site>`. Raises BadName for a reserved word."""
+    identity = net + ndn.generic(site)
+    if require_identity(net, identity).kind is not IdentityKind.SITE:
+        raise BadName(f"{site!r} cannot be the name of a site")
+    return identity
+
+
+def node_identity(net: Name, site: str, node: str) -> Name:
+    """`<net>/<site>/<node>`. Raises BadName."""
+    return _checked(net, Node(site, node).to_name(net))
+
+
+def role_identity(net: Name, site: str, node: str, role: str) -> Name:
+    """`<net>/<site>/<node>/<role>`. Raises BadName."""
+    return _checked(net, Role(site, node, role).to_name(net))
+
+
+def _checked(net: Name, identity: Name) -> Name:
+    require_identity(net, identity)
+    return identity

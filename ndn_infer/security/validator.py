@@ -1,0 +1,327 @@
+"""The validator: from a packet to the proof that its signer may sign its name, or one error that says why not.
+
+Owns: following the chain of certificates to the trust anchor, and the cache of keys that were found good. Must not
+know: what the content means, where packets and certificates come from. Nothing of a packet may be used before
+`validate` has returned.
+
+Order of the checks, cheap and local ones first, so that a stranger cannot make us fetch or compute:
+    1. the signature's type proves authorship, and its key locator names a certificate or key;
+    2. the trust schema lets that key sign that name (only then is anything fetched);
+    3. the certificate is fetched, is one, is valid now, has a usable key; steps 1 to 3 again for the certificate,
+       until a key already known to be good, or the anchor, is reached;
+    4. signatures are verified from the anchor down, so no stranger's key is ever used in a computation.
+
+Why python-ndn's validators are not used: no validity periods, no Ed25519, no depth limit, one cache for the whole
+process, and a certificate that arrives late costs the pending Interest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
+from ndn_infer.name import Name
+from ndn_infer.packet import Data, Interest, SignatureInfo
+from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, split_locator
+from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
+from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
+from ndn_infer.security.replay import ReplayWindow
+from ndn_infer.security.trust import TrustSchema, Verdict
+
+MAX_DEPTH: Final = 5
+"""Certificates between a packet and the anchor, the anchor's not counted."""
+
+MAX_CACHED: Final = 1024
+CACHE_S: Final = 3600.0
+"""A certificate is fetched again after this time, as its FreshnessPeriod says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Who signed, with which certificate, and the rule of the trust schema that allows it.
+
+    `certificate_name` is the certificate that was followed; the key locator may name an older one of the same key.
+    """
+
+    key_name: Name
+    certificate_name: Name
+    rule: str
+
+    @property
+    def identity(self) -> Name:
+        return ndn.prefix(self.key_name, -2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """A key whose chain was verified, and from when to when (epoch seconds) this holds."""
+
+    certificate: Certificate
+    key: PublicKey
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """What is judged: a Data packet, a certificate, or an Interest."""
+
+    title: str
+    name: Name
+    info: SignatureInfo
+    portion: bytes
+    signature: bytes
+    judge: Callable[[Name, Name], Verdict]
+
+    @property
+    def what(self) -> str:
+        return f"{self.title} {ndn.to_uri(self.name)}"
+
+
+class Validator:
+    """Validates for one network, inside one event loop. State is its own; two validators share nothing.
+
+    `anchor` must have come out of band (a key directory). `now` gives Unix epoch seconds, `monotonic` and `sleep` are
+    the clock of retries. Raises KeyNotAllowed, BadSignature or BadPacket when `anchor` is none of the schema's network.
+    """
+
+    def __init__(
+        self,
+        schema: TrustSchema,
+        anchor: Certificate,
+        fetch_certificate: FetchCertificate,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        max_depth: int = MAX_DEPTH,
+        max_cached: int = MAX_CACHED,
+        cache_s: float = CACHE_S,
+    ) -> None:
+        self._schema = schema
+        self._now = now
+        self._max_depth = max_depth
+        self._max_cached = max_cached
+        self._cache_s = cache_s
+        self._anchor = _check_anchor(schema, anchor)
+        self._good: OrderedDict[Name, _Good] = OrderedDict()
+        self._fetcher = CertificateFetcher(fetch_certificate, monotonic=monotonic, sleep=sleep)
+        self._replay = ReplayWindow()
+
+    # ------------------------------------------------------------ the public side
+
+    async def validate(self, data: Data) -> Validated:
+        """Prove who signed `data`. Raises BadSignature, KeyNotAllowed, CertificateExpired, CertificateUnavailable."""
+        return await self._validate(self._of_data("Data", data))
+
+    def try_validate(self, data: Data) -> Validated | None:
+        """`validate` without waiting: None when a certificate would have to be fetched. Raises the same errors."""
+        signed = self._of_data("Data", data)
+        located, verdict = self._locate(signed)
+        good = self._known(signed, located)
+        return _conclude(signed, good, verdict) if good is not None else None
+
+    async def validate_interest(self, interest: Interest) -> Validated:
+        """Prove who signed an Interest, and that it was not seen before. Raises what `validate` raises.
+
+        BadSignature too for an Interest that is not signed, or a replay.
+        """
+        info = interest.signature_info
+        if info is None:
+            raise BadSignature(
+                f"Interest {ndn.to_uri(interest.name)} is not signed", hint="sign it with a key of this network"
+            )
+        signed = _Signed(
+            "Interest",
+            interest.name,
+            info,
+            interest.signed_portion,
+            interest.signature,
+            self._schema.check_interest,
+        )
+        if not interest.parameters_digest_matches():
+            raise BadSignature(f"{signed.what}: the name does not hold the digest of the parameters")
+        validated = await self._validate(signed)
+        self._replay.accept(validated.key_name, info, self._now())
+        return validated
+
+    def add_certificates(self, *certificates: Certificate) -> None:
+        """Offer certificates at hand (our own, a bundle's): they are verified when needed, and spare the fetch."""
+        for certificate in certificates:
+            self._fetcher.offer(certificate)
+
+    async def aclose(self) -> None:
+        """Stop what is still being fetched."""
+        await self._fetcher.aclose()
+
+    # ------------------------------------------------------------ following the chain
+
+    def _of_data(self, title: str, data: Data) -> _Signed:
+        return _Signed(title, data.name, data.signature_info, data.signed_portion, data.signature, self._schema.check)
+
+    async def _validate(self, signed: _Signed) -> Validated:
+        located, verdict = self._locate(signed)
+        good = self._known(signed, located)
+        if good is None:
+            good = await self._climb(signed, located)
+        return _conclude(signed, good, verdict)
+
+    async def _climb(self, signed: _Signed, located: KeyLocator) -> _Good:
+        """Fetch certificates up to a key that is known to be good, verify them downwards, return the lowest key."""
+        path: list[tuple[Name, _Signed, Certificate, PublicKey]] = []
+        seen: set[Name] = set()
+        subject = signed
+        good: _Good | None = None
+        while good is None:
+            if located.key_name in seen:
+                raise KeyNotAllowed(f"{signed.what}: its certificates certify each other in a circle")
+            if len(path) >= self._max_depth:
+                raise KeyNotAllowed(f"{signed.what}: more than {self._max_depth} certificates lead to the anchor")
+            seen.add(located.key_name)
+            asked = _locator_name(subject)
+            certificate, key = await self._fetch_usable(asked, located, signed)
+            _require(subject, certificate.name)
+            subject = self._of_data("certificate", certificate.data)
+            path.append((asked, subject, certificate, key))
+            located, _ = self._locate(subject)
+            good = self._known(subject, located)
+        for asked, link, certificate, key in reversed(path):
+            try:
+                _verify(link, good)
+            except BadSignature as error:
+                self._fetcher.reject(asked, certificate, error)
+                raise
+            good = self._remember(certificate, key, good)
+        return good
+
+    async def _fetch_usable(self, name: Name, located: KeyLocator, signed: _Signed) -> tuple[Certificate, PublicKey]:
+        """The certificate of this name, or where it has expired a newer one of the same key, with a key we can use."""
+        try:
+            certificate = await self._fetcher.fetch(name)
+            now = self._now()
+            if now > certificate.not_after and located.is_certificate:
+                certificate = await self._renewed(certificate, located.key_name)
+            return certificate, self._usable_key(name, certificate, now)
+        except TrustError as error:
+            raise type(error)(f"{signed.what}: {error}", hint=error.hint) from error
+
+    async def _renewed(self, old: Certificate, key_name: Name) -> Certificate:
+        try:
+            renewed = await self._fetcher.fetch(key_name)
+        except TrustError:
+            return old
+        return renewed if renewed.public_der == old.public_der else old
+
+    def _usable_key(self, asked: Name, certificate: Certificate, now: float) -> PublicKey:
+        error: TrustError
+        if certificate.valid_at(now):
+            try:
+                return PublicKey.from_spki(certificate.public_der)
+            except BadPacket as bad:
+                error = KeyNotAllowed(f"certificate {ndn.to_uri(certificate.name)}: {bad}")
+        else:
+            error = _outside_validity(certificate, now)
+        self._fetcher.reject(asked, certificate, error)
+        raise error
+
+    # ------------------------------------------------------------ keys known to be good
+
+    def _locate(self, signed: _Signed) -> tuple[KeyLocator, Verdict]:
+        """Steps 1 and 2: a signature type that proves authorship, a key locator, a key that the schema allows."""
+        if signed.info.type not in PUBLIC_KEY_SIGNATURES:
+            raise BadSignature(
+                f"{signed.what}: a signature of type {signed.info.type} does not prove who made it",
+                hint="signatures of type 1 (RSA), 3 (ECDSA) and 5 (Ed25519) do",
+            )
+        name = _locator_name(signed)
+        located = split_locator(name)
+        if located is None:
+            raise KeyNotAllowed(f"{signed.what}: its key locator {ndn.to_uri(name)} names no certificate and no key")
+        anchor = self._anchor.certificate.key_name
+        if located.identity == self._schema.net and located.key_name != anchor:
+            raise KeyNotAllowed(f"{signed.what}: {ndn.to_uri(name)} is not the trust anchor {ndn.to_uri(anchor)}")
+        return located, _require(signed, name)
+
+    def _known(self, signed: _Signed, located: KeyLocator) -> _Good | None:
+        """A key whose chain was verified and is valid now. Certificates of one key are as good as each other."""
+        now = self._now()
+        if located.key_name == self._anchor.certificate.key_name:
+            if not self._anchor.start <= now <= self._anchor.end:
+                error = _outside_validity(self._anchor.certificate, now)
+                raise CertificateExpired(f"{signed.what}: trust anchor: {error}", hint=_ANCHOR_HINT)
+            return self._anchor
+        good = self._good.get(located.key_name)
+        if good is None:
+            return None
+        if not good.start <= now <= good.end:
+            del self._good[located.key_name]
+            return None
+        self._good.move_to_end(located.key_name)
+        return good
+
+    def _remember(self, certificate: Certificate, key: PublicKey, issuer: _Good) -> _Good:
+        start = max(certificate.not_before, issuer.start)
+        end = min(certificate.not_after, issuer.end, self._now() + self._cache_s)
+        good = _Good(certificate, key, start, end)
+        self._good[certificate.key_name] = good
+        self._good.move_to_end(certificate.key_name)
+        while len(self._good) > self._max_cached:
+            self._good.popitem(last=False)
+        return good
+
+
+_ANCHOR_HINT: Final = "import the renewed trust anchor from your operator"
+
+
+# ---------------------------------------------------------------- single checks
+
+
+def _locator_name(signed: _Signed) -> Name:
+    if signed.info.key_locator is None:
+        raise BadSignature(f"{signed.what}: it does not name the key that signed it")
+    return signed.info.key_locator
+
+
+def _require(signed: _Signed, key_name: Name) -> Verdict:
+    verdict = signed.judge(signed.name, key_name)
+    if not verdict.allowed:
+        raise KeyNotAllowed(f"{signed.title} {verdict.explanation}")
+    return verdict
+
+
+def _verify(signed: _Signed, good: _Good) -> None:
+    if not good.key.verify(signed.info.type, signed.portion, signed.signature):
+        key = ndn.to_uri(good.certificate.key_name)
+        raise BadSignature(f"{signed.what}: the signature is not one of the key {key}, which it names")
+
+
+def _conclude(signed: _Signed, good: _Good, verdict: Verdict) -> Validated:
+    _verify(signed, good)
+    return Validated(good.certificate.key_name, good.certificate.name, verdict.rule)
+
+
+def _outside_validity(certificate: Certificate, now: float) -> CertificateExpired:
+    name = ndn.to_uri(certificate.name)
+    if now > certificate.not_after:
+        return CertificateExpired(f"certificate {name} expired {format_time(certificate.not_after)}")
+    return CertificateExpired(
+        f"certificate {name} is not valid before {format_time(certificate.not_before)}",
+        hint=f"is this machine's clock right? it says {format_time(now)}",
+    )
+
+
+def _check_anchor(schema: TrustSchema, anchor: Certificate) -> _Good:
+    """The anchor is believed because it was put here by hand; these are checks against a wrong file."""
+    if anchor.identity != schema.net:
+        raise KeyNotAllowed(f"the trust anchor {ndn.to_uri(anchor.name)} is not one of {ndn.to_uri(schema.net)}")
+    key = PublicKey.from_spki(anchor.public_der)
+    data = anchor.data
+    if not anchor.self_signed or not key.verify(data.signature_info.type, data.signed_portion, data.signature):
+        raise BadSignature(f"the trust anchor {ndn.to_uri(anchor.name)} is not signed by its own key")
+    return _Good(anchor, key, anchor.not_before, anchor.not_after)
