@@ -1,6 +1,6 @@
 """Measure, with the peers in the same run; prints a table for people and ends with one JSON line.
 
-  ndn-infer bench ask        one prompt through the network against the same engine in process
+ndn-infer bench ask        one prompt through the network against the same engine in process
 """
 
 from __future__ import annotations

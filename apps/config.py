@@ -19,7 +19,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         print(json.dumps(_document(config)))
         return 0
     print(
-        f"# file: {arguments.config or default_file()}; environment: {ENVIRONMENT_PREFIX}SECTION_KEY; --set section.key=value"
+        f"# file: {arguments.config or default_file()}; environment: {ENVIRONMENT_PREFIX}SECTION_KEY; "
+        "flag: --set section.key=value"
     )
     current = ""
     for section, key, _, help_text in options():

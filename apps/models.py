@@ -27,23 +27,26 @@ def run(options: argparse.Namespace, config: Config) -> int:
         )
     record = record_of(folder, options.model or config.ask.model)
     if options.json:
-        print(json.dumps({"digest": folder.digest, "path": str(folder.path), "kind": folder.kind,
+        print(json.dumps({"digest": folder.digest, "path": str(folder.path), "kind": record.kind,
                           "context_tokens": record.context_tokens, "architecture": record.architecture}))  # fmt: skip
     elif options.action == "digest":
         print(folder.digest)
     else:
-        print(f"{record.alias}: {folder.kind}, {record.architecture}, {record.context_tokens} tokens of context")
+        print(f"{record.alias}: {record.kind}, {record.architecture}, {record.context_tokens} tokens of context")
         print(f"  digest {folder.digest}\n  in {folder.path}")
     return 0
 
 
 def _list(options: argparse.Namespace, config: Config) -> int:
     folders = store.list_models(config.cache_dir)
-    aliases = registry.aliases()
+    aliases = {packaged.alias: packaged.note for packaged in registry.PACKAGED}
     if options.json:
         print(json.dumps({
             "aliases": aliases,
-            "prepared": [{"digest": folder.digest, "kind": folder.kind, "source": folder.source} for folder in folders],
+            "prepared": [
+                {"digest": item.digest, "kind": item.manifest.facts.kind, "source": item.manifest.source}
+                for item in folders
+            ],
         }))  # fmt: skip
         return 0
     print("aliases (any Hugging Face id, local folder or .gguf file works too)")
@@ -51,7 +54,7 @@ def _list(options: argparse.Namespace, config: Config) -> int:
         print(f"  {alias:24} {words}")
     print("prepared")
     for folder in folders:
-        print(f"  {folder.digest[:16]}  {folder.kind:15} {folder.source}")
+        print(f"  {folder.digest[:16]}  {folder.manifest.facts.kind:15} {folder.manifest.source}")
     if not folders:
         print("  none yet: ndn-infer models prepare")
     return 0

@@ -21,17 +21,18 @@ def prepared(config: Config, model: str, *, quiet: bool = False) -> ModelFolder:
 
 def record_of(folder: ModelFolder, alias: str) -> ModelRecord:
     """What the catalogue says about a model."""
+    facts = folder.manifest.facts
     return ModelRecord(
         alias=alias,
         digest=folder.digest,
-        kind=folder.kind,
-        architecture=folder.architecture,
-        context_tokens=folder.context_length,
-        vocabulary=folder.vocab,
-        layers=folder.layers,
-        kv_heads=folder.kv_heads,
-        head_dim=folder.head_dim,
-        embedding_width=folder.hidden,
+        kind=facts.kind,
+        architecture=facts.architecture,
+        context_tokens=facts.context_length,
+        vocabulary=facts.vocab,
+        layers=facts.layers,
+        kv_heads=facts.kv_heads,
+        head_dim=facts.head_dim,
+        embedding_width=facts.hidden,
     )
 
 

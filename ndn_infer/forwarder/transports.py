@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.faces import ON_DEMAND, Face
@@ -104,8 +104,7 @@ class UdpListener(asyncio.DatagramProtocol):
         self._faces: dict[tuple[str, int], tuple[Face, float]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # asyncio's own class does not inherit it
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         peer = (str(addr[0]), int(addr[1]))

@@ -31,6 +31,7 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import Call, function_prefix, results_prefix
 from ndn_infer.records import Answer, Counter, Envelope, ProducerStatus, Record
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Request
 from ndn_infer.transport.registration import Registrar
@@ -211,8 +212,16 @@ class Producer:
         self._started_at = time.monotonic()
 
     async def begin(self) -> None:
-        """Talk to the forwarder; before the first `offer`."""
+        """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`."""
         await self._registrar.start()
+        for certificate in self._keychain.certificates():
+            kind = parse_identity(self._host.net, certificate.identity)
+            if kind is None or kind.kind is IdentityKind.ROLE:
+                continue  # a role's certificates lie below the prefix of its own producer
+            keys = certificate.identity + ndn.generic("KEY")
+            if keys not in self._registrar.prefixes:
+                self._host.server.answer(keys, self._on_identity)
+                await self._register(keys)
 
     async def offer_object(self, base: Name, signer: Signer) -> None:
         """Serve and announce one object that the store holds already (a catalogue record)."""
@@ -238,12 +247,11 @@ class Producer:
         """The prefix every network grants: our own identity, with our certificates and status below it."""
         if signer.identity in self._registrar.prefixes:
             return
-        self._host.server.serve(signer.identity, signer, self._on_identity)
+        self._host.server.serve(signer.identity, signer)
+        self._host.server.answer(signer.identity + ndn.generic("KEY"), self._on_identity)
         status = signer.identity + ndn.generic("status")
         self._host.server.compute(status, lambda: records.encode(self.status(signer.identity)))
         await self._registrar.register(signer.identity)
-        for identity in {ndn.prefix(signer.identity, -1), ndn.prefix(signer.identity, -2)}:
-            self._host.server.serve(identity + ndn.generic("KEY"), signer, self._on_identity)
 
     async def _register(self, prefix: Name) -> None:
         """A zero-trust forwarder may refuse all but our own identity; callers then reach us by forwarding hint."""

@@ -16,6 +16,7 @@ import numpy as np
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.corpus.corpus import Corpus
+from ndn_infer.corpus.passages import Passage as PassageText
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.name import Name
@@ -51,7 +52,7 @@ class Lookup(NamedFunction[LookupRequest]):
         self.subject = ("corpus", corpus.digest)
         self._corpus = corpus
         self._embedder = embedder
-        self._names: list[str] = []
+        self._names: dict[PassageText, str] = {}
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
         """Publish every passage as a signed object named by the digest of its record."""
@@ -60,7 +61,7 @@ class Lookup(NamedFunction[LookupRequest]):
             digest = hashlib.sha256(record).hexdigest()
             base = Passage(self._corpus.digest, digest).to_name(host.net)
             host.server.publish(base, record, signer, pinned=True)
-            self._names.append(ndn.to_uri(base))
+            self._names[passage] = ndn.to_uri(base)
             if len(self._names) % 64 == 0:
                 await asyncio.sleep(0)
         host.counters["passages_published"] += len(self._names)
@@ -75,9 +76,9 @@ class Lookup(NamedFunction[LookupRequest]):
         if not 0 < request.limit <= MAX_HITS:
             raise PromptError(f"lookup gives 1 to {MAX_HITS} passages")
         vectors = await embed_texts(job.host.caller, self._embedder, [request.query])
-        hits = await asyncio.to_thread(self._corpus.lookup, request.query, vectors[0], request.limit)
+        hits = await asyncio.to_thread(self._corpus.lookup, vectors[0], request.limit)
         job.host.counters["lookups"] += 1
-        return Hits(tuple(Hit(self._names[hit.row], round(float(hit.score), 6)) for hit in hits))
+        return Hits(tuple(Hit(self._names[hit.passage], round(float(hit.score), 6)) for hit in hits))
 
 
 async def open_corpus(folder: Path, cache_dir: Path, caller: Caller, embedder: str) -> Corpus:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Never
@@ -20,11 +20,13 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.name import Name
 from ndn_infer.packet import SignatureInfo
+from ndn_infer.security import bundle as bundles
 from ndn_infer.security import certificate as certs
+from ndn_infer.security import provision
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import ECDSA, PrivateKey, PublicKey, Signer
 from ndn_infer.security.identity import Identity, IdentityKind, require_identity
-from ndn_infer.security.keydir import KeyDirectory
+from ndn_infer.security.keydir import KeyDirectory, write_private
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class KeyEntry:
     identity: Name
     kind: str
     certificate: Certificate
-    has_private_key: bool
+    has_key: bool
 
     def seconds_left(self, now: float) -> float:
         return self.certificate.not_after - now
@@ -148,8 +150,11 @@ class Keychain:
         return self._anchor
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Every certificate in the directory: what this machine serves to those who validate its Data."""
-        return tuple(self._certificates.values())
+        """Every certificate in the directory, newest first: what this machine serves to those who validate its Data.
+
+        Newest first, because whoever asks with a key's name is to get the certificate that ends last.
+        """
+        return tuple(sorted(self._certificates.values(), key=certs.version_of, reverse=True))
 
     def entries(self) -> tuple[KeyEntry, ...]:
         """One entry a key, with its newest certificate, in the order of names."""
@@ -178,13 +183,13 @@ class Keychain:
             self.reload()
             found = self.usable(identity)
         if found is None:
-            self.raise_missing(identity)
+            self._raise_missing(identity)
         certificate, key = found
         signer = Signer.of(key, identity, certificate.name)
         self._signers[identity] = (signer, certificate)
         return signer
 
-    def raise_missing(self, identity: Name) -> Never:
+    def _raise_missing(self, identity: Name) -> Never:
         """Say in words why this identity cannot sign here. Raises MissingKey, or BadName for no identity."""
         owner = self._identity(identity)
         mine = [item for item in self._certificates.values() if item.identity == identity]
@@ -234,16 +239,22 @@ class Keychain:
 
         Idempotent; of two processes that call it at once, one issues and both use the same key. A certificate in the
         last tenth of its life is renewed for the same key when the issuing key is here, else kept while it is valid.
-        Raises like `issue`.
+        Raises like `issue`; MissingKey only after all identities that can be served have been.
         """
         self.reload()
         if all(self._is_fresh(identity) for identity in identities):
             return
         with self._directory.locked():
             self.reload()
+            missing: MissingKey | None = None
             for identity in identities:
-                if not self._is_fresh(identity):
-                    self._freshen(identity, validity_s, kind)
+                try:
+                    if not self._is_fresh(identity):
+                        self._freshen(identity, validity_s, kind)
+                except MissingKey as error:
+                    missing = missing or error
+            if missing is not None:
+                raise missing
 
     def _is_fresh(self, identity: Name) -> bool:
         now = self._clock()
@@ -365,6 +376,43 @@ class Keychain:
         self._directory.write_certificate(certificate)
         self._certificates[certificate.name] = certificate
         self._signers.pop(certificate.identity, None)
+
+    # ------------------------------------------------------------ other machines
+
+    def export(self, identities: Iterable[Name]) -> str:
+        """A bundle (text, to be kept secret) of these identities and of all below them that can sign now.
+
+        Without identities it holds the anchor's certificate alone: what a reader needs. The anchor's private key goes
+        along only when `net` is among `identities`, and then without those below. Raises MissingKey when one of them
+        has no key here that can sign, itself or below.
+        """
+        self.reload()
+        holders: list[tuple[Certificate, PrivateKey]] = []
+        for wanted in identities:
+            below = {item.identity for item in self._certificates.values() if item.identity.startswith(wanted)}
+            found = [self.usable(identity) for identity in (sorted(below) if wanted != self.net else [wanted])]
+            if not any(found):
+                self._raise_missing(wanted)
+            holders += [item for item in found if item is not None]
+        return bundles.encode(provision.pack(self._anchor, self._certificates.values(), holders))
+
+    def export_file(self, path: Path, identities: Iterable[Name]) -> None:
+        """`export` into a file of mode 0600. Raises StorageError too."""
+        write_private(path, self.export(identities).encode("ascii"))
+
+    @classmethod
+    def import_bundle(cls, directory: Path, text: str, *, clock: Callable[[], float] = time.time) -> Keychain:
+        """Take a bundle's keys and certificates into a directory, which may be empty or of the same network.
+
+        Raises StorageError (no bundle), TrustError (signatures that do not verify), ConfigError (another network).
+        """
+        provision.install(KeyDirectory(directory), bundles.decode(text))
+        return cls.open(directory, clock=clock)
+
+    @classmethod
+    def import_file(cls, directory: Path, path: Path, *, clock: Callable[[], float] = time.time) -> Keychain:
+        """`import_bundle` from a file. Raises StorageError too."""
+        return cls.import_bundle(directory, provision.read_file(path), clock=clock)
 
 
 def _new_key_name(identity: Name) -> Name:

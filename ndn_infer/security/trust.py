@@ -24,8 +24,8 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import ConfigError
 from ndn_infer.name import Name
 from ndn_infer.namespace import classify
-from ndn_infer.security.certificate import split_locator
-from ndn_infer.security.identity import parse_identity
+from ndn_infer.security.certificate import KeyLocator, split_locator
+from ndn_infer.security.identity import Identity, parse_identity
 
 INTEREST: Final = ndn.keyword("interest")
 
@@ -54,6 +54,7 @@ class TrustSchema:
         self._signers = _signers_by_rule(model)
         self._check = lru_cache(_CACHE)(self._judge)
         self._rules_of = lru_cache(_CACHE)(self._match)
+        self._owner = lru_cache(_CACHE)(self._parse_key)
 
     @classmethod
     def load(cls, net: Name, source: str | Path | None = None) -> TrustSchema:
@@ -100,10 +101,9 @@ class TrustSchema:
         if _has_digest(data_name) or _has_digest(key_name):
             # The checker would cut a digest off the end and judge another name than the one that is used.
             return Verdict(False, explanation=f"{ndn.to_uri(data_name)}: implicit digests are no part of signed names")
-        located = split_locator(key_name)
+        located, owner = self._owner(key_name)
         if located is None:
             return self._refuse(data_name, f"{ndn.to_uri(key_name)} is no name of a key or certificate")
-        owner = parse_identity(self.net, located.identity)
         if owner is None:
             identity = ndn.to_uri(located.identity)
             return self._refuse(data_name, f"the key is of {identity}, which is no identity of {ndn.to_uri(self.net)}")
@@ -116,6 +116,10 @@ class TrustSchema:
             rules = [rule for rule in self._rules_of(data_name) if key_rules & self._signers.get(rule, frozenset())]
             return Verdict(True, rule=min(rules))
         return self._refuse(data_name, f"this key is of {owner.words()}")
+
+    def _parse_key(self, key_name: Name) -> tuple[KeyLocator | None, Identity | None]:
+        located = split_locator(key_name)
+        return located, parse_identity(self.net, located.identity) if located is not None else None
 
     def _match(self, name: Name) -> frozenset[str]:
         if not name:

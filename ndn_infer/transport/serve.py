@@ -95,6 +95,10 @@ class Server:
         """Answer below `prefix`: what is not stored goes to `handler`; without one it is absent, signed by `signer`."""
         self._endpoint.attach(prefix, lambda request: self._on_request(request, signer, handler))
 
+    def answer(self, prefix: Name, handler: CallHandler) -> None:
+        """Give everything below `prefix` to `handler`: packets that are not made here (certificates)."""
+        self._endpoint.attach(prefix, handler)
+
     # ------------------------------------------------------------ publishing
 
     def publish(

@@ -207,10 +207,10 @@ def test_mutated_certificates(changes: list[tuple[int, int]]) -> None:
     assert certs.from_text(certs.to_text(read)) == read
 
 
-@pytest.mark.parametrize("length", range(len(WIRE)))
-def test_cut_short_anywhere(length: int) -> None:
-    with pytest.raises(BadPacket):
-        certs.parse(WIRE[:length])
+def test_cut_short_anywhere() -> None:
+    for length in range(len(WIRE)):
+        with pytest.raises(BadPacket):
+            certs.parse(WIRE[:length])
 
 
 @given(st.lists(st.sampled_from([ndn.generic("KEY"), ndn.generic("a"), ndn.version(1), ndn.segment(1)]), max_size=7))

@@ -125,7 +125,7 @@ def test_entries(keychain: Keychain, clock: Clock) -> None:
     key_name = certs.key_name(NODE, ndn.generic("elsewhere"))
     keychain.certify(NODE, key_name, public_der=public)
     entries = keychain.entries()
-    assert [(ndn.to_uri(entry.identity), entry.kind, entry.has_private_key) for entry in entries] == [
+    assert [(ndn.to_uri(entry.identity), entry.kind, entry.has_key) for entry in entries] == [
         ("/ndn-infer/local", "trust anchor", True),
         ("/ndn-infer/local/home/n1", "node", False),
         ("/ndn-infer/local/home/n1/decode", "role", True),
@@ -244,6 +244,24 @@ def _other_key(keychain: Keychain, path: Path) -> bytes:
     """Empty for the file of the root key."""
     public = PrivateKey.from_pem(path.read_bytes()).public_der
     return b"" if public == keychain.anchor.public_der else public
+
+
+def test_ensure_does_what_it_can(keychain: Keychain, clock: Clock, tmp_path: Path) -> None:
+    """A site's machine is asked for the operator's key too: it says so after it has made its own."""
+    keychain.ensure(SITE)
+    site = Keychain.import_bundle(tmp_path / "site", keychain.export([SITE]), clock=clock)
+    with pytest.raises(MissingKey, match="operator"):
+        site.ensure(OPERATOR, DECODE, NODE)
+    assert site.signer_for(DECODE) and site.signer_for(NODE)
+
+
+def test_certificates_come_newest_first(keychain: Keychain, clock: Clock) -> None:
+    """A producer that answers a key's name with the first match gives the one that ends last."""
+    keychain.ensure(DECODE, validity_s=100)
+    clock.now += 1000
+    keychain.ensure(DECODE, validity_s=100)
+    mine = [item for item in keychain.certificates() if item.identity == DECODE]
+    assert [item.not_after for item in mine] == [int(NOW) + 1100, int(NOW) + 100]
 
 
 # ---------------------------------------------------------------- races

@@ -19,7 +19,6 @@ from ndn_infer.security import bundle as bundles
 from ndn_infer.security.crypto import PrivateKey
 from ndn_infer.security.identity import node_identity, role_identity, site_identity
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.security.provision import export_bundle, export_file, import_bundle, import_file
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 
@@ -40,12 +39,12 @@ def root(tmp_path: Path) -> Keychain:
 
 
 def identities(keychain: Keychain, *, private: bool = True) -> set[bytes]:
-    return {entry.identity for entry in keychain.entries() if entry.has_private_key == private}
+    return {entry.identity for entry in keychain.entries() if entry.has_key == private}
 
 
 def test_a_node_gets_its_own_keys_and_no_others(root: Keychain, tmp_path: Path) -> None:
     root.ensure(NODE, DECODE, USER, OTHER)
-    node = import_bundle(tmp_path / "node", export_bundle(root, [NODE]), clock=clock)
+    node = Keychain.import_bundle(tmp_path / "node", root.export([NODE]), clock=clock)
     assert identities(node) == {NODE, DECODE, USER}
     assert identities(node, private=False) == {NET}
     assert node.anchor == root.anchor
@@ -58,20 +57,20 @@ def test_a_node_gets_its_own_keys_and_no_others(root: Keychain, tmp_path: Path) 
 
 def test_the_anchor_alone(root: Keychain, tmp_path: Path) -> None:
     """What a reader needs: to believe, and to sign nothing."""
-    text = export_bundle(root, [])
+    text = root.export([])
     assert "PRIVATE KEY" not in text
-    assert import_bundle(tmp_path / "reader", text, clock=clock).anchor == root.anchor
+    assert Keychain.import_bundle(tmp_path / "reader", text, clock=clock).anchor == root.anchor
 
 
 async def test_a_site_provisions_its_own_nodes(root: Keychain, tmp_path: Path) -> None:
     root.ensure(SITE)
-    site = import_bundle(tmp_path / "site", export_bundle(root, [SITE]), clock=clock)
+    site = Keychain.import_bundle(tmp_path / "site", root.export([SITE]), clock=clock)
     site.ensure(NODE, DECODE)
     with pytest.raises(MissingKey):
         site.issue(under_net("/lab/n1"))
     with pytest.raises(MissingKey):
         site.issue(under_net("/operator"))
-    node = import_bundle(tmp_path / "node", export_bundle(site, [NODE]), clock=clock)
+    node = Keychain.import_bundle(tmp_path / "node", site.export([NODE]), clock=clock)
     assert SITE in identities(node, private=False)
     served = {item.name: item.wire for item in node.certificates()}
     asked = []
@@ -87,54 +86,54 @@ async def test_a_site_provisions_its_own_nodes(root: Keychain, tmp_path: Path) -
 
 def test_the_root_key_travels_only_when_asked_for(root: Keychain, tmp_path: Path) -> None:
     root.ensure(DECODE)
-    copy = import_bundle(tmp_path / "copy", export_bundle(root, [NET]), clock=clock)
+    copy = Keychain.import_bundle(tmp_path / "copy", root.export([NET]), clock=clock)
     assert identities(copy) == {NET}
     copy.ensure(OTHER)
 
 
 def test_importing_again_and_a_renewed_anchor(root: Keychain, tmp_path: Path) -> None:
     root.ensure(DECODE)
-    text = export_bundle(root, [NODE])
-    import_bundle(tmp_path / "node", text, clock=clock)
-    again = import_bundle(tmp_path / "node", text, clock=clock)
+    text = root.export([NODE])
+    Keychain.import_bundle(tmp_path / "node", text, clock=clock)
+    again = Keychain.import_bundle(tmp_path / "node", text, clock=clock)
     assert identities(again) == {DECODE}
     later = Keychain.open(tmp_path / "root", clock=lambda: float(root.anchor.not_after - 10))
     later.ensure(NET, DECODE)
-    node = import_bundle(tmp_path / "node", export_bundle(later, [DECODE]), clock=clock)
+    node = Keychain.import_bundle(tmp_path / "node", later.export([DECODE]), clock=clock)
     assert node.anchor == later.anchor != root.anchor
     # An older bundle does not set the anchor back.
-    assert import_bundle(tmp_path / "node", text, clock=clock).anchor == later.anchor
+    assert Keychain.import_bundle(tmp_path / "node", text, clock=clock).anchor == later.anchor
 
 
 def test_another_networks_bundle(root: Keychain, tmp_path: Path) -> None:
     stranger = Keychain.create(tmp_path / "stranger", NET, clock=clock)
     stranger.ensure(DECODE)
     with pytest.raises(ConfigError, match="another trust anchor"):
-        import_bundle(tmp_path / "root", export_bundle(stranger, [NODE]), clock=clock)
+        Keychain.import_bundle(tmp_path / "root", stranger.export([NODE]), clock=clock)
     assert Keychain.open(tmp_path / "root", clock=clock).anchor == root.anchor
 
 
 def test_nothing_to_export(root: Keychain) -> None:
     with pytest.raises(MissingKey):
-        export_bundle(root, [DECODE])
+        root.export([DECODE])
     with pytest.raises(BadName):
-        export_bundle(root, [ndn.from_uri("/elsewhere")])
+        root.export([ndn.from_uri("/elsewhere")])
 
 
 def test_files(root: Keychain, tmp_path: Path) -> None:
     root.ensure(DECODE)
     path = tmp_path / "n1.ndnkeys"
-    export_file(root, path, [NODE])
+    root.export_file(path, [NODE])
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert identities(import_file(tmp_path / "node", path, clock=clock)) == {DECODE}
+    assert identities(Keychain.import_file(tmp_path / "node", path, clock=clock)) == {DECODE}
     with pytest.raises(StorageError, match="cannot read"):
-        import_file(tmp_path / "node", tmp_path / "absent")
+        Keychain.import_file(tmp_path / "node", tmp_path / "absent")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(StorageError, match="no key bundle"):
-        import_file(tmp_path / "node", path)
+        Keychain.import_file(tmp_path / "node", path)
     path.write_bytes(b"x" * (bundles.MAX_BYTES + 10))
     with pytest.raises(StorageError, match="characters at most"):
-        import_file(tmp_path / "node", path)
+        Keychain.import_file(tmp_path / "node", path)
 
 
 # ---------------------------------------------------------------- tampered with
@@ -146,11 +145,11 @@ def blocks(text: str) -> list[str]:
 
 def test_bundles_that_do_not_hang_together(root: Keychain, tmp_path: Path) -> None:
     root.ensure(DECODE)
-    text = export_bundle(root, [NODE])
+    text = root.export([NODE])
     anchor, certificate, key = blocks(text)
     stranger = Keychain.create(tmp_path / "stranger", NET, clock=clock)
     stranger.ensure(DECODE)
-    other_anchor, other_certificate, _ = blocks(export_bundle(stranger, [NODE]))
+    other_anchor, other_certificate, _ = blocks(stranger.export([NODE]))
     target = tmp_path / "node"
     for parts, error in (
         ([other_anchor, certificate, key], TrustError),
@@ -166,9 +165,9 @@ def test_bundles_that_do_not_hang_together(root: Keychain, tmp_path: Path) -> No
         ([], StorageError),
     ):
         with pytest.raises(error):
-            import_bundle(target, "".join(parts), clock=clock)
+            Keychain.import_bundle(target, "".join(parts), clock=clock)
         assert not target.exists()
-    import_bundle(target, text, clock=clock)
+    Keychain.import_bundle(target, text, clock=clock)
 
 
 def test_certificates_that_vouch_for_each_other(tmp_path: Path) -> None:
@@ -180,21 +179,21 @@ def test_certificates_that_vouch_for_each_other(tmp_path: Path) -> None:
     a = authority.issue("/home", b, key=first, key_id="a")
     text = bundles.encode(bundles.Bundle(authority.root.certificate, (a.certificate, b.certificate), (first, second)))
     with pytest.raises(TrustError, match="does not lead"):
-        import_bundle(tmp_path / "node", text)
+        Keychain.import_bundle(tmp_path / "node", text)
 
 
 def test_an_anchor_that_another_key_signed(tmp_path: Path) -> None:
     authority = Authority()
     fake = authority.issue("", authority.root)
     with pytest.raises(TrustError, match="not signed by its own key"):
-        import_bundle(tmp_path / "node", bundles.encode(bundles.Bundle(fake.certificate, (), ())))
+        Keychain.import_bundle(tmp_path / "node", bundles.encode(bundles.Bundle(fake.certificate, (), ())))
 
 
 def test_identities_outside_the_namespace(tmp_path: Path) -> None:
     authority = Authority()
     odd = authority.issue("/model/x", authority.root)
     with pytest.raises(BadName):
-        import_bundle(
+        Keychain.import_bundle(
             tmp_path / "node", bundles.encode(bundles.Bundle(authority.root.certificate, (odd.certificate,), ()))
         )
 

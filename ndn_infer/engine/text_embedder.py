@@ -1,0 +1,63 @@
+"""Sentence vectors: a BERT-like encoder, mean pooling, length 1 (all-MiniLM-L6-v2 and its kin).
+
+Owns: texts to vectors. Must not know: what they are compared with, the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from ndn_infer.errors import DamagedCache
+
+MAX_TOKENS: Final = 256
+BATCH: Final = 32
+
+
+class TextEmbedder:
+    """Texts longer than MAX_TOKENS tokens are cut, as sentence-transformers does for this model."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, folder: Path) -> TextEmbedder:
+        """Raises DamagedCache."""
+        from tokenizers import Tokenizer
+        from transformers import AutoModel
+
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+        except Exception as error:  # transformers and tokenizers raise many kinds
+            raise DamagedCache(f"the embedding model in {folder} cannot be read: {error}") from error
+        tokenizer.enable_truncation(MAX_TOKENS)
+        tokenizer.enable_padding()
+        return cls(model, tokenizer)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors [len(texts), width] float32 of length 1. Similar lengths share a batch: little is padded."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        parts: list[np.ndarray | None] = [None] * len(texts)
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            for index, vector in zip(chosen, self._batch([texts[index] for index in chosen]), strict=True):
+                parts[index] = vector
+        width = int(self._model.config.hidden_size)
+        return np.array(parts, dtype=np.float32).reshape(len(texts), width)
+
+    @torch.inference_mode()
+    def _batch(self, texts: list[str]) -> np.ndarray:
+        encoded = self._tokenizer.encode_batch(texts)
+        ids = torch.tensor([item.ids for item in encoded])
+        mask = torch.tensor([item.attention_mask for item in encoded])
+        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask[..., None].float()
+        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()
+        return vectors
