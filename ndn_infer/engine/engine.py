@@ -1,38 +1,45 @@
-"""The engine: prompts in, tokens out, KV blocks in and out. One step at a time.
+"""The engine: token ids in, token ids and KV blocks out, several streams by turns.
 
-Owns: streams, their order, and what one step computes. Must not know: names, the network, text. Not thread-safe: one
-thread calls everything (functions/engine_worker.py).
+Owns: streams, whose turn it is, counters. Must not know: text, names, packets, asyncio, who holds KV blocks.
 
-One `step`: every running stream gets either one chunk of its prompt computed, or its next token. A long prompt
-therefore delays other streams by a chunk at a time, never by its whole length.
+Used from one thread. Blocks are [layers, 2, kv_heads, block_tokens, head_dim], see kv_cache.py.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import torch
-
-from ndn_infer.engine.kv_cache import KvCache
-from ndn_infer.engine.llama import Llama, ModelConfig
 from ndn_infer.engine.sampler import SamplingParams, sample
-from ndn_infer.errors import PromptError
+from ndn_infer.errors import EngineUnavailable, ModelError, PromptError, UsageError
 
-IMPLEMENTATION: Final = "llama-torch-1"
-"""Names the class of engines whose KV bytes are equal for equal inputs; part of a KV block's name."""
+try:
+    import torch
+    from torch import Tensor
+
+    from ndn_infer.engine.kv_cache import KvCache, KvShape
+    from ndn_infer.engine.llama import IMPLEMENTATION, Llama
+except ImportError as error:
+    raise EngineUnavailable(f"the engine needs a package that is not installed ({error})") from error
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(slots=True)
-class EngineCounters:
-    """Since the engine was made. Blocks are counted when all their tokens were computed here."""
+class Counters:
+    """Since the engine was loaded."""
 
     tokens_prefilled: int = 0
     blocks_prefilled: int = 0
+    """Full blocks of prompts that were computed here."""
     blocks_imported: int = 0
     tokens_decoded: int = 0
     streams_active: int = 0
@@ -40,23 +47,20 @@ class EngineCounters:
     decode_s: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Stream:
-    """One sequence being continued. `ids` is the prompt and what was generated; `cache` holds KV of a prefix of it."""
+    """One sequence in the making. Its blocks can be exported as long as somebody holds it and nobody cancelled it."""
 
-    ids: list[int]
-    prompt_tokens: int
+    number: int
+    prompt: tuple[int, ...]
     params: SamplingParams
-    cache: KvCache
+    cache: KvCache | None
+    generated: list[int] = field(default_factory=list)
     finished: str | None = None
-
-    @property
-    def generated(self) -> int:
-        return len(self.ids) - self.prompt_tokens
 
 
 class StepOutput(NamedTuple):
-    """A token of a stream. `finished` is None, "stop" (token_id is the stop token) or "length"."""
+    """`finished`: None while the stream goes on, then "stop" (a stop id came) or "length"."""
 
     stream: Stream
     token_id: int
@@ -64,142 +68,182 @@ class StepOutput(NamedTuple):
     finished: str | None
 
 
-@dataclass(slots=True)
 class Engine:
-    """A model and its running streams. At most `max_streams` run; others wait in order."""
+    """Make one with `Engine.load`. Every method is to be called from the same thread."""
 
-    model: Llama
-    block_tokens: int = 16
-    chunk_tokens: int = 256
-    max_streams: int = 8
-    implementation: str = IMPLEMENTATION
-    counters: EngineCounters = field(default_factory=EngineCounters)
-    _running: list[Stream] = field(default_factory=list)
-    _waiting: deque[Stream] = field(default_factory=deque)
+    implementation = IMPLEMENTATION
+    """Names the computation: KV of engines with equal values (and equal hardware) is equal bit for bit."""
+
+    def __init__(self, model: Llama, *, chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8) -> None:
+        if min(chunk_tokens, block_tokens, max_streams) < 1:
+            raise UsageError("chunk_tokens, block_tokens and max_streams must be at least 1")
+        config = model.config
+        self.model_config = config
+        self.block_tokens = block_tokens
+        self.counters = Counters()
+        self._model = model
+        self._chunk = chunk_tokens
+        self._max_streams = max_streams
+        self._kv_shape = KvShape(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
+        self._running: list[Stream] = []
+        self._waiting: deque[Stream] = deque()
+        self._numbers = itertools.count(1)
 
     @classmethod
     def load(
-        cls, folder: Path, *, dtype: str = "bf16", device: str = "cpu", threads: int = 0, chunk_tokens: int = 256,
-        block_tokens: int = 16, max_streams: int = 8,
-    ) -> Engine:  # fmt: skip
-        """From a prepared model folder. Raises DamagedCache, EngineUnavailable, UsageError."""
-        if threads:
-            torch.set_num_threads(threads)
-        chunk = max(chunk_tokens // block_tokens, 1) * block_tokens
-        return cls(Llama.load(folder, dtype=dtype, device=device), block_tokens, chunk, max_streams)
+        cls,
+        folder: Path,
+        *,
+        dtype: str = "bf16",
+        device: str = "cpu",
+        threads: int = 0,
+        chunk_tokens: int = 256,
+        block_tokens: int = 16,
+        max_streams: int = 8,
+    ) -> Engine:
+        """Load a prepared folder. `threads` 0 leaves torch's number (all cores); it holds for the whole process.
 
-    @property
-    def model_config(self) -> ModelConfig:
-        return self.model.config
+        Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
+        """
+        if dtype not in _DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
+        if threads > 0:
+            torch.set_num_threads(threads)
+        started = time.monotonic()
+        model = Llama.load(folder, _DTYPES[dtype], torch.device(device))
+        log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], dtype, device, time.monotonic() - started)
+        return cls(model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams)
 
     # ------------------------------------------------------------ streams
 
-    def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[torch.Tensor] = ()) -> Stream:
-        """Queue a prompt. `prefix_blocks` are KV of its first blocks, in order; the last token is always computed here.
+    def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
+        """Begin a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
-        Raises PromptError for an empty or too long prompt or bad ids, BadRecord for blocks that do not fit.
+        Blocks that would leave no prompt token to compute are ignored. Raises PromptError (empty, too long, not token
+        ids), BadRecord (a block of another model, dtype or size).
         """
-        self._check(ids)
-        usable = min(len(prefix_blocks), (len(ids) - 1) // self.block_tokens)
-        cache = self._cache_with(prefix_blocks[:usable], len(ids) + min(params.max_tokens, 256))
-        stream = Stream(list(ids), len(ids), params, cache)
+        self._check(ids, room=1)
+        usable = (len(ids) - 1) // self.block_tokens
+        total = min(len(ids) + params.max_tokens, self.model_config.context_length)
+        cache = self._new_cache(prefix_blocks[:usable], total)
+        stream = Stream(next(self._numbers), tuple(ids), params, cache)
         self._waiting.append(stream)
+        self._admit()
         return stream
 
-    def cancel(self, stream: Stream) -> None:
-        """Forget a stream, running or waiting; its KV is freed with it."""
-        stream.finished = stream.finished or "cancelled"
-        if stream in self._running:
-            self._running.remove(stream)
-        if stream in self._waiting:
-            self._waiting.remove(stream)
-        self.counters.streams_active = len(self._running)
-
     def step(self) -> list[StepOutput]:
-        """One chunk or one token for every running stream; returns the tokens made."""
-        while self._waiting and len(self._running) < self.max_streams:
-            self._running.append(self._waiting.popleft())
-        self.counters.streams_active = len(self._running)
-        outputs = [output for output in map(self._advance, list(self._running)) if output is not None]
-        for output in outputs:
-            if output.finished:
-                self._running.remove(output.stream)
+        """One turn: each running stream gets one chunk of its prompt or one token computed."""
+        outputs = []
+        for stream in list(self._running):
+            logits = self._advance(stream)
+            if logits is not None:
+                outputs.append(self._choose(stream, logits))
+        self._running = [stream for stream in self._running if stream.finished is None]
+        self._admit()
         return outputs
 
-    def _advance(self, stream: Stream) -> StepOutput | None:
-        todo = len(stream.ids) - stream.cache.length
-        if todo > self.chunk_tokens:
-            self._prefill_chunk(stream.ids, stream.cache, self.chunk_tokens, logits=False)
-            return None
-        if stream.generated == 0:
-            logits = self._prefill_chunk(stream.ids, stream.cache, todo, logits=True)
-        else:
-            began = time.perf_counter()
-            logits = self.model.forward(self._tensor(stream.ids[-1:]), stream.cache)
-            self.counters.decode_s += time.perf_counter() - began
-        assert logits is not None
-        token, logprob = sample(logits, stream.params, len(stream.ids))
-        stream.ids.append(token)
-        self.counters.tokens_decoded += 1
-        stream.finished = self._ending(stream, token)
-        return StepOutput(stream, token, logprob, stream.finished)
+    def cancel(self, stream: Stream) -> None:
+        """End a stream and free its KV. Nothing happens when it has ended."""
+        stream.finished = stream.finished or "cancelled"
+        stream.cache = None
+        self._running = [other for other in self._running if other is not stream]
+        if stream in self._waiting:
+            self._waiting.remove(stream)
+        self._admit()
 
-    def _ending(self, stream: Stream, token: int) -> str | None:
-        if token in stream.params.stop_ids:
-            return "stop"
-        full = stream.generated >= stream.params.max_tokens or len(stream.ids) >= self.model_config.context_length
-        return "length" if full else None
-
-    def export_block(self, stream: Stream, index: int) -> torch.Tensor:
-        """KV block `index`, [layers, 2, kv_heads, block_tokens, head_dim]. Raises ModelError while incomplete."""
+    def export_block(self, stream: Stream, index: int) -> Tensor:
+        """A copy of one full block of a stream's KV. Raises ModelError when it is not computed or was freed."""
+        if stream.cache is None:
+            raise ModelError("the KV of this stream was freed")
         return stream.cache.export_block(index)
 
-    # ------------------------------------------------------------ prefill for others
+    # ------------------------------------------------------------ prompts without a stream, embeddings
 
-    def prefill(
-        self, ids: Sequence[int], prefix_blocks: Sequence[torch.Tensor] = ()
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield (index, block) for every full block of `ids` after `prefix_blocks`, chunk by chunk.
+    def prefill(self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = ()) -> Iterator[tuple[int, Tensor]]:
+        """Compute the KV of every full block of `ids` after the prefix; yields (block index, block) as they get ready.
 
-        The caller can publish one block while the next chunk is computed. Raises like `start`.
+        Between two yields at most one chunk is computed. Raises as `start` does, at the first `next`.
         """
+        self._check(ids, room=0)
         full = len(ids) // self.block_tokens
-        self._check(ids)
-        cache = self._cache_with(prefix_blocks, full * self.block_tokens)
-        for start in range(len(prefix_blocks) * self.block_tokens, full * self.block_tokens, self.chunk_tokens):
-            count = min(self.chunk_tokens, full * self.block_tokens - start)
-            self._prefill_chunk(ids, cache, count, logits=False)
-            for index in range(start // self.block_tokens, (start + count) // self.block_tokens):
+        cache = self._new_cache(prefix_blocks[:full], full * self.block_tokens)
+        wanted = tuple(ids[: full * self.block_tokens])
+        index = cache.length // self.block_tokens
+        while cache.length < len(wanted):
+            self._prefill_chunk(wanted, cache)
+            while (index + 1) * self.block_tokens <= cache.length:
                 yield index, cache.export_block(index)
+                index += 1
 
-    def embed_tokens(self, ids: Sequence[int]) -> torch.Tensor:
-        """Input embeddings, [n, hidden]."""
-        return self.model.embed(self._tensor(ids))
+    @torch.inference_mode()
+    def embed_tokens(self, ids: Sequence[int]) -> Tensor:
+        """Rows of the input embedding, [len(ids), hidden], on the CPU. Raises PromptError."""
+        self._check(ids, room=0)
+        return self._model.embedding[torch.tensor(ids, device=self._model.device)].cpu()
 
-    def _prefill_chunk(self, ids: Sequence[int], cache: KvCache, count: int, *, logits: bool) -> torch.Tensor | None:
-        began, start = time.perf_counter(), cache.length
-        result = self.model.forward(self._tensor(ids[start : start + count]), cache, logits=logits)
-        counters = self.counters
-        counters.prefill_s += time.perf_counter() - began
-        counters.tokens_prefilled += count
-        counters.blocks_prefilled += (start + count) // self.block_tokens - -(-start // self.block_tokens)
-        return result
+    # ------------------------------------------------------------ inside
 
-    def _cache_with(self, blocks: Sequence[torch.Tensor], capacity: int) -> KvCache:
-        cache = self.model.new_cache(self.block_tokens, capacity)
+    def _check(self, ids: Sequence[int], *, room: int) -> None:
+        limit = self.model_config.context_length - room
+        if not ids:
+            raise PromptError("the prompt is empty")
+        if len(ids) > limit:
+            raise PromptError(f"the prompt has {len(ids)} tokens, this model takes {limit}")
+        if not 0 <= min(ids) <= max(ids) < self.model_config.vocab_size:
+            raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
+
+    @torch.inference_mode()
+    def _new_cache(self, blocks: Sequence[Tensor], capacity: int) -> KvCache:
+        cache = KvCache(self._kv_shape, self._model.device, capacity=max(capacity, self.block_tokens))
         for index, block in enumerate(blocks):
             cache.import_block(index, block)
         self.counters.blocks_imported += len(blocks)
         return cache
 
-    def _check(self, ids: Sequence[int]) -> None:
-        config = self.model_config
-        if not ids:
-            raise PromptError("the prompt is empty")
-        if len(ids) >= config.context_length:
-            raise PromptError(f"the prompt has {len(ids)} tokens; this model takes {config.context_length}")
-        if min(ids) < 0 or max(ids) >= config.vocab_size:
-            raise PromptError(f"token ids of this model are 0 to {config.vocab_size - 1}")
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._max_streams:
+            self._running.append(self._waiting.popleft())
+        self.counters.streams_active = len(self._running)
 
-    def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(ids, dtype=torch.int64, device=self.model.device)
+    def _advance(self, stream: Stream) -> Tensor | None:
+        """Compute a stream's next chunk or token; its next logits [1, vocab], None while the prompt goes on."""
+        cache = stream.cache
+        assert cache is not None
+        if not stream.generated:
+            hidden = self._prefill_chunk(stream.prompt, cache)
+            return self._logits(hidden) if cache.length == len(stream.prompt) else None
+        return self._decode(stream.generated[-1], cache)
+
+    @torch.inference_mode()
+    def _prefill_chunk(self, ids: Sequence[int], cache: KvCache) -> Tensor:
+        started, first = time.perf_counter(), cache.length
+        chunk = torch.tensor(ids[first : first + self._chunk], device=self._model.device)
+        hidden = self._model.forward(chunk, cache)
+        self.counters.prefill_s += time.perf_counter() - started
+        self.counters.tokens_prefilled += cache.length - first
+        self.counters.blocks_prefilled += cache.length // self.block_tokens - first // self.block_tokens
+        return hidden
+
+    @torch.inference_mode()
+    def _decode(self, token: int, cache: KvCache) -> Tensor:
+        started = time.perf_counter()
+        logits = self._model.logits(self._model.forward(torch.tensor([token], device=self._model.device), cache))
+        self.counters.decode_s += time.perf_counter() - started
+        return logits
+
+    @torch.inference_mode()
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self._model.logits(hidden[-1:])
+
+    def _choose(self, stream: Stream, logits: Tensor) -> StepOutput:
+        position = len(stream.prompt) + len(stream.generated)
+        token, logprob = sample(logits[0].cpu().numpy(), stream.params, position)
+        stream.generated.append(token)
+        self.counters.tokens_decoded += 1
+        if token in stream.params.stop_ids:
+            stream.finished = "stop"
+        elif len(stream.generated) >= stream.params.max_tokens or position + 1 >= self.model_config.context_length:
+            stream.finished = "length"
+        return StepOutput(stream, token, logprob, stream.finished)

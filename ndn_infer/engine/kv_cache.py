@@ -1,83 +1,98 @@
-"""KV cache of one sequence, and its blocks in canonical layout.
+"""The keys and values of one sequence.
 
-Owns: growing buffers of keys and values, import and export of blocks. Must not know: models, names, who computed a
-block. Block layout: [layers, 2, kv_heads, block_tokens, head_dim]; dimension 1 is K (RoPE applied), then V.
+Owns: the buffer, its growth, blocks in and out. Must not know: attention, names, who computed a block.
+
+A block is [layers, 2, kv_heads, block_tokens, head_dim] in the model's dtype: K then V, K with rotary positions
+applied. The buffer has the same order of dimensions, so a block is one copy each way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 from ndn_infer.errors import BadRecord, ModelError
 
+_LEAST_CAPACITY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What a block of this model looks like."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    block_tokens: int
+    dtype: torch.dtype
+
+    @property
+    def block(self) -> tuple[int, int, int, int, int]:
+        return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
+
 
 class KvCache:
-    """Keys and values of tokens 0..length-1 of one sequence, per layer [kv_heads, capacity, head_dim]."""
+    """Keys and values of the first `length` tokens. Used from one thread."""
 
-    def __init__(
-        self,
-        layers: int,
-        kv_heads: int,
-        head_dim: int,
-        *,
-        block_tokens: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        capacity: int = 0,
-    ) -> None:
-        self.layers = layers
-        self.kv_heads = kv_heads
-        self.head_dim = head_dim
-        self.block_tokens = block_tokens
+    def __init__(self, shape: KvShape, device: torch.device, *, capacity: int = _LEAST_CAPACITY) -> None:
+        self.shape = shape
         self.length = 0
-        self._dtype = dtype
         self._device = device
-        self._buffer = self._allocate(max(capacity, block_tokens))
-
-    def _allocate(self, capacity: int) -> torch.Tensor:
-        shape = (self.layers, 2, self.kv_heads, capacity, self.head_dim)
-        return torch.empty(shape, dtype=self._dtype, device=self._device)
+        self._buffer = self._allocate(capacity)
 
     @property
     def capacity(self) -> int:
         return int(self._buffer.shape[3])
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for `tokens` more; doubles, so that growing costs little per token."""
-        needed = self.length + tokens
-        if needed > self.capacity:
-            bigger = self._allocate(max(needed, 2 * self.capacity))
-            bigger[:, :, :, : self.length] = self._buffer[:, :, :, : self.length]
-            self._buffer = bigger
+    def reserve(self, length: int) -> None:
+        """Make room for `length` tokens; at least doubles, so that growing costs little in the long run."""
+        if length <= self.capacity:
+            return
+        grown = self._allocate(max(length, 2 * self.capacity))
+        grown[:, :, :, : self.length] = self._buffer[:, :, :, : self.length]
+        self._buffer = grown
 
-    def append(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write keys and values ([kv_heads, new, head_dim]) of one layer after `length`, and return all up to there.
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values of new tokens of one layer; returns those of all tokens, old and new.
 
-        `length` grows once all layers have written: call `advance`.
+        keys, values: [kv_heads, n, head_dim]. Returned: views [kv_heads, length + n, head_dim]. `length` does not
+        change until `advance`, which is called once for all layers. Room must have been reserved.
         """
         end = self.length + keys.shape[1]
-        layer_buffer = self._buffer[layer]
-        layer_buffer[0, :, self.length : end] = keys
-        layer_buffer[1, :, self.length : end] = values
-        return layer_buffer[0, :, :end], layer_buffer[1, :, :end]
+        buffer = self._buffer[layer]
+        buffer[0, :, self.length : end] = keys
+        buffer[1, :, self.length : end] = values
+        return buffer[0, :, :end], buffer[1, :, :end]
 
-    def advance(self, tokens: int) -> None:
-        self.length += tokens
+    def advance(self, count: int) -> None:
+        """All layers have stored `count` new tokens."""
+        self.length += count
 
-    def import_block(self, index: int, block: torch.Tensor) -> None:
-        """Append the block of tokens index*block_tokens onwards. Raises BadRecord for a wrong shape, dtype or order."""
-        expected = (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
-        if tuple(block.shape) != expected or block.dtype != self._dtype:
-            raise BadRecord(f"a KV block of {self._dtype} {expected} is needed, not {block.dtype} {tuple(block.shape)}")
-        if index * self.block_tokens != self.length:
-            raise BadRecord(f"block {index} does not follow {self.length} tokens")
-        self.reserve(self.block_tokens)
-        self._buffer[:, :, :, self.length : self.length + self.block_tokens] = block
-        self.length += self.block_tokens
+    def import_block(self, index: int, block: Tensor) -> None:
+        """Append block `index`, which must be the next one. Raises BadRecord (shape, dtype or order)."""
+        size = self.shape.block_tokens
+        if tuple(block.shape) != self.shape.block or block.dtype != self.shape.dtype:
+            wanted = f"{self.shape.dtype} {list(self.shape.block)}"
+            raise BadRecord(f"KV block {index} is {block.dtype} {list(block.shape)}, not {wanted}")
+        if index * size != self.length:
+            raise BadRecord(f"KV block {index} does not follow the {self.length} tokens before it")
+        self.reserve(self.length + size)
+        self._buffer[:, :, :, self.length : self.length + size] = block
+        self.length += size
 
-    def export_block(self, index: int) -> torch.Tensor:
-        """A copy of one full block. Raises ModelError when it is not complete yet."""
-        start, end = index * self.block_tokens, (index + 1) * self.block_tokens
-        if index < 0 or end > self.length:
-            raise ModelError(f"block {index} is not complete: {self.length} tokens are cached")
-        return self._buffer[:, :, :, start:end].clone()
+    def export_block(self, index: int) -> Tensor:
+        """A copy of block `index` on the CPU, [layers, 2, kv_heads, block_tokens, head_dim], contiguous.
+
+        Raises ModelError when its tokens are not all computed.
+        """
+        size = self.shape.block_tokens
+        if index < 0 or (index + 1) * size > self.length:
+            raise ModelError(f"KV block {index} is not computed: {self.length} tokens are")
+        block = self._buffer[:, :, :, index * size : (index + 1) * size]
+        return torch.empty(self.shape.block, dtype=self.shape.dtype).copy_(block)
+
+    def _allocate(self, capacity: int) -> Tensor:
+        shape = (self.shape.layers, 2, self.shape.kv_heads, capacity, self.shape.head_dim)
+        return torch.empty(shape, dtype=self.shape.dtype, device=self._device)

@@ -1,8 +1,9 @@
-"""A lean forward pass for the Llama family.
+"""The Llama family's forward pass, in torch, one sequence at a time.
 
-Owns: weights and arithmetic. Must not know: scheduling, sampling, tokenizers, the network. The order of operations is
-that of transformers' modules, so that results are equal bit for bit for equal shapes (tests/integration/
-test_engine_oracle.py); transformers itself is not imported: it takes longer to import than this model to load.
+Owns: configuration, weights, rotary positions, the layers. Must not know: sampling, streams, blocks, transformers.
+
+Every operation and its rounding is that of transformers' LlamaForCausalLM with SDPA (modeling_llama.py and
+sdpa_attention.py of 5.23), so the numbers are equal bit for bit for equal shapes; the tests use it as the oracle.
 """
 
 from __future__ import annotations
@@ -11,222 +12,224 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch.nn import functional
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
 
 from ndn_infer.engine.kv_cache import KvCache
-from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError
+from ndn_infer.errors import DamagedCache, EngineUnavailable
 
-DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
-ARCHITECTURES: Final = ("LlamaForCausalLM",)
+IMPLEMENTATION = "llama-torch-1"
+"""Changed whenever the same tokens would give other KV bytes on the same machine."""
+
+_ROPE_KINDS = ("default", "linear", "llama3")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Facts of a model, from its config.json."""
+    """The facts of config.json which the computation needs. Sizes are counts of numbers, heads, layers, tokens."""
 
-    architecture: str
     layers: int
     hidden: int
+    intermediate: int
     heads: int
     kv_heads: int
     head_dim: int
     vocab_size: int
     context_length: int
-    rope_theta: float
     norm_eps: float
     tied: bool
+    rope: dict[str, Any]
 
     @classmethod
     def load(cls, folder: Path) -> ModelConfig:
-        """Raises DamagedCache when there is none, EngineUnavailable for a model that this engine cannot compute."""
+        """Read config.json. Raises EngineUnavailable for an architecture this does not compute, DamagedCache."""
+        path = folder / "config.json"
         try:
-            raw: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise DamagedCache(f"{folder} has no readable config.json") from error
-        architecture = (raw.get("architectures") or ["unknown"])[0]
-        rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        unsupported = [
-            text
-            for text, wrong in (
-                (f"architecture {architecture}", architecture not in ARCHITECTURES),
-                (f"rope scaling {kind!r}", kind != "default"),
-                (f"activation {raw.get('hidden_act')!r}", raw.get("hidden_act", "silu") != "silu"),
-                ("biases", bool(raw.get("attention_bias") or raw.get("mlp_bias"))),
+            raw = json.loads(path.read_bytes())
+            _refuse_others(raw)
+            heads, hidden = raw["num_attention_heads"], raw["hidden_size"]
+            return cls(
+                layers=raw["num_hidden_layers"],
+                hidden=hidden,
+                intermediate=raw["intermediate_size"],
+                heads=heads,
+                kv_heads=raw.get("num_key_value_heads") or heads,
+                head_dim=raw.get("head_dim") or hidden // heads,
+                vocab_size=raw["vocab_size"],
+                context_length=raw["max_position_embeddings"],
+                norm_eps=raw["rms_norm_eps"],
+                tied=raw.get("tie_word_embeddings", False),
+                rope=_rope(raw),
             )
-            if wrong
-        ]
-        if unsupported:
-            raise EngineUnavailable(
-                f"this engine cannot compute {', '.join(unsupported)}", hint=f"it computes {', '.join(ARCHITECTURES)}"
-            )
-        return cls(
-            architecture=architecture,
-            layers=raw["num_hidden_layers"],
-            hidden=raw["hidden_size"],
-            heads=raw["num_attention_heads"],
-            kv_heads=raw.get("num_key_value_heads") or raw["num_attention_heads"],
-            head_dim=raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"],
-            vocab_size=raw["vocab_size"],
-            context_length=raw["max_position_embeddings"],
-            rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
-            norm_eps=float(raw["rms_norm_eps"]),
-            tied=bool(raw.get("tie_word_embeddings", False)),
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
+
+
+def _refuse_others(raw: dict[str, Any]) -> None:
+    architecture = (raw.get("architectures") or ["unknown"])[0]
+    if architecture != "LlamaForCausalLM":
+        raise EngineUnavailable(
+            f"this engine computes LlamaForCausalLM, not {architecture}", hint="choose a model of the Llama family"
         )
+    if raw.get("attention_bias") or raw.get("mlp_bias") or raw.get("hidden_act", "silu") != "silu":
+        raise EngineUnavailable("this engine computes Llama without biases and with SiLU; this model differs")
 
 
-@dataclass(slots=True)
+def _rope(raw: dict[str, Any]) -> dict[str, Any]:
+    """Rotary parameters in one form: transformers 4 wrote rope_theta and rope_scaling, 5 writes rope_parameters."""
+    rope = {"rope_theta": raw.get("rope_theta", 10000.0), **(raw.get("rope_scaling") or {})}
+    rope.update(raw.get("rope_parameters") or {})
+    rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
+    if rope["rope_type"] not in _ROPE_KINDS:
+        raise EngineUnavailable(f"rotary positions of kind {rope['rope_type']} are not supported")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise EngineUnavailable("partial rotary positions are not supported")
+    return rope
+
+
+def inverse_frequencies(config: ModelConfig) -> Tensor:
+    """[head_dim / 2] float32, as transformers' modeling_rope_utils computes them."""
+    rope, dim = config.rope, config.head_dim
+    plain: Tensor = 1.0 / (rope["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.int64).to(torch.float) / dim))
+    if rope["rope_type"] == "linear":
+        return plain / rope["factor"]
+    if rope["rope_type"] != "llama3":
+        return plain
+    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
+    original = rope["original_max_position_embeddings"]
+    wavelength = 2 * math.pi / plain
+    scaled = torch.where(wavelength > original / low, plain / factor, plain)
+    smooth = (original / wavelength - low) / (high - low)
+    smoothed = (1 - smooth) * scaled / factor + smooth * scaled
+    medium = ~(wavelength < original / high) * ~(wavelength > original / low)
+    return torch.where(medium, smoothed, scaled)
+
+
+@dataclass(frozen=True, slots=True)
 class _Layer:
-    """Weights of one layer, [out, in] each; norms [hidden]."""
+    """Weights of one layer, [out, in]."""
 
-    attention_norm: torch.Tensor
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    o: torch.Tensor
-    mlp_norm: torch.Tensor
-    gate: torch.Tensor
-    up: torch.Tensor
-    down: torch.Tensor
-
-
-_LAYER_NAMES: Final = {
-    "attention_norm": "input_layernorm",
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj",
-    "mlp_norm": "post_attention_layernorm",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
+    input_norm: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    post_norm: Tensor
+    gate: Tensor
+    up: Tensor
+    down: Tensor
 
 
 class Llama:
-    """One model on one device. `forward` extends a KvCache; nothing else is kept between calls."""
+    """Weights and the forward pass. Used from one thread, under torch.inference_mode."""
 
-    def __init__(self, config: ModelConfig, weights: dict[str, torch.Tensor]) -> None:
+    def __init__(self, config: ModelConfig, weights: dict[str, Tensor]) -> None:
         self.config = config
-        self._embedding = weights["model.embed_tokens.weight"]
+        self.embedding = weights["model.embed_tokens.weight"]
+        self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self._norm = weights["model.norm.weight"]
-        self._head = self._embedding if config.tied else weights["lm_head.weight"]
-        self._layers = [
-            _Layer(**{key: weights[f"model.layers.{index}.{name}.weight"] for key, name in _LAYER_NAMES.items()})
-            for index in range(config.layers)
-        ]
-        self.dtype = self._embedding.dtype
-        self.device = self._embedding.device
-        self._scale = 1 / math.sqrt(config.head_dim)
-        self._cos = self._sin = torch.empty(0)
-        self._grow_rope(1024)
+        self._head = self.embedding if config.tied else weights["lm_head.weight"]
+        self._layers = [_layer(weights, index) for index in range(config.layers)]
+        self._frequencies = inverse_frequencies(config)
+        self._cos, self._sin = self._rotary_tables(256)
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: str = "bf16", device: str = "cpu") -> Llama:
-        """Weights from model.safetensors, memory-mapped where no conversion is needed."""
-        from safetensors.torch import load_file
-
-        if dtype not in DTYPES:
-            raise UsageError(f"engine.dtype is bf16 or fp32, not {dtype!r}")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineUnavailable("no CUDA device here", hint="use --set engine.device=cpu")
+    def load(cls, folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
+        """Map model.safetensors into memory and convert what is not of `dtype` yet. Raises DamagedCache."""
         config = ModelConfig.load(folder)
+        path = folder / "model.safetensors"
         try:
-            weights = load_file(folder / "model.safetensors", device=device)
-            return cls(config, {name: tensor.to(DTYPES[dtype]) for name, tensor in weights.items()})
-        except (OSError, KeyError, ValueError) as error:
-            raise DamagedCache(f"the weights in {folder} cannot be read: {error}") from error
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                weights = {name: file.get_tensor(name).to(dtype) for name in file.keys()}
+            return cls(config, weights)
+        except (OSError, SafetensorError, KeyError) as error:
+            raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
 
-    def new_cache(self, block_tokens: int, capacity: int = 0) -> KvCache:
-        config = self.config
-        return KvCache(
-            config.layers, config.kv_heads, config.head_dim, block_tokens=block_tokens, dtype=self.dtype,
-            device=self.device, capacity=capacity,
-        )  # fmt: skip
-
-    @torch.inference_mode()
-    def forward(self, ids: torch.Tensor, cache: KvCache, *, logits: bool = True) -> torch.Tensor | None:
-        """Compute tokens `ids` [n] (int64) after those in `cache`, which grows by n.
-
-        Returns logits of the last token, [vocab] float32, or None when they are not wanted.
-        """
-        count, past = ids.shape[0], cache.length
-        cache.reserve(count)
-        self._grow_rope(past + count)
-        cos, sin = self._cos[past : past + count], self._sin[past : past + count]
-        mask = self._mask(count, past)
-        hidden = functional.embedding(ids, self._embedding)
+    def forward(self, ids: Tensor, cache: KvCache) -> Tensor:
+        """Hidden states [n, hidden] of new tokens `ids` [n] (int64), before the last norm; their KV goes to `cache`."""
+        start, count = cache.length, int(ids.shape[0])
+        cache.reserve(start + count)
+        cos, sin = self._rotary(start, count)
+        mask = self._mask(start, count)
+        hidden = F.embedding(ids, self.embedding)
         for index, layer in enumerate(self._layers):
-            hidden = hidden + self._attention(
-                index, layer, self._rms(hidden, layer.attention_norm), cache, cos, sin, mask
-            )
-            normed = self._rms(hidden, layer.mlp_norm)
-            gated = functional.silu(functional.linear(normed, layer.gate)) * functional.linear(normed, layer.up)
-            hidden = hidden + functional.linear(gated, layer.down)
+            hidden = hidden + self._attention(layer, index, self._rms(hidden, layer.input_norm), cos, sin, mask, cache)
+            normed = self._rms(hidden, layer.post_norm)
+            hidden = hidden + F.linear(F.silu(F.linear(normed, layer.gate)) * F.linear(normed, layer.up), layer.down)
         cache.advance(count)
-        if not logits:
-            return None
-        last = self._rms(hidden[-1:], self._norm)
-        return functional.linear(last, self._head)[0].float()
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, vocab] float32 from hidden states [n, hidden]."""
+        return F.linear(self._rms(hidden, self._norm), self._head).float()
+
+    # ------------------------------------------------------------ inside
+
+    def _rms(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        wide = hidden.to(torch.float32)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.norm_eps)
+        return weight * wide.to(hidden.dtype)
 
     def _attention(
-        self,
-        index: int,
-        layer: _Layer,
-        normed: torch.Tensor,
-        cache: KvCache,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        config, count = self.config, normed.shape[0]
-        q = functional.linear(normed, layer.q).view(count, config.heads, config.head_dim).transpose(0, 1)
-        k = functional.linear(normed, layer.k).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
-        v = functional.linear(normed, layer.v).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-        keys, values = cache.append(index, k, v)
-        if mask is not None:  # as transformers does: heads are repeated when there is an explicit mask
-            groups = config.heads // config.kv_heads
-            keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
-        out = functional.scaled_dot_product_attention(
-            q[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None and count > 1,
-            scale=self._scale, enable_gqa=mask is None,
-        )  # fmt: skip
-        return functional.linear(out[0].transpose(0, 1).reshape(count, -1), layer.o)
+        self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KvCache
+    ) -> Tensor:
+        config, count = self.config, x.shape[0]
+        queries = F.linear(x, layer.q).view(count, config.heads, config.head_dim).transpose(0, 1)
+        keys = F.linear(x, layer.k).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
+        values = F.linear(x, layer.v).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
+        all_keys, all_values = cache.append(index, _rotate(keys, cos, sin), values)
+        out = F.scaled_dot_product_attention(
+            _rotate(queries, cos, sin).unsqueeze(0),
+            all_keys.unsqueeze(0),
+            all_values.unsqueeze(0),
+            attn_mask=mask,
+            is_causal=mask is None and count > 1,
+            scale=config.head_dim**-0.5,
+            enable_gqa=config.heads != config.kv_heads,
+        )
+        return F.linear(out.squeeze(0).transpose(0, 1).reshape(count, config.heads * config.head_dim), layer.o)
 
-    def _mask(self, count: int, past: int) -> torch.Tensor | None:
-        """Boolean causal mask [1, 1, count, past + count]; none is needed for one token or without a past."""
-        if count == 1 or past == 0:
+    def _mask(self, start: int, count: int) -> Tensor | None:
+        """[count, start + count] bool: a token sees those before it and itself. None where a flag says the same."""
+        if start == 0 or count == 1:
             return None
-        rows = torch.arange(past, past + count, device=self.device)[:, None]
-        return (torch.arange(past + count, device=self.device)[None] <= rows)[None, None]
+        positions = torch.arange(start + count, device=self.device)
+        return positions <= positions[start:, None]
 
-    def _rms(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.norm_eps)
-        return weight * wide.to(self.dtype)
+    def _rotary(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+        """cos and sin, [count, head_dim] each."""
+        if start + count > self._cos.shape[0]:
+            self._cos, self._sin = self._rotary_tables(max(start + count, 2 * self._cos.shape[0]))
+        return self._cos[start : start + count], self._sin[start : start + count]
 
-    def _grow_rope(self, tokens: int) -> None:
-        """Cosine and sine tables [positions, head_dim], computed in float32."""
-        if tokens <= self._cos.shape[0]:
-            return
-        size = min(max(tokens, 2 * self._cos.shape[0]), max(tokens, self.config.context_length))
-        steps = torch.arange(0, self.config.head_dim, 2, dtype=torch.int64, device=self.device).float()
-        frequencies = 1.0 / (self.config.rope_theta ** (steps / self.config.head_dim))
-        angles = torch.arange(size, device=self.device).float()[:, None] * frequencies[None]
+    def _rotary_tables(self, count: int) -> tuple[Tensor, Tensor]:
+        angles = torch.arange(count)[:, None].float() * self._frequencies
         angles = torch.cat((angles, angles), dim=-1)
-        self._cos, self._sin = angles.cos().to(self.dtype), angles.sin().to(self.dtype)
-
-    @torch.inference_mode()
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows [n, hidden] of the input embedding."""
-        return functional.embedding(ids, self._embedding)
+        return angles.cos().to(self.device, self.dtype), angles.sin().to(self.device, self.dtype)
 
 
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x [heads, n, head_dim] (RoFormer, in the half-split form of transformers)."""
+def _layer(weights: dict[str, Tensor], index: int) -> _Layer:
+    def take(name: str) -> Tensor:
+        return weights[f"model.layers.{index}.{name}.weight"]
+
+    return _Layer(
+        take("input_layernorm"),
+        take("self_attn.q_proj"),
+        take("self_attn.k_proj"),
+        take("self_attn.v_proj"),
+        take("self_attn.o_proj"),
+        take("post_attention_layernorm"),
+        take("mlp.gate_proj"),
+        take("mlp.up_proj"),
+        take("mlp.down_proj"),
+    )
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions on x [heads, n, head_dim]."""
     half = x.shape[-1] // 2
-    return (x * cos) + (torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin)
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin

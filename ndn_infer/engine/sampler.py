@@ -1,71 +1,101 @@
 """Choosing the next token.
 
-Owns: greedy and filtered sampling with randomness by counter: the number that decides position p of a stream depends on
-(seed, p) alone, so any node continues a stream with the same tokens. Must not know: models, streams, batches.
+Owns: sampling parameters and the choice. Must not know: models, streams, torch.
+
+Randomness is by counter, not by state: the number drawn for position p of a stream with seed s is Philox(key=s,
+counter=p), so whoever continues a stream continues it with the identical choices. (Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3", SC 2011.)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from ndn_infer.errors import UsageError
+from ndn_infer.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """temperature 0 is greedy; top_k 0 and top_p 1 are off. `stop_ids` end a stream. Raises UsageError."""
+    """Raises UsageError when a value is out of its range."""
 
-    max_tokens: int
+    max_tokens: int = 256
+    """New tokens at most; at least 1."""
     temperature: float = 0.0
+    """0: always the most likely token, and the next three have no effect."""
     top_k: int = 0
+    """Only the k most likely tokens; 0: all."""
     top_p: float = 1.0
+    """Only the most likely tokens that together have this probability; 1: all."""
     seed: int = 0
+    """0 to 2^64 - 1."""
     stop_ids: tuple[int, ...] = ()
+    """Tokens that end a stream (they are still put out)."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise UsageError(f"max_tokens must be at least 1, not {self.max_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"temperature must be 0 or above, not {self.temperature}")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UsageError(f"top_k must not be negative and top_p in (0, 1], not {self.top_k} and {self.top_p}")
-        if not 0 <= self.seed < 1 << 64:
-            raise UsageError("seed must be between 0 and 2**64 - 1")
+        checks = (
+            (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
+            (
+                math.isfinite(self.temperature) and 0.0 <= self.temperature <= 100.0,
+                f"temperature must be 0 (greedy) to 100, not {self.temperature}",
+            ),
+            (self.top_k >= 0, f"top_k must be 0 (off) or more, not {self.top_k}"),
+            (0.0 < self.top_p <= 1.0, f"top_p must be above 0 and at most 1, not {self.top_p}"),
+            (0 <= self.seed < 1 << 64, f"seed must be 0 to 2^64 - 1, not {self.seed}"),
+        )
+        for fine, message in checks:
+            if not fine:
+                raise UsageError(message)
+
+
+def sample(logits: NDArray[np.float32], params: SamplingParams, position: int) -> tuple[int, float]:
+    """(token id, its natural log probability under the model, before temperature and filters).
+
+    logits: [vocab] float32. position: index in the whole sequence of the token that is chosen. Raises ModelError when
+    the logits are not numbers.
+    """
+    best = int(logits.argmax())
+    peak = float(logits[best])
+    if not math.isfinite(peak):
+        raise ModelError("the model computed no numbers: damaged weights, or values too large for this dtype")
+    shifted = logits.astype(np.float64) - peak
+    log_total = math.log(float(np.exp(shifted).sum()))
+    if params.temperature == 0.0:
+        return best, -log_total
+    ids, weights = _candidates(shifted / params.temperature, params)
+    bounds = np.cumsum(weights)
+    point = uniform(params.seed, position) * bounds[-1]
+    chosen = int(ids[min(int(np.searchsorted(bounds, point, side="right")), len(ids) - 1)])
+    return chosen, float(shifted[chosen]) - log_total
 
 
 def uniform(seed: int, position: int) -> float:
-    """One number in [0, 1), a function of (seed, position): Philox 4x64 keyed by the seed, counter = position."""
-    return float(np.random.Generator(np.random.Philox(key=seed, counter=position)).random())
+    """The number in [0, 1) that belongs to a position of a stream: 53 bits of Philox."""
+    return float(int(np.random.Philox(key=seed, counter=position).random_raw()) >> 11) * 2.0**-53
 
 
-def sample(logits: torch.Tensor, params: SamplingParams, position: int) -> tuple[int, float]:
-    """Token id and its log-probability under the unfiltered model. `logits` is [vocab] float32."""
-    if params.temperature == 0:
-        token = int(torch.argmax(logits))
-    else:
-        token = _draw(logits, params, position)
-    return token, float(logits[token] - torch.logsumexp(logits, 0))
-
-
-def filtered(logits: torch.Tensor, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids in order of falling probability and their float64 probabilities after temperature, top-k and top-p."""
-    scaled = logits.double().cpu().numpy() / params.temperature
-    order = np.argsort(-scaled, kind="stable")
+def _candidates(scaled: NDArray[np.float64], params: SamplingParams) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """(ids, weights) left after both filters: by falling weight, equal ones by id. Without filters: by id."""
+    weights = np.exp(scaled)
+    if params.top_k in (0, *range(len(weights), len(weights) + 1)) and params.top_p == 1.0:
+        return np.arange(len(weights)), weights
+    least = 0.0
+    if 0 < params.top_k < len(weights):
+        least = float(np.partition(weights, -params.top_k)[-params.top_k])
+    elif params.top_p < 1.0:
+        # what lies below this cannot add up to 1 - top_p, so the tokens wanted lie above; saves sorting them all
+        least = float(weights.sum()) * (1.0 - params.top_p) / len(weights)
+    ids = np.flatnonzero(weights >= least)
+    ids = ids[np.argsort(-weights[ids], kind="stable")]
     if params.top_k:
-        order = order[: params.top_k]
-    weights = np.exp(scaled[order] - scaled[order[0]])
-    probabilities = weights / weights.sum()
-    if params.top_p < 1:
-        before = np.cumsum(probabilities) - probabilities  # the token that crosses top_p still belongs to the set
-        keep = before < params.top_p
-        order, probabilities = order[keep], probabilities[keep]
-    return order, probabilities / probabilities.sum()
-
-
-def _draw(logits: torch.Tensor, params: SamplingParams, position: int) -> int:
-    order, probabilities = filtered(logits, params)
-    index = int(np.searchsorted(np.cumsum(probabilities), uniform(params.seed, position), side="right"))
-    return int(order[min(index, len(order) - 1)])
+        ids = ids[: params.top_k]
+    kept = weights[ids]
+    if params.top_p < 1.0:
+        # with top_k the probability is that among the k, as transformers and vLLM have it
+        total = float(kept.sum()) if params.top_k else float(weights.sum())
+        count = int(np.searchsorted(np.cumsum(kept), params.top_p * total, side="left")) + 1
+        ids, kept = ids[:count], kept[:count]
+    return ids, kept

@@ -1,175 +1,222 @@
-"""Text to token ids and back, without torch or transformers.
+"""Text to token ids and back, as the model's own tokenizer does it; text of a growing answer; stop strings.
 
-Owns: the chat template, encoding, decoding whole and token by token, and stop strings. Must not know: models. The
-template is rendered with the same Jinja settings as transformers uses (utils/chat_template_utils.py), in its sandbox.
+Owns: the chat template, incremental decoding, stop strings. Must not know: torch, transformers, weights. The template
+is rendered as transformers renders it (chat_template_utils.py of 5.23: sandboxed Jinja, same filters and globals), so
+that ids are equal; a test compares them. Templates come with a model, that is from strangers: hence the sandbox.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Never
+from typing import Any, Self
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from ndn_infer.errors import DamagedCache, PromptError
+from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
-_REPLACEMENT: Final = "\ufffd"
-MAX_PENDING_TOKENS: Final = 16
-"""A character spans a few tokens at most: after so many the decoder stops waiting for its end."""
+_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_BROKEN = "\ufffd"
 
 
 class ChatTokenizer:
-    """The tokenizer of one prepared model folder. `eos_ids` are the ids that end an answer."""
+    """A tokenizer with its chat template. Safe to use from several threads."""
 
     def __init__(self, tokenizer: Tokenizer, template: str, special: dict[str, str], eos_ids: tuple[int, ...]) -> None:
-        self._tokenizer = tokenizer
-        self._special = special
-        self.eos_ids = eos_ids
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _strftime_now
-        self._template = environment.from_string(template) if template else None
-
-    @classmethod
-    def load(cls, folder: Path) -> ChatTokenizer:
-        """Raises DamagedCache when the folder's tokenizer files cannot be read."""
-        try:
-            settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-            model: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise DamagedCache(f"the tokenizer in {folder} cannot be read: {error}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        path = folder / "chat_template.jinja"
-        template = path.read_text("utf-8") if path.is_file() else settings.get("chat_template") or ""
-        special = {
-            key: _content(settings[key])
-            for key in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if settings.get(key)
-        }
-        return cls(tokenizer, template, special, _eos_ids(model, tokenizer, special))
+        self._tokenizer = tokenizer
+        self._special = special
+        self._template = _environment().from_string(template) if template else None
+        self.eos_ids = eos_ids
+        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
 
-    def apply_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
-        """Token ids of a conversation. `messages` hold "role" and "content". Raises PromptError from the template."""
-        if self._template is None:
-            raise PromptError("this model has no chat template")
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read tokenizer.json and its companions from a prepared folder. Raises DamagedCache."""
         try:
-            text = self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises bare Exception for whatever is wrong with the file
+            raise DamagedCache(f"{folder / 'tokenizer.json'} cannot be read ({error})") from error
+        config = {**_read_json(folder / "special_tokens_map.json"), **_read_json(folder / "tokenizer_config.json")}
+        special = {name: _token_text(config[name]) for name in _TOKEN_NAMES if config.get(name)}
+        return cls(tokenizer, _template_text(folder, config), special, _eos_ids(folder))
+
+    def apply_chat(self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of a conversation of {"role", "content"}. Raises PromptError (empty, or refused by the template),
+        ModelError (a model without a template)."""
+        return self.encode(self.render_chat(messages, add_generation_prompt), special=False)
+
+    def render_chat(self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The text of which `apply_chat` gives the ids."""
+        if self._template is None:
+            raise ModelError("this model has no chat template", hint="send plain text instead of messages")
+        if not messages:
+            raise PromptError("a conversation needs at least one message")
+        try:
+            return self._template.render(
+                messages=[dict(message) for message in messages],
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special,
             )
-        except (TemplateError, TypeError) as error:
-            raise PromptError(f"the chat template refuses this conversation: {error}") from error
-        return self.encode(text, add_special=False)
+        except (TemplateError, TypeError, ArithmeticError, LookupError) as error:
+            raise PromptError(f"the model's chat template refuses this conversation: {error}") from error
 
-    def encode(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of a text as it stands."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special).ids
-        return ids
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of plain text; `special` adds what the model wants around a text (often a begin token, often nothing)."""
+        return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
 
-    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special)
-        return text
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of ids; bytes that are no UTF-8 become U+FFFD. Raises PromptError for ids outside the vocabulary."""
+        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
+            raise PromptError(f"token ids of this model are 0 to {self.vocab_size - 1}")
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
 
 class StreamDecoder:
-    """Text of a growing sequence of ids: what `push` and `finish` return, joined, is the text of all ids.
+    """Text of a stream of ids, piece by piece: never half a character; all pieces joined equal `decode` of all ids."""
 
-    Keeps a window of recent ids only, since a token's text may depend on the one before it and may end in the middle
-    of a character.
-    """
-
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        # Tokenizers of the SentencePiece kind treat the first token of a text in another way, so the last token that
+        # was shown stays in the window: `_window` holds ids, of which `_shown` characters are out already.
         self._window: list[int] = []
-        self._emitted = 0
+        self._shown = 0
+        self._pending = 0
 
     def push(self, token: int) -> str:
-        """The text that became final with this token; "" while a character is incomplete."""
+        """The text that `token` completes, "" while a character is incomplete."""
         self._window.append(token)
-        text = self._tokenizer.decode(self._window)
-        incomplete = text.endswith(_REPLACEMENT) and len(self._window) < MAX_PENDING_TOKENS + self._settled_tokens()
-        if incomplete:
+        self._pending += 1
+        text = self._tokenizer.decode(self._window, self._skip_special)
+        if text.endswith(_BROKEN):
             return ""
-        new = text[self._emitted :]
-        self._keep_last(token)
-        return new
-
-    def _settled_tokens(self) -> int:
-        return 1 if self._emitted else 0
-
-    def _keep_last(self, token: int) -> None:
-        self._window = [token]
-        self._emitted = len(self._tokenizer.decode(self._window))
+        piece = text[self._shown :]
+        self._window = self._window[-self._pending :]
+        self._shown = len(self._tokenizer.decode(self._window, self._skip_special))
+        self._pending = 0
+        return piece
 
     def finish(self) -> str:
-        """What is left, complete or not."""
-        new = self._tokenizer.decode(self._window)[self._emitted :]
-        self._window, self._emitted = [], 0
-        return new
+        """What was held back: an incomplete character becomes U+FFFD."""
+        piece = self._tokenizer.decode(self._window, self._skip_special)[self._shown :]
+        self._window, self._shown, self._pending = [], 0, 0
+        return piece
 
 
 class StopMatcher:
-    """Cuts a stream of text before the first of `stops`; holds back what may be the beginning of one."""
+    """Ends a text before the first stop string, however the text is cut into pieces.
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    The first is the one that ends first; of two that end together, the longer.
+    """
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.stopped = False
 
     def push(self, text: str) -> tuple[str, bool]:
-        """(text to emit, whether a stop string was met). After a stop nothing more is emitted."""
-        self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        """(text that may be shown, whether a stop string was found). Text which may be the beginning of a stop string
+        is held back; the stop string itself and what follows is dropped."""
+        if self.stopped:
+            return "", True
+        text, self._held = self._held + text, ""
+        found = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
         if found:
-            emit, self._held = self._held[: min(found)], ""
-            return emit, True
-        keep = self._longest_beginning()
-        cut = len(self._held) - keep
-        emit, self._held = self._held[:cut], self._held[cut:]
-        return emit, False
-
-    def _longest_beginning(self) -> int:
-        """Length of the longest end of the held text that a stop string begins with."""
-        longest = 0
-        for stop in self._stops:
-            for size in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:size]):
-                    longest = size
-                    break
-        return longest
+            self.stopped = True
+            return text[: min(found)[1]], True
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
 
     def finish(self) -> str:
-        """The held text, once it is sure that no stop string follows."""
+        """The text held back, when the answer ended otherwise."""
         held, self._held = self._held, ""
-        return held
+        return "" if self.stopped else held
 
 
-def _content(token: Any) -> str:
-    return token["content"] if isinstance(token, dict) else str(token)
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def _eos_ids(model: dict[str, Any], tokenizer: Tokenizer, special: dict[str, str]) -> tuple[int, ...]:
-    declared = model.get("eos_token_id")
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    if special.get("eos_token"):
-        ids.append(tokenizer.token_to_id(special["eos_token"]))
-    return tuple(dict.fromkeys(token for token in ids if token is not None))
+# ------------------------------------------------------------ files of a model folder
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DamagedCache(f"{path} cannot be read ({error})") from error
+    return value if isinstance(value, dict) else {}
 
 
-def _raise_exception(message: str) -> Never:
+def _token_text(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _template_text(folder: Path, config: dict[str, Any]) -> str:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text("utf-8")
+    template = config.get("chat_template") or ""
+    if isinstance(template, list):  # several named ones
+        template = next((item["template"] for item in template if item.get("name") == "default"), "")
+    return str(template)
+
+
+def _eos_ids(folder: Path) -> tuple[int, ...]:
+    for name in ("generation_config.json", "config.json"):
+        eos = _read_json(folder / name).get("eos_token_id")
+        if eos is not None:
+            return tuple(eos) if isinstance(eos, list) else (int(eos),)
+    return ()
+
+
+# ------------------------------------------------------------ the template language
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}...{% endgeneration %}` marks the assistant's text for training; here it is transparent."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """Jinja's own filter escapes HTML, which a prompt must not have."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> None:
     raise TemplateError(message)
 
 
-def _strftime_now(pattern: str) -> str:
-    return datetime.datetime.now().strftime(pattern)
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)

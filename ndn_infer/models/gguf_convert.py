@@ -1,6 +1,7 @@
 """GGUF to the ordinary layout of a model folder: safetensors, config.json, tokenizer.json, chat template.
 
-Owns: what llama.cpp calls things and what transformers calls them, for the Llama family. Must not know: caches, digests.
+Owns: what llama.cpp calls things and what transformers calls them, for the Llama family. Must not know: caches,
+digests.
 
 transformers can read GGUF too. It is not used here because the identity of a model must not hang on the version of a
 library that writes its version, its defaults and its guesses into the files, and because it takes 35 s where this takes

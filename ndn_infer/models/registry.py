@@ -123,7 +123,7 @@ def _from_file(path: Path) -> Source:
 def _from_hub(name: str, progress: Progress | None) -> Source:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise UnknownModel(
             f"{name} looks like a Hugging Face id, and huggingface_hub is not installed",

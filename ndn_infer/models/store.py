@@ -55,8 +55,8 @@ class ModelFolder:
 def prepare(source: str, cache_dir: Path, *, progress: Progress | None = None, force: bool = False) -> ModelFolder:
     """The model `source` means (see registry.resolve), converted and cached, every byte verified.
 
-    The second time nothing is converted: the source and the cached files are hashed. A damaged folder is made again, and
-    so is a whole one with `force`. Raises UnknownModel, ModelError (cannot be converted), StorageError (disk).
+    The second time nothing is converted: the source and the cached files are hashed. A damaged folder is made again,
+    and so is a whole one with `force`. Raises UnknownModel, ModelError (cannot be converted), StorageError (disk).
     """
     report = progress or _silent
     found = resolve(source, progress=progress)

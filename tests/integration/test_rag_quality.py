@@ -20,7 +20,7 @@ import pytest
 from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.errors import EngineUnavailable
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 QUESTIONS = json.loads((Path(__file__).parents[1] / "data" / "rag_questions.json").read_text(encoding="utf-8"))
 GOAL, FLOOR = 18, 13
