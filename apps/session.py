@@ -20,6 +20,7 @@ from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.links import StreamLink, connect, forwarder_uris
+from ndn_infer.transport.registration import Registrar
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
 
     endpoint = Endpoint(dial)
     await endpoint.open()
+    await Registrar(endpoint).enable_local_fields()
     net = net_name(config)
     validator = Validator(
         TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth
@@ -108,7 +110,9 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
 
 def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:
     async def fetch(name: Name) -> bytes:
-        data, _ = await endpoint.express(name, can_be_prefix=True)
+        # A key name stands for its newest certificate: a cache's older copy will not do.
+        newest = ndn.component_type(ndn.components(name)[-1]) != ndn.VERSION
+        data, _ = await endpoint.express(name, can_be_prefix=newest, must_be_fresh=newest)
         return data.wire
 
     return fetch

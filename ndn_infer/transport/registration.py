@@ -78,7 +78,7 @@ class Registrar:
 
     async def start(self) -> None:
         """Ask for IncomingFaceId on Data (best effort) and begin refreshing."""
-        await self._enable_local_fields()
+        await self.enable_local_fields()
         self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def close(self) -> None:
@@ -138,7 +138,8 @@ class Registrar:
                 hint="a zero-trust forwarder grants prefixes by certificate; ask its operator for this one",
             )
 
-    async def _enable_local_fields(self) -> None:
+    async def enable_local_fields(self) -> None:
+        """Ask the forwarder to tell where Data comes from (IncomingFaceId); one that cannot is left in peace."""
         flags = encode_tlv(0x6C, b"\x01") + encode_tlv(0x70, b"\x01")
         try:
             await self.command("faces", "update", encode_tlv(0x68, flags))
@@ -146,7 +147,7 @@ class Registrar:
             log.debug("the forwarder does not tell where Data comes from: %s", error)
 
     async def _after_reconnect(self) -> None:
-        await self._enable_local_fields()
+        await self.enable_local_fields()
         await self._refresh()
 
     async def _keep(self) -> None:
