@@ -199,7 +199,10 @@ async def _bring_up(options: argparse.Namespace, config: Config, question: Quest
 
 
 async def _converse(options: argparse.Namespace, config: Config, question: Question, session: Session) -> int:
-    client = Client(session.endpoint, session.validator, session.net, config, user=_user(session))
+    client = Client(
+        session.endpoint, session.validator, session.net, config,
+        user=_user(session), certificates=session.keychain.certificates(),
+    )  # fmt: skip
     if options.trace:
         session.endpoint.trace = trace_line
     try:

@@ -31,6 +31,7 @@ from ndn_infer.records import (
     TokenizeRequest,
     Tokens,
 )
+from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.caller import Caller
@@ -84,9 +85,17 @@ class Client:
     """Asks a network. One endpoint, one validator, one ledger; reusable for many questions."""
 
     def __init__(
-        self, endpoint: Endpoint, validator: Validator, net: Name, config: Config, *, user: Signer | None = None
+        self,
+        endpoint: Endpoint,
+        validator: Validator,
+        net: Name,
+        config: Config,
+        *,
+        user: Signer | None = None,
+        certificates: tuple[Certificate, ...] = (),
     ) -> None:
-        """`user` is the caller's own key: only needed to publish inputs that do not fit an Interest."""
+        """`user` is the caller's own key, `certificates` vouch for it: only needed to publish inputs that do not fit an
+        Interest."""
         self.ledger = Ledger(net)
         self.fetcher = Fetcher(endpoint, validator, config.fetch, ledger=self.ledger)
         self._caller = Caller(
@@ -96,6 +105,7 @@ class Client:
         self._net = net
         self._config = config
         self._user = user
+        self._certificates = certificates
         self._server: Server | None = None
         self._registrar: Registrar | None = None
 
@@ -222,6 +232,8 @@ class Client:
             self._server = Server(self._endpoint, ObjectStore(64 << 20))
             self._registrar = Registrar(self._endpoint, self._user)
             self._server.serve(self._user.identity, self._user)
+            keys = self._user.identity + ndn.generic("KEY")
+            self._server.answer_certificates(keys, lambda: self._certificates)
             await self._registrar.register(self._user.identity)
         content = records.encode(request)
         digest = hashlib.sha256(content).hexdigest()

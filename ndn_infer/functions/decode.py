@@ -235,6 +235,9 @@ class Generate(NamedFunction[GenerateRequest]):
             prompt_tokens=len(generation.request.prompt),
             kv_names=generation.kv_names if len(generation.kv_names) <= 8 else (),
         )
+        engine = self._engine.engine
+        assert engine is not None
+        generation.job.host.counters["engine_blocks_prefilled"] = engine.counters.blocks_prefilled
         generation.out.append(records.encode(event), final=True)
         if error:
             generation.job.host.counters["failed"] += 1

@@ -220,7 +220,7 @@ class Producer:
                 continue  # a role's certificates lie below the prefix of its own producer
             keys = certificate.identity + ndn.generic("KEY")
             if keys not in self._registrar.prefixes:
-                self._host.server.answer(keys, self._on_identity)
+                self._host.server.answer_certificates(keys, self._keychain.certificates)
                 await self._register(keys)
 
     async def offer_object(self, base: Name, signer: Signer) -> None:
@@ -248,7 +248,8 @@ class Producer:
         if signer.identity in self._registrar.prefixes:
             return
         self._host.server.serve(signer.identity, signer)
-        self._host.server.answer(signer.identity + ndn.generic("KEY"), self._on_identity)
+        keys = signer.identity + ndn.generic("KEY")
+        self._host.server.answer_certificates(keys, self._keychain.certificates)
         status = signer.identity + ndn.generic("status")
         self._host.server.compute(status, lambda: records.encode(self.status(signer.identity)))
         await self._registrar.register(signer.identity)
@@ -259,14 +260,6 @@ class Producer:
             await self._registrar.register(prefix)
         except RegistrationRefused as error:
             log.warning("%s; calls must carry the forwarding hint of this producer", error)
-
-    def _on_identity(self, request: Request) -> None:
-        """Certificates of ours, by full name or by key name."""
-        name = request.interest.name
-        for certificate in self._keychain.certificates():
-            if certificate.name == name or (request.interest.can_be_prefix and certificate.name.startswith(name)):
-                request.reply(certificate.wire)
-                return
 
     def status(self, identity: Name) -> ProducerStatus:
         """What the status record says now."""

@@ -6,7 +6,7 @@ Owns: the order in which those are tried, and who waits for what. Must not know:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ndn_infer import name as ndn
@@ -14,6 +14,7 @@ from ndn_infer.errors import BadPacket
 from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import METADATA, Name
 from ndn_infer.packet import CONTENT_NACK, Data, decode_data
+from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.store import ObjectStore
@@ -98,6 +99,19 @@ class Server:
     def answer(self, prefix: Name, handler: CallHandler) -> None:
         """Give everything below `prefix` to `handler`: packets that are not made here (certificates)."""
         self._endpoint.attach(prefix, handler)
+
+    def answer_certificates(self, prefix: Name, certificates: Callable[[], Iterable[Certificate]]) -> None:
+        """Answer below `prefix` with certificates, by full name or by key name (then the first: the newest)."""
+
+        def on_request(request: Request) -> None:
+            name, below = request.interest.name, request.interest.can_be_prefix
+            for certificate in certificates():
+                if certificate.name == name or (below and certificate.name.startswith(name)):
+                    request.reply(certificate.wire)
+                    return
+            request.refuse(REASON_NO_ROUTE)
+
+        self.answer(prefix, on_request)
 
     # ------------------------------------------------------------ publishing
 

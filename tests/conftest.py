@@ -1,0 +1,41 @@
+"""Fixtures: prepared models (once a session), keys (once a session), real daemons."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ndn_infer.models.store import ModelFolder, prepare
+from tests.daemons import RunningNetwork, run_network
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where prepared models lie. NDN_INFER_TEST_CACHE saves the preparation between runs by hand."""
+    given = os.environ.get("NDN_INFER_TEST_CACHE")
+    return Path(given) if given else tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def smollm2(model_cache: Path) -> ModelFolder:
+    return prepare("smollm2-135m-instruct", model_cache)
+
+
+@pytest.fixture(scope="session")
+def minilm(model_cache: Path) -> ModelFolder:
+    return prepare("all-minilm-l6-v2", model_cache)
+
+
+@pytest.fixture(scope="module")
+def network(
+    smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningNetwork]:
+    """`ndn-infer up` in separate processes, bf16, for the tests of one module."""
+    with run_network(tmp_path_factory.mktemp("net"), model_cache) as running:
+        yield running

@@ -1,0 +1,96 @@
+"""The main job through real processes, real packets and the real model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.daemons import RunningNetwork
+
+pytestmark = pytest.mark.model
+
+
+def test_paris(network: RunningNetwork) -> None:
+    answer = network.ask("What is the capital of France?")
+    assert "Paris" in answer["text"]
+    assert answer["finish"] == "stop"
+    kinds = {use["kind"] for use in answer["names"]}
+    assert kinds >= {"catalogue record", "call", "result", "KV block"}
+    assert {key.split("/")[-3] for key in answer["verified_keys"]} >= {"operator", "tokenize", "decode"}
+
+
+def test_prefill_runs_elsewhere_and_decode_computes_no_block_that_exists_by_name(network: RunningNetwork) -> None:
+    prompt = "List the planets of the solar system in order, with one fact about each of them, please."
+    before = network.counters("prefill").get("prefill_blocks_computed", 0)
+    answer = network.ask(prompt, "--max-tokens", "8")
+    blocks = (len(answer["prompt_token_ids"]) - 1) // 16
+    prefill, decode = network.counters("prefill"), network.counters("decode")
+    assert blocks >= 3
+    assert prefill["prefill_blocks_computed"] > before
+    assert answer["kv_blocks"]["prefilled"] + answer["kv_blocks"]["local"] == blocks
+    assert answer["kv_blocks"]["recomputed"] == 0
+    assert decode["engine_blocks_prefilled"] == 0  # the engine's own count, not the function's belief
+    assert network.pid("prefill") != network.pid("decode")
+
+
+def test_same_question_again_is_answered_by_the_content_store(network: RunningNetwork) -> None:
+    prompt = "Name three colours of the rainbow."
+    first = network.ask(prompt)
+    before = {role: network.counters(role) for role in ("tokenize", "prefill", "decode")}
+    second = network.ask(prompt)
+    after = {role: network.counters(role) for role in ("tokenize", "prefill", "decode")}
+    assert second["text"] == first["text"]
+    assert after == before
+    sources = {use["source"] for use in second["names"] if use["kind"] in ("call", "result", "catalogue record")}
+    assert sources == {"Content Store"}
+
+
+def test_standard_input_stop_and_seed(network: RunningNetwork) -> None:
+    done = network.run("ask", "-", "--no-embedded", "--max-tokens", "12", "--quiet", text="Count from one to ten.")
+    assert done.returncode == 0 and done.stdout.strip()
+    whole = network.ask("Count: 1, 2, 3, 4, 5, 6", "--max-tokens", "24")
+    word = whole["text"].split()[1]
+    cut = network.ask("Count: 1, 2, 3, 4, 5, 6", "--max-tokens", "24", "--stop", word)
+    assert word in whole["text"] and word not in cut["text"] and whole["text"].startswith(cut["text"])
+    options = ("--temperature", "0.9", "--top-p", "0.9", "--max-tokens", "16", "--seed")
+    one, same, other = (network.ask("Tell me a story.", *options, seed) for seed in ("7", "7", "8"))
+    assert one["token_ids"] == same["token_ids"] != other["token_ids"]
+
+
+def test_long_prompt_is_pulled_by_name(network: RunningNetwork) -> None:
+    text = "The lighthouse keeper wrote the weather into his book every morning. " * 120
+    answer = network.ask(text + "What did the keeper write?", "--max-tokens", "8")
+    assert len(text) > 8000  # neither the text nor its ids fit an Interest
+    assert len(answer["prompt_token_ids"]) > 1000
+    assert answer["kv_blocks"]["recomputed"] == 0
+
+
+def test_prompt_beyond_the_context(network: RunningNetwork) -> None:
+    done = network.run("ask", "--no-embedded", "-", text="word " * 9000)
+    assert done.returncode == 2
+    assert "tokens" in done.stderr and "8192" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_killed_prefill_is_restarted_and_the_prompt_completes_meanwhile(network: RunningNetwork) -> None:
+    prompt = "Explain why the sky is blue in one sentence for a child who likes simple words."
+    pid = network.pid("prefill")
+    os.kill(pid, signal.SIGKILL)
+    answer = network.ask(prompt, "--max-tokens", "12")
+    assert len(answer["token_ids"]) == 12
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        producers = {p["identity"]: p for p in network.status()["producers"]}
+        back = next((p for name, p in producers.items() if name.endswith("/prefill")), {})
+        if back.get("pid") not in (None, pid):
+            return
+        time.sleep(0.5)
+    raise AssertionError("prefill was not started again")
+
+
+def test_status_for_people(network: RunningNetwork) -> None:
+    done = network.run("status")
+    assert done.returncode == 0
+    assert "Content Store" in done.stdout and "/decode" in done.stdout
