@@ -28,6 +28,7 @@ from ndn_infer.records import CorpusRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
@@ -77,7 +78,7 @@ async def _serve(
     stop = asyncio.Event()
     stop_on_signals(stop, with_parent=options.exit_with_parent)
     session = await join(config, keychain)
-    producer, host = build_producer(session)
+    producer, host = build_producer(session, next((name for name in names if ":" not in name), "user"))
     try:
         if "rag" in names:
             parts.corpus = await _open_corpus(options.corpus, config, host, parts.embedder)
@@ -100,14 +101,21 @@ async def _serve(
     return 0
 
 
-def build_producer(session: Session) -> tuple[Producer, Host]:
-    """The network side of a producer process."""
+def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
+    """The network side of a producer process. Its own large requests are published under `role`."""
     config = session.config
     server = Server(session.endpoint, ObjectStore(config.producer.store_mib << 20))
-    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
-    caller = Caller(session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch)
-    host = Host(session.net, config, server, fetcher, caller)
     registrar = Registrar(session.endpoint, refresh_s=config.producer.refresh_s)
+    signer = session.keychain.signer_for(role_identity(config, role))
+    inputs = Inputs(
+        session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates
+    )  # fmt: skip
+    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+    caller = Caller(
+        session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch,
+        inputs=lambda: inputs,
+    )  # fmt: skip
+    host = Host(session.net, config, server, fetcher, caller)
     return Producer(host, session.keychain, registrar), host
 
 

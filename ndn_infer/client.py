@@ -6,17 +6,17 @@ it all rests on. Must not know: torch, tokenizers, how anything is computed; it 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Final
 
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.config import Config
 from ndn_infer.errors import CallError, NetworkError, PromptError, UnknownModel
 from ndn_infer.name import Name
-from ndn_infer.namespace import CatalogRecord, Input
+from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import (
     CorpusRecord,
     GenerateRequest,
@@ -25,7 +25,6 @@ from ndn_infer.records import (
     Message,
     ModelRecord,
     PassageRecord,
-    Record,
     Sampling,
     TokenEvent,
     TokenizeRequest,
@@ -37,10 +36,13 @@ from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
+
+INPUT_STORE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +101,15 @@ class Client:
         self.ledger = Ledger(net)
         self.fetcher = Fetcher(endpoint, validator, config.fetch, ledger=self.ledger)
         self._caller = Caller(
-            endpoint, validator, self.fetcher, net, config=config.call, fetch=config.fetch, ledger=self.ledger
-        )
+            endpoint, validator, self.fetcher, net, config=config.call, fetch=config.fetch, ledger=self.ledger,
+            inputs=self._make_inputs,
+        )  # fmt: skip
         self._endpoint = endpoint
         self._net = net
         self._config = config
         self._user = user
         self._certificates = certificates
-        self._server: Server | None = None
+        self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     @property
@@ -143,14 +146,8 @@ class Client:
         """Token ids of a conversation, through the model's chat template."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        request: TokenizeRequest = TokenizeRequest(messages=tuple(messages))
-        sources: tuple[str, ...] = ()
-        if len(records.encode(request)) > self._config.call.inline_bytes:
-            digest, source = await self._publish_input(request)
-            request, sources = TokenizeRequest(content=digest), (source,)
-        tokens = await self._caller.call(
-            ("model", model.digest), "tokenize", request, Tokens, sources=sources, caller=self._hint()
-        )
+        request = TokenizeRequest(messages=tuple(messages))
+        tokens = await self._caller.call(("model", model.digest), "tokenize", request, Tokens)
         return tokens.ids
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
@@ -173,13 +170,7 @@ class Client:
                 hint="shorten the prompt, or choose a model with a longer context",
             )
         request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype)
-        sources: tuple[str, ...] = ()
-        if len(records.encode(request)) > self._config.call.inline_bytes:
-            digest, source = await self._publish_input(request)
-            request, sources = replace(request, prompt=(), content=digest), (source,)
-        events = self._caller.stream(
-            ("model", model.digest), "generate", request, TokenEvent, sources=sources, caller=self._hint()
-        )
+        events = self._caller.stream(("model", model.digest), "generate", request, TokenEvent)
         async for event, answered in events:
             outcome.stream_name = answered.answer.result
             self._take(event, outcome)
@@ -216,31 +207,15 @@ class Client:
             if count:
                 self.ledger.add("KV block", example, source, None, count=count)
 
-    # ------------------------------------------------------------ large inputs
-
-    def _hint(self) -> str:
-        return ndn.to_uri(self._user.identity) if self._user is not None and self._server is not None else ""
-
-    async def _publish_input(self, request: Record) -> tuple[str, str]:
-        """Publish a request too large for an Interest under our own identity; returns its digest and name."""
-        if self._user is None:
-            raise PromptError(
-                "this prompt is too long for one Interest and this machine has no user key to publish it with",
-                hint="make keys with 'ndn-infer keys init', or import those that your operator issued",
-            )
-        if self._server is None:
-            self._server = Server(self._endpoint, ObjectStore(64 << 20))
+    def _make_inputs(self) -> Inputs | None:
+        """Where requests too large for an Interest are published: below our own identity, if we have a key."""
+        if self._inputs is None and self._user is not None:
+            server = Server(self._endpoint, ObjectStore(INPUT_STORE_BYTES))
             self._registrar = Registrar(self._endpoint, self._user)
-            self._server.serve(self._user.identity, self._user)
-            keys = self._user.identity + ndn.generic("KEY")
-            self._server.answer_certificates(keys, lambda: self._certificates)
-            await self._registrar.register(self._user.identity)
-        content = records.encode(request)
-        digest = hashlib.sha256(content).hexdigest()
-        site, node, role = (ndn.component_value(part).decode() for part in ndn.components(self._user.identity)[-3:])
-        base = Input(site, node, role, digest).to_name(self._net)
-        self._server.publish(base, content, self._user)
-        return digest, ndn.to_uri(base)
+            self._inputs = Inputs(
+                self._net, server, self._user, registrar=self._registrar, certificates=lambda: self._certificates
+            )
+        return self._inputs
 
 
 def rag_prompt(question: str, cited: Sequence[Cited]) -> str:

@@ -159,6 +159,9 @@ class CorpusRecord(Record):
 
 
 # ---------------------------------------------------------------- requests (canonical: their digest is the call's name)
+#
+# A request too large for an Interest travels as `content` alone: the SHA-256 (hex) of an Input object that holds the
+# whole record, which the producer pulls by name.
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +174,7 @@ class Message(Record):
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest(Record):
-    """Either `messages` through the chat template, or `text` as it stands; `content` when they are pulled by name.
-
-    `content` is the SHA-256 (hex) of an Input object that holds the TokenizeRequest itself.
-    """
+    """Either `messages` through the chat template, or `text` as it stands."""
 
     messages: tuple[Message, ...] = ()
     text: str = ""
@@ -201,11 +201,12 @@ class PrefillRequest(Record):
     """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
     `have` exists by name already. `codec` (dtype and implementation of the engine) must be the producer's own."""
 
-    blocks: tuple[str, ...]
-    have: int
-    block_tokens: int
-    codec: str
+    blocks: tuple[str, ...] = ()
+    have: int = 0
+    block_tokens: int = 0
+    codec: str = ""
     domain: str = "public"
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Sampling(Record):
     """How the next token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 are off; `seed` counts with the
     position, so a continuation anywhere gives the same tokens."""
 
-    max_tokens: int
+    max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -224,9 +225,9 @@ class Sampling(Record):
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest(Record):
-    """Continue a prompt. `prompt` holds its token ids; `content` names an Input object when they are too many."""
+    """Continue a prompt, given as token ids."""
 
-    sampling: Sampling
+    sampling: Sampling = Sampling()
     prompt: tuple[int, ...] = ()
     content: str = ""
     dtype: str = "bf16"
@@ -237,8 +238,9 @@ class GenerateRequest(Record):
 class LookupRequest(Record):
     """The `limit` passages nearest in meaning to `query`."""
 
-    query: str
+    query: str = ""
     limit: int = 5
+    content: str = ""
 
 
 # ---------------------------------------------------------------- the envelope of a call, and its answer

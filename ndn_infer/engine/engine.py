@@ -161,18 +161,23 @@ class Engine:
 
     # ------------------------------------------------------------ prompts without a stream, embeddings
 
-    def prefill(self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = ()) -> Iterator[tuple[int, Tensor]]:
+    def prefill(
+        self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
         """Compute the KV of every full block of `ids` after the prefix; yields (block index, block) as they get ready.
 
-        Between two yields at most one chunk is computed. Raises as `start` does, at the first `next`.
+        `prompt_tokens`: length of the prompt of which `ids` are the beginning, when it is longer; the last bits of
+        bf16 KV follow it (attention.py). Between two yields at most one chunk is computed. Raises as `start` does, at
+        the first `next`.
         """
         self._check(ids, room=0)
+        total = max(prompt_tokens, len(ids))
         full = len(ids) // self.block_tokens
         cache = self._new_cache(prefix_blocks[:full], full * self.block_tokens)
         wanted = tuple(ids[: full * self.block_tokens])
         index = cache.length // self.block_tokens
         while cache.length < len(wanted):
-            self._prefill_chunk(wanted, cache)
+            self._prefill_chunk(wanted, cache, total)
             while (index + 1) * self.block_tokens <= cache.length:
                 yield index, cache.export_block(index)
                 index += 1
@@ -212,15 +217,15 @@ class Engine:
         cache = stream.cache
         assert cache is not None
         if not stream.generated:
-            hidden = self._prefill_chunk(stream.prompt, cache)
+            hidden = self._prefill_chunk(stream.prompt, cache, len(stream.prompt))
             return self._logits(hidden) if cache.length == len(stream.prompt) else None
         return self._decode(stream.generated[-1], cache)
 
     @torch.inference_mode()
-    def _prefill_chunk(self, ids: Sequence[int], cache: KvCache) -> Tensor:
+    def _prefill_chunk(self, ids: Sequence[int], cache: KvCache, total: int) -> Tensor:
         started, first = time.perf_counter(), cache.length
         chunk = torch.tensor(ids[first : first + self._chunk], device=self._model.device)
-        hidden = self._model.forward(chunk, cache)
+        hidden = self._model.prompt(chunk, cache, total)
         self.counters.prefill_s += time.perf_counter() - started
         self.counters.tokens_prefilled += cache.length - first
         self.counters.blocks_prefilled += cache.length // self.block_tokens - first // self.block_tokens
@@ -229,7 +234,7 @@ class Engine:
     @torch.inference_mode()
     def _decode(self, token: int, cache: KvCache) -> Tensor:
         started = time.perf_counter()
-        logits = self._model.logits(self._model.forward(torch.tensor([token], device=self._model.device), cache))
+        logits = self._model.logits(self._model.decode(token, cache))
         self.counters.decode_s += time.perf_counter() - started
         return logits
 

@@ -54,17 +54,17 @@ class KvCache:
         grown[:, :, :, : self.length] = self._buffer[:, :, :, : self.length]
         self._buffer = grown
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values of new tokens of one layer; returns those of all tokens, old and new.
+    def append(self, layer: int, keys: Tensor, values: Tensor, extent: int) -> tuple[Tensor, Tensor]:
+        """Store keys and values of new tokens of one layer; returns those of tokens 0 to `extent`.
 
-        keys, values: [kv_heads, n, head_dim]. Returned: views [kv_heads, length + n, head_dim]. `length` does not
-        change until `advance`, which is called once for all layers. Room must have been reserved.
+        keys, values: [kv_heads, n, head_dim]. Returned: views [kv_heads, extent, head_dim], zeros where no token is
+        yet. `length` does not change until `advance`, which is called once for all layers. Room must be reserved.
         """
         end = self.length + keys.shape[1]
         buffer = self._buffer[layer]
         buffer[0, :, self.length : end] = keys
         buffer[1, :, self.length : end] = values
-        return buffer[0, :, :end], buffer[1, :, :end]
+        return buffer[0, :, :extent], buffer[1, :, :extent]
 
     def advance(self, count: int) -> None:
         """All layers have stored `count` new tokens."""
@@ -95,4 +95,4 @@ class KvCache:
 
     def _allocate(self, capacity: int) -> Tensor:
         shape = (self.shape.layers, 2, self.shape.kv_heads, capacity, self.shape.head_dim)
-        return torch.empty(shape, dtype=self.shape.dtype, device=self._device)
+        return torch.zeros(shape, dtype=self.shape.dtype, device=self._device)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from ndn_infer.engine.attention import AttentionPlan, plan_decode, plan_prompt
 from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 
@@ -96,7 +97,8 @@ def inverse_frequencies(config: ModelConfig) -> Tensor:
     rope, dim = config.rope, config.head_dim
     plain: Tensor = 1.0 / (rope["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.int64).to(torch.float) / dim))
     if rope["rope_type"] == "linear":
-        return plain / rope["factor"]
+        plain /= rope["factor"]
+        return plain
     if rope["rope_type"] != "llama3":
         return plain
     factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
@@ -149,15 +151,23 @@ class Llama:
         except (OSError, SafetensorError, KeyError) as error:
             raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
 
-    def forward(self, ids: Tensor, cache: KvCache) -> Tensor:
-        """Hidden states [n, hidden] of new tokens `ids` [n] (int64), before the last norm; their KV goes to `cache`."""
+    def prompt(self, ids: Tensor, cache: KvCache, total: int) -> Tensor:
+        """The next tokens `ids` [n] (int64) of a prompt of `total` tokens: hidden states [n, hidden] before the last
+        norm. Their KV goes to `cache`. However a prompt is cut, the numbers are the same (see attention.py)."""
+        plan = plan_prompt(cache.length, int(ids.shape[0]), total, dtype=self.dtype, device=self.device)
+        return self._forward(ids, cache, plan)
+
+    def decode(self, token: int, cache: KvCache) -> Tensor:
+        """One more token: its hidden state [1, hidden]."""
+        return self._forward(torch.tensor([token], device=self.device), cache, plan_decode(cache.length))
+
+    def _forward(self, ids: Tensor, cache: KvCache, plan: AttentionPlan) -> Tensor:
         start, count = cache.length, int(ids.shape[0])
-        cache.reserve(start + count)
+        cache.reserve(plan.extent)
         cos, sin = self._rotary(start, count)
-        mask = self._mask(start, count)
         hidden = F.embedding(ids, self.embedding)
         for index, layer in enumerate(self._layers):
-            hidden = hidden + self._attention(layer, index, self._rms(hidden, layer.input_norm), cos, sin, mask, cache)
+            hidden = hidden + self._attention(layer, index, self._rms(hidden, layer.input_norm), cos, sin, plan, cache)
             normed = self._rms(hidden, layer.post_norm)
             hidden = hidden + F.linear(F.silu(F.linear(normed, layer.gate)) * F.linear(normed, layer.up), layer.down)
         cache.advance(count)
@@ -175,30 +185,15 @@ class Llama:
         return weight * wide.to(hidden.dtype)
 
     def _attention(
-        self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KvCache
+        self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, cache: KvCache
     ) -> Tensor:
         config, count = self.config, x.shape[0]
         queries = F.linear(x, layer.q).view(count, config.heads, config.head_dim).transpose(0, 1)
         keys = F.linear(x, layer.k).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
         values = F.linear(x, layer.v).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
-        all_keys, all_values = cache.append(index, _rotate(keys, cos, sin), values)
-        out = F.scaled_dot_product_attention(
-            _rotate(queries, cos, sin).unsqueeze(0),
-            all_keys.unsqueeze(0),
-            all_values.unsqueeze(0),
-            attn_mask=mask,
-            is_causal=mask is None and count > 1,
-            scale=config.head_dim**-0.5,
-            enable_gqa=config.heads != config.kv_heads,
-        )
-        return F.linear(out.squeeze(0).transpose(0, 1).reshape(count, config.heads * config.head_dim), layer.o)
-
-    def _mask(self, start: int, count: int) -> Tensor | None:
-        """[count, start + count] bool: a token sees those before it and itself. None where a flag says the same."""
-        if start == 0 or count == 1:
-            return None
-        positions = torch.arange(start + count, device=self.device)
-        return positions <= positions[start:, None]
+        all_keys, all_values = cache.append(index, _rotate(keys, cos, sin), values, plan.extent)
+        out = plan.attend(_rotate(queries, cos, sin), all_keys, all_values)
+        return F.linear(out.transpose(0, 1).reshape(count, config.heads * config.head_dim), layer.o)
 
     def _rotary(self, start: int, count: int) -> tuple[Tensor, Tensor]:
         """cos and sin, [count, head_dim] each."""

@@ -209,6 +209,7 @@ class Producer:
         self._keychain = keychain
         self._registrar = registrar
         self._servers: list[FunctionServer] = []
+        self._identities: set[Name] = set()
         self._started_at = time.monotonic()
 
     async def begin(self) -> None:
@@ -245,8 +246,9 @@ class Producer:
 
     async def _serve_identity(self, signer: Signer) -> None:
         """The prefix every network grants: our own identity, with our certificates and status below it."""
-        if signer.identity in self._registrar.prefixes:
+        if signer.identity in self._identities:
             return
+        self._identities.add(signer.identity)
         self._host.server.serve(signer.identity, signer)
         keys = signer.identity + ndn.generic("KEY")
         self._host.server.answer_certificates(keys, self._keychain.certificates)

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -22,6 +22,7 @@ from ndn_infer.errors import (
     BadPacket,
     BadRecord,
     CallError,
+    MissingKey,
     NetworkError,
     Timeout,
     TrustError,
@@ -33,6 +34,7 @@ from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.ledger import Ledger, source_of
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
 from ndn_infer.wire.stream import StreamReader
@@ -70,7 +72,10 @@ class Caller:
         config: CallConfig,
         fetch: FetchConfig,
         ledger: Ledger | None = None,
+        inputs: Callable[[], Inputs | None] = lambda: None,
     ) -> None:
+        """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that."""
+        self._inputs = inputs
         self._endpoint = endpoint
         self._validator = validator
         self._fetcher = fetcher
@@ -85,10 +90,6 @@ class Caller:
         function: str,
         request: Record,
         result: type[R],
-        *,
-        sources: tuple[str, ...] = (),
-        caller: str = "",
-        hints: tuple[Name, ...] = (),
     ) -> R:
         """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest).
 
@@ -96,7 +97,7 @@ class Caller:
         """
         machine = self._machine()
         while True:
-            answered = await self._ask(machine, subject, function, request, sources, caller, hints)
+            answered = await self._ask(machine, subject, function, request)
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:
@@ -113,9 +114,6 @@ class Caller:
         function: str,
         request: Record,
         event: type[R],
-        *,
-        sources: tuple[str, ...] = (),
-        caller: str = "",
     ) -> AsyncIterator[tuple[R, Answered]]:
         """Call a function that answers with a stream; yields its verified events in order.
 
@@ -125,7 +123,7 @@ class Caller:
         machine = self._machine()
         started = False
         while machine.state is not CallState.DONE:
-            answered = await self._ask(machine, subject, function, request, sources, caller, ())
+            answered = await self._ask(machine, subject, function, request)
             if not answered.answer.stream:
                 raise BadRecord(f"{function} answered without a stream")
             try:
@@ -148,7 +146,7 @@ class Caller:
         caller: str = "",
     ) -> Answered:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
-        return await self._ask(self._machine(), subject, function, request, (), caller, ())
+        return await self._ask(self._machine(), subject, function, request, caller)
 
     # ------------------------------------------------------------ asking
 
@@ -165,18 +163,16 @@ class Caller:
         subject: tuple[str, str],
         function: str,
         request: Record,
-        sources: tuple[str, ...],
-        caller: str,
-        hints: tuple[Name, ...],
+        caller: str = "",
     ) -> Answered:
-        encoded = records.encode(request)
+        encoded, sources, caller = await self._fit(request, caller)
         digest = hashlib.sha256(encoded).hexdigest()
         name = Call(*subject, function, CallClass.SHARED, digest).to_name(self._net)
         while True:
             machine.ask()
             parameters = records.encode(Envelope(encoded, sources, caller, machine.salt))
             try:
-                answered = await self._ask_once(name, parameters, hints)
+                answered = await self._ask_once(name, parameters)
             except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
                 distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
                 event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
@@ -188,6 +184,19 @@ class Caller:
             self._take(machine, answered, name)
             return answered
 
+    async def _fit(self, request: Record, caller: str) -> tuple[bytes, tuple[str, ...], str]:
+        """(canonical request, sources, caller's hint): a large request is published, and the call only names it."""
+        encoded = records.encode(request)
+        if len(encoded) <= self._config.inline_bytes:
+            return encoded, (), caller
+        inputs = self._inputs()
+        if inputs is None:
+            raise MissingKey(
+                f"a request of {len(encoded)} bytes does not fit an Interest, and there is no key to publish it with"
+            )
+        published = await inputs.publish(encoded)
+        return records.encode(type(request)(content=published.content)), (published.source,), published.hint  # type: ignore[call-arg]
+
     def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
         answer, now = answered.answer, time.monotonic()
         if self._ledger is not None:
@@ -197,9 +206,9 @@ class Caller:
             raise CallError(answer.error or answer.code, code=answer.code)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
-    async def _ask_once(self, name: Name, parameters: bytes, hints: tuple[Name, ...]) -> Answered:
+    async def _ask_once(self, name: Name, parameters: bytes) -> Answered:
         data, arrival = await self._endpoint.express(
-            name, must_be_fresh=True, hints=hints, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters
+            name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters
         )
         signed_by = await self._validator.validate(data)
         answer = records.decode(Answer, data.content)

@@ -1,0 +1,82 @@
+"""Attention over a prompt that is computed in pieces, with the numbers of a prompt computed at once.
+
+Owns: masks and shapes for torch's scaled_dot_product_attention. Must not know: layers, caches, weights.
+
+transformers computes a prompt in one causal call. Cutting it into chunks, or importing the KV of its beginning, is the
+same mathematics, but torch's CPU kernel then rounds otherwise: in bf16 one number in ten thousand differs by its last
+bit, which later layers blow up to 0.25 in a logit and so to another token at a near tie. The causes, found by
+experiment (torch 2.13, aten/native/cpu/FlashAttentionKernel.cpp) and each undone here:
+
+- the leading dimension of the kernel's scratch matrix is min(512, number of keys), and the matrix library sums in
+  another order for some of them: so a chunk is given as many keys as the whole prompt has, those to come masked out
+  (whole groups of 512 masked keys change nothing and are left away);
+- the last tile of queries is as high as what remains of the prompt, and a tile of one row takes another routine: so the
+  queries of the last chunk are padded in front until their last tile is as high as that of the whole prompt.
+
+With this, bf16 on the CPU is equal bit for bit however a prompt is cut; fp32 nearly so (1e-7 in single rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_KEY_SPLIT = 512
+_QUERY_TILE = 32  # of calls with fewer than 192 queries; longer ones take 64 and 256 (see _tile)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """How to call the kernel for tokens `start` to `end` of a sequence; the same for all layers."""
+
+    extent: int
+    """Keys and values to hand over, counted from token 0: at least those up to `end`; later ones must be finite."""
+    pad: int = 0
+    """Rows of zeros to put before the queries."""
+    causal: bool = False
+    mask: Tensor | None = None
+    """[pad + count, extent], 0 or minus infinity, or None."""
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """queries [heads, count, head_dim], keys and values [kv_heads, extent, head_dim] -> like queries."""
+        if self.pad:
+            queries = F.pad(queries, (0, 0, self.pad, 0))
+        out = F.scaled_dot_product_attention(
+            queries.unsqueeze(0),
+            keys.unsqueeze(0),
+            values.unsqueeze(0),
+            attn_mask=self.mask,
+            is_causal=self.causal,
+            scale=queries.shape[-1] ** -0.5,
+            enable_gqa=queries.shape[0] != keys.shape[0],
+        ).squeeze(0)
+        return out[:, self.pad :]
+
+
+def plan_decode(start: int) -> AttentionPlan:
+    """One new token, which sees all before it and itself."""
+    return AttentionPlan(start + 1)
+
+
+def plan_prompt(start: int, count: int, total: int, *, dtype: torch.dtype, device: torch.device) -> AttentionPlan:
+    """Tokens `start` to `start + count` of a prompt of `total` tokens."""
+    end = start + count
+    if start == 0 and end == total:
+        return AttentionPlan(end, causal=count > 1)
+    extent, pad = end, 0
+    if device.type == "cpu":
+        extent = min(total, -(-end // _KEY_SPLIT) * _KEY_SPLIT)
+        pad = (_last_tile(total) - count) % _QUERY_TILE if end == total else 0
+    rows = torch.arange(start - pad, end, device=device).clamp(min=0)
+    hidden = torch.arange(extent, device=device) > rows[:, None]
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+    return AttentionPlan(extent, pad=pad, mask=mask)
+
+
+def _last_tile(total: int) -> int:
+    """Height of the last tile of queries when a prompt is computed at once, as far as it matters."""
+    tile = 32 if total < 192 else 64 if total < 768 else 256
+    return min(total % tile or tile, _QUERY_TILE)
