@@ -12,6 +12,7 @@ from ndn_infer.models.store import ModelFolder, prepare
 from tests.daemons import RunningNetwork, run_network
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as apps/cli.py does, for engines in this process
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -13,7 +13,10 @@ experiment (torch 2.13, aten/native/cpu/FlashAttentionKernel.cpp) and each undon
 - the last tile of queries is as high as what remains of the prompt, and a tile of one row takes another routine: so the
   queries of the last chunk are padded in front until their last tile is as high as that of the whole prompt.
 
-With this, bf16 on the CPU is equal bit for bit however a prompt is cut; fp32 nearly so (1e-7 in single rows).
+- products of a matrix with fewer than 8 rows take other routines as well: such a chunk begins LEAST_ROWS before the end
+  (engine.py), and computes a few tokens a second time.
+
+With this, bf16 on the CPU is equal bit for bit however a prompt is cut; fp32 but for single rows (1e-7).
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+LEAST_ROWS = 8
+"""Tokens of a prompt to compute together at least."""
 
 _KEY_SPLIT = 512
 _QUERY_TILE = 32  # of calls with fewer than 192 queries; longer ones take 64 and 256 (see _tile)

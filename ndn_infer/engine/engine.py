@@ -23,6 +23,7 @@ try:
     import torch
     from torch import Tensor
 
+    from ndn_infer.engine.attention import LEAST_ROWS
     from ndn_infer.engine.kv_cache import KvCache, KvShape
     from ndn_infer.engine.llama import IMPLEMENTATION, Llama
 except ImportError as error:
@@ -224,8 +225,11 @@ class Engine:
     @torch.inference_mode()
     def _prefill_chunk(self, ids: Sequence[int], cache: KvCache, total: int) -> Tensor:
         started, first = time.perf_counter(), cache.length
-        chunk = torch.tensor(ids[first : first + self._chunk], device=self._model.device)
-        hidden = self._model.prompt(chunk, cache, total)
+        chunk = ids[first : first + self._chunk]
+        if len(chunk) < LEAST_ROWS:
+            cache.rewind(first + len(chunk) - LEAST_ROWS)
+            chunk = ids[cache.length : first + len(chunk)]
+        hidden = self._model.prompt(torch.tensor(chunk, device=self._model.device), cache, total)
         self.counters.prefill_s += time.perf_counter() - started
         self.counters.tokens_prefilled += cache.length - first
         self.counters.blocks_prefilled += cache.length // self.block_tokens - first // self.block_tokens

@@ -70,6 +70,10 @@ class KvCache:
         """All layers have stored `count` new tokens."""
         self.length += count
 
+    def rewind(self, length: int) -> None:
+        """Forget all tokens from `length` on; they will be computed again."""
+        self.length = min(self.length, max(length, 0))
+
     def import_block(self, index: int, block: Tensor) -> None:
         """Append block `index`, which must be the next one. Raises BadRecord (shape, dtype or order)."""
         size = self.shape.block_tokens
