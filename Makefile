@@ -34,7 +34,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 docs: install
-	$(BIN)/python -m ndn_infer.testbed.docs
+	$(BIN)/python -m tests.generate_docs
 
 wheel: install
 	$(BIN)/python -m build --wheel

@@ -12,11 +12,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ndn_infer.engine.sampler import SamplingParams, sample
+from ndn_infer.engine.stream import Counters, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError, UsageError
 
 try:
@@ -29,44 +28,11 @@ try:
 except ImportError as error:
     raise EngineUnavailable(f"the engine needs a package that is not installed ({error})") from error
 
+__all__ = ["Counters", "Engine", "StepOutput", "Stream"]
+
 log = logging.getLogger(__name__)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the engine was loaded."""
-
-    tokens_prefilled: int = 0
-    blocks_prefilled: int = 0
-    """Full blocks of prompts that were computed here."""
-    blocks_imported: int = 0
-    tokens_decoded: int = 0
-    streams_active: int = 0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class Stream:
-    """One sequence in the making. Its blocks can be exported as long as somebody holds it and nobody cancelled it."""
-
-    number: int
-    prompt: tuple[int, ...]
-    params: SamplingParams
-    cache: KvCache | None
-    generated: list[int] = field(default_factory=list)
-    finished: str | None = None
-
-
-class StepOutput(NamedTuple):
-    """`finished`: None while the stream goes on, then "stop" (a stop id came) or "length"."""
-
-    stream: Stream
-    token_id: int
-    logprob: float
-    finished: str | None
 
 
 class Engine:

@@ -1,0 +1,167 @@
+"""Keys and catalogue for the nodes of a testbed, made and carried as an operator does it.
+
+Owns: the operator's steps: `keys init`, `keys issue` for every node, `keys import` on it, signing the catalogue records
+and carrying them to the nodes; and the environment in which a node's commands run. Must not know: how nodes are linked.
+
+    python -m ndn_infer.testbed.provision DIRECTORY --node edge:user --node core:tokenize,decode
+
+makes DIRECTORY/<node>/data for every node and prints, as JSON, the environment that belongs to each; the Mini-NDN
+script calls it that way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ndn_infer import config as configuration
+from ndn_infer import name as ndn
+from ndn_infer.apps.prepare import prepared, publish_aliases
+from ndn_infer.config import ENVIRONMENT_PREFIX, Config
+from ndn_infer.errors import NdnInferError
+from ndn_infer.namespace import operator_identity
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.keydir import KeyDirectory
+
+NET: Final = "/ndn-infer/testbed"
+SITE: Final = "lab"
+OPERATOR: Final = "operator"
+COMMAND_TIMEOUT_S: Final = 60.0
+
+
+class ProvisionFailed(NdnInferError):
+    """A step of the operator failed; the message is that command's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Where a testbed's files lie: `directory`/<node> for each node. `models` is the cache that all nodes share."""
+
+    directory: Path
+    models: Path
+
+    def home(self, node: str) -> Path:
+        return self.directory / node
+
+    def data_dir(self, node: str) -> Path:
+        return self.home(node) / "data"
+
+    def bundle(self, node: str) -> Path:
+        return self.home(OPERATOR) / f"{node}.bundle"
+
+    def settings(self, node: str) -> dict[str, str]:
+        """What makes a command one of this node: variables of the configuration, nothing else."""
+        return {
+            f"{ENVIRONMENT_PREFIX}NETWORK_NET": NET,
+            f"{ENVIRONMENT_PREFIX}NETWORK_SITE": SITE,
+            f"{ENVIRONMENT_PREFIX}NETWORK_NODE": node,
+            f"{ENVIRONMENT_PREFIX}PATHS_DATA_DIR": str(self.data_dir(node)),
+            f"{ENVIRONMENT_PREFIX}PATHS_CACHE_DIR": str(self.models),
+        }
+
+    def environment(self, node: str) -> dict[str, str]:
+        """A whole environment: a home of its own, nothing of the user's own network."""
+        kept = {key: value for key, value in os.environ.items() if not _belongs_to_user(key)}
+        home = str(self.home(node))
+        return {**kept, "HOME": home, "XDG_RUNTIME_DIR": f"{home}/run", **self.settings(node)}
+
+    def config(self, node: str) -> Config:
+        """The node's configuration, as its commands see it."""
+        environment = self.environment(node)
+        ours = {key: value for key, value in environment.items() if key.startswith(ENVIRONMENT_PREFIX)}
+        return configuration.load(file=_empty_file(self.home(node)), environment=ours)
+
+
+def _belongs_to_user(variable: str) -> bool:
+    ours = tuple(f"{ENVIRONMENT_PREFIX}{section}_" for section in ("NETWORK", "PATHS", "FORWARDER"))
+    return variable.startswith(("XDG_", "NDN_CLIENT_", *ours))
+
+
+def _empty_file(home: Path) -> Path:
+    """A configuration file that says nothing: the user's own must not reach into a node."""
+    path = home / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch()
+    return path
+
+
+# ---------------------------------------------------------------- the operator's steps
+
+
+def provision(grounds: Grounds, roles: Mapping[str, Sequence[str]], *, quiet: bool = True) -> None:
+    """Keys for every node (`roles`: node -> what it may sign) and the catalogue, in their places.
+
+    Raises ProvisionFailed, or what preparing a model raises.
+    """
+    for node in (OPERATOR, *roles):
+        _empty_file(grounds.home(node))
+    operator = grounds.config(OPERATOR)
+    _command(grounds, OPERATOR, "keys", "init")
+    for node, names in roles.items():
+        bundle = str(grounds.bundle(node))
+        _command(
+            grounds, OPERATOR, "keys", "issue", "--site", SITE, "--node", node, "--roles", ",".join(names),
+            "--out", bundle,
+        )  # fmt: skip
+        _command(grounds, node, "keys", "import", bundle)
+        Path(bundle).unlink()
+    _catalogue(grounds, operator, roles, quiet=quiet)
+
+
+def _command(grounds: Grounds, node: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ndn_infer", *arguments], env=grounds.environment(node),
+        capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or ["it gave no reason"]
+        raise ProvisionFailed(f"ndn-infer {' '.join(arguments)}: {words[0].removeprefix('ndn-infer: ')}")
+
+
+def _catalogue(grounds: Grounds, operator: Config, roles: Mapping[str, Sequence[str]], *, quiet: bool) -> None:
+    """Sign what the aliases mean, and carry the records to the nodes, with the certificate that vouches for them.
+
+    A bundle holds a node's own keys only; whoever serves the catalogue serves the operator's certificate too.
+    """
+    keychain = Keychain.open(operator.keys_dir)
+    everything = {role for names in roles.values() for role in names}
+    models = [operator.ask.model] if everything & {"tokenize", "prefill", "decode"} else []
+    models += [operator.ask.embedder] if "embed" in everything else []
+    publish_aliases(operator, keychain, {alias: prepared(operator, alias, quiet=quiet) for alias in models})
+    signer = operator_identity(ndn.from_uri(NET))
+    certificates = [item for item in keychain.certificates() if item.identity == signer]
+    for node in roles:
+        there = grounds.config(node)
+        shutil.copytree(operator.catalog_dir, there.catalog_dir, dirs_exist_ok=True)
+        for certificate in certificates:
+            KeyDirectory(there.keys_dir).write_certificate(certificate)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ndn_infer.testbed.provision", description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--models", type=Path, default=configuration.load(environment=os.environ).cache_dir)
+    parser.add_argument("--node", action="append", default=[], metavar="NAME:ROLE,ROLE", required=True)
+    options = parser.parse_args(argv)
+    pairs = [text.partition(":") for text in options.node]
+    roles = {name: [role for role in names.split(",") if role] for name, _, names in pairs}
+    grounds = Grounds(options.directory.resolve(), options.models)
+    try:
+        provision(grounds, roles)
+    except NdnInferError as error:
+        print(f"provision: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps({node: grounds.settings(node) for node in roles}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Greedy ids through the network equal transformers' own `generate`: 30 varied prompts, bf16 and fp32, no exception."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndn_infer.models.store import ModelFolder
+from tests.clients import ask, client_of, config_of
+from tests.daemons import RunningNetwork, run_network
+
+pytestmark = pytest.mark.model
+
+PROMPTS = json.loads((Path(__file__).parents[1] / "data" / "prompts.json").read_text("utf-8"))
+
+
+def oracle(folder: Path, dtype: str) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, greedy continuation) of every prompt by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=kind).eval()
+    results = []
+    for prompt in PROMPTS:
+        ids = tokenizer.apply_chat_template(prompt["messages"], add_generation_prompt=True, return_dict=False)
+        out = model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=prompt["max_tokens"], do_sample=False,
+        )  # fmt: skip
+        results.append((list(ids), out[0, len(ids) :].tolist()))
+    return results
+
+
+async def through_the_network(network: RunningNetwork, dtype: str) -> list[Any]:
+    async with client_of(config_of(network, engine__dtype=dtype)) as (client, _):
+        return [await ask(client, prompt["messages"], prompt["max_tokens"]) for prompt in PROMPTS]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_ids_equal_transformers(dtype: str, smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
+    expected = oracle(smollm2.path, dtype)
+    functions = ("--functions", "tokenize,prefill,decode")
+    with run_network(tmp_path, model_cache, *functions, "--set", f"engine.dtype={dtype}") as network:
+        outcomes = asyncio.run(through_the_network(network, dtype))
+        decode, prefill = network.counters("decode"), network.counters("prefill")
+    wrong = []
+    for prompt, outcome, (ids, tokens) in zip(PROMPTS, outcomes, expected, strict=True):
+        assert list(outcome.prompt_ids) == ids, prompt["id"]
+        if outcome.ids != tokens:
+            wrong.append(prompt["id"])
+    blocks = max(len(outcome.prompt_ids) for outcome in outcomes) // 16
+    print(f"{dtype}: {len(PROMPTS) - len(wrong)} of {len(PROMPTS)} equal; up to {blocks} KV blocks")
+    assert len(PROMPTS) >= 30 and blocks > 20
+    assert not wrong
+    assert prefill["prefill_blocks_computed"] > 100
+    assert decode["prefill_blocks_computed"] == 0 == decode["engine_blocks_prefilled"]

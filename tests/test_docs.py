@@ -1,0 +1,34 @@
+"""Documentation that is generated is up to date, and what pages point at exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.generate_docs import namespace_page, readme, tracked
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_namespace_page_is_generated_from_the_code() -> None:
+    assert (ROOT / "docs" / "namespace.md").read_text("utf-8") == namespace_page(), "run 'make docs'"
+
+
+def test_file_tree_of_the_readme() -> None:
+    assert (ROOT / "README.md").read_text("utf-8") == readme(), "run 'make docs'"
+
+
+def test_links_and_file_names_exist() -> None:
+    files = set(tracked())
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text("utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for path in re.findall(r"`((?:ndn_infer|apps|tests|testbed|schemas)/[\w./-]+\.\w+)`", text):
+            assert path in files, f"{page.name} names {path}"
+
+
+def test_readme_prints_exactly_two_commands_to_begin_with() -> None:
+    block = re.search(r"## Two commands.*?```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert block and block[1].split("\n")[:-1] == ["make ask", "make test"]
