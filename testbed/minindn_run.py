@@ -3,8 +3,8 @@
     sudo python3 testbed/minindn_run.py [topology file] [--python /path/to/venv/bin/python] [--work-dir DIR]
 
 Same topology file, same question twice, same evidence as `ndn-infer testbed run`, but every packet goes through NFD and
-the routes are made by Mini-NDN's NdnRoutingHelper. Prints the table and the verdict, ends with one JSON line; exit status
-0 only if the verdict holds. Mini-NDN's interpreter needs nothing of ndn-infer: the daemons run under --python.
+the routes are made by Mini-NDN's NdnRoutingHelper. Prints the table and the verdict, ends with one JSON line; exit
+status 0 only if the verdict holds. Mini-NDN's interpreter needs nothing of ndn-infer: the daemons run under --python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT: Final = HERE.parent if (HERE.parent / "ndn_infer").is_dir() else HERE.pare
 if __name__ == "__main__":  # run as a script: our package is beside us, not installed for this interpreter
     sys.path[0] = str(ROOT)
 
-from ndn_infer.testbed import evidence, nfdc_text
+from ndn_infer.testbed import evidence, nfdc_text  # noqa: E402
 
 NET: Final = "/ndn-infer/testbed"
 STATUS_KEPT_S: Final = 0.6

@@ -6,11 +6,17 @@ pinned ones never). Must not know: signatures, sockets, what objects mean.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
-from ndn_infer.name import METADATA, Name
+from ndn_infer.name import IMPLICIT_DIGEST, METADATA, Name
 from ndn_infer.wire.manifest import ObjectPackets
+
+
+_DIGEST_COMPONENT: Final = 34
+"""Bytes of an implicit digest component: type, length, SHA-256."""
 
 
 @dataclass(slots=True)
@@ -55,6 +61,11 @@ class ObjectStore:
 
     def find(self, name: Name, *, can_be_prefix: bool) -> bytes | None:
         """The packet that answers an Interest for `name`, by table look-up."""
+        if len(name) > _DIGEST_COMPONENT and name[-_DIGEST_COMPONENT] == IMPLICIT_DIGEST:
+            # Somebody wants exactly these bytes, because a cache on the way holds others under this name.
+            wire = self.find(name[:-_DIGEST_COMPONENT], can_be_prefix=False)
+            exact = wire is not None and hashlib.sha256(wire).digest() == name[-32:]
+            return wire if exact else None
         base = self._owner.get(name)
         if base is None and can_be_prefix and name.endswith(METADATA):
             base = name[: -len(METADATA)]

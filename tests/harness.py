@@ -1,0 +1,85 @@
+"""A whole network in one process over the real forwarder core: for attacks, which need a hand on the wire."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ndn_infer import name as ndn
+from ndn_infer.config import Config
+from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
+from ndn_infer.functions.base import Host, NamedFunction
+from ndn_infer.functions.producer import Producer
+from ndn_infer.namespace import Role
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
+from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.serve import Server
+from ndn_infer.transport.store import ObjectStore
+
+NET = ndn.from_uri("/ndn-infer/local")
+
+
+class Node:
+    """One application on a MemoryNetwork: endpoint, validator, fetcher, caller, server, keys."""
+
+    def __init__(self, network: MemoryNetwork, keychain: Keychain, config: Config, *, clock: Any = time.time) -> None:
+        self.links: list[MemoryLink] = []
+        self.network = network
+        self.keychain = keychain
+        self.config = config
+        self.endpoint = Endpoint(self._dial)
+        self.validator = Validator(TrustSchema.load(NET), keychain.anchor, self._certificate, now=clock)
+        self.server = Server(self.endpoint, ObjectStore(1 << 30))
+        self.registrar = Registrar(self.endpoint)
+
+    async def _dial(self) -> MemoryLink:
+        link = self.network.attach()
+        self.links.append(link)
+        return link
+
+    async def _certificate(self, name: ndn.Name) -> bytes:
+        data, _ = await self.endpoint.express(name, can_be_prefix=True, lifetime_ms=1000)
+        return data.wire
+
+    @property
+    def link(self) -> MemoryLink:
+        return self.links[-1]
+
+    async def open(self) -> Node:
+        await self.endpoint.open()
+        self.fetcher = Fetcher(self.endpoint, self.validator, self.config.fetch)
+        self.caller = Caller(
+            self.endpoint, self.validator, self.fetcher, NET, config=self.config.call, fetch=self.config.fetch
+        )
+        await self.registrar.enable_local_fields()
+        return self
+
+    async def produce(self, *functions: NamedFunction[Any]) -> Producer:
+        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        producer = Producer(host, self.keychain, self.registrar)
+        await producer.begin()
+        for function in functions:
+            await producer.offer(function, self.keychain.signer_for(role(function.role)))
+        return producer
+
+    async def close(self) -> None:
+        await self.validator.aclose()
+        await self.registrar.close()
+        await self.endpoint.close()
+
+
+def role(label: str, site: str = "home", node: str = "n1") -> ndn.Name:
+    return Role(site, node, label).to_name(NET)
+
+
+def keychain_in(directory: Path, *roles: str, **options: Any) -> Keychain:
+    """A fresh network's keys: operator and these roles of node n1."""
+    keychain = Keychain.open_or_create(directory, NET, **options)
+    keychain.ensure(NET + ndn.generic("operator"), *(role(label) for label in roles))
+    return keychain

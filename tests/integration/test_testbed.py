@@ -1,0 +1,199 @@
+"""`ndn-infer testbed run three_nodes`: three namespaces, a forwarder in each, and what their counters prove."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndn_infer.models.store import ModelFolder
+from ndn_infer.testbed import namespaces
+from tests.daemons import environment_in, processes_of, run_command
+
+
+def _why_not() -> str:
+    try:
+        namespaces.check_machine()
+    except namespaces.NoTestbed as error:
+        return str(error)
+    return ""
+
+
+needs_namespaces = [
+    pytest.mark.root,
+    pytest.mark.model,
+    pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "namespaces work"),
+]
+
+
+def _namespaces_of(pid: int) -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if re.match(rf"{namespaces.PREFIX}-{pid}-", line)]
+
+
+def _left_behind(environment: dict[str, str]) -> list[Path]:
+    return list(Path(environment["TMPDIR"]).glob(f"{namespaces.PREFIX}-*"))
+
+
+@pytest.fixture(scope="module")
+def run(
+    smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """One run for all tests of this module: its JSON document, and its environment."""
+    directory = tmp_path_factory.mktemp("tb")
+    environment = environment_in(directory, model_cache, TMPDIR=str(directory))
+    done = run_command(
+        "testbed", "run", "three_nodes", "--json", "--set=engine.threads=1", environment=environment, timeout=280
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document, environment
+
+
+def _grown(question: dict[str, Any], node: str, neighbour: str, counter: str) -> int:
+    after, before = (question[when]["nodes"][node]["faces"][neighbour][counter] for when in ("after", "before"))
+    return int(after - before)
+
+
+class TestThreeNodes:
+    pytestmark = needs_namespaces
+
+    def test_every_claim_holds(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
+        document, _ = run
+        assert document["holds"] is True
+        assert [check["claim"] for check in document["checks"] if not check["holds"]] == []
+        assert len(document["checks"]) == 7
+
+    def test_kv_was_computed_at_compute_and_fetched_by_core(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
+        first = run[0]["questions"][0]
+        made = first["after"]["producers"]["compute/prefill"]
+        used = first["after"]["producers"]["core/decode"]
+        assert made["prefill_blocks_computed"] == used["kv_blocks_fetched"] > 0
+        assert used["prefill_blocks_computed"] == 0
+        # A KV block of SmolLM2 has 368,640 bytes: 47 segments. They crossed the link, and not towards the edge.
+        segments = 47 * used["kv_blocks_fetched"]
+        assert _grown(first, "core", "compute", "in_data") >= segments
+        assert _grown(first, "compute", "core", "out_data") >= segments
+        assert _grown(first, "edge", "core", "in_data") < segments
+
+    def test_the_second_answer_came_from_caches(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
+        first, second = run[0]["questions"]
+        assert second["text"] == first["text"]
+        assert second["after"]["producers"] == first["after"]["producers"]
+        hits = sum(
+            second["after"]["nodes"][node]["cs_hits"] - second["before"]["nodes"][node]["cs_hits"]
+            for node in ("edge", "core")
+        )
+        assert hits >= first["tokens"]  # each token is a segment of the stream
+        assert _grown(second, "core", "compute", "out_interests") == 0
+        assert _grown(second, "edge", "core", "in_data") < _grown(first, "edge", "core", "in_data")
+
+    def test_nothing_is_left(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
+        _, environment = run
+        assert _left_behind(environment) == []
+
+
+class TestInterrupted:
+    pytestmark = needs_namespaces
+
+    @pytest.mark.parametrize("step", ["namespaces", "producers"])
+    def test_ctrl_c_removes_everything(
+        self, step: str, smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path
+    ) -> None:
+        environment = environment_in(tmp_path, model_cache, TMPDIR=str(tmp_path))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ndn_infer", "testbed", "run", "three_nodes"],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if step in line:
+                break
+        else:
+            raise AssertionError("it ended before its namespaces were made")
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+        assert "interrupted" in said
+        assert _namespaces_of(process.pid) == []
+        assert _left_behind(environment) == []
+        assert processes_of(environment) == []
+
+    def test_a_killed_run_is_cleaned_up_by_the_next(
+        self, smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path
+    ) -> None:
+        environment = environment_in(tmp_path, model_cache, TMPDIR=str(tmp_path))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ndn_infer", "testbed", "run", "three_nodes"],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "producers" in line:
+                break
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        assert len(_namespaces_of(process.pid)) == 3
+        old = os.environ.get("TMPDIR")
+        namespaces.remove_orphans()
+        assert _namespaces_of(process.pid) == []
+        assert os.environ.get("TMPDIR") == old
+        deadline = time.monotonic() + 30  # daemons end when they see that their parent is gone
+        while _daemons_in(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert _daemons_in(tmp_path) == []
+
+
+def _daemons_in(directory: Path) -> list[int]:
+    """Pids of processes whose HOME lies in a directory."""
+    marker, found = f"HOME={directory}".encode(), []
+    for entry in Path("/proc").iterdir():
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        found += [int(entry.name)] if any(item.startswith(marker) for item in variables) else []
+    return found
+
+
+class TestWithoutMeans:
+    """What a user sees who cannot run it; needs neither root nor a model."""
+
+    def test_list(self, tmp_path: Path) -> None:
+        done = run_command("testbed", "list", "--json", environment=environment_in(tmp_path, tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)[0]["nodes"]["core"] == ["tokenize", "decode"]
+
+    def test_without_ip(self, tmp_path: Path) -> None:
+        done = run_command("testbed", "run", environment={**environment_in(tmp_path, tmp_path), "PATH": str(tmp_path)})
+        assert done.returncode == 2
+        assert "needs the 'ip' command" in done.stderr and "iproute2" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_without_root(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(shutil, "which", lambda _: "/usr/sbin/ip")
+        with pytest.raises(namespaces.NoTestbed) as caught:
+            namespaces.check_machine()
+        assert "root" in str(caught.value) and "sudo" in caught.value.hint
+        assert caught.value.exit_code == 2
+
+    def test_settings_of_the_testbed_itself_are_refused(self, tmp_path: Path) -> None:
+        done = run_command(
+            "testbed", "run", "--set", "network.node=x", environment=environment_in(tmp_path, tmp_path)
+        )  # fmt: skip
+        assert done.returncode == 2 and "sets this for every node" in done.stderr
+
+    def test_unknown_topology(self, tmp_path: Path) -> None:
+        done = run_command("testbed", "run", "nowhere", environment=environment_in(tmp_path, tmp_path))
+        assert done.returncode == 2 and "three_nodes" in done.stderr

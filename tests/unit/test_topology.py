@@ -1,0 +1,191 @@
+"""Topology files, shortest paths and routes: testbed/topology.py."""
+
+from __future__ import annotations
+
+import configparser
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndn_infer.testbed import topology as topologies
+from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way, parse
+
+SQUARE = """
+[nodes]
+a: _
+b: functions=decode,tokenize radius=0.5
+c: _
+d:
+[links]
+a:b delay=10ms bw=10
+b:c delay=10ms
+a:d delay=1ms
+d:c delay=1ms loss=0.5
+"""
+
+
+def test_packaged_topologies_are_in_order() -> None:
+    assert "three_nodes" in topologies.available()
+    for name in topologies.available():
+        assert topologies.load(name).name == name
+
+
+def test_three_nodes_is_what_the_documents_say() -> None:
+    found = topologies.load("three_nodes")
+    assert {node.name: node.functions for node in found.nodes} == {
+        "edge": (), "core": ("tokenize", "decode"), "compute": ("prefill", "embed"),
+    }  # fmt: skip
+    assert found.consumer == "edge"
+    assert [(link.first, link.second, link.delay_us, link.bandwidth_mbit) for link in found.links] == [
+        ("edge", "core", 10_000, 100.0),
+        ("core", "compute", 5_000, 100.0),
+    ]
+
+
+def test_mini_ndn_reads_the_same_file_alike() -> None:
+    """Mini-NDN uses configparser with a blank as delimiter; its nodes and links are ours."""
+    theirs = configparser.ConfigParser(delimiters=" ", allow_no_value=True)
+    theirs.read(topologies.available()["three_nodes"])
+    ours = topologies.load("three_nodes")
+    assert [item[0].split(":")[0] for item in theirs.items("nodes")] == [node.name for node in ours.nodes]
+    for (ends, text), link in zip(theirs.items("links"), ours.links, strict=True):
+        assert ends.split(":") == [link.first, link.second]
+        given = dict(word.split("=") for word in text.split(" "))
+        assert int(given["delay"].removesuffix("ms")) * 1000 == link.delay_us
+
+
+def test_links_and_parameters() -> None:
+    square = parse(SQUARE)
+    assert square.node("b").functions == ("decode", "tokenize")
+    assert square.node("b").parameters["radius"] == "0.5"
+    assert square.links[0] == LinkSpec("a", "b", delay_us=10_000, bandwidth_mbit=10.0, cost=10)
+    assert square.links[3].loss_percent == 0.5
+    assert square.consumer == "a"
+
+
+def test_paths_follow_the_delay_not_the_number_of_hops() -> None:
+    square = parse(SQUARE)
+    assert topologies.shortest_paths(square, "b") == {"a": Way("a", 10), "c": Way("c", 10), "d": Way("a", 11)}
+    assert topologies.shortest_paths(square, "a")["c"] == Way("d", 2)
+
+
+def test_cost_overrules_delay() -> None:
+    found = parse("[nodes]\na\nb\n[links]\na:b delay=10ms cost=3")
+    assert topologies.shortest_paths(found, "a")["b"].cost == 3
+
+
+def test_every_node_gets_routes_to_what_the_others_offer() -> None:
+    square = parse(SQUARE)
+    table = topologies.forwarding(square, {"b": ["/n/kv", "/n/b"], "c": ["/n/kv"]})
+    assert table["a"] == {"/n/kv": {"b": 10, "d": 2}, "/n/b": {"b": 10}}
+    assert table["b"] == {"/n/kv": {"c": 10}}  # its own applications are no route
+    assert table["d"] == {"/n/kv": {"a": 11, "c": 1}, "/n/b": {"a": 11}}
+
+
+def test_one_next_hop_for_several_targets_has_the_lowest_cost() -> None:
+    row = parse("[nodes]\na\nb\nc\n[links]\na:b delay=4ms\nb:c delay=3ms")
+    assert topologies.forwarding(row, {"b": ["/p"], "c": ["/p"]})["a"] == {"/p": {"b": 4}}
+
+
+def test_addresses_are_unique_and_pairs_share_a_slash_30() -> None:
+    square = parse(SQUARE)
+    pairs = [square.addresses(link) for link in square.links]
+    everything = [address for pair in pairs for address in pair]
+    assert len(set(everything)) == len(everything)
+    for first, second in pairs:
+        assert int(first) >> 2 == int(second) >> 2
+        assert {int(first) & 3, int(second) & 3} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: _", "x.conf:1: 'a: _' stands before"),
+        ("[nodes]\na\n[switches]\ns1", "x.conf:3: sections are"),
+        ("[nodes]\nEdge: _", "x.conf:2: a node's name"),
+        ("[nodes]\nelevenchars: _", "x.conf:2: a node's name"),
+        ("[nodes]\na\nb\na", "x.conf:4: node 'a' is there twice"),
+        ("[nodes]\na functions", "x.conf:2: expected key=value, not 'functions'"),
+        ("[nodes]\na\nb\n[links]\na-b", "x.conf:5: a link is written"),
+        ("[nodes]\na\nb\n[links]\n\n# far\na:c", "x.conf:7: no node 'c'"),
+        ("[nodes]\na\nb\n[links]\na:a", "x.conf:5: a is linked to itself"),
+        ("[nodes]\na\nb\n[links]\na:b\nb:a", "x.conf:6: b and a are linked already"),
+        ("[nodes]\na\nb\n[links]\na:b delay=10", "x.conf:5: a delay is a number with"),
+        ("[nodes]\na\nb\n[links]\na:b bw=fast", "x.conf:5: bw is a number"),
+        ("[nodes]\na\nb\n[links]\na:b loss=101", "x.conf:5: loss is a number between 0 and 100"),
+        ("[nodes]\na\nb\nc\n[links]\na:b", "x.conf: no path from a to c"),
+        ("[nodes]\na", "x.conf: a topology has two nodes"),
+        ("", "x.conf: a topology has two nodes"),
+    ],
+)
+def test_errors_name_the_line(text: str, message: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        parse(text, "x.conf")
+    assert str(caught.value).startswith(message)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+
+
+def test_everybody_busy_means_nobody_asks() -> None:
+    found = parse("[nodes]\na: functions=decode\nb: functions=prefill\n[links]\na:b")
+    with pytest.raises(TopologyError, match="no node is left to ask"):
+        _ = found.consumer
+
+
+def test_unknown_topology_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError) as caught:
+        topologies.load(str(tmp_path / "nowhere.conf"))
+    assert "three_nodes" in caught.value.hint
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "bad.conf"
+    path.write_bytes(b"[nodes]\n\xff\xfe")
+    with pytest.raises(TopologyError, match="cannot read"):
+        topologies.load(str(path))
+
+
+@given(st.text(alphabet="[]nodesliksabc:_=#0.1m \n", max_size=200))
+def test_any_text_gives_a_topology_or_a_topology_error(text: str) -> None:
+    try:
+        found = parse(text)
+    except TopologyError:
+        return
+    assert len(found.nodes) >= 2
+
+
+@st.composite
+def connected(draw: st.DrawFn) -> Topology:
+    names = [f"n{number}" for number in range(draw(st.integers(2, 5)))]
+    ends = {(names[draw(st.integers(0, index - 1))], names[index]) for index in range(1, len(names))}
+    ends |= set(draw(st.lists(st.sampled_from(list(itertools.combinations(names, 2))), max_size=4)))
+    links = [LinkSpec(first, second, cost=draw(st.integers(1, 9))) for first, second in sorted(ends)]
+    return Topology("drawn", tuple(NodeSpec(name) for name in names), tuple(links))
+
+
+@given(connected())
+def test_dijkstra_agrees_with_trying_every_path(found: Topology) -> None:
+    costs = {frozenset((link.first, link.second)): link.cost for link in found.links}
+    names = [node.name for node in found.nodes]
+    for source in names:
+        ways = topologies.shortest_paths(found, source)
+        assert set(ways) == set(names) - {source}
+        for target, way in ways.items():
+            best = min(_all_costs(costs, source, target, names))
+            assert way.cost == best
+            rest = 0 if way.next_hop == target else topologies.shortest_paths(found, way.next_hop)[target].cost
+            assert costs[frozenset((source, way.next_hop))] + rest == best  # the next hop is on a shortest path
+
+
+def _all_costs(costs: dict[frozenset[str], int], source: str, target: str, names: list[str]) -> list[int]:
+    between = [name for name in names if name not in (source, target)]
+    found = []
+    for count in range(len(between) + 1):
+        for middle in itertools.permutations(between, count):
+            steps = [frozenset(pair) for pair in itertools.pairwise((source, *middle, target))]
+            if all(step in costs for step in steps):
+                found.append(sum(costs[step] for step in steps))
+    return found
