@@ -98,13 +98,20 @@ def write(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, with a check sum over itself: a flipped digit in a fact must not go unseen."""
     body = {"format": _FORMAT, **asdict(manifest)}
     body["check"] = hashlib.sha256(canonical(body)).hexdigest()
-    (folder / FILE).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+    (folder / FILE).write_bytes(_readable(body))
+
+
+def _readable(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a prepared folder. Raises DamagedCache when it is missing, altered or not of this format."""
     try:
-        body = json.loads((folder / FILE).read_bytes())
+        raw = (folder / FILE).read_bytes()
+        body = json.loads(raw)
+        if raw != _readable(body):
+            raise ValueError("form")
         check = body.pop("check")
         if hashlib.sha256(canonical(body)).hexdigest() != check or body.pop("format") != _FORMAT:
             raise ValueError("check sum or format")

@@ -126,8 +126,8 @@ def test_text_that_may_begin_a_stop_string_is_held_back() -> None:
 
 def test_conversation() -> None:
     messages = [{"role": "user", "content": "hi  {{ 7 * 7 }}"}]
-    assert TOKENIZER.render_chat(messages) == "\n<|user|>hi  {{ 7 * 7 }}<|end|>\n<|assistant|>"
-    assert TOKENIZER.render_chat(messages, add_generation_prompt=False) == "\n<|user|>hi  {{ 7 * 7 }}<|end|>\n"
+    assert TOKENIZER.render_chat(messages) == "<|user|>hi  {{ 7 * 7 }}<|end|><|assistant|>"
+    assert TOKENIZER.render_chat(messages, add_generation_prompt=False) == "<|user|>hi  {{ 7 * 7 }}<|end|>"
     ids = TOKENIZER.apply_chat(messages)
     assert 260 in ids and 261 in ids
     assert TOKENIZER.decode(ids, skip_special=False) == TOKENIZER.render_chat(messages)

@@ -1,0 +1,414 @@
+"""The Mini-NDN classes against a small stand-in of Mini-NDN's interface, and (marked) in Mini-NDN itself.
+
+The stand-in has the behaviour the classes rely on, as in Mini-NDN 0.7: Application makes <home>/log, `start` appends
+output to a log file there, `stop` ends the process; getPopen runs in the node's home with HOME set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ndn_infer.testbed import evidence, minindn_run, nfdc_text
+from ndn_infer.testbed.evidence import NodeCounters, Question, Snapshot
+from ndn_infer.testbed.topology import FOLDER
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CS_INFO = """CS information:
+  capacity=65536
+     admit=on
+     serve=on
+  nEntries=84
+     nHits=14
+   nMisses=205
+"""
+FACES = """faceid=1 remote=internal:// local=internal:// mtu=8800 counters={in={10i 90d 0n 1B} out={91i 9d 0n 2B}} flags={local permanent point-to-point}
+faceid=262 remote=udp4://10.0.0.2:6363 local=udp4://10.0.0.1:6363 congestion={base-marking-interval=100ms default-threshold=64KiB} mtu=8800 counters={in={0i 14d 0n 9B} out={17i 1d 2n 8B}} flags={non-local persistent point-to-point congestion-marking}
+faceid=263 remote=udp4://10.0.0.20:6363 local=udp4://10.0.0.1:6363 mtu=8800 counters={in={5i 5d 0n 9B} out={5i 5d 0n 8B}} flags={non-local persistent point-to-point}
+faceid=264 remote=fd://22 local=unix:///run/nfd/edge.sock mtu=8800 counters={in={5i 5d 0n 9B} out={5i 5d 0n 8B}} flags={local on-demand point-to-point}
+"""  # noqa: E501
+ROUTES = """prefix=/localhost/nfd nexthop=1 origin=app cost=0 flags=child-inherit expires=never
+prefix=/ndn-infer/testbed/lab/core/decode nexthop=270 origin=client cost=0 flags=child-inherit expires=239s
+prefix=/ndn-infer/testbed/KEY nexthop=270 origin=client cost=0 flags=child-inherit expires=239s
+prefix=/ndn-infer/testbed/KEY nexthop=271 origin=client cost=0 flags=child-inherit expires=239s
+prefix=/ndn-infer/testbed/lab/compute/prefill nexthop=262 origin=static cost=5 flags=child-inherit expires=never
+prefix=/ndn-infer/testbedding nexthop=270 origin=client cost=0 flags=child-inherit expires=239s
+"""
+
+
+# ---------------------------------------------------------------- what nfdc prints
+
+
+def test_nfdc_content_store() -> None:
+    assert nfdc_text.content_store(CS_INFO) == (84, 14, 205)
+    with pytest.raises(ValueError, match="no 'nfdc cs info'"):
+        nfdc_text.content_store("ERROR: error while connecting to the forwarder")
+
+
+def test_nfdc_faces_are_those_of_the_neighbours() -> None:
+    found = nfdc_text.faces(FACES, {"10.0.0.2": "core"})
+    assert found == {"core": {"in_interests": 0, "in_data": 14, "out_interests": 17, "out_data": 1}}
+
+
+def test_nfdc_faces_to_one_neighbour_add_up() -> None:
+    found = nfdc_text.faces(FACES, {"10.0.0.2": "core", "10.0.0.20": "core"})
+    assert found["core"] == {"in_interests": 5, "in_data": 19, "out_interests": 22, "out_data": 6}
+
+
+def test_nfdc_routes_that_applications_registered() -> None:
+    assert nfdc_text.registered(ROUTES, "/ndn-infer/testbed") == [
+        "/ndn-infer/testbed/KEY",
+        "/ndn-infer/testbed/lab/core/decode",
+    ]
+
+
+# ---------------------------------------------------------------- the verdict
+
+
+def _snapshot(hits: int = 0, data: int = 0, **producers: dict[str, float]) -> Snapshot:
+    face = {"in_interests": 0, "in_data": data, "out_interests": data, "out_data": 0}
+    nodes = {"edge": NodeCounters(0, hits, 0, {"core": face}), "core": NodeCounters(0, 0, 0, {"compute": face})}
+    return Snapshot(nodes, {key.replace("_", "/"): value for key, value in producers.items()})
+
+
+def _story(**changes: Any) -> list[evidence.Check]:
+    """The verdict on a good run, with some numbers changed."""
+    made = {"calls": 1.0, "prefill_blocks_computed": changes.get("computed", 2.0)}
+    used = {"calls": 1.0, "kv_blocks_fetched": changes.get("fetched", 2.0)}
+    used["prefill_blocks_computed"] = changes.get("own", 0.0)
+    start = _snapshot(core_decode={}, compute_prefill={})
+    middle = _snapshot(data=changes.get("data", 94), core_decode=used, compute_prefill=made)
+    later = {**used, "calls": changes.get("calls", 1.0)}
+    end = _snapshot(hits=changes.get("hits", 14), data=94, core_decode=later, compute_prefill=made)
+    text = changes.get("text", "It is Paris.")
+    first = Question({"text": text, "token_ids": [1, 2]}, start, middle)
+    second = Question({"text": text, "token_ids": changes.get("again", [1, 2])}, middle, end)
+    return evidence.judge(first, second, expect="Paris", roles={"decode": "core", "prefill": "compute"})
+
+
+def test_a_good_run_holds() -> None:
+    checks = _story()
+    assert len(checks) == 7 and all(check.holds for check in checks)
+    assert "it holds" in evidence.verdict(checks)
+
+
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        ({"text": "It is Rome."}, "the first answer is right"),
+        ({"text": ""}, "the first answer is right"),
+        ({"computed": 0.0, "fetched": 0.0}, "KV cache was computed at compute"),
+        ({"fetched": 1.0}, "core fetched it by name"),
+        ({"own": 2.0}, "core fetched it by name"),
+        ({"data": 1}, "it crossed the link compute -> core"),
+        ({"again": [1, 3]}, "the second answer is the same"),
+        ({"calls": 2.0}, "no producer worked for the second answer"),
+        ({"hits": 0}, "Content Stores gave the second answer"),
+    ],
+)
+def test_each_claim_can_fail(change: dict[str, Any], claim: str) -> None:
+    checks = _story(**change)
+    assert claim in [check.claim for check in checks if not check.holds]
+    assert "does NOT hold" in evidence.verdict(checks)
+
+
+# ---------------------------------------------------------------- a stand-in of Mini-NDN
+
+
+class FakeNode:
+    """A Mininet host: a home, links to others, `cmd` for nfdc."""
+
+    def __init__(self, name: str, work: Path, parameters: dict[str, str]) -> None:
+        self.name = name
+        home = work / name
+        home.mkdir(parents=True)
+        self.params = {"params": {"homeDir": str(home), "workDir": str(work), **parameters}}
+        self.neighbours: dict[str, str] = {}
+        self.answers = {"nfdc cs info": CS_INFO, "nfdc face list": FACES, "nfdc route list": ROUTES}
+
+    def cmd(self, text: str) -> str:
+        if text.startswith("mkdir -p "):
+            os.makedirs(shlex.split(text)[2], exist_ok=True)
+            return ""
+        return self.answers[text]
+
+
+def _fake_popen(host: FakeNode, cmd: list[str], envDict: dict[str, str] | None = None, **params: Any) -> Any:
+    home = host.params["params"]["homeDir"]
+    return subprocess.Popen(cmd, cwd=home, env={**os.environ, "HOME": home, **(envDict or {})}, **params)
+
+
+class FakeApplication:
+    def __init__(self, node: FakeNode) -> None:
+        self.node, self.process, self.logfile = node, None, None
+        self.homeDir = node.params["params"]["homeDir"]
+        self.logDir = f"{self.homeDir}/log"
+        self.node.cmd(f"mkdir -p {self.logDir}")
+
+    def start(self, command: Any, logfile: str | None = None, envDict: dict[str, str] | None = None) -> None:
+        if self.process is None:
+            assert logfile is not None
+            self.logfile = open(f"{self.logDir}/{logfile}", "w")  # noqa: SIM115
+            self.process = _fake_popen(self.node, command, envDict, stdout=self.logfile, stderr=self.logfile)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=5)
+            self.process = None
+        if self.logfile is not None:
+            self.logfile.close()
+
+
+class FakeNfd(FakeApplication):
+    started: list[str] = []
+
+    def start(self, *_: Any) -> None:  # type: ignore[override]
+        self.started.append(self.node.name)
+
+
+class FakeAppManager:
+    def __init__(self, ndn: Any, hosts: list[FakeNode], cls: type[FakeApplication]) -> None:
+        for host in hosts:
+            cls(host).start()  # type: ignore[call-arg]
+        ndn.cleanups.append(lambda: None)
+
+
+class FakeRouting:
+    origins: dict[str, list[str]] = {}
+    calculated = 0
+
+    def __init__(self, net: Any, face: str, kind: str) -> None:
+        assert (face, kind) == ("udp", "link-state")
+
+    def addOrigin(self, nodes: list[FakeNode], prefixes: list[str]) -> None:
+        for node in nodes:
+            self.origins[node.name] = prefixes
+
+    def calculateRoutes(self) -> None:
+        FakeRouting.calculated += 1
+
+    @staticmethod
+    def getNeighborIP(node: FakeNode) -> dict[str, str]:
+        return node.neighbours
+
+
+FAKE_INFER = """#!/bin/sh
+# stands in for `python -m ndn_infer ...`; says what it was called with
+shift 2
+echo "$PYTHONPATH|$NDN_CLIENT_TRANSPORT|$NODE_SETTING|$*" >> "$HOME/calls"
+case "$1" in
+  produce) [ -n "$BROKEN" ] && { echo "ndn-infer: no keys here" >&2; exit 4; }
+           echo "loading"; echo "READY $3"; exec sleep 60 ;;
+  ask) [ "$5" = "sleep" ] && exec sleep 60
+       [ "$5" = "fail" ] && { echo "ndn-infer: nobody answered" >&2; exit 3; }
+       echo '{"text": "Paris", "token_ids": [1]}' ;;
+  status) echo '{"producers": [{"identity": "/n/lab/core/decode", "counters": {"calls": 1}},
+          {"identity": "/n/lab/compute/prefill", "counters": {"calls": 7}},
+          {"identity": "/n/lab/core/tokenize", "error": "no answer"}]}' ;;
+esac
+"""
+
+
+@pytest.fixture
+def apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """minindn_apps, imported over the stand-in."""
+    parts: dict[str, dict[str, Any]] = {
+        "minindn": {},
+        "minindn.apps": {},
+        "minindn.apps.application": {"Application": FakeApplication},
+        "minindn.apps.app_manager": {"AppManager": FakeAppManager},
+        "minindn.apps.nfd": {"Nfd": FakeNfd},
+        "minindn.helpers": {},
+        "minindn.helpers.ndn_routing_helper": {"NdnRoutingHelper": FakeRouting},
+        "minindn.util": {"getPopen": _fake_popen},
+    }
+    for name, content in parts.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "ndn_infer.testbed.minindn_apps", raising=False)
+    import ndn_infer.testbed.minindn_apps as module
+
+    yield module
+    sys.modules.pop("ndn_infer.testbed.minindn_apps", None)
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    path = tmp_path / "infer"
+    path.write_text(FAKE_INFER)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> FakeNode:
+    return FakeNode("core", tmp_path / "work", {"functions": "tokenize,decode"})
+
+
+def _calls(node: FakeNode) -> list[str]:
+    return (Path(node.params["params"]["homeDir"]) / "calls").read_text().splitlines()
+
+
+def test_producer_starts_in_its_nodes_environment(apps: Any, python: str, core: FakeNode) -> None:
+    producer = apps.InferProducer(core, python=python, functions="decode", settings={"NODE_SETTING": "core"})
+    producer.start()
+    try:
+        producer.wait_ready(20.0)
+        assert producer.process.poll() is None
+        # no PYTHONPATH of Mini-NDN's, and the forwarder is the one that client.conf names
+        assert _calls(core) == ["||core|produce --functions decode"]
+    finally:
+        process = producer.process
+        producer.stop()
+    assert process.poll() is not None
+
+
+def test_producer_that_fails_says_why(apps: Any, python: str, core: FakeNode) -> None:
+    producer = apps.InferProducer(core, python=python, functions="decode", settings={"BROKEN": "1"})
+    producer.start()
+    with pytest.raises(apps.InferFailed, match="core: produce decode ended: .*no keys here"):
+        producer.wait_ready(20.0)
+    producer.stop()
+
+
+def test_producer_that_never_gets_ready_is_given_up(apps: Any, core: FakeNode, tmp_path: Path) -> None:
+    script = tmp_path / "mute"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    producer = apps.InferProducer(core, python=str(script), functions="decode", settings={})
+    producer.start()
+    with pytest.raises(apps.InferFailed, match="was not ready in time"):
+        producer.wait_ready(0.3)
+    producer.stop()
+
+
+def test_counters_are_those_of_its_own_node(apps: Any, python: str, core: FakeNode) -> None:
+    producer = apps.InferProducer(core, python=python, functions="decode", settings={})
+    assert producer.counters() == {"core/decode": {"calls": 1}}
+
+
+def test_consumer_asks(apps: Any, python: str, core: FakeNode) -> None:
+    consumer = apps.InferConsumer(core, python=python, settings={})
+    consumer.start()
+    assert consumer.ask("Where?")["text"] == "Paris"
+    assert _calls(core)[-1].endswith("|ask --json --no-embedded -- Where?")
+    with pytest.raises(apps.InferFailed, match="core: ask failed: .*nobody answered"):
+        consumer.ask("fail")
+    with pytest.raises(apps.InferFailed, match="took more than"):
+        consumer.run("ask", "--json", "--no-embedded", "--", "sleep", timeout=0.3)
+
+
+# ---------------------------------------------------------------- the script
+
+
+def _ndn(tmp_path: Path, functions: dict[str, str]) -> Any:
+    hosts = [FakeNode(name, tmp_path / "net", {"functions": text} if text else {}) for name, text in functions.items()]
+    by_name = {host.name: host for host in hosts}
+
+    class Net(dict[str, FakeNode]):
+        @property
+        def hosts(self) -> list[FakeNode]:
+            return list(self.values())
+
+    return SimpleNamespace(net=Net(by_name), workDir=str(tmp_path / "net"), cleanups=[])
+
+
+def test_placement_comes_from_the_topology(tmp_path: Path) -> None:
+    ndn = _ndn(tmp_path, {"edge": "", "core": "tokenize,decode", "compute": "prefill"})
+    functions, consumer = minindn_run.placement(ndn.net.hosts)
+    assert functions == {"edge": [], "core": ["tokenize", "decode"], "compute": ["prefill"]}
+    assert consumer == "edge"
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [({"a": "decode", "b": "tokenize,prefill"}, "no node is left to ask"), ({"a": "", "b": "decode"}, "prefill,token")],
+)
+def test_placement_that_cannot_work(tmp_path: Path, functions: dict[str, str], words: str) -> None:
+    with pytest.raises(SystemExit, match=words):
+        minindn_run.placement(_ndn(tmp_path, functions).net.hosts)
+
+
+def test_the_whole_script_over_the_stand_in(
+    apps: Any, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ndn = _ndn(tmp_path, {"edge": "", "core": "tokenize,decode", "compute": "prefill"})
+    ndn.net["edge"].neighbours = {"core": "10.0.0.2"}
+    monkeypatch.setattr(minindn_run, "provision", lambda *_: {name: {"NODE_SETTING": name} for name in ndn.net})
+    monkeypatch.setattr(minindn_run, "STATUS_KEPT_S", 0.0)
+    monkeypatch.setattr(minindn_run, "DATASET_KEPT_S", 0.0)
+    FakeNfd.started.clear()
+    testbed = minindn_run.MiniNdnTestbed(ndn, python)
+    testbed.start()
+    try:
+        assert FakeNfd.started == ["edge", "core", "compute"]
+        assert FakeRouting.origins["core"] == ["/ndn-infer/testbed/KEY", "/ndn-infer/testbed/lab/core/decode"]
+        assert FakeRouting.calculated > 0
+        assert sorted(testbed.producers) == ["compute/prefill", "core/decode", "core/tokenize"]
+        question = testbed.question("Where?")
+        assert question.answer["text"] == "Paris"
+        assert question.after.nodes["edge"].faces["core"]["out_interests"] == 17
+        assert question.after.producers == {"core/decode": {"calls": 1}, "compute/prefill": {"calls": 7}}
+        assert "||compute|produce --functions prefill" in _calls(ndn.net["compute"])
+    finally:
+        processes = [app.process for app in testbed.producers.values()]
+        for cleanup in reversed(ndn.cleanups):
+            cleanup()
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_provision_without_ndn_infer_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--python"):
+        minindn_run.provision("/bin/false", str(tmp_path), {"edge": []})
+
+
+# ---------------------------------------------------------------- Mini-NDN itself
+
+
+def _mininet_python() -> str:
+    """An interpreter (or a wrapper that takes the same arguments) under which Mini-NDN can be imported, or ""."""
+    python = os.environ.get("MININDN_PYTHON", "python3")
+    if os.geteuid() != 0 or shutil.which(python) is None:
+        return ""
+    probe = [python, "-c", "import minindn.apps.nfd, minindn.helpers.ndn_routing_helper"]
+    done = subprocess.run(probe, capture_output=True, timeout=60, check=False)
+    return python if done.returncode == 0 else ""
+
+
+@pytest.mark.minindn
+@pytest.mark.root
+@pytest.mark.model
+def test_three_nodes_in_mini_ndn(request: pytest.FixtureRequest, model_cache: Path, tmp_path: Path) -> None:
+    """The script as a user runs it: NFD in every node, the verdict holds."""
+    python = _mininet_python()
+    if not python:
+        pytest.skip("Mini-NDN cannot be imported (set MININDN_PYTHON), or this is not root")
+    request.getfixturevalue("smollm2")
+    request.getfixturevalue("minilm")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "NDN_"))}
+    command = [python, str(ROOT / "testbed" / "minindn_run.py"), str(FOLDER / "three_nodes.conf")]
+    done = subprocess.run(
+        [*command, f"--python={sys.executable}", f"--work-dir={tmp_path}"],
+        env={**kept, "NDN_INFER_PATHS_CACHE_DIR": str(model_cache)},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    document = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert document["holds"] and document["runner"] == "Mini-NDN with NFD"
+    second = document["questions"][1]
+    assert second["after"]["producers"] == second["before"]["producers"]
+    hits: Callable[[str], int] = lambda when: second[when]["nodes"]["edge"]["cs_hits"]  # noqa: E731
+    assert hits("after") - hits("before") >= second["tokens"]
