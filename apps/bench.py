@@ -11,7 +11,7 @@ from typing import Final
 
 from ndn_infer.config import Config
 
-BENCHES: Final = {"ask": "ndn_infer.testbed.bench.ask", "sign": "ndn_infer.testbed.bench.sign"}
+BENCHES: Final = {"ask": "ndn_infer.testbed.bench.ask"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

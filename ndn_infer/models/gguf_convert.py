@@ -59,15 +59,22 @@ def convert(path: Path, target: Path, progress: Callable[[str, int, int], None])
     """
     progress("reading", 0, 0)
     with GgufFile(path) as gguf:
-        config = _config(gguf)
-        tokenizer, tokenizer_config = _tokenizer(gguf)
-        _write_json(target / "config.json", config)
-        _write_json(target / "generation_config.json", _generation_config(config))
-        _write_json(target / "tokenizer_config.json", tokenizer_config)
-        (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        if template := gguf.fields.get("tokenizer.chat_template"):
-            (target / "chat_template.jinja").write_text(template, "utf-8")
-        _weights(gguf, config, target / "model.safetensors", progress)
+        try:
+            _convert(gguf, target, progress)
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            raise ModelError(f"{path} is damaged or unusual ({error})", hint=_ELSEWHERE) from error
+
+
+def _convert(gguf: GgufFile, target: Path, progress: Callable[[str, int, int], None]) -> None:
+    config = _config(gguf)
+    tokenizer, tokenizer_config = _tokenizer(gguf)
+    _write_json(target / "config.json", config)
+    _write_json(target / "generation_config.json", _generation_config(config))
+    _write_json(target / "tokenizer_config.json", tokenizer_config)
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    if template := gguf.fields.get("tokenizer.chat_template"):
+        (target / "chat_template.jinja").write_text(template, "utf-8")
+    _weights(gguf, config, target / "model.safetensors", progress)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

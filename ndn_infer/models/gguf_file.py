@@ -50,7 +50,7 @@ class GgufFile:
         self._at = 0
         try:
             self._read_header()
-        except (struct.error, ValueError, UnicodeDecodeError) as error:
+        except (struct.error, ValueError, TypeError, OverflowError) as error:
             self._data.close()
             raise ModelError(f"{path} is not a usable GGUF file ({error})") from error
 

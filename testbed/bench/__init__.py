@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table for people, then one JSON line (`ndn-infer bench NAME`)."""

@@ -1,0 +1,141 @@
+"""The same prompts in process and through the network: what do names, signatures and processes cost?
+
+In process: our engine alone, KV of the prompt at hand. Named: decode and prefill as separate processes behind the
+embedded forwarder, measured by a consumer; cold (nothing known), warm (KV exists at the decode node), and again (the
+whole answer in the Content Store). Peer in the same run: transformers' generate on the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from ndn_infer.apps.network import embedded
+from ndn_infer.apps.prepare import prepared
+from ndn_infer.apps.session import Session, ensure_keys, join
+from ndn_infer.client import Client, Outcome
+from ndn_infer.config import Config
+from ndn_infer.engine.engine import Engine
+from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.records import ModelRecord, Sampling
+from ndn_infer.testbed.bench.report import print_report
+
+PROMPT_TOKENS = 257
+"""16 full blocks and the token whose logits give the first answer."""
+
+ANSWER_TOKENS = 64
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    ensure_keys(config)
+    folder = prepared(config, config.ask.model)
+    prompts = [prompt(index) for index in range(options.runs)]
+    local = in_process(folder.path, prompts, config)
+    named = asyncio.run(through_network(config, prompts))
+    peer = transformers(folder.path, prompts, config)
+    figures = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "answer_tokens": ANSWER_TOKENS,
+        "local_ttft_ms": local["ttft_ms"],
+        "local_tokens_per_s": local["tokens_per_s"],
+        **named,
+        "added_ttft_ms": named["warm_ttft_ms"] - local["ttft_ms"],
+    }
+    ratios = {
+        "named_over_local_tokens_per_s": named["cold_tokens_per_s"] / local["tokens_per_s"],
+        "named_over_transformers_tokens_per_s": None if peer is None else named["cold_tokens_per_s"] / peer,
+    }
+    print_report("ask", figures, {"transformers_tokens_per_s": peer}, ratios)
+    return 0
+
+
+def prompt(index: int) -> tuple[int, ...]:
+    """Token ids that no other prompt of this benchmark begins with."""
+    return tuple((index * 7919 + position * 31) % 40_000 + 100 for position in range(PROMPT_TOKENS))
+
+
+def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> dict[str, float]:
+    """Medians of our engine alone, KV of all full blocks given."""
+    engine = Engine.load(folder, dtype=config.engine.dtype, threads=config.engine.threads)
+    first, speed = [], []
+    for ids in prompts:
+        blocks = [block for _, block in engine.prefill(ids[:-1])]
+        began = time.perf_counter()
+        stream = engine.start(ids, SamplingParams(ANSWER_TOKENS), blocks)
+        while not engine.step():
+            pass
+        first.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        while not stream.finished:
+            engine.step()
+        speed.append((ANSWER_TOKENS - 1) / (time.perf_counter() - began))
+    return {"ttft_ms": statistics.median(first) * 1000, "tokens_per_s": statistics.median(speed)}
+
+
+async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dict[str, float]:
+    """Medians of cold, warm and repeated questions through separate processes."""
+    network = embedded(
+        config, ["tokenize", "prefill", "decode"], model=config.ask.model, embedder=config.ask.embedder, corpus=None,
+        corpus_name="", private=True,
+    )  # fmt: skip
+    await network.start()
+    try:
+        session = await join(config, ensure_keys(config), uri=network.uri)
+        try:
+            return await _measure(session, prompts)
+        finally:
+            await session.close()
+    finally:
+        await network.stop()
+
+
+async def _measure(session: Session, prompts: list[tuple[int, ...]]) -> dict[str, float]:
+    client = Client(session.endpoint, session.validator, session.net, session.config)
+    model = await client.resolve_model(session.config.ask.model)
+    await _one(client, model, prompt(-1), 0)  # connections, certificates, allocations
+    rows: dict[str, list[Outcome]] = {"cold": [], "warm": [], "again": []}
+    for ids in prompts:
+        rows["cold"].append(await _one(client, model, ids, 1))
+        rows["warm"].append(await _one(client, model, ids, 2))  # another seed: another call, the same KV
+        rows["again"].append(await _one(client, model, ids, 2))
+    figures = {}
+    for title, outcomes in rows.items():
+        figures[f"{title}_ttft_ms"] = statistics.median(item.timing.first_token_s for item in outcomes) * 1000
+        figures[f"{title}_tokens_per_s"] = statistics.median(
+            item.timing.tokens_per_s(len(item.ids)) for item in outcomes
+        )
+    return figures
+
+
+async def _one(client: Client, model: ModelRecord, ids: tuple[int, ...], seed: int) -> Outcome:
+    outcome = Outcome(model, ids)
+    sampling = Sampling(ANSWER_TOKENS, seed=seed, ignore_eos=True)
+    async for _ in client.generate(model, ids, sampling, outcome):
+        pass
+    return outcome
+
+
+def transformers(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> float | None:
+    """Decode speed of transformers' generate, tokens/s; None when it is not installed."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        return None
+    dtype = torch.bfloat16 if config.engine.dtype == "bf16" else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
+    speeds = []
+    for ids in prompts:
+        inputs = torch.tensor([ids])
+        mask = torch.ones_like(inputs)
+        elapsed = []
+        for count in (1, ANSWER_TOKENS):
+            began = time.perf_counter()
+            model.generate(inputs, attention_mask=mask, max_new_tokens=count, min_new_tokens=count, do_sample=False)
+            elapsed.append(time.perf_counter() - began)
+        speeds.append((ANSWER_TOKENS - 1) / (elapsed[1] - elapsed[0]))
+    return statistics.median(speeds)
