@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.testbed.delay_link import TUN_DEVICE
 from ndn_infer.testbed.evidence import Question, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.node_process import NodeProcess
@@ -72,10 +73,12 @@ def _ip(*arguments: str) -> str:
 
 @dataclass(slots=True)
 class Namespaces:
-    """The namespaces of one run, "ndni-<our pid>-<node>". `notes` says what of the topology could not be had here."""
+    """The namespaces of one run, "ndni-<our pid>-<node>". `notes` says what of the topology is had otherwise here, or
+    not at all; `relayed` are the links that a process of ours must carry (delay_link.py)."""
 
     topology: Topology
     notes: list[str] = field(default_factory=list)
+    relayed: list[LinkSpec] = field(default_factory=list)
     _made: list[str] = field(default_factory=list)
 
     def name(self, node: str) -> str:
@@ -92,34 +95,42 @@ class Namespaces:
             _ip("netns", "add", self.name(node.name))
             self._made.append(self.name(node.name))
             _ip("-n", self.name(node.name), "link", "set", "lo", "up")
-        for number, link in enumerate(self.topology.links):
-            self._connect(number, link)
+        shaped = [link for link in self.topology.links if link.delay_us or link.loss_percent]
+        if shaped and not _has_netem(self.name(self.topology.nodes[0].name)):
+            if TUN_DEVICE.exists():
+                self.relayed = shaped
+                self._note("this kernel has no netem: processes of ours delay the links")
+            else:
+                self._note("this kernel has neither netem nor TAP devices: delay and loss of the links are not applied")
+        for link in self.topology.links:
+            if link not in self.relayed:
+                self._connect(link)
 
-    def _connect(self, number: int, link: LinkSpec) -> None:
-        """A veth pair, made inside both namespaces: the machine's own network never sees it."""
-        device = f"link{number}"
-        first, second = self.name(link.first), self.name(link.second)
+    def device(self, link: LinkSpec) -> str:
+        """Its name at both ends; it is made inside the namespaces: the machine's own network never sees it."""
+        return f"link{self.topology.links.index(link)}"
+
+    def _connect(self, link: LinkSpec) -> None:
+        """A veth pair."""
+        device, first, second = self.device(link), self.name(link.first), self.name(link.second)
         _ip("link", "add", device, "netns", first, "type", "veth", "peer", "name", device, "netns", second)
-        for namespace, address in zip((first, second), self.topology.addresses(link), strict=True):
-            _ip("-n", namespace, "address", "add", f"{address}/30", "dev", device)
-            _ip("-n", namespace, "link", "set", device, "up")
+        self.bring_up(link)
+        for namespace in (first, second):
             self._shape(namespace, device, link)
 
+    def bring_up(self, link: LinkSpec) -> None:
+        """Addresses for a link whose devices are there."""
+        for node, address in zip((link.first, link.second), self.topology.addresses(link), strict=True):
+            _ip("-n", self.name(node), "address", "add", f"{address}/30", "dev", self.device(link))
+            _ip("-n", self.name(node), "link", "set", self.device(link), "up")
+
     def _shape(self, namespace: str, device: str, link: LinkSpec) -> None:
-        """Delay, loss and bandwidth by netem; a kernel without it still has tbf for the bandwidth."""
-        netem = []
-        if link.delay_us:
-            netem += ["delay", f"{link.delay_us}us"]
-        if link.loss_percent:
-            netem += ["loss", f"{link.loss_percent}%"]
-        if not netem and not link.bandwidth_mbit:
-            return
+        """Delay, loss and bandwidth by netem, where there is netem; else the bandwidth by tbf."""
+        netem = ["delay", f"{link.delay_us}us", "loss", f"{link.loss_percent}%"]
         rate = ["rate", f"{link.bandwidth_mbit:g}mbit"] if link.bandwidth_mbit else []
-        if _tc(namespace, device, "netem", "limit", "10000", *netem, *rate):
+        if _tc(namespace, device, "netem", "limit", "10000", *netem, *rate) or not rate:
             return
-        if netem:
-            self._note("this kernel has no netem: delay and loss of the links are not applied")
-        if rate and not _tc(namespace, device, "tbf", *rate, "burst", "256kb", "latency", "100ms"):
+        if not _tc(namespace, device, "tbf", *rate, "burst", "256kb", "latency", "100ms"):
             self._note("this kernel has neither netem nor tbf: bandwidth of the links is not applied")
 
     def _note(self, text: str) -> None:
@@ -139,6 +150,13 @@ class Namespaces:
         while self._made:
             with contextlib.suppress(NoTestbed, subprocess.TimeoutExpired):
                 _ip("netns", "del", self._made.pop())
+
+
+def _has_netem(namespace: str) -> bool:
+    found = _tc(namespace, "lo", "netem", "delay", "1us")
+    if found:
+        _ip("netns", "exec", namespace, "tc", "qdisc", "del", "dev", "lo", "root")
+    return found
 
 
 def _tc(namespace: str, device: str, *discipline: str) -> bool:
@@ -216,6 +234,7 @@ class Testbed:
         await _in_thread(self.namespaces.create)
         for note in self.namespaces.notes:
             self.say(f"note: {note}")
+        await _all(self._relay(link) for link in self.namespaces.relayed)
         await _all(self._start_forwarder(node.name) for node in self.topology.nodes)
         await _all(self._manage(node.name) for node in self.topology.nodes)
         functions = [(node.name, function) for node in self.topology.nodes for function in node.functions]
@@ -225,6 +244,22 @@ class Testbed:
             for node, function in functions
         )
         await self._route()
+
+    async def _relay(self, link: LinkSpec) -> None:
+        """A process that carries this link; its devices are there when it is ready."""
+        first, second = self.namespaces.name(link.first), self.namespaces.name(link.second)
+        arguments = [
+            first, second, self.namespaces.device(link), f"--delay-us={link.delay_us}",
+            f"--mbit={link.bandwidth_mbit}", f"--loss={link.loss_percent}",
+        ]  # fmt: skip
+        title = f"link-{link.first}-{link.second}"
+        process = NodeProcess(
+            title, (), arguments, dict(os.environ), self.grounds.directory / f"{title}.log",
+            module="ndn_infer.testbed.delay_link",
+        )  # fmt: skip
+        self._processes.append(process)
+        await process.start(READY_TIMEOUT_S)
+        await _in_thread(lambda: self.namespaces.bring_up(link))
 
     async def _start_forwarder(self, node: str) -> None:
         arguments = (f"--unix={self.socket(node)}", f"--udp=0.0.0.0:{UDP_PORT}")
@@ -275,8 +310,8 @@ class Testbed:
         for managed in self.managed.values():
             with contextlib.suppress(NdnInferError, OSError):
                 await managed.close()
-        daemons = [process for process in self._processes if "forwarder" not in process.title]
-        await asyncio.gather(*(process.stop() for process in daemons), return_exceptions=True)
+        applications = [process for process in self._processes if not process.title.startswith(("forwarder", "link"))]
+        await asyncio.gather(*(process.stop() for process in applications), return_exceptions=True)
         await asyncio.gather(*(process.stop() for process in self._processes), return_exceptions=True)
         await asyncio.to_thread(self.namespaces.remove)
         await asyncio.to_thread(shutil.rmtree, self.grounds.directory, ignore_errors=True)

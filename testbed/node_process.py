@@ -22,7 +22,7 @@ LAST_WORDS_BYTES: Final = 4000
 
 @dataclass(slots=True, eq=False)
 class NodeProcess:
-    """`ndn-infer ARGUMENTS` behind `prefix` (what enters the namespace; it must exec, so that the pid is the same).
+    """`python -m MODULE ARGUMENTS` behind `prefix` (what enters the namespace; it must exec, so the pid is the same).
 
     A daemon gets `--exit-with-parent`: it ends when we do, however we end.
     """
@@ -32,6 +32,7 @@ class NodeProcess:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    module: str = "ndn_infer"
     process: asyncio.subprocess.Process | None = None
 
     async def start(self, timeout_s: float) -> None:
@@ -66,7 +67,7 @@ class NodeProcess:
     async def _spawn(self, *more: str, stdin: int) -> asyncio.subprocess.Process:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.prefix, sys.executable, "-m", "ndn_infer", *self.arguments, *more,
+                *self.prefix, sys.executable, "-m", self.module, *self.arguments, *more,
                 stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=log, env=dict(self.environment),
                 start_new_session=True,
             )  # fmt: skip

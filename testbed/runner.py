@@ -9,9 +9,10 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.errors import Timeout
@@ -49,13 +50,13 @@ def roles_of(topology: Topology) -> dict[str, str]:
 async def run(plan: Plan) -> int:
     """Exit status: 0 only if the verdict holds. Raises NoTestbed, ChildFailed, Timeout."""
     check_machine()
-    stop = asyncio.Event()
+    stop, judged = asyncio.Event(), asyncio.Event()
     stop_on_signals(stop)
-    work = asyncio.ensure_future(_work(plan, stop))
+    work = asyncio.ensure_future(_work(plan, stop, judged))
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        if not work.done() and not judged.is_set():  # after the verdict Ctrl-C only ends --keep
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             print("interrupted; everything was removed", file=sys.stderr)
@@ -65,7 +66,7 @@ async def run(plan: Plan) -> int:
         stopping.cancel()
 
 
-async def _work(plan: Plan, stop: asyncio.Event) -> int:
+async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
     began = time.monotonic()
     say = _Narrator(began)
     roles = roles_of(plan.topology)
@@ -83,6 +84,7 @@ async def _work(plan: Plan, stop: asyncio.Event) -> int:
         if not plan.as_json:
             print(_report(first, second, checks))
         print(json.dumps(document), flush=True)
+        judged.set()
         if plan.keep:
             await _linger(testbed, stop)
         return 0 if document["holds"] else FAILED
@@ -91,7 +93,20 @@ async def _work(plan: Plan, stop: asyncio.Event) -> int:
             f"the testbed was not done after {plan.timeout_s:g} s", hint="--timeout gives it more time; -v says more"
         ) from None
     finally:
-        await asyncio.shield(testbed.stop())
+        await _in_any_case(testbed.stop())
+
+
+async def _in_any_case(step: Coroutine[Any, Any, None]) -> None:
+    """Through to its end (it is bounded), however often we are cancelled meanwhile."""
+    running = asyncio.ensure_future(step)
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _report(first: evidence.Question, second: evidence.Question, checks: list[evidence.Check]) -> str:

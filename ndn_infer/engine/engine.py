@@ -32,8 +32,6 @@ __all__ = ["Counters", "Engine", "StepOutput", "Stream"]
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
 
 class Engine:
     """Make one with `Engine.load`. Every method is to be called from the same thread."""
@@ -72,14 +70,10 @@ class Engine:
 
         Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
         """
-        if dtype not in _DTYPES:
-            raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype}")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
         if threads > 0:
             torch.set_num_threads(threads)
         started = time.monotonic()
-        model = Llama.load(folder, _DTYPES[dtype], torch.device(device))
+        model = Llama.load(folder, dtype, device)
         log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], dtype, device, time.monotonic() - started)
         return cls(model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams)
 
@@ -88,13 +82,13 @@ class Engine:
     def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
         """Begin a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
-        Blocks that would leave no prompt token to compute are ignored. Raises PromptError (empty, too long, not token
+        When they cover the whole prompt its last token is computed again: its logits are wanted. Raises PromptError (empty, too long, not token
         ids), BadRecord (a block of another model, dtype or size).
         """
         self._check(ids, room=1)
-        usable = (len(ids) - 1) // self.block_tokens
         total = min(len(ids) + params.max_tokens, self.model_config.context_length)
-        cache = self._new_cache(prefix_blocks[:usable], total)
+        cache = self._new_cache(prefix_blocks[: len(ids) // self.block_tokens], total)
+        cache.rewind(min(cache.length, len(ids) - 1))
         stream = Stream(next(self._numbers), tuple(ids), params, cache)
         self._waiting.append(stream)
         self._admit()
@@ -179,14 +173,18 @@ class Engine:
             self._running.append(self._waiting.popleft())
         self.counters.streams_active = len(self._running)
 
+    @torch.inference_mode()
     def _advance(self, stream: Stream) -> Tensor | None:
         """Compute a stream's next chunk or token; its next logits [1, vocab], None while the prompt goes on."""
         cache = stream.cache
         assert cache is not None
         if not stream.generated:
             hidden = self._prefill_chunk(stream.prompt, cache, len(stream.prompt))
-            return self._logits(hidden) if cache.length == len(stream.prompt) else None
-        return self._decode(stream.generated[-1], cache)
+            return self._model.logits(hidden[-1:]) if cache.length == len(stream.prompt) else None
+        started = time.perf_counter()
+        logits = self._model.logits(self._model.decode(stream.generated[-1], cache))
+        self.counters.decode_s += time.perf_counter() - started
+        return logits
 
     @torch.inference_mode()
     def _prefill_chunk(self, ids: Sequence[int], cache: KvCache, total: int) -> Tensor:
@@ -198,19 +196,8 @@ class Engine:
         hidden = self._model.prompt(torch.tensor(chunk, device=self._model.device), cache, total)
         self.counters.prefill_s += time.perf_counter() - started
         self.counters.tokens_prefilled += cache.length - first
-        self.counters.blocks_prefilled += cache.length // self.block_tokens - first // self.block_tokens
+        self.counters.blocks_prefilled += cache.length // self.block_tokens - -(-first // self.block_tokens)
         return hidden
-
-    @torch.inference_mode()
-    def _decode(self, token: int, cache: KvCache) -> Tensor:
-        started = time.perf_counter()
-        logits = self._model.logits(self._model.decode(token, cache))
-        self.counters.decode_s += time.perf_counter() - started
-        return logits
-
-    @torch.inference_mode()
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self._model.logits(hidden[-1:])
 
     def _choose(self, stream: Stream, logits: Tensor) -> StepOutput:
         position = len(stream.prompt) + len(stream.generated)

@@ -21,11 +21,12 @@ from torch.nn import functional as F
 
 from ndn_infer.engine.attention import AttentionPlan, plan_decode, plan_prompt
 from ndn_infer.engine.kv_cache import KvCache
-from ndn_infer.errors import DamagedCache, EngineUnavailable
+from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError
 
 IMPLEMENTATION = "llama-torch-1"
 """Changed whenever the same tokens would give other KV bytes on the same machine."""
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _ROPE_KINDS = ("default", "linear", "llama3")
 
 
@@ -140,13 +141,20 @@ class Llama:
         self._cos, self._sin = self._rotary_tables(256)
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
-        """Map model.safetensors into memory and convert what is not of `dtype` yet. Raises DamagedCache."""
+    def load(cls, folder: Path, dtype: str, device: str) -> Llama:
+        """Map model.safetensors into memory and convert what is not of `dtype` ("bf16", "fp32") yet.
+
+        Raises UsageError (dtype), EngineUnavailable (architecture, device), DamagedCache.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
         config = ModelConfig.load(folder)
         path = folder / "model.safetensors"
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                weights = {name: file.get_tensor(name).to(dtype) for name in file.keys()}
+            with safe_open(path, framework="pt", device=device) as file:
+                weights = {name: file.get_tensor(name).to(DTYPES[dtype]) for name in file.keys()}
             return cls(config, weights)
         except (OSError, SafetensorError, KeyError) as error:
             raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error

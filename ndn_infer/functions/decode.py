@@ -139,11 +139,11 @@ class Generate(NamedFunction[GenerateRequest]):
     # ------------------------------------------------------------ KV before the first token
 
     async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
-        """Every full block before the last prompt token: at hand, by name, from prefill, or (counted) not at all."""
+        """Every full block of the prompt: at hand, by name, from prefill, or (counted) not at all."""
         plane, prompt = self._plane, generation.request.prompt
         assert plane is not None
         block = plane.shape.block_tokens
-        values = plane.chain(prompt[:-1])  # the last token is always computed: its logits are the first answer
+        values = plane.chain(prompt)
         found = await plane.find_prefix(values)
         existing = len(found.tensors)
         if existing < len(values):
@@ -157,7 +157,7 @@ class Generate(NamedFunction[GenerateRequest]):
             content_store=found.content_store,
             prefilled=prefilled,
             recomputed=recomputed,
-            tail_tokens=len(prompt) - len(values) * block,
+            tail_tokens=max(len(prompt) - len(values) * block, 1),
         )
         generation.kv_names = tuple(found.names)
         generation.published = got

@@ -45,9 +45,12 @@ def read_header(path: Path) -> tuple[int, tuple[TensorSpec, ...]]:
         header.pop("__metadata__", None)
         specs = [TensorSpec(n, e["dtype"], tuple(e["shape"]), e["data_offsets"][0]) for n, e in header.items()]
         end = path.stat().st_size - 8 - length
-        if any(not 0 <= spec.offset <= end - spec.nbytes for spec in specs):
-            raise ValueError("a tensor lies outside the file")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        for spec in specs:
+            if any(type(number) is not int or number < 0 for number in (*spec.shape, spec.offset)):
+                raise ValueError("a shape or an offset that is no count")
+            if spec.offset + spec.nbytes > end:
+                raise ValueError("a tensor lies outside the file")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise ModelError(f"{path} is not a safetensors file ({error})") from error
     return 8 + length, tuple(sorted(specs, key=lambda spec: spec.offset))
 

@@ -208,8 +208,9 @@ def test_imported_blocks_are_used_and_counted(folder: Path) -> None:
     engine, ids = load(folder), list(range(5, 5 + 16))
     blocks = [block for _, block in load(folder).prefill(ids)]
     right = run(engine, engine.start(ids, GREEDY, blocks))
-    assert engine.counters.blocks_imported == 3, "the last block would leave nothing to compute"
-    assert engine.counters.tokens_prefilled == 4
+    assert engine.counters.blocks_imported == 4
+    assert engine.counters.tokens_prefilled == 1, "the last token alone: its logits are wanted"
+    assert engine.counters.blocks_prefilled == 0
     wrong = [torch.zeros_like(block) for block in blocks]
     assert run(engine, engine.start(ids, GREEDY, wrong)) != right, "imported KV must matter"
 

@@ -111,7 +111,7 @@ def test_a_good_run_holds() -> None:
         ({"computed": 0.0, "fetched": 0.0}, "KV cache was computed at compute"),
         ({"fetched": 1.0}, "core fetched it by name"),
         ({"own": 2.0}, "core fetched it by name"),
-        ({"data": 1}, "it crossed the link compute -> core"),
+        ({"data": 1}, "it came to core over the network"),
         ({"again": [1, 3]}, "the second answer is the same"),
         ({"calls": 2.0}, "no producer worked for the second answer"),
         ({"hits": 0}, "Content Stores gave the second answer"),
@@ -159,7 +159,7 @@ class FakeApplication:
     def start(self, command: Any, logfile: str | None = None, envDict: dict[str, str] | None = None) -> None:
         if self.process is None:
             assert logfile is not None
-            self.logfile = open(f"{self.logDir}/{logfile}", "w")  # noqa: SIM115
+            self.logfile = open(f"{self.logDir}/{logfile}", "w")
             self.process = _fake_popen(self.node, command, envDict, stdout=self.logfile, stderr=self.logfile)
 
     def stop(self) -> None:

@@ -1,0 +1,152 @@
+"""A link with delay, loss and bandwidth in user space, for kernels without netem: two TAP devices and a clock.
+
+Owns: when a frame comes out at the other end (Shaper: pure, `now` passed in), and the two devices. Must not know: what
+frames say, how many links there are: one process a link.
+
+    python -m ndn_infer.testbed.delay_link NETNS1 NETNS2 DEVICE --delay-us 10000 --mbit 100 --loss 0
+
+makes DEVICE in both namespaces, prints READY, and carries frames until standard input closes or a signal comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import os
+import random
+import selectors
+import signal
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+TUN_DEVICE: Final = Path("/dev/net/tun")
+NETNS_DIRECTORY: Final = Path("/run/netns")
+FRAME_BYTES: Final = 65_536
+_TUNSETIFF: Final = 0x400454CA
+_TAP_WITHOUT_HEADER: Final = 0x0002 | 0x1000
+_CLONE_NEWNET: Final = 0x40000000
+
+
+@dataclass(slots=True)
+class Shaper:
+    """One direction. `delay_s` one way; `bytes_per_s` 0 is unlimited; `loss` is the part of frames that is lost.
+
+    Frames leave in order: each is first serialized at the bandwidth, then delayed. A queue beyond `limit` frames drops,
+    as a router's does. Equal seeds lose the same frames.
+    """
+
+    delay_s: float = 0.0
+    bytes_per_s: float = 0.0
+    loss: float = 0.0
+    limit: int = 10_000
+    seed: int = 0
+    dropped: int = 0
+    _free_at: float = 0.0
+    _queue: deque[tuple[float, bytes]] = field(default_factory=deque)
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def put(self, frame: bytes, now: float) -> None:
+        """A frame enters the link."""
+        if len(self._queue) >= self.limit or (self.loss and self._random.random() < self.loss):
+            self.dropped += 1
+            return
+        if self.bytes_per_s:
+            self._free_at = max(self._free_at, now) + len(frame) / self.bytes_per_s
+            now = self._free_at
+        self._queue.append((now + self.delay_s, frame))
+
+    def due(self, now: float) -> list[bytes]:
+        """Frames that leave by now, in order."""
+        frames = []
+        while self._queue and self._queue[0][0] <= now:
+            frames.append(self._queue.popleft()[1])
+        return frames
+
+    def next_wake(self) -> float | None:
+        return self._queue[0][0] if self._queue else None
+
+
+# ---------------------------------------------------------------- devices
+
+
+def open_tap(namespace: str, device: str) -> int:
+    """A non-blocking descriptor of a new TAP device inside a namespace; this process stays there. Raises OSError."""
+    descriptor = os.open(NETNS_DIRECTORY / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
+        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), namespace)
+    finally:
+        os.close(descriptor)
+    tap = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", device.encode(), _TAP_WITHOUT_HEADER))
+    return tap
+
+
+def carry(taps: tuple[int, int], shapers: tuple[Shaper, Shaper], stop: Sequence[int]) -> None:
+    """Carry frames both ways until one of the descriptors in `stop` becomes readable."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor in (*taps, *stop):
+            selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            wakes = [wake for shaper in shapers if (wake := shaper.next_wake()) is not None]
+            timeout = max(0.0, min(wakes) - time.monotonic()) if wakes else None
+            ready = {key.fd for key, _ in selector.select(timeout)}
+            if ready & set(stop):
+                return
+            for index, tap in enumerate(taps):
+                if tap in ready:
+                    _take(tap, shapers[index])
+            now = time.monotonic()
+            for index, shaper in enumerate(shapers):
+                for frame in shaper.due(now):
+                    with contextlib.suppress(OSError):  # the far end is down or full: the frame is lost
+                        os.write(taps[1 - index], frame)
+
+
+def _take(tap: int, shaper: Shaper) -> None:
+    """All frames that wait at a device."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            shaper.put(os.read(tap, FRAME_BYTES), time.monotonic())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ndn_infer.testbed.delay_link")
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("device")
+    parser.add_argument("--delay-us", type=int, default=0)
+    parser.add_argument("--mbit", type=float, default=0.0)
+    parser.add_argument("--loss", type=float, default=0.0, help="percent")
+    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
+    options = parser.parse_args(argv)
+    readable, writable = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(writable, b"x") and None)
+    stop = [readable, sys.stdin.fileno()] if options.exit_with_parent else [readable]
+    try:
+        taps = (open_tap(options.first, options.device), open_tap(options.second, options.device))
+    except OSError as error:
+        print(f"ndn-infer: no link {options.first} - {options.second}: {error.strerror}", file=sys.stderr)
+        return 1
+    delay_s, rate, loss = options.delay_us / 1e6, options.mbit * 125_000, options.loss / 100
+    print("READY link", flush=True)
+    carry(taps, (Shaper(delay_s, rate, loss, seed=1), Shaper(delay_s, rate, loss, seed=2)), stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
