@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ def check_machine() -> None:
     if os.geteuid() != 0:
         raise NoTestbed(
             "the testbed makes network namespaces, which takes root",
-            hint="sudo ndn-infer testbed run ...; without root 'ndn-infer up' runs all on one node",
+            hint=f"sudo {sys.argv[0]} testbed run ...; without root 'ndn-infer up' runs all on one node",
         )
     probe = f"{PREFIX}-{os.getpid()}-probe"
     _ip("netns", "add", probe)

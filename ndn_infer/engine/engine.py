@@ -56,16 +56,9 @@ class Engine:
 
     @classmethod
     def load(
-        cls,
-        folder: Path,
-        *,
-        dtype: str = "bf16",
-        device: str = "cpu",
-        threads: int = 0,
-        chunk_tokens: int = 256,
-        block_tokens: int = 16,
-        max_streams: int = 8,
-    ) -> Engine:
+        cls, folder: Path, *, dtype: str = "bf16", device: str = "cpu", threads: int = 0,
+        chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8,
+    ) -> Engine:  # fmt: skip
         """Load a prepared folder. `threads` 0 leaves torch's number (all cores); it holds for the whole process.
 
         Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
@@ -82,8 +75,8 @@ class Engine:
     def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
         """Begin a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
-        When they cover the whole prompt its last token is computed again: its logits are wanted. Raises PromptError (empty, too long, not token
-        ids), BadRecord (a block of another model, dtype or size).
+        When they cover the whole prompt its last token is computed again: its logits are wanted. Raises PromptError
+        (empty, too long, not token ids), BadRecord (a block of another model, dtype or size).
         """
         self._check(ids, room=1)
         total = min(len(ids) + params.max_tokens, self.model_config.context_length)

@@ -5,21 +5,25 @@ Owns: texts to vectors. Must not know: what they are compared with, the network.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
-from ndn_infer.errors import DamagedCache
+from ndn_infer.errors import DamagedCache, EngineUnavailable
 
-MAX_TOKENS: Final = 256
+try:
+    import torch
+except ImportError as error:
+    raise EngineUnavailable("text embeddings need torch, which is not installed") from error
+
 BATCH: Final = 32
 
 
 class TextEmbedder:
-    """Texts longer than MAX_TOKENS tokens are cut, as sentence-transformers does for this model."""
+    """Texts longer than the model's own limit (pooling.json, 256 tokens) are cut, as sentence-transformers does."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model
@@ -27,16 +31,20 @@ class TextEmbedder:
 
     @classmethod
     def load(cls, folder: Path) -> TextEmbedder:
-        """Raises DamagedCache."""
-        from tokenizers import Tokenizer
-        from transformers import AutoModel
+        """Raises DamagedCache, EngineUnavailable."""
+        try:
+            from tokenizers import Tokenizer
+            from transformers import AutoModel
+        except ImportError as error:
+            raise EngineUnavailable(f"text embeddings need a package that is missing ({error})") from error
 
         try:
+            limit = int(json.loads((folder / "pooling.json").read_bytes())["max_tokens"])
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
         except Exception as error:  # transformers and tokenizers raise many kinds
             raise DamagedCache(f"the embedding model in {folder} cannot be read: {error}") from error
-        tokenizer.enable_truncation(MAX_TOKENS)
+        tokenizer.enable_truncation(limit)
         tokenizer.enable_padding()
         return cls(model, tokenizer)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer.testbed import topology as topologies
+from ndn_infer.testbed.delay_link import Shaper
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way, parse
 
 SQUARE = """
@@ -189,3 +190,55 @@ def _all_costs(costs: dict[frozenset[str], int], source: str, target: str, names
             if all(step in costs for step in steps):
                 found.append(sum(costs[step] for step in steps))
     return found
+
+
+# ---------------------------------------------------------------- delay, bandwidth and loss in user space
+
+
+def _drain(shaper: Shaper, until: float, step: float = 0.001) -> list[tuple[float, bytes]]:
+    """(time, frame) of all that leaves, looking every millisecond of virtual time."""
+    found, now = [], 0.0
+    while now <= until:
+        found += [(now, frame) for frame in shaper.due(now)]
+        now += step
+    return found
+
+
+def test_frames_come_out_after_the_delay_and_in_order() -> None:
+    shaper = Shaper(delay_s=0.010)
+    for number in range(5):
+        shaper.put(bytes([number]), number * 0.001)
+    assert shaper.due(0.0099) == []
+    assert shaper.next_wake() == pytest.approx(0.010)
+    assert [frame for _, frame in _drain(shaper, 0.1)] == [bytes([number]) for number in range(5)]
+    assert shaper.next_wake() is None
+
+
+def test_bandwidth_spaces_frames_and_recovers_after_a_pause() -> None:
+    shaper = Shaper(delay_s=0.005, bytes_per_s=100_000)
+    for _ in range(3):
+        shaper.put(b"x" * 1000, 0.0)  # 10 ms each on the wire
+    assert [shaper.due(when) != [] for when in (0.0149, 0.0151, 0.0249, 0.0251, 0.0351)] == [
+        False, True, False, True, True,
+    ]  # fmt: skip
+    shaper.put(b"x" * 1000, 1.0)
+    assert shaper.next_wake() == pytest.approx(1.015)  # an idle link saves nothing up
+
+
+def test_loss_is_that_share_and_repeats_with_its_seed() -> None:
+    def kept(seed: int) -> list[bytes]:
+        shaper = Shaper(loss=0.2, seed=seed)
+        for number in range(2000):
+            shaper.put(number.to_bytes(2, "big"), 0.0)
+        return shaper.due(0.0)
+
+    assert kept(1) == kept(1) != kept(2)
+    assert 0.75 < len(kept(1)) / 2000 < 0.85
+
+
+def test_a_full_queue_drops() -> None:
+    shaper = Shaper(delay_s=1.0, limit=3)
+    for number in range(5):
+        shaper.put(bytes([number]), 0.0)
+    assert shaper.due(2.0) == [b"\0", b"\1", b"\2"]
+    assert shaper.dropped == 2
