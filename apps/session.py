@@ -112,7 +112,7 @@ def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]
     async def fetch(name: Name) -> bytes:
         # A key name stands for its newest certificate: a cache's older copy will not do.
         newest = ndn.component_type(ndn.components(name)[-1]) != ndn.VERSION
-        data, _ = await endpoint.express(name, can_be_prefix=newest, must_be_fresh=newest)
+        data, _ = await endpoint.express(name, can_be_prefix=newest, must_be_fresh=newest, lifetime_ms=1000)
         return data.wire
 
     return fetch

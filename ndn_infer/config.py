@@ -12,6 +12,7 @@ wrong type: a misspelt option must not be silently without effect.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tempfile
 import tomllib
@@ -68,7 +69,7 @@ class FetchConfig:
 @dataclass(frozen=True, slots=True)
 class CallConfig:
     deadline_s: float = _option(30.0, "give up on a call that nobody answers after this long")
-    attempts: int = _option(8, "most Interests for one call")
+    attempts: int = _option(16, "most Interests for one call")
     inline_bytes: int = _option(4096, "larger requests are published by the caller and pulled by the producer")
 
 
@@ -206,7 +207,7 @@ def _from_file(path: Path) -> Iterable[tuple[str, str, Any]]:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for section, table in content.items():
         if not isinstance(table, dict):
@@ -264,6 +265,8 @@ def _put(
         value = float(value)
     if type(value) is not kind:
         raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {section}.{key} must be finite")
     if isinstance(value, int | float) and value < 0:
         raise ConfigError(f"{where}: {section}.{key} must not be negative")
     values[section][key] = value

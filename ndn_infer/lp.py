@@ -124,7 +124,7 @@ def decode_lp(wire: bytes) -> LpPacket:
         else:
             _set_field(packet, type_number, wire[value:offset])
     packet.acks = tuple(acks)
-    if not 0 <= packet.frag_index < max(packet.frag_count, 1):
+    if packet.frag_index >= packet.frag_count:
         raise BadPacket("FragIndex is not below FragCount")
     return packet
 

@@ -159,15 +159,20 @@ def component_from_uri(text: str) -> Component:
             number = int(label)
             if not 0 < number < 0x10000:
                 raise ValueError("component types are 1 to 65535")
-            return encode_tlv(number, _unescape(rest))
+            value = _unescape(rest)
+            if number in _DIGESTS_BY_TYPE and len(value) != 32:
+                raise ValueError("a digest has 32 bytes")
+            return encode_tlv(number, value)
         return encode_tlv(GENERIC, _unescape(text))
     except (ValueError, OverflowError) as error:
         raise BadName(f"bad name component {text!r}: {error}") from error
 
 
 def _unsigned(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("not a number")
     number = int(text)
-    if not 0 <= number < 1 << 64:
+    if number >= 1 << 64:
         raise ValueError("out of range")
     return number
 
@@ -185,9 +190,11 @@ def _unescape(text: str) -> bytes:
 def component_to_uri(component: Component) -> str:
     type_number, value_at, after = read_header(component, 0, len(component))
     value = component[value_at:after]
-    if type_number in _NUMBERED_BY_TYPE and len(value) in (1, 2, 4, 8):
-        return f"{_NUMBERED_BY_TYPE[type_number]}={int.from_bytes(value, 'big')}"
-    if type_number in _DIGESTS_BY_TYPE:
+    if type_number in _NUMBERED_BY_TYPE:
+        number = int.from_bytes(value[:8], "big")
+        if value == encode_nonneg(number):  # a longer form of the number is another component
+            return f"{_NUMBERED_BY_TYPE[type_number]}={number}"
+    if type_number in _DIGESTS_BY_TYPE and len(value) == 32:
         return f"{_DIGESTS_BY_TYPE[type_number]}={value.hex()}"
     text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in value)
     if not value.strip(b"."):

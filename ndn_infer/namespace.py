@@ -22,6 +22,9 @@ from ndn_infer.name import Name
 RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "model", "operator", "service"})
 """First components below `<net>` that are no sites."""
 
+RESERVED_FUNCTIONS: Final = frozenset({"kv", "passage", "result", "tokens"})
+"""What stands where the function of a call stands, in names that are no calls."""
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
@@ -112,11 +115,12 @@ def _check(field: str, value: Any) -> None:
     elif field == "subject_kind":
         if text not in ("model", "corpus", "service"):
             raise BadName(f"a call concerns a model, a corpus or a service, not {text!r}")
-    elif not _LABEL.fullmatch(text) or text == "KEY" or (field == "site" and text in RESERVED_SITES):
+    elif not _LABEL.fullmatch(text) or text == "KEY" or text in _RESERVED.get(field, ()):
         raise BadName(f"{field} is 1 to 64 of A-Z a-z 0-9 . _ - and no reserved word, not {text!r}")
 
 
 _DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content"})
+_RESERVED: Final = {"site": RESERVED_SITES, "function": RESERVED_FUNCTIONS}
 _SAMPLE: Final = "0123456789abcdef" * 4
 
 
@@ -249,7 +253,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Result,
     Call,
 )
-"""Every kind. No name is of two kinds (tested), except that Result and Call are told apart by the word `result`."""
+"""Every kind. No name is of two kinds (tested)."""
 
 
 def function_prefix(net: Name, subject_kind: str, subject: str, function: str) -> Name:
@@ -295,8 +299,6 @@ def classify(net: Name, name: Name) -> Explained:
         if found is None:
             continue
         kind, tail = found
-        if isinstance(kind, Call) and kind.function == "result":
-            continue
         rest = _explain_tail(tail)
         if rest is not None:
             return Explained(kind, rest)

@@ -68,10 +68,10 @@ def read_number(buffer: Buffer, offset: int, end: int) -> tuple[int, int]:
 def read_header(buffer: Buffer, offset: int, end: int) -> tuple[int, int, int]:
     """Type, offset of the value, and offset after the value of the element at `offset`.
 
-    Raises BadPacket when the element does not fit before `end`.
+    Raises BadPacket when the element does not fit before `end`, or is of type 0.
     """
     # The common case, both numbers below 253, without a call.
-    if offset + 1 < end and buffer[offset] < 253 and buffer[offset + 1] < 253:
+    if offset + 1 < end and 0 < buffer[offset] < 253 and buffer[offset + 1] < 253:
         value = offset + 2
         after = value + buffer[offset + 1]
         if after > end:

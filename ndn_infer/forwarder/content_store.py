@@ -2,28 +2,35 @@
 
 Owns: what is kept, what is found, what is evicted (least recently used). Pure: `now` is passed in. Must not know:
 faces, Interests in flight. Semantics: NFD developer guide, section 3.3; NDN Packet Format 0.3, sections 3.2 and 4.
+One difference from NFD: of two packets of one name the later one stays.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
 
-from sortedcontainers import SortedList
-
-from ndn_infer.name import IMPLICIT_DIGEST, Name
+from ndn_infer.forwarder.name_order import NameOrder
+from ndn_infer.forwarder.pit import has_digest
+from ndn_infer.name import Name
 
 ENTRY_OVERHEAD_BYTES: Final = 400
 """What one entry costs beside its packet, counted against the byte bound."""
 
+MAX_STALE_SCANNED: Final = 1024
+"""A MustBeFresh look-up by prefix gives up after so many stale packets: a miss is always allowed, a stop is not."""
 
-@dataclass(slots=True)
+
 class Entry:
-    wire: bytes
-    fresh_until: float
-    digest: bytes | None = None
+    __slots__ = ("digest", "fresh_until", "wire")
+
+    def __init__(self, wire: bytes, fresh_until: float) -> None:
+        self.wire = wire
+        self.fresh_until = fresh_until
+        self.digest: bytes | None = None
 
     def implicit_digest(self) -> bytes:
         if self.digest is None:
@@ -31,47 +38,47 @@ class Entry:
         return self.digest
 
 
-@dataclass(slots=True)
 class ContentStore:
     """Bounded by packets and by bytes. `admit` and `serve` are the switches of NFD's cs/config."""
 
-    capacity_packets: int
-    capacity_bytes: int
-    admit: bool = True
-    serve: bool = True
-    hits: int = 0
-    misses: int = 0
-    inserted: int = 0
-    evicted: int = 0
-    used_bytes: int = 0
-    _entries: OrderedDict[Name, Entry] = field(default_factory=OrderedDict)
-    _sorted: Any = field(default_factory=SortedList)
-    _unsorted: list[Name] = field(default_factory=list)
+    def __init__(self, capacity_packets: int, capacity_bytes: int) -> None:
+        self.capacity_packets = capacity_packets
+        self.capacity_bytes = capacity_bytes
+        self.admit = True
+        self.serve = True
+        self.hits = 0
+        self.misses = 0
+        self.inserted = 0
+        self.evicted = 0
+        self.used_bytes = 0
+        self._entries: OrderedDict[Name, Entry] = OrderedDict()
+        # Names enter the order when somebody asks by prefix: bulk data that comes and goes meanwhile costs nothing.
+        self._order = NameOrder()
+        self._unordered: dict[Name, None] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def insert(self, name: Name, wire: bytes, freshness_ms: int, now: float) -> None:
         """Keep a Data packet; a packet of the same name is replaced."""
-        if not self.admit or self.capacity_packets == 0:
+        if not self.admit:
             return
-        old = self._entries.pop(name, None)
+        old = self._entries.get(name)
         if old is not None:
             self.used_bytes -= len(old.wire) + ENTRY_OVERHEAD_BYTES
+            self._entries.move_to_end(name)
         else:
-            self._unsorted.append(name)
-            if len(self._unsorted) > 2 * self.capacity_packets:  # nobody asks by prefix: start over
-                self._sorted, self._unsorted = SortedList(), list(self._entries)
+            self._unordered[name] = None
         self._entries[name] = Entry(wire, now + freshness_ms / 1000 if freshness_ms else 0.0)
         self.used_bytes += len(wire) + ENTRY_OVERHEAD_BYTES
         self.inserted += 1
-        self.shrink()
+        if len(self._entries) > self.capacity_packets or self.used_bytes > self.capacity_bytes:
+            self.shrink()
 
     def shrink(self) -> None:
         """Evict until within both bounds."""
         while len(self._entries) > self.capacity_packets or self.used_bytes > self.capacity_bytes:
-            _, entry = self._entries.popitem(last=False)
-            self.used_bytes -= len(entry.wire) + ENTRY_OVERHEAD_BYTES
+            self._forget(next(iter(self._entries)))
             self.evicted += 1
 
     def find(self, name: Name, *, can_be_prefix: bool, must_be_fresh: bool, now: float) -> bytes | None:
@@ -84,52 +91,43 @@ class ContentStore:
         self._entries.move_to_end(found)
         return self._entries[found].wire
 
+    def erase(self, prefix: Name, limit: int) -> int:
+        """Forget up to `limit` packets below `prefix`; returns how many (NFD cs/erase)."""
+        names = list(islice(self._below(prefix), limit))
+        for name in names:
+            self._forget(name)
+        return len(names)
+
+    def has_below(self, prefix: Name) -> bool:
+        return any(True for _ in islice(self._below(prefix), 1))
+
     def _find(self, name: Name, can_be_prefix: bool, must_be_fresh: bool, now: float) -> Name | None:
         entry = self._entries.get(name)
         if entry is not None and (not must_be_fresh or entry.fresh_until > now):
             return name
-        if len(name) >= 34 and name[-34] == IMPLICIT_DIGEST and name[-33] == 32:
-            return self._find_digest(name, must_be_fresh, now)
-        return self._find_below(name, must_be_fresh, now) if can_be_prefix else None
-
-    def _find_digest(self, name: Name, must_be_fresh: bool, now: float) -> Name | None:
-        exact = name[:-34]
-        entry = self._entries.get(exact)
-        if entry is None or (must_be_fresh and entry.fresh_until <= now):
+        if has_digest(name):
+            exact = name[:-34]
+            entry = self._entries.get(exact)
+            if entry is not None and (not must_be_fresh or entry.fresh_until > now):
+                return exact if entry.implicit_digest() == name[-32:] else None
             return None
-        return exact if entry.implicit_digest() == name[-32:] else None
+        if not can_be_prefix:
+            return None
+        # The first that will do; the specification prefers none.
+        for candidate in islice(self._below(name), MAX_STALE_SCANNED):
+            if not must_be_fresh or self._entries[candidate].fresh_until > now:
+                return candidate
+        return None
 
-    def _find_below(self, prefix: Name, must_be_fresh: bool, now: float) -> Name | None:
-        """The first descendant in order that will do (there is none to prefer by the specification)."""
-        stale = []
-        found: Name | None = None
-        for name in self._ordered().irange(prefix):
-            if not name.startswith(prefix):
-                break
-            entry = self._entries.get(name)
-            if entry is None:
-                stale.append(name)
-            elif not must_be_fresh or entry.fresh_until > now:
-                found = name
-                break
-        for name in stale:
-            self._sorted.remove(name)
-        return found
+    def _below(self, prefix: Name) -> Iterator[Name]:
+        for name in self._unordered:
+            self._order.add(name)
+        self._unordered.clear()
+        return self._order.below(prefix)
 
-    def _ordered(self) -> Any:
-        """All names in order, and some that were evicted since. Sorted when asked: bulk insertion costs nothing."""
-        if len(self._sorted) + len(self._unsorted) > 2 * len(self._entries) + 1024:
-            self._sorted = SortedList(self._entries)
+    def _forget(self, name: Name) -> None:
+        self.used_bytes -= len(self._entries.pop(name).wire) + ENTRY_OVERHEAD_BYTES
+        if name in self._unordered:
+            del self._unordered[name]
         else:
-            for name in self._unsorted:
-                if name not in self._sorted:
-                    self._sorted.add(name)
-        self._unsorted.clear()
-        return self._sorted
-
-    def erase(self, prefix: Name, limit: int) -> int:
-        """Forget up to `limit` packets below `prefix`; returns how many (NFD cs/erase)."""
-        names = [name for name in self._entries if name.startswith(prefix)][:limit]
-        for name in names:
-            self.used_bytes -= len(self._entries.pop(name).wire) + ENTRY_OVERHEAD_BYTES
-        return len(names)
+            self._order.remove(name)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.faces import Face
+from ndn_infer.forwarder.faces import ON_DEMAND, Face
+from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.management import Management
 from ndn_infer.forwarder.options import ForwarderOptions
 from ndn_infer.forwarder.pipeline import Forwarder
@@ -34,7 +36,15 @@ class MemoryLink:
         self.closed = False
         core = network.core
         face_id = core.new_face_id()
-        self.face = Face(face_id, f"memory://{face_id}", "memory://", self._down, local=True, close=self.close)
+        self.face = Face(
+            face_id,
+            f"memory://{face_id}",
+            "memory://",
+            LinkService(self._down),
+            local=True,
+            persistency=ON_DEMAND,
+            close=self.close,
+        )
         core.add_face(self.face)
 
     def send(self, wire: bytes) -> None:
@@ -70,8 +80,10 @@ class MemoryNetwork:
     def __init__(self, options: ForwarderOptions | None = None, *, seed: int = 0) -> None:
         options = options or ForwarderOptions()
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes)
-        self.core = Forwarder(cs, producer_regions=options.producer_regions, seed=seed)
-        self.management = Management(self.core)
+        self.core = Forwarder(
+            cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity, seed=seed
+        )
+        self.management = Management(self.core, wall_us=lambda: time.time_ns() // 1000)
         self.random = random.Random(seed)
         self._timer: asyncio.TimerHandle | None = None
 

@@ -16,6 +16,7 @@ from ndn_infer.tlv import decode_nonneg, encode_nonneg, encode_tlv
 
 CONTROL_PARAMETERS: Final = 0x68
 CONTROL_RESPONSE: Final = 0x65
+FACE_QUERY_FILTER: Final = 0x96
 
 _NUMBERS: Final = {
     "face_id": 0x69,
@@ -97,11 +98,44 @@ def decode_parameters(wire: bytes) -> ControlParameters:
     return ControlParameters(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class FaceFilter:
+    """A FaceQueryFilter; None for what does not matter."""
+
+    face_id: int | None = None
+    uri_scheme: str | None = None
+    uri: str | None = None
+    local_uri: str | None = None
+    scope: int | None = None
+    persistency: int | None = None
+    link_type: int | None = None
+
+
+_FILTER_NUMBERS: Final = {0x69: "face_id", 0x84: "scope", 0x85: "persistency", 0x86: "link_type"}
+_FILTER_TEXTS: Final = {0x83: "uri_scheme", 0x72: "uri", 0x81: "local_uri"}
+
+
+def decode_face_filter(wire: bytes) -> FaceFilter:
+    """Raises BadPacket."""
+    kind, value, end = tlv.read_header(wire, 0, len(wire))
+    if kind != FACE_QUERY_FILTER:
+        raise BadPacket("not a FaceQueryFilter")
+    values: dict[str, Any] = {}
+    for kind, start, stop in tlv.iterate(wire, value, end):
+        if kind in _FILTER_NUMBERS:
+            values[_FILTER_NUMBERS[kind]] = decode_nonneg(wire[start:stop])
+        elif kind in _FILTER_TEXTS:
+            values[_FILTER_TEXTS[kind]] = wire[start:stop].decode("utf-8", "replace")
+        elif tlv.is_critical(kind):
+            raise BadPacket(f"unknown FaceQueryFilter field {kind}")
+    return FaceFilter(**values)
+
+
 def encode_response(code: int, text: str, body: ControlParameters | None) -> bytes:
+    """A ControlResponse. Without a body it gets an empty one: python-ndn's parser raises AttributeError otherwise, and
+    an application is then not told that it was refused."""
     value = encode_tlv(0x66, encode_nonneg(code)) + encode_tlv(0x67, text.encode())
-    if body is not None:
-        value += body.encode()
-    return encode_tlv(CONTROL_RESPONSE, value)
+    return encode_tlv(CONTROL_RESPONSE, value + (body or ControlParameters()).encode())
 
 
 def number(kind: int, value: int) -> bytes:

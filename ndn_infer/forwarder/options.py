@@ -12,10 +12,12 @@ class ForwarderOptions:
     """What `daemon.ForwarderDaemon` needs to know. Addresses are "host:port"; None means no such listener.
 
     `producer_regions` are the names of the network regions this forwarder belongs to: a ForwardingHint that reached
-    one of them has done its work (NFD developer guide, section 4.2).
+    one of them has done its work (NFD developer guide, section 4.2). `udp_mtu_bytes` is the largest UDP payload; larger
+    packets are fragmented. `unix_mode` are the permission bits of the Unix socket.
     """
 
     unix_path: str | None = None
+    unix_mode: int = 0o600
     tcp_bind: str | None = None
     udp_bind: str | None = None
     cs_capacity_packets: int = 65536
@@ -25,3 +27,4 @@ class ForwarderOptions:
     face_queue_bytes: int = 8 << 20
     udp_mtu_bytes: int = 1400
     udp_idle_timeout_s: float = 600.0
+    max_udp_faces: int = 4096

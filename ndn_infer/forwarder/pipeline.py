@@ -9,115 +9,26 @@ its HopLimit patched in place.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from ndn_infer import lp, tlv
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.content_store import ContentStore
+from ndn_infer.forwarder.counters import ForwarderCounters
+from ndn_infer.forwarder.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.faces import FIRST_FACE_ID, Face
+from ndn_infer.forwarder.fib import Fib, NextHop
+from ndn_infer.forwarder.parsing import ParsedInterest, parse_data, parse_interest
+from ndn_infer.forwarder.pit import InRecord, OutRecord, Pit, PitEntry
+from ndn_infer.forwarder.rib import Rib
 from ndn_infer.forwarder.strategy import StrategyChoice
-from ndn_infer.forwarder.tables import DeadNonces, Fib, InRecord, NextHop, OutRecord, PitEntry, PitKey, Rib
-from ndn_infer.name import IMPLICIT_DIGEST, Name, decode_name, from_uri, implicit_digest, prefix_ends
-from ndn_infer.tlv import decode_nonneg, read_header
+from ndn_infer.name import Name, from_uri
+from ndn_infer.tlv import read_header
 
 LOCALHOST: Final = from_uri("/localhost")
 LOCALHOP: Final = from_uri("/localhop")
-DEFAULT_LIFETIME_MS: Final = 4000
-MAX_LIFETIME_MS: Final = 300_000
-
-
-class ParsedInterest(NamedTuple):
-    """What forwarding needs of an Interest. `nonce` is b"" when missing; `hop_limit_at` 0 when there is none."""
-
-    name: Name
-    can_be_prefix: bool
-    must_be_fresh: bool
-    hints: tuple[Name, ...]
-    nonce: bytes
-    lifetime_ms: int
-    hop_limit_at: int
-    nonce_at: int
-
-
-def parse_interest(wire: bytes) -> ParsedInterest:  # noqa: C901  (one flat loop on the hot path)
-    """Raises BadPacket. Does not look at parameters or signatures: they are the producer's business."""
-    _, offset, end = read_header(wire, 0, len(wire))
-    kind, value, offset = read_header(wire, offset, end)
-    if kind != tlv.NAME or end != len(wire) or value == offset:
-        raise BadPacket("an Interest starts with a non-empty Name")
-    name = decode_name(wire, value, offset)
-    nonce_at = offset
-    can_be_prefix = must_be_fresh = False
-    hints: tuple[Name, ...] = ()
-    nonce, lifetime_ms, hop_limit_at = b"", DEFAULT_LIFETIME_MS, 0
-    while offset < end:
-        kind, value, offset = read_header(wire, offset, end)
-        if kind == 0x0A:
-            nonce = wire[value:offset]
-            if len(nonce) != 4:
-                raise BadPacket("a Nonce has 4 bytes")
-        elif kind == 0x21:
-            can_be_prefix, nonce_at = True, offset
-        elif kind == 0x12:
-            must_be_fresh, nonce_at = True, offset
-        elif kind == 0x1E:
-            hints, nonce_at = _hints(wire, value, offset), offset
-        elif kind == 0x0C:
-            lifetime_ms = min(decode_nonneg(wire[value:offset]), MAX_LIFETIME_MS)
-        elif kind == 0x22:
-            if offset - value != 1:
-                raise BadPacket("a HopLimit has 1 byte")
-            hop_limit_at = value
-        elif kind == 0x24:
-            break  # what follows belongs to the producer
-        elif tlv.is_critical(kind):
-            raise BadPacket(f"unknown critical element {kind} in an Interest")
-    return ParsedInterest(name, can_be_prefix, must_be_fresh, hints, nonce, lifetime_ms, hop_limit_at, nonce_at)
-
-
-def _hints(wire: bytes, value: int, end: int) -> tuple[Name, ...]:
-    return tuple(decode_name(wire, start, stop) for kind, start, stop in tlv.iterate(wire, value, end) if kind == 0x07)
-
-
-def parse_data(wire: bytes) -> tuple[Name, int]:
-    """Name and FreshnessPeriod (ms) of a Data packet. Raises BadPacket."""
-    _, offset, end = read_header(wire, 0, len(wire))
-    kind, value, offset = read_header(wire, offset, end)
-    if kind != tlv.NAME or end != len(wire) or value == offset:
-        raise BadPacket("a Data packet starts with a non-empty Name")
-    name = decode_name(wire, value, offset)
-    freshness_ms = 0
-    if offset < end:
-        kind, value, offset = read_header(wire, offset, end)
-        if kind == 0x14:
-            for kind, start, stop in tlv.iterate(wire, value, offset):
-                if kind == 0x19:
-                    freshness_ms = decode_nonneg(wire[start:stop])
-    return name, freshness_ms
-
-
-@dataclass(slots=True)
-class ForwarderCounters:
-    """As in NFD's general status, and why packets were dropped."""
-
-    in_interests: int = 0
-    in_data: int = 0
-    in_nacks: int = 0
-    out_interests: int = 0
-    out_data: int = 0
-    out_nacks: int = 0
-    satisfied: int = 0
-    unsatisfied: int = 0
-    unsolicited: int = 0
-    loops: int = 0
-    scope_violations: int = 0
-    no_route: int = 0
-    pit_full: int = 0
 
 
 class Forwarder:
@@ -138,16 +49,11 @@ class Forwarder:
         self.faces: dict[int, Face] = {}
         self.counters = ForwarderCounters()
         self._regions = tuple(producer_regions)
-        self._pit: dict[PitKey, PitEntry] = {}
-        self._by_name: dict[Name, list[PitEntry]] = {}
+        self._pit = Pit()
         self._pit_capacity = pit_capacity
-        self._expiries: list[tuple[float, int, PitEntry]] = []
-        self._tie = 0
-        self._dead = DeadNonces()
+        self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
         self._random = random.Random(seed)
-        self._digests_pending = 0
-        self._prefixes_pending = 0
 
     # ------------------------------------------------------------ faces
 
@@ -164,7 +70,7 @@ class Forwarder:
             return
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
-        for entry in [entry for entry in self._pit.values() if face_id in entry.ins or face_id in entry.outs]:
+        for entry in self._pit:
             entry.ins.pop(face_id, None)
             entry.outs.pop(face_id, None)
 
@@ -176,21 +82,18 @@ class Forwarder:
 
     def tick(self, now: float) -> None:
         """Let PIT entries and routes run out."""
-        heap = self._expiries
-        while heap and heap[0][0] <= now:
-            _, _, entry = heapq.heappop(heap)
-            if self._pit.get(entry.key) is not entry:
-                continue
-            if entry.expires > now:
-                self._watch(entry)
-            else:
-                self._finalize(entry, now)
+        for entry in self._pit.due(now):
+            if entry.strategy is not None:
+                entry.strategy.on_timeout(entry, now)
+            self._finalize(entry, now)
         self.rib.expire(now)
 
     def next_wake(self) -> float | None:
-        times = [self._expiries[0][0]] if self._expiries else []
-        route = self.rib.next_expiry()
-        return min([*times, *([route] if route is not None else [])], default=None)
+        """When `tick` is due next (monotonic seconds), None while nothing can run out."""
+        entry, route = self._pit.next_wake(), self.rib.next_expiry()
+        if entry is None or route is None:
+            return route if entry is None else entry
+        return min(entry, route)
 
     # ------------------------------------------------------------ packets in
 
@@ -200,30 +103,27 @@ class Forwarder:
         try:
             first = wire[0] if wire else 0
             if first == tlv.INTEREST:
-                self._on_interest(face, wire, b"", None, now)
+                self._on_interest(face, wire, b"", None, 0, now)
             elif first == tlv.DATA:
                 self._on_data(face, wire, False, 0, now)
             else:
-                self._on_link_packet(face, lp.decode_lp(wire), now)
+                packet = face.link.unwrap(wire, now)
+                if packet is not None:
+                    self._on_link_packet(face, packet, now)
         except BadPacket:
             face.counters.malformed += 1
 
     def _on_link_packet(self, face: Face, packet: lp.LpPacket, now: float) -> None:
-        if packet.frag_count > 1:
-            whole = face.reassembler.add(packet, now)
-            if whole is None:
-                return
-            packet = whole
-        if not packet.fragment:
-            return  # IDLE: only acknowledgements or nothing at all
         kind = packet.fragment[0]
         if packet.nack_reason is not None:
             self._on_nack(face, packet.fragment, packet.nack_reason, now)
         elif kind == tlv.INTEREST:
-            if packet.next_hop_face_id is not None and not face.local_fields:
+            if packet.next_hop_face_id is not None and not face.link.local_fields:
                 face.counters.dropped += 1
                 return
-            self._on_interest(face, packet.fragment, packet.pit_token, packet.next_hop_face_id, now)
+            self._on_interest(
+                face, packet.fragment, packet.pit_token, packet.next_hop_face_id, packet.congestion_mark, now
+            )
         elif kind == tlv.DATA:
             self._on_data(face, packet.fragment, packet.no_cache, packet.congestion_mark, now)
         else:
@@ -231,98 +131,138 @@ class Forwarder:
 
     # ------------------------------------------------------------ Interest
 
-    def _on_interest(self, face: Face, wire: bytes, token: bytes, next_hop: int | None, now: float) -> None:
+    def _on_interest(self, face: Face, wire: bytes, token: bytes, next_hop: int | None, mark: int, now: float) -> None:
+        interest = parse_interest(wire)
         face.counters.in_interests += 1
         self.counters.in_interests += 1
-        interest = parse_interest(wire)
-        name = interest.name
-        hop_limit = wire[interest.hop_limit_at] if interest.hop_limit_at else None
-        if hop_limit is not None:
-            if hop_limit == 0:
+        name, nonce = interest.name, interest.nonce
+        last_hop = False
+        if interest.hop_limit_at:
+            at = interest.hop_limit_at
+            if wire[at] == 0:
                 face.counters.dropped += 1
                 return
-            hop_limit -= 1
-            wire = b"".join((wire[: interest.hop_limit_at], bytes((hop_limit,)), wire[interest.hop_limit_at + 1 :]))
+            last_hop = wire[at] == 1
+            wire = b"".join((wire[:at], bytes((wire[at] - 1,)), wire[at + 1 :]))
         if not face.local and name.startswith(LOCALHOST):
             self.counters.scope_violations += 1
             return
-        nonce = interest.nonce
         if not nonce:
             nonce = self._random.randbytes(4)
             wire = _with_nonce(wire, interest.nonce_at, nonce)
         elif self._dead.has(name, nonce, now):
             self._loop(face, wire, token, now)
             return
-        hints = () if self._reached_region(interest.hints) else interest.hints
-        key = (name, interest.can_be_prefix, interest.must_be_fresh, hints)
-        entry = self._pit.get(key)
-        if entry is None:
+        entry = self._pit_entry(interest, now)
+        if entry is not None and entry.loops(nonce, face.id):
+            self._loop(face, wire, token, now)
+            return
+        if entry is None or not entry.ins:
             found = self.cs.find(
                 name, can_be_prefix=interest.can_be_prefix, must_be_fresh=interest.must_be_fresh, now=now
             )
             if found is not None:
-                self._send_data(face, found, token, lp.CONTENT_STORE_FACE_ID, 0, now)
+                self._on_hit(face, found, token, entry, now)
                 return
-            entry = self._insert(key)
+        if entry is None:
+            entry = self._insert(interest)
             if entry is None:
                 return
-        elif entry.nonce_elsewhere(nonce, face.id):
-            self._loop(face, wire, token, now)
-            return
-        expires = now + interest.lifetime_ms / 1000
-        entry.ins[face.id] = InRecord(nonce, token, expires, now)
-        if expires > entry.expires:
-            entry.expires = expires
-            self._watch(entry)
-        self._forward(entry, face, wire, nonce, hop_limit, next_hop, now)
+        record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, last_hop)
+        entry.ins[face.id] = record
+        self._pit.extend(entry, record.expires)
+        self._forward(entry, interest, record, face, next_hop, mark, now)
 
     def _forward(
         self,
         entry: PitEntry,
+        interest: ParsedInterest,
+        record: InRecord,
         face: Face,
-        wire: bytes,
-        nonce: bytes,
-        hop_limit: int | None,
         next_hop: int | None,
+        mark: int,
         now: float,
     ) -> None:
         if next_hop is not None:
-            chosen: list[int] | None = [next_hop] if next_hop in self.faces else None
+            # Scope control is unnecessary: a privileged application wants it so (NFD, onContentStoreMiss).
+            chosen: list[int] | None = [next_hop] if next_hop in self.faces else []
         else:
-            hops = self._eligible(entry, face, hop_limit)
-            chosen = self.strategies.of(entry.name).choose(entry, hops, now)
+            chosen = self._choose(entry, interest, face, record.last_hop, now)
         if chosen is None:
-            self.counters.no_route += 1
-            record = entry.ins.pop(face.id)
-            self._send_nack(face, wire, record.token, lp.REASON_NO_ROUTE, now)
-            if not entry.ins:
-                self._remove(entry)
+            self._refuse(entry, face, now)
             return
         for face_id in chosen:
-            entry.outs[face_id] = OutRecord(nonce, entry.expires, now)
-            out = self.faces[face_id]
-            out.counters.out_interests += 1
-            self.counters.out_interests += 1
-            out.send(wire, now, incoming_face_id=face.id)
+            self._send_interest(entry, face_id, record, face.id, mark, now)
 
-    def _eligible(self, entry: PitEntry, face: Face, hop_limit: int | None) -> list[NextHop]:
-        """Next hops that scope, hop limit and common sense allow."""
+    def _pit_entry(self, interest: ParsedInterest, now: float) -> PitEntry | None:
+        """The entry this Interest belongs to, unless it has run out."""
+        hints = self._hints(interest)
+        entry = self._pit.find(interest.name, interest.can_be_prefix, interest.must_be_fresh, hints)
+        if entry is not None and entry.expires <= now:
+            self._finalize(entry, now)
+            return None
+        return entry
+
+    def _hints(self, interest: ParsedInterest) -> tuple[Name, ...]:
+        """The ForwardingHint; () once it reached a producer region: a hint that is a prefix of one of our region names
+        has brought the Interest where it wanted to be."""
+        hints = interest.hints
+        if hints and any(region.startswith(hint) for hint in hints for region in self._regions):
+            return ()
+        return hints
+
+    def _insert(self, interest: ParsedInterest) -> PitEntry | None:
+        if len(self._pit) >= self._pit_capacity:
+            self.counters.pit_full += 1
+            return None
+        entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, self._hints(interest))
+        entry.strategy = self.strategies.of(interest.name, interest.ends)
+        self._pit.insert(entry)
+        return entry
+
+    def _on_hit(self, face: Face, found: bytes, token: bytes, entry: PitEntry | None, now: float) -> None:
+        self._send_data(face, found, token, lp.CONTENT_STORE_FACE_ID, 0, now)
+        if entry is None:
+            self.counters.satisfied += 1
+        else:
+            entry.satisfied = True
+            self._finalize(entry, now)
+
+    def _choose(
+        self, entry: PitEntry, interest: ParsedInterest, face: Face, last_hop: bool, now: float
+    ) -> list[int] | None:
+        """Whom the strategy asks, of those that scope and HopLimit allow."""
         name = entry.name
-        only_local = hop_limit == 0 or name.startswith(LOCALHOST) or (not face.local and name.startswith(LOCALHOP))
-        hops = self.fib.lookup(name)
-        if entry.key[3]:
-            hops = next((found for found in map(self.fib.lookup, entry.key[3]) if found), ())
-        return [
-            hop
-            for hop in hops
-            if hop.face_id != face.id
-            and hop.face_id in self.faces
-            and (not only_local or self.faces[hop.face_id].local)
-        ]
+        hops = self.fib.lookup(name, interest.ends)
+        if entry.hints:  # the first delegation that can be reached (NFD, Strategy::lookupFib)
+            hops = next((found for found in map(self.fib.lookup, entry.hints) if found), ())
+        only_local = last_hop or name.startswith(LOCALHOST) or (not face.local and name.startswith(LOCALHOP))
+        faces = self.faces
+        eligible: list[NextHop] = []
+        for hop in hops:
+            out = faces.get(hop.face_id)
+            if out is not None and out is not face and (out.local or not only_local):
+                eligible.append(hop)
+        chosen: list[int] | None = entry.strategy.choose(entry, eligible, now)
+        return chosen
 
-    def _reached_region(self, hints: tuple[Name, ...]) -> bool:
-        """A hint that is a prefix of one of our region names has brought the Interest where it wanted to be."""
-        return any(region.startswith(hint) for hint in hints for region in self._regions)
+    def _send_interest(
+        self, entry: PitEntry, face_id: int, record: InRecord, source: int, mark: int, now: float
+    ) -> None:
+        old = entry.outs.get(face_id)
+        entry.outs[face_id] = OutRecord(record.nonce, record.expires, now, old.suppress_s if old is not None else 0.0)
+        out = self.faces[face_id]
+        out.counters.out_interests += 1
+        self.counters.out_interests += 1
+        out.link.send(record.wire, now, incoming_face_id=source, mark=mark)
+
+    def _refuse(self, entry: PitEntry, face: Face, now: float) -> None:
+        """No route: tell this downstream. Others may still wait for what an application asked of a certain face."""
+        self.counters.no_route += 1
+        record = entry.ins.pop(face.id)
+        self._send_nack(face, record.wire, record.token, lp.REASON_NO_ROUTE, now)
+        if not entry.ins:
+            self._finalize(entry, now)
 
     def _loop(self, face: Face, wire: bytes, token: bytes, now: float) -> None:
         self.counters.loops += 1
@@ -331,124 +271,84 @@ class Forwarder:
     # ------------------------------------------------------------ Data
 
     def _on_data(self, face: Face, wire: bytes, no_cache: bool, mark: int, now: float) -> None:
+        name, ends, freshness_ms = parse_data(wire)
         face.counters.in_data += 1
         self.counters.in_data += 1
-        name, freshness_ms = parse_data(wire)
         if not face.local and name.startswith(LOCALHOST):
             self.counters.scope_violations += 1
             return
-        matches = self._matching(name, wire)
+        matches = self._pit.matching(name, ends, wire)
         if not matches:
             self.counters.unsolicited += 1
             return
         if not no_cache:
             self.cs.insert(name, wire, freshness_ms, now)
-        receivers: dict[int, bytes] = {}
+        # A downstream that gave several tokens (a forwarder with several entries) gets the Data once for each.
+        receivers: dict[tuple[int, bytes], None] = {}
         for entry in matches:
             for face_id, record in entry.ins.items():
                 if record.expires > now and face_id != face.id:
-                    receivers.setdefault(face_id, record.token)
+                    receivers[face_id, record.token] = None
+            entry.strategy.on_data(entry, face.id, now)
             entry.satisfied, entry.freshness_ms = True, freshness_ms
             self._finalize(entry, now)
-        for face_id, token in receivers.items():
+        for face_id, token in receivers:
             receiver = self.faces.get(face_id)
             if receiver is not None:
                 self._send_data(receiver, wire, token, face.id, mark, now)
 
-    def _matching(self, name: Name, wire: bytes) -> list[PitEntry]:
-        """PIT entries that this Data satisfies."""
-        matches = list(self._by_name.get(name, ()))
-        if self._digests_pending:
-            matches += self._by_name.get(name + implicit_digest(hashlib.sha256(wire).digest()), ())
-        if self._prefixes_pending:
-            for end in prefix_ends(name)[:-1]:
-                matches += [entry for entry in self._by_name.get(name[:end], ()) if entry.key[1]]
-        return matches
-
     def _send_data(self, face: Face, wire: bytes, token: bytes, source: int, mark: int, now: float) -> None:
         face.counters.out_data += 1
         self.counters.out_data += 1
-        face.send(wire, now, token=token, incoming_face_id=source, mark=mark)
+        face.link.send(wire, now, token=token, incoming_face_id=source, mark=mark)
 
     # ------------------------------------------------------------ Nack
 
     def _on_nack(self, face: Face, wire: bytes, reason: int, now: float) -> None:
-        """A Nack from upstream: once everybody who was asked has refused, the least severe reason goes downstream."""
+        """A Nack from upstream; what it means for those downstream is the strategy's decision."""
+        interest = parse_interest(wire)
         face.counters.in_nacks += 1
         self.counters.in_nacks += 1
-        interest = parse_interest(wire)
-        hints = () if self._reached_region(interest.hints) else interest.hints
-        entry = self._pit.get((interest.name, interest.can_be_prefix, interest.must_be_fresh, hints))
+        entry = self._pit_entry(interest, now)
         record = entry.outs.get(face.id) if entry is not None else None
         if entry is None or record is None or record.nonce != interest.nonce:
             return
         record.nack_reason = reason
-        if any(out.nack_reason is None and out.expires > now for out in entry.outs.values()):
-            return
-        reasons = [out.nack_reason for out in entry.outs.values() if out.nack_reason is not None]
-        for face_id, downstream in list(entry.ins.items()):
-            receiver = self.faces.get(face_id)
-            if receiver is not None and receiver is not face:
-                mine = _with_other_nonce(wire, interest, downstream.nonce)
-                self._send_nack(receiver, mine, downstream.token, min(reasons), now)
-        entry.ins.clear()
-        self._finalize(entry, now)
+        decision = entry.strategy.nacks(entry)
+        if decision is not None:
+            told_reason, told = decision
+            for face_id in told:
+                downstream = entry.ins.pop(face_id)
+                receiver = self.faces.get(face_id)
+                if receiver is not None:
+                    self._send_nack(receiver, downstream.wire, downstream.token, told_reason, now)
+        if not any(out.pending(now) for out in entry.outs.values()):
+            self._finalize(entry, now)
 
     def _send_nack(self, face: Face, wire: bytes, token: bytes, reason: int, now: float) -> None:
         face.counters.out_nacks += 1
         self.counters.out_nacks += 1
-        face.send(wire, now, token=token, nack_reason=reason)
+        face.link.send(wire, now, token=token, nack_reason=reason)
 
     # ------------------------------------------------------------ PIT
 
-    def _insert(self, key: PitKey) -> PitEntry | None:
-        if len(self._pit) >= self._pit_capacity:
-            self.counters.pit_full += 1
-            return None
-        entry = PitEntry(key)
-        self._pit[key] = entry
-        self._by_name.setdefault(key[0], []).append(entry)
-        self._prefixes_pending += key[1]
-        self._digests_pending += _has_digest(key[0])
-        return entry
-
-    def _remove(self, entry: PitEntry) -> None:
-        if self._pit.pop(entry.key, None) is None:
-            return
-        same = self._by_name[entry.name]
-        same.remove(entry)
-        if not same:
-            del self._by_name[entry.name]
-        self._prefixes_pending -= entry.key[1]
-        self._digests_pending -= _has_digest(entry.name)
-
-    def _watch(self, entry: PitEntry) -> None:
-        self._tie += 1
-        heapq.heappush(self._expiries, (entry.expires, self._tie, entry))
-
     def _finalize(self, entry: PitEntry, now: float) -> None:
-        """The entry leaves the PIT; nonces that may still loop are remembered."""
+        """The entry leaves the PIT; nonces that may still loop are remembered (NFD, insertDeadNonceList)."""
+        if not self._pit.remove(entry):
+            return
         if entry.satisfied:
             self.counters.satisfied += 1
         else:
             self.counters.unsatisfied += 1
-        if not entry.satisfied or (entry.key[2] and entry.freshness_ms < 6000):
+        if not entry.satisfied or (entry.must_be_fresh and entry.freshness_ms < self._dead.lifetime_s * 1000):
             for record in entry.outs.values():
                 self._dead.add(entry.name, record.nonce, now)
-        self._remove(entry)
-
-
-def _has_digest(name: Name) -> bool:
-    return len(name) >= 34 and name[-34] == IMPLICIT_DIGEST and name[-33] == 32
 
 
 def _with_nonce(wire: bytes, at: int, nonce: bytes) -> bytes:
-    """Insert a Nonce element: the Interest had none, and PIT and loop detection need one (Packet Format, 3.4)."""
+    """Insert a Nonce element: the Interest had none, and PIT and loop detection need one (Packet Format 0.3, 3.4)."""
     _, value, _ = read_header(wire, 0, len(wire))
-    return tlv.encode_tlv(tlv.INTEREST, wire[value:at] + b"\x0a\x04" + nonce + wire[at:])
-
-
-def _with_other_nonce(wire: bytes, interest: ParsedInterest, nonce: bytes) -> bytes:
-    """The Interest as the downstream sent it: a Nack quotes that one's nonce."""
-    at = wire.find(b"\x0a\x04" + interest.nonce, interest.nonce_at)
-    return wire if at < 0 else wire[: at + 2] + nonce + wire[at + 6 :]
+    longer = tlv.encode_tlv(tlv.INTEREST, wire[value:at] + b"\x0a\x04" + nonce + wire[at:])
+    if len(longer) > tlv.MAX_PACKET_BYTES:
+        raise BadPacket("an Interest of this size leaves no room for the Nonce it lacks")
+    return longer

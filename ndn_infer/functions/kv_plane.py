@@ -8,6 +8,7 @@ computes a block, how a tensor is used. One object holds one block of tokens for
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ndn_infer.namespace import KvBlock
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
 from ndn_infer.transport.fetch import Discovered
+from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _RAW: Final = {"bf16": "bf16", "fp32": "f32"}
@@ -170,12 +172,23 @@ class KvPlane:
     async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> list[torch.Tensor]:
         """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived."""
 
+        deadline = time.monotonic() + deadline_s
+
         async def one(value: bytes) -> torch.Tensor | None:
-            try:
-                found = await self._host.fetcher.await_object(self.name(value), hints=(hint,), deadline_s=deadline_s)
-            except NdnInferError:
-                return None
-            return None if found.manifest is None else await self._fetch(value, found, (hint,))
+            while True:
+                left_s = deadline - time.monotonic()
+                try:
+                    found = await self._host.fetcher.await_object(self.name(value), hints=(hint,), deadline_s=left_s)
+                except NdnInferError:
+                    return None
+                if found.manifest is not None:
+                    return await self._fetch(value, found, (hint,))
+                # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
+                # to somebody else's question.
+                theirs = found.signed_by.identity == hint and not found.arrival.from_content_store
+                if theirs or left_s <= 0:
+                    return None
+                await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)
 
         blocks: list[torch.Tensor] = []
         for block in await asyncio.gather(*(one(value) for value in values)):

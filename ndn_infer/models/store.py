@@ -64,6 +64,7 @@ def prepare(source: str, cache_dir: Path, *, progress: Progress | None = None, f
     with _storage_errors(root):
         mark = convert.fingerprint(found, report)
         if not force and (ready := _find_ready(root, mark, report)):  # needs no lock, so works on a read-only disk
+            _tidy(root)
             return ready
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root, report):
@@ -88,8 +89,7 @@ def find(source: str, cache_dir: Path) -> str | None:
     """Digest of the model that was prepared from `source` before, None when it was not. Hashes the source only."""
     found = resolve(source)
     with _storage_errors(cache_dir):
-        digest = _read_index(cache_dir / "models").get(convert.fingerprint(found, _silent))
-    return digest if digest and (cache_dir / "models" / digest).is_dir() else None
+        return _look_up(cache_dir / "models", convert.fingerprint(found, _silent))
 
 
 def list_models(cache_dir: Path) -> list[ModelFolder]:
@@ -138,8 +138,8 @@ def _open(folder: Path, verify: bool, progress: Progress) -> ModelFolder:
 
 
 def _find_ready(root: Path, mark: str, progress: Progress) -> ModelFolder | None:
-    digest = _read_index(root).get(mark)
-    if digest is None or not (root / digest).is_dir():
+    digest = _look_up(root, mark)
+    if digest is None:
         return None
     try:
         return _open(root / digest, True, progress)
@@ -171,7 +171,10 @@ def _make(source: Source, mark: str, root: Path, progress: Progress) -> ModelFol
         work.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _write_index(root, {**_read_index(root), mark: made.digest})
+    try:
+        _write_index(root, {**_read_index(root), mark: made.digest})
+    except OSError as error:  # the model is whole and its manifest says what it was made from: see _look_up
+        log.warning("%s cannot be written (%s)", root / _INDEX, error.strerror)
     log.info("prepared %s as %s", source.label, made.digest)
     return ModelFolder(final, made)
 
@@ -190,8 +193,31 @@ def _remove_leftovers(root: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _tidy(root: Path) -> None:
+    """Remove leftovers if that is possible now: not while somebody prepares a model, not on a read-only disk."""
+    with contextlib.suppress(OSError):  # the caller has its model; BlockingIOError is one of these too
+        if not any(root.glob(_TEMPORARY + "*")):
+            return
+        descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_leftovers(root)
+        finally:
+            os.close(descriptor)
+
+
+def _look_up(root: Path, mark: str) -> str | None:
+    """Digest of the folder made from this source. The index is a short cut, and knows sources that differ only in form
+    (shards); without it the manifests tell, so a model whose index entry could not be written is not lost."""
+    digest = _read_index(root).get(mark)
+    if digest is not None and (root / digest).is_dir():
+        return digest
+    models = list_models(root.parent)
+    return next((model.digest for model in models if model.manifest.fingerprint == mark), None)
+
+
 def _read_index(root: Path) -> dict[str, str]:
-    """Source fingerprint -> digest. An unreadable index only costs time: models are made again."""
+    """Source fingerprint -> digest. An unreadable index only costs time: the manifests are read."""
     try:
         value = json.loads((root / _INDEX).read_bytes())
         return {str(k): v for k, v in value.items() if isinstance(v, str) and _DIGEST.fullmatch(v)}

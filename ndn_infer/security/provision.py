@@ -13,6 +13,7 @@ from pathlib import Path
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, ConfigError, StorageError, TrustError
 from ndn_infer.name import Name
+from ndn_infer.namespace import operator_identity
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.bundle import Bundle
 from ndn_infer.security.certificate import Certificate, split_locator, version_of
@@ -24,7 +25,8 @@ from ndn_infer.security.keydir import KeyDirectory
 def pack(
     anchor: Certificate, certificates: Iterable[Certificate], holders: Iterable[tuple[Certificate, PrivateKey]]
 ) -> Bundle:
-    """A bundle of these keys, their certificates, and those of `certificates` that lead from them to the anchor."""
+    """A bundle of these keys, their certificates, those of `certificates` that lead from them to the anchor, and the
+    operator's (without its key)."""
     issuers = {item.name: item for item in certificates}
     chosen: dict[Name, Certificate] = {}
     keys: dict[Name, PrivateKey] = {}
@@ -34,6 +36,9 @@ def pack(
         while current is not None and current.name not in chosen and not current.self_signed:
             chosen[current.name] = current
             current = issuers.get(current.issuer_locator)
+    for certificate in issuers.values():  # so that the node can serve what vouches for the catalogue
+        if certificate.identity == operator_identity(anchor.identity):
+            chosen[certificate.name] = certificate
     return Bundle(anchor, tuple(chosen.values()), tuple(keys.values()))
 
 

@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
-ANSWER_LIFETIME_MS: Final = 4000
+ANSWER_LIFETIME_MS: Final = 1000
+"""Producers answer or acknowledge within a quarter of a second: what takes longer was lost, and is asked again."""
 
 
 class ResultLost(NetworkError):

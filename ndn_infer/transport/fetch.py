@@ -37,6 +37,9 @@ from ndn_infer.wire.puller import Failure, Puller, PullStats
 
 log = logging.getLogger(__name__)
 
+WAITING_LIFETIME_MS = 1000
+"""Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
+
 DISTRUST_ATTEMPTS = 3
 """How often a metadata packet that does not verify is asked for again."""
 
@@ -234,7 +237,7 @@ class Fetcher:
             try:
                 data, arrival = await self._endpoint.express(
                     base + METADATA, can_be_prefix=True, must_be_fresh=True, hints=hints,
-                    lifetime_ms=self._config.lifetime_ms,
+                    lifetime_ms=WAITING_LIFETIME_MS,
                 )  # fmt: skip
                 return await self._judge(data, arrival)
             except (Timeout, Nacked, TrustError, BadPacket) as error:

@@ -19,7 +19,7 @@ from ndn_infer.transport.serve import Server
 
 
 class PublishedInput(NamedTuple):
-    """`content`: the SHA-256 (hex) that stands in the request; `source`: the object's URI; `hint`: a routable prefix."""
+    """`content`: the SHA-256 (hex) in the request; `source`: the object's URI; `hint`: a routable prefix."""
 
     content: str
     source: str

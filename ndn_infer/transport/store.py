@@ -14,7 +14,6 @@ from typing import Final
 from ndn_infer.name import IMPLICIT_DIGEST, METADATA, Name
 from ndn_infer.wire.manifest import ObjectPackets
 
-
 _DIGEST_COMPONENT: Final = 34
 """Bytes of an implicit digest component: type, length, SHA-256."""
 

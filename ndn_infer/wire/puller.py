@@ -151,12 +151,17 @@ class Puller:
             self._retry(key, self._wanted[key], now, "")
 
     def next_wake(self) -> float | None:
-        """When to call `on_timer` and `due` next; None when nothing waits for time."""
+        """When to call `on_timer` and `due` next (a time that is over means at once); None when nothing is wanted.
+
+        What waits for room in the window waits for an answer or a timeout, not for a time of its own.
+        """
         times = []
         if self._in_flight:
             times.append(next(iter(self._in_flight.values())) + self.rtt.rto_s)
-        if self._again:
+        if len(self._in_flight) < int(self.window.size):
             times.extend(self._wanted[key].not_before for key in self._again if key in self._wanted)
+            if any(key in self._wanted and key not in self._in_flight for key in self._queue):
+                times.append(0.0)
         return min(times, default=None)
 
     @property

@@ -8,9 +8,12 @@ sockets, clocks (`now` is passed in).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 W = TypeVar("W")
+
+REORDER_S: Final = 0.2
+"""How far segments may arrive out of order before the missing ones are asked for again."""
 
 
 @dataclass(slots=True)
@@ -102,6 +105,11 @@ class StreamReader:
             return []
         self._early[number] = content
         self._progress_at = now
+        # Segments appear in order: one that was asked for before this, and is not here after a while, was lost.
+        for earlier in [
+            other for other, sent_at in self._asked.items() if other < number and now - sent_at > REORDER_S
+        ]:
+            del self._asked[earlier]
         ready = []
         while self.delivered in self._early:
             ready.append(self._early.pop(self.delivered))

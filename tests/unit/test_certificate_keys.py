@@ -14,12 +14,12 @@ from ndn.encoding import InterestParam, MetaInfo, make_data, make_interest, pars
 from ndn.encoding import Name as StockName
 from ndn.security import Ed25519Signer, Sha256WithEcdsaSigner, Sha256WithRsaSigner
 from ndn.security.validator.known_key_validator import EccChecker, Ed25519Checker
-from trust_kit import NOW, Authority, Holder
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, StorageError
 from ndn_infer.packet import decode_data, decode_interest
 from ndn_infer.security.crypto import ECDSA, ED25519, KEY_KINDS, PrivateKey, PublicKey
+from tests.unit.trust_kit import NOW, Authority, Holder
 
 NAME = ndn.from_uri("/net/object/v=1/seg=0")
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from trust_kit import NET, NOW, kv_name, under_net
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadName, BadPacket, ConfigError, MissingKey, StorageError
@@ -21,6 +20,7 @@ from ndn_infer.security.identity import IdentityKind, node_identity, role_identi
 from ndn_infer.security.keychain import CLOCK_SKEW_S, DAY_S, VALIDITY_S, Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
+from tests.unit.trust_kit import NET, NOW, kv_name, under_net
 
 DECODE = role_identity(NET, "home", "n1", "decode")
 NODE = node_identity(NET, "home", "n1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trust_kit import NET, under_net
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadName
@@ -20,6 +19,7 @@ from ndn_infer.security.identity import (
     role_identity,
     site_identity,
 )
+from tests.unit.trust_kit import NET, under_net
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trust_kit import NET, NOW, Authority, kv_name, under_net
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadName, ConfigError, MissingKey, NdnInferError, StorageError, TrustError
@@ -21,6 +20,7 @@ from ndn_infer.security.identity import node_identity, role_identity, site_ident
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
+from tests.unit.trust_kit import NET, NOW, Authority, kv_name, under_net
 
 SITE = site_identity(NET, "home")
 NODE = node_identity(NET, "home", "n1")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from trust_kit import DAY, DIGEST, NET, NOW, Authority, Holder, kv_name, under_net
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import (
@@ -24,6 +23,7 @@ from ndn_infer.security import certificate as certs
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validated, Validator
+from tests.unit.trust_kit import DAY, DIGEST, NET, NOW, Authority, Holder, kv_name, under_net
 
 
 @pytest.fixture(params=KEY_KINDS)

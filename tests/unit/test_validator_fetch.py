@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from trust_kit import NOW, Authority, Holder, kv_name
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadSignature, CertificateExpired, CertificateUnavailable, KeyNotAllowed, Nacked
 from ndn_infer.name import Name
 from ndn_infer.security import certificate_fetch
 from ndn_infer.security.certificate_fetch import FAILURE_S, TRIES, CertificateFetcher
+from tests.unit.trust_kit import NOW, Authority, Holder, kv_name
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trust_kit import DIGEST, NOW, Authority, Holder, under_net
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
 from ndn_infer.name import Name
 from ndn_infer.packet import Interest, SignatureInfo, decode_interest, encode_interest
 from ndn_infer.security.replay import ReplayWindow
+from tests.unit.trust_kit import DIGEST, NOW, Authority, Holder, under_net
 
 CALL = under_net(f"/model/{DIGEST}/generate/private/{DIGEST}")
 

@@ -1,0 +1,208 @@
+"""The link service of one face: NDNLPv2 towards the neighbour and back.
+
+Owns: header fields (PIT token, Nack, local fields, congestion mark), fragmentation and reassembly, congestion marking
+from the length of the send queue. Pure: bytes leave through `transmit`, `now` is passed in. Must not know: forwarding,
+sockets. Sources: NDNLPv2 revision 4; NFD developer guide, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from ndn_infer.errors import BadPacket
+from ndn_infer.forwarder.counters import FaceCounters
+from ndn_infer.lp import LpPacket, decode_lp
+from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode_tlv
+
+DEFAULT_THRESHOLD_BYTES: Final = 65536
+DEFAULT_MARK_INTERVAL_NS: Final = 100_000_000
+REASSEMBLY_TIMEOUT_S: Final = 0.5
+MAX_FRAGMENTS: Final = 400
+MAX_PARTIAL_PACKETS: Final = 64
+MIN_MTU_BYTES: Final = 128
+FRAGMENT_OVERHEAD_BYTES: Final = 28
+"""LpPacket (4), Sequence (10), FragIndex and FragCount (4 each), Fragment (4), and two to spare."""
+
+
+class LinkService:
+    """`transmit` takes one link packet; `queued_bytes` says how much waits in the send queue.
+
+    `mtu_bytes` is None on streams; on datagrams larger packets are fragmented. `local_fields` lets the application
+    choose next hops and tells it where packets came from.
+    """
+
+    __slots__ = (
+        "_marks", "_next_mark", "_sequence", "congestion_marking", "counters", "local_fields", "mark_interval_ns",
+        "mtu_bytes", "queued_bytes", "reassembler", "threshold_bytes", "transmit",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transmit: Callable[[bytes], None],
+        *,
+        mtu_bytes: int | None = None,
+        queued_bytes: Callable[[], int] = lambda: 0,
+        local_fields: bool = False,
+    ) -> None:
+        self.transmit = transmit
+        self.mtu_bytes = mtu_bytes
+        self.queued_bytes = queued_bytes
+        self.local_fields = local_fields
+        self.congestion_marking = True
+        self.mark_interval_ns = DEFAULT_MARK_INTERVAL_NS
+        self.threshold_bytes = DEFAULT_THRESHOLD_BYTES
+        self.counters = FaceCounters()
+        self.reassembler = Reassembler()
+        self._next_mark: float | None = None
+        self._marks = 0
+        self._sequence = 0
+
+    # ------------------------------------------------------------ out
+
+    def send(
+        self,
+        wire: bytes,
+        now: float,
+        *,
+        token: bytes = b"",
+        nack_reason: int | None = None,
+        incoming_face_id: int | None = None,
+        mark: int = 0,
+    ) -> None:
+        """Send one Interest, Data or Nack with the header fields that this face wants."""
+        if self.queued_bytes() > self.threshold_bytes:
+            if self._congested(now):
+                mark = mark or 1
+                self.counters.marked += 1
+        elif self._next_mark is not None:
+            self._next_mark, self._marks = None, 0
+        header = b"\x62" + bytes((len(token),)) + token if token else b""
+        if nack_reason is not None:
+            header += _nack_field(nack_reason)
+        if self.local_fields and incoming_face_id is not None:
+            header += b"\xfd\x03\x2c" + _short(incoming_face_id)
+        if mark:
+            header += b"\xfd\x03\x40" + _short(mark)
+        packet = _wrap(header, wire) if header else wire
+        if self.mtu_bytes is not None and len(packet) > self.mtu_bytes:
+            self._send_fragments(header, wire, self.mtu_bytes)
+        else:
+            self.counters.out_bytes += len(packet)
+            self.transmit(packet)
+
+    def _send_fragments(self, header: bytes, wire: bytes, mtu_bytes: int) -> None:
+        """Header fields of the network packet travel with its first fragment (NDNLPv2, Fragmentation)."""
+        size = mtu_bytes - FRAGMENT_OVERHEAD_BYTES - len(header)
+        count = -(-len(wire) // size)
+        count_field = b"\x53" + _short(count)
+        for index in range(count):
+            sequence = b"\x51\x08" + (self._sequence & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
+            self._sequence += 1
+            fields = sequence + b"\x52" + _short(index) + count_field + (header if index == 0 else b"")
+            packet = _wrap(fields, wire[index * size : (index + 1) * size])
+            self.counters.out_bytes += len(packet)
+            self.transmit(packet)
+
+    def _congested(self, now: float) -> bool:
+        """Whether this packet is to be marked: the queue was above the threshold for an interval, then ever sooner
+        (CoDel's law, as in NFD's GenericLinkService)."""
+        if not self.congestion_marking:
+            return False
+        if self._next_mark is None:
+            self._next_mark = now + self.mark_interval_ns / 1e9
+            return False
+        if now < self._next_mark:
+            return False
+        self._marks += 1
+        self._next_mark += self.mark_interval_ns / 1e9 / (self._marks + 1) ** 0.5
+        return True
+
+    # ------------------------------------------------------------ in
+
+    def unwrap(self, wire: bytes, now: float) -> LpPacket | None:
+        """The network packet with its header fields; None for IDLE packets and while fragments are missing.
+
+        Raises BadPacket.
+        """
+        packet = decode_lp(wire)
+        if not packet.fragment:
+            return None
+        if packet.frag_count > 1:
+            return self.reassembler.add(packet, now)
+        return packet
+
+
+def _wrap(header: bytes, fragment: bytes) -> bytes:
+    size = len(fragment)
+    inner = header + b"\x50" + encode_number(size)
+    return b"".join((b"\x64", encode_number(len(inner) + size), inner, fragment))
+
+
+def _short(number: int) -> bytes:
+    """Length and value of a NonNegativeInteger element."""
+    value = encode_nonneg(number)
+    return bytes((len(value),)) + value
+
+
+def _nack_field(reason: int) -> bytes:
+    return encode_tlv(0x0320, b"\xfd\x03\x21" + _short(reason) if reason else b"")
+
+
+class _Partial:
+    __slots__ = ("header", "missing", "pieces", "size", "started")
+
+    def __init__(self, started: float, count: int, header: LpPacket) -> None:
+        self.started = started
+        self.pieces: list[bytes] = [b""] * count
+        self.missing = count
+        self.size = 0
+        self.header = header
+
+
+class Reassembler:
+    """Puts fragments together. Bounded: MAX_PARTIAL_PACKETS at a time, none larger than a packet may be, each for
+    REASSEMBLY_TIMEOUT_S."""
+
+    def __init__(self) -> None:
+        self._partial: OrderedDict[int, _Partial] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._partial)
+
+    def add(self, packet: LpPacket, now: float) -> LpPacket | None:
+        """The whole packet when `packet` completes one, else None. Raises BadPacket."""
+        count, index = packet.frag_count, packet.frag_index
+        if packet.sequence is None or count > MAX_FRAGMENTS:
+            raise BadPacket(f"a fragment has a sequence number and at most {MAX_FRAGMENTS} siblings")
+        first = int.from_bytes(packet.sequence, "big") - index
+        self._forget_old(now)
+        partial = self._partial.get(first)
+        if partial is None:
+            if len(self._partial) >= MAX_PARTIAL_PACKETS:
+                self._partial.popitem(last=False)
+            partial = self._partial[first] = _Partial(now, count, packet)
+        if len(partial.pieces) != count:
+            del self._partial[first]
+            raise BadPacket("fragments of one packet disagree about their number")
+        if partial.pieces[index]:
+            return None  # a duplicate
+        partial.pieces[index] = packet.fragment
+        partial.missing -= 1
+        partial.size += len(packet.fragment)
+        if partial.size > MAX_PACKET_BYTES:
+            del self._partial[first]
+            raise BadPacket(f"fragments make a packet of more than {MAX_PACKET_BYTES} bytes")
+        if index == 0:
+            partial.header = packet
+        if partial.missing:
+            return None
+        del self._partial[first]
+        whole = partial.header
+        whole.fragment, whole.frag_index, whole.frag_count = b"".join(partial.pieces), 0, 1
+        return whole
+
+    def _forget_old(self, now: float) -> None:
+        while self._partial and next(iter(self._partial.values())).started < now - REASSEMBLY_TIMEOUT_S:
+            self._partial.popitem(last=False)

@@ -1,0 +1,290 @@
+"""What NFD's management commands do to the tables.
+
+Owns: validating ControlParameters, the change, the reply's fields (those that ndn-cxx insists on) and status codes.
+Pure: faces to other hosts are made by a function of the shell. Must not know: Interests, names of commands. Source: NFD
+management protocol wiki; NFD's daemon/mgmt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from ndn_infer import name as ndn
+from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, is_loopback, parse_face_uri
+from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, ON_DEMAND, PERMANENT, PERSISTENT, Face
+from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
+from ndn_infer.forwarder.mgmt_datasets import CONGESTION_MARKING, LOCAL_FIELDS, cs_flags, face_flags, face_mtu
+from ndn_infer.forwarder.mgmt_tlv import ControlParameters
+from ndn_infer.forwarder.pipeline import Forwarder
+from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
+from ndn_infer.forwarder.strategy import MAX_DEPTH
+from ndn_infer.name import Name
+from ndn_infer.tlv import MAX_PACKET_BYTES
+
+MAX_FIB_DEPTH: Final = 32
+ERASE_LIMIT: Final = 256
+MAX_EXPIRATION_MS: Final = 1 << 53
+"""Longer registrations are cut to this (285,000 years): what is told of them must fit its number."""
+
+
+class Reply(NamedTuple):
+    code: int
+    text: str
+    body: ControlParameters | None = None
+
+
+Respond = Callable[[Reply], None]
+FaceDone = Callable[[Face | None, int, str], None]
+FaceMaker = Callable[[FaceUri, int, int | None, FaceDone], None]
+"""Make a face to a URI with a persistency and an MTU (None: the default), and tell: (face, 200, "OK"), or no face, an
+error code and a text; at once or later."""
+
+
+def no_faces(uri: FaceUri, persistency: int, mtu: int | None, done: FaceDone) -> None:
+    done(None, 406, "this forwarder makes no faces to other hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`incoming` is the face the command came from; a FaceId of 0 or none means that one. `respond` is for commands
+    that are answered later, and return None."""
+
+    given: ControlParameters
+    incoming: int
+    now: float
+    respond: Respond
+
+    @property
+    def face_id(self) -> int:
+        return self.given.face_id or self.incoming
+
+
+Command = Callable[["Commands", Request], Reply | None]
+
+
+class Commands:
+    """One method a command; `table` finds it by (module, verb)."""
+
+    def __init__(self, forwarder: Forwarder, make_face: FaceMaker) -> None:
+        self._forwarder = forwarder
+        self._make_face = make_face
+
+    # ------------------------------------------------------------ rib and fib
+
+    def rib_register(self, request: Request) -> Reply | None:
+        given = request.given
+        refused = self._refuse_prefix(given.name, MAX_FIB_DEPTH) or self._refuse_face(request.face_id)
+        if refused is not None or given.name is None:
+            return refused
+        origin, cost = given.origin or 0, given.cost or 0
+        flags = CHILD_INHERIT if given.flags is None else given.flags
+        period_ms = None if given.expiration_ms is None else min(given.expiration_ms, MAX_EXPIRATION_MS)
+        expires = None if period_ms is None else request.now + period_ms / 1000
+        self._forwarder.rib.register(given.name, Route(request.face_id, origin, cost, flags, expires))
+        body = ControlParameters(
+            name=given.name, face_id=request.face_id, origin=origin, cost=cost, flags=flags, expiration_ms=period_ms
+        )
+        return Reply(200, "Success", body)
+
+    def rib_unregister(self, request: Request) -> Reply | None:
+        given, origin = request.given, request.given.origin or 0
+        if given.name is None:
+            return _missing("Name")
+        self._forwarder.rib.unregister(given.name, request.face_id, origin)
+        return Reply(200, "Success", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
+
+    def fib_add(self, request: Request) -> Reply | None:
+        given, cost = request.given, request.given.cost or 0
+        refused = self._refuse_prefix(given.name, MAX_FIB_DEPTH) or self._refuse_face(request.face_id)
+        if refused is not None or given.name is None:
+            return refused
+        self._forwarder.fib.add(given.name, request.face_id, cost)
+        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, cost=cost))
+
+    def fib_remove(self, request: Request) -> Reply | None:
+        given = request.given
+        if given.name is None:
+            return _missing("Name")
+        self._forwarder.fib.remove(given.name, request.face_id)
+        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id))
+
+    def _refuse_prefix(self, prefix: Name | None, depth: int) -> Reply | None:
+        if prefix is None:
+            return _missing("Name")
+        if len(ndn.components(prefix)) > depth:
+            return Reply(414, f"prefix cannot exceed {depth} components")
+        return None
+
+    def _refuse_face(self, face_id: int) -> Reply | None:
+        return None if face_id in self._forwarder.faces else Reply(410, "Face not found")
+
+    # ------------------------------------------------------------ faces
+
+    def face_create(self, request: Request) -> Reply | None:
+        given = request.given
+        if given.uri is None:
+            return _missing("Uri")
+        if (given.flags is None) != (given.mask is None):
+            return Reply(400, "Flags and Mask come together")
+        try:
+            uri = parse_face_uri(given.uri)
+        except FaceUriError as error:
+            return Reply(error.code, str(error))
+        if given.local_uri is not None:
+            return Reply(406, "Unicast faces have no LocalUri of choice")
+        persistency = PERSISTENT if given.persistency is None else given.persistency
+        if persistency not in (PERSISTENT, PERMANENT) or (persistency == PERMANENT and uri.kind == "tcp"):
+            return Reply(406, "Outgoing UDP faces are persistent or permanent, outgoing TCP faces persistent")
+        if _wants(given, LOCAL_FIELDS) and not is_loopback(uri.host):
+            return Reply(406, "Local fields can only be enabled on faces with local scope")
+        if not _mtu_allowed(given.mtu):
+            return Reply(406, f"an MTU has at least {MIN_MTU_BYTES} bytes")
+        text = str(uri)
+        known = next((face for face in self._forwarder.faces.values() if face.uri == text), None)
+        if known is not None:
+            if known.persistency == ON_DEMAND and persistency in known.allowed_persistency:
+                known.persistency = persistency  # it was asked for: it must not time out
+            return Reply(409, "Face with remote URI already exists", _face_body(known))
+
+        def done(face: Face | None, code: int, text: str) -> None:
+            if face is not None:
+                _set_options(face, given)
+            request.respond(Reply(code, text, _face_body(face) if face is not None else None))
+
+        self._make_face(uri, persistency, given.mtu, done)
+        return None
+
+    def face_update(self, request: Request) -> Reply | None:
+        given = request.given
+        if (given.flags is None) != (given.mask is None):
+            return Reply(400, "Flags and Mask come together")
+        face = self._forwarder.faces.get(request.face_id)
+        if face is None or face.id == MANAGEMENT_FACE_ID:
+            return Reply(404, "Specified face does not exist")
+        wrong = ControlParameters()
+        if _wants(given, LOCAL_FIELDS) and not face.local:
+            wrong = replace(wrong, flags=LOCAL_FIELDS, mask=LOCAL_FIELDS)
+        if given.persistency is not None and given.persistency not in face.allowed_persistency:
+            wrong = replace(wrong, persistency=given.persistency)
+        if not _mtu_allowed(given.mtu) or (given.mtu is not None and face.link.mtu_bytes is None):
+            wrong = replace(wrong, mtu=given.mtu)
+        if wrong != ControlParameters():
+            return Reply(409, "Invalid properties specified", wrong)
+        if given.persistency is not None:
+            face.persistency = given.persistency
+        _set_options(face, given)
+        return Reply(200, "OK", replace(_face_body(face), uri=None, local_uri=None))
+
+    def face_destroy(self, request: Request) -> Reply | None:
+        face_id = request.given.face_id
+        if not face_id:
+            return _missing("FaceId")
+        face = self._forwarder.faces.get(face_id)
+        if face is not None and face.id != MANAGEMENT_FACE_ID:
+            self._forwarder.remove_face(face.id)
+            face.close()
+        return Reply(200, "OK", ControlParameters(face_id=face_id))
+
+    # ------------------------------------------------------------ cs and strategies
+
+    def cs_config(self, request: Request) -> Reply | None:
+        given, cs = request.given, self._forwarder.cs
+        if (given.flags is None) != (given.mask is None):
+            return Reply(400, "Flags and Mask come together")
+        if given.capacity is not None:
+            cs.capacity_packets = given.capacity
+            cs.shrink()
+        if given.flags is not None and given.mask is not None:
+            if given.mask & 1:
+                cs.admit = bool(given.flags & 1)
+            if given.mask & 2:
+                cs.serve = bool(given.flags & 2)
+        return Reply(200, "OK", ControlParameters(capacity=cs.capacity_packets, flags=cs_flags(self._forwarder)))
+
+    def cs_erase(self, request: Request) -> Reply | None:
+        """At most ERASE_LIMIT packets a command; Capacity in the reply says that there are more (NFD, CsManager)."""
+        given, cs = request.given, self._forwarder.cs
+        if given.name is None:
+            return _missing("Name")
+        wanted = ERASE_LIMIT + 1 if given.count is None else given.count
+        erased = cs.erase(given.name, min(wanted, ERASE_LIMIT))
+        more = erased == ERASE_LIMIT < wanted and cs.has_below(given.name)
+        body = ControlParameters(name=given.name, count=erased, capacity=ERASE_LIMIT if more else None)
+        return Reply(200, "OK", body)
+
+    def strategy_set(self, request: Request) -> Reply | None:
+        given = request.given
+        if given.strategy is None:
+            return _missing("Strategy")
+        refused = self._refuse_prefix(given.name, MAX_DEPTH)
+        if refused is not None or given.name is None:
+            return refused
+        strategy = self._forwarder.strategies.set(given.name, given.strategy)
+        if strategy is None:
+            return Reply(404, "Strategy not registered")
+        return Reply(200, "OK", ControlParameters(name=given.name, strategy=strategy.name))
+
+    def strategy_unset(self, request: Request) -> Reply | None:
+        prefix = request.given.name
+        if prefix is None:
+            return _missing("Name")
+        if not prefix:
+            return Reply(400, "the strategy of / can be changed, not unset")
+        self._forwarder.strategies.unset(prefix)
+        return Reply(200, "OK", ControlParameters(name=prefix))
+
+    table: Final[dict[tuple[bytes, bytes], Command]] = {
+        (b"rib", b"register"): rib_register,
+        (b"rib", b"unregister"): rib_unregister,
+        (b"fib", b"add-nexthop"): fib_add,
+        (b"fib", b"remove-nexthop"): fib_remove,
+        (b"faces", b"create"): face_create,
+        (b"faces", b"update"): face_update,
+        (b"faces", b"destroy"): face_destroy,
+        (b"cs", b"config"): cs_config,
+        (b"cs", b"erase"): cs_erase,
+        (b"strategy-choice", b"set"): strategy_set,
+        (b"strategy-choice", b"unset"): strategy_unset,
+    }
+
+
+def _missing(field: str) -> Reply:
+    return Reply(400, f"failed in validating parameters: {field} is missing")
+
+
+def _wants(given: ControlParameters, bit: int) -> bool:
+    return bool((given.flags or 0) & (given.mask or 0) & bit)
+
+
+def _mtu_allowed(mtu: int | None) -> bool:
+    return mtu is None or mtu >= MIN_MTU_BYTES
+
+
+def _set_options(face: Face, given: ControlParameters) -> None:
+    """Flags, MTU and congestion marking of a face (checked before)."""
+    link, flags, mask = face.link, given.flags or 0, given.mask or 0
+    if mask & LOCAL_FIELDS:
+        link.local_fields = bool(flags & LOCAL_FIELDS) and face.local
+    if mask & CONGESTION_MARKING:
+        link.congestion_marking = bool(flags & CONGESTION_MARKING)
+    if given.base_mark_interval is not None:
+        link.mark_interval_ns = given.base_mark_interval
+    if given.default_threshold is not None:
+        link.threshold_bytes = given.default_threshold
+    if given.mtu is not None and link.mtu_bytes is not None:
+        link.mtu_bytes = min(given.mtu, MAX_PACKET_BYTES)
+
+
+def _face_body(face: Face) -> ControlParameters:
+    return ControlParameters(
+        face_id=face.id,
+        uri=face.uri,
+        local_uri=face.local_uri,
+        base_mark_interval=face.link.mark_interval_ns,
+        default_threshold=face.link.threshold_bytes,
+        mtu=face_mtu(face),
+        flags=face_flags(face),
+        persistency=face.persistency,
+    )

@@ -1,0 +1,191 @@
+"""The PIT: Interests that wait for Data.
+
+Owns: entries with in- and out-records, matching Data against them, and when they run out. Pure: `now` is passed in.
+Must not know: who is asked next (strategy.py), what is sent (pipeline.py). Source: NFD developer guide, section 3.4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ndn_infer.name import IMPLICIT_DIGEST, Name, implicit_digest
+
+TICK_S: Final = 0.01
+"""Entries are reaped in steps of this; until then they are pending no longer than their in-records say."""
+
+
+class InRecord:
+    """Who asked: the Interest as received (HopLimit decremented), and the PIT token to give back.
+
+    `last_hop`: its HopLimit is used up, so it may only go to local faces.
+    """
+
+    __slots__ = ("expires", "last_hop", "nonce", "token", "wire")
+
+    def __init__(self, wire: bytes, nonce: bytes, token: bytes, expires: float, last_hop: bool = False) -> None:
+        self.wire = wire
+        self.nonce = nonce
+        self.token = token
+        self.expires = expires
+        self.last_hop = last_hop
+
+
+class OutRecord:
+    """Whom we asked. `suppress_s` is the multicast strategy's interval for this upstream."""
+
+    __slots__ = ("expires", "nack_reason", "nonce", "sent", "suppress_s")
+
+    def __init__(self, nonce: bytes, expires: float, sent: float, suppress_s: float) -> None:
+        self.nonce = nonce
+        self.expires = expires
+        self.sent = sent
+        self.suppress_s = suppress_s
+        self.nack_reason: int | None = None
+
+    def pending(self, now: float) -> bool:
+        return self.nack_reason is None and self.expires >= now
+
+
+class PitEntry:
+    """One pending Interest: (name, CanBePrefix, MustBeFresh, hints), who wants it and who was asked.
+
+    `strategy` is the strategy that forwarded it first, `suppress_s` best-route's interval.
+    """
+
+    __slots__ = (
+        "bucket", "can_be_prefix", "expires", "freshness_ms", "hints", "ins", "must_be_fresh", "name", "outs",
+        "satisfied", "strategy", "suppress_s",
+    )  # fmt: skip
+
+    def __init__(self, name: Name, can_be_prefix: bool, must_be_fresh: bool, hints: tuple[Name, ...]) -> None:
+        self.name = name
+        self.can_be_prefix = can_be_prefix
+        self.must_be_fresh = must_be_fresh
+        self.hints = hints
+        self.ins: dict[int, InRecord] = {}
+        self.outs: dict[int, OutRecord] = {}
+        self.expires = 0.0
+        self.suppress_s = 0.0
+        self.satisfied = False
+        self.freshness_ms = 0
+        self.bucket = -1
+        self.strategy: Any = None
+
+    def loops(self, nonce: bytes, face_id: int) -> bool:
+        """Whether this nonce has been here by another way. The same face may send the same Interest again: that is a
+        retransmission, not a loop (NFD developer guide, section 4.2.1, point-to-point faces)."""
+        own = self.ins.get(face_id)
+        if own is not None and own.nonce == nonce:
+            return False
+        return any(record.nonce == nonce for record in self.ins.values()) or any(
+            record.nonce == nonce for record in self.outs.values()
+        )
+
+
+class Pit:
+    """Entries by name. Bounded by its owner through `len`."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[Name, list[PitEntry]] = {}
+        self._size = 0
+        self._prefixes = 0
+        self._digests = 0
+        self._buckets: dict[int, set[PitEntry]] = {}
+        self._bucket_heap: list[int] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[PitEntry]:
+        return (entry for entries in list(self._by_name.values()) for entry in list(entries))
+
+    def find(
+        self, name: Name, can_be_prefix: bool, must_be_fresh: bool, hints: tuple[Name, ...] = ()
+    ) -> PitEntry | None:
+        for entry in self._by_name.get(name, ()):
+            if (
+                entry.can_be_prefix == can_be_prefix
+                and entry.must_be_fresh == must_be_fresh
+                and entry.hints == hints
+            ):  # fmt: skip
+                return entry
+        return None
+
+    def insert(self, entry: PitEntry) -> None:
+        same = self._by_name.get(entry.name)
+        if same is None:
+            self._by_name[entry.name] = [entry]
+        else:
+            same.append(entry)
+        self._size += 1
+        self._prefixes += entry.can_be_prefix
+        self._digests += has_digest(entry.name)
+
+    def remove(self, entry: PitEntry) -> bool:
+        """Whether the entry was there."""
+        same = self._by_name.get(entry.name)
+        if same is None or entry not in same:
+            return False
+        same.remove(entry)
+        if not same:
+            del self._by_name[entry.name]
+        self._size -= 1
+        self._prefixes -= entry.can_be_prefix
+        self._digests -= has_digest(entry.name)
+        if entry.bucket >= 0:
+            self._buckets[entry.bucket].discard(entry)
+            entry.bucket = -1
+        return True
+
+    def matching(self, name: Name, ends: Sequence[int], wire: bytes) -> list[PitEntry]:
+        """Entries that this Data satisfies: exact name, full name with digest, or a prefix with CanBePrefix."""
+        matches = list(self._by_name.get(name, ()))
+        if self._digests:
+            matches += self._by_name.get(name + implicit_digest(hashlib.sha256(wire).digest()), ())
+        if self._prefixes:
+            for end in ends[:-1]:
+                matches += [entry for entry in self._by_name.get(name[:end], ()) if entry.can_be_prefix]
+        return matches
+
+    # ------------------------------------------------------------ time
+
+    def extend(self, entry: PitEntry, expires: float) -> None:
+        """Keep the entry until `expires` at least."""
+        if expires <= entry.expires:
+            return
+        entry.expires = expires
+        bucket = int(expires / TICK_S) + 1
+        if bucket == entry.bucket:
+            return
+        if entry.bucket >= 0:
+            self._buckets[entry.bucket].discard(entry)
+        entry.bucket = bucket
+        entries = self._buckets.get(bucket)
+        if entries is None:
+            entries = self._buckets[bucket] = set()
+            heapq.heappush(self._bucket_heap, bucket)
+        entries.add(entry)
+
+    def due(self, now: float) -> list[PitEntry]:
+        """Entries that ran out; the caller removes them."""
+        found: list[PitEntry] = []
+        while self._bucket_heap and self._bucket_heap[0] * TICK_S <= now:
+            entries = self._buckets.pop(heapq.heappop(self._bucket_heap))
+            for entry in entries:
+                entry.bucket = -1
+            found.extend(entries)
+        return found
+
+    def next_wake(self) -> float | None:
+        """When `due` will have something to say."""
+        while self._bucket_heap and not self._buckets[self._bucket_heap[0]]:
+            del self._buckets[heapq.heappop(self._bucket_heap)]
+        return self._bucket_heap[0] * TICK_S if self._bucket_heap else None
+
+
+def has_digest(name: Name) -> bool:
+    """Whether the last component looks like an implicit digest (34 bytes: type 1, length 32)."""
+    return len(name) >= 34 and name[-34] == IMPLICIT_DIGEST and name[-33] == 32
