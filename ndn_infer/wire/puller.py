@@ -140,7 +140,7 @@ class Puller:
         """Declare Interests older than the retransmission timeout lost."""
         expired = []
         for key, sent_at in self._in_flight.items():  # in order of sending: stop at the first that is young enough
-            if now - sent_at < self.rtt.rto_s:
+            if now < sent_at + self.rtt.rto_s:  # written as in next_wake: a difference may round to just below
                 break
             expired.append((key, sent_at))
         for key, sent_at in expired:

@@ -82,7 +82,7 @@ class StreamReader:
 
     def due(self, now: float) -> list[int]:
         """Segment numbers whose Interest is to be sent now."""
-        expired = [number for number, sent_at in self._asked.items() if now - sent_at >= self.lifetime_s]
+        expired = [number for number, sent_at in self._asked.items() if now >= sent_at + self.lifetime_s]
         for number in expired:
             del self._asked[number]
         last = (
@@ -127,7 +127,7 @@ class StreamReader:
         return self.final is not None and self.delivered > self.final
 
     def stalled(self, now: float) -> bool:
-        return now - self._progress_at >= self.idle_s
+        return now >= self._progress_at + self.idle_s
 
     def next_wake(self, now: float) -> float:
         """When to look at `due` and `stalled` again."""

@@ -24,6 +24,7 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import AddressTaken
 from ndn_infer.forwarder.daemon import ForwarderDaemon
 from ndn_infer.forwarder.options import ForwarderOptions
+from tests.forwarder_world import interest
 
 CONTENT = bytes(range(256)) * 31
 CONNECTED_S = 10.0
@@ -202,3 +203,45 @@ async def test_addresses(tmp_path: Path) -> None:
         dead.bind(str(path))
     async with forwarder(tmp_path, unix_mode=0o660) as daemon, producer_v2(daemon, "unix", "/again"):
         assert path.stat().st_mode & 0o777 == 0o660
+
+
+async def test_idle_udp_faces_go_and_wanted_ones_stay(tmp_path: Path) -> None:
+    """On-demand faces end after silence; one that was asked for does not, nor one that is made persistent later."""
+    async with forwarder(tmp_path, udp_idle_timeout_s=0.05) as daemon:
+        assert daemon.udp_address is not None
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            port = stranger.getsockname()[1]
+            stranger.sendto(interest("/x", 1), daemon.udp_address)
+            kept = await command(daemon, "faces", "create", uri="udp4://127.0.0.1:9")
+            for _ in range(500):
+                uris = {face.uri for face in daemon.core.faces.values()}
+                if daemon.core.counters.in_interests > 1 and f"udp4://127.0.0.1:{port}" not in uris:
+                    break
+                await asyncio.sleep(0.01)
+            assert f"udp4://127.0.0.1:{port}" not in uris and "udp4://127.0.0.1:9" in uris
+            wanted = await command(daemon, "faces", "create", uri=f"udp4://127.0.0.1:{port}")
+            assert wanted["status_code"] == 200 and wanted["face_id"] > kept["face_id"]
+
+
+async def test_the_number_of_udp_faces_is_bounded(tmp_path: Path) -> None:
+    async with forwarder(tmp_path, max_udp_faces=3) as daemon:
+        assert daemon.udp_address is not None
+        for _ in range(10):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.sendto(interest("/x", 1), daemon.udp_address)
+        assert (await command(daemon, "cs", "config"))["status_code"] == 200
+        assert sum(face.uri.startswith("udp4:") for face in daemon.core.faces.values()) == 3
+
+
+async def test_unreachable_hosts_are_told(tmp_path: Path) -> None:
+    async with forwarder(tmp_path, udp_bind=None, tcp_bind=None) as daemon:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            refused = await command(daemon, "faces", "create", uri=f"tcp4://127.0.0.1:{closed.getsockname()[1]}")
+        assert refused["status_code"] == 504
+        made = await command(daemon, "faces", "create", uri="udp4://127.0.0.1:9")  # without a listener
+        assert made["status_code"] == 200
+        if socket.has_ipv6:
+            made = await command(daemon, "faces", "create", uri="udp6://[::1]:9")
+            assert made["status_code"] == 200 and made["uri"] == "udp6://[::1]:9"

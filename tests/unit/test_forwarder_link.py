@@ -32,7 +32,7 @@ def service(sent: list[bytes], **options: int) -> LinkService:
 def test_what_is_sent_arrives(
     wire: bytes, mtu: int, token: bytes, mark: int, reason: int | None, order: random.Random
 ) -> None:
-    """Any packet, any MTU, fragments in any order: the same packet with the same header fields (LP 3, Fragmentation)."""
+    """Any packet, any MTU, fragments in any order: the same packet with the same header fields (LP, Fragmentation)."""
     sent: list[bytes] = []
     wire = b"\x05" + wire[1:]
     service(sent, mtu_bytes=mtu).send(wire, 0.0, token=token, mark=mark, nack_reason=reason)

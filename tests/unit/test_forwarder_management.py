@@ -275,6 +275,7 @@ def test_face_update_and_destroy_of_another() -> None:
     reply = world.command("faces", "destroy", face_id=257)
     assert reply["status_code"] == 200 and reply["face_id"] == 257
     assert 257 not in world.core.faces and not world.core.fib.lookup(ndn.from_uri("/n"))
+    assert world.dataset("rib/list") == b""
     assert world.command("faces", "destroy", face_id=257)["status_code"] == 200
     assert world.command("faces", "destroy", face_id=1)["status_code"] == 200 and 1 in world.core.faces
 
@@ -357,8 +358,9 @@ def test_what_is_no_request_is_ignored() -> None:
         assert world.ask(interest(uri, 5, can_be_prefix=True)) == []
     assert world.ask(interest("/localhost/nfd/faces/list/" + "x" * 1300, 5, can_be_prefix=True)) == []
     world.command("fib", "add-nexthop", name="/", face_id=1)
+    assert len(ndn.from_uri("/fourteen-chars")) == len(ndn.from_uri("/localhost/nfd"))
     assert world.ask(interest("/elsewhere", 6)) == []
-    assert world.ask(interest("/e", 6)) == []
+    assert world.ask(interest("/fourteen-chars/cs/info", 7, can_be_prefix=True)) == []
 
 
 # ---------------------------------------------------------------- datasets

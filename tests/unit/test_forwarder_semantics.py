@@ -51,6 +51,10 @@ def queue(name: str, size: int) -> Callable[[World], None]:
     return lambda world: world.queued.update({name: size})
 
 
+def serve(on: bool) -> Callable[[World], None]:
+    return lambda world: setattr(world.core.cs, "serve", on)
+
+
 DIGEST = "sha256digest=" + hashlib.sha256(data("/a/b")).hexdigest()
 DRAWN = int.from_bytes(random.Random(1).randbytes(4), "big")
 A = interest("/a/b")
@@ -269,12 +273,16 @@ SCENARIOS = [
         (0.2, "P", interest(f"/a/b/{DIGEST}", 2), ["P<D/a/b"])]),
     Scenario("cs/config flag serve off: nothing from the store (NFD CsManager)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
-        (0.2, "c", lambda world: setattr(world.core.cs, "serve", False), []),
+        (0.2, "c", serve(False), []),
         (0.3, "P", interest("/a/b", 2), ["p<I/a/b#2"])]),
     Scenario("a pending Interest is not looked up again (NFD onIncomingInterest)", [
-        (0, "c", interest("/a", 1, can_be_prefix=True, must_be_fresh=True), ["p<I/a#1"]),
-        (0.02, "P", interest("/a/b", 2), ["p<I/a/b#2"]),
-        (0.03, "q", interest("/a", 3, can_be_prefix=True, must_be_fresh=True), ["p<I/a#3"])], faces="cpPq"),
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", serve(False), []),
+        (0.3, "P", interest("/a/b", 2), ["p<I/a/b#2"]), (0.4, "c", serve(True), []),
+        (0.5, "c", interest("/a/b", 3), ["p<I/a/b#3"])]),
+    Scenario("one that ran out a moment ago is no longer pending (NFD onInterestFinalize)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", serve(False), []),
+        (0.3, "P", interest("/a/b", 2, lifetime_ms=50), ["p<I/a/b#2"]), (0.3, "c", serve(True), []),
+        (0.351, "c", interest("/a/b", 3), ["c<D/a/b"])]),
     # ------------------------------------------------------------ scope
     Scenario("/localhost from a non-local face is dropped (NFD scope control)", [
         (0, "P", interest("/localhost/x"), [])], routes=[("/localhost/x", "p", 0)]),

@@ -156,11 +156,11 @@ def test_pit_matches_as_a_scan_would(keys: list[tuple[bytes, bool, bool]], name:
         for entry in entries
         if entry.name in (name, digest) or (entry.can_be_prefix and name.startswith(entry.name))
     ]
-    found = pit.matching(name, ndn.prefix_ends(name), wire)
+    found = pit.matching(name, wire)
     assert set(found) == set(expected) and len(found) == len(expected)
     for entry in entries:
         assert pit.remove(entry)
-    assert pit.matching(name, ndn.prefix_ends(name), wire) == []
+    assert pit.matching(name, wire) == []
 
 
 def test_dead_nonces_are_bounded_by_time_and_number() -> None:
@@ -212,6 +212,19 @@ def test_content_store_is_an_lru_of_its_model(steps: list[tuple[str, bytes, bool
             model.popitem(last=False)
         assert len(cs) == len(model)
         assert cs.used_bytes == sum(len(wire) + ENTRY_OVERHEAD_BYTES for wire, _ in model.values())
+
+
+def test_what_was_asked_for_last_stays_longest() -> None:
+    cs = ContentStore(2, 1 << 20)
+    cs.insert(uri("/a"), b"a", 0, 0.0)
+    cs.insert(uri("/b"), b"b", 0, 0.0)
+    assert cs.find(uri("/a"), can_be_prefix=False, must_be_fresh=False, now=0.0) == b"a"
+    cs.insert(uri("/c"), b"c", 0, 0.0)
+    assert cs.find(uri("/b"), can_be_prefix=False, must_be_fresh=False, now=0.0) is None
+    assert cs.find(uri("/a"), can_be_prefix=True, must_be_fresh=False, now=0.0) == b"a"
+    cs.insert(uri("/c"), b"c2", 0, 0.0)
+    cs.insert(uri("/d"), b"d", 0, 0.0)
+    assert cs.find(uri("/c"), can_be_prefix=False, must_be_fresh=False, now=0.0) == b"c2"
 
 
 def test_content_store_is_bounded_by_bytes() -> None:

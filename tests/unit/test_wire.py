@@ -112,7 +112,7 @@ def test_absent_is_told_from_present() -> None:
 
 def test_sealed_stream_is_an_object() -> None:
     segments = [
-        packet.decode_data(packet.encode_data(BASE + ndn.version(9) + ndn.segment(number), bytes([number])))
+        packet.decode_data(packet.encode_data(BASE + ndn.version(9) + ndn.segment(number), bytes([number % 256])))
         for number in range(300)
     ]
     sealed = seal_stream(BASE, 9, segments, packet.encode_data)
