@@ -21,6 +21,7 @@ from ndn_infer.errors import AddressTaken, ConfigError
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.face_uri import FaceUri, ip_uri, parse_bind
 from ndn_infer.forwarder.faces import Face
+from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
 from ndn_infer.forwarder.management import Management
 from ndn_infer.forwarder.mgmt_commands import FaceDone
 from ndn_infer.forwarder.options import ForwarderOptions
@@ -35,7 +36,8 @@ CONNECT_TIMEOUT_S: Final = 3.0
 
 
 class ForwarderDaemon:
-    """`await start()`, use, `await close()`. Raises AddressTaken when a socket or port belongs to somebody else."""
+    """`await start()`, use, `await close()`. Raises AddressTaken when a socket or port belongs to somebody else, and
+    ConfigError for other reasons not to listen there."""
 
     def __init__(self, options: ForwarderOptions) -> None:
         self.options = options
@@ -59,6 +61,8 @@ class ForwarderDaemon:
 
     async def start(self) -> None:
         """Listen. `tcp_address` and `udp_address` then tell the ports, also of a bind to port 0."""
+        if self.options.udp_mtu_bytes < MIN_MTU_BYTES:
+            raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
         self._clock = asyncio.get_running_loop().time
         try:
             if self.options.unix_path is not None:
@@ -138,8 +142,11 @@ class ForwarderDaemon:
     # ------------------------------------------------------------ listeners
 
     async def _listen_unix(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _clear_stale_socket(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _clear_stale_socket(path)
+        except OSError as error:
+            raise _taken(f"Unix socket {path}", error) from error
         old = os.umask(0o777 & ~self.options.unix_mode)  # from its first moment on it is for those meant only
         try:
             loop = asyncio.get_running_loop()

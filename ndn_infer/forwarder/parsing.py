@@ -20,7 +20,8 @@ MAX_LIFETIME_MS: Final = 300_000
 
 class ParsedInterest(NamedTuple):
     """`ends` are `prefix_ends(name)`; `nonce` is b"" when missing, `hop_limit_at` 0 when there is no HopLimit, and
-    `nonce_at` the offset at which a Nonce element belongs."""
+    `nonce_at` the offset at which a Nonce element belongs; `hints_span` is where the ForwardingHint element stands,
+    (0, 0) without one."""
 
     name: Name
     ends: list[int]
@@ -31,6 +32,7 @@ class ParsedInterest(NamedTuple):
     lifetime_ms: int
     hop_limit_at: int
     nonce_at: int
+    hints_span: tuple[int, int]
 
 
 _INTEREST_ORDER: Final = {0x21: 1, 0x12: 2, 0x1E: 3, 0x0A: 4, 0x0C: 5, 0x22: 6, 0x24: 7}
@@ -77,8 +79,9 @@ def parse_interest(wire: bytes) -> ParsedInterest:
     nonce_at = offset
     can_be_prefix = must_be_fresh = False
     hints: tuple[Name, ...] = ()
-    nonce, lifetime_ms, hop_limit_at, last = b"", 4000, 0, 0
+    nonce, lifetime_ms, hop_limit_at, last, hints_span = b"", 4000, 0, 0, (0, 0)
     while offset < end:
+        element = offset
         kind, value, offset = read_header(wire, offset, end)
         place = _INTEREST_ORDER.get(kind)
         if place is None:
@@ -94,7 +97,7 @@ def parse_interest(wire: bytes) -> ParsedInterest:
             elif place == 2:
                 must_be_fresh = True
             else:
-                hints = _hints(wire, value, offset)
+                hints, hints_span = _hints(wire, value, offset), (element, offset)
         elif place == 4:
             nonce = _sized(wire[value:offset], 4)
         elif place == 5:
@@ -104,7 +107,9 @@ def parse_interest(wire: bytes) -> ParsedInterest:
             hop_limit_at = value
         else:
             break
-    return ParsedInterest(name, ends, can_be_prefix, must_be_fresh, hints, nonce, lifetime_ms, hop_limit_at, nonce_at)
+    return ParsedInterest(
+        name, ends, can_be_prefix, must_be_fresh, hints, nonce, lifetime_ms, hop_limit_at, nonce_at, hints_span
+    )
 
 
 def _hints(wire: bytes, value: int, end: int) -> tuple[Name, ...]:
@@ -125,9 +130,9 @@ def _sized(raw: bytes, size: int) -> bytes:
     return raw
 
 
-def parse_data(wire: bytes) -> tuple[Name, list[int], int]:
-    """(name, prefix ends, FreshnessPeriod in ms) of a Data packet. Raises BadPacket."""
-    name, ends, offset, end = parse_name(wire, tlv.DATA)
+def parse_data(wire: bytes) -> tuple[Name, int]:
+    """(name, FreshnessPeriod in ms) of a Data packet. Raises BadPacket."""
+    name, _, offset, end = parse_name(wire, tlv.DATA)
     freshness_ms = last = 0
     signed = False
     while offset < end:
@@ -145,7 +150,7 @@ def parse_data(wire: bytes) -> tuple[Name, list[int], int]:
             signed = True
     if not signed or last != 4:
         raise BadPacket("a Data packet has SignatureInfo and SignatureValue")
-    return name, ends, freshness_ms
+    return name, freshness_ms
 
 
 def _freshness(wire: bytes, offset: int, end: int) -> int:

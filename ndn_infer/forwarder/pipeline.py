@@ -135,6 +135,9 @@ class Forwarder:
         interest = parse_interest(wire)
         face.counters.in_interests += 1
         self.counters.in_interests += 1
+        if interest.hints and self._reached_region(interest.hints):
+            wire = _without_hints(wire, interest)
+            interest = parse_interest(wire)
         name, nonce = interest.name, interest.nonce
         last_hop = False
         if interest.hop_limit_at:
@@ -185,7 +188,8 @@ class Forwarder:
     ) -> None:
         if next_hop is not None:
             # Scope control is unnecessary: a privileged application wants it so (NFD, onContentStoreMiss).
-            chosen: list[int] | None = [next_hop] if next_hop in self.faces else []
+            out = self.faces.get(next_hop)
+            chosen: list[int] | None = [next_hop] if out is not None and (out.local or not record.last_hop) else []
         else:
             chosen = self._choose(entry, interest, face, record.last_hop, now)
         if chosen is None:
@@ -196,26 +200,21 @@ class Forwarder:
 
     def _pit_entry(self, interest: ParsedInterest, now: float) -> PitEntry | None:
         """The entry this Interest belongs to, unless it has run out."""
-        hints = self._hints(interest)
-        entry = self._pit.find(interest.name, interest.can_be_prefix, interest.must_be_fresh, hints)
+        entry = self._pit.find(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)
         if entry is not None and entry.expires <= now:
             self._finalize(entry, now)
             return None
         return entry
 
-    def _hints(self, interest: ParsedInterest) -> tuple[Name, ...]:
-        """The ForwardingHint; () once it reached a producer region: a hint that is a prefix of one of our region names
-        has brought the Interest where it wanted to be."""
-        hints = interest.hints
-        if hints and any(region.startswith(hint) for hint in hints for region in self._regions):
-            return ()
-        return hints
+    def _reached_region(self, hints: tuple[Name, ...]) -> bool:
+        """A hint that is a prefix of one of our region names has brought the Interest where it wanted to be."""
+        return any(region.startswith(hint) for hint in hints for region in self._regions)
 
     def _insert(self, interest: ParsedInterest) -> PitEntry | None:
         if len(self._pit) >= self._pit_capacity:
             self.counters.pit_full += 1
             return None
-        entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, self._hints(interest))
+        entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)
         entry.strategy = self.strategies.of(interest.name, interest.ends)
         self._pit.insert(entry)
         return entry
@@ -271,13 +270,13 @@ class Forwarder:
     # ------------------------------------------------------------ Data
 
     def _on_data(self, face: Face, wire: bytes, no_cache: bool, mark: int, now: float) -> None:
-        name, ends, freshness_ms = parse_data(wire)
+        name, freshness_ms = parse_data(wire)
         face.counters.in_data += 1
         self.counters.in_data += 1
         if not face.local and name.startswith(LOCALHOST):
             self.counters.scope_violations += 1
             return
-        matches = self._pit.matching(name, ends, wire)
+        matches = self._pit.matching(name, wire)
         if not matches:
             self.counters.unsolicited += 1
             return
@@ -309,11 +308,10 @@ class Forwarder:
         interest = parse_interest(wire)
         face.counters.in_nacks += 1
         self.counters.in_nacks += 1
-        entry = self._pit_entry(interest, now)
-        record = entry.outs.get(face.id) if entry is not None else None
-        if entry is None or record is None or record.nonce != interest.nonce:
+        entry = self._asked(interest, face.id)
+        if entry is None or entry.expires <= now:
             return
-        record.nack_reason = reason
+        entry.outs[face.id].nack_reason = reason
         decision = entry.strategy.nacks(entry)
         if decision is not None:
             told_reason, told = decision
@@ -324,6 +322,16 @@ class Forwarder:
                     self._send_nack(receiver, downstream.wire, downstream.token, told_reason, now)
         if not any(out.pending(now) for out in entry.outs.values()):
             self._finalize(entry, now)
+
+    def _asked(self, interest: ParsedInterest, face_id: int) -> PitEntry | None:
+        """The entry for which we sent this Interest to this face. Hints may have been stripped on the way there, so
+        the nonce tells which of several entries it is."""
+        for entry in self._pit.named(interest.name):
+            record = entry.outs.get(face_id)
+            same = (entry.can_be_prefix, entry.must_be_fresh) == (interest.can_be_prefix, interest.must_be_fresh)
+            if same and record is not None and record.nonce == interest.nonce:
+                return entry
+        return None
 
     def _send_nack(self, face: Face, wire: bytes, token: bytes, reason: int, now: float) -> None:
         face.counters.out_nacks += 1
@@ -343,6 +351,13 @@ class Forwarder:
         if not entry.satisfied or (entry.must_be_fresh and entry.freshness_ms < self._dead.lifetime_s * 1000):
             for record in entry.outs.values():
                 self._dead.add(entry.name, record.nonce, now)
+
+
+def _without_hints(wire: bytes, interest: ParsedInterest) -> bytes:
+    """The Interest without its ForwardingHint: from the producer region on the name leads (NFD guide 4.2.1)."""
+    _, value, _ = read_header(wire, 0, len(wire))
+    start, end = interest.hints_span
+    return tlv.encode_tlv(tlv.INTEREST, wire[value:start] + wire[end:])
 
 
 def _with_nonce(wire: bytes, at: int, nonce: bytes) -> bytes:

@@ -91,7 +91,7 @@ class Pit:
     def __init__(self) -> None:
         self._by_name: dict[Name, list[PitEntry]] = {}
         self._size = 0
-        self._prefixes = 0
+        self._prefix_sizes: dict[int, int] = {}
         self._digests = 0
         self._buckets: dict[int, set[PitEntry]] = {}
         self._bucket_heap: list[int] = []
@@ -114,6 +114,10 @@ class Pit:
                 return entry
         return None
 
+    def named(self, name: Name) -> Sequence[PitEntry]:
+        """All entries of exactly this name."""
+        return self._by_name.get(name, ())
+
     def insert(self, entry: PitEntry) -> None:
         same = self._by_name.get(entry.name)
         if same is None:
@@ -121,7 +125,8 @@ class Pit:
         else:
             same.append(entry)
         self._size += 1
-        self._prefixes += entry.can_be_prefix
+        if entry.can_be_prefix:
+            self._prefix_sizes[len(entry.name)] = self._prefix_sizes.get(len(entry.name), 0) + 1
         self._digests += has_digest(entry.name)
 
     def remove(self, entry: PitEntry) -> bool:
@@ -133,21 +138,24 @@ class Pit:
         if not same:
             del self._by_name[entry.name]
         self._size -= 1
-        self._prefixes -= entry.can_be_prefix
+        if entry.can_be_prefix:
+            self._prefix_sizes[len(entry.name)] -= 1
+            if not self._prefix_sizes[len(entry.name)]:
+                del self._prefix_sizes[len(entry.name)]
         self._digests -= has_digest(entry.name)
         if entry.bucket >= 0:
             self._buckets[entry.bucket].discard(entry)
             entry.bucket = -1
         return True
 
-    def matching(self, name: Name, ends: Sequence[int], wire: bytes) -> list[PitEntry]:
+    def matching(self, name: Name, wire: bytes) -> list[PitEntry]:
         """Entries that this Data satisfies: exact name, full name with digest, or a prefix with CanBePrefix."""
         matches = list(self._by_name.get(name, ()))
         if self._digests:
             matches += self._by_name.get(name + implicit_digest(hashlib.sha256(wire).digest()), ())
-        if self._prefixes:
-            for end in ends[:-1]:
-                matches += [entry for entry in self._by_name.get(name[:end], ()) if entry.can_be_prefix]
+        for size in self._prefix_sizes:  # few; whole components that begin the bytes of a name are a prefix of it
+            if size < len(name):
+                matches += [entry for entry in self._by_name.get(name[:size], ()) if entry.can_be_prefix]
         return matches
 
     # ------------------------------------------------------------ time

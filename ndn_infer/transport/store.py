@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from ndn_infer import name as ndn
 from ndn_infer.name import IMPLICIT_DIGEST, METADATA, Name
 from ndn_infer.wire.manifest import ObjectPackets
 
@@ -66,8 +67,12 @@ class ObjectStore:
             exact = wire is not None and hashlib.sha256(wire).digest() == name[-32:]
             return wire if exact else None
         base = self._owner.get(name)
-        if base is None and can_be_prefix and name.endswith(METADATA):
-            base = name[: -len(METADATA)]
+        if base is None and can_be_prefix:
+            if name.endswith(METADATA):
+                base = name[: -len(METADATA)]
+            else:  # somebody who knows no RDR asks for the object, or a version of it: its first segment
+                name = self._first_segment(name)
+                base = self._owner.get(name)
         entry = self._objects.get(base) if base is not None else None
         if entry is None:
             return None
@@ -75,6 +80,14 @@ class ObjectStore:
         self._objects.move_to_end(base)
         wire = entry.packets.packets.get(name)
         return entry.packets.metadata if wire is None else wire
+
+    def _first_segment(self, prefix: Name) -> Name:
+        """The name of segment 0 of the object whose base or versioned name `prefix` is; b"" when there is none."""
+        entry = self._objects.get(prefix) or self._objects.get(ndn.prefix(prefix, -1))
+        if entry is None:
+            return b""
+        manifest = entry.packets.manifest
+        return manifest.segment_name(0) if prefix in (entry.packets.base, manifest.name) else b""
 
     def __contains__(self, base: Name) -> bool:
         return base in self._objects

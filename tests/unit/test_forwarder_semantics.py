@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from ndn_infer import name as ndn
+from ndn_infer import packet, tlv
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.pipeline import Forwarder
+from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Route
 from tests.forwarder_world import World, data, interest, link, nack
 
 Step = tuple[float, str, bytes | Callable[[World], None], list[str]]
@@ -53,6 +55,11 @@ def queue(name: str, size: int) -> Callable[[World], None]:
 
 def serve(on: bool) -> Callable[[World], None]:
     return lambda world: setattr(world.core.cs, "serve", on)
+
+
+def raw_interest(after_nonce: bytes) -> bytes:
+    """/a/b with nonce 1 and whatever follows."""
+    return tlv.encode_tlv(5, ndn.encode_name(ndn.from_uri("/a/b")) + b"\x0a\x04\0\0\0\1" + after_nonce)
 
 
 DIGEST = "sha256digest=" + hashlib.sha256(data("/a/b")).hexdigest()
@@ -378,6 +385,87 @@ SCENARIOS = [
          ["p<I/a/b#1"])]),
     Scenario("other unknown fields spoil the packet (LP 2.1)", [
         (0, "c", b"\x64" + bytes((len(A) + 6,)) + b"\xfd\x03\xbd\x00" + b"\x50" + bytes((len(A),)) + A, [])]),
+    Scenario("a PIT token of 33 bytes spoils the packet (LP PitToken)", [
+        (0, "c", tlv.encode_tlv(0x64, tlv.encode_tlv(0x62, bytes(33)) + tlv.encode_tlv(0x50, A)), [])]),
+    Scenario("a PIT token of one byte comes back with Data, a Nack and a hit of the store (LP PitToken)", [
+        (0, "P", link(A, pit_token=b"\1"), ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b t=01"]),
+        (0.2, "P", link(interest("/a/b", 2), pit_token=b"\2"), ["P<D/a/b t=02"]),
+        (0.3, "P", link(interest("/z", 3), pit_token=b"\3"), ["P<N150/z#3 t=03"])]),
+    Scenario("a link packet in a link packet is none (LP Fragment)", [(0, "c", link(link(A, pit_token=b"1")), [])]),
+    Scenario("FragIndex not below FragCount spoils the packet (LP Fragmentation)", [
+        (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x53\x01\x00" + tlv.encode_tlv(0x50, A)), [])]),
+    Scenario("a Nack carries an Interest, never Data (LP Nack)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", nack(DA, 150), []), (0.2, "p", DA, ["c<D/a/b"])]),
+    # ------------------------------------------------------------ malformed packets
+    Scenario("a name component has no type 0 (PF 1.2)", [
+        (0, "c", tlv.encode_tlv(5, b"\x07\x05\x08\x01a\x00\x00\x0a\x04abcd"), [])]),
+    Scenario("a digest component has 32 bytes (PF 2.2)", [
+        (0, "c", tlv.encode_tlv(5, b"\x07\x06\x08\x01a\x01\x01x\x0a\x04abcd"), [])]),
+    Scenario("an empty name is refused (PF 3.1)", [(0, "c", b"\x05\x08\x07\x00\x0a\x04abcd", [])]),
+    Scenario("unknown critical elements are refused, others ignored (PF 1.3)", [
+        (0, "c", raw_interest(b"\x0b\x00"), []), (0, "c", raw_interest(b"\xfd\x01\x01\x00"), []),
+        (0, "c", raw_interest(b"\xfd\x01\x00\x00"), ["p<I/a/b#1"])]),
+    Scenario("elements out of order or repeated are refused (PF 1.3)", [
+        (0, "c", raw_interest(b"\x21\x00"), []), (0, "c", raw_interest(b"\x0a\x04abcd"), [])]),
+    Scenario("a Nonce has four bytes (PF 3.4)", [
+        (0, "c", tlv.encode_tlv(5, ndn.encode_name(ndn.from_uri("/a/b")) + b"\x0a\x03abc"), [])]),
+    Scenario("a packet beyond 8,800 bytes is refused (NFD MAX_NDN_PACKET_SIZE)", [
+        (0, "c", raw_interest(tlv.encode_tlv(0x24, bytes(8800))), [])]),
+    Scenario("Data without a signature is refused (PF 4)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", tlv.encode_tlv(6, ndn.encode_name(ndn.from_uri("/a/b"))), []),
+        (0.2, "p", DA, ["c<D/a/b"])]),
+    # ------------------------------------------------------------ lifetimes
+    Scenario("without InterestLifetime an Interest lives 4 s (PF 3.5)", [
+        (0, "c", A, ["p<I/a/b#1"]), (3.99, "p", DA, ["c<D/a/b"]),
+        (10, "P", interest("/a/c", 3), ["p<I/a/c#3"]), (14.02, "p", data("/a/c"), [])]),
+    Scenario("no Interest lives longer than 300 s", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=10**9), ["p<I/a/b#1"]),
+        (299, "c", interest("/a/c", 2, lifetime_ms=10**9), ["p<I/a/c#2"]), (301, "p", DA, [])]),
+    Scenario("an Interest of lifetime 0 goes out and waits for nothing (PF 3.5)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=0), ["p<I/a/b#1"]), (0.02, "p", DA, [])]),
+    Scenario("a second Data for the same Interest is unsolicited (NFD onIncomingData)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "p", DA, [])]),
+    Scenario("when all who were asked ran out, the cheapest is asked again (NFD best-route 5, NEW)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]),
+        (0.05, "Q", interest("/a/b", 2, lifetime_ms=20), ["q<I/a/b#2"]),
+        (0.5, "c", interest("/a/b", 3), ["p<I/a/b#3"])], faces="cpqQ", routes=[("/a", "p", 1), ("/a", "q", 2)]),
+    Scenario("suppression never exceeds 250 ms (NFD RetxSuppressionExponential)", [
+        (0, "c", A, ["p<I/a/b#1"]),
+        *((round(0.3 * n, 1), "c", interest("/a/b", 1 + n), [f"p<I/a/b#{1 + n}"]) for n in range(1, 9))]),
+    # ------------------------------------------------------------ what changes in between
+    Scenario("an upstream that is gone is not waited for (NFD face removal)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.05, "c", remove("p"), []), (0.06, "c", interest("/a/b", 2), ["q<I/a/b#2"]),
+        (0.07, "q", nack(interest("/a/b", 2), 150), ["c<N150/a/b#2"])], faces="cpq",
+        routes=[("/a", "p", 1), ("/a", "q", 2)]),
+    Scenario("a newer packet of the same name replaces the one in the store (content_store.py)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"]),
+        (0.3, "p", data("/a/b", fresh_ms=5000), ["c<D/a/b"]),
+        (0.4, "P", interest("/a/b", 3, must_be_fresh=True), ["P<D/a/b"])]),
+    Scenario("serve off and on again: the packet is still there (NFD CsManager)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", lambda world: setattr(world.core.cs, "serve", False), []),
+        (0.3, "c", lambda world: setattr(world.core.cs, "serve", True), []),
+        (0.4, "P", interest("/a/b", 3), ["P<D/a/b"])]),
+    Scenario("an implicit digest asks past the packet of that name in the store (PF 2.4)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", content=b"other"), ["c<D/a/b"]),
+        (0.2, "P", interest(f"/a/b/{DIGEST}", 2), [f"p<I/a/b/{DIGEST}#2"]), (0.3, "p", DA, ["P<D/a/b"])]),
+    # ------------------------------------------------------------ hints and chosen next hops, again
+    Scenario("in the producer region the hint is taken out (NFD 4.2.1)", [
+        (0, "c", interest("/a/b", hints=["/isp/r1"]), ["p<I/a/b#1"]),
+        (0.05, "P", interest("/a/b", 2), ["p<I/a/b#2"]), (0.1, "p", DA, ["P<D/a/b", "c<D/a/b"])],
+        regions=("/isp/r1/host",)),
+    Scenario("a Nack that quotes the Interest without its hint is understood (NFD onIncomingNack, stripped hint)", [
+        (0, "c", interest("/a/b", hints=["/isp"]), ["P<I/a/b#1"]), (0.1, "P", nack(A, 150), ["c<N150/a/b#1"])],
+        routes=[("/isp", "P", 0)]),
+    Scenario("NextHopFaceId does not outlive the HopLimit (NFD onOutgoingInterest)", [
+        (0, "c", link(interest("/a/b", 1, hop_limit=1), next_hop_face_id=258), []),
+        (0, "c", link(interest("/a/c", 1, hop_limit=1), next_hop_face_id=257), ["p<I/a/c#1 h0"]),
+        (0, "c", link(interest("/a/d", 1, hop_limit=2), next_hop_face_id=258), ["P<I/a/d#1 h1"])],
+        setup=local_fields("c")),
+    Scenario("/localhop Data may come from elsewhere (NFD scope control)", [
+        (0, "c", interest("/localhop/x"), ["P<I/localhop/x#1"]), (0.1, "P", data("/localhop/x"), ["c<D/localhop/x"])],
+        routes=[("/localhop/x", "P", 0)]),
 ]  # fmt: skip
 
 
@@ -392,8 +480,47 @@ def test_semantics(scenario: Scenario) -> None:
     for prefix, name, cost in scenario.routes:
         world.route(prefix, name, cost)
     scenario.setup(world)
-    for at, (now, name, packet, expected) in enumerate(scenario.steps):
-        if callable(packet):
-            packet(world)
+    for at, (now, name, sent, expected) in enumerate(scenario.steps):
+        if callable(sent):
+            sent(world)
         else:
-            assert world.receive(name, packet, now) == sorted(expected), f"step {at}"
+            assert world.receive(name, sent, now) == sorted(expected), f"step {at}"
+
+
+def test_in_the_producer_region_the_interest_goes_on_without_its_hint() -> None:
+    world = World(Forwarder(ContentStore(100, 1 << 20), producer_regions=[ndn.from_uri("/isp/r1/host")], seed=1))
+    for name in "cp":
+        world.add_face(name)
+    world.route("/a", "p")
+    world.receive("c", interest("/a/b", hints=["/isp/r1"], hop_limit=5, parameters=b"x"), 0.0)
+    sent = packet.decode_interest(world.sent[0][1])
+    assert sent.hints == () and sent.hop_limit == 4 and sent.parameters == b"x" and sent.parameters_digest_matches()
+
+
+def test_the_pit_is_bounded_and_entries_make_room_when_they_run_out() -> None:
+    world = World(Forwarder(ContentStore(100, 1 << 20), pit_capacity=2, seed=1))
+    for name in "cp":
+        world.add_face(name)
+    world.route("/a", "p")
+    assert world.receive("c", interest("/a/1", 1, lifetime_ms=100), 0.0) == ["p<I/a/1#1"]
+    assert world.receive("c", interest("/a/2", 2), 0.0) == ["p<I/a/2#2"]
+    assert world.receive("c", interest("/a/3", 3), 0.0) == [] and world.core.counters.pit_full == 1
+    assert world.receive("c", interest("/a/2", 4), 0.05) == ["p<I/a/2#4"]  # no entry more
+    assert world.receive("c", interest("/a/3", 5), 0.2) == ["p<I/a/3#5"] and world.core.pit_size == 2
+
+
+def test_routes_run_out_while_packets_come() -> None:
+    """Route expiry and child-inherit, seen by Interests (NFD developer guide, section 7.3)."""
+    world = World()
+    for name in "cpq":
+        world.add_face(name)
+    world.core.rib.register(ndn.from_uri("/a"), Route(world.faces["p"].id, 0, 1, CHILD_INHERIT, 1.0))
+    world.core.rib.register(ndn.from_uri("/a/b"), Route(world.faces["q"].id, 0, 0, CAPTURE, None))
+    assert world.receive("c", interest("/a/x", 1), 0.0) == ["p<I/a/x#1"]
+    assert world.receive("c", interest("/a/b", 2), 0.0) == ["q<I/a/b#2"]
+    assert world.receive("c", interest("/a/b", 3), 0.5) == ["q<I/a/b#3"]  # capture: p is not inherited
+    world.core.rib.register(ndn.from_uri("/a/b"), Route(world.faces["q"].id, 0, 0, 0, None))
+    assert world.receive("c", interest("/a/b", 4), 0.9) == ["p<I/a/b#4"]  # now it is, and was not asked yet
+    assert world.receive("c", interest("/a/x", 5), 1.1) == [] and world.core.fib.lookup(ndn.from_uri("/a/x")) == ()
+    assert world.receive("c", interest("/a/y", 6), 1.2) == ["c<N150/a/y#6"]
+    assert world.receive("c", interest("/a/b", 7), 1.4) == ["q<I/a/b#7"]
