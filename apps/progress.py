@@ -6,18 +6,23 @@ Owns: how progress looks. Callables of the form (stage, done, total) draw it; th
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tqdm import tqdm
 
+SHOW_AFTER_S: Final = 0.5
+"""A stage that is over sooner is not worth a line."""
+
 
 class Progress:
-    """Context manager; call it with (stage, done, total). A new stage gets a new line."""
+    """Context manager; call it with (stage, done, total). A stage that lasts gets a line of its own."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._stage = ""
+        self._began = 0.0
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -29,19 +34,25 @@ class Progress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         if self._quiet:
             return
+        now = time.monotonic()
         if stage != self._stage:
             self._close()
-            self._stage = stage
-            watched = sys.stderr.isatty()
-            if not watched:
-                print(f"  {stage} ...", file=sys.stderr, flush=True)
-            self._bar = tqdm(
-                total=max(total, 1), desc=f"  {stage}", disable=not watched, leave=True, file=sys.stderr,
-                bar_format="{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}",
-            )  # fmt: skip
-        self._bar.total = max(total, 1)
-        self._bar.n = min(done, self._bar.total)
-        self._bar.refresh()
+            self._stage, self._began = stage, now
+        if self._bar is None and now - self._began >= SHOW_AFTER_S:
+            self._open(stage, total)
+        if self._bar is not None:
+            self._bar.total = max(total, 1)
+            self._bar.n = min(done, self._bar.total)
+            self._bar.refresh()
+
+    def _open(self, stage: str, total: int) -> None:
+        watched = sys.stderr.isatty()
+        if not watched:
+            print(f"  {stage} ...", file=sys.stderr, flush=True)
+        self._bar = tqdm(
+            total=max(total, 1), desc=f"  {stage}", disable=not watched, leave=True, file=sys.stderr,
+            bar_format="{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}",
+        )  # fmt: skip
 
     def _close(self) -> None:
         if self._bar is not None:

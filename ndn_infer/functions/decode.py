@@ -233,7 +233,7 @@ class Generate(NamedFunction[GenerateRequest]):
             error=error,
             kv=generation.sources,
             prompt_tokens=len(generation.request.prompt),
-            kv_names=generation.kv_names if len(generation.kv_names) <= 8 else (),
+            kv_names=generation.kv_names[:8],
         )
         engine = self._engine.engine
         assert engine is not None

@@ -208,6 +208,7 @@ async def fuzz_sockets(directory: Path, count: int, seed: int) -> Counter[str]:
                         await _pour(await asyncio.open_connection(*daemon.tcp_address), batch)
             for face in daemon.core.faces.values():
                 outcome["malformed"] += face.counters.malformed
+        outcome["in"] = daemon.core.counters.in_interests + daemon.core.counters.in_data
         # Damaged commands may have taken routes from applications that were there (whoever is local may manage): one
         # that comes now must be served.
         async with producer_v2(daemon, "unix", "/honest/late"):
@@ -238,6 +239,7 @@ def test_damaged_packets_in_the_core() -> None:
 async def test_damaged_packets_over_sockets(tmp_path: Path) -> None:
     outcome = await fuzz_sockets(tmp_path, 3000, 2)
     assert min(outcome[kind] for kind in ("unix", "tcp", "udp")) > 300, outcome
+    assert outcome["in"] > 300 and outcome["malformed"] > 100, outcome
 
 
 async def test_endless_partial_packet(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ from ndn.security import DigestSha256Signer, KeychainDigest, sha256_digest_check
 from ndn.transport.nfd_registerer import NfdRegister
 
 from ndn_infer import name as ndn
+from ndn_infer import tlv
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import Nacked
 from ndn_infer.forwarder.daemon import ForwarderDaemon
 from ndn_infer.namespace import TokenBlock
+from ndn_infer.packet import decode_data, digest_signer, encode_data
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
@@ -140,8 +142,6 @@ async def test_we_read_what_python_ndn_serves(tmp_path: Path, producer: Any) -> 
 
 @pytest.mark.parametrize("consumer", [fetch_v1, fetch_v2])
 async def test_python_ndn_reads_what_we_serve(tmp_path: Path, consumer: Any) -> None:
-    from ndn_infer.packet import encode_data
-
     async with forwarder(tmp_path) as daemon, endpoint_to(daemon) as (endpoint, registrar):
         endpoint.attach(ndn.from_uri("/ours"), lambda request: request.reply(encode_data(request.interest.name, b"us")))
         await registrar.register(ndn.from_uri("/ours"))
@@ -171,8 +171,9 @@ async def test_pynfdc_reads_every_dataset(tmp_path: Path) -> None:
         assert {PythonName.to_str(entry.name) for entry in hops} == {"/localhost/nfd", "/py/app"}
         choices = nfd_mgmt.StrategyChoiceMsg.parse(await _dataset(daemon, "strategy-choice/list")).strategy_choices
         assert {PythonName.to_str(choice.name) for choice in choices} >= {"/", "/localhost"}
-        store = nfd_mgmt.CsInfo.parse(await _dataset(daemon, "cs/info")).cs_info
-        assert store is not None
+        [(kind, value, end)] = tlv.iterate(info := await _dataset(daemon, "cs/info"))
+        store = nfd_mgmt.CsInfo.parse(info[value:end])
+        assert kind == 0x80 and store.capacity == 65536 and store.flags == 3
 
 
 async def test_pynfdc_commands(tmp_path: Path) -> None:
@@ -192,8 +193,6 @@ async def test_pynfdc_commands(tmp_path: Path) -> None:
 
 async def test_python_ndn_producer_signs_what_we_can_check(tmp_path: Path) -> None:
     """A DigestSha256 signature made by python-ndn is the one we compute."""
-    from ndn_infer.packet import decode_data, digest_signer
-
     wire = bytes(appv2.NDNApp.make_data("/a/b", b"x", signer=DigestSha256Signer()))
     data = decode_data(wire)
     assert digest_signer(data.signed_portion) == data.signature
