@@ -56,9 +56,11 @@ ONLY: dict[str, set[str]] = {
     "asyncio": {"transport", "security", "forwarder", "functions", "apps", "testbed"},
 }
 
+FORWARDER_SHELLS = {"daemon", "inprocess", "transports", "udp"}
+
 # pure cores: no socket, no clock, no event loop
 PURE = [*sorted((PACKAGE / "wire").glob("*.py"))] + [
-    PACKAGE / "forwarder" / f"{name}.py" for name in ("pipeline", "tables", "strategy", "content_store", "faces")
+    path for path in sorted((PACKAGE / "forwarder").glob("*.py")) if path.stem not in FORWARDER_SHELLS
 ]
 IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subprocess"}
 
