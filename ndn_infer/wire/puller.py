@@ -73,12 +73,14 @@ class Puller:
     _queue: deque[Key] = field(default_factory=deque)
     _again: deque[Key] = field(default_factory=deque)
     _in_flight: dict[Key, float] = field(default_factory=dict)
+    _next_give_up: float = float("inf")
 
     def want(self, key: Key, give_up_at: float, *, max_nacks: int | None = None) -> None:
         """Ask for `key` as soon as the window allows. A key that is wanted already is left as it is."""
         if key not in self._wanted:
             self._wanted[key] = _Wanted(give_up_at, self.max_nacks if max_nacks is None else max_nacks)
             self._queue.append(key)
+            self._next_give_up = min(self._next_give_up, give_up_at)
 
     def forget(self, key: Key) -> None:
         """The caller no longer wants `key`; a late answer counts as a duplicate."""
@@ -137,7 +139,7 @@ class Puller:
         self._retry(key, wanted, now, "nack" if wanted.nacks >= wanted.max_nacks else "")
 
     def on_timer(self, now: float) -> None:
-        """Declare Interests older than the retransmission timeout lost."""
+        """Declare Interests older than the retransmission timeout lost, and give up what took too long."""
         expired = []
         for key, sent_at in self._in_flight.items():  # in order of sending: stop at the first that is young enough
             if now < sent_at + self.rtt.rto_s:  # written as in next_wake: a difference may round to just below
@@ -149,13 +151,15 @@ class Puller:
             if self._congested(now, sent_at):
                 self.rtt.back_off()
             self._retry(key, self._wanted[key], now, "")
+        if self._next_give_up <= now:
+            self._give_up(now)
 
     def next_wake(self) -> float | None:
         """When to call `on_timer` and `due` next (a time that is over means at once); None when nothing is wanted.
 
         What waits for room in the window waits for an answer or a timeout, not for a time of its own.
         """
-        times = []
+        times = [self._next_give_up] if self._wanted else []
         if self._in_flight:
             times.append(next(iter(self._in_flight.values())) + self.rtt.rto_s)
         if len(self._in_flight) < int(self.window.size):
@@ -194,10 +198,20 @@ class Puller:
 
     def _retry(self, key: Key, wanted: _Wanted, now: float, fatal: str) -> None:
         if fatal == "nack" or wanted.attempts >= self.max_attempts or now >= wanted.give_up_at:
-            del self._wanted[key]
-            self.failures.append(Failure(key, "nack" if wanted.nacks else "timeout", wanted.nack_reason))
+            self._fail(key)
         else:
             self._again.append(key)
+
+    def _give_up(self, now: float) -> None:
+        """Fail every key whose time is up, also those that still wait for room in the window."""
+        for key in [key for key, wanted in self._wanted.items() if wanted.give_up_at <= now]:
+            self._in_flight.pop(key, None)
+            self._fail(key)
+        self._next_give_up = min((wanted.give_up_at for wanted in self._wanted.values()), default=float("inf"))
+
+    def _fail(self, key: Key) -> None:
+        wanted = self._wanted.pop(key)
+        self.failures.append(Failure(key, "nack" if wanted.nacks else "timeout", wanted.nack_reason))
 
     def _congested(self, now: float, sent_at: float) -> bool:
         reduced = self.window.on_congestion(now, sent_at)

@@ -43,7 +43,7 @@ DIGEST: Final = packet.SignatureInfo(packet.SIGNATURE_DIGEST_SHA256, nonce=b"123
 
 @dataclass
 class Result:
-    """What a run did: packets by mode, how many were refused as malformed, honest exchanges, seconds."""
+    """What a run did. `malformed` (packets refused) is counted in memory only: over sockets the faces come and go."""
 
     packets: int = 0
     malformed: int = 0

@@ -25,7 +25,7 @@ def test_golden_bytes() -> None:
     assert interest.hex() == "051d0703080141210012001e0507030801480a04616263640c02012c220107"
     data = packet.encode_data(A, b"hi", freshness_ms=10, final_block=ndn.segment(0), content_type=2)
     portion = "0703080141140b18010219010a1a033201001502686916031b0100"
-    assert data.hex() == "0641" + portion + "1720" + hashlib.sha256(bytes.fromhex(portion)).hexdigest()
+    assert data.hex() == "063d" + portion + "1720" + hashlib.sha256(bytes.fromhex(portion)).hexdigest()
 
 
 def test_default_lifetime_is_left_out_and_default_fields_too() -> None:

@@ -1,0 +1,124 @@
+"""Configuration: every option from every source, near misses, hostile files and variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndn_infer import config
+from ndn_infer.errors import ConfigError
+
+OPTIONS = list(config.options())
+
+
+def other(value: object) -> str:
+    """A text for another value of the same type."""
+    return f"{value}x" if isinstance(value, str) else str(value + 1)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option[0]}.{option[1]}")
+def test_every_option_can_be_set_everywhere(option: tuple[str, str, object, str], tmp_path: Path) -> None:
+    section, key, default, _ = option
+    text = other(default)
+    expected = type(default)(text)
+    file = tmp_path / "config.toml"
+    file.write_text(f"[{section}]\n{key} = " + (f'"{text}"' if isinstance(default, str) else text))
+    variable = f"NDN_INFER_{section}_{key}".upper()
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    for word, effective in {
+        "file": config.load(file=file),
+        "environment": config.load(file=empty, environment={variable: text}),
+        "flag": config.load(file=empty, flags=[f"{section}.{key}={text}"]),
+    }.items():
+        assert getattr(getattr(effective, section), key) == expected
+        assert effective.origins[f"{section}.{key}"].startswith(word)
+        others = {name for name, origin in effective.origins.items() if origin != "default"}
+        assert others == {f"{section}.{key}"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "words"),
+    [
+        ({"NDN_INFER_FETCH": "1"}, [], "NDN_INFER_FETCH"), ({"NDN_INFER_": "1"}, [], "NDN_INFER_"),
+        ({"NDN_INFER_FETCH_LIFETIME": "1"}, [], "lifetime_ms"), ({"NDN_INFER_FOO_BAR": "1"}, [], "FOO_BAR"),
+        ({"NDN_INFER_FETCH_LIFETIME_MS": "soon"}, [], "int"), ({}, ["fetch.lifetime_ms"], "section.key=value"),
+        ({}, ["lifetime_ms=1"], "section.key=value"), ({}, ["fetch.lifetme_ms=1"], "did you mean 'lifetime_ms'"),
+        ({}, ["ftch.lifetime_ms=1"], "did you mean 'fetch'"), ({}, ["fetch.lifetime_ms=-1"], "negative"),
+        ({}, ["fetch.deadline_s=nan"], "finite"), ({}, ["fetch.deadline_s=inf"], "finite"),
+        ({}, ["fetch.deadline_s=1,5"], "float"), ({}, ["fetch.lifetime_ms=1.5"], "int"),
+    ],
+)  # fmt: skip
+def test_near_misses_name_what_is_wrong(
+    environment: dict[str, str], flags: list[str], words: str, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    with pytest.raises(ConfigError, match=words) as caught:
+        config.load(file=empty, environment=environment, flags=flags)
+    assert "\n" not in str(caught.value) and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[fetch", "TOML"), (b"\xff\xfe", "TOML"), (b"a = " + b"[" * 5000, "TOML"), (b"fetch = 1", "outside"),
+        (b"[fetch]\ndeadline_s = nan", "finite"), (b"[fetch]\nlifetime_ms = 1.0", "int"),
+        (b"[fetch]\nlifetime_ms = 2020-01-01", "int"), (b"[[fetch]]\nlifetime_ms = 1", "outside"),
+        (b"[ask]\nmodel = 1", "str"), (b"[fetch.x]\ny = 1", "fetch.x"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_files_that_are_wrong(content: bytes, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        config.load(file=file)
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            config.load(file=path)
+
+
+words = st.sampled_from(
+    ["fetch", "lifetime_ms", "deadline_s", "ask", "model", "=", ".", "[", "]", "\n", "1", "'x'", " "]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(words | st.text(max_size=6), max_size=12).map("".join))
+def test_hostile_texts_raise_nothing_but_config_error(text: str) -> None:
+    for load in (
+        lambda: config.load(flags=[text], file=Path(os.devnull)),
+        lambda: config.load(environment={"NDN_INFER_" + text: text}, file=Path(os.devnull)),
+    ):
+        try:
+            load()
+        except ConfigError:
+            continue
+
+
+@settings(max_examples=200)
+@given(st.lists(words | st.text(max_size=6), max_size=20).map("".join))
+def test_hostile_files_raise_nothing_but_config_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file = tmp_path_factory.getbasetemp() / "hostile.toml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        config.load(file=file)
+    except ConfigError:
+        return
+
+
+def test_directories_of_two_networks_differ(tmp_path: Path) -> None:
+    one, two = (
+        config.load(file=Path(os.devnull), flags=[f"paths.data_dir={tmp_path}", f"network.net={net}"])
+        for net in ("/a/b", "/a+b")
+    )
+    assert one.keys_dir.parent.parent == two.keys_dir.parent.parent == tmp_path
+    assert one.socket_path.name == "forwarder.sock"

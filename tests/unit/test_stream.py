@@ -1,0 +1,129 @@
+"""Streams in virtual time: in order, once each, through loss, reordering and refusals; or an end that is told."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndn_infer.wire.stream import StreamReader, StreamWriter
+
+
+@dataclass
+class Path:
+    """A writer that makes a segment every `pace_s`, a reader, and between them a network that loses and reorders."""
+
+    count: int
+    seed: int
+    loss: float
+    refuse: float
+    pace_s: float
+    reader: StreamReader
+    delay_s: float = 0.05
+    now: float = 0.0
+    got: list[bytes] = field(default_factory=list)
+    writer: StreamWriter[int] = field(default_factory=StreamWriter)
+    events: list[tuple[float, int, str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random, self.tie = random.Random(self.seed), itertools.count()
+        self.at(self.pace_s, "make", 0)
+
+    def at(self, after_s: float, kind: str, number: int) -> None:
+        heapq.heappush(self.events, (self.now + after_s, next(self.tie), kind, number))
+
+    def send(self, kind: str, number: int) -> None:
+        if self.random.random() >= self.loss:
+            self.at(self.delay_s * self.random.uniform(0.1, 2), kind, number)
+
+    def run(self) -> None:
+        """Drive the reader by `next_wake` alone, as its shell does."""
+        reader = self.reader
+        while not reader.done and not reader.stalled(self.now):
+            for number in reader.due(self.now):
+                self.send("ask", number)
+            wake = reader.next_wake(self.now)
+            assert wake > self.now, "woken without anything to do"
+            self.now = min(wake, self.events[0][0]) if self.events else wake
+            while self.events and self.events[0][0] <= self.now:
+                _, _, kind, number = heapq.heappop(self.events)
+                getattr(self, f"on_{kind}")(number)
+
+    def on_make(self, number: int) -> None:
+        for waiter in self.writer.append(b"%d" % number, self.now, final=number == self.count - 1):
+            self.send("data", waiter)
+        if number < self.count - 1:
+            self.at(self.pace_s, "make", number + 1)
+
+    def on_ask(self, number: int) -> None:
+        if self.random.random() < self.refuse:
+            self.send("nack", number)
+        elif self.writer.ask(number, number, self.now + 1.0) is not None:
+            self.send("data", number)
+
+    def on_nack(self, number: int) -> None:
+        self.reader.on_refused(number, self.now)
+
+    def on_data(self, number: int) -> None:
+        final = self.count - 1 if number == self.count - 1 else None
+        self.got += self.reader.on_segment(number, self.writer.segments[number], final=final, now=self.now)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.integers(1, 50), st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.4]), st.sampled_from([0.0, 0.2]),
+    st.sampled_from([0.001, 0.05, 0.7]), st.integers(1, 8),
+)  # fmt: skip
+def test_segments_come_out_once_and_in_order(
+    count: int, seed: int, loss: float, refuse: float, pace_s: float, ahead: int
+) -> None:
+    path = Path(count, seed, loss, refuse, pace_s, StreamReader(0.0, ahead=ahead, lifetime_s=1.0, idle_s=200.0))
+    path.run()
+    assert path.got == [b"%d" % number for number in range(count)] and path.reader.done
+
+
+def test_a_dead_network_ends_in_a_stall_that_is_told() -> None:
+    path = Path(5, 1, 1.0, 0.0, 0.1, StreamReader(0.0, idle_s=30.0))
+    path.run()
+    assert path.got == [] and not path.reader.done and path.now == 30.0
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9))
+def test_nothing_beyond_the_last_segment_is_asked_for(final: int, known_at: int, ahead: int) -> None:
+    reader, asked, now = StreamReader(0.0, ahead=ahead), set(), 0.0
+    while not reader.done:
+        due = reader.due(now)
+        asked.update(due)
+        for number in due:
+            if number <= final:
+                reader.on_segment(number, b"", final=final if number >= min(known_at, final) else None, now=now)
+        now += 0.001
+    assert asked >= set(range(final + 1)) and max(asked) < final + ahead
+    assert reader.due(now) == [] and reader.delivered == final + 1
+
+
+def test_duplicates_and_late_segments_change_nothing() -> None:
+    reader = StreamReader(0.0)
+    reader.due(0.0)
+    assert reader.on_segment(1, b"b", final=None, now=0.1) == []
+    assert reader.on_segment(1, b"x", final=None, now=0.1) == []
+    assert reader.on_segment(0, b"a", final=None, now=0.2) == [b"a", b"b"]
+    assert reader.on_segment(0, b"x", final=None, now=0.3) == []
+    reader.on_segment(2, b"c", final=2, now=0.4)
+    assert reader.done
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 5)), max_size=60), st.integers(1, 20))
+def test_the_writer_remembers_a_bounded_number_of_waiters(asks: list[tuple[int, float]], bound: int) -> None:
+    writer: StreamWriter[int] = StreamWriter(max_waiting=bound)
+    for waiter, (number, expires) in enumerate(asks):
+        assert writer.ask(number, waiter, expires) is None
+    told = [waiter for number in range(31) for waiter in writer.append(b"x", 0.0, final=number == 30)]
+    alive = [waiter for waiter, (_, expires) in enumerate(asks) if expires > 0]
+    assert len(told) <= bound and set(told) <= set(alive)
+    assert len(asks) > bound or sorted(told) == alive
+    assert writer.ask(99, 0, 9.0) is None and writer._count == 0  # nobody waits for what will never be
