@@ -75,7 +75,8 @@ class Engine:
     def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
         """Begin a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
-        When they cover the whole prompt its last token is computed again: its logits are wanted. Raises PromptError
+        When they cover the whole prompt its last token is computed again, since its logits are wanted, and the few
+        before it that LEAST_ROWS asks for. Raises PromptError
         (empty, too long, not token ids), BadRecord (a block of another model, dtype or size).
         """
         self._check(ids, room=1)
@@ -188,7 +189,7 @@ class Engine:
             chunk = ids[cache.length : first + len(chunk)]
         hidden = self._model.prompt(torch.tensor(chunk, device=self._model.device), cache, total)
         self.counters.prefill_s += time.perf_counter() - started
-        self.counters.tokens_prefilled += cache.length - first
+        self.counters.tokens_prefilled += len(chunk)
         self.counters.blocks_prefilled += cache.length // self.block_tokens - -(-first // self.block_tokens)
         return hidden
 

@@ -211,9 +211,10 @@ def test_a_read_only_cache_still_serves_what_it_has(source: Path, cache: Path, m
 # ------------------------------------------------------------ interruptions and races
 
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from ndn_infer.models.store import prepare
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 stall = sys.argv[3] == "stall"
 def progress(stage, done, total):
     print(stage, flush=True)
