@@ -247,7 +247,10 @@ class Generate(NamedFunction[GenerateRequest]):
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
         plane = self._plane
         assert plane is not None
-        ids = [*generation.request.prompt, *generation.ids[:-1]]  # KV of the newest token is not computed yet
+        computed = len(generation.request.prompt) + len(generation.ids) - 1  # KV of the newest token is not there yet
+        if (generation.published + 1) * plane.shape.block_tokens > computed:
+            return  # most tokens complete no block
+        ids = [*generation.request.prompt, *generation.ids[:-1]]
         while (generation.published + 1) * plane.shape.block_tokens <= len(ids):
             index = generation.published
             generation.published += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from ndn_infer import chain, records
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import PromptError
-from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.base import Host, Job, NamedFunction, Q
 from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
 from ndn_infer.records import DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
@@ -33,10 +33,10 @@ def publish_token_blocks(
         parent = value
 
 
-class Tokenize(NamedFunction[TokenizeRequest]):
-    function = "tokenize"
+class _OfTokenizer(NamedFunction[Q]):
+    """A function that needs one model's tokenizer."""
+
     role = "tokenize"
-    request_type = TokenizeRequest
 
     def __init__(self, model: str, folder: Path) -> None:
         self.subject = ("model", model)
@@ -45,6 +45,11 @@ class Tokenize(NamedFunction[TokenizeRequest]):
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
+
+
+class Tokenize(_OfTokenizer[TokenizeRequest]):
+    function = "tokenize"
+    request_type = TokenizeRequest
 
     def serves(self, net: Name) -> tuple[Name, ...]:
         return (blocks_prefix(net, self.subject[1], "tokens"),)
@@ -64,18 +69,9 @@ class Tokenize(NamedFunction[TokenizeRequest]):
         return Tokens(ids)
 
 
-class Detokenize(NamedFunction[DetokenizeRequest]):
+class Detokenize(_OfTokenizer[DetokenizeRequest]):
     function = "detokenize"
-    role = "tokenize"
     request_type = DetokenizeRequest
-
-    def __init__(self, model: str, folder: Path) -> None:
-        self.subject = ("model", model)
-        self._folder = folder
-        self._tokenizer: ChatTokenizer | None = None
-
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
-        self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
 
     async def run(self, request: DetokenizeRequest, job: Job) -> Record:
         assert self._tokenizer is not None

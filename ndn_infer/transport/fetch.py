@@ -88,8 +88,8 @@ class PullLoop:
     def stats(self) -> PullStats:
         return self._puller.stats
 
-    def want(self, want: _Want, *, max_nacks: int | None = None) -> None:
-        self._puller.want(want, self._loop.time() + self._config.deadline_s, max_nacks=max_nacks)
+    def want(self, want: _Want) -> None:
+        self._puller.want(want, self._loop.time() + self._config.deadline_s)
 
     def pump(self) -> None:
         """Send what is due, fail what is given up, and come back in time."""

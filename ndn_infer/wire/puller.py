@@ -48,7 +48,6 @@ class Failure(NamedTuple):
 @dataclass(slots=True)
 class _Wanted:
     give_up_at: float
-    max_nacks: int
     attempts: int = 0
     nacks: int = 0
     nack_reason: int = 0
@@ -75,10 +74,10 @@ class Puller:
     _in_flight: dict[Key, float] = field(default_factory=dict)
     _next_give_up: float = float("inf")
 
-    def want(self, key: Key, give_up_at: float, *, max_nacks: int | None = None) -> None:
+    def want(self, key: Key, give_up_at: float) -> None:
         """Ask for `key` as soon as the window allows. A key that is wanted already is left as it is."""
         if key not in self._wanted:
-            self._wanted[key] = _Wanted(give_up_at, self.max_nacks if max_nacks is None else max_nacks)
+            self._wanted[key] = _Wanted(give_up_at)
             self._queue.append(key)
             self._next_give_up = min(self._next_give_up, give_up_at)
 
@@ -136,7 +135,7 @@ class Puller:
         elif reason != REASON_DUPLICATE:
             wanted.nacks += 1
         wanted.not_before = now + NACK_PAUSE_S * (1 << min(wanted.nacks, 4))
-        self._retry(key, wanted, now, "nack" if wanted.nacks >= wanted.max_nacks else "")
+        self._retry(key, wanted, now, "nack" if wanted.nacks >= self.max_nacks else "")
 
     def on_timer(self, now: float) -> None:
         """Declare Interests older than the retransmission timeout lost, and give up what took too long."""

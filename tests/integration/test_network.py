@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 
+import numpy as np
 import pytest
 
+from ndn_infer.models.store import ModelFolder
+from ndn_infer.records import DetokenizeRequest, EmbedRequest, TensorRecord, Text, TokenizeRequest, Tokens
+from ndn_infer.tensors import RawTensor, decode_tensor
+from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork
 
 pytestmark = pytest.mark.model
@@ -88,6 +94,38 @@ def test_killed_prefill_is_restarted_and_the_prompt_completes_meanwhile(network:
             return
         time.sleep(0.5)
     raise AssertionError("prefill was not started again")
+
+
+def test_detokenize_and_embed_by_name(network: RunningNetwork, smollm2: ModelFolder, minilm: ModelFolder) -> None:
+    """Text comes back from its ids; token embeddings are the rows of the weights; sentence vectors have length 1."""
+
+    async def calls() -> tuple[str, RawTensor, RawTensor]:
+        async with client_of(config_of(network)) as (client, _):
+            model, text_model = ("model", smollm2.digest), ("model", minilm.digest)
+            text = "Grüße, 世界! 😀 def f(x): return x"
+            call = client.caller.call
+            ids = (await call(model, "tokenize", TokenizeRequest(text=text), Tokens)).ids
+            back = (await call(model, "detokenize", DetokenizeRequest(ids=ids), Text)).text
+            assert back == text
+            rows = await call(model, "embed", EmbedRequest(ids=(5, 7, 49151)), TensorRecord)
+            vectors = await call(
+                text_model, "embed", EmbedRequest(texts=("a cat", "a kitten", "tax law")), TensorRecord
+            )
+            return back, decode_tensor(rows.tensor), decode_tensor(vectors.tensor)
+
+    _, rows, vectors = asyncio.run(calls())
+    width = smollm2.manifest.facts.hidden
+    assert (rows.dtype, rows.shape) == ("bf16", (3, width))
+    from safetensors import safe_open
+
+    with safe_open(smollm2.path / "model.safetensors", framework="pt") as weights:
+        import torch
+
+        expected = weights.get_tensor("model.embed_tokens.weight")[[5, 7, 49151]]
+    assert bytes(rows.payload) == expected.contiguous().view(torch.uint8).numpy().tobytes()
+    matrix = np.frombuffer(vectors.payload, "<f4").reshape(vectors.shape)
+    assert np.allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-5)
+    assert matrix[0] @ matrix[1] > matrix[0] @ matrix[2] + 0.2
 
 
 def test_status_for_people(network: RunningNetwork) -> None:
