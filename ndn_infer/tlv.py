@@ -138,7 +138,15 @@ class Framer:
         packets: list[bytes] = []
         offset, size = 0, len(buffer)
         while offset < size:
-            after = self._element_end(buffer, offset, size)
+            # The common cases without a call: a type and a length of one byte, or a length of three.
+            after: int | None
+            length = buffer[offset + 1] if size - offset >= 4 and 0 < buffer[offset] < 253 else 255
+            if length < 253:
+                after = offset + 2 + length
+            elif length == 253 and 253 <= (length := buffer[offset + 2] << 8 | buffer[offset + 3]) < self._limit - 4:
+                after = offset + 4 + length
+            else:
+                after = self._element_end(buffer, offset, size)
             if after is None or after > size:
                 break
             packets.append(buffer[offset:after])

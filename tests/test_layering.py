@@ -56,7 +56,7 @@ ONLY: dict[str, set[str]] = {
     "asyncio": {"transport", "security", "forwarder", "functions", "apps", "testbed"},
 }
 
-FORWARDER_SHELLS = {"daemon", "inprocess", "transports", "udp"}
+FORWARDER_SHELLS = {"daemon", "inprocess", "listeners", "transports", "udp", "websocket"}
 
 # pure cores: no socket, no clock, no event loop
 PURE = [*sorted((PACKAGE / "wire").glob("*.py"))] + [

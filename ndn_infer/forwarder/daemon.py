@@ -6,22 +6,30 @@ Owns: start and stop, addresses, the clock. Must not know: forwarding rules (pip
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import socket
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ndn_infer.errors import AddressTaken, ConfigError
+from ndn_infer.errors import ConfigError
 from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.face_uri import FaceUri, ip_uri, parse_bind
+from ndn_infer.forwarder.face_uri import FaceUri, ip_uri, parse_face_uri
 from ndn_infer.forwarder.faces import Face
 from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
+from ndn_infer.forwarder.listeners import (
+    Acceptor,
+    Address,
+    any_udp,
+    bind_udp,
+    connect_tcp,
+    listen_tcp,
+    listen_unix,
+    parse_address,
+)
 from ndn_infer.forwarder.management import Management
 from ndn_infer.forwarder.mgmt_commands import FaceDone
 from ndn_infer.forwarder.options import ForwarderOptions
@@ -32,7 +40,8 @@ from ndn_infer.forwarder.udp import UdpSocket
 log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S: Final = 10.0
-CONNECT_TIMEOUT_S: Final = 3.0
+REDIAL_FIRST_S: Final = 0.25
+REDIAL_LAST_S: Final = 30.0
 
 
 class ForwarderDaemon:
@@ -47,7 +56,7 @@ class ForwarderDaemon:
             self.core, wall_us=lambda: time.time_ns() // 1000, make_face=self._make_face, listening=self._listening
         )
         self._clock: Callable[[], float] = time.monotonic
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._udp: list[UdpSocket] = []
         self._unix_inode: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -68,9 +77,9 @@ class ForwarderDaemon:
             if self.options.unix_path is not None:
                 await self._listen_unix(Path(self.options.unix_path))
             if self.options.tcp_bind is not None:
-                await self._listen_tcp(*_bind("tcp", self.options.tcp_bind))
+                await self._listen_tcp(parse_address("tcp", self.options.tcp_bind))
             if self.options.udp_bind is not None:
-                await self._listen_udp(*_bind("udp", self.options.udp_bind))
+                await self._listen_udp(parse_address("udp", self.options.udp_bind))
         except BaseException:
             await self.close()
             raise
@@ -84,9 +93,9 @@ class ForwarderDaemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
         for face in list(self.core.faces.values()):
             face.close()
         for udp in self._udp:
@@ -142,49 +151,19 @@ class ForwarderDaemon:
     # ------------------------------------------------------------ listeners
 
     async def _listen_unix(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _clear_stale_socket(path)
-        except OSError as error:
-            raise _taken(f"Unix socket {path}", error) from error
-        old = os.umask(0o777 & ~self.options.unix_mode)  # from its first moment on it is for those meant only
-        try:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_unix_server(lambda: StreamFace(self, "unix"), str(path))
-        except OSError as error:
-            raise _taken(f"Unix socket {path}", error) from error
-        finally:
-            os.umask(old)
-        self._servers.append(server)
+        sock = listen_unix(path, self.options.unix_mode)
         self._unix_inode = os.stat(path).st_ino
+        self._acceptors.append(Acceptor(sock, lambda peer: StreamFace(self, peer, "unix")))
 
-    async def _listen_tcp(self, host: str, port: int) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(lambda: StreamFace(self, "tcp"), host, port)
-        except OSError as error:
-            raise _taken(f"TCP port {host}:{port}", error) from error
-        self._servers.append(server)
-        self.tcp_address = server.sockets[0].getsockname()[:2]
+    async def _listen_tcp(self, bind: Address) -> None:
+        sock = await listen_tcp(bind)
+        self.tcp_address = sock.getsockname()[:2]
+        self._acceptors.append(Acceptor(sock, lambda peer: StreamFace(self, peer, "tcp")))
 
-    async def _listen_udp(self, host: str, port: int) -> None:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            family, _, _, _, address = found[0]
-            udp = self._open_udp(family, (str(address[0]), int(address[1])))
-        except OSError as error:
-            raise _taken(f"UDP port {host}:{port}", error) from error
-        self.udp_address = udp.address
+    async def _listen_udp(self, bind: Address) -> None:
+        self.udp_address = self._serve_udp(await bind_udp(bind)).address
 
-    def _open_udp(self, family: int, address: tuple[str, int]) -> UdpSocket:
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
+    def _serve_udp(self, sock: socket.socket) -> UdpSocket:
         udp = UdpSocket(self, sock, self._clock)
         self._udp.append(udp)
         return udp
@@ -211,9 +190,7 @@ class ForwarderDaemon:
 
     def _make_face(self, uri: FaceUri, persistency: int, mtu: int | None, done: FaceDone) -> None:
         if uri.kind == "tcp":
-            task = asyncio.get_running_loop().create_task(self._connect(uri, persistency, done))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._connect(uri, persistency, done))
             return
         try:
             udp = self._udp_socket(6 if ":" in uri.host else 4)
@@ -227,50 +204,39 @@ class ForwarderDaemon:
         for udp in self._udp:
             if udp.family == family:
                 return udp
-        return self._open_udp(*((socket.AF_INET6, ("::", 0)) if family == 6 else (socket.AF_INET, ("0.0.0.0", 0))))
+        return self._serve_udp(any_udp(family))
 
     async def _connect(self, uri: FaceUri, persistency: int, done: FaceDone) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, stream = await asyncio.get_running_loop().create_connection(
-                    lambda: StreamFace(self, "tcp", remote_uri=str(uri), persistency=persistency), uri.host, uri.port
-                )
-        except (OSError, TimeoutError) as error:
-            reason = getattr(error, "strerror", None) or "no answer"
-            done(None, 504, f"cannot connect to {uri}: {reason}")
+            sock = await connect_tcp(uri)
+        except OSError as error:
+            done(None, 504, f"cannot connect to {uri}: {error.strerror or error}")
         else:
-            done(stream.face, 200, "OK")
+            done(StreamFace(self, sock, "tcp", remote_uri=str(uri), persistency=persistency).face, 200, "OK")
         self._settle(self._clock())
 
+    def redial(self, stream: StreamFace) -> None:
+        self._spawn(self._reconnect(stream))
 
-def _bind(kind: str, text: str) -> tuple[str, int]:
-    try:
-        return parse_bind(text)
-    except ValueError as error:
-        raise ConfigError(f"forwarder.{kind}_bind: {error}") from error
-
-
-def _clear_stale_socket(path: Path) -> None:
-    """Remove the socket file of a process that is gone; one that answers belongs to somebody."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressTaken(f"{path} exists and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
+    async def _reconnect(self, stream: StreamFace) -> None:
+        """Try until the face has a connection or is gone; every time after twice as long."""
+        uri, pause_s = parse_face_uri(stream.face.uri), REDIAL_FIRST_S
+        while stream.face.id in self.core.faces:
+            try:
+                sock = await connect_tcp(uri)
+            except OSError as error:
+                log.debug("face %d: %s", stream.face.id, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, REDIAL_LAST_S)
+                continue
+            if stream.face.id in self.core.faces:
+                stream.attach(sock)
+                log.info("face %d is connected again: %s", stream.face.id, stream.face.uri)
+            else:
+                sock.close()
             return
-        except OSError as error:
-            raise AddressTaken(f"Unix socket {path} is in use: {error.strerror}") from error
-    raise AddressTaken(f"Unix socket {path} is in use: a forwarder is running there")
 
-
-def _taken(what: str, error: OSError) -> AddressTaken | ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return AddressTaken(f"{what} is taken by another process")
-    return ConfigError(f"cannot listen on {what}: {error.strerror or error}")
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

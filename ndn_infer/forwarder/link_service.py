@@ -18,6 +18,8 @@ from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode
 
 DEFAULT_THRESHOLD_BYTES: Final = 65536
 DEFAULT_MARK_INTERVAL_NS: Final = 100_000_000
+OVERLOAD: Final = 16
+"""Queues of more thresholds than this mark every packet."""
 REASSEMBLY_TIMEOUT_S: Final = 0.5
 MAX_FRAGMENTS: Final = 400
 MAX_PARTIAL_PACKETS: Final = 64
@@ -72,8 +74,9 @@ class LinkService:
         mark: int = 0,
     ) -> None:
         """Send one Interest, Data or Nack with the header fields that this face wants."""
-        if self.queued_bytes() > self.threshold_bytes:
-            if self._congested(now):
+        queued = self.queued_bytes()
+        if queued > self.threshold_bytes:
+            if self._congested(queued, now):
                 mark = mark or 1
                 self.counters.marked += 1
         elif self._next_mark is not None:
@@ -105,11 +108,17 @@ class LinkService:
             self.counters.out_bytes += len(packet)
             self.transmit(packet)
 
-    def _congested(self, now: float) -> bool:
+    def _congested(self, queued: int, now: float) -> bool:
         """Whether this packet is to be marked: the queue was above the threshold for an interval, then ever sooner
-        (CoDel's law, as in NFD's GenericLinkService)."""
+        (CoDel's law, as in NFD's GenericLinkService).
+
+        A queue of OVERLOAD thresholds marks without delay: a consumer in slow start fills megabytes within the
+        interval, which NFD, whose queue on Unix sockets has no bound, holds in memory and we would have to drop.
+        """
         if not self.congestion_marking:
             return False
+        if queued > OVERLOAD * self.threshold_bytes:
+            return True
         if self._next_mark is None:
             self._next_mark = now + self.mark_interval_ns / 1e9
             return False

@@ -1,7 +1,10 @@
 """Stream sockets of the forwarder: Unix and TCP connections, accepted and made.
 
-Owns: turning bytes of a stream into packets for the core and back, bounded send queues. Thin: no decision about
-forwarding is taken here. UDP is in udp.py.
+Owns: turning bytes of a stream into packets for the core and back, bounded send queues, fair turns. Thin: no decision
+about forwarding is taken here. UDP is in udp.py, WebSocket in websocket.py.
+
+Works on plain non-blocking sockets, because two things decide the speed of a forwarder in Python: everything that a
+turn of the event loop produced for a face leaves in one system call, and nothing is copied on the way.
 """
 
 from __future__ import annotations
@@ -10,21 +13,29 @@ import array
 import asyncio
 import fcntl
 import logging
+import socket
 import termios
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.face_uri import ip_uri, is_loopback
-from ndn_infer.forwarder.faces import ON_DEMAND, PERSISTENT, Face
+from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer.forwarder.send_queue import SendQueue
 from ndn_infer.tlv import Framer
 
 log = logging.getLogger(__name__)
 
 UNIX_PERSISTENCY: Final = frozenset({ON_DEMAND})
-TCP_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT})
+ACCEPTED_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT})
+DIALLED_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT, PERMANENT})
+READ_BYTES: Final = 65536
+PACKETS_A_TURN: Final = 64
+"""More packets of one face wait until the other faces have had their turn."""
+UNIX_BUFFER_BYTES: Final = 1 << 19
+KEEPALIVE_S: Final = 60
 
 
 class Core(Protocol):
@@ -40,6 +51,9 @@ class Core(Protocol):
 
     def receive(self, face: Face, packets: Sequence[bytes]) -> None: ...
 
+    def redial(self, stream: StreamFace) -> None:
+        """A permanent face lost its connection: make another and `attach` it."""
+
 
 def unsent_bytes(sock: Any) -> int:
     """What the system has not sent yet (0 once the socket is closed)."""
@@ -51,70 +65,181 @@ def unsent_bytes(sock: Any) -> int:
     return queue[0]
 
 
-class StreamFace(asyncio.Protocol):
+class StreamFace:
     """One Unix or TCP connection. A reader slower than the queue's bound loses packets, as on any link."""
 
-    def __init__(self, core: Core, scheme: str, *, remote_uri: str | None = None, persistency: int = ON_DEMAND) -> None:
+    def __init__(
+        self,
+        core: Core,
+        sock: socket.socket,
+        scheme: str,
+        *,
+        remote_uri: str | None = None,
+        persistency: int = ON_DEMAND,
+    ) -> None:
         self._core = core
         self._scheme = scheme
-        self._remote_uri = remote_uri
-        self._persistency = persistency
-        self._queue_bytes = core.options.face_queue_bytes
+        self._loop = asyncio.get_running_loop()
+        self._queue_limit = core.options.face_queue_bytes
         self._framer = Framer()
-        self._transport: asyncio.Transport | None = None
-        self._socket: Any = None
-        self.face: Face | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._socket = transport.get_extra_info("socket")
-        face_id = self._core.new_face_id()
-        uri, local_uri, local = self._describe(transport, face_id)
+        self._queue = SendQueue()
+        self._flushing = False  # a flush is due, or the socket is full and will tell when it is not
+        self._blocked = False
+        self._in_kernel = 0
+        self._waiting: list[bytes] = []
+        self._closed = False
+        self._detached = True
+        self._socket = sock
+        face_id = core.new_face_id()
+        uri, local_uri, local = self._describe(face_id)
         self.face = Face(
             face_id,
-            self._remote_uri or uri,
+            remote_uri or uri,
             local_uri,
             LinkService(self._send, queued_bytes=self._queued),
             local=local,
-            persistency=self._persistency,
-            allowed_persistency=UNIX_PERSISTENCY if self._scheme == "unix" else TCP_PERSISTENCY,
-            close=transport.abort,  # a reader that stopped reading would keep the rest of the queue for ever
+            persistency=persistency,
+            allowed_persistency=_allowed_persistency(scheme, remote_uri),
+            close=self.close,
         )
-        self._core.open_face(self.face)
+        core.open_face(self.face)
+        self.attach(sock)
 
-    def data_received(self, data: bytes) -> None:
-        assert self.face is not None and self._transport is not None
+    def attach(self, sock: socket.socket) -> None:
+        """Use this connection; a permanent face gets a new one after it lost the last."""
+        _prepare(sock, self._scheme)
+        self._socket = sock
+        self._framer = Framer()
+        self._detached = False
+        self._loop.add_reader(sock, self._readable)
+
+    def close(self) -> None:
+        """Close at once; what waits is lost (a reader that stopped reading would keep it for ever)."""
+        if self._closed:
+            return
+        self._closed = True
+        self._detach()
+        self._core.close_face(self.face)
+
+    def _detach(self) -> None:
+        if self._detached:
+            return
+        self._detached = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._queue.clear()
+        self._waiting.clear()
+        self._flushing = self._blocked = False
+        self._in_kernel = 0
+
+    def _lost(self) -> None:
+        """The connection ended. A permanent face stays, with its routes, and waits for the next connection."""
+        if self.face.persistency == PERMANENT and not self._closed:
+            self._detach()
+            self._core.redial(self)
+        else:
+            self.close()
+
+    # ------------------------------------------------------------ in
+
+    def _readable(self) -> None:
         try:
-            packets = self._framer.feed(data)
+            chunk = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.debug("face %d: %s", self.face.id, error)
+            chunk = b""
+        if not chunk:
+            self._lost()
+            return
+        try:
+            packets = self._framer.feed(chunk)
         except BadPacket as error:
             self.face.counters.malformed += 1
-            log.info("closing face %d: %s", self.face.id, error)
-            self._transport.abort()
+            log.info("closing the connection of face %d: %s", self.face.id, error)
+            self._lost()
             return
-        if packets and not self._transport.is_closing():
+        if len(packets) > PACKETS_A_TURN:
+            self._loop.remove_reader(self._socket)
+            self._waiting = packets
+            self._turn()
+        elif packets:
             self._core.receive(self.face, packets)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.face is not None:
-            self._core.close_face(self.face)
+    def _turn(self) -> None:
+        """Some of what waits; the rest, and further reading, after the other faces."""
+        packets, self._waiting = self._waiting[:PACKETS_A_TURN], self._waiting[PACKETS_A_TURN:]
+        if packets:
+            self._core.receive(self.face, packets)
+        if self._waiting:
+            self._loop.call_soon(self._turn)
+        elif not self._detached:
+            self._loop.add_reader(self._socket, self._readable)
+
+    # ------------------------------------------------------------ out
 
     def _send(self, packet: bytes) -> None:
-        assert self._transport is not None and self.face is not None
-        if self._transport.is_closing() or self._transport.get_write_buffer_size() > self._queue_bytes:
+        if self._detached or self._queue.size > self._queue_limit:
             self.face.counters.queue_drops += 1
             return
-        self._transport.write(packet)
+        self._queue.append(packet)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._detached:
+            return
+        queue = self._queue
+        while queue.size:
+            try:
+                count = self._socket.sendmsg(queue.head())
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                log.debug("face %d: %s", self.face.id, error)
+                self._lost()
+                return
+            queue.sent(count)
+        if self._scheme == "tcp":
+            self._in_kernel = unsent_bytes(self._socket)
+        blocked = queue.size > 0
+        if blocked and not self._blocked:
+            self._loop.add_writer(self._socket, self._flush)
+        elif self._blocked and not blocked:
+            self._loop.remove_writer(self._socket)
+        self._flushing = self._blocked = blocked
 
     def _queued(self) -> int:
-        """Bytes not sent yet; with TCP also those that the system holds (as NFD counts them)."""
-        assert self._transport is not None
-        waiting = self._transport.get_write_buffer_size()
-        return waiting + unsent_bytes(self._socket) if self._scheme == "tcp" else waiting
+        """Bytes that the system did not take; with TCP also those that it holds (as NFD counts them)."""
+        return self._queue.size + self._in_kernel if self._blocked else self._in_kernel
 
-    def _describe(self, transport: asyncio.Transport, face_id: int) -> tuple[str, str, bool]:
-        here: Any = transport.get_extra_info("sockname")
+    def _describe(self, face_id: int) -> tuple[str, str, bool]:
+        here: Any = self._socket.getsockname()
         if self._scheme == "unix":
             return f"fd://{face_id}", f"unix://{here}", True
-        peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # gone already
+        try:
+            peer = self._socket.getpeername()
+        except OSError:
+            peer = ("0.0.0.0", 0)  # gone already
         return ip_uri("tcp", peer[0], peer[1]), ip_uri("tcp", here[0], here[1]), is_loopback(peer[0])
+
+
+def _allowed_persistency(scheme: str, remote_uri: str | None) -> frozenset[int]:
+    if scheme == "unix":
+        return UNIX_PERSISTENCY
+    return ACCEPTED_PERSISTENCY if remote_uri is None else DIALLED_PERSISTENCY
+
+
+def _prepare(sock: socket.socket, scheme: str) -> None:
+    sock.setblocking(False)
+    if scheme == "unix":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer that vanished without a word is noticed, also when nothing is sent to it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", KEEPALIVE_S), ("TCP_KEEPINTVL", KEEPALIVE_S // 4), ("TCP_KEEPCNT", 4)):
+        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
