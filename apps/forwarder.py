@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unix", default="", metavar="PATH", help="Unix socket (default: forwarder.unix_path)")
     parser.add_argument("--tcp", default="", metavar="HOST:PORT", help="accept TCP faces")
     parser.add_argument("--udp", default="", metavar="HOST:PORT", help="accept UDP faces")
+    parser.add_argument("--ws", default="", metavar="HOST:PORT", help="accept WebSocket faces")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
 
 
@@ -36,6 +37,7 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
             unix_path=path,
             tcp_bind=options.tcp or settings.tcp_bind or None,
             udp_bind=options.udp or settings.udp_bind or None,
+            ws_bind=options.ws or settings.ws_bind or None,
             cs_capacity_packets=settings.cs_capacity_packets,
             cs_capacity_bytes=settings.cs_capacity_mib << 20,
             face_queue_bytes=settings.face_queue_mib << 20,

@@ -78,6 +78,7 @@ class ForwarderConfig:
     unix_path: str = _option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
     tcp_bind: str = _option("", "host:port to accept TCP faces on; empty: none")
     udp_bind: str = _option("", "host:port to accept UDP faces on; empty: none")
+    ws_bind: str = _option("", "host:port to accept WebSocket faces on; empty: none")
     cs_capacity_packets: int = _option(65536, "Content Store: most packets")
     cs_capacity_mib: int = _option(512, "Content Store: most memory, MiB")
     face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets")

@@ -53,6 +53,7 @@ ONLY: dict[str, set[str]] = {
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security"},
+    "aiohttp": {"forwarder"},
     "asyncio": {"transport", "security", "forwarder", "functions", "apps", "testbed"},
 }
 

@@ -23,6 +23,7 @@ from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
 from ndn_infer.forwarder.listeners import (
     Acceptor,
     Address,
+    address_error,
     any_udp,
     bind_udp,
     connect_tcp,
@@ -36,6 +37,7 @@ from ndn_infer.forwarder.options import ForwarderOptions
 from ndn_infer.forwarder.pipeline import Forwarder
 from ndn_infer.forwarder.transports import StreamFace
 from ndn_infer.forwarder.udp import UdpSocket
+from ndn_infer.forwarder.websocket import WebSocketServer, websocket_uri
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,11 @@ class ForwarderDaemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self.tcp_address: tuple[str, int] | None = None
         self.udp_address: tuple[str, int] | None = None
+        self._websocket = WebSocketServer(self)
+
+    @property
+    def ws_address(self) -> tuple[str, int] | None:
+        return self._websocket.address
 
     # ------------------------------------------------------------ life
 
@@ -80,6 +87,8 @@ class ForwarderDaemon:
                 await self._listen_tcp(parse_address("tcp", self.options.tcp_bind))
             if self.options.udp_bind is not None:
                 await self._listen_udp(parse_address("udp", self.options.udp_bind))
+            if self.options.ws_bind is not None:
+                await self._listen_websocket(parse_address("ws", self.options.ws_bind))
         except BaseException:
             await self.close()
             raise
@@ -98,6 +107,7 @@ class ForwarderDaemon:
         self._acceptors.clear()
         for face in list(self.core.faces.values()):
             face.close()
+        await self._websocket.close()
         for udp in self._udp:
             udp.close()
         self._udp.clear()
@@ -163,6 +173,12 @@ class ForwarderDaemon:
     async def _listen_udp(self, bind: Address) -> None:
         self.udp_address = self._serve_udp(await bind_udp(bind)).address
 
+    async def _listen_websocket(self, bind: Address) -> None:
+        try:
+            await self._websocket.start(*bind)
+        except OSError as error:
+            raise address_error(f"WebSocket port {bind[0]}:{bind[1]}", error) from error
+
     def _serve_udp(self, sock: socket.socket) -> UdpSocket:
         udp = UdpSocket(self, sock, self._clock)
         self._udp.append(udp)
@@ -176,6 +192,8 @@ class ForwarderDaemon:
             yield ip_uri("tcp", *self.tcp_address)
         if self.udp_address is not None:
             yield ip_uri("udp", *self.udp_address)
+        if self.ws_address is not None:
+            yield websocket_uri("ws", self.ws_address)
 
     def _remove_unix_socket(self) -> None:
         """Unless another process put its own there meanwhile."""

@@ -87,7 +87,7 @@ def listen_unix(path: Path, mode: int) -> socket.socket:
         finally:
             os.umask(old)
     except OSError as error:
-        raise _taken(f"Unix socket {path}", error) from error
+        raise address_error(f"Unix socket {path}", error) from error
 
 
 async def listen_tcp(bind: Address) -> socket.socket:
@@ -95,7 +95,7 @@ async def listen_tcp(bind: Address) -> socket.socket:
     try:
         return await _open(bind, socket.SOCK_STREAM)
     except OSError as error:
-        raise _taken(f"TCP port {bind[0]}:{bind[1]}", error) from error
+        raise address_error(f"TCP port {bind[0]}:{bind[1]}", error) from error
 
 
 async def bind_udp(bind: Address) -> socket.socket:
@@ -103,7 +103,7 @@ async def bind_udp(bind: Address) -> socket.socket:
     try:
         return await _open(bind, socket.SOCK_DGRAM)
     except OSError as error:
-        raise _taken(f"UDP port {bind[0]}:{bind[1]}", error) from error
+        raise address_error(f"UDP port {bind[0]}:{bind[1]}", error) from error
 
 
 def any_udp(family: int) -> socket.socket:
@@ -170,7 +170,8 @@ def _clear_stale_socket(path: Path) -> None:
     raise AddressTaken(f"Unix socket {path} is in use: a forwarder is running there")
 
 
-def _taken(what: str, error: OSError) -> AddressTaken | ConfigError:
+def address_error(what: str, error: OSError) -> AddressTaken | ConfigError:
+    """What to tell about an address that cannot be had."""
     if error.errno == errno.EADDRINUSE:
         return AddressTaken(f"{what} is taken by another process")
     return ConfigError(f"cannot listen on {what}: {error.strerror or error}")

@@ -20,6 +20,7 @@ class ForwarderOptions:
     unix_mode: int = 0o600
     tcp_bind: str | None = None
     udp_bind: str | None = None
+    ws_bind: str | None = None
     cs_capacity_packets: int = 65536
     cs_capacity_bytes: int = 512 << 20
     pit_capacity: int = 200_000

@@ -1,0 +1,153 @@
+"""WebSocket faces: one binary message is one packet.
+
+Owns: the HTTP upgrade, bounded send queues, who counts as local. aiohttp speaks it. Must not know: forwarding.
+Source: NFD's WebSocket transport (path any, no subprotocol).
+
+A browser names the page that connects in `Origin`, and any page may connect to a socket of this machine: only pages
+that this machine itself serves count as local, others are like hosts elsewhere (no /localhost, no management).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp import WSMsgType, web
+
+from ndn_infer.forwarder.face_uri import is_loopback
+from ndn_infer.forwarder.faces import ON_DEMAND, Face
+from ndn_infer.forwarder.link_service import LinkService
+from ndn_infer.forwarder.transports import Core
+from ndn_infer.tlv import MAX_LP_OVERHEAD_BYTES, MAX_PACKET_BYTES
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 10.0
+"""A peer that does not answer a ping within half of it is gone."""
+SHUTDOWN_S: Final = 0.5
+
+
+class WebSocketServer:
+    """`await start(...)`, then `address` tells the port; `await close()`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._runner: web.AppRunner | None = None
+        self.address: tuple[str, int] | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Raises OSError."""
+        application = web.Application()
+        application.router.add_get("/{path:.*}", self._serve)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self.close()
+            raise
+        self.address = self._runner.addresses[0][:2]
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES, compress=False
+        )
+        if not socket.can_prepare(request):
+            return web.Response(status=426, text="This is a WebSocket of an NDN forwarder.\n")
+        await socket.prepare(request)
+        await WebSocketFace(self._core, request, socket).run()
+        return socket
+
+
+class WebSocketFace:
+    """One connection. A reader slower than the queue's bound loses packets."""
+
+    def __init__(self, core: Core, request: web.Request, socket: web.WebSocketResponse) -> None:
+        self._core = core
+        self._socket = socket
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._limit = core.options.face_queue_bytes
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        self._open = True
+        peer, here = (_host_port(request, which) for which in ("peername", "sockname"))
+        local = is_loopback(peer[0]) and _from_this_machine(request.headers.get("Origin"))
+        self.face = Face(
+            core.new_face_id(),
+            websocket_uri("wsclient", peer),
+            websocket_uri("ws", here),
+            LinkService(self._send, queued_bytes=lambda: self._queued_bytes),
+            local=local,
+            persistency=ON_DEMAND,
+            close=self._abort,
+        )
+        core.open_face(self.face)
+
+    async def run(self) -> None:
+        """Until the peer or the forwarder ends it."""
+        writer = asyncio.create_task(self._write())
+        try:
+            async for message in self._socket:
+                if message.type is WSMsgType.BINARY:
+                    self._core.receive(self.face, (message.data,))
+                else:
+                    self.face.counters.malformed += 1
+        finally:
+            self._open = False
+            writer.cancel()
+            self._core.close_face(self.face)
+
+    def _abort(self) -> None:
+        if self._open and self._task is not None:
+            self._open = False
+            self._task.cancel()
+
+    def _send(self, packet: bytes) -> None:
+        if not self._open or self._queued_bytes > self._limit:
+            self.face.counters.queue_drops += 1
+            return
+        self._queue.append(packet)
+        self._queued_bytes += len(packet)
+        self._wake.set()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    packet = self._queue.popleft()
+                    await self._socket.send_bytes(packet)
+                    self._queued_bytes -= len(packet)
+        except (OSError, RuntimeError) as error:  # closed meanwhile
+            log.debug("face %d: %s", self.face.id, error)
+
+
+def _from_this_machine(origin: str | None) -> bool:
+    """Whether a page of this machine connects, or a program, which names no page."""
+    if origin is None:
+        return True
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:
+        return False
+    return host is not None and (host == "localhost" or is_loopback(host))
+
+
+def _host_port(request: web.Request, which: str) -> tuple[str, int]:
+    address = request.transport.get_extra_info(which) if request.transport is not None else None
+    return (address[0], address[1]) if address else ("0.0.0.0", 0)
+
+
+def websocket_uri(scheme: str, address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,179 @@
+// An NDNts application under remote control: one JSON request a line on stdin, one JSON answer a line on stdout.
+// Requests run side by side; an answer carries its request's id. The end of stdin ends the process.
+import "./node20.mjs";
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+
+import { consume, produce } from "@ndn/endpoint";
+import { Certificate, createVerifier } from "@ndn/keychain";
+import { AltUri } from "@ndn/naming-convention2";
+import * as nfdmgmt from "@ndn/nfdmgmt";
+import { Component, Data, digestSigning, Interest, Name } from "@ndn/packet";
+import { retrieveMetadata } from "@ndn/rdr";
+import { BufferChunkSource, discoverVersion, fetch, serve } from "@ndn/segmented-object";
+
+import { AgentFace } from "./faces.mjs";
+
+const faces = new Map();
+const servers = new Map();
+let lastId = 0;
+
+const name = (uri) => AltUri.parseName(uri);
+
+function keep(table, object) {
+  lastId += 1;
+  table.set(lastId, object);
+  return lastId;
+}
+
+/** What JSON can carry: names as URIs, big integers as numbers. */
+function plain(value) {
+  if (value instanceof Name) {
+    return AltUri.ofName(value);
+  }
+  if (typeof value === "bigint") {
+    return Number(value);
+  }
+  if (Array.isArray(value)) {
+    return value.map(plain);
+  }
+  if (value instanceof Uint8Array) {
+    return Buffer.from(value).toString("base64");
+  }
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, plain(member)]));
+  }
+  return value;
+}
+
+function mgmtOptions(face) {
+  return { prefix: nfdmgmt.localhostPrefix, cOpts: { fw: face.fw } };
+}
+
+const OPERATIONS = {
+  async open(request) {
+    const face = await AgentFace.open(request);
+    return { face: keep(faces, face), local: face.face.attributes.local };
+  },
+
+  close({ face }) {
+    faces.get(face).close();
+    faces.delete(face);
+  },
+
+  seen({ face }) {
+    return faces.get(face).seen;
+  },
+
+  /** A segmented object of this very name; every segment's digest signature is checked. */
+  async fetch({ face, uri, verify = true }) {
+    const result = fetch(name(uri), { fw: faces.get(face).fw, verifier: verify ? digestSigning : undefined });
+    const content = await result;
+    return { bytes: content.length, sha256: createHash("sha256").update(content).digest("hex"), segments: result.count };
+  },
+
+  /** The versioned name that the metadata packet gives (RDR), checked with the certificate of this name. */
+  async metadata({ face, uri, certificate }) {
+    const { fw } = faces.get(face);
+    const options = { fw };
+    if (certificate) {
+      const data = await consume(new Interest(name(certificate), Interest.CanBePrefix), { fw });
+      options.verifier = await createVerifier(Certificate.fromData(data));
+    }
+    return (await retrieveMetadata(name(uri), options)).name;
+  },
+
+  /** The versioned name that the newest Data below the name has. */
+  discover({ face, uri }) {
+    return discoverVersion(name(uri), { cOpts: { fw: faces.get(face).fw } });
+  },
+
+  /** Serve a file's bytes; `announcement` is what is registered (by default the name itself). */
+  serve({ face, uri, path, announcement, answerBelow }) {
+    const { fw } = faces.get(face);
+    const pOpts = { fw, announcement: announcement && name(announcement) };
+    const producerPrefix = answerBelow && name(answerBelow);
+    const server = serve(name(uri), new BufferChunkSource(readFileSync(path)), { pOpts, producerPrefix });
+    return keep(servers, server);
+  },
+
+  /** Answer every Interest below a prefix with small Data. */
+  answer({ face, uri, text, freshness = 1 }) {
+    const reply = async (interest) => new Data(interest.name, Buffer.from(text), Data.FreshnessPeriod(freshness));
+    return keep(servers, produce(name(uri), reply, { fw: faces.get(face).fw }));
+  },
+
+  stop({ server }) {
+    servers.get(server).close();
+    servers.delete(server);
+  },
+
+  /** One Interest: its Data, or the Nack that came instead. */
+  async express({ face, uri, lifetime = 4000, canBePrefix = false, mustBeFresh = false, parameters }) {
+    const agent = faces.get(face);
+    const interest = new Interest(name(uri), Interest.Lifetime(lifetime));
+    Object.assign(interest, { canBePrefix, mustBeFresh });
+    if (parameters !== undefined) {
+      interest.appParameters = Buffer.from(parameters);
+      await interest.updateParamsDigest();
+    }
+    const abort = new AbortController();
+    const nacked = agent.nackOf(interest.name).then(({ reason }) => ({ nack: reason }));
+    const answered = consume(interest, { fw: agent.fw, signal: abort.signal }).then(
+      (data) => ({ name: data.name, content: data.content, freshness: data.freshnessPeriod }),
+    );
+    try {
+      return await Promise.race([nacked, answered]);
+    } finally {
+      answered.catch(() => undefined);
+      abort.abort();
+    }
+  },
+
+  /** A management command of @ndn/nfdmgmt. */
+  async invoke({ face, command, params }) {
+    for (const key of ["name", "strategy"]) {
+      params[key] &&= name(params[key]);
+    }
+    const { statusCode, statusText, body } = await nfdmgmt.invoke(command, params, mgmtOptions(faces.get(face)));
+    const empty = body.length === 0;
+    return {
+      code: statusCode,
+      text: statusText,
+      body: empty ? null : nfdmgmt.ControlParameters.decodeFromResponseBody({ body }),
+    };
+  },
+
+  erase({ face, uri }) {
+    return nfdmgmt.invokeCsErase(name(uri), mgmtOptions(faces.get(face)));
+  },
+
+  /** A status dataset by the name of its class in @ndn/nfdmgmt; `filter` makes a faces/query. */
+  list({ face, dataset, filter }) {
+    return nfdmgmt.list(filter ? nfdmgmt.FaceQuery(filter) : nfdmgmt[dataset], mgmtOptions(faces.get(face)));
+  },
+
+  /** A command that @ndn/nfdmgmt has no type for. */
+  async generic({ face, command, parameters }) {
+    const encodable = Buffer.from(parameters, "base64");
+    const { statusCode, statusText } = await nfdmgmt.invokeGeneric(command, encodable, mgmtOptions(faces.get(face)));
+    return { code: statusCode, text: statusText };
+  },
+};
+
+async function run({ id, op, ...request }) {
+  let answer;
+  try {
+    answer = { id, result: plain((await OPERATIONS[op](request)) ?? null) };
+  } catch (error) {
+    answer = { id, error: `${error}` };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+
+const input = createInterface({ input: process.stdin });
+input.on("line", (line) => void run(JSON.parse(line)));
+input.on("close", () => process.exit(0));
+process.stdout.write(`${JSON.stringify({ id: 0, result: process.version })}\n`);
