@@ -120,7 +120,7 @@ def decode_lp(wire: bytes) -> LpPacket:
         if type_number == FRAGMENT:
             packet.fragment = wire[value:offset]
         elif type_number == ACK:
-            acks.append(wire[value:offset])
+            acks.append(_eight(wire[value:offset]))
         else:
             _set_field(packet, type_number, wire[value:offset])
     packet.acks = tuple(acks)

@@ -63,6 +63,11 @@ def timestamp(number: int) -> Component:
     return encode_tlv(TIMESTAMP, encode_nonneg(number))
 
 
+def sequence(number: int) -> Component:
+    """A SequenceNumNameComponent."""
+    return encode_tlv(SEQUENCE, encode_nonneg(number))
+
+
 def parameters_digest(digest: bytes) -> Component:
     return encode_tlv(PARAMETERS_DIGEST, digest)
 

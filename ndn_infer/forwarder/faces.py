@@ -22,6 +22,13 @@ ON_DEMAND: Final = 1
 PERMANENT: Final = 2
 
 
+# What happens to faces, in the numbers of NFD's notifications.
+CREATED: Final = 1
+DESTROYED: Final = 2
+UP: Final = 3
+DOWN: Final = 4
+
+
 def _nothing() -> None:
     return
 

@@ -5,8 +5,8 @@ v0.3 signed Interests), and replying: versioned and segmented datasets, ControlR
 mgmt_commands.py. Pure: Interests come in and Data go out through the internal face, the wall clock is given.
 Must not know: sockets. Source: NFD management protocol wiki; ndn-cxx's Dispatcher.
 
-A command is answered after the tables have changed. Whoever can reach a local face may manage, as with NFD's default
-`localhost_security any`.
+A command is answered after the tables have changed. Who may command is decided by an authority (mgmt_access.py); below
+/localhop only routes can be registered, and only for the face that the command came from.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ from ndn_infer import name as ndn
 from ndn_infer import packet
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder import mgmt_datasets as datasets
+from ndn_infer.forwarder.announcement import decode_announcement
 from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, PERMANENT, Face
 from ndn_infer.forwarder.link_service import LinkService
+from ndn_infer.forwarder.mgmt_access import Authority, Claim, anybody_local
 from ndn_infer.forwarder.mgmt_commands import Commands, FaceMaker, Reply, Request, no_faces
-from ndn_infer.forwarder.mgmt_tlv import decode_face_filter, decode_parameters, encode_response
+from ndn_infer.forwarder.mgmt_events import PREFIX as EVENTS_PREFIX
+from ndn_infer.forwarder.mgmt_events import FaceEvents
+from ndn_infer.forwarder.mgmt_tlv import ControlParameters, decode_face_filter, decode_parameters, encode_response
 from ndn_infer.forwarder.pipeline import Forwarder
 from ndn_infer.lp import LpPacket, decode_lp, encode_lp
 from ndn_infer.name import Component, Name
 
 PREFIX: Final = ndn.from_uri("/localhost/nfd")
+LOCALHOP_PREFIX: Final = ndn.from_uri("/localhop/nfd")
 SEGMENT_BYTES: Final = 7400
 REPLY_FRESHNESS_MS: Final = 1000
 MAX_REMEMBERED_SEGMENTS: Final = 2048
@@ -40,8 +45,9 @@ class Management:
     """Answers on the forwarder's internal face.
 
     `wall_us` is the wall clock in microseconds (dataset versions, status), `make_face` makes faces to other hosts,
-    `listening` gives the URIs of the shell's listeners. The shell calls `run` after every packet that it gave to the
-    forwarder, and when a face that `make_face` was asked for is there.
+    `listening` gives the URIs of the shell's listeners, `authority` says who may command, `neighbours`
+    opens /localhop/nfd/rib for faces that are not local. The shell calls `run` after every packet that it gave to the
+    forwarder, and when a face or a verdict that it was asked for is there.
     """
 
     def __init__(
@@ -51,11 +57,16 @@ class Management:
         wall_us: Callable[[], int],
         make_face: FaceMaker = no_faces,
         listening: Callable[[], Iterable[str]] = lambda: (),
+        authority: Authority = anybody_local,
+        neighbours: bool = False,
     ) -> None:
         self._forwarder = forwarder
         self._wall_us = wall_us
         self._listening = listening
-        self._commands = Commands(forwarder, make_face)
+        self._authority = authority
+        self._commands = Commands(forwarder, make_face, wall_us)
+        self._events = FaceEvents()
+        self._happened: list[tuple[int, Face]] = []
         self._segments: OrderedDict[Name, bytes] = OrderedDict()
         self._started_ms = wall_us() // 1000
         self._last_version = 0
@@ -68,10 +79,18 @@ class Management:
         )  # fmt: skip
         forwarder.add_face(self.face)
         forwarder.fib.add(PREFIX, MANAGEMENT_FACE_ID, 0)
+        if neighbours:
+            forwarder.fib.add(LOCALHOP_PREFIX + ndn.generic("rib"), MANAGEMENT_FACE_ID, 0)
+        forwarder.face_changed = lambda kind, face: self._happened.append((kind, face))
 
     def run(self, now: float) -> None:
         """Answer what has arrived since the last call, and what was made meanwhile."""
-        while self._requests or self._replies:
+        while self._requests or self._replies or self._happened:
+            happened, self._happened[:] = list(self._happened), []
+            for kind, face in happened:
+                awaited = self._events.post(kind, face, datasets.face_flags(face), now)
+                if awaited is not None:
+                    self._send(awaited, now)
             requests, self._requests[:] = list(self._requests), []
             for wire in requests:
                 self._answer(wire, now)
@@ -92,12 +111,19 @@ class Management:
         except BadPacket:
             return
         # A next hop chosen by an application, or a route to this face, may bring anything here.
-        if not interest.name.startswith(PREFIX) or len(interest.name) > MAX_NAME_BYTES:
+        local = interest.name.startswith(PREFIX)
+        if not (local or interest.name.startswith(LOCALHOP_PREFIX)) or len(interest.name) > MAX_NAME_BYTES:
             return
         if interest.parameters is not None and not interest.parameters_digest_matches():
             return  # as ndn-cxx: not what its name promises
-        parts = ndn.components(interest.name[len(PREFIX) :])
+        parts = ndn.components(interest.name)[2:]
         if len(parts) < 2:
+            return
+        if not local:
+            self._command(interest, parts, link.incoming_face_id or 0, now)
+            return
+        if interest.name.startswith(EVENTS_PREFIX):
+            self._event(interest, now)
             return
         stored = self._segments.get(interest.name)
         if stored is not None:
@@ -111,25 +137,62 @@ class Management:
             self._publish(interest.name, dataset(self, now), now)
         elif (module, verb) == (b"faces", b"query"):
             self._query(interest.name, parts[2:], now)
-        elif len(parts) > 2:
-            self._command(interest.name, (module, verb), parts[2], link.incoming_face_id or 0, now)
+        else:
+            self._command(interest, parts, link.incoming_face_id or 0, now)
+
+    def _event(self, interest: packet.Interest, now: float) -> None:
+        found = self._events.find(interest.name, now)
+        if found is not None:
+            self._send(found, now)
+        else:
+            self._events.awaited(now + interest.lifetime_ms / 1000)
 
     # ------------------------------------------------------------ commands
 
-    def _command(self, name: Name, key: tuple[bytes, bytes], third: Component, incoming: int, now: float) -> None:
-        respond: Callable[[Reply], None] = partial(self._respond, name)
-        command = Commands.table.get(key)
+    def _command(self, interest: packet.Interest, parts: list[Component], incoming: int, now: float) -> None:
+        """Check a command, ask the authority, carry it out; the answer goes out with the next `run`."""
+        if len(parts) < 3:
+            return
+        local = interest.name.startswith(PREFIX)
+        respond: Callable[[Reply], None] = partial(self._respond, interest.name)
+        key = (ndn.component_value(parts[0]), ndn.component_value(parts[1]))
+        command = (Commands.table if local else Commands.remote_table).get(key)
         if command is None:
             respond(Reply(501, "unknown command"))
             return
         try:
-            given = decode_parameters(ndn.component_value(third))
+            request = self._request(interest, key, parts[2], incoming, now, respond)
         except BadPacket as error:
-            respond(Reply(400, f"malformed ControlParameters: {error}"))
+            respond(Reply(400, f"malformed command: {error}"))
             return
-        reply = command(self._commands, Request(given, incoming, now, respond))
-        if reply is not None:
-            respond(reply)
+        if not local and request.face_id != incoming:
+            respond(Reply(403, "a neighbour may register for itself only"))
+            return
+
+        def decided(refusal: str | None) -> None:
+            if refusal is not None:
+                respond(Reply(403, refusal))
+                return
+            reply = command(self._commands, request)
+            if reply is not None:
+                respond(reply)
+
+        module, verb = (part.decode("utf-8", "replace") for part in key)
+        self._authority(Claim(interest, module, verb, request.prefix, local), decided)
+
+    def _request(
+        self,
+        interest: packet.Interest,
+        key: tuple[bytes, bytes],
+        third: Component,
+        incoming: int,
+        now: float,
+        respond: Callable[[Reply], None],
+    ) -> Request:
+        if key == (b"rib", b"announce"):
+            announcement = decode_announcement(interest.parameters or b"")
+            return Request(ControlParameters(), incoming, now, respond, announcement)
+        return Request(decode_parameters(ndn.component_value(third)), incoming, now, respond)
 
     def _respond(self, name: Name, reply: Reply) -> None:
         self._replies.append((name, reply))

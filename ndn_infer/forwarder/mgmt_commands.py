@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from ndn_infer import name as ndn
+from ndn_infer.forwarder.announcement import ORIGIN as ANNOUNCED
+from ndn_infer.forwarder.announcement import ROUTE_COST, PrefixAnnouncement
 from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, is_loopback, parse_face_uri
 from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
@@ -55,6 +57,11 @@ class Request:
     incoming: int
     now: float
     respond: Respond
+    announcement: PrefixAnnouncement | None = None
+
+    @property
+    def prefix(self) -> Name | None:
+        return self.announcement.prefix if self.announcement is not None else self.given.name
 
     @property
     def face_id(self) -> int:
@@ -67,9 +74,10 @@ Command = Callable[["Commands", Request], Reply | None]
 class Commands:
     """One method a command; `table` finds it by (module, verb)."""
 
-    def __init__(self, forwarder: Forwarder, make_face: FaceMaker) -> None:
+    def __init__(self, forwarder: Forwarder, make_face: FaceMaker, wall_us: Callable[[], int]) -> None:
         self._forwarder = forwarder
         self._make_face = make_face
+        self._wall_us = wall_us
 
     # ------------------------------------------------------------ rib and fib
 
@@ -82,7 +90,7 @@ class Commands:
         flags = CHILD_INHERIT if given.flags is None else given.flags
         period_ms = None if given.expiration_ms is None else min(given.expiration_ms, MAX_EXPIRATION_MS)
         expires = None if period_ms is None else request.now + period_ms / 1000
-        self._forwarder.rib.register(given.name, Route(request.face_id, origin, cost, flags, expires))
+        self._forwarder.register(given.name, Route(request.face_id, origin, cost, flags, expires), request.now)
         body = ControlParameters(
             name=given.name, face_id=request.face_id, origin=origin, cost=cost, flags=flags, expiration_ms=period_ms
         )
@@ -95,12 +103,29 @@ class Commands:
         self._forwarder.rib.unregister(given.name, request.face_id, origin)
         return Reply(200, "Success", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
 
+    def rib_announce(self, request: Request) -> Reply | None:
+        announcement = request.announcement
+        assert announcement is not None  # management.py has decoded it
+        refused = self._refuse_prefix(announcement.prefix, MAX_FIB_DEPTH) or self._refuse_face(request.incoming)
+        if refused is not None:
+            return refused
+        lifetime_s = min(announcement.lifetime_s(self._wall_us() / 1e6), MAX_EXPIRATION_MS / 1000)
+        if lifetime_s <= 0:
+            return Reply(403, "Prefix announcement rejected: outside its validity period")
+        route = Route(request.incoming, ANNOUNCED, ROUTE_COST, CHILD_INHERIT, request.now + lifetime_s)
+        self._forwarder.register(announcement.prefix, route, request.now)
+        body = ControlParameters(
+            name=announcement.prefix, face_id=route.face_id, origin=route.origin, cost=route.cost, flags=route.flags,
+            expiration_ms=int(lifetime_s * 1000),
+        )  # fmt: skip
+        return Reply(200, "OK", body)
+
     def fib_add(self, request: Request) -> Reply | None:
         given, cost = request.given, request.given.cost or 0
         refused = self._refuse_prefix(given.name, MAX_FIB_DEPTH) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
             return refused
-        self._forwarder.fib.add(given.name, request.face_id, cost)
+        self._forwarder.add_next_hop(given.name, request.face_id, cost, request.now)
         return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, cost=cost))
 
     def fib_remove(self, request: Request) -> Reply | None:
@@ -135,8 +160,8 @@ class Commands:
         if given.local_uri is not None:
             return Reply(406, "Unicast faces have no LocalUri of choice")
         persistency = PERSISTENT if given.persistency is None else given.persistency
-        if persistency not in (PERSISTENT, PERMANENT) or (persistency == PERMANENT and uri.kind == "tcp"):
-            return Reply(406, "Outgoing UDP faces are persistent or permanent, outgoing TCP faces persistent")
+        if persistency not in (PERSISTENT, PERMANENT):
+            return Reply(406, "Outgoing faces are persistent or permanent")
         if _wants(given, LOCAL_FIELDS) and not is_loopback(uri.host):
             return Reply(406, "Local fields can only be enabled on faces with local scope")
         if not _mtu_allowed(given.mtu):
@@ -238,6 +263,7 @@ class Commands:
     table: Final[dict[tuple[bytes, bytes], Command]] = {
         (b"rib", b"register"): rib_register,
         (b"rib", b"unregister"): rib_unregister,
+        (b"rib", b"announce"): rib_announce,
         (b"fib", b"add-nexthop"): fib_add,
         (b"fib", b"remove-nexthop"): fib_remove,
         (b"faces", b"create"): face_create,
@@ -247,6 +273,9 @@ class Commands:
         (b"cs", b"erase"): cs_erase,
         (b"strategy-choice", b"set"): strategy_set,
         (b"strategy-choice", b"unset"): strategy_unset,
+    }
+    remote_table: Final[dict[tuple[bytes, bytes], Command]] = {
+        key: command for key, command in table.items() if key[0] == b"rib"
     }
 
 

@@ -10,7 +10,7 @@ its HopLimit patched in place.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ndn_infer import lp, tlv
@@ -18,17 +18,20 @@ from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.counters import ForwarderCounters
 from ndn_infer.forwarder.dead_nonce_list import DeadNonceList
-from ndn_infer.forwarder.faces import FIRST_FACE_ID, Face
+from ndn_infer.forwarder.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
 from ndn_infer.forwarder.fib import Fib, NextHop
 from ndn_infer.forwarder.parsing import ParsedInterest, parse_data, parse_interest
 from ndn_infer.forwarder.pit import InRecord, OutRecord, Pit, PitEntry
-from ndn_infer.forwarder.rib import Rib
+from ndn_infer.forwarder.rewriting import with_less_hops, with_nonce, without_hints
+from ndn_infer.forwarder.rib import Rib, Route
 from ndn_infer.forwarder.strategy import StrategyChoice
-from ndn_infer.name import Name, from_uri
-from ndn_infer.tlv import read_header
+from ndn_infer.name import ROOT, Name, from_uri, prefix_ends
 
 LOCALHOST: Final = from_uri("/localhost")
 LOCALHOP: Final = from_uri("/localhop")
+
+Trace = Callable[[float, str, int, str, Name, str], None]
+"""Told of every packet: (now, "in", "out", "drop" or "hit", face id, kind of packet, name, why)."""
 
 
 class Forwarder:
@@ -48,6 +51,8 @@ class Forwarder:
         self.strategies = StrategyChoice()
         self.faces: dict[int, Face] = {}
         self.counters = ForwarderCounters()
+        self.trace: Trace | None = None
+        self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
         self._regions = tuple(producer_regions)
         self._pit = Pit()
         self._pit_capacity = pit_capacity
@@ -63,16 +68,49 @@ class Forwarder:
 
     def add_face(self, face: Face) -> None:
         self.faces[face.id] = face
+        self.face_changed(CREATED, face)
 
     def remove_face(self, face_id: int) -> None:
         """A face is gone: all its routes go with it, and nobody waits for it any more."""
-        if self.faces.pop(face_id, None) is None:
+        face = self.faces.pop(face_id, None)
+        if face is None:
             return
+        self.face_changed(DESTROYED, face)
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
         for entry in self._pit:
             entry.ins.pop(face_id, None)
             entry.outs.pop(face_id, None)
+
+    # ------------------------------------------------------------ routes
+
+    def register(self, prefix: Name, route: Route, now: float) -> None:
+        """Add or refresh a route; pending Interests of strategies that ask everybody go there at once."""
+        self.rib.register(prefix, route)
+        self._offer(prefix, route.face_id, now)
+
+    def add_next_hop(self, prefix: Name, face_id: int, cost: int, now: float) -> None:
+        """The same for a next hop of the FIB alone."""
+        self.fib.add(prefix, face_id, cost)
+        self._offer(prefix, face_id, now)
+
+    def _offer(self, prefix: Name, face_id: int, now: float) -> None:
+        """A new next hop for what is pending below `prefix` (NFD, Forwarder::onNewNextHop, multicast's
+        afterNewNextHop)."""
+        out = self.faces.get(face_id)
+        choices = ((chosen, strategy) for chosen, strategy in self.strategies.items() if strategy.asks_new_hops)
+        if out is None or not any(a.startswith(prefix) or prefix.startswith(a) for a, _ in choices):
+            return
+        for entry in [found for found in self._pit if found.name.startswith(prefix) and found.expires > now]:
+            if not entry.strategy.asks_new_hops or face_id in entry.outs:
+                continue
+            if all(hop.face_id != face_id for hop in self._next_hops(entry, prefix_ends(entry.name))):
+                continue
+            for source, record in entry.ins.items():
+                asker = self.faces.get(source)
+                if asker is not None and asker is not out and self._within_scope(entry, asker, out, record.last_hop):
+                    self._send_interest(entry, face_id, record, source, 0, now)
+                    break
 
     @property
     def pit_size(self) -> int:
@@ -110,8 +148,9 @@ class Forwarder:
                 packet = face.link.unwrap(wire, now)
                 if packet is not None:
                     self._on_link_packet(face, packet, now)
-        except BadPacket:
+        except BadPacket as error:
             face.counters.malformed += 1
+            self._dropped(now, face.id, "packet", ROOT, f"malformed: {error}")
 
     def _on_link_packet(self, face: Face, packet: lp.LpPacket, now: float) -> None:
         kind = packet.fragment[0]
@@ -120,6 +159,7 @@ class Forwarder:
         elif kind == tlv.INTEREST:
             if packet.next_hop_face_id is not None and not face.link.local_fields:
                 face.counters.dropped += 1
+                self._dropped(now, face.id, "packet", ROOT, "NextHopFaceId on a face without local fields")
                 return
             self._on_interest(
                 face, packet.fragment, packet.pit_token, packet.next_hop_face_id, packet.congestion_mark, now
@@ -136,45 +176,55 @@ class Forwarder:
         face.counters.in_interests += 1
         self.counters.in_interests += 1
         if interest.hints and self._reached_region(interest.hints):
-            wire = _without_hints(wire, interest)
+            wire = without_hints(wire, interest)
             interest = parse_interest(wire)
         name, nonce = interest.name, interest.nonce
-        last_hop = False
-        if interest.hop_limit_at:
-            at = interest.hop_limit_at
-            if wire[at] == 0:
-                face.counters.dropped += 1
-                return
-            last_hop = wire[at] == 1
-            wire = b"".join((wire[:at], bytes((wire[at] - 1,)), wire[at + 1 :]))
-        if not face.local and name.startswith(LOCALHOST):
-            self.counters.scope_violations += 1
+        if self.trace is not None:
+            self.trace(now, "in", face.id, "Interest", name, "")
+        hop_limit_at = interest.hop_limit_at
+        if not self._admissible(face, name, wire[hop_limit_at] if hop_limit_at else 1, now):
             return
+        last_hop = False
+        if hop_limit_at:
+            last_hop = wire[hop_limit_at] == 1
+            wire = with_less_hops(wire, hop_limit_at)
         if not nonce:
             nonce = self._random.randbytes(4)
-            wire = _with_nonce(wire, interest.nonce_at, nonce)
+            wire = with_nonce(wire, interest.nonce_at, nonce)
         elif self._dead.has(name, nonce, now):
-            self._loop(face, wire, token, now)
+            self._loop(face, name, wire, token, now)
             return
         entry = self._pit_entry(interest, now)
         if entry is not None and entry.loops(nonce, face.id):
-            self._loop(face, wire, token, now)
+            self._loop(face, name, wire, token, now)
             return
         if entry is None or not entry.ins:
             found = self.cs.find(
                 name, can_be_prefix=interest.can_be_prefix, must_be_fresh=interest.must_be_fresh, now=now
             )
             if found is not None:
-                self._on_hit(face, found, token, entry, now)
+                self._on_hit(face, name, found, token, entry, now)
                 return
         if entry is None:
             entry = self._insert(interest)
             if entry is None:
+                self._dropped(now, face.id, "Interest", name, "the PIT is full")
                 return
         record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, last_hop)
         entry.ins[face.id] = record
         self._pit.extend(entry, record.expires)
         self._forward(entry, interest, record, face, next_hop, mark, now)
+
+    def _admissible(self, face: Face, name: Name, hop_limit: int, now: float) -> bool:
+        if hop_limit == 0:
+            face.counters.dropped += 1
+            self._dropped(now, face.id, "Interest", name, "HopLimit is 0")
+            return False
+        if not face.local and name.startswith(LOCALHOST):
+            self.counters.scope_violations += 1
+            self._dropped(now, face.id, "Interest", name, "/localhost from a face that is not local")
+            return False
+        return True
 
     def _forward(
         self,
@@ -219,7 +269,9 @@ class Forwarder:
         self._pit.insert(entry)
         return entry
 
-    def _on_hit(self, face: Face, found: bytes, token: bytes, entry: PitEntry | None, now: float) -> None:
+    def _on_hit(self, face: Face, name: Name, found: bytes, token: bytes, entry: PitEntry | None, now: float) -> None:
+        if self.trace is not None:
+            self.trace(now, "hit", face.id, "Interest", name, "")
         self._send_data(face, found, token, lp.CONTENT_STORE_FACE_ID, 0, now)
         if entry is None:
             self.counters.satisfied += 1
@@ -231,19 +283,33 @@ class Forwarder:
         self, entry: PitEntry, interest: ParsedInterest, face: Face, last_hop: bool, now: float
     ) -> list[int] | None:
         """Whom the strategy asks, of those that scope and HopLimit allow."""
-        name = entry.name
-        hops = self.fib.lookup(name, interest.ends)
-        if entry.hints:  # the first delegation that can be reached (NFD, Strategy::lookupFib)
-            hops = next((found for found in map(self.fib.lookup, entry.hints) if found), ())
-        only_local = last_hop or name.startswith(LOCALHOST) or (not face.local and name.startswith(LOCALHOP))
-        faces = self.faces
         eligible: list[NextHop] = []
-        for hop in hops:
-            out = faces.get(hop.face_id)
-            if out is not None and out is not face and (out.local or not only_local):
+        exhausted = False
+        for hop in self._next_hops(entry, interest.ends):
+            out = self.faces.get(hop.face_id)
+            if out is None or out is face:
+                continue
+            if self._within_scope(entry, face, out, last_hop):
                 eligible.append(hop)
+            else:
+                exhausted = exhausted or last_hop
+        if exhausted and not eligible:
+            self._dropped(now, face.id, "Interest", entry.name, "HopLimit used up")
+            return []
         chosen: list[int] | None = entry.strategy.choose(entry, eligible, now)
         return chosen
+
+    def _next_hops(self, entry: PitEntry, ends: Sequence[int]) -> Sequence[NextHop]:
+        if entry.hints:  # the first delegation that can be reached (NFD, Strategy::lookupFib)
+            return next((found for found in map(self.fib.lookup, entry.hints) if found), ())
+        return self.fib.lookup(entry.name, ends)
+
+    def _within_scope(self, entry: PitEntry, face: Face, out: Face, last_hop: bool) -> bool:
+        """Whether an Interest from `face` may leave by `out` (NFD, wouldViolateScope, onOutgoingInterest)."""
+        if out.local:
+            return True
+        name = entry.name
+        return not (last_hop or name.startswith(LOCALHOST) or (not face.local and name.startswith(LOCALHOP)))
 
     def _send_interest(
         self, entry: PitEntry, face_id: int, record: InRecord, source: int, mark: int, now: float
@@ -251,6 +317,8 @@ class Forwarder:
         old = entry.outs.get(face_id)
         entry.outs[face_id] = OutRecord(record.nonce, record.expires, now, old.suppress_s if old is not None else 0.0)
         out = self.faces[face_id]
+        if self.trace is not None:
+            self.trace(now, "out", face_id, "Interest", entry.name, "")
         out.counters.out_interests += 1
         self.counters.out_interests += 1
         out.link.send(record.wire, now, incoming_face_id=source, mark=mark)
@@ -259,12 +327,14 @@ class Forwarder:
         """No route: tell this downstream. Others may still wait for what an application asked of a certain face."""
         self.counters.no_route += 1
         record = entry.ins.pop(face.id)
+        self._dropped(now, face.id, "Interest", entry.name, "no route")
         self._send_nack(face, record.wire, record.token, lp.REASON_NO_ROUTE, now)
         if not entry.ins:
             self._finalize(entry, now)
 
-    def _loop(self, face: Face, wire: bytes, token: bytes, now: float) -> None:
+    def _loop(self, face: Face, name: Name, wire: bytes, token: bytes, now: float) -> None:
         self.counters.loops += 1
+        self._dropped(now, face.id, "Interest", name, "its nonce has been here: a loop")
         self._send_nack(face, wire, token, lp.REASON_DUPLICATE, now)
 
     # ------------------------------------------------------------ Data
@@ -273,12 +343,16 @@ class Forwarder:
         name, freshness_ms = parse_data(wire)
         face.counters.in_data += 1
         self.counters.in_data += 1
+        if self.trace is not None:
+            self.trace(now, "in", face.id, "Data", name, "")
         if not face.local and name.startswith(LOCALHOST):
             self.counters.scope_violations += 1
+            self._dropped(now, face.id, "Data", name, "/localhost from a face that is not local")
             return
         matches = self._pit.matching(name, wire)
         if not matches:
             self.counters.unsolicited += 1
+            self._dropped(now, face.id, "Data", name, "unsolicited: nobody waits for it")
             return
         if not no_cache:
             self.cs.insert(name, wire, freshness_ms, now)
@@ -294,6 +368,8 @@ class Forwarder:
         for face_id, token in receivers:
             receiver = self.faces.get(face_id)
             if receiver is not None:
+                if self.trace is not None:
+                    self.trace(now, "out", face_id, "Data", name, "")
                 self._send_data(receiver, wire, token, face.id, mark, now)
 
     def _send_data(self, face: Face, wire: bytes, token: bytes, source: int, mark: int, now: float) -> None:
@@ -308,8 +384,11 @@ class Forwarder:
         interest = parse_interest(wire)
         face.counters.in_nacks += 1
         self.counters.in_nacks += 1
+        if self.trace is not None:
+            self.trace(now, "in", face.id, "Nack", interest.name, f"reason {reason}")
         entry = self._asked(interest, face.id)
         if entry is None or entry.expires <= now:
+            self._dropped(now, face.id, "Nack", interest.name, "nobody waits for it")
             return
         entry.outs[face.id].nack_reason = reason
         decision = entry.strategy.nacks(entry)
@@ -338,6 +417,10 @@ class Forwarder:
         self.counters.out_nacks += 1
         face.link.send(wire, now, token=token, nack_reason=reason)
 
+    def _dropped(self, now: float, face_id: int, kind: str, name: Name, why: str) -> None:
+        if self.trace is not None:
+            self.trace(now, "drop", face_id, kind, name, why)
+
     # ------------------------------------------------------------ PIT
 
     def _finalize(self, entry: PitEntry, now: float) -> None:
@@ -348,22 +431,7 @@ class Forwarder:
             self.counters.satisfied += 1
         else:
             self.counters.unsatisfied += 1
+            self._dropped(now, 0, "Interest", entry.name, "nobody answered in its lifetime, or its askers are gone")
         if not entry.satisfied or (entry.must_be_fresh and entry.freshness_ms < self._dead.lifetime_s * 1000):
             for record in entry.outs.values():
                 self._dead.add(entry.name, record.nonce, now)
-
-
-def _without_hints(wire: bytes, interest: ParsedInterest) -> bytes:
-    """The Interest without its ForwardingHint: from the producer region on the name leads (NFD guide 4.2.1)."""
-    _, value, _ = read_header(wire, 0, len(wire))
-    start, end = interest.hints_span
-    return tlv.encode_tlv(tlv.INTEREST, wire[value:start] + wire[end:])
-
-
-def _with_nonce(wire: bytes, at: int, nonce: bytes) -> bytes:
-    """Insert a Nonce element: the Interest had none, and PIT and loop detection need one (Packet Format 0.3, 3.4)."""
-    _, value, _ = read_header(wire, 0, len(wire))
-    longer = tlv.encode_tlv(tlv.INTEREST, wire[value:at] + b"\x0a\x04" + nonce + wire[at:])
-    if len(longer) > tlv.MAX_PACKET_BYTES:
-        raise BadPacket("an Interest of this size leaves no room for the Nonce it lacks")
-    return longer

@@ -29,6 +29,8 @@ class Strategy:
     """What a strategy decides. The hooks that only inform do nothing here; an adaptive strategy overrides them."""
 
     name: Name = ROOT
+    asks_new_hops = False
+    """Whether pending Interests go to next hops that come later."""
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float) -> Sequence[int] | None:
         """Faces to send an Interest to; [] to stay quiet, None to refuse it with Nack NoRoute.
@@ -89,6 +91,7 @@ class Multicast(Strategy):
     """Every next hop, each with its own suppression; no Nack ever goes downstream."""
 
     name = MULTICAST + VERSION_5
+    asks_new_hops = True
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float) -> Sequence[int] | None:
         chosen = []

@@ -158,7 +158,7 @@ REFUSED = [
     ("rib", "register", {"name": "/x", "face_id": 9999}, 410),
     ("rib", "register", {"name": DEEP}, 414),
     ("rib", "unregister", {}, 400),
-    ("rib", "announce", {"name": "/x"}, 501),
+    ("rib", "announce", {"name": "/x"}, 400),
     ("fib", "add-nexthop", {"name": "/x", "face_id": 9999}, 410),
     ("fib", "add-nexthop", {"name": DEEP}, 414),
     ("fib", "remove-nexthop", {}, 400),

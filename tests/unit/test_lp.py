@@ -54,10 +54,11 @@ def framed(kind: int, value: bytes) -> bytes:
         framed(0x52, b"\x01"), framed(0x53, b"\x00"), framed(0x53, b""), framed(0x62, b""), framed(0x62, bytes(33)),
         framed(0x0320, b"\xfd\x03\x21\x03abc"), framed(0x0320, b"\xfd\x03\x21"), framed(0x032C, bytes(3)),
         framed(0x0330, b""), framed(0x0334, b""), framed(0x0334, b"\xfd\x03\x35\x00"), framed(0x0340, bytes(5)),
-        framed(0x0348, bytes(4)), framed(0x54, b""), framed(799, b""), framed(801, b""), framed(802, b""),
+        framed(0x0348, bytes(4)), framed(0x0344, bytes(7)), framed(0x0344, b""),
+        framed(0x54, b""), framed(799, b""), framed(801, b""), framed(802, b""),
         framed(803, b""), framed(960, b""), framed(1000, b""), framed(0x50, BARE) + b"\0",
     ],
-    ids=range(27),
+    ids=range(29),
 )  # fmt: skip
 def test_near_misses(wire: bytes) -> None:
     with pytest.raises(BadPacket):

@@ -95,7 +95,7 @@ const OPERATIONS = {
     const { fw } = faces.get(face);
     const pOpts = { fw, announcement: announcement && name(announcement) };
     const producerPrefix = answerBelow && name(answerBelow);
-    const server = serve(name(uri), new BufferChunkSource(readFileSync(path)), { pOpts, producerPrefix });
+    const server = serve(name(uri), new BufferChunkSource(readFileSync(path), { chunkSize: 8000 }), { pOpts, producerPrefix });
     return keep(servers, server);
   },
 

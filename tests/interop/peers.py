@@ -1,0 +1,303 @@
+"""NDN software of others, beside our forwarder: found on PATH, started privately, stopped by pid.
+
+Owns: which programs there are and under which names, an nfd.conf, a HOME and a client transport for every program, and
+that nothing outlives a test. Must not know: what is tested with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.daemons import stop
+
+NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "ndnget": ("ndnget", "ndncatchunks"),  # ndn-tools renamed them after 24.07
+    "ndnserve": ("ndnserve", "ndnputchunks"),
+}
+TOOL_S: Final = 60.0
+READY_S: Final = 30.0
+LOOK_AGAIN_S: Final = 0.02
+
+
+def find(program: str) -> str | None:
+    return next((path for name in NAMES.get(program, (program,)) if (path := shutil.which(name))), None)
+
+
+def needs(*programs: str) -> list[pytest.MarkDecorator]:
+    """Marks of a module that runs these programs: deselected with `-m 'not nfd'`, skipped where they are absent."""
+    missing = [" or ".join(NAMES.get(program, (program,))) for program in programs if find(program) is None]
+    return [pytest.mark.nfd, pytest.mark.skipif(bool(missing), reason=f"not on PATH: {', '.join(missing)}")]
+
+
+def until(condition: Callable[[], bool], what: str, *, timeout_s: float = READY_S) -> None:
+    """Look again and again."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(LOOK_AGAIN_S)
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended."""
+
+    code: int
+    out: bytes
+    error: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode("utf-8", "replace")
+
+
+@dataclass
+class Peer:
+    """A running forwarder, ours or NFD, and the programs that use it."""
+
+    title: str
+    directory: Path
+    tcp_port: int
+    udp_port: int
+    process: subprocess.Popen[str] | None = None
+    transports: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "nfd.sock"
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "home"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "forwarder.log"
+
+    def uri(self, kind: str) -> str:
+        """ "unix", "tcp" or "udp" as a client or a neighbour names this forwarder."""
+        return {
+            "unix": f"unix://{self.socket}",
+            "tcp": f"tcp4://127.0.0.1:{self.tcp_port}",
+            "udp": f"udp4://127.0.0.1:{self.udp_port}",
+        }[kind]
+
+    def environment(self, kind: str = "unix") -> dict[str, str]:
+        return {**clean_environment(self.home), "NDN_CLIENT_TRANSPORT": self.uri(kind)}
+
+    def run(
+        self, program: str, *arguments: str, text: bytes = b"", kind: str = "unix", limit_s: float = TOOL_S
+    ) -> Done:
+        """To its end."""
+        path = find(program)
+        assert path is not None, program
+        done = subprocess.run(
+            [path, *arguments], env=self.environment(kind), input=text, capture_output=True, timeout=limit_s,
+            check=False,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+
+    def good(self, program: str, *arguments: str, text: bytes = b"", kind: str = "unix") -> Done:
+        """Run a program that must succeed."""
+        done = self.run(program, *arguments, text=text, kind=kind)
+        assert done.code == 0, (self.title, program, arguments, done)
+        return done
+
+    def nfdc(self, *arguments: str) -> str:
+        return self.good("nfdc", *arguments).text
+
+    @contextlib.contextmanager
+    def serving(
+        self, program: str, *arguments: str, prefix: str, text: bytes = b"", kind: str = "unix"
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A server program; the block begins when `prefix` has a route, and the program is stopped at its end."""
+        path = find(program)
+        assert path is not None, program
+        with tempfile.TemporaryFile() as given, (self.directory / f"{program}.log").open("ab") as log:
+            given.write(text)
+            given.seek(0)
+            process = subprocess.Popen(
+                [path, *arguments], env=self.environment(kind), stdin=given, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                until(lambda: self.routed(prefix) or process.poll() is not None, f"{program} registers {prefix}")
+                assert process.poll() is None or self.routed(prefix), f"{program} ended with {process.returncode}"
+                yield process
+            finally:
+                _end(process)
+
+    def routed(self, prefix: str) -> bool:
+        return self.run("nfdc", "route", "show", prefix).code == 0
+
+    def face(self, uri: str) -> int:
+        """Id of the face with this remote URI."""
+        listed = self.nfdc("face", "list", "remote", uri)
+        match = re.search(r"faceid=(\d+)", listed)
+        assert match is not None, listed
+        return int(match[1])
+
+    def counters(self, uri: str) -> dict[str, int]:
+        """Counters of the face with this remote URI: inInterests, inData, inNacks, inBytes, and out..."""
+        listed = self.nfdc("face", "list", "remote", uri)
+        match = re.search(
+            r"counters=\{in=\{(\d+)i (\d+)d (\d+)n (\d+)B\} out=\{(\d+)i (\d+)d (\d+)n (\d+)B\}\}", listed
+        )
+        assert match is not None, listed
+        keys = [way + what for way in ("in", "out") for what in ("Interests", "Data", "Nacks", "Bytes")]
+        return dict(zip(keys, map(int, match.groups()), strict=True))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """A HOME of its own, and nothing of the user's NDN."""
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "NDN_"))}
+    return {**kept, "HOME": str(home)}
+
+
+# ---------------------------------------------------------------- our forwarder
+
+
+@contextlib.contextmanager
+def our_forwarder(directory: Path, **settings: str) -> Iterator[Peer]:
+    """`ndn-infer forwarder` as a process; `settings` are options of section [forwarder]."""
+    directory.mkdir(parents=True, exist_ok=True)
+    peer = Peer("ndn-infer", directory, free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM))
+    options = [f"--set=forwarder.{key}={value}" for key, value in settings.items()]
+    command = [
+        sys.executable, "-m", "ndn_infer", "forwarder", "--unix", str(peer.socket),
+        "--tcp", f"127.0.0.1:{peer.tcp_port}", "--udp", f"127.0.0.1:{peer.udp_port}", *options,
+    ]  # fmt: skip
+    with _started(peer, command):
+        yield peer
+
+
+# ---------------------------------------------------------------- NFD
+
+NFD_CONF: Final = """
+general {{ }}
+log {{ default_level {level} }}
+forwarder {{ default_hop_limit 0 }}
+tables
+{{
+  cs_max_packets 65536
+  cs_policy lru
+  cs_unsolicited_policy drop-all
+  strategy_choice
+  {{
+    /               /localhost/nfd/strategy/best-route
+    /localhost      /localhost/nfd/strategy/multicast
+    /localhost/nfd  /localhost/nfd/strategy/best-route
+    /ndn/broadcast  /localhost/nfd/strategy/multicast
+  }}
+}}
+face_system
+{{
+  general {{ enable_congestion_marking yes }}
+  unix {{ path {socket} }}
+  tcp
+  {{
+    listen {listen}
+    port {tcp}
+    enable_v4 yes
+    enable_v6 no
+  }}
+  udp
+  {{
+    listen {listen}
+    port {udp}
+    enable_v4 yes
+    enable_v6 no
+    idle_timeout 600
+    unicast_mtu {mtu}
+    mcast no
+  }}
+}}
+authorizations
+{{
+  authorize
+  {{
+    certfile any
+    privileges {{ faces
+ fib
+ cs
+ strategy-choice
+ }}
+  }}
+}}
+rib
+{{
+  localhost_security {{ trust-anchor {{ type any }} }}
+  prefix_announcement_validation {{ trust-anchor {{ type any }} }}
+  readvertise_nlsr no
+}}
+"""
+
+
+@contextlib.contextmanager
+def nfd(directory: Path, *, listen: bool = True, udp_mtu_bytes: int = 8800, log_level: str = "INFO") -> Iterator[Peer]:
+    """A private NFD. With `listen` it takes TCP and UDP faces, on every address of the machine: it cannot be told
+    another; without it makes faces only when told to."""
+    directory.mkdir(parents=True, exist_ok=True)
+    peer = Peer("NFD", directory, free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM))
+    configuration = directory / "nfd.conf"
+    configuration.write_text(
+        NFD_CONF.format(
+            level=log_level, socket=peer.socket, tcp=peer.tcp_port, udp=peer.udp_port, mtu=udp_mtu_bytes,
+            listen="yes" if listen else "no",
+        )
+    )  # fmt: skip
+    path = find("nfd")
+    assert path is not None
+    with _started(peer, [path, "--config", str(configuration)]):
+        yield peer
+
+
+@contextlib.contextmanager
+def _started(peer: Peer, command: list[str]) -> Iterator[None]:
+    """A forwarder until the block ends; ready when it answers `nfdc status show`."""
+    with peer.log.open("w") as log:
+        peer.process = process = subprocess.Popen(
+            command, env=clean_environment(peer.home), stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            until(lambda: process.poll() is not None or _answers(peer), f"{peer.title} answers")
+            assert process.poll() is None, f"{peer.title} ended: {peer.log.read_text()[-2000:]}"
+            yield
+        finally:
+            stop(process)
+
+
+def _answers(peer: Peer) -> bool:
+    return peer.socket.exists() and peer.run("nfdc", "status", "show").code == 0
