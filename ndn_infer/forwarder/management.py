@@ -178,7 +178,8 @@ class Management:
                 respond(reply)
 
         module, verb = (part.decode("utf-8", "replace") for part in key)
-        self._authority(Claim(interest, module, verb, request.prefix, local), decided)
+        own_face = key == (b"faces", b"update") and request.face_id == incoming
+        self._authority(Claim(interest, module, verb, request.prefix, local, own_face), decided)
 
     def _request(
         self,

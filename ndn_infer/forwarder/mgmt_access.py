@@ -17,13 +17,15 @@ from ndn_infer.packet import Interest
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A command that somebody sent. `prefix` is the Name it is about, None where a command has none; `local` says
-    whether it came below /localhost, which only local faces can use."""
+    whether it came below /localhost, which only local faces can use; `own_face` whether it changes nothing but the
+    face that it came from."""
 
     interest: Interest
     module: str
     verb: str
     prefix: Name | None
     local: bool
+    own_face: bool = False
 
 
 Verdict = Callable[[str | None], None]

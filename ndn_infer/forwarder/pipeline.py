@@ -200,7 +200,11 @@ class Forwarder:
             return
         if entry is None or not entry.ins:
             found = self.cs.find(
-                name, can_be_prefix=interest.can_be_prefix, must_be_fresh=interest.must_be_fresh, now=now
+                name,
+                can_be_prefix=interest.can_be_prefix,
+                must_be_fresh=interest.must_be_fresh,
+                now=now,
+                ends=interest.ends,
             )
             if found is not None:
                 self._on_hit(face, name, found, token, entry, now)

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,8 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 TOOL_S: Final = 60.0
 READY_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.02
+LINGER_S: Final = 2.0
+SUMMARY_BEGINS: Final = "All segments have been received."
 
 
 def find(program: str) -> str | None:
@@ -71,6 +73,21 @@ class Done:
         return self.out.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What ndnget wrote. `code` is negative when it had to be ended after it had everything."""
+
+    code: int
+    content: bytes
+    report: str
+
+    def count(self, what: str) -> int:
+        """A number of its summary: "Timeouts", "Congestion marks", "Retransmitted segments"."""
+        match = re.search(rf"^{what}: (\d+)", self.report, re.MULTILINE)
+        assert match is not None, self.report
+        return int(match[1])
+
+
 @dataclass
 class Peer:
     """A running forwarder, ours or NFD, and the programs that use it."""
@@ -80,7 +97,6 @@ class Peer:
     tcp_port: int
     udp_port: int
     process: subprocess.Popen[str] | None = None
-    transports: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def socket(self) -> Path:
@@ -142,13 +158,36 @@ class Peer:
             )  # fmt: skip
             try:
                 until(lambda: self.routed(prefix) or process.poll() is not None, f"{program} registers {prefix}")
-                assert process.poll() is None or self.routed(prefix), f"{program} ended with {process.returncode}"
+                assert process.poll() is None, f"{program} ended with {process.returncode}"
                 yield process
             finally:
                 _end(process)
 
     def routed(self, prefix: str) -> bool:
-        return self.run("nfdc", "route", "show", prefix).code == 0
+        """In the FIB: NFD accepts a registration before it forwards by it, and keeps old lists for a second."""
+        return f" {prefix} nexthops=" in self.nfdc("fib", "list")
+
+    def fetch(self, name: str, *options: str, kind: str = "unix") -> Fetched:
+        """What ndnget gets. It is done when it says so: when repeated Data arrive after the last segment, it may
+        wait for ever for more (ndn-cxx stops reading only if nothing is being read at that moment; with NFD too)."""
+        program = find("ndnget")
+        assert program is not None
+        out, error = self.directory / "ndnget.out", self.directory / "ndnget.err"
+        with out.open("wb") as stdout, error.open("wb") as stderr:
+            process = subprocess.Popen(
+                [program, *options, name], env=self.environment(kind), stdin=subprocess.DEVNULL, stdout=stdout,
+                stderr=stderr, start_new_session=True,
+            )  # fmt: skip
+            try:
+                until(
+                    lambda: process.poll() is not None or SUMMARY_BEGINS in error.read_text(), f"ndnget {name}",
+                    timeout_s=TOOL_S,
+                )  # fmt: skip
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LINGER_S)
+            finally:
+                _end(process)
+        return Fetched(process.returncode, out.read_bytes(), error.read_text())
 
     def face(self, uri: str) -> int:
         """Id of the face with this remote URI."""

@@ -231,7 +231,7 @@ def test_content_store_is_bounded_by_bytes() -> None:
     cs = ContentStore(1000, 10 * (1000 + ENTRY_OVERHEAD_BYTES))
     for number in range(25):
         cs.insert(uri(f"/a/{number}"), bytes(1000), 0, 0.0)
-    assert len(cs) == 10 and cs.evicted == 15 and cs.inserted == 25
+    assert len(cs) == 10 and cs.evicted == 15 and cs.classes.root.inserted == 25
     assert cs.find(uri("/a/15"), can_be_prefix=False, must_be_fresh=False, now=0.0) is not None
     assert cs.find(uri("/a/14"), can_be_prefix=False, must_be_fresh=False, now=0.0) is None
     assert (cs.hits, cs.misses) == (1, 1)

@@ -10,7 +10,7 @@ import { consume, produce } from "@ndn/endpoint";
 import { Certificate, createVerifier } from "@ndn/keychain";
 import { AltUri } from "@ndn/naming-convention2";
 import * as nfdmgmt from "@ndn/nfdmgmt";
-import { Component, Data, digestSigning, Interest, Name } from "@ndn/packet";
+import { Data, digestSigning, Interest, Name } from "@ndn/packet";
 import { retrieveMetadata } from "@ndn/rdr";
 import { BufferChunkSource, discoverVersion, fetch, serve } from "@ndn/segmented-object";
 
@@ -99,10 +99,12 @@ const OPERATIONS = {
     return keep(servers, server);
   },
 
-  /** Answer every Interest below a prefix with small Data. */
-  answer({ face, uri, text, freshness = 1 }) {
+  /** Answer every Interest below a prefix with small Data. With `announced`, `uri` is registered by an announcement
+   * object that lasts so many milliseconds. */
+  async answer({ face, uri, text, freshness = 1, announced }) {
     const reply = async (interest) => new Data(interest.name, Buffer.from(text), Data.FreshnessPeriod(freshness));
-    return keep(servers, produce(name(uri), reply, { fw: faces.get(face).fw }));
+    const announcement = announced && (await nfdmgmt.PrefixAnn.build({ announced: name(uri), expirationPeriod: announced }));
+    return keep(servers, produce(name(uri), reply, { fw: faces.get(face).fw, announcement }));
   },
 
   stop({ server }) {
@@ -153,13 +155,6 @@ const OPERATIONS = {
   /** A status dataset by the name of its class in @ndn/nfdmgmt; `filter` makes a faces/query. */
   list({ face, dataset, filter }) {
     return nfdmgmt.list(filter ? nfdmgmt.FaceQuery(filter) : nfdmgmt[dataset], mgmtOptions(faces.get(face)));
-  },
-
-  /** A command that @ndn/nfdmgmt has no type for. */
-  async generic({ face, command, parameters }) {
-    const encodable = Buffer.from(parameters, "base64");
-    const { statusCode, statusText } = await nfdmgmt.invokeGeneric(command, encodable, mgmtOptions(faces.get(face)));
-    return { code: statusCode, text: statusText };
   },
 };
 

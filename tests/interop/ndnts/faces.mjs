@@ -1,7 +1,7 @@
 // Faces of this process: each has a logical forwarder of its own, as if it were an application of its own.
 import { Forwarder } from "@ndn/fw";
 import { AltUri } from "@ndn/naming-convention2";
-import { enableNfdPrefixReg } from "@ndn/nfdmgmt";
+import { enableNfdPrefixReg, PrefixAnn } from "@ndn/nfdmgmt";
 import { TcpTransport, UdpTransport, UnixTransport } from "@ndn/node-transport";
 import { Data, Nack } from "@ndn/packet";
 import { WsTransport } from "@ndn/ws-transport";
@@ -17,7 +17,8 @@ export class AgentFace {
   /**
    * @param spec.kind unix, tcp, udp or ws, with `path` or `host` and `port`
    * @param spec.lp NDNLPv2 options: mtu (fragment what is larger), keepAlive (ms between IDLE packets)
-   * @param spec.register register what is served here with the forwarder
+   * @param spec.register register what is served here with the forwarder: by rib/register, and what has an announcement
+   *   object by rib/announce
    */
   static async open(spec) {
     // Data without the PIT token that went out with the Interest is then taken for unsolicited.
@@ -45,7 +46,7 @@ export class AgentFace {
     };
     self.face = await TRANSPORTS[spec.kind](opts, spec);
     if (spec.register) {
-      self.registration = enableNfdPrefixReg(self.face, { retry: { forever: true, minTimeout: 200 } });
+      enableNfdPrefixReg(self.face, { PrefixAnn, retry: { forever: true, minTimeout: 200 } });
     }
     return self;
   }

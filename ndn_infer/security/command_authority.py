@@ -1,0 +1,69 @@
+"""Who may command a forwarder, decided by certificate.
+
+Owns: the rule. The operator's key may do everything; any other key of the network may register, withdraw and announce
+routes below its own identity and below the prefixes granted to it. The trust schema says which keys may sign commands
+at all. Must not know: the forwarder, faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadName, ConfigError, KeyNotAllowed
+from ndn_infer.name import Name
+from ndn_infer.namespace import operator_identity
+from ndn_infer.packet import Interest
+from ndn_infer.security.validator import Validator
+
+ROUTES: Final = "rib"
+
+
+class CommandAuthority:
+    """`grants` are prefixes by identity; what is granted to an identity is granted to all below it."""
+
+    def __init__(self, validator: Validator, net: Name, grants: Mapping[Name, Iterable[Name]]) -> None:
+        self._validator = validator
+        self._operator = operator_identity(net)
+        self._grants = {identity: tuple(prefixes) for identity, prefixes in grants.items()}
+
+    async def check(self, interest: Interest, module: str, prefix: Name | None) -> None:
+        """Return if whoever signed this command may give it. Raises TrustError (one line) if not."""
+        identity = (await self._validator.validate_interest(interest)).identity
+        if identity == self._operator:
+            return
+        if module != ROUTES or prefix is None:
+            raise KeyNotAllowed(
+                f"{ndn.to_uri(identity)} may register routes, not command '{module}'",
+                hint="sign with the operator's key",
+            )
+        if not any(prefix.startswith(allowed) for allowed in self._allowed(identity)):
+            raise KeyNotAllowed(
+                f"{ndn.to_uri(identity)} may not register {ndn.to_uri(prefix)}",
+                hint="its own identity and prefixes in forwarder.grants are allowed",
+            )
+
+    def _allowed(self, identity: Name) -> Iterable[Name]:
+        yield identity
+        for holder, prefixes in self._grants.items():
+            if identity.startswith(holder):
+                yield from prefixes
+
+
+def parse_grants(text: str) -> dict[Name, tuple[Name, ...]]:
+    """Grants of option forwarder.grants: "identity=prefix" pairs separated by spaces. Raises ConfigError."""
+    grants: dict[Name, tuple[Name, ...]] = {}
+    for pair in text.split():
+        identity, separator, prefix = pair.partition("=")
+        try:
+            holder, granted = ndn.from_uri(identity), ndn.from_uri(prefix)
+        except BadName as error:
+            raise ConfigError(f"forwarder.grants: {error}") from error
+        if not (separator and holder and granted):
+            raise ConfigError(
+                f"forwarder.grants: expected identity=prefix, not {pair!r}",
+                hint='for example "/ndn-infer/local/home=/ndn-infer/local/model"',
+            )
+        grants[holder] = (*grants.get(holder, ()), granted)
+    return grants
