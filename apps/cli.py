@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import __version__, config
+from ndn_infer.apps.logs import set_up_logging
 from ndn_infer.errors import NdnInferError
 
 COMMANDS: Final = {
@@ -88,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # default, 17 with this, 46 alone with either). Read by libgomp when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     options = command_parser(arguments[0]).parse_args(arguments[1:])
-    _set_up_logging(options.verbose)
     try:
         effective = config.load(file=options.config, environment=os.environ, flags=options.settings)
+        set_up_logging(options.verbose, effective.log)
         status: int = options.run(options, effective)
         sys.stdout.flush()
         return status
@@ -120,13 +120,6 @@ def _print_error(error: NdnInferError, *, as_json: bool) -> None:
     print(f"ndn-infer: {error}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
-
-
-def _set_up_logging(verbose: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("asyncio", "urllib3", "httpx", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

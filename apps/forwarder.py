@@ -1,18 +1,48 @@
 """Run the embedded forwarder alone: an NDN forwarder for one machine and for tests.
 
-Any NDN application can use it: it speaks NFD's management protocol. Between machines run NFD or NDNd. Prints one READY
-line; stops cleanly on SIGINT and SIGTERM.
+Any NDN application can use it: it speaks NFD's management protocol (nfdc, python-ndn, NDNts). Between machines run NFD
+or NDNd. Prints one READY line; stops cleanly on SIGINT and SIGTERM; on SIGHUP it reads its configuration again and
+applies it without dropping faces. Options stand under [forwarder] in 'ndn-infer config --explain'.
+
+examples:
+  ndn-infer forwarder --tcp 127.0.0.1:6363 --udp 127.0.0.1:6363 --ws 127.0.0.1:9696
+  ndn-infer forwarder --metrics 127.0.0.1:9464                    # Prometheus: GET /metrics
+  ndn-infer forwarder --trace trace.jsonl                         # why was my packet dropped?
+  ndn-infer forwarder --set forwarder.cs_disk_path=cs.sqlite      # a Content Store that survives a restart
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
 
+from ndn_infer import config as configuration
+from ndn_infer import name as ndn
+from ndn_infer.apps.logs import set_up_logging
 from ndn_infer.apps.processes import stop_on_signals
+from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name
 from ndn_infer.config import Config
-from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.errors import BadName, ConfigError, NdnInferError
+from ndn_infer.forwarder.daemon import CommandCheck, ForwarderDaemon
+from ndn_infer.forwarder.mgmt_access import Claim
 from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer.forwarder.trace_file import TraceFile
+from ndn_infer.name import Name
+from ndn_infer.security.command_authority import CommandAuthority, parse_grants
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
+from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.links import connect
+
+log = logging.getLogger(__name__)
+
+TRACE_FLUSH_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,34 +50,138 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tcp", default="", metavar="HOST:PORT", help="accept TCP faces")
     parser.add_argument("--udp", default="", metavar="HOST:PORT", help="accept UDP faces")
     parser.add_argument("--ws", default="", metavar="HOST:PORT", help="accept WebSocket faces")
+    parser.add_argument("--metrics", default="", metavar="HOST:PORT", help="serve Prometheus metrics")
+    parser.add_argument("--trace", default="", metavar="FILE", help="write a JSON line for every packet and every drop")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    return asyncio.run(_serve(options, config))
+    return asyncio.run(_Running(options, config).serve())
 
 
-async def _serve(options: argparse.Namespace, config: Config) -> int:
-    stop = asyncio.Event()
-    stop_on_signals(stop, with_parent=options.exit_with_parent)
+def forwarder_options(arguments: argparse.Namespace, config: Config) -> ForwarderOptions:
+    """What the configuration and the flags say together. Raises ConfigError."""
     settings = config.forwarder
-    path = options.unix or str(config.socket_path)
-    daemon = ForwarderDaemon(
-        ForwarderOptions(
-            unix_path=path,
-            tcp_bind=options.tcp or settings.tcp_bind or None,
-            udp_bind=options.udp or settings.udp_bind or None,
-            ws_bind=options.ws or settings.ws_bind or None,
-            cs_capacity_packets=settings.cs_capacity_packets,
-            cs_capacity_bytes=settings.cs_capacity_mib << 20,
-            face_queue_bytes=settings.face_queue_mib << 20,
-            udp_mtu_bytes=settings.udp_mtu_bytes,
-        )
+    return ForwarderOptions(
+        unix_path=arguments.unix or str(config.socket_path),
+        tcp_bind=arguments.tcp or settings.tcp_bind or None,
+        udp_bind=arguments.udp or settings.udp_bind or None,
+        ws_bind=arguments.ws or settings.ws_bind or None,
+        metrics_bind=arguments.metrics or settings.metrics_bind or None,
+        cs_capacity_packets=settings.cs_capacity_packets,
+        cs_capacity_bytes=settings.cs_capacity_mib << 20,
+        cs_protected=_names("cs_protected", settings.cs_protected),
+        cs_counted=_names("cs_counted", settings.cs_counted),
+        cs_disk_path=str(Path(settings.cs_disk_path).expanduser()) if settings.cs_disk_path else None,
+        cs_disk_bytes=settings.cs_disk_mib << 20,
+        pit_capacity=settings.pit_capacity,
+        producer_regions=_names("producer_regions", settings.producer_regions),
+        face_queue_bytes=settings.face_queue_mib << 20,
+        udp_mtu_bytes=settings.udp_mtu_bytes,
+        udp_idle_timeout_s=settings.udp_idle_timeout_s,
+        local_commands=settings.local_commands,
+        remote_commands=settings.remote_commands,
     )
-    await daemon.start()
+
+
+class _Running:
+    """One forwarder process: the daemon, its trace, its authority, and what SIGHUP does."""
+
+    def __init__(self, arguments: argparse.Namespace, config: Config) -> None:
+        self._arguments = arguments
+        self._config = config
+        self._daemon = ForwarderDaemon(forwarder_options(arguments, config))
+        self._trace: TraceFile | None = None
+        self._endpoint: Endpoint | None = None
+        self._validator: Validator | None = None
+
+    async def serve(self) -> int:
+        stop = asyncio.Event()
+        stop_on_signals(stop, with_parent=self._arguments.exit_with_parent)
+        loop = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(self._reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        await self._daemon.start()
+        flusher = loop.create_task(self._flush_trace())
+        try:
+            await self._apply(self._config)
+            loop.add_signal_handler(signal.SIGHUP, reload)
+            print(f"READY forwarder at unix://{self._daemon.options.unix_path}", flush=True)
+            await stop.wait()
+        finally:
+            flusher.cancel()
+            await self._close_authority()
+            await self._daemon.close()
+            if self._trace is not None:
+                self._trace.close()
+        return 0
+
+    async def _reload(self) -> None:
+        """Read the configuration again. A mistake in it changes nothing."""
+        arguments = self._arguments
+        try:
+            config = configuration.load(file=arguments.config, environment=os.environ, flags=arguments.settings)
+            options = forwarder_options(arguments, config)
+            parse_grants(config.forwarder.grants)
+            set_up_logging(arguments.verbose, config.log)
+            changed = await self._daemon.reload(options)
+            await self._apply(config)
+        except NdnInferError as error:
+            print(f"ndn-infer: configuration not applied: {error}", file=sys.stderr, flush=True)
+            return
+        self._config = config
+        print(f"RELOADED {', '.join(changed) or 'nothing to change in the forwarder'}", flush=True)
+
+    async def _apply(self, config: Config) -> None:
+        """What stands beside the daemon: trace and authority."""
+        path = self._arguments.trace or config.forwarder.trace_file
+        if self._trace is not None:
+            self._trace.close()
+            self._trace = self._daemon.core.trace = None
+        if path:
+            offset_s = time.time() - asyncio.get_running_loop().time()
+            self._trace = self._daemon.core.trace = TraceFile(Path(path), offset_s)
+        await self._close_authority()
+        if "signed" in (config.forwarder.local_commands, config.forwarder.remote_commands):
+            self._daemon.check = await self._authority(config)
+
+    async def _authority(self, config: Config) -> CommandCheck:
+        """Verify commands against this network's trust anchor; certificates are fetched through ourselves."""
+        uri = f"unix://{self._daemon.options.unix_path}"
+        self._endpoint = Endpoint(lambda: connect(uri, config.network.connect_timeout_s))
+        await self._endpoint.open()
+        net, keychain = net_name(config), ensure_keys(config)
+        self._validator = Validator(TrustSchema.load(net), keychain.anchor, certificate_fetcher(self._endpoint))
+        self._validator.add_certificates(*keychain.certificates())
+        authority = CommandAuthority(self._validator, net, parse_grants(config.forwarder.grants))
+
+        async def check(claim: Claim) -> None:
+            await authority.check(claim.interest, claim.module, claim.prefix)
+
+        return check
+
+    async def _close_authority(self) -> None:
+        self._daemon.check = None
+        if self._validator is not None:
+            await self._validator.aclose()
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        self._validator = self._endpoint = None
+
+    async def _flush_trace(self) -> None:
+        while True:
+            await asyncio.sleep(TRACE_FLUSH_S)
+            if self._trace is not None:
+                self._trace.flush()
+
+
+def _names(option: str, text: str) -> tuple[Name, ...]:
     try:
-        print(f"READY forwarder at unix://{path}", flush=True)
-        await stop.wait()
-    finally:
-        await daemon.close()
-    return 0
+        return tuple(ndn.from_uri(uri) for uri in text.split())
+    except BadName as error:
+        raise ConfigError(f"forwarder.{option}: {error}") from error

@@ -17,7 +17,7 @@ from typing import Any
 from ndn_infer import catalog
 from ndn_infer.apps.prepare import prepared, publish_aliases
 from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
+from ndn_infer.apps.session import Session, ensure_keys, join, node_signer, role_identity
 from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError
 from ndn_infer.functions import registry
@@ -105,7 +105,7 @@ def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
     """The network side of a producer process. Its own large requests are published under `role`."""
     config = session.config
     server = Server(session.endpoint, ObjectStore(config.producer.store_mib << 20))
-    registrar = Registrar(session.endpoint, refresh_s=config.producer.refresh_s)
+    registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
     signer = session.keychain.signer_for(role_identity(config, role))
     inputs = Inputs(
         session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates

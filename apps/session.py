@@ -15,6 +15,7 @@ from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError, MissingKey, NoForwarder
 from ndn_infer.name import Name
 from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -106,6 +107,13 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     if offer_own:
         validator.add_certificates(*keychain.certificates())
     return Session(config, net, keychain, endpoint, validator, used)
+
+
+def node_signer(session: Session) -> Signer | None:
+    """This machine's own key, with which its producers sign commands to the forwarder; None when it has none (a
+    forwarder that believes its local faces does not mind)."""
+    node = Node(session.config.network.site, session.config.network.node).to_name(session.net)
+    return session.keychain.signer_for(node) if session.keychain.usable(node) is not None else None
 
 
 def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:

@@ -79,10 +79,28 @@ class ForwarderConfig:
     tcp_bind: str = _option("", "host:port to accept TCP faces on; empty: none")
     udp_bind: str = _option("", "host:port to accept UDP faces on; empty: none")
     ws_bind: str = _option("", "host:port to accept WebSocket faces on; empty: none")
+    metrics_bind: str = _option("", "host:port of the Prometheus endpoint, GET /metrics; empty: none")
     cs_capacity_packets: int = _option(65536, "Content Store: most packets")
     cs_capacity_mib: int = _option(512, "Content Store: most memory, MiB")
+    cs_protected: str = _option("", "Content Store: prefixes that are evicted last, separated by spaces")
+    cs_counted: str = _option("", "Content Store: prefixes with counters of their own, separated by spaces")
+    cs_disk_path: str = _option("", "Content Store: file of a second tier that survives a restart; empty: none")
+    cs_disk_mib: int = _option(1024, "Content Store: most disk space, MiB")
+    pit_capacity: int = _option(200_000, "most pending Interests")
     face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets")
     udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)")
+    udp_idle_timeout_s: float = _option(600.0, "UDP faces that came by themselves go after this much silence")
+    producer_regions: str = _option("", "network regions this forwarder is in, for forwarding hints, by spaces")
+    local_commands: str = _option("any", "management commands from this machine: any, or signed")
+    remote_commands: str = _option("off", "routes that neighbours register below /localhop/nfd: off, or signed")
+    grants: str = _option("", "who else may register what, when signed: identity=prefix pairs separated by spaces")
+    trace_file: str = _option("", "write a JSON line for every packet and every drop with its reason; empty: none")
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    format: str = _option("text", "log lines on standard error: text or json")
+    level: str = _option("", "debug, info or warning; empty: what -v says")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +143,7 @@ class Config:
     fetch: FetchConfig = FetchConfig()
     call: CallConfig = CallConfig()
     forwarder: ForwarderConfig = ForwarderConfig()
+    log: LogConfig = LogConfig()
     engine: EngineConfig = EngineConfig()
     producer: ProducerConfig = ProducerConfig()
     ask: AskConfig = AskConfig()

@@ -54,10 +54,14 @@ ONLY: dict[str, set[str]] = {
     "msgpack": {"records"},
     "ndn": {"security"},
     "aiohttp": {"forwarder"},
+    "prometheus_client": {"forwarder"},
     "asyncio": {"transport", "security", "forwarder", "functions", "apps", "testbed"},
 }
 
-FORWARDER_SHELLS = {"daemon", "inprocess", "listeners", "transports", "udp", "websocket"}
+FORWARDER_SHELLS = {
+    "cs_disk", "daemon", "dialer", "inprocess", "listeners", "metrics_server", "ports", "trace_file", "transports",
+    "udp", "websocket",
+}  # fmt: skip
 
 # pure cores: no socket, no clock, no event loop
 PURE = [*sorted((PACKAGE / "wire").glob("*.py"))] + [

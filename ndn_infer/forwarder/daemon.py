@@ -1,118 +1,164 @@
-"""The embedded forwarder as a running thing: listeners, one timer, the core.
+"""The embedded forwarder as a running thing: core, management, sockets, one timer.
 
-Owns: start and stop, addresses, the clock. Must not know: forwarding rules (pipeline.py), commands (management.py).
+Owns: start, stop and reload, the clock, who may command. Must not know: forwarding rules (pipeline.py), commands
+(management.py), what sockets there are (ports.py, dialer.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer.errors import ConfigError
+from ndn_infer.errors import ConfigError, NdnInferError
 from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.face_uri import FaceUri, ip_uri, parse_face_uri
+from ndn_infer.forwarder.cs_classes import CsClasses
+from ndn_infer.forwarder.cs_disk import DiskTier
+from ndn_infer.forwarder.dialer import Dialer
 from ndn_infer.forwarder.faces import Face
 from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
-from ndn_infer.forwarder.listeners import (
-    Acceptor,
-    Address,
-    address_error,
-    any_udp,
-    bind_udp,
-    connect_tcp,
-    listen_tcp,
-    listen_unix,
-    parse_address,
-)
+from ndn_infer.forwarder.listeners import Address
 from ndn_infer.forwarder.management import Management
-from ndn_infer.forwarder.mgmt_commands import FaceDone
+from ndn_infer.forwarder.metrics_server import MetricsServer
+from ndn_infer.forwarder.mgmt_access import Claim, Verdict, anybody_local
 from ndn_infer.forwarder.options import ForwarderOptions
 from ndn_infer.forwarder.pipeline import Forwarder
+from ndn_infer.forwarder.ports import Ports
 from ndn_infer.forwarder.transports import StreamFace
-from ndn_infer.forwarder.udp import UdpSocket
-from ndn_infer.forwarder.websocket import WebSocketServer, websocket_uri
 
 log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S: Final = 10.0
-REDIAL_FIRST_S: Final = 0.25
-REDIAL_LAST_S: Final = 30.0
+DISK_FLUSH_INTERVAL_S: Final = 1.0
+MAX_UNDECIDED: Final = 256
+"""Commands whose signers are being looked up; more are refused."""
+
+CommandCheck = Callable[[Claim], Awaitable[None]]
+"""Returns if the command may be given; raises NdnInferError, whose text the sender is told, if not."""
 
 
 class ForwarderDaemon:
     """`await start()`, use, `await close()`. Raises AddressTaken when a socket or port belongs to somebody else, and
-    ConfigError for other reasons not to listen there."""
+    ConfigError for other reasons not to listen there or not to keep a store.
 
-    def __init__(self, options: ForwarderOptions) -> None:
+    `check` decides about commands that `options` want signed; it may be set while the daemon runs.
+    """
+
+    def __init__(self, options: ForwarderOptions, *, check: CommandCheck | None = None) -> None:
         self.options = options
-        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes)
+        self.check = check
+        self.disk: DiskTier | None = None
+        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
         self.core = Forwarder(cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity)
-        self.management = Management(
-            self.core, wall_us=lambda: time.time_ns() // 1000, make_face=self._make_face, listening=self._listening
-        )
         self._clock: Callable[[], float] = time.monotonic
-        self._acceptors: list[Acceptor] = []
-        self._udp: list[UdpSocket] = []
-        self._unix_inode: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._undecided = 0
+        self._ports = Ports(self, lambda: self._clock())
+        self._dialer = Dialer(
+            self,
+            self._ports,
+            self._spawn,
+            changed=lambda kind, face: self._on_face(kind, face),
+            settle=self._settle_now,
+        )
+        self.management = Management(
+            self.core,
+            wall_us=lambda: time.time_ns() // 1000,
+            make_face=self._dialer.make_face,
+            listening=self._ports.uris,
+            authority=self._authorise,
+            neighbours=options.remote_commands == "signed",
+        )
+        self._metrics = MetricsServer(self.core, lambda: self.disk)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._sweeper: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.tcp_address: tuple[str, int] | None = None
-        self.udp_address: tuple[str, int] | None = None
-        self._websocket = WebSocketServer(self)
+        self._flusher: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------ addresses, also of binds to port 0
 
     @property
-    def ws_address(self) -> tuple[str, int] | None:
-        return self._websocket.address
+    def tcp_address(self) -> Address | None:
+        return self._ports.addresses.get("tcp")
+
+    @property
+    def udp_address(self) -> Address | None:
+        return self._ports.addresses.get("udp")
+
+    @property
+    def ws_address(self) -> Address | None:
+        return self._ports.addresses.get("ws")
+
+    @property
+    def metrics_address(self) -> Address | None:
+        return self._metrics.address
 
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Listen. `tcp_address` and `udp_address` then tell the ports, also of a bind to port 0."""
-        if self.options.udp_mtu_bytes < MIN_MTU_BYTES:
-            raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
+        _check_options(self.options)
         self._clock = asyncio.get_running_loop().time
         try:
-            if self.options.unix_path is not None:
-                await self._listen_unix(Path(self.options.unix_path))
-            if self.options.tcp_bind is not None:
-                await self._listen_tcp(parse_address("tcp", self.options.tcp_bind))
-            if self.options.udp_bind is not None:
-                await self._listen_udp(parse_address("udp", self.options.udp_bind))
-            if self.options.ws_bind is not None:
-                await self._listen_websocket(parse_address("ws", self.options.ws_bind))
+            self._open_disk(self.options)
+            await self._ports.open(self.options)
+            await self._metrics.change(self.options.metrics_bind)
         except BaseException:
             await self.close()
             raise
         self._sweep()
+        self._flush_disk()
 
     async def close(self) -> None:
-        """Stop listening, close all faces, remove the Unix socket."""
-        for timer in (self._timer, self._sweeper):
+        """Stop listening, close all faces, remove the Unix socket, write the Content Store to disk if it has one."""
+        for timer in (self._timer, self._sweeper, self._flusher):
             if timer is not None:
                 timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for acceptor in self._acceptors:
-            acceptor.close()
-        self._acceptors.clear()
         for face in list(self.core.faces.values()):
             face.close()
-        await self._websocket.close()
-        for udp in self._udp:
-            udp.close()
-        self._udp.clear()
-        self._remove_unix_socket()
-        await asyncio.sleep(0)  # connection_lost callbacks
+        await self._ports.close()
+        await self._metrics.close()
+        if self.disk is not None:
+            self.core.cs.spill()
+            self.disk.close()
+            self.disk = self.core.cs.second = None
+
+    async def reload(self, options: ForwarderOptions) -> list[str]:
+        """Apply other options to the running forwarder; faces, routes and what is cached stay. Returns the names of
+        the options that changed. Raises ConfigError or AddressTaken; what can be applied before has been."""
+        old = self.options
+        changed = [item.name for item in fields(options) if getattr(old, item.name) != getattr(options, item.name)]
+        _check_options(options)
+        await self._ports.change(old, options)
+        self.options = options
+        await self._metrics.change(options.metrics_bind)
+        cs = self.core.cs
+        cs.capacity_packets, cs.capacity_bytes = options.cs_capacity_packets, options.cs_capacity_bytes
+        if (options.cs_protected, options.cs_counted) != (old.cs_protected, old.cs_counted):
+            cs.reclassify(_classes(options))
+        if (options.cs_disk_path, options.cs_disk_bytes) != (old.cs_disk_path, old.cs_disk_bytes):
+            if self.disk is not None:
+                self.disk.close()
+                self.disk = cs.second = None
+            self._open_disk(options)
+        cs.shrink()
+        self.core.producer_regions = options.producer_regions
+        self.core.pit_capacity = options.pit_capacity
+        self.management.serve_neighbours(options.remote_commands == "signed")
+        return changed
+
+    def _open_disk(self, options: ForwarderOptions) -> None:
+        if options.cs_disk_path is not None:
+            self.disk = DiskTier(
+                Path(options.cs_disk_path), options.cs_disk_bytes, wall=time.time, clock=lambda: self._clock()
+            )
+            self.core.cs.second = self.disk
 
     # ------------------------------------------------------------ Core (transports.py)
 
@@ -122,20 +168,36 @@ class ForwarderDaemon:
     def open_face(self, face: Face) -> None:
         self.core.add_face(face)
         log.info("face %d up: %s", face.id, face.uri)
+        self._settle_soon()
 
     def close_face(self, face: Face) -> None:
         self.core.remove_face(face.id)
         log.info("face %d down: %s", face.id, face.uri)
+        self._settle_soon()
 
     def receive(self, face: Face, packets: Sequence[bytes]) -> None:
         now = self._clock()
         for wire in packets:
             self.core.receive(face, wire, now)
-        self._settle(now)
-
-    def _settle(self, now: float) -> None:
         self.management.run(now)
         self._arm()
+
+    def redial(self, stream: StreamFace) -> None:
+        self._dialer.redial(stream)
+
+    def _on_face(self, kind: int, face: Face) -> None:
+        self.core.face_changed(kind, face)
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        """What a face's coming or going means for management, not in the middle of something else."""
+        asyncio.get_running_loop().call_soon(self._settle_now)
+
+    def _settle_now(self) -> None:
+        self.management.run(self._clock())
+        self._arm()
+
+    # ------------------------------------------------------------ time
 
     def _arm(self) -> None:
         """One timer, for whatever runs out first. A later deadline leaves it alone: waking early costs nothing."""
@@ -153,108 +215,54 @@ class ForwarderDaemon:
         self._arm()
 
     def _sweep(self) -> None:
-        for udp in self._udp:
+        for udp in self._ports.udp:
             udp.sweep()
         interval = min(SWEEP_INTERVAL_S, self.options.udp_idle_timeout_s)
         self._sweeper = asyncio.get_running_loop().call_later(interval, self._sweep)
 
-    # ------------------------------------------------------------ listeners
+    def _flush_disk(self) -> None:
+        if self.disk is not None:
+            self.disk.flush()
+        self._flusher = asyncio.get_running_loop().call_later(DISK_FLUSH_INTERVAL_S, self._flush_disk)
 
-    async def _listen_unix(self, path: Path) -> None:
-        sock = listen_unix(path, self.options.unix_mode)
-        self._unix_inode = os.stat(path).st_ino
-        self._acceptors.append(Acceptor(sock, lambda peer: StreamFace(self, peer, "unix")))
+    # ------------------------------------------------------------ who may command
 
-    async def _listen_tcp(self, bind: Address) -> None:
-        sock = await listen_tcp(bind)
-        self.tcp_address = sock.getsockname()[:2]
-        self._acceptors.append(Acceptor(sock, lambda peer: StreamFace(self, peer, "tcp")))
-
-    async def _listen_udp(self, bind: Address) -> None:
-        self.udp_address = self._serve_udp(await bind_udp(bind)).address
-
-    async def _listen_websocket(self, bind: Address) -> None:
-        try:
-            await self._websocket.start(*bind)
-        except OSError as error:
-            raise address_error(f"WebSocket port {bind[0]}:{bind[1]}", error) from error
-
-    def _serve_udp(self, sock: socket.socket) -> UdpSocket:
-        udp = UdpSocket(self, sock, self._clock)
-        self._udp.append(udp)
-        return udp
-
-    def _listening(self) -> Iterator[str]:
-        """URIs of the listeners, for faces/channels."""
-        if self._unix_inode is not None:
-            yield f"unix://{self.options.unix_path}"
-        if self.tcp_address is not None:
-            yield ip_uri("tcp", *self.tcp_address)
-        if self.udp_address is not None:
-            yield ip_uri("udp", *self.udp_address)
-        if self.ws_address is not None:
-            yield websocket_uri("ws", self.ws_address)
-
-    def _remove_unix_socket(self) -> None:
-        """Unless another process put its own there meanwhile."""
-        path = self.options.unix_path
-        if path is not None and self._unix_inode is not None:
-            with suppress(OSError):
-                if os.stat(path).st_ino == self._unix_inode:
-                    os.unlink(path)
-        self._unix_inode = None
-
-    # ------------------------------------------------------------ faces to other hosts
-
-    def _make_face(self, uri: FaceUri, persistency: int, mtu: int | None, done: FaceDone) -> None:
-        if uri.kind == "tcp":
-            self._spawn(self._connect(uri, persistency, done))
-            return
-        try:
-            udp = self._udp_socket(6 if ":" in uri.host else 4)
-        except OSError as error:
-            done(None, 504, f"no UDP socket for {uri}: {error.strerror}")
-            return
-        done(udp.open_face((uri.host, uri.port), persistency=persistency, mtu_bytes=mtu), 200, "OK")
-
-    def _udp_socket(self, family: int) -> UdpSocket:
-        """The listener, or for want of one a socket on any port. Raises OSError."""
-        for udp in self._udp:
-            if udp.family == family:
-                return udp
-        return self._serve_udp(any_udp(family))
-
-    async def _connect(self, uri: FaceUri, persistency: int, done: FaceDone) -> None:
-        try:
-            sock = await connect_tcp(uri)
-        except OSError as error:
-            done(None, 504, f"cannot connect to {uri}: {error.strerror or error}")
+    def _authorise(self, claim: Claim, verdict: Verdict) -> None:
+        if claim.local and (self.options.local_commands == "any" or claim.own_face):
+            verdict(None)
+        elif self.check is None:
+            anybody_local(claim, verdict) if not claim.local else verdict("this forwarder wants signed commands")
+        elif self._undecided >= MAX_UNDECIDED:
+            verdict("too many commands wait for the certificates of their signers; try again")
         else:
-            done(StreamFace(self, sock, "tcp", remote_uri=str(uri), persistency=persistency).face, 200, "OK")
-        self._settle(self._clock())
+            self._undecided += 1
+            self._spawn(self._decide(self.check, claim, verdict))
 
-    def redial(self, stream: StreamFace) -> None:
-        self._spawn(self._reconnect(stream))
-
-    async def _reconnect(self, stream: StreamFace) -> None:
-        """Try until the face has a connection or is gone; every time after twice as long."""
-        uri, pause_s = parse_face_uri(stream.face.uri), REDIAL_FIRST_S
-        while stream.face.id in self.core.faces:
-            try:
-                sock = await connect_tcp(uri)
-            except OSError as error:
-                log.debug("face %d: %s", stream.face.id, error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, REDIAL_LAST_S)
-                continue
-            if stream.face.id in self.core.faces:
-                stream.attach(sock)
-                log.info("face %d is connected again: %s", stream.face.id, stream.face.uri)
-            else:
-                sock.close()
-            return
+    async def _decide(self, check: CommandCheck, claim: Claim, verdict: Verdict) -> None:
+        try:
+            await check(claim)
+        except NdnInferError as error:
+            log.info("command %s %s refused: %s", claim.module, claim.verb, error)
+            verdict(str(error))
+        else:
+            verdict(None)
+        finally:
+            self._undecided -= 1
+        self._settle_now()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _classes(options: ForwarderOptions) -> CsClasses:
+    return CsClasses(options.cs_protected, options.cs_counted)
+
+
+def _check_options(options: ForwarderOptions) -> None:
+    if options.udp_mtu_bytes < MIN_MTU_BYTES:
+        raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
+    for key, known in (("local_commands", ("any", "signed")), ("remote_commands", ("off", "signed"))):
+        if getattr(options, key) not in known:
+            raise ConfigError(f"forwarder.{key} is {' or '.join(known)}, not {getattr(options, key)!r}")

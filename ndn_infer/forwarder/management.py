@@ -79,9 +79,16 @@ class Management:
         )  # fmt: skip
         forwarder.add_face(self.face)
         forwarder.fib.add(PREFIX, MANAGEMENT_FACE_ID, 0)
-        if neighbours:
-            forwarder.fib.add(LOCALHOP_PREFIX + ndn.generic("rib"), MANAGEMENT_FACE_ID, 0)
+        self.serve_neighbours(neighbours)
         forwarder.face_changed = lambda kind, face: self._happened.append((kind, face))
+
+    def serve_neighbours(self, on: bool) -> None:
+        """Open or close /localhop/nfd/rib for faces that are not local."""
+        prefix = LOCALHOP_PREFIX + ndn.generic("rib")
+        if on:
+            self._forwarder.fib.add(prefix, MANAGEMENT_FACE_ID, 0)
+        else:
+            self._forwarder.fib.remove(prefix, MANAGEMENT_FACE_ID)
 
     def run(self, now: float) -> None:
         """Answer what has arrived since the last call, and what was made meanwhile."""

@@ -14,6 +14,9 @@ class ForwarderOptions:
     `producer_regions` are the names of the network regions this forwarder belongs to: a ForwardingHint that reached
     one of them has done its work (NFD developer guide, section 4.2). `udp_mtu_bytes` is the largest UDP payload; larger
     packets are fragmented. `unix_mode` are the permission bits of the Unix socket.
+
+    `cs_protected` prefixes are evicted last, `cs_counted` ones counted apart; `cs_disk_path` is the file of the second
+    tier, None for none. `local_commands` is "any" or "signed", `remote_commands` "off" or "signed".
     """
 
     unix_path: str | None = None
@@ -29,3 +32,10 @@ class ForwarderOptions:
     udp_mtu_bytes: int = 1400
     udp_idle_timeout_s: float = 600.0
     max_udp_faces: int = 4096
+    cs_protected: tuple[Name, ...] = ()
+    cs_counted: tuple[Name, ...] = ()
+    cs_disk_path: str | None = None
+    cs_disk_bytes: int = 1 << 30
+    local_commands: str = "any"
+    remote_commands: str = "off"
+    metrics_bind: str | None = None

@@ -53,9 +53,9 @@ class Forwarder:
         self.counters = ForwarderCounters()
         self.trace: Trace | None = None
         self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
-        self._regions = tuple(producer_regions)
+        self.producer_regions = tuple(producer_regions)
         self._pit = Pit()
-        self._pit_capacity = pit_capacity
+        self.pit_capacity = pit_capacity
         self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
         self._random = random.Random(seed)
@@ -262,10 +262,10 @@ class Forwarder:
 
     def _reached_region(self, hints: tuple[Name, ...]) -> bool:
         """A hint that is a prefix of one of our region names has brought the Interest where it wanted to be."""
-        return any(region.startswith(hint) for hint in hints for region in self._regions)
+        return any(region.startswith(hint) for hint in hints for region in self.producer_regions)
 
     def _insert(self, interest: ParsedInterest) -> PitEntry | None:
-        if len(self._pit) >= self._pit_capacity:
+        if len(self._pit) >= self.pit_capacity:
             self.counters.pit_full += 1
             return None
         entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)

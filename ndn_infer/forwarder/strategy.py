@@ -1,53 +1,45 @@
 """Forwarding strategies: whom to ask, and what to tell those who asked.
 
-Owns: best-route and multicast, retransmission suppression, the choice of a strategy by prefix. Pure. Must not know:
-bytes, queues, management. Source: NFD developer guide, section 5 (best-route version 5, multicast version 5).
+Owns: best-route and multicast, the choice of a strategy by prefix. Pure. Must not know: bytes, queues, management.
+Source: NFD developer guide, section 5 (best-route version 5, multicast version 5).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Final
 
+from ndn_infer.forwarder.adaptive import Adaptive
 from ndn_infer.forwarder.fib import NextHop
 from ndn_infer.forwarder.pit import PitEntry
+from ndn_infer.forwarder.strategy_base import (
+    SUPPRESS_FACTOR,
+    SUPPRESS_INITIAL_S,
+    SUPPRESS_MAX_S,
+    Strategy,
+    StrategyError,
+    refusal,
+)
 from ndn_infer.forwarder.tables import PrefixTable
-from ndn_infer.name import ROOT, VERSION, Name, component_type, components, from_uri, prefix_ends
+from ndn_infer.name import (
+    ROOT,
+    VERSION,
+    Component,
+    Name,
+    component_type,
+    component_value,
+    components,
+    from_uri,
+    prefix_ends,
+)
 
-SUPPRESS_INITIAL_S: Final = 0.010
-SUPPRESS_MAX_S: Final = 0.250
-SUPPRESS_FACTOR: Final = 2.0
 MAX_DEPTH: Final = 32
 """Longest prefix of a choice, as NFD's name tree has it."""
 
 BEST_ROUTE: Final = from_uri("/localhost/nfd/strategy/best-route")
 MULTICAST: Final = from_uri("/localhost/nfd/strategy/multicast")
 VERSION_5: Final = from_uri("/v=5")
-
-
-class Strategy:
-    """What a strategy decides. The hooks that only inform do nothing here; an adaptive strategy overrides them."""
-
-    name: Name = ROOT
-    asks_new_hops = False
-    """Whether pending Interests go to next hops that come later."""
-
-    def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float) -> Sequence[int] | None:
-        """Faces to send an Interest to; [] to stay quiet, None to refuse it with Nack NoRoute.
-
-        `hops` are those that scope and HopLimit allow, cheapest first, without the face it came from.
-        """
-        raise NotImplementedError
-
-    def nacks(self, entry: PitEntry) -> tuple[int, Sequence[int]] | None:
-        """After an upstream refused: the reason, and the downstreams to be told; None to wait on."""
-        return None
-
-    def on_data(self, entry: PitEntry, face_id: int, now: float) -> None:
-        """Data came from `face_id`; the entry's records are still there."""
-
-    def on_timeout(self, entry: PitEntry, now: float) -> None:
-        """Nobody answered."""
 
 
 class BestRoute(Strategy):
@@ -58,7 +50,7 @@ class BestRoute(Strategy):
 
     name = BEST_ROUTE + VERSION_5
 
-    def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float) -> Sequence[int] | None:
+    def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
         outs = entry.outs
         if not outs or not any(record.pending(now) for record in outs.values()):
             return [hops[0].face_id] if hops else None
@@ -75,16 +67,7 @@ class BestRoute(Strategy):
         return [min(hops, key=lambda hop: outs[hop.face_id].sent).face_id]
 
     def nacks(self, entry: PitEntry) -> tuple[int, Sequence[int]] | None:
-        """Once everybody who was asked has refused, the least severe reason goes to all; when all but one have, and
-        that one also asks us, it goes to that one alone: we two wait for each other (NFD, ProcessNackTraits)."""
-        reasons = [record.nack_reason for record in entry.outs.values() if record.nack_reason is not None]
-        reason = min((given for given in reasons if given), default=0)  # 0, no reason given, is the most severe
-        waiting = [face_id for face_id, record in entry.outs.items() if record.nack_reason is None]
-        if not waiting:
-            return reason, list(entry.ins)
-        if len(waiting) == 1 and waiting[0] in entry.ins:
-            return reason, waiting
-        return None
+        return refusal(entry)
 
 
 class Multicast(Strategy):
@@ -93,7 +76,7 @@ class Multicast(Strategy):
     name = MULTICAST + VERSION_5
     asks_new_hops = True
 
-    def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float) -> Sequence[int] | None:
+    def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
         chosen = []
         for hop in hops:
             record = entry.outs.get(hop.face_id)
@@ -107,15 +90,16 @@ class Multicast(Strategy):
         return chosen
 
 
-STRATEGIES: Final[tuple[Strategy, ...]] = (BestRoute(), Multicast())
+STRATEGIES: Final[tuple[type[Strategy], ...]] = (BestRoute, Multicast, Adaptive)
 
 
 class StrategyChoice(PrefixTable[Strategy]):
-    """Which strategy rules which prefix; NFD's defaults."""
+    """Which strategy rules which prefix; NFD's defaults. Prefixes with the same strategy and parameters share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random | None = None) -> None:
         super().__init__()
-        best_route, multicast = STRATEGIES
+        self._random = rng or random.Random()
+        best_route, multicast = BestRoute(), Multicast()
         self.put(from_uri("/"), best_route)
         self.put(from_uri("/localhost"), multicast)
         self.put(from_uri("/localhost/nfd"), best_route)
@@ -127,9 +111,17 @@ class StrategyChoice(PrefixTable[Strategy]):
         return found
 
     def set(self, prefix: Name, strategy_name: Name) -> Strategy | None:
-        """Choose by strategy name, with its version or without one; None when there is no such strategy."""
-        for strategy in STRATEGIES:
-            if strategy_name in (strategy.name, _unversioned(strategy.name)):
+        """Choose by strategy name, with its version or without one; after the version parameters may follow, as in
+        `/localhost/nfd/strategy/asf/v=5/probing-interval~30000`. None when there is no such strategy; raises
+        StrategyError for parameters that it does not take."""
+        base, given = _split(strategy_name)
+        for kind in STRATEGIES:
+            if base in (kind.name, _unversioned(kind.name)):
+                name = kind.name + b"".join(given)
+                strategy = next((known for _, known in self.items() if known.name == name), None)
+                if strategy is None:
+                    strategy = kind(dict(map(_parameter, given)), self._random)
+                    strategy.name = name
                 self.put(prefix, strategy)
                 return strategy
         return None
@@ -142,3 +134,19 @@ class StrategyChoice(PrefixTable[Strategy]):
 def _unversioned(name: Name) -> Name:
     parts = components(name)
     return b"".join(parts[:-1]) if component_type(parts[-1]) == VERSION else name
+
+
+def _split(name: Name) -> tuple[Name, list[Component]]:
+    """The strategy's name up to its version, and the parameters after that (NFD, Strategy::parseInstanceName)."""
+    parts = components(name)
+    for index in range(len(parts) - 1, 0, -1):
+        if component_type(parts[index]) == VERSION:
+            return b"".join(parts[: index + 1]), parts[index + 1 :]
+    return name, []
+
+
+def _parameter(component: Component) -> tuple[str, str]:
+    key, separator, value = component_value(component).decode("utf-8", "replace").partition("~")
+    if not (key and separator and value):
+        raise StrategyError("strategy parameters have the form name~value")
+    return key, value

@@ -80,7 +80,6 @@ class StreamFace:
         self._core = core
         self._scheme = scheme
         self._loop = asyncio.get_running_loop()
-        self._queue_limit = core.options.face_queue_bytes
         self._framer = Framer()
         self._queue = SendQueue()
         self._flushing = False  # a flush is due, or the socket is full and will tell when it is not
@@ -104,6 +103,9 @@ class StreamFace:
         )
         core.open_face(self.face)
         self.attach(sock)
+
+    def is_closed(self) -> bool:
+        return self._closed
 
     def attach(self, sock: socket.socket) -> None:
         """Use this connection; a permanent face gets a new one after it lost the last."""
@@ -181,7 +183,7 @@ class StreamFace:
     # ------------------------------------------------------------ out
 
     def _send(self, packet: bytes) -> None:
-        if self._detached or self._queue.size > self._queue_limit:
+        if self._detached or self._queue.size > self._core.options.face_queue_bytes:
             self.face.counters.queue_drops += 1
             return
         self._queue.append(packet)

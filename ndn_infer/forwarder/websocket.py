@@ -20,6 +20,7 @@ from aiohttp import WSMsgType, web
 from ndn_infer.forwarder.face_uri import is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.link_service import LinkService
+from ndn_infer.forwarder.listeners import Address
 from ndn_infer.forwarder.transports import Core
 from ndn_infer.tlv import MAX_LP_OVERHEAD_BYTES, MAX_PACKET_BYTES
 
@@ -31,15 +32,14 @@ SHUTDOWN_S: Final = 0.5
 
 
 class WebSocketServer:
-    """`await start(...)`, then `address` tells the port; `await close()`."""
+    """`await start(...)`, `await close()`."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._runner: web.AppRunner | None = None
-        self.address: tuple[str, int] | None = None
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen. Raises OSError."""
+    async def start(self, host: str, port: int) -> Address:
+        """Listen; where (port 0 is any). Raises OSError."""
         application = web.Application()
         application.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
@@ -49,7 +49,8 @@ class WebSocketServer:
         except OSError:
             await self.close()
             raise
-        self.address = self._runner.addresses[0][:2]
+        address: Address = self._runner.addresses[0][:2]
+        return address
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -75,7 +76,6 @@ class WebSocketFace:
         self._socket = socket
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._limit = core.options.face_queue_bytes
         self._wake = asyncio.Event()
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._open = True
@@ -112,7 +112,7 @@ class WebSocketFace:
             self._task.cancel()
 
     def _send(self, packet: bytes) -> None:
-        if not self._open or self._queued_bytes > self._limit:
+        if not self._open or self._queued_bytes > self._core.options.face_queue_bytes:
             self.face.counters.queue_drops += 1
             return
         self._queue.append(packet)

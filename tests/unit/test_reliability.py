@@ -252,7 +252,7 @@ def test_acks_stay_within_the_mtu(mtu: int | None, waiting: int, size: int) -> N
     assert packets[0].fragment == fragment and all(packet.acks and not packet.fragment for packet in packets[1:])
     assert [each for packet in packets for each in packet.acks] == [eight(number) for number in range(waiting)]
     if len(packets[0].acks) < waiting:  # it took all it had room for
-        assert len(wire) > min(limit, 8800) - 2 - TX_SEQUENCE_BYTES
+        assert len(wire) > min(limit, 8800) - 4 - TX_SEQUENCE_BYTES
 
 
 def test_idle_packets_after_five_milliseconds() -> None:

@@ -1,0 +1,89 @@
+"""Faces to other hosts: made on command, and connected again when they are permanent.
+
+Owns: connecting, and trying again. Must not know: who asked for the face, forwarding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from ndn_infer.forwarder.face_uri import FaceUri, parse_face_uri
+from ndn_infer.forwarder.faces import DOWN, UP, Face
+from ndn_infer.forwarder.listeners import connect_tcp
+from ndn_infer.forwarder.mgmt_commands import FaceDone
+from ndn_infer.forwarder.ports import Ports
+from ndn_infer.forwarder.transports import Core, StreamFace
+
+log = logging.getLogger(__name__)
+
+REDIAL_FIRST_S: Final = 0.25
+REDIAL_LAST_S: Final = 30.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Dialer:
+    """`changed` is told when a permanent face loses or regains its connection, `settle` when there is an answer."""
+
+    def __init__(
+        self,
+        core: Core,
+        ports: Ports,
+        spawn: Spawn,
+        *,
+        changed: Callable[[int, Face], None],
+        settle: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._ports = ports
+        self._spawn = spawn
+        self._changed = changed
+        self._settle = settle
+
+    def make_face(self, uri: FaceUri, persistency: int, mtu: int | None, done: FaceDone) -> None:
+        """A FaceMaker (mgmt_commands.py)."""
+        if uri.kind == "tcp":
+            self._spawn(self._connect(uri, persistency, done))
+            return
+        try:
+            udp = self._ports.udp_socket(6 if ":" in uri.host else 4)
+        except OSError as error:
+            done(None, 504, f"no UDP socket for {uri}: {error.strerror}")
+            return
+        done(udp.open_face((uri.host, uri.port), persistency=persistency, mtu_bytes=mtu), 200, "OK")
+
+    async def _connect(self, uri: FaceUri, persistency: int, done: FaceDone) -> None:
+        try:
+            sock = await connect_tcp(uri)
+        except OSError as error:
+            done(None, 504, f"cannot connect to {uri}: {error.strerror or error}")
+        else:
+            done(StreamFace(self._core, sock, "tcp", remote_uri=str(uri), persistency=persistency).face, 200, "OK")
+        self._settle()
+
+    def redial(self, stream: StreamFace) -> None:
+        """Connect a permanent face that lost its connection."""
+        self._changed(DOWN, stream.face)
+        self._spawn(self._reconnect(stream))
+
+    async def _reconnect(self, stream: StreamFace) -> None:
+        """Try until the face has a connection or is gone; every time after twice as long."""
+        uri, pause_s = parse_face_uri(stream.face.uri), REDIAL_FIRST_S
+        while not stream.is_closed():
+            try:
+                sock = await connect_tcp(uri)
+            except OSError as error:
+                log.debug("face %d: %s", stream.face.id, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, REDIAL_LAST_S)
+                continue
+            if stream.is_closed():
+                sock.close()
+            else:
+                stream.attach(sock)
+                log.info("face %d is connected again: %s", stream.face.id, stream.face.uri)
+                self._changed(UP, stream.face)
+            return

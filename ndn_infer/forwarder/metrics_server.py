@@ -1,0 +1,57 @@
+"""The Prometheus endpoint: GET /metrics.
+
+Owns: the HTTP side. Must not know: what is counted (metrics.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from ndn_infer.forwarder.cs_disk import DiskTier
+from ndn_infer.forwarder.listeners import Address, address_error, parse_address
+from ndn_infer.forwarder.metrics import ForwarderCollector
+from ndn_infer.forwarder.pipeline import Forwarder
+
+
+class MetricsServer:
+    """`address` tells the port while it listens."""
+
+    def __init__(self, core: Forwarder, disk: Callable[[], DiskTier | None]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(ForwarderCollector(core, disk))
+        ProcessCollector(registry=self._registry)
+        self._runner: web.AppRunner | None = None
+        self._bind: str | None = None
+        self.address: Address | None = None
+
+    async def change(self, bind: str | None) -> None:
+        """Listen at "host:port", or with None not at all. Raises AddressTaken, ConfigError."""
+        if bind == self._bind:
+            return
+        await self.close()
+        if bind is None:
+            return
+        host, port = parse_address("metrics", bind)
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self.close()
+            raise address_error(f"metrics port {bind}", error) from error
+        self._bind = bind
+        self.address = self._runner.addresses[0][:2]
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._runner = self._bind = self.address = None
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
