@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "namespace": {"errors", "name"},
     "wire": GROUND - {"records", "config", "namespace"},
     "security": {"errors", "tlv", "name", "packet", "namespace"},
-    "forwarder": {"errors", "tlv", "name", "packet", "lp"},
+    "forwarder": {"errors", "tlv", "name", "packet", "lp", "wire"},
     "transport": GROUND | {"wire", "security"},
     "engine": {"errors"},
     "models": {"errors"},

@@ -28,8 +28,7 @@ from ndn_infer.forwarder.strategy_base import (
     StrategyError,
     refusal,
 )
-from ndn_infer.forwarder.tables import PrefixTable
-from ndn_infer.name import ROOT, Name, from_uri, prefix_ends
+from ndn_infer.name import ROOT, Name, from_uri
 from ndn_infer.wire.congestion import RttEstimator
 
 ADAPTIVE: Final = from_uri("/localhost/nfd/strategy/asf")
@@ -127,10 +126,9 @@ class _Path:
 class _Region:
     """The paths of one FIB prefix, by face, and when the next probe is due (None: no Interest has come yet)."""
 
-    __slots__ = ("expires", "paths", "prefix", "probe_at")
+    __slots__ = ("expires", "paths", "probe_at")
 
-    def __init__(self, prefix: Name) -> None:
-        self.prefix = prefix
+    def __init__(self) -> None:
         self.paths: dict[int, _Path] = {}
         self.probe_at: float | None = None
         self.expires = 0.0
@@ -159,8 +157,7 @@ class Adaptive(Strategy):
     def __init__(self, parameters: Mapping[str, str] | None = None, rng: random.Random | None = None) -> None:
         self.settings = parse_settings(parameters or {})
         self._random = rng or random.Random()
-        self._regions: PrefixTable[_Region] = PrefixTable()
-        self._sweep_at = 0.0
+        self._regions: OrderedDict[Name, _Region] = OrderedDict()  # the one used longest ago first
         self._late: OrderedDict[tuple[Name, int], tuple[_Region, float]] = OrderedDict()
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
@@ -168,7 +165,7 @@ class Adaptive(Strategy):
         is_new = not any(record.pending(now) for record in outs.values())
         if not hops:
             return None if is_new else []
-        region = self._region(prefix, now)
+        region = entry.strategy_info = self._region(prefix, now)
         if is_new:
             best = min(hops, key=region.rank).face_id
             self._watch(region, best, entry.name, now)
@@ -199,15 +196,15 @@ class Adaptive(Strategy):
 
     def on_nack(self, entry: PitEntry, face_id: int, now: float) -> None:
         """A refusal counts as all the timeouts it takes."""
-        region = self._region_of(entry, now)
+        region: _Region | None = entry.strategy_info
         path = region.paths.get(face_id) if region is not None else None
         if path is not None:
             path.dead, path.timeouts = True, 0
             path.unwatch(entry.name)
 
     def on_data(self, entry: PitEntry, face_id: int, now: float) -> None:
-        region = self._region_of(entry, now)
-        if region is None:
+        region: _Region | None = entry.strategy_info
+        if region is None:  # an application chose the next hop
             return
         for asked, record in entry.outs.items():
             if asked == face_id:
@@ -269,26 +266,16 @@ class Adaptive(Strategy):
     # ------------------------------------------------------------ measurements
 
     def _region(self, prefix: Name, now: float) -> _Region:
-        """The measurements of a FIB prefix, brought up to date."""
-        lifetime = self.settings.measurements_lifetime
-        if now >= self._sweep_at:
-            self._sweep_at = now + lifetime
-            for stale in [key for key, region in self._regions.items() if region.expires <= now]:
-                self._regions.delete(stale)
-        region = self._regions.get(prefix)
-        if region is None or region.expires <= now:
-            if len(self._regions) >= MAX_PREFIXES:
-                self._regions.delete(next(self._regions.items())[0])
-            region = _Region(prefix)
-            self._regions.put(prefix, region)
-        region.expires = now + lifetime
+        """The measurements of a FIB prefix, brought up to date. Those unused for long make room."""
+        regions = self._regions
+        while regions and next(iter(regions.values())).expires <= now:
+            regions.popitem(last=False)
+        region = regions.get(prefix)
+        if region is None:
+            if len(regions) >= MAX_PREFIXES:
+                regions.popitem(last=False)
+            region = regions[prefix] = _Region()
+        region.expires = now + self.settings.measurements_lifetime
+        regions.move_to_end(prefix)
         self._count_timeouts(region, now)
         return region
-
-    def _region_of(self, entry: PitEntry, now: float) -> _Region | None:
-        """Where `choose` measured this entry: under a delegation if it has hints, else under its name."""
-        for name in entry.hints or (entry.name,):
-            region = self._regions.longest(name, prefix_ends(name))
-            if region is not None and region.expires > now:
-                return region
-        return None

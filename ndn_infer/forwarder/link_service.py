@@ -8,11 +8,12 @@ sockets. Sources: NDNLPv2 revision 4; NFD developer guide, section 2.2.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.counters import FaceCounters
+from ndn_infer.forwarder.reliability import TX_SEQUENCE_BYTES, Reliability
 from ndn_infer.lp import LpPacket, decode_lp
 from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode_tlv
 
@@ -21,6 +22,8 @@ DEFAULT_MARK_INTERVAL_NS: Final = 100_000_000
 OVERLOAD: Final = 16
 """Queues of more thresholds than this mark every packet."""
 REASSEMBLY_TIMEOUT_S: Final = 0.5
+RELIABLE_REASSEMBLY_TIMEOUT_S: Final = 5.0
+"""A lost fragment comes again after a second or more; those that were acknowledged must still be there."""
 MAX_FRAGMENTS: Final = 400
 MAX_PARTIAL_PACKETS: Final = 64
 MIN_MTU_BYTES: Final = 128
@@ -37,7 +40,7 @@ class LinkService:
 
     __slots__ = (
         "_marks", "_next_mark", "_sequence", "congestion_marking", "counters", "local_fields", "mark_interval_ns",
-        "mtu_bytes", "queued_bytes", "reassembler", "threshold_bytes", "transmit",
+        "mtu_bytes", "queued_bytes", "reassembler", "reliability", "threshold_bytes", "transmit",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +60,7 @@ class LinkService:
         self.threshold_bytes = DEFAULT_THRESHOLD_BYTES
         self.counters = FaceCounters()
         self.reassembler = Reassembler()
+        self.reliability: Reliability | None = None
         self._next_mark: float | None = None
         self._marks = 0
         self._sequence = 0
@@ -88,6 +92,9 @@ class LinkService:
             header += b"\xfd\x03\x2c" + _short(incoming_face_id)
         if mark:
             header += b"\xfd\x03\x40" + _short(mark)
+        if self.reliability is not None:
+            self._emit(self.reliability.outgoing(self._pieces(header, wire), now, mtu_bytes=self.mtu_bytes))
+            return
         packet = _wrap(header, wire) if header else wire
         if self.mtu_bytes is not None and len(packet) > self.mtu_bytes:
             self._send_fragments(header, wire, self.mtu_bytes)
@@ -95,18 +102,49 @@ class LinkService:
             self.counters.out_bytes += len(packet)
             self.transmit(packet)
 
+    def set_reliability(self, wanted: bool, first: int = 0) -> None:
+        """Switch NDNLPv2 reliability; both ends must have it. `first` is the first TxSequence."""
+        if wanted != (self.reliability is not None):
+            self.reliability = Reliability(first) if wanted else None
+            self.reassembler.timeout_s = RELIABLE_REASSEMBLY_TIMEOUT_S if wanted else REASSEMBLY_TIMEOUT_S
+
+    def next_wake(self) -> float | None:
+        """When `tick` is due next (monotonic seconds)."""
+        return None if self.reliability is None else self.reliability.next_wake()
+
+    def tick(self, now: float) -> None:
+        """Send lost packets again, and acknowledgements that wait."""
+        if self.reliability is not None:
+            self._emit(self.reliability.due(now, mtu_bytes=self.mtu_bytes))
+
+    def _emit(self, packets: Iterable[bytes]) -> None:
+        for packet in packets:
+            self.counters.out_bytes += len(packet)
+            self.transmit(packet)
+
     def _send_fragments(self, header: bytes, wire: bytes, mtu_bytes: int) -> None:
+        self._emit(_wrap(fields, piece) for fields, piece in self._fragments(header, wire, mtu_bytes))
+
+    def _pieces(self, header: bytes, wire: bytes) -> list[tuple[bytes, bytes]]:
+        """What reliability sends: every packet has a Sequence, and leaves room for a TxSequence."""
+        room = None if self.mtu_bytes is None else self.mtu_bytes - TX_SEQUENCE_BYTES
+        if room is None or len(header) + len(wire) + FRAGMENT_OVERHEAD_BYTES <= room:
+            return [(self._next_sequence() + header, wire)]
+        return list(self._fragments(header, wire, room))
+
+    def _fragments(self, header: bytes, wire: bytes, mtu_bytes: int) -> Iterator[tuple[bytes, bytes]]:
         """Header fields of the network packet travel with its first fragment (NDNLPv2, Fragmentation)."""
         size = mtu_bytes - FRAGMENT_OVERHEAD_BYTES - len(header)
         count = -(-len(wire) // size)
         count_field = b"\x53" + _short(count)
         for index in range(count):
-            sequence = b"\x51\x08" + (self._sequence & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
-            self._sequence += 1
-            fields = sequence + b"\x52" + _short(index) + count_field + (header if index == 0 else b"")
-            packet = _wrap(fields, wire[index * size : (index + 1) * size])
-            self.counters.out_bytes += len(packet)
-            self.transmit(packet)
+            fields = self._next_sequence() + b"\x52" + _short(index) + count_field + (header if index == 0 else b"")
+            yield fields, wire[index * size : (index + 1) * size]
+
+    def _next_sequence(self) -> bytes:
+        sequence = b"\x51\x08" + (self._sequence & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
+        self._sequence += 1
+        return sequence
 
     def _congested(self, queued: int, now: float) -> bool:
         """Whether this packet is to be marked: the queue was above the threshold for an interval, then ever sooner
@@ -136,6 +174,13 @@ class LinkService:
         Raises BadPacket.
         """
         packet = decode_lp(wire)
+        if self.reliability is not None:
+            is_new = self.reliability.incoming(packet, now)
+            wake = self.reliability.next_wake()
+            if wake is not None and wake <= now:
+                self.tick(now)
+            if not is_new:
+                return None
         if not packet.fragment:
             return None
         if packet.frag_count > 1:
@@ -172,9 +217,10 @@ class _Partial:
 
 class Reassembler:
     """Puts fragments together. Bounded: MAX_PARTIAL_PACKETS at a time, none larger than a packet may be, each for
-    REASSEMBLY_TIMEOUT_S."""
+    `timeout_s`."""
 
     def __init__(self) -> None:
+        self.timeout_s = REASSEMBLY_TIMEOUT_S
         self._partial: OrderedDict[int, _Partial] = OrderedDict()
 
     def __len__(self) -> int:
@@ -213,5 +259,5 @@ class Reassembler:
         return whole
 
     def _forget_old(self, now: float) -> None:
-        while self._partial and next(iter(self._partial.values())).started < now - REASSEMBLY_TIMEOUT_S:
+        while self._partial and next(iter(self._partial.values())).started < now - self.timeout_s:
             self._partial.popitem(last=False)

@@ -17,11 +17,19 @@ from ndn_infer.forwarder.announcement import ROUTE_COST, PrefixAnnouncement
 from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, is_loopback, parse_face_uri
 from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
-from ndn_infer.forwarder.mgmt_datasets import CONGESTION_MARKING, LOCAL_FIELDS, cs_flags, face_flags, face_mtu
+from ndn_infer.forwarder.mgmt_datasets import (
+    CONGESTION_MARKING,
+    LOCAL_FIELDS,
+    RELIABILITY,
+    cs_flags,
+    face_flags,
+    face_mtu,
+)
 from ndn_infer.forwarder.mgmt_tlv import ControlParameters
 from ndn_infer.forwarder.pipeline import Forwarder
 from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
 from ndn_infer.forwarder.strategy import MAX_DEPTH
+from ndn_infer.forwarder.strategy_base import StrategyError
 from ndn_infer.name import Name
 from ndn_infer.tlv import MAX_PACKET_BYTES
 
@@ -171,12 +179,12 @@ class Commands:
         if known is not None:
             if known.persistency == ON_DEMAND and persistency in known.allowed_persistency:
                 known.persistency = persistency  # it was asked for: it must not time out
-            return Reply(409, "Face with remote URI already exists", _face_body(known))
+            return Reply(409, "Face with remote URI already exists", _face_body(known, given))
 
         def done(face: Face | None, code: int, text: str) -> None:
             if face is not None:
-                _set_options(face, given)
-            request.respond(Reply(code, text, _face_body(face) if face is not None else None))
+                self._set_options(face, given)
+            request.respond(Reply(code, text, _face_body(face, given) if face is not None else None))
 
         self._make_face(uri, persistency, given.mtu, done)
         return None
@@ -199,8 +207,8 @@ class Commands:
             return Reply(409, "Invalid properties specified", wrong)
         if given.persistency is not None:
             face.persistency = given.persistency
-        _set_options(face, given)
-        return Reply(200, "OK", replace(_face_body(face), uri=None, local_uri=None))
+        self._set_options(face, given)
+        return Reply(200, "OK", replace(_face_body(face, given), uri=None, local_uri=None))
 
     def face_destroy(self, request: Request) -> Reply | None:
         face_id = request.given.face_id
@@ -211,6 +219,22 @@ class Commands:
             self._forwarder.remove_face(face.id)
             face.close()
         return Reply(200, "OK", ControlParameters(face_id=face_id))
+
+    def _set_options(self, face: Face, given: ControlParameters) -> None:
+        """Flags, MTU and congestion marking of a face (checked before)."""
+        link, flags, mask = face.link, given.flags or 0, given.mask or 0
+        if mask & LOCAL_FIELDS:
+            link.local_fields = bool(flags & LOCAL_FIELDS) and face.local
+        if mask & RELIABILITY:
+            self._forwarder.set_reliability(face, bool(flags & RELIABILITY))
+        if mask & CONGESTION_MARKING:
+            link.congestion_marking = bool(flags & CONGESTION_MARKING)
+        if given.base_mark_interval is not None:
+            link.mark_interval_ns = given.base_mark_interval
+        if given.default_threshold is not None:
+            link.threshold_bytes = given.default_threshold
+        if given.mtu is not None and link.mtu_bytes is not None:
+            link.mtu_bytes = min(given.mtu, MAX_PACKET_BYTES)
 
     # ------------------------------------------------------------ cs and strategies
 
@@ -246,7 +270,10 @@ class Commands:
         refused = self._refuse_prefix(given.name, MAX_DEPTH)
         if refused is not None or given.name is None:
             return refused
-        strategy = self._forwarder.strategies.set(given.name, given.strategy)
+        try:
+            strategy = self._forwarder.strategies.set(given.name, given.strategy)
+        except StrategyError as error:
+            return Reply(409, f"Error instantiating strategy: {error}")
         if strategy is None:
             return Reply(404, "Strategy not registered")
         return Reply(200, "OK", ControlParameters(name=given.name, strategy=strategy.name))
@@ -291,29 +318,17 @@ def _mtu_allowed(mtu: int | None) -> bool:
     return mtu is None or mtu >= MIN_MTU_BYTES
 
 
-def _set_options(face: Face, given: ControlParameters) -> None:
-    """Flags, MTU and congestion marking of a face (checked before)."""
-    link, flags, mask = face.link, given.flags or 0, given.mask or 0
-    if mask & LOCAL_FIELDS:
-        link.local_fields = bool(flags & LOCAL_FIELDS) and face.local
-    if mask & CONGESTION_MARKING:
-        link.congestion_marking = bool(flags & CONGESTION_MARKING)
-    if given.base_mark_interval is not None:
-        link.mark_interval_ns = given.base_mark_interval
-    if given.default_threshold is not None:
-        link.threshold_bytes = given.default_threshold
-    if given.mtu is not None and link.mtu_bytes is not None:
-        link.mtu_bytes = min(given.mtu, MAX_PACKET_BYTES)
-
-
-def _face_body(face: Face) -> ControlParameters:
-    return ControlParameters(
-        face_id=face.id,
-        uri=face.uri,
-        local_uri=face.local_uri,
+def _face_body(face: Face, given: ControlParameters) -> ControlParameters:
+    """What the request does not name of marking and MTU is not told: python-ndn 0.5.2 cannot decode these fields where
+    ndn-cxx and NDNts have them, behind FacePersistency, and its pynfdc never names them."""
+    body = ControlParameters(
+        face_id=face.id, uri=face.uri, local_uri=face.local_uri, flags=face_flags(face), persistency=face.persistency
+    )
+    if given.mtu is None and given.base_mark_interval is None and given.default_threshold is None:
+        return body
+    return replace(
+        body,
         base_mark_interval=face.link.mark_interval_ns,
         default_threshold=face.link.threshold_bytes,
         mtu=face_mtu(face),
-        flags=face_flags(face),
-        persistency=face.persistency,
     )

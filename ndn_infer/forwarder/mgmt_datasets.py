@@ -18,11 +18,14 @@ from ndn_infer.tlv import MAX_PACKET_BYTES, encode_tlv
 
 VERSION_TEXT: Final = "24.07+ndn-infer-0.1"
 LOCAL_FIELDS: Final = 1
+RELIABILITY: Final = 2
 CONGESTION_MARKING: Final = 4
 
 
 def face_flags(face: Face) -> int:
-    return LOCAL_FIELDS * face.link.local_fields | CONGESTION_MARKING * face.link.congestion_marking
+    link = face.link
+    reliable = link.reliability is not None
+    return LOCAL_FIELDS * link.local_fields | RELIABILITY * reliable | CONGESTION_MARKING * link.congestion_marking
 
 
 def cs_flags(forwarder: Forwarder) -> int:

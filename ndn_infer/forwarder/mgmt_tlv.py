@@ -34,8 +34,8 @@ _NUMBERS: Final = {
 }
 _TEXTS: Final = {"uri": 0x72, "local_uri": 0x81}
 _ORDER: Final = (
-    "face_id", "uri", "local_uri", "origin", "cost", "capacity", "count", "base_mark_interval", "default_threshold",
-    "mtu", "flags", "mask", "strategy", "expiration_ms", "persistency",
+    "face_id", "uri", "local_uri", "origin", "cost", "capacity", "count", "flags", "mask", "strategy",
+    "expiration_ms", "persistency", "base_mark_interval", "default_threshold", "mtu",
 )  # fmt: skip
 _FIELD_OF: Final = {number: key for key, number in {**_NUMBERS, **_TEXTS}.items()}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 from ndn_infer import lp, tlv
 from ndn_infer.errors import BadPacket
@@ -22,13 +21,12 @@ from ndn_infer.forwarder.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
 from ndn_infer.forwarder.fib import Fib, NextHop
 from ndn_infer.forwarder.parsing import ParsedInterest, parse_data, parse_interest
 from ndn_infer.forwarder.pit import InRecord, OutRecord, Pit, PitEntry
-from ndn_infer.forwarder.rewriting import with_less_hops, with_nonce, without_hints
+from ndn_infer.forwarder.rewriting import probe_of, with_less_hops, with_nonce, without_hints
 from ndn_infer.forwarder.rib import Rib, Route
+from ndn_infer.forwarder.scope import LOCALHOST, within_scope
 from ndn_infer.forwarder.strategy import StrategyChoice
-from ndn_infer.name import ROOT, Name, from_uri, prefix_ends
-
-LOCALHOST: Final = from_uri("/localhost")
-LOCALHOP: Final = from_uri("/localhop")
+from ndn_infer.forwarder.strategy_base import Probe
+from ndn_infer.name import ROOT, Name, prefix_ends
 
 Trace = Callable[[float, str, int, str, Name, str], None]
 """Told of every packet: (now, "in", "out", "drop" or "hit", face id, kind of packet, name, why)."""
@@ -48,8 +46,10 @@ class Forwarder:
         self.cs = cs
         self.fib = Fib()
         self.rib = Rib(self.fib)
-        self.strategies = StrategyChoice()
+        self._random = random.Random(seed)
+        self.strategies = StrategyChoice(self._random)
         self.faces: dict[int, Face] = {}
+        self._reliable: dict[int, Face] = {}
         self.counters = ForwarderCounters()
         self.trace: Trace | None = None
         self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
@@ -58,7 +58,6 @@ class Forwarder:
         self.pit_capacity = pit_capacity
         self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
-        self._random = random.Random(seed)
 
     # ------------------------------------------------------------ faces
 
@@ -75,12 +74,21 @@ class Forwarder:
         face = self.faces.pop(face_id, None)
         if face is None:
             return
+        self._reliable.pop(face_id, None)
         self.face_changed(DESTROYED, face)
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
         for entry in self._pit:
             entry.ins.pop(face_id, None)
             entry.outs.pop(face_id, None)
+
+    def set_reliability(self, face: Face, wanted: bool) -> None:
+        """Switch NDNLPv2 reliability of a face."""
+        face.link.set_reliability(wanted, self._random.getrandbits(64))
+        if wanted:
+            self._reliable[face.id] = face
+        else:
+            self._reliable.pop(face.id, None)
 
     # ------------------------------------------------------------ routes
 
@@ -104,11 +112,11 @@ class Forwarder:
         for entry in [found for found in self._pit if found.name.startswith(prefix) and found.expires > now]:
             if not entry.strategy.asks_new_hops or face_id in entry.outs:
                 continue
-            if all(hop.face_id != face_id for hop in self._next_hops(entry, prefix_ends(entry.name))):
+            if all(hop.face_id != face_id for hop in self._next_hops(entry, prefix_ends(entry.name))[1]):
                 continue
             for source, record in entry.ins.items():
                 asker = self.faces.get(source)
-                if asker is not None and asker is not out and self._within_scope(entry, asker, out, record.last_hop):
+                if asker is not None and asker is not out and within_scope(entry.name, asker, out, record.last_hop):
                     self._send_interest(entry, face_id, record, source, 0, now)
                     break
 
@@ -125,10 +133,15 @@ class Forwarder:
                 entry.strategy.on_timeout(entry, now)
             self._finalize(entry, now)
         self.rib.expire(now)
+        for face in self._reliable.values():
+            face.link.tick(now)
 
     def next_wake(self) -> float | None:
         """When `tick` is due next (monotonic seconds), None while nothing can run out."""
         entry, route = self._pit.next_wake(), self.rib.next_expiry()
+        if self._reliable:
+            wakes = [entry, route, *(face.link.next_wake() for face in self._reliable.values())]
+            return min((wake for wake in wakes if wake is not None), default=None)
         if entry is None or route is None:
             return route if entry is None else entry
         return min(entry, route)
@@ -250,7 +263,8 @@ class Forwarder:
             self._refuse(entry, face, now)
             return
         for face_id in chosen:
-            self._send_interest(entry, face_id, record, face.id, mark, now)
+            sent = probe_of(record, self._random.randbytes(4)) if isinstance(face_id, Probe) else record
+            self._send_interest(entry, face_id, sent, face.id, mark, now)
 
     def _pit_entry(self, interest: ParsedInterest, now: float) -> PitEntry | None:
         """The entry this Interest belongs to, unless it has run out."""
@@ -289,31 +303,27 @@ class Forwarder:
         """Whom the strategy asks, of those that scope and HopLimit allow."""
         eligible: list[NextHop] = []
         exhausted = False
-        for hop in self._next_hops(entry, interest.ends):
+        prefix, hops = self._next_hops(entry, interest.ends)
+        for hop in hops:
             out = self.faces.get(hop.face_id)
             if out is None or out is face:
                 continue
-            if self._within_scope(entry, face, out, last_hop):
+            if within_scope(entry.name, face, out, last_hop):
                 eligible.append(hop)
             else:
                 exhausted = exhausted or last_hop
         if exhausted and not eligible:
             self._dropped(now, face.id, "Interest", entry.name, "HopLimit used up")
             return []
-        chosen: list[int] | None = entry.strategy.choose(entry, eligible, now)
+        chosen: list[int] | None = entry.strategy.choose(entry, eligible, now, prefix)
         return chosen
 
-    def _next_hops(self, entry: PitEntry, ends: Sequence[int]) -> Sequence[NextHop]:
-        if entry.hints:  # the first delegation that can be reached (NFD, Strategy::lookupFib)
-            return next((found for found in map(self.fib.lookup, entry.hints) if found), ())
-        return self.fib.lookup(entry.name, ends)
-
-    def _within_scope(self, entry: PitEntry, face: Face, out: Face, last_hop: bool) -> bool:
-        """Whether an Interest from `face` may leave by `out` (NFD, wouldViolateScope, onOutgoingInterest)."""
-        if out.local:
-            return True
-        name = entry.name
-        return not (last_hop or name.startswith(LOCALHOST) or (not face.local and name.startswith(LOCALHOP)))
+    def _next_hops(self, entry: PitEntry, ends: Sequence[int]) -> tuple[Name, Sequence[NextHop]]:
+        """The prefix and the next hops of the FIB entry."""
+        if not entry.hints:
+            return self.fib.match(entry.name, ends) or (ROOT, ())
+        found = (self.fib.match(hint, prefix_ends(hint)) for hint in entry.hints)
+        return next(filter(None, found), (ROOT, ()))  # the first that can be reached (NFD, Strategy::lookupFib)
 
     def _send_interest(
         self, entry: PitEntry, face_id: int, record: InRecord, source: int, mark: int, now: float
@@ -357,6 +367,7 @@ class Forwarder:
         if not matches:
             self.counters.unsolicited += 1
             self._dropped(now, face.id, "Data", name, "unsolicited: nobody waits for it")
+            self.strategies.of(name).on_late_data(name, face.id, now)
             return
         if not no_cache:
             self.cs.insert(name, wire, freshness_ms, now)
@@ -390,11 +401,13 @@ class Forwarder:
         self.counters.in_nacks += 1
         if self.trace is not None:
             self.trace(now, "in", face.id, "Nack", interest.name, f"reason {reason}")
-        entry = self._asked(interest, face.id)
+        flags = interest.can_be_prefix, interest.must_be_fresh
+        entry = self._pit.asked(interest.name, flags, interest.nonce, face.id)
         if entry is None or entry.expires <= now:
             self._dropped(now, face.id, "Nack", interest.name, "nobody waits for it")
             return
         entry.outs[face.id].nack_reason = reason
+        entry.strategy.on_nack(entry, face.id, now)
         decision = entry.strategy.nacks(entry)
         if decision is not None:
             told_reason, told = decision
@@ -405,16 +418,6 @@ class Forwarder:
                     self._send_nack(receiver, downstream.wire, downstream.token, told_reason, now)
         if not any(out.pending(now) for out in entry.outs.values()):
             self._finalize(entry, now)
-
-    def _asked(self, interest: ParsedInterest, face_id: int) -> PitEntry | None:
-        """The entry for which we sent this Interest to this face. Hints may have been stripped on the way there, so
-        the nonce tells which of several entries it is."""
-        for entry in self._pit.named(interest.name):
-            record = entry.outs.get(face_id)
-            same = (entry.can_be_prefix, entry.must_be_fresh) == (interest.can_be_prefix, interest.must_be_fresh)
-            if same and record is not None and record.nonce == interest.nonce:
-                return entry
-        return None
 
     def _send_nack(self, face: Face, wire: bytes, token: bytes, reason: int, now: float) -> None:
         face.counters.out_nacks += 1

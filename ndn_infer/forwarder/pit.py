@@ -52,12 +52,13 @@ class OutRecord:
 class PitEntry:
     """One pending Interest: (name, CanBePrefix, MustBeFresh, hints), who wants it and who was asked.
 
-    `strategy` is the strategy that forwarded it first, `suppress_s` best-route's interval.
+    `strategy` is the strategy that forwarded it first, `strategy_info` what it keeps here, `suppress_s` best-route's
+    interval.
     """
 
     __slots__ = (
         "bucket", "can_be_prefix", "expires", "freshness_ms", "hints", "ins", "must_be_fresh", "name", "outs",
-        "satisfied", "strategy", "suppress_s",
+        "satisfied", "strategy", "strategy_info", "suppress_s",
     )  # fmt: skip
 
     def __init__(self, name: Name, can_be_prefix: bool, must_be_fresh: bool, hints: tuple[Name, ...]) -> None:
@@ -73,6 +74,7 @@ class PitEntry:
         self.freshness_ms = 0
         self.bucket = -1
         self.strategy: Any = None
+        self.strategy_info: Any = None
 
     def loops(self, nonce: bytes, face_id: int) -> bool:
         """Whether this nonce has been here by another way. The same face may send the same Interest again: that is a
@@ -117,6 +119,15 @@ class Pit:
     def named(self, name: Name) -> Sequence[PitEntry]:
         """All entries of exactly this name."""
         return self._by_name.get(name, ())
+
+    def asked(self, name: Name, flags: tuple[bool, bool], nonce: bytes, face_id: int) -> PitEntry | None:
+        """The entry for which this Interest (CanBePrefix and MustBeFresh in `flags`) went to this face. Hints may have
+        been stripped on the way, so the nonce tells which of several entries it is."""
+        for entry in self.named(name):
+            record = entry.outs.get(face_id)
+            if record is not None and record.nonce == nonce and (entry.can_be_prefix, entry.must_be_fresh) == flags:
+                return entry
+        return None
 
     def insert(self, entry: PitEntry) -> None:
         same = self._by_name.get(entry.name)

@@ -104,7 +104,8 @@ class Reliability:
         self._older: set[bytes] = set()
         self._turn_at = 0.0
 
-    def __len__(self) -> int:
+    @property
+    def in_flight(self) -> int:
         """Link packets in flight or waiting to go out again."""
         return len(self._unacked) + len(self._lost)
 
@@ -117,7 +118,7 @@ class Reliability:
         fragment that is not empty; the two and what frames them leave TX_SEQUENCE_BYTES of the MTU. Acknowledgements
         use what room is left.
         """
-        if len(self) + len(pieces) > MAX_UNACKED:
+        if self.in_flight + len(pieces) > MAX_UNACKED:
             self.counters.unprotected += len(pieces)
             return [
                 _frame(fields + self._take_acks(fields, fragment, mtu_bytes), fragment) for fields, fragment in pieces

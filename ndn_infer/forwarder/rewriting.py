@@ -1,4 +1,4 @@
-"""The three changes that a forwarder makes to an Interest on its way, as operations on its bytes.
+"""The changes that a forwarder makes to an Interest on its way, as operations on its bytes.
 
 Owns: HopLimit, Nonce, ForwardingHint. Pure. Must not know: when to make them (pipeline.py).
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ndn_infer import tlv
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.parsing import ParsedInterest
+from ndn_infer.forwarder.parsing import ParsedInterest, parse_interest
+from ndn_infer.forwarder.pit import InRecord
 from ndn_infer.tlv import read_header
 
 
@@ -33,3 +34,10 @@ def with_nonce(wire: bytes, at: int, nonce: bytes) -> bytes:
     if len(longer) > tlv.MAX_PACKET_BYTES:
         raise BadPacket("an Interest of this size leaves no room for the Nonce it lacks")
     return longer
+
+
+def probe_of(record: InRecord, nonce: bytes) -> InRecord:
+    """The Interest with another Nonce: where the paths of the two meet again, this must be no loop (NFD, ASF)."""
+    wire = record.wire
+    at = wire.index(b"\x0a\x04" + record.nonce, parse_interest(wire).nonce_at) + 2
+    return InRecord(wire[:at] + nonce + wire[at + 4 :], nonce, record.token, record.expires, record.last_hop)

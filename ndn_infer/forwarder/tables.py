@@ -37,13 +37,19 @@ class PrefixTable(Generic[Value]):
 
     def longest(self, name: Name, ends: Sequence[int]) -> Value | None:
         """The value of the longest prefix of `name`; `ends` are `prefix_ends(name)`."""
+        found = self.match(name, ends)
+        return None if found is None else found[1]
+
+    def match(self, name: Name, ends: Sequence[int]) -> tuple[Name, Value] | None:
+        """The longest prefix of `name` that has a value, and the value; `ends` are `prefix_ends(name)`."""
         entries = self._entries
         deepest = len(ends) - 1
         for depth in self._depths:
             if depth <= deepest:
-                value = entries.get(name[: ends[depth]])
+                prefix = name[: ends[depth]]
+                value = entries.get(prefix)
                 if value is not None:
-                    return value
+                    return prefix, value
         return None
 
     def put(self, prefix: Name, value: Value) -> None:

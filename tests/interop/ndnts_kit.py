@@ -44,21 +44,26 @@ def install(cache: Path) -> Path:
         return ready
     cache.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix="ndnts-", dir=cache))
-    for path in files:
-        shutil.copy(path, building)
-    flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error"]
+    try:
+        for path in files:
+            shutil.copy(path, building)
+        _npm_install(building)
+        with suppress(OSError):  # somebody else may be at the same, and done
+            building.rename(ready)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return ready
+
+
+def _npm_install(folder: Path) -> None:
     npm = shutil.which("npm")
     assert npm is not None
+    flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error"]
     done = subprocess.run(
         [npm, "install", *flags],
-        cwd=building, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"npm install failed:\n{done.stdout}{done.stderr}"
-    try:
-        building.rename(ready)  # in one step: somebody else may be at the same
-    except OSError:
-        shutil.rmtree(building)
-    return ready
 
 
 class AgentFailed(Exception):
@@ -71,7 +76,8 @@ class Agent:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._hello: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[int, asyncio.Future[Any]] = {0: self._hello}
         self._reader = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
@@ -89,6 +95,11 @@ class Agent:
             if not future.done():
                 future.set_exception(AgentFailed("the node process ended"))
 
+    async def has_native_websocket(self) -> bool:
+        """Whether NDNts speaks through the runtime's WebSocket, as in browsers, else through the package `ws`."""
+        hello = await asyncio.wait_for(self._hello, ANSWER_TIMEOUT_S)
+        return bool(hello["webSocket"])
+
     async def call(self, op: str, **arguments: Any) -> Any:
         """The operation's result. Raises AgentFailed when it threw."""
         assert self.process.stdin is not None
@@ -99,12 +110,13 @@ class Agent:
 
     @asynccontextmanager
     async def face(self, daemon: ForwarderDaemon, kind: str, **options: Any) -> AsyncIterator[AgentFace]:
-        """A face to a running forwarder; what NDNts could not decode on it fails the test."""
+        """A face to a running forwarder; what either side could not decode fails the test."""
         opened = await self.call("open", **address(daemon, kind), **options)
         face = AgentFace(self, opened["face"])
         try:
             yield face
             assert (await face.call("seen"))["rxerrors"] == []
+            assert {one.counters.malformed for one in daemon.core.faces.values()} <= {0}
         finally:
             if not face.closed:
                 await face.close()
@@ -151,11 +163,12 @@ class AgentFace:
 
 
 @asynccontextmanager
-async def running_agent(folder: Path) -> AsyncIterator[Agent]:
+async def running_agent(folder: Path, *flags: str) -> AsyncIterator[Agent]:
+    """`flags` are node's."""
     node = shutil.which("node")
     assert node is not None
     process = await asyncio.create_subprocess_exec(
-        node, "agent.mjs",
+        node, *flags, "agent.mjs",
         cwd=folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES,
     )  # fmt: skip
     agent = Agent(process)
@@ -163,6 +176,12 @@ async def running_agent(folder: Path) -> AsyncIterator[Agent]:
         yield agent
     finally:
         await agent.end()
+
+
+def native_websocket_flags() -> list[str]:
+    """What makes node have a WebSocket of its own: Node 22 has it anyway."""
+    told = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    return ["--experimental-websocket"] if int(told.lstrip("v").partition(".")[0]) < 22 else []
 
 
 def address(daemon: ForwarderDaemon, kind: str) -> dict[str, Any]:

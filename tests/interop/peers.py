@@ -32,6 +32,8 @@ TOOL_S: Final = 60.0
 READY_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.02
 LINGER_S: Final = 2.0
+OLD_LIST_S: Final = 1.05
+"""NFD gives a list again for a second, however it changed meanwhile (ndn-cxx, Dispatcher)."""
 SUMMARY_BEGINS: Final = "All segments have been received."
 
 

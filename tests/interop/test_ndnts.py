@@ -12,7 +12,7 @@ import base64
 import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ from ndn.app_support.segment_fetcher import segment_fetcher
 from ndn.security import KeychainDigest, sha256_digest_checker
 
 from ndn_infer import name as ndn
+from ndn_infer.errors import Timeout
 from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.forwarder.mgmt_access import Claim
 from ndn_infer.packet import encode_data
+from ndn_infer.security.command_authority import CommandAuthority
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
 from ndn_infer.transport.datasets import Datasets
-from tests.harness import role
+from tests.harness import NET, keychain_in, role
 from tests.integration.test_forwarder_clients import (
     CONTENT,
     face_to,
@@ -36,7 +42,16 @@ from tests.integration.test_forwarder_clients import (
     running,
 )
 from tests.integration.test_python_ndn import BLOCK, OBJECT, endpoint_to, object_server
-from tests.interop.ndnts_kit import KINDS, Agent, AgentFailed, install, missing_tools, running_agent, until
+from tests.interop.ndnts_kit import (
+    KINDS,
+    Agent,
+    AgentFailed,
+    install,
+    missing_tools,
+    native_websocket_flags,
+    running_agent,
+    until,
+)
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -150,6 +165,22 @@ async def read_by_python(daemon: ForwarderDaemon, uri: str) -> bytes:
     async with running(app_v1.NDNApp(face=face_to(daemon, "unix"), keychain=KeychainDigest())) as application:
         fetcher = segment_fetcher(application, uri, validator=sha256_digest_checker, must_be_fresh=False)
         return b"".join([bytes(piece) async for piece in fetcher])
+
+
+async def test_ndnts_as_in_a_browser(tmp_path: Path, ndnts: Path, big_file: str) -> None:
+    """With the runtime's own WebSocket, which offers compression, in place of the package `ws`: an object each way."""
+    async with (
+        listening(tmp_path) as daemon,
+        object_server(daemon, tmp_path / "keys") as (packets, _),
+        running_agent(ndnts, *native_websocket_flags()) as browser,
+        browser.face(daemon, "ws", register=True) as face,
+    ):
+        assert await browser.has_native_websocket()
+        assert (await face.call("fetch", uri=ndn.to_uri(packets.manifest.name)))["sha256"] == digest(OBJECT)
+        await face.call("serve", uri="/ts/object", path=big_file)
+        await registered(daemon, "/ts/object")
+        assert await read_by_python(daemon, "/ts/object") == BIG
+        assert await face.call("express", uri="/nobody/x") == {"nack": NO_ROUTE}
 
 
 async def test_version_discovery_between_ndnts_processes(
@@ -344,7 +375,7 @@ async def test_face_and_route_lifecycle(tmp_path: Path, agent: Agent, kind: str)
         assert updated["code"] == 200
         assert [updated["body"][key] for key in ("faceId", "facePersistency", "mtu")] == [number, 2, 1250]
         [row] = await face.dataset("FaceStatus", faceId=number)
-        assert [row[key] for key in ("uri", "mtu", "facePersistency", "faceScope")] == [body["uri"], 1250, 2, 1]
+        assert [row[key] for key in ("uri", "mtu", "facePersistency")] == [body["uri"], 1250, 2]
 
         route = await face.command("rib/register", faceId=number, name="/NDNts-nfdmgmt-interop")
         assert route["code"] == 200 and route["body"]["name"] == "/NDNts-nfdmgmt-interop"
@@ -499,6 +530,52 @@ async def test_ndnts_links_two_forwarders(tmp_path: Path, agent: Agent, other: A
         assert (await face.command("faces/destroy", faceId=number))["code"] == 200
         assert await face.dataset("RibEntry") == []
         assert await face.call("express", uri="/ts/object/seg=99") == {"nack": NO_ROUTE}
+
+
+@asynccontextmanager
+async def wanting_signatures(directory: Path) -> AsyncIterator[tuple[ForwarderDaemon, Keychain]]:
+    """A forwarder that takes commands by certificate only, and who issues these."""
+    keychain = keychain_in(directory / "keys", "tokenize")
+
+    async def nowhere(name: ndn.Name) -> bytes:
+        raise Timeout(f"nobody has {ndn.to_uri(name)}")
+
+    validator = Validator(TrustSchema.load(NET), keychain.anchor, nowhere)
+    authority = CommandAuthority(validator, NET, {})
+
+    async def check(claim: Claim) -> None:
+        validator.add_certificates(*keychain.certificates())
+        await authority.check(claim.interest, claim.module, claim.prefix)
+
+    options = {"ws_bind": "127.0.0.1:0", "local_commands": "signed", "remote_commands": "signed"}
+    async with forwarder(directory, **options) as daemon:
+        daemon.check = check
+        yield daemon, keychain
+    await validator.aclose()
+
+
+@pytest.mark.parametrize(("kind", "localhop"), [("unix", False), ("tcp", False), ("udp", True), ("ws", True)])
+async def test_commands_signed_by_ndnts(tmp_path: Path, agent: Agent, kind: str, localhop: bool) -> None:
+    """An ECDSA key that NDNts made and our keychain certified registers below its own identity, at /localhost/nfd or
+    /localhop/nfd, and nothing else; a digest in place of a signature does not do."""
+    identity = ndn.to_uri(role("tokenize"))
+    async with wanting_signatures(tmp_path) as (daemon, keychain):
+        made = await agent.call("makeKey", identity=identity)
+        certificate = keychain.certify(role("tokenize"), ndn.from_uri(made["name"]), base64.b64decode(made["spki"]))
+        await agent.call("certified", key=made["key"], certificate=ndn.to_uri(certificate.name))
+        options = {"localhop": localhop, "register": True}
+        async with (
+            agent.face(daemon, kind, signer=made["key"], **options) as known,
+            agent.face(daemon, kind, **options) as unknown,
+        ):
+            assert (await unknown.command("rib/register", name=f"{identity}/x"))["code"] == 403
+            refused = await known.command("rib/register", name="/elsewhere")
+            assert refused["code"] == 403 and "may not register" in refused["text"]
+            assert ndn.from_uri(f"{identity}/x") not in daemon.core.fib
+            await known.call("answer", uri=f"{identity}/x", text="signed")
+            await registered(daemon, f"{identity}/x")
+            answered = await unknown.call("express", uri=f"{identity}/x/y")
+            assert answered["content"] == base64_of(b"signed")
 
 
 async def test_errors_of_ndnts_are_seen(agent: Agent) -> None:

@@ -266,7 +266,7 @@ def test_a_single_next_hop_is_not_probed_but_a_new_one_is_at_once() -> None:
 
 def ranked(*known: tuple[float | None, bool]) -> tuple[module._Region, list[NextHop]]:
     """A region with faces 1, 2, ... of these round trips (None: unmeasured) and states; cost falls with the number."""
-    region = module._Region(b"")
+    region = module._Region()
     for face_id, (rtt_s, dead) in enumerate(known, 1):
         path = region.paths[face_id] = module._Path()
         if rtt_s is not None:
@@ -361,6 +361,18 @@ def test_hints_are_measured_under_their_delegation() -> None:
         paths.ask(number / 2, f"/far/{number}", hints=("/none", "/isp/x"))
     assert paths.path("A", "/isp").rtt.smoothed_s == pytest.approx(0.1)
     assert paths.ask(10.0, "/far/y", hints=("/isp",)) == "B"
+
+
+def test_a_route_that_goes_leaves_the_shorter_one_with_measurements_of_its_own() -> None:
+    """The longer prefix is still known for minutes; what is forwarded by the shorter one must not be counted there."""
+    paths = Paths({"A": 0.02, "B": 0.1}, prefixes=("/a", "/a/b"))
+    paths.ask(0.0, "/a/b/1")
+    for name in "AB":
+        paths.world.core.rib.unregister(ndn.from_uri("/a/b"), paths.world.faces[name].id, 0)
+    for number in range(20):
+        paths.ask(1.0 + number, f"/a/b/x{number}")
+    assert paths.path("A", "/a").rtt.smoothed_s is not None and not paths.path("A", "/a").timeouts
+    assert not paths.path("A", "/a").dead and paths.ask(30.0, "/a/b/y") == "A"
 
 
 # ------------------------------------------------------------ bounds

@@ -14,7 +14,7 @@ from ndn import encoding as enc
 from ndn.app_support import nfd_mgmt
 from ndn.security import DigestSha256Signer
 
-from ndn_infer import lp, packet
+from ndn_infer import lp, packet, tlv
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, parse_bind, parse_face_uri
@@ -215,10 +215,17 @@ def test_fib_commands() -> None:
     assert [hop.face_id for hop in world.core.fib.lookup(ndn.from_uri("/f"))] == [256]
 
 
-CREATED = {
-    "face_id", "uri", "local_uri", "flags", "face_persistency", "mtu", "base_congestion_mark_interval",
-    "default_congestion_threshold",
-}  # fmt: skip
+CREATED = {"face_id", "uri", "local_uri", "flags", "face_persistency"}
+
+
+def answered(world: Managed) -> tuple[int, ControlParameters]:
+    """Code and body of the last reply. Marking and MTU stand where ndn-cxx and NDNts have them, behind
+    FacePersistency, where python-ndn 0.5.2 cannot decode them (it crashes at NFD's replies too)."""
+    content = packet.decode_data(lp.decode_lp(world.sent[-1][1]).fragment).content
+    _, value, end = tlv.read_header(content, 0, len(content))
+    parts = {kind: (start, stop) for kind, start, stop in tlv.iterate(content, value, end)}
+    body = content[parts[0x67][1] :]
+    return tlv.decode_nonneg(content[slice(*parts[0x66])]), decode_parameters(body)
 
 
 def test_faces_are_made_later_answered_then_and_known_afterwards() -> None:
@@ -231,10 +238,10 @@ def test_faces_are_made_later_answered_then_and_known_afterwards() -> None:
     assert world.ask(wire) == [] and len(world.wanted) == 1
     face = world.finish()
     world.management.run(world.now)
-    reply = nfd_mgmt.parse_response(packet.decode_data(world.sent[-1][1]).content)
-    assert reply["status_code"] == 200 and present(reply) == CREATED
-    assert (reply["face_id"], reply["uri"], reply["flags"], reply["mtu"]) == (face.id, fields["uri"], 0, 5000)
-    assert reply["base_congestion_mark_interval"] == 5 and not face.link.congestion_marking
+    code, reply = answered(world)
+    assert code == 200
+    assert (reply.face_id, reply.uri, reply.flags, reply.mtu) == (face.id, fields["uri"], 0, 5000)
+    assert (reply.base_mark_interval, reply.default_threshold) == (5, 65536) and not face.link.congestion_marking
     again = world.command("faces", "create", uri=fields["uri"])
     assert again["status_code"] == 409 and present(again) == CREATED and again["face_id"] == face.id
 
@@ -267,8 +274,11 @@ def test_an_application_turns_on_local_fields_on_its_own_face() -> None:
 def test_face_update_and_destroy_of_another() -> None:
     world = Managed()
     fields = {"face_id": 257, "mtu": 9000, "base_congestion_mark_interval": 7, "default_congestion_threshold": 8}
-    reply = world.command("faces", "update", **fields)
-    assert reply["status_code"] == 200 and present(reply) == CREATED - {"uri", "local_uri"}
+    name = b"".join(bytes(part) for part in nfd_mgmt.make_command_v2("faces", "update", **fields))
+    world.ask(packet.encode_interest(name, nonce=b"upd!", info=SIGNED, signer=packet.digest_signer)[0])
+    code, body = answered(world)
+    assert code == 200 and (body.mtu, body.base_mark_interval, body.default_threshold) == (8800, 7, 8)
+    assert body.uri is None and body.local_uri is None
     link = world.faces["N"].link
     assert (link.mtu_bytes, link.mark_interval_ns, link.threshold_bytes) == (8800, 7, 8)
     world.route("/n", "N")
@@ -483,9 +493,11 @@ names = st.none() | st.sampled_from([b"", ndn.from_uri("/a/b"), ndn.from_uri("/x
     persistency=st.none() | st.integers(0, 2),
 )  # fmt: skip
 def test_control_parameters_agree_with_python_ndn(**fields: Any) -> None:
-    ours = ControlParameters(**fields)
-    wire = ours.encode()
-    assert decode_parameters(wire) == ours
+    everything = ControlParameters(**fields)
+    assert decode_parameters(everything.encode()) == everything
+    for elsewhere in ("base_mark_interval", "default_threshold", "mtu"):
+        fields[elsewhere] = None
+    wire = ControlParameters(**fields).encode()
     theirs = nfd_mgmt.ControlParameters.parse(wire).cp
     renamed = {
         "base_mark_interval": "base_congestion_mark_interval", "default_threshold": "default_congestion_threshold",

@@ -114,7 +114,7 @@ def test_strategy_choice() -> None:
     assert choice.set(uri("/a"), MULTICAST) is choice.of(uri("/a/b")) is not choice.of(uri("/b"))
     assert choice.set(uri("/a/b"), BEST_ROUTE + uri("/v=5")) is choice.of(uri("/a/b/c"))
     assert choice.set(uri("/a"), BEST_ROUTE + uri("/v=4")) is None
-    assert choice.set(uri("/a"), uri("/localhost/nfd/strategy/asf")) is None
+    assert choice.set(uri("/a"), uri("/localhost/nfd/strategy/access")) is None
     choice.unset(uri("/a"))
     choice.unset(uri("/"))
     assert choice.of(uri("/a")) is choice.of(uri("/b"))

@@ -66,7 +66,7 @@ def received(sequence: int, tx_sequence: int) -> lp.LpPacket:
 
 def held(end: Reliability) -> int:
     """Everything that an end keeps for packets under way, in one number."""
-    return len(end) + len(end._earlier) + len(end._acks)
+    return end.in_flight + len(end._earlier) + len(end._acks)
 
 
 # ------------------------------------------------------------ the sending side
@@ -88,9 +88,9 @@ def test_golden_bytes() -> None:
 def test_every_link_packet_has_a_number_of_its_own() -> None:
     end = Reliability()
     assert numbers(send(end, 0.0, 10, 11)) + numbers(send(end, 0.0, 12)) == [(0, 10), (1, 11), (2, 12)]
-    assert len(end) == 3
+    assert end.in_flight == 3
     ack(end, 0.1, 0, 2)
-    assert len(end) == 1 and end.counters.acknowledged == 1
+    assert end.in_flight == 1 and end.counters.acknowledged == 1
     ack(end, 0.1, 1)
     assert held(end) == 0 and end.counters.acknowledged == 2 and end.next_wake() is None
 
@@ -130,7 +130,7 @@ def test_an_acknowledged_fragment_does_not_save_its_siblings() -> None:
         due(end, float(step))
         if step == 1:
             ack(end, 1.0, 4)  # the second fragment
-    assert len(end) == 2
+    assert end.in_flight == 2
     assert due(end, 9.0) == [] and held(end) == 0 and end.counters.exhausted == 1
     ack(end, 9.0, *range(12))  # all too late
     assert end.counters.acknowledged == end.counters.repaired == 0
@@ -220,7 +220,7 @@ def test_what_is_in_flight_is_bounded() -> None:
         send(end, 0.0, number)
     (extra,) = send(end, 0.0, 99999)
     assert extra.tx_sequence is None and extra.sequence == eight(99999)
-    assert len(end) == MAX_UNACKED and end.counters.unprotected == 1
+    assert end.in_flight == MAX_UNACKED and end.counters.unprotected == 1
     ack(end, 0.0, 0)
     assert send(end, 0.0, 99999)[0].tx_sequence is not None
 

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 import { consume, produce } from "@ndn/endpoint";
-import { Certificate, createVerifier } from "@ndn/keychain";
+import { Certificate, createVerifier, generateSigningKey } from "@ndn/keychain";
 import { AltUri } from "@ndn/naming-convention2";
 import * as nfdmgmt from "@ndn/nfdmgmt";
 import { Data, digestSigning, Interest, Name } from "@ndn/packet";
@@ -18,6 +18,7 @@ import { AgentFace } from "./faces.mjs";
 
 const faces = new Map();
 const servers = new Map();
+const keys = new Map();
 let lastId = 0;
 
 const name = (uri) => AltUri.parseName(uri);
@@ -48,19 +49,30 @@ function plain(value) {
   return value;
 }
 
-function mgmtOptions(face) {
-  return { prefix: nfdmgmt.localhostPrefix, cOpts: { fw: face.fw } };
+function mgmtOptions({ fw, face, signer }) {
+  return { prefix: nfdmgmt.getPrefix(face.attributes.local), cOpts: { fw }, signer };
 }
 
 const OPERATIONS = {
   async open(request) {
-    const face = await AgentFace.open(request);
+    const face = await AgentFace.open({ ...request, signer: keys.get(request.signer) });
     return { face: keep(faces, face), local: face.face.attributes.local };
   },
 
   close({ face }) {
     faces.get(face).close();
     faces.delete(face);
+  },
+
+  /** A new key; its private half stays here. */
+  async makeKey({ identity }) {
+    const [signer, verifier] = await generateSigningKey(name(identity));
+    return { key: keep(keys, signer), name: signer.name, spki: verifier.spki };
+  },
+
+  /** From now on the key's signatures name this certificate. */
+  certified({ key, certificate }) {
+    keys.set(key, keys.get(key).withKeyLocator(name(certificate)));
   },
 
   seen({ face }) {
@@ -171,4 +183,4 @@ async function run({ id, op, ...request }) {
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => void run(JSON.parse(line)));
 input.on("close", () => process.exit(0));
-process.stdout.write(`${JSON.stringify({ id: 0, result: process.version })}\n`);
+process.stdout.write(`${JSON.stringify({ id: 0, result: { webSocket: "WebSocket" in globalThis } })}\n`);

@@ -17,6 +17,8 @@ export class AgentFace {
   /**
    * @param spec.kind unix, tcp, udp or ws, with `path` or `host` and `port`
    * @param spec.lp NDNLPv2 options: mtu (fragment what is larger), keepAlive (ms between IDLE packets)
+   * @param spec.localhop send commands to /localhop/nfd, as NDNts does by itself over UDP and WebSocket
+   * @param spec.signer signs commands; without one they have a digest only
    * @param spec.register register what is served here with the forwarder: by rib/register, and what has an announcement
    *   object by rib/announce
    */
@@ -40,13 +42,15 @@ export class AgentFace {
     const opts = {
       fw,
       lp: spec.lp,
-      // NDNts calls no UDP face local and would then send to /localhop/nfd, which forwarders leave off.
-      l3: spec.kind === "tcp" || spec.kind === "unix" ? {} : { local: true },
+      // NDNts calls UDP and WebSocket faces non-local, whoever is at the other end.
+      l3: spec.localhop ? { local: false } : { local: true },
       callback: (transport, l3face) => l3face.addEventListener("rxerror", (e) => seen.rxerrors.push(`${e.detail}`)),
     };
+    self.signer = spec.signer;
     self.face = await TRANSPORTS[spec.kind](opts, spec);
     if (spec.register) {
-      enableNfdPrefixReg(self.face, { PrefixAnn, retry: { forever: true, minTimeout: 200 } });
+      const retry = { forever: true, minTimeout: 200 };
+      enableNfdPrefixReg(self.face, { PrefixAnn, retry, signer: spec.signer });
     }
     return self;
   }
