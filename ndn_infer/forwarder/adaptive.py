@@ -153,6 +153,7 @@ class Adaptive(Strategy):
     asked yet, else to the one asked longest ago, each face with its own suppression."""
 
     name = ADAPTIVE + from_uri("/v=5")
+    title = "AsfStrategy"
 
     def __init__(self, parameters: Mapping[str, str] | None = None, rng: random.Random | None = None) -> None:
         self.settings = parse_settings(parameters or {})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ class Dialer:
         try:
             sock = await connect_tcp(uri)
         except OSError as error:
-            done(None, 504, f"cannot connect to {uri}: {error.strerror or error}")
+            done(None, 504, f"Connection failed: {_reason(error)}")
         else:
             done(StreamFace(self._core, sock, "tcp", remote_uri=str(uri), persistency=persistency).face, 200, "OK")
         self._settle()
@@ -87,3 +88,8 @@ class Dialer:
                 log.info("face %d is connected again: %s", stream.face.id, stream.face.uri)
                 self._changed(UP, stream.face)
             return
+
+
+def _reason(error: OSError) -> str:
+    """As the system words it; asyncio puts the address there."""
+    return os.strerror(error.errno) if error.errno is not None else str(error)

@@ -49,7 +49,9 @@ def parse_face_uri(text: str) -> FaceUri:
         raise FaceUriError(400, "Non-canonical remote URI") from error
     if address.version != _SCHEMES[scheme] or port == 0:
         raise FaceUriError(400, "Non-canonical remote URI")
-    if address.is_multicast or address.is_unspecified:
+    if address.is_multicast:
+        raise FaceUriError(406, f"Cannot create multicast {scheme[:3].upper()} faces")
+    if address.is_unspecified:
         raise FaceUriError(406, "Cannot create a unicast face to this address")
     return FaceUri(scheme[:3], host, port)
 

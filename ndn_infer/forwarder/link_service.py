@@ -19,14 +19,14 @@ from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode
 
 DEFAULT_THRESHOLD_BYTES: Final = 65536
 DEFAULT_MARK_INTERVAL_NS: Final = 100_000_000
-OVERLOAD: Final = 16
+OVERLOAD: Final = 8
 """Queues of more thresholds than this mark every packet."""
 REASSEMBLY_TIMEOUT_S: Final = 0.5
 RELIABLE_REASSEMBLY_TIMEOUT_S: Final = 5.0
 """A lost fragment comes again after a second or more; those that were acknowledged must still be there."""
 MAX_FRAGMENTS: Final = 400
 MAX_PARTIAL_PACKETS: Final = 64
-MIN_MTU_BYTES: Final = 128
+MIN_MTU_BYTES: Final = 64
 FRAGMENT_OVERHEAD_BYTES: Final = 28
 """LpPacket (4), Sequence (10), FragIndex and FragCount (4 each), Fragment (4), and two to spare."""
 
@@ -133,8 +133,12 @@ class LinkService:
         return list(self._fragments(header, wire, room))
 
     def _fragments(self, header: bytes, wire: bytes, mtu_bytes: int) -> Iterator[tuple[bytes, bytes]]:
-        """Header fields of the network packet travel with its first fragment (NDNLPv2, Fragmentation)."""
+        """Header fields of the network packet travel with its first fragment (NDNLPv2, Fragmentation). Nothing when
+        they leave no room for any of it."""
         size = mtu_bytes - FRAGMENT_OVERHEAD_BYTES - len(header)
+        if size < 1:
+            self.counters.dropped += 1
+            return
         count = -(-len(wire) // size)
         count_field = b"\x53" + _short(count)
         for index in range(count):

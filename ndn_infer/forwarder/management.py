@@ -73,6 +73,7 @@ class Management:
         self._requests: list[bytes] = []
         self._replies: list[tuple[Name, Reply]] = []
         link = LinkService(self._requests.append, local_fields=True)
+        link.congestion_marking = False
         self.face = Face(
             MANAGEMENT_FACE_ID, "internal://", "internal://", link, local=True, persistency=PERMANENT,
             allowed_persistency=frozenset(),

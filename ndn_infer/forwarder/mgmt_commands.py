@@ -33,7 +33,10 @@ from ndn_infer.forwarder.strategy_base import StrategyError
 from ndn_infer.name import Name
 from ndn_infer.tlv import MAX_PACKET_BYTES
 
-MAX_FIB_DEPTH: Final = 32
+# NFD's words, so that nfdc shows the same.
+ROUTE_TOO_LONG: Final = f"Route prefix cannot exceed {MAX_DEPTH} components"
+HOP_TOO_LONG: Final = f"FIB entry prefix cannot exceed {MAX_DEPTH} components"
+STRATEGY_TOO_LONG: Final = f"Prefix has too many components (limit is {MAX_DEPTH})"
 ERASE_LIMIT: Final = 256
 MAX_EXPIRATION_MS: Final = 1 << 53
 """Longer registrations are cut to this (285,000 years): what is told of them must fit its number."""
@@ -91,7 +94,7 @@ class Commands:
 
     def rib_register(self, request: Request) -> Reply | None:
         given = request.given
-        refused = self._refuse_prefix(given.name, MAX_FIB_DEPTH) or self._refuse_face(request.face_id)
+        refused = self._refuse_prefix(given.name, ROUTE_TOO_LONG) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
             return refused
         origin, cost = given.origin or 0, given.cost or 0
@@ -102,19 +105,19 @@ class Commands:
         body = ControlParameters(
             name=given.name, face_id=request.face_id, origin=origin, cost=cost, flags=flags, expiration_ms=period_ms
         )
-        return Reply(200, "Success", body)
+        return Reply(200, "OK", body)
 
     def rib_unregister(self, request: Request) -> Reply | None:
         given, origin = request.given, request.given.origin or 0
         if given.name is None:
             return _missing("Name")
         self._forwarder.rib.unregister(given.name, request.face_id, origin)
-        return Reply(200, "Success", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
+        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
 
     def rib_announce(self, request: Request) -> Reply | None:
         announcement = request.announcement
         assert announcement is not None  # management.py has decoded it
-        refused = self._refuse_prefix(announcement.prefix, MAX_FIB_DEPTH) or self._refuse_face(request.incoming)
+        refused = self._refuse_prefix(announcement.prefix, ROUTE_TOO_LONG) or self._refuse_face(request.incoming)
         if refused is not None:
             return refused
         lifetime_s = min(announcement.lifetime_s(self._wall_us() / 1e6), MAX_EXPIRATION_MS / 1000)
@@ -130,7 +133,7 @@ class Commands:
 
     def fib_add(self, request: Request) -> Reply | None:
         given, cost = request.given, request.given.cost or 0
-        refused = self._refuse_prefix(given.name, MAX_FIB_DEPTH) or self._refuse_face(request.face_id)
+        refused = self._refuse_prefix(given.name, HOP_TOO_LONG) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
             return refused
         self._forwarder.add_next_hop(given.name, request.face_id, cost, request.now)
@@ -143,12 +146,10 @@ class Commands:
         self._forwarder.fib.remove(given.name, request.face_id)
         return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id))
 
-    def _refuse_prefix(self, prefix: Name | None, depth: int) -> Reply | None:
+    def _refuse_prefix(self, prefix: Name | None, too_long: str) -> Reply | None:
         if prefix is None:
             return _missing("Name")
-        if len(ndn.components(prefix)) > depth:
-            return Reply(414, f"prefix cannot exceed {depth} components")
-        return None
+        return Reply(414, too_long) if len(ndn.components(prefix)) > MAX_DEPTH else None
 
     def _refuse_face(self, face_id: int) -> Reply | None:
         return None if face_id in self._forwarder.faces else Reply(410, "Face not found")
@@ -165,15 +166,10 @@ class Commands:
             uri = parse_face_uri(given.uri)
         except FaceUriError as error:
             return Reply(error.code, str(error))
-        if given.local_uri is not None:
-            return Reply(406, "Unicast faces have no LocalUri of choice")
         persistency = PERSISTENT if given.persistency is None else given.persistency
-        if persistency not in (PERSISTENT, PERMANENT):
-            return Reply(406, "Outgoing faces are persistent or permanent")
-        if _wants(given, LOCAL_FIELDS) and not is_loopback(uri.host):
-            return Reply(406, "Local fields can only be enabled on faces with local scope")
-        if not _mtu_allowed(given.mtu):
-            return Reply(406, f"an MTU has at least {MIN_MTU_BYTES} bytes")
+        refused = _refuse_options(given, uri, persistency)
+        if refused is not None:
+            return refused
         text = str(uri)
         known = next((face for face in self._forwarder.faces.values() if face.uri == text), None)
         if known is not None:
@@ -267,7 +263,7 @@ class Commands:
         given = request.given
         if given.strategy is None:
             return _missing("Strategy")
-        refused = self._refuse_prefix(given.name, MAX_DEPTH)
+        refused = self._refuse_prefix(given.name, STRATEGY_TOO_LONG)
         if refused is not None or given.name is None:
             return refused
         try:
@@ -312,6 +308,21 @@ def _missing(field: str) -> Reply:
 
 def _wants(given: ControlParameters, bit: int) -> bool:
     return bool((given.flags or 0) & (given.mask or 0) & bit)
+
+
+def _refuse_options(given: ControlParameters, uri: FaceUri, persistency: int) -> Reply | None:
+    """What a new face cannot have."""
+    if given.local_uri is not None:
+        return Reply(406, f"Unicast {uri.kind.upper()} faces cannot be created with a LocalUri")
+    if persistency not in (PERSISTENT, PERMANENT):
+        return Reply(406, "Outgoing faces are persistent or permanent")
+    if _wants(given, LOCAL_FIELDS) and not is_loopback(uri.host):
+        return Reply(406, "Local fields can only be enabled on faces with local scope")
+    if given.mtu is not None and uri.kind == "tcp":
+        return Reply(406, "TCP faces do not support MTU overrides")
+    if not _mtu_allowed(given.mtu):
+        return Reply(406, f"Override MTU cannot be less than {MIN_MTU_BYTES}")
+    return None
 
 
 def _mtu_allowed(mtu: int | None) -> bool:

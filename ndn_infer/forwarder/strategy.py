@@ -27,6 +27,7 @@ from ndn_infer.name import (
     VERSION,
     Component,
     Name,
+    component_number,
     component_type,
     component_value,
     components,
@@ -49,6 +50,7 @@ class BestRoute(Strategy):
     """
 
     name = BEST_ROUTE + VERSION_5
+    title = "BestRouteStrategy"
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
         outs = entry.outs
@@ -74,6 +76,7 @@ class Multicast(Strategy):
     """Every next hop, each with its own suppression; no Nack ever goes downstream."""
 
     name = MULTICAST + VERSION_5
+    title = "MulticastStrategy"
     asks_new_hops = True
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
@@ -116,6 +119,7 @@ class StrategyChoice(PrefixTable[Strategy]):
         StrategyError for parameters that it does not take."""
         base, given = _split(strategy_name)
         for kind in STRATEGIES:
+            _refuse_older(kind, base)
             if base in (kind.name, _unversioned(kind.name)):
                 name = kind.name + b"".join(given)
                 strategy = next((known for _, known in self.items() if known.name == name), None)
@@ -143,6 +147,17 @@ def _split(name: Name) -> tuple[Name, list[Component]]:
         if component_type(parts[index]) == VERSION:
             return b"".join(parts[: index + 1]), parts[index + 1 :]
     return name, []
+
+
+def _refuse_older(kind: type[Strategy], wanted: Name) -> None:
+    """A version before ours: NFD finds the strategy for it, which then refuses."""
+    plain, own = _unversioned(kind.name), kind.name
+    if wanted.startswith(plain) and wanted != plain:
+        rest, known = wanted[len(plain) :], own[len(plain) :]
+        if len(components(rest)) == 1 and component_type(rest) == VERSION:
+            number, ours = component_number(rest, VERSION), component_number(known, VERSION)
+            if number < ours:
+                raise StrategyError(f"{kind.title} does not support version {number}")
 
 
 def _parameter(component: Component) -> tuple[str, str]:

@@ -20,7 +20,7 @@ SUPPRESS_FACTOR: Final = 2.0
 
 
 class StrategyError(ValueError):
-    """The parameters in a strategy's name are not what the strategy takes. NFD answers 409 to such a command."""
+    """Version or parameters in a strategy's name are not what the strategy has. NFD answers 409 to such a command."""
 
 
 class Probe(int):
@@ -36,6 +36,8 @@ class Strategy:
     """
 
     name: Name = ROOT
+    title = ""
+    """As NFD's messages have it."""
     asks_new_hops = False
     """Whether pending Interests go to next hops that come later."""
 

@@ -34,6 +34,9 @@ DIALLED_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT, PERMANENT})
 READ_BYTES: Final = 65536
 PACKETS_A_TURN: Final = 64
 """More packets of one face wait until the other faces have had their turn."""
+PAUSE_BYTES: Final = 1 << 20
+PAUSE_S: Final = 0.1
+"""A face with more than this in its send queue is not read for so long; see StreamFace._pause."""
 UNIX_BUFFER_BYTES: Final = 1 << 19
 KEEPALIVE_S: Final = 60
 
@@ -86,6 +89,8 @@ class StreamFace:
         self._blocked = False
         self._in_kernel = 0
         self._waiting: list[bytes] = []
+        self._reading = False
+        self._paused: asyncio.TimerHandle | None = None
         self._closed = False
         self._detached = True
         self._socket = sock
@@ -113,7 +118,7 @@ class StreamFace:
         self._socket = sock
         self._framer = Framer()
         self._detached = False
-        self._loop.add_reader(sock, self._readable)
+        self._start_reading()
 
     def close(self) -> None:
         """Close at once; what waits is lost (a reader that stopped reading would keep it for ever)."""
@@ -127,7 +132,10 @@ class StreamFace:
         if self._detached:
             return
         self._detached = True
-        self._loop.remove_reader(self._socket)
+        self._stop_reading()
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self._queue.clear()
@@ -163,22 +171,56 @@ class StreamFace:
             log.info("closing the connection of face %d: %s", self.face.id, error)
             self._lost()
             return
-        if len(packets) > PACKETS_A_TURN:
-            self._loop.remove_reader(self._socket)
+        if packets:
             self._waiting = packets
             self._turn()
-        elif packets:
-            self._core.receive(self.face, packets)
 
     def _turn(self) -> None:
-        """Some of what waits; the rest, and further reading, after the other faces."""
+        """Some of what waits; the rest, and further reading, after the other faces had their turn."""
+        counters = self.face.counters
         packets, self._waiting = self._waiting[:PACKETS_A_TURN], self._waiting[PACKETS_A_TURN:]
-        if packets:
-            self._core.receive(self.face, packets)
+        data_before = counters.in_data
+        self._core.receive(self.face, packets)
+        if self._detached:
+            return
+        if self._queue.size > PAUSE_BYTES and counters.in_data == data_before:
+            self._pause()
+        elif self._waiting:
+            self._stop_reading()
+            self._loop.call_soon(self._more)
+        else:
+            self._start_reading()
+
+    def _more(self) -> None:
+        if not self._detached and self._waiting:
+            self._turn()
+
+    def _pause(self) -> None:
+        """A consumer that asks for more than it reads waits; nothing need be dropped, and the other faces are served.
+
+        Only faces that send nothing but Interests: two forwarders that stop reading each other would wait for ever.
+        And not for long, for an application may want to write before it reads."""
+        self._stop_reading()
+        self._paused = self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
         if self._waiting:
-            self._loop.call_soon(self._turn)
+            self._turn()
         elif not self._detached:
+            self._start_reading()
+
+    def _start_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
             self._loop.add_reader(self._socket, self._readable)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._socket)
 
     # ------------------------------------------------------------ out
 
@@ -213,6 +255,8 @@ class StreamFace:
         elif self._blocked and not blocked:
             self._loop.remove_writer(self._socket)
         self._flushing = self._blocked = blocked
+        if self._paused is not None and queue.size < PAUSE_BYTES // 2:
+            self._resume()
 
     def _queued(self) -> int:
         """Bytes that the system did not take; with TCP also those that it holds (as NFD counts them)."""

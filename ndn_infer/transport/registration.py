@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import time
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -31,6 +32,8 @@ _ORIGIN_APP: Final = 0
 _ORIGIN_CLIENT: Final = 65
 _FLAG_CHILD_INHERIT: Final = 1
 ATTEMPTS: Final = 4
+ATTEMPTS_REFUSED: Final = 6
+REFUSED_PAUSE_S: Final = (0.002, 0.05)
 
 
 class CommandSigner(Protocol):
@@ -130,6 +133,13 @@ class Registrar:
         expires_ms = int(self._refresh_s * 4 * 1000)
         parameters = _parameters(prefix, origin=_ORIGIN_CLIENT, flags=_FLAG_CHILD_INHERIT, expires_ms=expires_ms)
         response = await self.command("rib", "register", parameters)
+        for _ in range(ATTEMPTS_REFUSED):
+            if response.code != 403:
+                break
+            # NFD wants the times of one key's commands to rise, and programs that register at the same moment with the
+            # same key, or with none, overtake each other: perhaps it was only that.
+            await asyncio.sleep(random.uniform(*REFUSED_PAUSE_S))
+            response = await self.command("rib", "register", parameters)
         if response.code != 200:
             uri = ndn.to_uri(prefix)
             raise RegistrationRefused(

@@ -50,7 +50,8 @@ Figures = dict[str, Any]
 
 def run(options: argparse.Namespace, config: Config) -> int:
     peer = nfd_version()
-    capacity = (MANY_ENTRIES if options.full else max(ENTRIES)) * 2
+    relayed = options.runs * 2 * RELAY_PACKETS * len(PAYLOADS) + FILE_BYTES // 4000 * options.runs
+    capacity = sum(ENTRIES) + MANY_ENTRIES * options.full + relayed + options.runs * ROUND_TRIPS
     starters = {"": ours, "nfd_": nfd} if peer is not None else {"": ours}
     measured: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="ndn-infer-bench-") as folder:

@@ -127,7 +127,7 @@ def corpus() -> list[bytes]:
         interest("/a/large/v=1/seg=0", b"larg"), interest("/localhost/x"), interest("/localhop/x", hop_limit=1),
         packet.encode_data(ndn.from_uri("/localhost/x"), b""), *fragments(large, 90), *fragments(rich, 500, 20),
         *(lp.encode_lp(found) for found in (
-            link(plain, pit_token=b"12345678", next_hop_face_id=257), link(rich, pit_token=bytes(32), congestion_mark=1),
+            link(plain, pit_token=b"12345678", next_hop_face_id=257), link(rich, pit_token=bytes(32)),
             link(plain, nack_reason=lp.REASON_NO_ROUTE), link(rich, nack_reason=lp.REASON_CONGESTION),
             link(plain, nack_reason=lp.REASON_NONE), link(answer, pit_token=b"1", congestion_mark=1, no_cache=True),
             link(answer, incoming_face_id=254, prefix_announcement=announcement("/a")), link(b"", acks=(bytes(8),) * 3),
@@ -234,6 +234,8 @@ def random_parameters(rng: random.Random) -> ControlParameters:
             values["strategy"] = ndn.from_uri(rng.choice(STRATEGIES))
         elif item.name in ("uri", "local_uri"):
             values[item.name] = rng.choice(URIS).encode("utf-8", "replace").decode()
+        elif item.name == "capacity":
+            values["capacity"] = rng.choice((0, 1, *(200,) * 8, *ODD_NUMBERS[-2:]))
         elif item.name == "face_id":
             values["face_id"] = rng.choice((None, None, 0, *range(255, 264), rng.choice(ODD_NUMBERS)))
         else:

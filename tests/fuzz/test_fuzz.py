@@ -1,4 +1,5 @@
-"""A short run of the fuzzer, and hostile bytes for every decoder of network bytes: only declared errors come out."""
+"""Short runs of the three fuzzers, what they found before, and hostile bytes for every decoder of network bytes: only
+declared errors come out."""
 
 from __future__ import annotations
 
@@ -11,33 +12,106 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ndn.app_support import nfd_mgmt
 
 from ndn_infer import config, lp, packet, records, tensors, tlv
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, BadRecord, ConfigError, NdnInferError
-from ndn_infer.forwarder.mgmt_tlv import decode_face_filter, decode_parameters
+from ndn_infer.forwarder.mgmt_tlv import ControlParameters, decode_face_filter, decode_parameters
 from ndn_infer.forwarder.parsing import parse_data, parse_interest
 from ndn_infer.transport.registration import decode_response
 from ndn_infer.wire.manifest import build_object, decode_manifest
-from tests.fuzz.fuzz_forwarder import main, mutate, run_memory, run_sockets, seeds
+from tests.fuzz.codec_target import check, check_cuts
+from tests.fuzz.fuzz_forwarder import main, replay_core, run_codec, run_core, run_sockets, shorten
+from tests.fuzz.mutator import Mutator, command_v2, corpus, mutate_bytes, mutate_elements
 
+SEEDS = sorted((Path(__file__).parent / "seeds").glob("*.hex"))
+PACKETS = corpus()
 OBJECT = build_object(ndn.from_uri("/o"), 1, bytes(20_000), packet.encode_data)
 RECORD = records.encode(records.TokenEvent((1, 2), "x", kv=records.KvSources(named=3), kv_names=("/a",)))
 TENSOR = tensors.encode_tensor(tensors.RawTensor("f32", (2, 3), bytes(24)))
 
 
-def test_twenty_thousand_packets_leave_the_core_serving() -> None:
-    result = run_memory(16_000, seed=1)
-    assert result.malformed > 5000 and result.relayed > 500 and result.honest == 1
+# ---------------------------------------------------------------- short runs
 
 
-def test_packets_over_sockets_leave_the_daemon_serving() -> None:
-    result = run_sockets(4000, seed=2)
-    assert result.packets == 4000 and result.honest >= 1 and result.relayed > 50
+def test_codecs() -> None:
+    result = run_codec(30_000, seed=1)
+    assert not result.findings, result.findings
+    assert result.understood > 10_000
 
 
-def test_the_script_divides_its_count() -> None:
-    assert [result.packets for result in main(400, 3, "both")] == [300, 100]
+def test_core() -> None:
+    result = run_core(40_000, seed=1)
+    assert not result.findings, result.findings
+    assert result.understood > 5000 and result.relayed > 2000 and result.honest == 8
+
+
+def test_sockets() -> None:
+    result = run_sockets(20_000, seed=2)
+    assert result.honest >= 4 and result.understood > 1000 and result.relayed > 300
+
+
+def test_every_beginning_of_every_packet() -> None:
+    rng = random.Random(1)
+    for wire in PACKETS:
+        check(wire)
+        check_cuts(wire, rng)
+
+
+def test_script(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["400", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["codec:", "200"], ["core:", "160"], ["sockets:", "40"]]
+
+
+# ---------------------------------------------------------------- what was found
+
+
+def packets_of(seed: Path) -> list[bytes]:
+    """Lines of hex, one a packet; lines with # are notes."""
+    return [bytes.fromhex(line) for line in seed.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.stem)
+def test_seed(seed: Path) -> None:
+    assert seed.read_text().startswith("# "), "a seed tells in its first line what it found"
+    packets = packets_of(seed)
+    assert packets
+    for wire in packets:
+        check(wire)
+    replay_core(packets)
+
+
+# ---------------------------------------------------------------- the tools themselves
+
+
+def test_a_seed_gives_the_same_packets() -> None:
+    assert Mutator(7).packets(2000) == Mutator(7).packets(2000) != Mutator(8).packets(2000)
+
+
+def test_over_sockets_no_face_is_created() -> None:
+    assert any(b"create" in wire for wire in Mutator(1).packets(5000))
+    assert not any(b"create" in wire for wire in Mutator(1, creating=False).packets(5000))
+
+
+def test_shorten() -> None:
+    packets = [bytes((number,)) for number in range(200)]
+    assert shorten(packets, lambda some: b"\x05" in some and b"\x64" in some) == [b"\x05", b"\x64"]
+    assert shorten(packets, lambda some: b"\xc7" in some) == [b"\xc7"]
+    assert shorten(packets, lambda some: False) == packets
+
+
+def test_the_older_command_format_is_that_of_python_ndn() -> None:
+    theirs = [bytes(part) for part in nfd_mgmt.make_command("rib", "register", name="/a")]
+    mine = ndn.components(
+        packet.decode_interest(command_v2("rib", "register", ControlParameters(name=ndn.from_uri("/a")))).name
+    )
+    assert mine[:5] == theirs[:5] and len(mine) == len(theirs)
+    assert [len(part) for part in mine] == [len(part) for part in theirs]
+
+
+# ---------------------------------------------------------------- decoders
 
 
 def as_manifest(wire: bytes) -> object:
@@ -45,11 +119,11 @@ def as_manifest(wire: bytes) -> object:
 
 
 DECODERS: dict[str, tuple[Callable[[bytes], Any], type[NdnInferError], list[bytes]]] = {
-    "interest": (packet.decode_interest, BadPacket, seeds()),
-    "data": (packet.decode_data, BadPacket, [*seeds(), OBJECT.metadata]),
-    "link packet": (lp.decode_lp, BadPacket, seeds()),
-    "forwarder, Interest": (parse_interest, BadPacket, seeds()),
-    "forwarder, Data": (parse_data, BadPacket, seeds()),
+    "interest": (packet.decode_interest, BadPacket, PACKETS),
+    "data": (packet.decode_data, BadPacket, [*PACKETS, OBJECT.metadata]),
+    "link packet": (lp.decode_lp, BadPacket, PACKETS),
+    "forwarder, Interest": (parse_interest, BadPacket, PACKETS),
+    "forwarder, Data": (parse_data, BadPacket, PACKETS),
     "manifest": (as_manifest, BadPacket, [OBJECT.metadata]),
     "record": (lambda wire: records.decode(records.TokenEvent, wire), BadRecord, [RECORD]),
     "tensor": (tensors.decode_tensor, BadRecord, [TENSOR]),
@@ -57,7 +131,7 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], type[NdnInferError], list[byte
     "face filter": (decode_face_filter, BadPacket, [b"\x96\x03\x69\x01\x05"]),
     "control response": (decode_response, BadPacket, [b"\x65\x0a\x66\x01\xc8\x67\x02OK\x68\x01\x69"]),
     "name": (lambda wire: ndn.to_uri(ndn.decode_name(wire, 0, len(wire))), BadPacket, [ndn.from_uri("/a/v=1/seg=2")]),
-    "stream": (lambda wire: tlv.Framer(9000).feed(wire), BadPacket, seeds()),
+    "stream": (lambda wire: tlv.Framer(9000).feed(wire), BadPacket, PACKETS),
 }
 
 
@@ -65,18 +139,21 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], type[NdnInferError], list[byte
 @settings(max_examples=200)
 @given(st.integers(0, 2**32), st.binary(max_size=60))
 def test_decoders_raise_nothing_but_what_they_declare(decoder: str, seed: int, raw: bytes) -> None:
-    decode, declared, corpus = DECODERS[decoder]
-    for wire in (raw, mutate(random.Random(seed), corpus)):
-        try:
-            decode(wire)
-        except declared:
-            continue
+    decode, declared, samples = DECODERS[decoder]
+    rng = random.Random(seed)
+    for change in (mutate_bytes, mutate_elements):
+        for wire in (raw, change(rng, rng.choice(samples), samples)):
+            try:
+                decode(wire)
+            except declared:
+                continue
 
 
 @settings(max_examples=200)
 @given(st.integers(0, 2**32), st.text(max_size=30))
 def test_configuration_raises_nothing_but_config_error(seed: int, text: str) -> None:
-    flag = mutate(random.Random(seed), [b"fetch.lifetime_ms=100", b"ask.model=x"]).decode("utf-8", "replace")
+    samples = [b"fetch.lifetime_ms=100", b"ask.model=x"]
+    flag = mutate_bytes(random.Random(seed), samples[seed % 2], samples).decode("utf-8", "replace")
     for candidate in (text, flag):
         try:
             config.load(file=Path(os.devnull), flags=[candidate])

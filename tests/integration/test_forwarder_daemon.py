@@ -17,9 +17,12 @@ import pytest
 from ndn_infer import name as ndn
 from ndn_infer.errors import AddressTaken, ConfigError
 from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.forwarder.faces import Face
 from ndn_infer.forwarder.options import ForwarderOptions
 from ndn_infer.lp import CONTENT_STORE_FACE_ID
 from ndn_infer.packet import encode_data, encode_interest
+from ndn_infer.tlv import Framer
+from tests.forwarder_world import data, interest
 from tests.integration.test_forwarder_clients import forwarder
 from tests.integration.test_python_ndn import BLOCK, OBJECT, endpoint_to, object_server
 
@@ -299,3 +302,34 @@ class TestNfdTools:
             get = tool_named("ndnget", "ndncatchunks")
             out = await Tools(daemon, tmp_path / "home").run(get, "-q", "-p", pipeline, ndn.to_uri(BLOCK))
             assert out == OBJECT
+
+
+async def test_a_consumer_that_does_not_read_waits_and_loses_nothing(tmp_path: Path) -> None:
+    """It asks for 16 MB before it reads anything; the queue stays small, and all of it comes."""
+    path = tmp_path / "f.sock"
+    daemon = ForwarderDaemon(ForwarderOptions(unix_path=str(path)))
+    await daemon.start()
+    count = 2000
+    for index in range(count):
+        daemon.core.cs.insert(ndn.from_uri(f"/a/{index}"), data(f"/a/{index}", content=b"x" * 8000), 0, 0.0)
+    reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 16)
+    writer.write(b"".join(interest(f"/a/{index}", index + 1) for index in range(count)))
+    face = await _only_face(daemon)
+    async with asyncio.timeout(20):
+        while face.counters.out_data < 100:
+            await asyncio.sleep(0.01)
+        largest, framer, got = 0, Framer(), 0
+        while got < count:
+            largest = max(largest, face.link.queued_bytes())
+            got += len(framer.feed(await reader.read(1 << 16)))
+    writer.close()
+    await daemon.close()
+    assert face.counters.queue_drops == 0
+    assert largest < 4 << 20
+
+
+async def _only_face(daemon: ForwarderDaemon) -> Face:
+    async with asyncio.timeout(20):
+        while not (found := [face for face in daemon.core.faces.values() if face.uri.startswith("fd://")]):
+            await asyncio.sleep(0.01)
+    return found[0]
