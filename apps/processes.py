@@ -21,7 +21,9 @@ from ndn_infer.errors import NdnInferError
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 5.0
-RESTART_PAUSE_S: Final = 1.0
+RESTART_PAUSE_S: Final = 0.2
+STABLE_S: Final = 20.0
+"""One that lived so long is started again at once, when it dies; others after ever longer pauses."""
 MAX_RESTART_PAUSE_S: Final = 30.0
 
 
@@ -112,21 +114,22 @@ class Child:
 
     async def keep(self) -> None:
         """Restart it whenever it dies, with a growing pause."""
-        pause_s = RESTART_PAUSE_S
+        pause_s, loop = RESTART_PAUSE_S, asyncio.get_running_loop()
         while True:
             assert self.process is not None
+            started = loop.time()
             status = await self.process.wait()
             self.restarts += 1
             print(f"{self.title} ended with status {status}; starting it again", file=sys.stderr, flush=True)
             await asyncio.gather(*self._readers, return_exceptions=True)
+            pause_s = RESTART_PAUSE_S if loop.time() > started + STABLE_S else pause_s
             await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, MAX_RESTART_PAUSE_S)
             try:
                 await self.start()
-                pause_s = RESTART_PAUSE_S
                 print(f"{self.title} is back", file=sys.stderr, flush=True)
             except ChildFailed as error:
                 log.warning("%s", error)
-                pause_s = min(pause_s * 2, MAX_RESTART_PAUSE_S)
 
 
 async def start_all(children: Sequence[Child]) -> None:

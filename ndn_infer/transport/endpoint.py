@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -25,6 +25,11 @@ from ndn_infer.transport.links import Link
 
 log = logging.getLogger(__name__)
 
+REDIAL_PAUSE_S: Final = 0.1
+MAX_REDIAL_PAUSE_S: Final = 5.0
+PATIENT_AFTER_S: Final = 30.0
+"""A forwarder that restarts is back within seconds; one that is gone longer is asked less often."""
+EXPRESS_AGAIN_S: Final = 0.3
 LIFETIME_SLACK_S: Final = 0.05
 """An Interest is kept a little longer than its lifetime: Data that was on its way is not thrown away."""
 
@@ -47,12 +52,14 @@ OnNack = Callable[[int], None]
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """One Interest that waits. `on_data` gets the packet's bytes and name, `on_nack` the reason."""
+    """One Interest that waits. `on_data` gets the packet's bytes and name, `on_nack` the reason. `wire` is what was
+    sent last."""
 
     name: Name
     can_be_prefix: bool
     on_data: OnData
     on_nack: OnNack
+    wire: bytes = b""
 
 
 class Request(NamedTuple):
@@ -118,7 +125,7 @@ class Endpoint:
         if self._link is not None:
             self._link.close()
             self._link = None
-        for pending in [item for items in (*self._exact.values(), *self._prefix.values()) for item in items]:
+        for pending in list(self._waiting()):
             pending.on_nack(lp.REASON_NONE)
 
     def _use(self, link: Link) -> None:
@@ -133,16 +140,30 @@ class Endpoint:
             self._reconnect = asyncio.get_running_loop().create_task(self._dial_again())
 
     async def _dial_again(self) -> None:
-        pause_s = 0.1
+        loop = asyncio.get_running_loop()
+        lost_at, pause_s = loop.time(), REDIAL_PAUSE_S
         while self._link is None:
             try:
                 self._use(await self._dial())
             except NoForwarder:
                 await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
+                if loop.time() > lost_at + PATIENT_AFTER_S:
+                    pause_s = min(pause_s * 2, MAX_REDIAL_PAUSE_S)
         self._reconnect = None
         for action in self._on_connected:
             await action()
+        loop.call_later(EXPRESS_AGAIN_S, self._express_again, tuple(self._waiting()))
+
+    def _waiting(self) -> Iterator[Pending]:
+        for table in (self._exact, self._prefix):
+            for items in table.values():
+                yield from items
+
+    def _express_again(self, lost: tuple[Pending, ...]) -> None:
+        """Interests that the old forwarder took with it; by now producers have registered at the new one."""
+        for pending in set(self._waiting()).intersection(lost):
+            if self._link is not None:
+                self._link.send(pending.wire)
 
     # ------------------------------------------------------------ consumer side
 
@@ -152,6 +173,7 @@ class Endpoint:
         waiting = table.setdefault(pending.name, [])
         if pending not in waiting:
             waiting.append(pending)
+        pending.wire = wire
         self.stats.interests_out += 1
         if self.trace is not None:
             self.trace("interest", pending.name, None)

@@ -135,7 +135,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "incomplete fragments": Fault("fragments", {"ports": 32}, _all(_faces(32), _memory(40))),
     "faces come and go": Fault("churn", {"count": 3000}, _all(_faces(1100), _memory(24))),
     "pending and churn": Fault(
-        "pending_and_churn", {"count": 50_000, "lifetime_ms": 6000}, _all(_pit(PIT_CAPACITY), _memory(140))
+        "pending_and_churn", {"count": 30_000, "lifetime_ms": 3000}, _all(_pit(PIT_CAPACITY), _memory(140))
     ),
     "out of descriptors": Fault("hoard", {"count": 200}, _all(_faces(40), _memory(16)), descriptors=40),
     "many routes": Fault("routes", {"count": 2000}, _memory(40)),

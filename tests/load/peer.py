@@ -117,9 +117,8 @@ class Peer:
         self, name: bytes, *, every_s: float = 0.5, tries: int = 8, prefix: bool = False, wire: bytes = b""
     ) -> bytes:
         """The Data of a name, or below it; the Interest is sent every `every_s` seconds. Raises Unanswered."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[bytes] = loop.create_future()
-        (self._below if prefix else self._exact)[name] = waiting
+        table = self._below if prefix else self._exact
+        waiting = table.setdefault(name, asyncio.get_running_loop().create_future())  # one answer serves all who ask
         lifetime_ms = max(1, int(every_s * 1000))
         for attempt in range(tries):
             if wire and attempt == 0:
@@ -129,7 +128,8 @@ class Peer:
             done, _ = await asyncio.wait((waiting,), timeout=every_s)
             if done:
                 return waiting.result()
-        (self._below if prefix else self._exact).pop(name, None)
+        if table.get(name) is waiting:
+            del table[name]
         raise Unanswered(ndn.to_uri(name))
 
     async def command(self, module: str, verb: str, body: ControlParameters, *, tries: int = 4) -> int:

@@ -2,8 +2,8 @@
 
     python -m tests.load.soak SECONDS CLIENTS      sizes at tenths of the way; the last line is JSON
 
-Owns: the mix of clients and what has to hold at the end. All clients are in this process, in one event loop; windows are
-small, so the forwarder is busy, not overrun. Content Store and queues are set small enough to be full early.
+Owns: the mix of clients and what has to hold at the end. All clients are in this process, in one event loop; windows
+are small, so the forwarder is busy, not overrun. Content Store and queues are small enough to be full early.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Final
 
 from ndn_infer import name as ndn
 from ndn_infer import packet
+from ndn_infer.forwarder.management import MAX_REMEMBERED_SEGMENTS
 from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from tests.load.peer import Peer, Unanswered, constant_data, open_peer
+from tests.load.peer import SUCCESS, Peer, Unanswered, constant_data, open_peer
 from tests.load.process import ForwarderProcess, Sizes, running_forwarder, settled
 
 CS_PACKETS: Final = 2000
@@ -38,8 +39,10 @@ SMALL: Final = 100
 LARGE: Final = 8000
 HOT_NAMES: Final = 200
 MAX_DELAYS: Final = 200_000
-LATE_MIB: Final = 12.0
+LATE_MIB: Final = 10.0
 """What a process that does not leak may still grow after the first tenth: heap that is cut up, tables of Python."""
+DATASETS_MIB: Final = MAX_REMEMBERED_SEGMENTS * 8.0 / 1024
+"""Segments of datasets are remembered up to a number of them: all that was queried, until there are so many."""
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Tally:
     unanswered: Counter[str] = field(default_factory=Counter)
     wrong: int = 0
     again: int = 0
+    queried_bytes: int = 0
     delays: list[float] = field(default_factory=list)
 
     def delay_ms(self, share: float) -> float:
@@ -70,6 +74,8 @@ class Report:
     done: dict[str, int]
     unanswered: dict[str, int]
     wrong: int
+    cpu_share: float
+    queried_mib: float
     first: Sizes
     early: Sizes
     end: Sizes
@@ -81,8 +87,7 @@ class Report:
 
     @property
     def bound_mib(self) -> float:
-        """The store may still fill up after a tenth of a short run."""
-        return LATE_MIB + CS_MIB * (self.early.cs < self.end.cs)
+        return round(LATE_MIB + min(self.queried_mib, DATASETS_MIB), 2)
 
     def failures(self) -> list[str]:
         found = []
@@ -193,11 +198,10 @@ class Client:
         strategies = itertools.cycle(("multicast", "best-route"))
         prefix = ndn.from_uri(f"/soak/strategy/{self.number}")
         for path in itertools.cycle(("status/general", "faces/list", "rib/list", "fib/list", "cs/info")):
-            await peer.dataset(path)
+            self._tally.queried_bytes += len(await peer.dataset(path))
             strategy = ndn.from_uri(f"/localhost/nfd/strategy/{next(strategies)}")
-            assert (
-                await peer.command("strategy-choice", "set", ControlParameters(name=prefix, strategy=strategy)) == 200
-            )
+            body = ControlParameters(name=prefix, strategy=strategy)
+            assert await peer.command("strategy-choice", "set", body) == SUCCESS
             self._tally.done["manage"] += 1
             await asyncio.sleep(0.05)
 
@@ -238,7 +242,7 @@ async def soak(seconds: float, clients: int, tell: Callable[[str], None] = lambd
         kinds = list(KINDS.values())
         members = [Client(number, forwarder, tally) for number in range(clients)]
         tasks = [asyncio.ensure_future(kinds[client.number % len(kinds)](client)) for client in members]
-        started, sizes = time.monotonic(), []
+        started, sizes, cpu_s = time.monotonic(), [], forwarder.cpu_s()
         try:
             for tenth in range(1, 11):
                 left = started + seconds * tenth / 10 - time.monotonic()
@@ -252,6 +256,7 @@ async def soak(seconds: float, clients: int, tell: Callable[[str], None] = lambd
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         elapsed = time.monotonic() - started
+        cpu_s = forwarder.cpu_s() - cpu_s
         for member in members:
             member.close()
         for peer in producers:
@@ -260,7 +265,8 @@ async def soak(seconds: float, clients: int, tell: Callable[[str], None] = lambd
     total = sum(tally.done.values())
     return Report(
         round(elapsed, 1), clients, total, round(total / elapsed), tally.delay_ms(0.5), tally.delay_ms(0.99),
-        dict(tally.done), dict(tally.unanswered), tally.wrong, first, sizes[0], sizes[-1], after,
+        dict(tally.done), dict(tally.unanswered), tally.wrong, round(cpu_s / elapsed, 2),
+        round(tally.queried_bytes / (1 << 20), 2), first, sizes[0], sizes[-1], after,
     )  # fmt: skip
 
 
@@ -268,7 +274,8 @@ def main(seconds: float, clients: int) -> int:
     report = asyncio.run(soak(seconds, clients, lambda text: print(text, flush=True)))
     failures = report.failures()
     print(
-        f"{report.packets:,} exchanges, {report.rate:,.0f}/s, delay p50 {report.p50_ms} ms, p99 {report.p99_ms} ms; "
+        f"{report.packets:,} exchanges, {report.rate:,.0f}/s, delay p50 {report.p50_ms} ms, p99 {report.p99_ms} ms, "
+        f"{report.cpu_share:.0%} of a core; "
         f"memory {report.early.rss_kib:,} KiB at 10 %, {report.end.rss_kib:,} KiB at 100 %: {report.growth_mib:+} MiB "
         f"(allowed {report.bound_mib})"
     )

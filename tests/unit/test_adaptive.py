@@ -486,6 +486,8 @@ def test_choosing_by_name() -> None:
     assert tuned is not plain and tuned.name == parameters("/max-timeouts~5")
     assert choice.set(ndn.from_uri("/d"), parameters("/max-timeouts~5")) is tuned
     assert choice.set(ndn.from_uri("/e"), ADAPTIVE + ndn.from_uri("/max-timeouts~5")) is None
-    assert choice.set(ndn.from_uri("/e"), ADAPTIVE + ndn.from_uri("/v=4")) is None
+    assert choice.set(ndn.from_uri("/e"), ADAPTIVE + ndn.from_uri("/v=6")) is None
+    with pytest.raises(StrategyError, match="AsfStrategy does not support version 4"):
+        choice.set(ndn.from_uri("/e"), ADAPTIVE + ndn.from_uri("/v=4"))
     with pytest.raises(StrategyError, match="no parameters"):
         choice.set(ndn.from_uri("/e"), BEST_ROUTE + ndn.from_uri("/v=5/x~1"))

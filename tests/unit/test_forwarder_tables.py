@@ -19,6 +19,7 @@ from ndn_infer.forwarder.parsing import parse_data, parse_interest
 from ndn_infer.forwarder.pit import Pit, PitEntry
 from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Rib, Route
 from ndn_infer.forwarder.strategy import BEST_ROUTE, MULTICAST, StrategyChoice
+from ndn_infer.forwarder.strategy_base import StrategyError
 from ndn_infer.packet import decode_data, decode_interest, encode_interest
 from tests.forwarder_world import data
 
@@ -113,7 +114,9 @@ def test_strategy_choice() -> None:
     choice = StrategyChoice()
     assert choice.set(uri("/a"), MULTICAST) is choice.of(uri("/a/b")) is not choice.of(uri("/b"))
     assert choice.set(uri("/a/b"), BEST_ROUTE + uri("/v=5")) is choice.of(uri("/a/b/c"))
-    assert choice.set(uri("/a"), BEST_ROUTE + uri("/v=4")) is None
+    assert choice.set(uri("/a"), BEST_ROUTE + uri("/v=6")) is None
+    with pytest.raises(StrategyError):
+        choice.set(uri("/a"), BEST_ROUTE + uri("/v=4"))
     assert choice.set(uri("/a"), uri("/localhost/nfd/strategy/access")) is None
     choice.unset(uri("/a"))
     choice.unset(uri("/"))
