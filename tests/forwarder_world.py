@@ -67,6 +67,7 @@ class World:
     faces: dict[str, Face] = field(default_factory=dict)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     queued: dict[str, int] = field(default_factory=dict)
+    now: float = 0.0
 
     def add_face(self, name: str, **options: Any) -> Face:
         def transmit(wire: bytes) -> None:

@@ -16,11 +16,12 @@ import random
 import selectors
 import socket
 import sys
+import threading
 import time
 from typing import Any, Final
 
+from ndn_infer import lp, packet, tlv
 from ndn_infer import name as ndn
-from ndn_infer import packet, tlv
 from ndn_infer.errors import NdnInferError
 from ndn_infer.tlv import Framer
 
@@ -44,6 +45,22 @@ def data_of(name: bytes, payload_bytes: int) -> bytes:
     return packet.encode_data(name, b"x" * payload_bytes, freshness_ms=3_600_000, signer=lambda _: bytes(32))
 
 
+class _RisingTimes:
+    """Milliseconds of the Unix epoch, never the same twice: NFD refuses a second command of one time."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+            return self._last
+
+
+_TIMES: Final = _RisingTimes()
+
+
 def open_socket(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.connect(path)
@@ -51,21 +68,22 @@ def open_socket(path: str) -> socket.socket:
     return sock
 
 
-def command(sock: socket.socket, path: str, fields: bytes) -> None:
-    """A management command, before there is other traffic. Raises LoadFailed."""
+def command(sock: socket.socket, path: str, fields: bytes, *, timeout_s: float = STALL_S) -> None:
+    """A management command, before there is other traffic. Raises LoadFailed, TimeoutError."""
     name = MANAGEMENT + ndn.from_uri(path) + ndn.generic(tlv.encode_tlv(0x68, fields))
-    info = packet.SignatureInfo(
-        packet.SIGNATURE_DIGEST_SHA256, nonce=os.urandom(8), time_ms=time.time_ns() // 1_000_000
-    )
+    info = packet.SignatureInfo(packet.SIGNATURE_DIGEST_SHA256, nonce=os.urandom(8), time_ms=_TIMES.next())
     wire, _ = packet.encode_interest(
         name, nonce=os.urandom(4), must_be_fresh=True, parameters=b"", info=info, signer=packet.digest_signer
     )
-    sock.settimeout(STALL_S)
+    sock.settimeout(timeout_s)
     sock.sendall(wire)
     framer = Framer()
     while True:
         for reply in framer.feed(sock.recv(65536)):
-            content = packet.decode_data(reply).content
+            link = lp.decode_lp(reply)
+            if link.nack_reason is not None:
+                raise LoadFailed(f"nobody takes {path}")
+            content = packet.decode_data(link.fragment).content
             if b"\x66\x01\xc8" not in content[:8]:  # StatusCode 200
                 raise LoadFailed(f"the forwarder refuses {path}: {content!r}")
             return

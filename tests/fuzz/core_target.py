@@ -27,7 +27,7 @@ from ndn_infer.forwarder.parsing import MAX_LIFETIME_MS, parse_data, parse_inter
 from ndn_infer.forwarder.pipeline import LOCALHOST, Forwarder
 from ndn_infer.forwarder.rib import CAPTURE
 from ndn_infer.forwarder.strategy import BEST_ROUTE, StrategyChoice
-from tests.fuzz.mutator import WALL_US, command_v2, command_v3
+from tests.fuzz.packets import WALL_US, command_v2, command_v3
 
 PIT_CAPACITY: Final = 100
 CS_PACKETS: Final = 200

@@ -15,7 +15,6 @@ import random
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,9 +27,12 @@ from tests.fuzz.core_target import CoreTarget
 from tests.fuzz.mutator import Mutator
 
 CHECK_EVERY: Final = 5000
-REMEMBERED: Final = 3000
+FRESH_EVERY: Final = 50_000
+"""After so many packets there is a new core: what is found can be brought about again from its beginning."""
 SPRAY: Final = 60
 REPORT_EVERY: Final = 500_000
+CHECK: Final = b""
+"""Stands in a history for the checks between packets, which are never empty."""
 
 
 @dataclass
@@ -110,40 +112,45 @@ def run_codec(count: int, seed: int) -> Result:
 # ---------------------------------------------------------------- core
 
 
-def replay_core(packets: list[bytes], seed: int = 1) -> None:
-    """All packets to a fresh core, then everything is checked. Raises what is found."""
-    target = CoreTarget(seed)
-    for wire in packets:
+def replay_core(packets: list[bytes]) -> None:
+    """All packets to a fresh core, with the checks that were made between, then everything is checked. Raises what is
+    found."""
+    target = CoreTarget(1)
+    for wire in [*packets, CHECK]:
+        _feed(target, wire)
+
+
+def _feed(target: CoreTarget, wire: bytes) -> None:
+    if wire == CHECK:
+        target.check_bounds()
+        target.check_service()
+    else:
         target.feed_any(wire)
-    target.check_bounds()
-    target.check_service()
 
 
 def run_core(count: int, seed: int) -> Result:
     mutator, result = Mutator(seed), Result()
     progress = _Progress(result, count, "core")
-    target, history = CoreTarget(seed), deque[bytes](maxlen=REMEMBERED)
-    malformed = 0
+    target, history = CoreTarget(1), list[bytes]()
     for number in range(count):
         progress.step(number)
-        wire = mutator.packet()
-        history.append(wire)
+        history.append(mutator.packet())
+        fresh = number % FRESH_EVERY == FRESH_EVERY - 1 or number == count - 1
         try:
-            target.feed_any(wire)
-            if number % CHECK_EVERY == CHECK_EVERY - 1 or number == count - 1:
-                target.check_bounds()
-                target.check_service()
+            _feed(target, history[-1])
+            if fresh or number % CHECK_EVERY == CHECK_EVERY - 1:
+                history.append(CHECK)
+                _feed(target, CHECK)
                 result.honest += 1
         except Exception as error:
-            what = signature(error)
+            what, fresh = signature(error), True
             if what not in result.findings:
-                result.findings[what] = shorten(list(history), partial(_raises, what))
+                result.findings[what] = shorten(history, partial(_raises, what))
+        if fresh:
             result.relayed += target.relayed
-            malformed += target.malformed
-            target = CoreTarget(seed + number)
-            history.clear()
-    result.relayed += target.relayed
-    result.understood = count - malformed - target.malformed
+            result.understood -= target.malformed
+            target, history = CoreTarget(1), []
+    result.understood += count
     return progress.end()
 
 

@@ -23,7 +23,8 @@ from ndn_infer.transport.registration import decode_response
 from ndn_infer.wire.manifest import build_object, decode_manifest
 from tests.fuzz.codec_target import check, check_cuts
 from tests.fuzz.fuzz_forwarder import main, replay_core, run_codec, run_core, run_sockets, shorten
-from tests.fuzz.mutator import Mutator, command_v2, corpus, mutate_bytes, mutate_elements
+from tests.fuzz.mutator import Mutator, mutate_bytes, mutate_elements
+from tests.fuzz.packets import command_v2, corpus
 
 SEEDS = sorted((Path(__file__).parent / "seeds").glob("*.hex"))
 PACKETS = corpus()

@@ -27,7 +27,7 @@ from ndn_infer import lp, packet
 from ndn_infer import name as ndn
 from ndn_infer.forwarder.mgmt_tlv import ControlParameters
 from ndn_infer.tlv import encode_tlv
-from tests.fuzz.mutator import command_v3
+from tests.fuzz.packets import command_v3
 
 NICE: Final = 10
 BLOB: Final = 1500
@@ -259,6 +259,20 @@ def fragments(uris: Uris, life: Life, *, ports: int = 32, pause_s: float = 0.0) 
     return {"datagrams": sent}
 
 
+def udp_faces(uris: Uris, life: Life, *, count: int) -> dict[str, int]:
+    """An Interest from each of many ports, as somebody who invents sender addresses would make them."""
+    life.go()
+    sent = 0
+    while sent < count and life.goes_on:
+        with connect(uris["udp"]) as sock, suppress(OSError):
+            sock.send(flood_of("/nowhere", 1))
+        sent += 1
+        if sent % 50 == 0:
+            life.wait(0.005)
+    life.wait()
+    return {"ports": sent}
+
+
 def churn(uris: Uris, life: Life, *, count: int, register_every: int = 2) -> dict[str, int]:
     """Connections that come, register a prefix, and go, one after the other."""
     life.go()
@@ -316,7 +330,7 @@ def queries(uris: Uris, life: Life, *, faces: int = 200, clients: int = 4) -> di
 ATTACKS: Final[dict[str, Callable[..., dict[str, int]]]] = {
     attack.__name__: attack
     for attack in (
-        slow_reader, half_open, hoard, partial, pending, flood, garbage, fragments, churn, routes, queries,
+        slow_reader, half_open, hoard, partial, pending, flood, garbage, fragments, udp_faces, churn, routes, queries,
     )
 }  # fmt: skip
 

@@ -80,6 +80,7 @@ class Report:
     early: Sizes
     end: Sizes
     after: Sizes
+    complaints: list[str]
 
     @property
     def growth_mib(self) -> float:
@@ -100,6 +101,7 @@ class Report:
         for key in ("faces", "routes", "pit", "descriptors"):
             if getattr(self.after, key) > getattr(self.first, key):
                 found.append(f"{key} left when all clients had gone: {self.after}")
+        found += [f"the forwarder's log: {line}" for line in self.complaints]
         missing = sorted(set(KINDS) - set(self.done))
         return [*found, f"nothing done: {missing}"] if missing and self.clients >= len(KINDS) else found
 
@@ -235,7 +237,7 @@ async def _producers(forwarder: ForwarderProcess) -> list[Peer]:
 
 
 async def soak(seconds: float, clients: int, tell: Callable[[str], None] = lambda text: None) -> Report:
-    """Raises AssertionError when the forwarder dies or complains, and whatever ends a client."""
+    """Raises AssertionError when the forwarder dies, and whatever ends a client."""
     async with running_forwarder(**SETTINGS) as forwarder:
         first = await forwarder.sizes()
         producers, tally = await _producers(forwarder), Tally()
@@ -261,12 +263,12 @@ async def soak(seconds: float, clients: int, tell: Callable[[str], None] = lambd
             member.close()
         for peer in producers:
             peer.close()
-        after = await settled(forwarder, first)
+        after, complaints = await settled(forwarder, first), forwarder.complaints()
     total = sum(tally.done.values())
     return Report(
         round(elapsed, 1), clients, total, round(total / elapsed), tally.delay_ms(0.5), tally.delay_ms(0.99),
         dict(tally.done), dict(tally.unanswered), tally.wrong, round(cpu_s / elapsed, 2),
-        round(tally.queried_bytes / (1 << 20), 2), first, sizes[0], sizes[-1], after,
+        round(tally.queried_bytes / (1 << 20), 2), first, sizes[0], sizes[-1], after, complaints,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tests.load.attacks import flood_of
 from tests.load.faults import FAULTS, Delays, HonestPair, Outcome, run_fault
 from tests.load.process import Sizes, running_forwarder
 
-SECONDS = 1.0
+SECONDS = 0.8
 BEFORE_S = 0.3
 
 
@@ -39,14 +39,16 @@ async def test_endless_packet() -> None:
         pair.leave()
         writer.close()
         long_writer.close()
+        assert not forwarder.complaints()
 
 
 def test_what_a_fault_leaves_behind_is_told() -> None:
     sizes, delays = Sizes(1000, 10, 2, 1, 1, 0), Delays(10, 10, 10, 1.0, 1.0, 1.0)
-    good = Outcome("x", delays, delays, sizes, sizes, sizes, {}, {"MiB more": (1, 2)})
+    good = Outcome("x", delays, delays, sizes, sizes, sizes, {}, bounds={"MiB more": (1, 2)})
     assert not good.failures()
     assert replace(good, at_last=replace(sizes, faces=3)).failures() == ["3 faces left of it, 2 before"]
     assert replace(good, during=replace(delays, answered=9)).failures()
+    assert replace(good, complaints=["1 x Traceback"]).failures()
     assert replace(good, bounds={"MiB more": (3, 2)}).failures() == ["MiB more: 3 > 2"]
 
 

@@ -1,0 +1,131 @@
+"""The link: header fields, marks, malformed packets."""
+
+from __future__ import annotations
+
+from ndn_infer import name as ndn
+from ndn_infer import tlv
+from tests.forwarder_world import data, interest, link, nack
+from tests.semantics.scenario import DA, A, Scenario, fragments, queue, raw_interest
+
+F3 = fragments(A, 3)
+G2 = fragments(interest("/a/c"), 2, first=100)
+H2 = fragments(A, 2, first=200, header=b"\x62\x02\x09\x09")
+
+SCENARIOS = [
+    # ------------------------------------------------------------ local fields
+    Scenario("Data from the store says 254 (NFD onContentStoreHit)", [
+        (0, "P", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b"]),
+        (0.2, "c", interest("/a/b", 2), ["c<D/a/b from=254"])], local_fields="c"),
+    Scenario("relayed Data says the upstream's face (LP IncomingFaceId)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b from=257"])], local_fields="c"),
+    Scenario("an Interest says the downstream's face (LP IncomingFaceId)", [
+        (0, "c", A, ["p<I/a/b#1 from=256"])], local_fields="p"),
+    Scenario("NextHopFaceId chooses the face (LP NextHopFaceId)", [
+        (0, "c", link(A, next_hop_face_id=258), ["P<I/a/b#1"])], local_fields="c"),
+    Scenario("NextHopFaceId without local fields: dropped (NFD decodeInterest)", [
+        (0, "c", link(A, next_hop_face_id=258), [])]),
+    Scenario("NextHopFaceId of no face: nothing is sent (NFD onContentStoreMiss)", [
+        (0, "c", link(A, next_hop_face_id=999), [])], local_fields="c"),
+    # ------------------------------------------------------------ congestion marking
+    Scenario("a queue above 64 KiB for 100 ms is marked, then sooner (NFD checkCongestionLevel)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (1.00, "c", queue("c", 70_000), []),
+        (1.00, "c", interest("/a/b", 2), ["c<D/a/b"]),
+        (1.09, "c", interest("/a/b", 3), ["c<D/a/b"]),
+        (1.11, "c", interest("/a/b", 4), ["c<D/a/b marked"]),
+        (1.12, "c", interest("/a/b", 5), ["c<D/a/b"]),
+        (1.18, "c", interest("/a/b", 6), ["c<D/a/b marked"]),
+        (1.19, "c", queue("c", 0), []),
+        (1.50, "c", interest("/a/b", 7), ["c<D/a/b"])]),
+    # ------------------------------------------------------------ LP
+    Scenario("IDLE packets are dropped quietly (LP IDLE)", [(0, "c", link(b"", acks=(bytes(8),)), [])]),
+    Scenario("ignorable unknown fields are ignored (LP 2.1)", [
+        (0, "c", b"\x64" + bytes((len(A) + 6,)) + b"\xfd\x03\xbc\x00" + b"\x50" + bytes((len(A),)) + A,
+         ["p<I/a/b#1"])]),
+    Scenario("other unknown fields spoil the packet (LP 2.1)", [
+        (0, "c", b"\x64" + bytes((len(A) + 6,)) + b"\xfd\x03\xbd\x00" + b"\x50" + bytes((len(A),)) + A, [])]),
+    Scenario("a PIT token of 33 bytes spoils the packet (LP PitToken)", [
+        (0, "c", tlv.encode_tlv(0x64, tlv.encode_tlv(0x62, bytes(33)) + tlv.encode_tlv(0x50, A)), [])]),
+    Scenario("a PIT token of one byte comes back with Data, a Nack and a hit of the store (LP PitToken)", [
+        (0, "P", link(A, pit_token=b"\1"), ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b t=01"]),
+        (0.2, "P", link(interest("/a/b", 2), pit_token=b"\2"), ["P<D/a/b t=02"]),
+        (0.3, "P", link(interest("/z", 3), pit_token=b"\3"), ["P<N150/z#3 t=03"])]),
+    Scenario("a link packet in a link packet is none (LP Fragment)", [(0, "c", link(link(A, pit_token=b"1")), [])]),
+    Scenario("FragIndex not below FragCount spoils the packet (LP Fragmentation)", [
+        (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x53\x01\x00" + tlv.encode_tlv(0x50, A)), [])]),
+    Scenario("a Nack carries an Interest, never Data (LP Nack)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", nack(DA, 150), []), (0.2, "p", DA, ["c<D/a/b"])]),
+    # ------------------------------------------------------------ malformed packets
+    Scenario("a name component has no type 0 (PF 1.2)", [
+        (0, "c", tlv.encode_tlv(5, b"\x07\x05\x08\x01a\x00\x00\x0a\x04abcd"), [])]),
+    Scenario("a digest component has 32 bytes (PF 2.2)", [
+        (0, "c", tlv.encode_tlv(5, b"\x07\x06\x08\x01a\x01\x01x\x0a\x04abcd"), [])]),
+    Scenario("an empty name is refused (PF 3.1)", [(0, "c", b"\x05\x08\x07\x00\x0a\x04abcd", [])]),
+    Scenario("unknown critical elements are refused, others ignored (PF 1.3)", [
+        (0, "c", raw_interest(b"\x0b\x00"), []), (0, "c", raw_interest(b"\xfd\x01\x01\x00"), []),
+        (0, "c", raw_interest(b"\xfd\x01\x00\x00"), ["p<I/a/b#1"])]),
+    Scenario("elements out of order or repeated are refused (PF 1.3)", [
+        (0, "c", raw_interest(b"\x21\x00"), []), (0, "c", raw_interest(b"\x0a\x04abcd"), [])]),
+    Scenario("a Nonce has four bytes (PF 3.4)", [
+        (0, "c", tlv.encode_tlv(5, ndn.encode_name(ndn.from_uri("/a/b")) + b"\x0a\x03abc"), [])]),
+    Scenario("a packet beyond 8,800 bytes is refused (NFD MAX_NDN_PACKET_SIZE)", [
+        (0, "c", raw_interest(tlv.encode_tlv(0x24, bytes(8800))), [])]),
+    Scenario("Data without a signature is refused (PF 4)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", tlv.encode_tlv(6, ndn.encode_name(ndn.from_uri("/a/b"))), []),
+        (0.2, "p", DA, ["c<D/a/b"])]),
+    # ------------------------------------------------------------ fragments
+    Scenario("fragments make a packet (LP Fragmentation)", [
+        (0, "c", F3[0], []), (0, "c", F3[1], []), (0, "c", F3[2], ["p<I/a/b#1"])]),
+    Scenario("in any order (LP Fragmentation)", [
+        (0, "c", F3[2], []), (0, "c", F3[0], []), (0, "c", F3[1], ["p<I/a/b#1"])]),
+    Scenario("a fragment that comes twice counts once (LP Fragmentation)", [
+        (0, "c", F3[0], []), (0, "c", F3[0], []), (0, "c", F3[1], []), (0, "c", F3[2], ["p<I/a/b#1"])]),
+    Scenario("two packets between each other (LP Fragmentation)", [
+        (0, "c", F3[0], []), (0, "c", G2[0], []), (0, "c", F3[1], []), (0, "c", G2[1], ["p<I/a/c#1"]),
+        (0, "c", F3[2], ["p<I/a/b#1"])]),
+    Scenario("every face has its own (LP Fragmentation)", [
+        (0, "c", F3[0], []), (0, "d", F3[1], []), (0, "d", F3[2], []), (0, "c", F3[1], []),
+        (0, "c", F3[2], ["p<I/a/b#1"])], faces="cdp"),
+    Scenario("what lacks a fragment for 500 ms is forgotten (NFD LpReassembler)", [
+        (0, "c", F3[0], []), (0, "c", F3[1], []), (0.6, "c", F3[2], []), (0.7, "c", F3[0], []),
+        (0.7, "c", F3[1], ["p<I/a/b#1"])]),
+    Scenario("within 500 ms it is waited for (NFD LpReassembler)", [
+        (0, "c", F3[0], []), (0, "c", F3[1], []), (0.4, "c", F3[2], ["p<I/a/b#1"])]),
+    Scenario("header fields stand on the first fragment (LP Fragmentation)", [
+        (0, "P", H2[1], []), (0, "P", H2[0], ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b t=0909"])]),
+    Scenario("more than 400 fragments are refused (NFD LpReassembler)", [
+        (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x52\x01\x00\x53\x02\x01\x91"
+                                + tlv.encode_tlv(0x50, b"x")), [])]),
+    Scenario("one fragment of one is a whole packet (LP Fragmentation)", [
+        (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x52\x01\x00\x53\x01\x01"
+                                + tlv.encode_tlv(0x50, A)), ["p<I/a/b#1"])]),
+    Scenario("a packet beyond the MTU leaves in fragments (LP Fragmentation)", [
+        (0, "c", A, ["p<I/a/b#1"]),
+        (0.1, "p", data("/a/b", content=bytes(1000)), ["c<F0/3", "c<F1/3", "c<F2/3"])], mtu={"c": 500}),
+    Scenario("one within it leaves whole (LP Fragmentation)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", content=bytes(300)), ["c<D/a/b"])], mtu={"c": 500}),
+    # ------------------------------------------------------------ more of them
+    Scenario("a packet in a link packet without fields is the packet (LP Fragment)", [
+        (0, "c", tlv.encode_tlv(0x64, tlv.encode_tlv(0x50, A)), ["p<I/a/b#1"])]),
+    Scenario("an empty link packet is IDLE (LP IDLE)", [(0, "c", b"\x64\x00", []), (0, "c", A, ["p<I/a/b#1"])]),
+    Scenario("IncomingFaceId is told to those alone who asked for it (NFD encodeLocalFields)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0, "d", interest("/a/b", 2, can_be_prefix=True), ["p<I/a/b#2"]),
+        (0.1, "p", DA, ["c<D/a/b", "d<D/a/b from=258"])], faces="cdp", local_fields="d"),
+    Scenario("a PIT token is not passed on upstream (LP PitToken)", [
+        (0, "c", link(A, pit_token=b"\1\2\3\4"), ["p<I/a/b#1"])]),
+    Scenario("a Data's own PIT token goes nowhere (LP PitToken)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, pit_token=b"\1"), ["c<D/a/b"])]),
+    Scenario("what is neither Interest nor Data nor link packet is dropped (PF 1.4)", [
+        (0, "c", b"\x08\x01a", []), (0, "c", b"\x64\x05\x50\x03\x08\x01a", []), (0, "c", A, ["p<I/a/b#1"])]),
+    Scenario("an Interest of 8,800 bytes is not too large (NFD MAX_NDN_PACKET_SIZE)", [
+        (0, "c", raw_interest(tlv.encode_tlv(0xFD00, bytes(8800 - 4 - len(A) + 2 - 6 - 0))), ["p<I/a/b#1"])]),
+    Scenario("a queue of 512 KiB marks at once (link_service.py)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 600_000), []),
+        (1, "c", interest("/a/b", 2), ["c<D/a/b marked"])]),
+    Scenario("a queue that was short in between begins anew (NFD checkCongestionLevel)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 70_000), []),
+        (1, "c", interest("/a/b", 2), ["c<D/a/b"]), (1.05, "c", queue("c", 0), []),
+        (1.05, "c", interest("/a/b", 3), ["c<D/a/b"]), (1.06, "c", queue("c", 70_000), []),
+        (1.06, "c", interest("/a/b", 4), ["c<D/a/b"]), (1.12, "c", interest("/a/b", 5), ["c<D/a/b"]),
+        (1.17, "c", interest("/a/b", 6), ["c<D/a/b marked"])]),
+]  # fmt: skip

@@ -1,0 +1,66 @@
+"""All scenarios in virtual time, and what needs more than a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndn_infer import name as ndn
+from ndn_infer import packet
+from ndn_infer.forwarder.content_store import ContentStore
+from ndn_infer.forwarder.pipeline import Forwarder
+from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Route
+from tests.forwarder_world import World, interest
+from tests.semantics import data, interests, links, ways
+from tests.semantics.scenario import Scenario, run
+
+SCENARIOS = [*interests.SCENARIOS, *data.SCENARIOS, *ways.SCENARIOS, *links.SCENARIOS]
+
+
+def test_every_rule_is_told_once_and_cites_its_clause() -> None:
+    rules = [scenario.rule for scenario in SCENARIOS]
+    assert len(set(rules)) == len(rules) >= 160
+    assert not [rule for rule in rules if not any(source in rule for source in ("PF ", "LP ", "NFD ", ".py)"))]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.rule)
+def test_semantics(scenario: Scenario) -> None:
+    run(scenario)
+
+
+def test_in_the_producer_region_the_interest_goes_on_without_its_hint() -> None:
+    world = World(Forwarder(ContentStore(100, 1 << 20), producer_regions=[ndn.from_uri("/isp/r1/host")], seed=1))
+    for name in "cp":
+        world.add_face(name)
+    world.route("/a", "p")
+    world.receive("c", interest("/a/b", hints=["/isp/r1"], hop_limit=5, parameters=b"x"), 0.0)
+    sent = packet.decode_interest(world.sent[0][1])
+    assert sent.hints == () and sent.hop_limit == 4 and sent.parameters == b"x" and sent.parameters_digest_matches()
+
+
+def test_the_pit_is_bounded_and_entries_make_room_when_they_run_out() -> None:
+    world = World(Forwarder(ContentStore(100, 1 << 20), pit_capacity=2, seed=1))
+    for name in "cp":
+        world.add_face(name)
+    world.route("/a", "p")
+    assert world.receive("c", interest("/a/1", 1, lifetime_ms=100), 0.0) == ["p<I/a/1#1"]
+    assert world.receive("c", interest("/a/2", 2), 0.0) == ["p<I/a/2#2"]
+    assert world.receive("c", interest("/a/3", 3), 0.0) == [] and world.core.counters.pit_full == 1
+    assert world.receive("c", interest("/a/2", 4), 0.05) == ["p<I/a/2#4"]  # no entry more
+    assert world.receive("c", interest("/a/3", 5), 0.2) == ["p<I/a/3#5"] and world.core.pit_size == 2
+
+
+def test_routes_run_out_while_packets_come() -> None:
+    """Route expiry and child-inherit, seen by Interests (NFD developer guide, section 7.3)."""
+    world = World()
+    for name in "cpq":
+        world.add_face(name)
+    world.core.rib.register(ndn.from_uri("/a"), Route(world.faces["p"].id, 0, 1, CHILD_INHERIT, 1.0))
+    world.core.rib.register(ndn.from_uri("/a/b"), Route(world.faces["q"].id, 0, 0, CAPTURE, None))
+    assert world.receive("c", interest("/a/x", 1), 0.0) == ["p<I/a/x#1"]
+    assert world.receive("c", interest("/a/b", 2), 0.0) == ["q<I/a/b#2"]
+    assert world.receive("c", interest("/a/b", 3), 0.5) == ["q<I/a/b#3"]  # capture: p is not inherited
+    world.core.rib.register(ndn.from_uri("/a/b"), Route(world.faces["q"].id, 0, 0, 0, None))
+    assert world.receive("c", interest("/a/b", 4), 0.9) == ["p<I/a/b#4"]  # now it is, and was not asked yet
+    assert world.receive("c", interest("/a/x", 5), 1.1) == [] and world.core.fib.lookup(ndn.from_uri("/a/x")) == ()
+    assert world.receive("c", interest("/a/y", 6), 1.2) == ["c<N150/a/y#6"]
+    assert world.receive("c", interest("/a/b", 7), 1.4) == ["q<I/a/b#7"]
