@@ -307,10 +307,14 @@ _DATA_ORDER: Final = {0x14: 1, 0x15: 2, 0x16: 3, 0x17: 4}
 
 
 def _decode_metainfo(wire: Buffer, offset: int, end: int) -> tuple[int, int, Component | None]:
-    content_type = freshness_ms = 0
+    content_type = freshness_ms = last = 0
     final_block: Component | None = None
     for type_number, value, after in tlv.iterate(wire, offset, end):
         raw = bytes(wire[value:after])
+        if 0x18 <= type_number <= 0x1A:
+            if type_number <= last:
+                raise BadPacket(f"MetaInfo element {type_number:#x} is repeated or out of order")
+            last = type_number
         if type_number == 0x18:
             content_type = decode_nonneg(raw)
         elif type_number == 0x19:

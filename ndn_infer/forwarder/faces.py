@@ -38,7 +38,7 @@ class Face:
     """One face. `local` decides about /localhost. `allowed_persistency` is what faces/update may set.
 
     `close` ends the transport; the shell then takes the face out of the forwarder. `expires_in_s` says after how much
-    more silence the face goes away (None: never).
+    more silence the face goes away (None: never). `pending` counts the PIT entries that began with it.
     """
 
     id: int
@@ -50,6 +50,7 @@ class Face:
     allowed_persistency: frozenset[int] = frozenset({ON_DEMAND})
     close: Callable[[], None] = _nothing
     expires_in_s: Callable[[], float | None] = lambda: None
+    pending: int = 0
     counters: FaceCounters = field(init=False)
 
     def __post_init__(self) -> None:

@@ -223,9 +223,9 @@ class Forwarder:
                 self._on_hit(face, name, found, token, entry, now)
                 return
         if entry is None:
-            entry = self._insert(interest)
+            entry = self._insert(interest, face)
             if entry is None:
-                self._dropped(now, face.id, "Interest", name, "the PIT is full")
+                self._dropped(now, face.id, "Interest", name, "the PIT has no room for more of this face")
                 return
         record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, last_hop)
         entry.ins[face.id] = record
@@ -278,12 +278,16 @@ class Forwarder:
         """A hint that is a prefix of one of our region names has brought the Interest where it wanted to be."""
         return any(region.startswith(hint) for hint in hints for region in self.producer_regions)
 
-    def _insert(self, interest: ParsedInterest) -> PitEntry | None:
-        if len(self._pit) >= self.pit_capacity:
+    def _insert(self, interest: ParsedInterest, face: Face) -> PitEntry | None:
+        """A new entry, unless this face has as many as there is room left: a flood from one face leaves half of the
+        PIT free, floods from n faces an (n+1)th of it (dynamic thresholds, Choudhury and Hahne 1998)."""
+        if face.pending >= self.pit_capacity - len(self._pit):
             self.counters.pit_full += 1
             return None
         entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)
         entry.strategy = self.strategies.of(interest.name, interest.ends)
+        entry.owner = face
+        face.pending += 1
         self._pit.insert(entry)
         return entry
 
@@ -434,6 +438,8 @@ class Forwarder:
         """The entry leaves the PIT; nonces that may still loop are remembered (NFD, insertDeadNonceList)."""
         if not self._pit.remove(entry):
             return
+        if entry.owner is not None:
+            entry.owner.pending -= 1
         if entry.satisfied:
             self.counters.satisfied += 1
         else:

@@ -52,12 +52,12 @@ class OutRecord:
 class PitEntry:
     """One pending Interest: (name, CanBePrefix, MustBeFresh, hints), who wants it and who was asked.
 
-    `strategy` is the strategy that forwarded it first, `strategy_info` what it keeps here, `suppress_s` best-route's
-    interval.
+    `owner` is the face that asked first, `strategy` the strategy that forwarded it first, `strategy_info` what it keeps
+    here, `suppress_s` best-route's interval.
     """
 
     __slots__ = (
-        "bucket", "can_be_prefix", "expires", "freshness_ms", "hints", "ins", "must_be_fresh", "name", "outs",
+        "bucket", "can_be_prefix", "expires", "freshness_ms", "hints", "ins", "must_be_fresh", "name", "outs", "owner",
         "satisfied", "strategy", "strategy_info", "suppress_s",
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class PitEntry:
         self.freshness_ms = 0
         self.bucket = -1
         self.strategy: Any = None
+        self.owner: Any = None
         self.strategy_info: Any = None
 
     def loops(self, nonce: bytes, face_id: int) -> bool:

@@ -26,6 +26,8 @@ from ndn_infer.tlv import MAX_LP_OVERHEAD_BYTES, MAX_PACKET_BYTES
 
 log = logging.getLogger(__name__)
 
+_QUIET: Final = logging.getLogger(f"{__name__}.http")
+_QUIET.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for everything that is no HTTP; strangers send such things
 HEARTBEAT_S: Final = 10.0
 """A peer that does not answer a ping within half of it is gone."""
 SHUTDOWN_S: Final = 0.5
@@ -42,7 +44,9 @@ class WebSocketServer:
         """Listen; where (port 0 is any). Raises OSError."""
         application = web.Application()
         application.router.add_get("/{path:.*}", self._serve)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            application, access_log=None, logger=_QUIET, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()

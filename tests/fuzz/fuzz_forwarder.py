@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import sys
 import time
 import traceback
@@ -31,6 +32,9 @@ FRESH_EVERY: Final = 50_000
 """After so many packets there is a new core: what is found can be brought about again from its beginning."""
 SPRAY: Final = 60
 REPORT_EVERY: Final = 500_000
+MAX_TOLD: Final = 100
+SHORTEN_S: Final = 30.0
+NUMBERS: Final = re.compile(r"\d+")
 CHECK: Final = b""
 """Stands in a history for the checks between packets, which are never empty."""
 
@@ -64,8 +68,9 @@ def memory_kib() -> int:
 
 
 def signature(error: BaseException) -> str:
+    """What was raised and where; the same for the same fault with other numbers."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.name}: {str(error)[:100]}"
+    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.name}: {NUMBERS.sub('N', str(error)[:100])}"
 
 
 class _Progress:
@@ -163,8 +168,9 @@ def _raises(what: str, packets: list[bytes]) -> bool:
 
 
 def shorten(packets: list[bytes], fails: Callable[[list[bytes]], bool]) -> list[bytes]:
-    """The packets without those that are not needed to fail, as far as halving finds out; all when they do not fail
-    again from the start."""
+    """The packets without those that are not needed to fail, as far as halving finds out in SHORTEN_S; all when they do
+    not fail again from the start."""
+    deadline = time.monotonic() + SHORTEN_S
     if fails(packets[-1:]):
         return packets[-1:]
     if not fails(packets):
@@ -172,7 +178,7 @@ def shorten(packets: list[bytes], fails: Callable[[list[bytes]], bool]) -> list[
     size = len(packets) // 2
     while size:
         at = 0
-        while at < len(packets):
+        while at < len(packets) and time.monotonic() < deadline:
             fewer = packets[:at] + packets[at + size :]
             if fails(fewer):
                 packets = fewer
@@ -232,7 +238,8 @@ def main(arguments: list[str]) -> int:
         print(f"{kind}: {result}", flush=True)
         found += len(result.findings)
         for what, packets in result.findings.items():
-            print(f"# {kind}: {what}", *(wire.hex() for wire in packets), sep="\n", flush=True)
+            print(f"# {kind}: {what} ({len(packets)} packets)", flush=True)
+            print(*(wire.hex() for wire in packets[-MAX_TOLD:]), sep="\n", flush=True)
     return 1 if found else 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -32,6 +33,24 @@ PIT_CAPACITY: Final = 2000
 CS_BYTES: Final = 4 << 20
 QUEUE_BYTES: Final = 1 << 20
 GONE_S: Final = 10.0
+UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def broken_frame(rng: random.Random, payload: bytes) -> bytes:
+    """A WebSocket frame with an operation code, a length and a mask bit that may be wrong."""
+    first = rng.choice((0x82, 0x82, 0x82, 0x02, 0x00, 0x80, 0x81, 0x88, 0x89, 0x8A, rng.randrange(256)))
+    size = len(payload) if rng.random() < 0.9 else rng.choice((0, 125, 126, 65535, 1 << 40))
+    masked = 0x80 if rng.random() < 0.9 else 0
+    if size < 126:
+        head = bytes((first, masked | size))
+    elif size < 1 << 16:
+        head = bytes((first, masked | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((first, masked | 127)) + size.to_bytes(8, "big")
+    return head + (bytes(4) if masked else b"") + payload
 
 
 class SocketTarget:
@@ -50,6 +69,7 @@ class SocketTarget:
             "udp": f"udp://127.0.0.1:{daemon.udp_address[1]}",
             "ws": f"ws://127.0.0.1:{ws[1]}/",
         }
+        self._rng = random.Random(1)
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.setblocking(False)
         self._udp.connect(daemon.udp_address)
@@ -94,6 +114,14 @@ class SocketTarget:
                 self._udp.recv(9400)
 
     async def _spray_ws(self, packets: list[bytes]) -> None:
+        """One in two in messages as they should be, the others in frames that break the protocol."""
+        if len(packets) % 2:
+            streams = await asyncio.open_connection("127.0.0.1", urlsplit(self.uris["ws"]).port)
+            streams[1].write(UPGRADE)
+            with suppress(asyncio.IncompleteReadError):
+                await streams[0].readuntil(b"\r\n\r\n")
+                await self._pour(streams, [broken_frame(self._rng, wire) for wire in packets])
+            return
         async with aiohttp.ClientSession() as session, session.ws_connect(self.uris["ws"], max_msg_size=0) as client:
             for wire in packets:
                 await client.send_bytes(wire)

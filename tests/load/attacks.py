@@ -160,8 +160,11 @@ def partial(uris: Uris, life: Life, *, count: int = 30) -> dict[str, int]:
     return {"connections": count}
 
 
-def pending(uris: Uris, life: Life, *, count: int, lifetime_ms: int, again: bool = False) -> dict[str, int]:
-    """Interests from one client for a producer that does not answer; with `again`, more as long as it goes on."""
+def pending(
+    uris: Uris, life: Life, *, count: int, lifetime_ms: int, again: bool = False, reconnect: int = 0
+) -> dict[str, int]:
+    """Interests from one client for a producer that does not answer; with `again`, more as long as it goes on, and on
+    a new connection after every `reconnect` of them."""
     hole, asker = connect(uris["unix"]), connect(uris["unix"])
     register(hole, "/hole")
     hole.recv(1 << 16)
@@ -172,6 +175,9 @@ def pending(uris: Uris, life: Life, *, count: int, lifetime_ms: int, again: bool
         asker.sendall(flood_of("/hole", BLOB, lifetime_ms=lifetime_ms))
         replies += drain(asker)
         sent += BLOB
+        if reconnect and sent % reconnect == 0:
+            asker.close()
+            asker = connect(uris["unix"])
     life.wait()
     return {"asked": sent, "reply_bytes": replies}
 

@@ -127,8 +127,8 @@ async def settled(forwarder: ForwarderProcess, before: Sizes, *, within_s: float
 
 @contextlib.asynccontextmanager
 async def running_forwarder(**settings: object) -> AsyncIterator[ForwarderProcess]:
-    """`ndn-infer forwarder` on all transports; `settings` are options of [forwarder]. Raises AssertionError when it died
-    meanwhile."""
+    """`ndn-infer forwarder` on all transports; `settings` are options of [forwarder]. Raises AssertionError when it
+    died meanwhile."""
     directory = Path(tempfile.mkdtemp(prefix="ndn-load-"))
     options = {f"NDN_INFER_FORWARDER_{key.upper()}": str(value) for key, value in settings.items()}
     arguments = ["--unix", str(directory / "f.sock")]

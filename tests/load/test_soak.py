@@ -23,6 +23,7 @@ def test_what_is_wrong_is_told() -> None:
     for bad in (
         replace(good, end=replace(sizes, rss_kib=50_000 + 20 * 1024)), replace(good, unanswered={"hits": 1}),
         replace(good, wrong=1), replace(good, end=replace(sizes, cs=CS_PACKETS + 1)),
-        replace(good, after=replace(sizes, faces=4)), replace(good, done={"hits": 10}), replace(good, complaints=["1 x Traceback"]),
+        replace(good, after=replace(sizes, faces=4)), replace(good, done={"hits": 10}),
+        replace(good, complaints=["1 x Traceback"]),
     ):  # fmt: skip
         assert len(bad.failures()) == 1

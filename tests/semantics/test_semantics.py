@@ -38,15 +38,18 @@ def test_in_the_producer_region_the_interest_goes_on_without_its_hint() -> None:
 
 
 def test_the_pit_is_bounded_and_entries_make_room_when_they_run_out() -> None:
-    world = World(Forwarder(ContentStore(100, 1 << 20), pit_capacity=2, seed=1))
-    for name in "cp":
+    """One face gets half of it; others find room meanwhile."""
+    world = World(Forwarder(ContentStore(100, 1 << 20), pit_capacity=4, seed=1))
+    for name in "cdp":
         world.add_face(name)
     world.route("/a", "p")
     assert world.receive("c", interest("/a/1", 1, lifetime_ms=100), 0.0) == ["p<I/a/1#1"]
     assert world.receive("c", interest("/a/2", 2), 0.0) == ["p<I/a/2#2"]
     assert world.receive("c", interest("/a/3", 3), 0.0) == [] and world.core.counters.pit_full == 1
     assert world.receive("c", interest("/a/2", 4), 0.05) == ["p<I/a/2#4"]  # no entry more
-    assert world.receive("c", interest("/a/3", 5), 0.2) == ["p<I/a/3#5"] and world.core.pit_size == 2
+    assert world.receive("d", interest("/a/9", 9), 0.05) == ["p<I/a/9#9"] and world.core.pit_size == 3
+    assert world.receive("d", interest("/a/8", 8), 0.05) == [] and world.core.counters.pit_full == 2
+    assert world.receive("c", interest("/a/3", 5), 0.2) == ["p<I/a/3#5"] and world.core.pit_size == 3
 
 
 def test_routes_run_out_while_packets_come() -> None:
