@@ -51,6 +51,11 @@ def run(options: argparse.Namespace, config: Config) -> int:
     model, embedder = options.model or config.ask.model, options.embedder or config.ask.embedder
     if "rag" in names and options.corpus is None:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
+    if {"prefill", "decode"} <= set(names):
+        log.warning(
+            "prefill and decode in one process share one face, and no forwarder sends an Interest back to the face it "
+            "came from: decode will compute what it could pull; run them as two processes"
+        )
     keychain = ensure_keys(config)
     parts, paths = gather(config, keychain, names, model, embedder)
     return asyncio.run(_serve(options, config, keychain, names, parts, paths))

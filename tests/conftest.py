@@ -18,8 +18,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where prepared models lie. NDN_INFER_TEST_CACHE saves the preparation between runs by hand."""
-    given = os.environ.get("NDN_INFER_TEST_CACHE")
+    """Where prepared models lie. NDNINFER_TEST_CACHE saves the preparation between runs by hand."""
+    given = os.environ.get("NDNINFER_TEST_CACHE")
     return Path(given) if given else tmp_path_factory.mktemp("cache")
 
 

@@ -67,7 +67,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(scope="session")
 def ndnts(model_cache: Path) -> Path:
-    """The npm packages, once a session; once and for all with NDN_INFER_TEST_CACHE."""
+    """The npm packages, once a session; once and for all with NDNINFER_TEST_CACHE."""
     return install(model_cache)
 
 

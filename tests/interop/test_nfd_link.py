@@ -313,7 +313,7 @@ def grounds(smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.Te
     """Keys and catalogue for two machines of one network, made as an operator makes them (testbed/provision.py)."""
     made = Grounds(tmp_path_factory.mktemp("grounds"), model_cache)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("NDN_INFER_TEST_CACHE", raising=False)  # for tests alone: no option of the commands
+
         provision(made, {CORE: ["tokenize", "prefill", "decode"], EDGE: ["user"]})
         yield made
 
