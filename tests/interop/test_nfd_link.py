@@ -312,10 +312,8 @@ LONG = "The lighthouse keeper wrote the weather into his book every morning. " *
 def grounds(smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
     """Keys and catalogue for two machines of one network, made as an operator makes them (testbed/provision.py)."""
     made = Grounds(tmp_path_factory.mktemp("grounds"), model_cache)
-    with pytest.MonkeyPatch.context() as patch:
-
-        provision(made, {CORE: ["tokenize", "prefill", "decode"], EDGE: ["user"]})
-        yield made
+    provision(made, {CORE: ["tokenize", "prefill", "decode"], EDGE: ["user"]})
+    yield made
 
 
 @contextlib.contextmanager

@@ -16,32 +16,32 @@ SCENARIOS = [
         (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]),
         (0.02, "P", interest("/a/b", 2), ["p<I/a/b#2"]),
         (0.1, "p", DA, ["P<D/a/b"])]),
-    Scenario("a face that is gone gets nothing (NFD face removal)", [
+    Scenario("a face that is gone gets nothing (NFD cleanupOnFaceRemoval)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.05, "c", remove("c"), []), (0.1, "p", DA, [])]),
-    Scenario("routes go with their face (NFD 7.3.2)", [
+    Scenario("routes go with their face (NFD cleanupOnFaceRemoval)", [
         (0, "c", remove("p"), []), (0.1, "c", A, ["c<N150/a/b#1"])]),
     Scenario("a congestion mark travels on with the Data (LP CongestionMark)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, congestion_mark=1), ["c<D/a/b marked"])]),
     Scenario("a congestion mark travels on with the Interest (LP CongestionMark)", [
         (0, "c", link(A, congestion_mark=1), ["p<I/a/b#1 marked"])]),
     # ------------------------------------------------------------ Content Store
-    Scenario("the Content Store answers the exact name (NFD 3.3)", [
+    Scenario("the Content Store answers the exact name (NFD Cs::findImpl)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (9, "P", link(interest("/a/b", 2), pit_token=b"\7"), ["P<D/a/b t=07"])]),
-    Scenario("and a descendant with CanBePrefix (PF 3.1)", [
+    Scenario("and a descendant with CanBePrefix (PF CanBePrefix)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (0.2, "P", interest("/a", 2, can_be_prefix=True), ["P<D/a/b"]), (0.3, "P", interest("/a", 3), ["p<I/a#3"])]),
-    Scenario("MustBeFresh takes Data until its freshness ends (PF 4.2)", [
+    Scenario("MustBeFresh takes Data until its freshness ends (PF FreshnessPeriod)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", fresh_ms=1000), ["c<D/a/b"]),
         (1.09, "P", interest("/a/b", 2, must_be_fresh=True), ["P<D/a/b"]),
         (1.11, "P", interest("/a/b", 3, must_be_fresh=True), ["p<I/a/b#3"])]),
-    Scenario("without FreshnessPeriod Data is never fresh (PF 4.2)", [
+    Scenario("without FreshnessPeriod Data is never fresh (PF FreshnessPeriod)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (0.1, "P", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])]),
     Scenario("CachePolicy NoCache is honoured (LP CachePolicy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, no_cache=True), ["c<D/a/b"]),
         (0.2, "P", interest("/a/b", 2), ["p<I/a/b#2"])]),
-    Scenario("an implicit digest hits the store (PF 2.4)", [
+    Scenario("an implicit digest hits the store (PF Implicit Digest)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (0.2, "P", interest(f"/a/b/{DIGEST}", 2), ["P<D/a/b"])]),
     Scenario("cs/config flag serve off: nothing from the store (NFD CsManager)", [
@@ -57,11 +57,11 @@ SCENARIOS = [
         (0.3, "P", interest("/a/b", 2, lifetime_ms=50), ["p<I/a/b#2"]), (0.3, "c", serve(True), []),
         (0.351, "c", interest("/a/b", 3), ["c<D/a/b"])]),
     # ------------------------------------------------------------ what changes in between
-    Scenario("an upstream that is gone is not waited for (NFD face removal)", [
+    Scenario("an upstream that is gone is not waited for (NFD cleanupOnFaceRemoval)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.05, "c", remove("p"), []), (0.06, "c", interest("/a/b", 2), ["q<I/a/b#2"]),
         (0.07, "q", nack(interest("/a/b", 2), 150), ["c<N150/a/b#2"])], faces="cpq",
         routes=[("/a", "p", 1), ("/a", "q", 2)]),
-    Scenario("a newer packet of the same name replaces the one in the store (content_store.py)", [
+    Scenario("a newer packet of the same name replaces the one in the store (OURS content_store.py)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (0.2, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"]),
         (0.3, "p", data("/a/b", fresh_ms=5000), ["c<D/a/b"]),
@@ -71,17 +71,17 @@ SCENARIOS = [
         (0.2, "c", serve(False), []),
         (0.3, "c", serve(True), []),
         (0.4, "P", interest("/a/b", 3), ["P<D/a/b"])]),
-    Scenario("an implicit digest asks past the packet of that name in the store (PF 2.4)", [
+    Scenario("an implicit digest asks past the packet of that name in the store (PF Implicit Digest)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", content=b"other"), ["c<D/a/b"]),
         (0.2, "P", interest(f"/a/b/{DIGEST}", 2), [f"p<I/a/b/{DIGEST}#2"]), (0.3, "p", DA, ["P<D/a/b"])]),
     # ------------------------------------------------------------ more of them
-    Scenario("CanBePrefix takes the exact name too (PF 3.1)", [
+    Scenario("CanBePrefix takes the exact name too (PF CanBePrefix)", [
         (0, "c", interest("/a/b", 1, can_be_prefix=True), ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"])]),
-    Scenario("CanBePrefix reaches over several components (PF 3.1)", [
+    Scenario("CanBePrefix reaches over several components (PF CanBePrefix)", [
         (0, "c", interest("/a", 1, can_be_prefix=True), ["p<I/a#1"]), (0.1, "p", data("/a/b/c/d"), ["c<D/a/b/c/d"])]),
-    Scenario("a pending MustBeFresh takes what its producer sends, fresh or not (NFD canMatchData)", [
+    Scenario("a pending MustBeFresh takes what its producer sends, fresh or not (NFD findAllDataMatches)", [
         (0, "c", interest("/a/b", 1, must_be_fresh=True), ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"])]),
-    Scenario("stale Data answers who does not ask for fresh (PF 4.2)", [
+    Scenario("stale Data answers who does not ask for fresh (PF FreshnessPeriod)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", fresh_ms=50), ["c<D/a/b"]),
         (0.4, "c", interest("/a/b", 2), ["c<D/a/b"])]),
     Scenario("MustBeFresh by prefix finds the fresh one behind a stale one (NFD Cs::findImpl)", [
@@ -92,7 +92,7 @@ SCENARIOS = [
         (0, "c", interest("/a/2"), ["p<I/a/2#1"]), (0, "c", interest("/a/1"), ["p<I/a/1#1"]),
         (0.1, "p", data("/a/2"), ["c<D/a/2"]), (0.2, "p", data("/a/1"), ["c<D/a/1"]),
         (0.3, "c", interest("/a", 3, can_be_prefix=True), ["c<D/a/1"])]),
-    Scenario("a shorter component is before a longer one (PF 2.1, canonical order)", [
+    Scenario("a shorter component is before a longer one (PF Canonical Order)", [
         (0, "c", interest("/a/bb"), ["p<I/a/bb#1"]), (0, "c", interest("/a/c"), ["p<I/a/c#1"]),
         (0.1, "p", data("/a/bb"), ["c<D/a/bb"]), (0.2, "p", data("/a/c"), ["c<D/a/c"]),
         (0.3, "c", interest("/a", 3, can_be_prefix=True), ["c<D/a/c"])]),
@@ -107,7 +107,7 @@ SCENARIOS = [
         (0.2, "p", data("/a/2"), ["c<D/a/2"]), (0.3, "c", interest("/a/1", 2), ["c<D/a/1"]),
         (0.4, "p", data("/a/3"), ["c<D/a/3"]), (0.5, "c", interest("/a/1", 3), ["c<D/a/1"]),
         (0.6, "c", interest("/a/2", 3), ["p<I/a/2#3"])], cs_packets=2),
-    Scenario("a store of no packets keeps none (NFD cs/config)", [
+    Scenario("a store of no packets keeps none (NFD CsManager)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", interest("/a/b", 2), ["p<I/a/b#2"])],
         cs_packets=0),
     Scenario("cs/config flag admit off: nothing is kept (NFD CsManager)", [
@@ -115,10 +115,10 @@ SCENARIOS = [
         (0.2, "c", interest("/a/b", 2), ["p<I/a/b#2"])]),
     Scenario("Data may come from a face that was not asked (NFD onIncomingData)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "d", DA, ["c<D/a/b"])], faces="cdp"),
-    Scenario("a pending digest takes only its own Data (PF 2.4)", [
+    Scenario("a pending digest takes only its own Data (PF Implicit Digest)", [
         (0, "c", interest(f"/a/b/{DIGEST}"), [f"p<I/a/b/{DIGEST}#1"]), (0, "d", interest("/a/b", 2), ["p<I/a/b#2"]),
         (0.1, "p", data("/a/b", content=b"other"), ["d<D/a/b"]), (0.2, "p", DA, ["c<D/a/b"])], faces="cdp"),
-    Scenario("Data that was cached for one consumer is there for another (NFD 3.3)", [
+    Scenario("Data that was cached for one consumer is there for another (NFD Cs::findImpl)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "d", interest("/a/b", 2), ["d<D/a/b"])],
         faces="cdp"),
     Scenario("its producer is answered by the store too (NFD onContentStoreHit)", [

@@ -12,11 +12,11 @@ OTHER_PARAMETERS = interest("/a/b", 1, parameters=b"y")
 SCENARIOS = [
     # ------------------------------------------------------------ Interest
     Scenario(
-        "an Interest follows the longest prefix (NFD 3.1)",
+        "an Interest follows the longest prefix (NFD Fib)",
         [(0, "c", A, ["p<I/a/b#1"])],
         routes=[("/a", "P", 9), ("/a/b", "p", 0)],
     ),
-    Scenario("no route: Nack NoRoute (NFD best-route 5)", [(0, "c", interest("/z"), ["c<N150/z#1"])]),
+    Scenario("no route: Nack NoRoute (NFD BestRouteStrategy)", [(0, "c", interest("/z"), ["c<N150/z#1"])]),
     Scenario(
         "a Nack carries the PIT token (LP PitToken)",
         [(0, "c", link(interest("/z"), pit_token=b"\1\2"), ["c<N150/z#1 t=0102"])],
@@ -24,8 +24,8 @@ SCENARIOS = [
     Scenario(
         "an Interest never goes back where it came from (NFD isNextHopEligible)", [(0, "p", A, ["p<N150/a/b#1"])]
     ),
-    Scenario("HopLimit is decremented (PF 3.6)", [(0, "c", interest("/a/b", hop_limit=9), ["p<I/a/b#1 h8"])]),
-    Scenario("HopLimit 0 is dropped (PF 3.6)", [(0, "c", interest("/a/b", hop_limit=0), [])]),
+    Scenario("HopLimit is decremented (PF HopLimit)", [(0, "c", interest("/a/b", hop_limit=9), ["p<I/a/b#1 h8"])]),
+    Scenario("HopLimit 0 is dropped (PF HopLimit)", [(0, "c", interest("/a/b", hop_limit=0), [])]),
     Scenario(
         "HopLimit 1 reaches local faces (NFD onOutgoingInterest)",
         [(0, "c", interest("/a/b", hop_limit=1), ["p<I/a/b#1 h0"])],
@@ -36,7 +36,7 @@ SCENARIOS = [
         routes=[("/a", "P", 0)],
     ),
     Scenario(
-        "HopLimit 1 is answered by the Content Store (PF 3.6)",
+        "HopLimit 1 is answered by the Content Store (PF HopLimit)",
         [
             (0, "c", A, ["p<I/a/b#1"]),
             (0.1, "p", DA, ["c<D/a/b"]),
@@ -44,7 +44,7 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "an Interest without Nonce gets one (PF 3.4)",
+        "an Interest without Nonce gets one (PF Nonce)",
         [(0, "c", interest("/a/b", None), [f"p<I/a/b#{DRAWN}"])],
     ),
     Scenario(
@@ -57,7 +57,7 @@ SCENARIOS = [
     ),
     # ------------------------------------------------------------ aggregation, retransmission, loops
     Scenario(
-        "a second consumer is aggregated within 10 ms (NFD retx-suppression-exponential)",
+        "a second consumer is aggregated within 10 ms (NFD RetxSuppressionExponential)",
         [
             (0, "c", A, ["p<I/a/b#1"]),
             (0.005, "P", interest("/a/b", 2), []),
@@ -77,7 +77,7 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "a retransmission tries the next cheapest, then the one asked longest ago (NFD best-route 5)",
+        "a retransmission tries the next cheapest, then the one asked longest ago (NFD BestRouteStrategy)",
         [
             (0, "c", A, ["p<I/a/b#1"]),
             (0.1, "c", interest("/a/b", 2), ["q<I/a/b#2"]),
@@ -88,7 +88,7 @@ SCENARIOS = [
         routes=[("/a", "p", 1), ("/a", "q", 2)],
     ),
     Scenario(
-        "the same nonce from the same face is a retransmission (NFD 4.2.1, point-to-point)",
+        "the same nonce from the same face is a retransmission (NFD onIncomingInterest)",
         [(0, "c", A, ["p<I/a/b#1"]), (0.1, "c", A, ["p<I/a/b#1"])],
     ),
     Scenario(
@@ -96,11 +96,11 @@ SCENARIOS = [
         [(0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, ["P<N100/a/b#1"])],
     ),
     Scenario(
-        "a nonce we sent comes back from there: loop (NFD findDuplicateNonce, out-records)",
+        "a nonce we sent comes back from there: loop (NFD findDuplicateNonce)",
         [(0, "c", A, ["p<I/a/b#1"]), (0.1, "p", A, ["p<N100/a/b#1"])],
     ),
     Scenario(
-        "a nonce of an unanswered Interest stays dead for 6 s (NFD 3.5)",
+        "a nonce of an unanswered Interest stays dead for 6 s (NFD DeadNonceList)",
         [
             (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]),
             (1, "P", A, ["P<N100/a/b#1"]),
@@ -132,7 +132,7 @@ SCENARIOS = [
     ),
     # ------------------------------------------------------------ PIT keys
     Scenario(
-        "CanBePrefix makes another entry (NFD 3.4.1)",
+        "CanBePrefix makes another entry (NFD Pit)",
         [
             (0, "c", A, ["p<I/a/b#1"]),
             (0, "P", interest("/a/b", 2, can_be_prefix=True), ["p<I/a/b#2"]),
@@ -140,7 +140,7 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "MustBeFresh makes another entry (NFD 3.4.1)",
+        "MustBeFresh makes another entry (NFD Pit)",
         [(0, "c", A, ["p<I/a/b#1"]), (0, "P", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])],
     ),
     Scenario(
@@ -168,32 +168,32 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "CanBePrefix is not assumed (PF 3.1)",
+        "CanBePrefix is not assumed (PF CanBePrefix)",
         [(0, "c", interest("/a"), ["p<I/a#1"]), (0.1, "p", DA, [])],
     ),
     Scenario(
-        "an implicit digest in the Interest matches its Data (PF 2.4)",
+        "an implicit digest in the Interest matches its Data (PF Implicit Digest)",
         [(0, "c", interest(f"/a/b/{DIGEST}"), [f"p<I/a/b/{DIGEST}#1"]), (0.1, "p", DA, ["c<D/a/b"])],
     ),
     Scenario(
-        "another digest does not match (PF 2.4)",
+        "another digest does not match (PF Implicit Digest)",
         [
             (0, "c", interest(f"/a/b/{DIGEST}"), [f"p<I/a/b/{DIGEST}#1"]),
             (0.1, "p", data("/a/b", content=b"other"), []),
         ],
     ),
     # ------------------------------------------------------------ lifetimes
-    Scenario("without InterestLifetime an Interest lives 4 s (PF 3.5)", [
+    Scenario("without InterestLifetime an Interest lives 4 s (PF InterestLifetime)", [
         (0, "c", A, ["p<I/a/b#1"]), (3.99, "p", DA, ["c<D/a/b"]),
         (10, "P", interest("/a/c", 3), ["p<I/a/c#3"]), (14.02, "p", data("/a/c"), [])]),
-    Scenario("no Interest lives longer than 300 s (parsing.py)", [
+    Scenario("no Interest lives longer than 300 s (OURS parsing.py)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=10**9), ["p<I/a/b#1"]),
         (299, "c", interest("/a/c", 2, lifetime_ms=10**9), ["p<I/a/c#2"]), (301, "p", DA, [])]),
-    Scenario("an Interest of lifetime 0 goes out and waits for nothing (PF 3.5)", [
+    Scenario("an Interest of lifetime 0 goes out and waits for nothing (PF InterestLifetime)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=0), ["p<I/a/b#1"]), (0.02, "p", DA, [])]),
     Scenario("a second Data for the same Interest is unsolicited (NFD onIncomingData)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "p", DA, [])]),
-    Scenario("when all who were asked ran out, the cheapest is asked again (NFD best-route 5, NEW)", [
+    Scenario("when all who were asked ran out, the cheapest is asked again (NFD BestRouteStrategy, NFD hasPendingOutRecords)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]),
         (0.05, "Q", interest("/a/b", 2, lifetime_ms=20), ["q<I/a/b#2"]),
         (0.5, "c", interest("/a/b", 3), ["p<I/a/b#3"])], faces="cpqQ", routes=[("/a", "p", 1), ("/a", "q", 2)]),
@@ -201,9 +201,9 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]),
         *((round(0.3 * n, 1), "c", interest("/a/b", 1 + n), [f"p<I/a/b#{1 + n}"]) for n in range(1, 9))]),
     # ------------------------------------------------------------ more of them
-    Scenario("a HopLimit of 255 is 254 on the way (PF 3.6)", [
+    Scenario("a HopLimit of 255 is 254 on the way (PF HopLimit)", [
         (0, "c", interest("/a/b", hop_limit=255), ["p<I/a/b#1 h254"])]),
-    Scenario("a retransmission has its own HopLimit (PF 3.6)", [
+    Scenario("a retransmission has its own HopLimit (PF HopLimit)", [
         (0, "c", interest("/a/b", 1, hop_limit=3), ["p<I/a/b#1 h2"]),
         (0.1, "c", interest("/a/b", 2, hop_limit=9), ["p<I/a/b#2 h8"])]),
     Scenario("two consumers, one Data for each (NFD onIncomingData)", [
@@ -211,34 +211,34 @@ SCENARIOS = [
         (0.2, "p", DA, ["c<D/a/b", "d<D/a/b"])], faces="cdp"),
     Scenario("one consumer that asks twice gets one Data (NFD insertOrUpdateInRecord)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["p<I/a/b#2"]), (0.2, "p", DA, ["c<D/a/b"])]),
-    Scenario("ApplicationParameters go on, and are part of the name (PF 3.7)", [
+    Scenario("ApplicationParameters go on, and are part of the name (PF ApplicationParameters)", [
         (0, "c", PARAMETERS, [f"p<{describe(PARAMETERS)}"]),
         (0, "c", OTHER_PARAMETERS, [f"p<{describe(OTHER_PARAMETERS)}"])]),
-    Scenario("equal parameters are one entry (PF 3.7, NFD 3.4)", [
+    Scenario("equal parameters are one entry (PF ApplicationParameters, NFD Pit)", [
         (0, "c", PARAMETERS, [f"p<{describe(PARAMETERS)}"]), (0.004, "d", PARAMETERS_AGAIN, [])], faces="cdp"),
     Scenario("a new entry knows no suppression (NFD RetxSuppressionExponential)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, no_cache=True), ["c<D/a/b"]),
         (0.101, "c", interest("/a/b", 2), ["p<I/a/b#2"])]),
-    Scenario("another consumer's Interest later than 10 ms is forwarded too (NFD best-route 5)", [
+    Scenario("another consumer's Interest later than 10 ms is forwarded too (NFD BestRouteStrategy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "d", interest("/a/b", 2), ["q<I/a/b#2"])],
         faces="cdpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
-    Scenario("the default route takes what nothing else takes (NFD 3.1)", [
+    Scenario("the default route takes what nothing else takes (NFD Fib)", [
         (0, "c", interest("/x/y"), ["q<I/x/y#1"]), (0, "c", A, ["p<I/a/b#1"])],
         faces="cpq", routes=[("/a", "p", 0), ("/", "q", 0)]),
-    Scenario("a route of the whole name takes it (NFD 3.1)", [
+    Scenario("a route of the whole name takes it (NFD Fib)", [
         (0, "c", A, ["q<I/a/b#1"])], faces="cpq", routes=[("/a", "p", 9), ("/a/b", "q", 0)]),
-    Scenario("a route of a longer name does not (NFD 3.1)", [
+    Scenario("a route of a longer name does not (NFD Fib)", [
         (0, "c", interest("/a"), ["p<I/a#1"])], faces="cpq", routes=[("/a", "p", 0), ("/a/b", "q", 0)]),
-    Scenario("prefixes end at components (PF 2)", [
+    Scenario("prefixes end at components (PF Name)", [
         (0, "c", interest("/abc"), ["c<N150/abc#1"])], routes=[("/ab", "p", 0)]),
-    Scenario("a component's type is part of it (PF 2.1)", [
+    Scenario("a component's type is part of it (PF Name)", [
         (0, "c", interest("/a/seg=1"), ["p<I/a/seg=1#1"]), (0.1, "p", data("/a/%01"), []),
         (0.2, "p", data("/a/seg=1"), ["c<D/a/seg=1"])]),
-    Scenario("of two next hops the cheaper is asked (NFD best-route 5)", [
+    Scenario("of two next hops the cheaper is asked (NFD BestRouteStrategy)", [
         (0, "c", A, ["q<I/a/b#1"])], faces="cpq", routes=[("/a", "p", 7), ("/a", "q", 3)]),
     Scenario("the next hop it came from is passed over (NFD isNextHopEligible)", [
         (0, "q", A, ["p<I/a/b#1"])], faces="cpq", routes=[("/a", "p", 7), ("/a", "q", 3)]),
-    Scenario("each in-record ends by its own lifetime (NFD 3.4)", [
+    Scenario("each in-record ends by its own lifetime (NFD insertOrUpdateInRecord)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]),
         (0.05, "d", interest("/a/b", 2, lifetime_ms=1000), ["p<I/a/b#2"]), (0.3, "p", DA, ["d<D/a/b"])], faces="cdp"),
     Scenario("a retransmission makes the in-record live on (NFD insertOrUpdateInRecord)", [

@@ -38,11 +38,11 @@ SCENARIOS = [
         (1.19, "c", queue("c", 0), []),
         (1.50, "c", interest("/a/b", 7), ["c<D/a/b"])]),
     # ------------------------------------------------------------ LP
-    Scenario("IDLE packets are dropped quietly (LP IDLE)", [(0, "c", link(b"", acks=(bytes(8),)), [])]),
-    Scenario("ignorable unknown fields are ignored (LP 2.1)", [
+    Scenario("IDLE packets are dropped quietly (LP Fragment)", [(0, "c", link(b"", acks=(bytes(8),)), [])]),
+    Scenario("ignorable unknown fields are ignored (LP Packet)", [
         (0, "c", b"\x64" + bytes((len(A) + 6,)) + b"\xfd\x03\xbc\x00" + b"\x50" + bytes((len(A),)) + A,
          ["p<I/a/b#1"])]),
-    Scenario("other unknown fields spoil the packet (LP 2.1)", [
+    Scenario("other unknown fields spoil the packet (LP Packet)", [
         (0, "c", b"\x64" + bytes((len(A) + 6,)) + b"\xfd\x03\xbd\x00" + b"\x50" + bytes((len(A),)) + A, [])]),
     Scenario("a PIT token of 33 bytes spoils the packet (LP PitToken)", [
         (0, "c", tlv.encode_tlv(0x64, tlv.encode_tlv(0x62, bytes(33)) + tlv.encode_tlv(0x50, A)), [])]),
@@ -56,21 +56,21 @@ SCENARIOS = [
     Scenario("a Nack carries an Interest, never Data (LP Nack)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", nack(DA, 150), []), (0.2, "p", DA, ["c<D/a/b"])]),
     # ------------------------------------------------------------ malformed packets
-    Scenario("a name component has no type 0 (PF 1.2)", [
+    Scenario("a name component has no type 0 (PF Name)", [
         (0, "c", tlv.encode_tlv(5, b"\x07\x05\x08\x01a\x00\x00\x0a\x04abcd"), [])]),
-    Scenario("a digest component has 32 bytes (PF 2.2)", [
+    Scenario("a digest component has 32 bytes (PF Name)", [
         (0, "c", tlv.encode_tlv(5, b"\x07\x06\x08\x01a\x01\x01x\x0a\x04abcd"), [])]),
-    Scenario("an empty name is refused (PF 3.1)", [(0, "c", b"\x05\x08\x07\x00\x0a\x04abcd", [])]),
-    Scenario("unknown critical elements are refused, others ignored (PF 1.3)", [
+    Scenario("an empty name is refused (PF Interest Name)", [(0, "c", b"\x05\x08\x07\x00\x0a\x04abcd", [])]),
+    Scenario("unknown critical elements are refused, others ignored (PF Evolvability)", [
         (0, "c", raw_interest(b"\x0b\x00"), []), (0, "c", raw_interest(b"\xfd\x01\x01\x00"), []),
         (0, "c", raw_interest(b"\xfd\x01\x00\x00"), ["p<I/a/b#1"])]),
-    Scenario("elements out of order or repeated are refused (PF 1.3)", [
+    Scenario("elements out of order or repeated are refused (PF Evolvability)", [
         (0, "c", raw_interest(b"\x21\x00"), []), (0, "c", raw_interest(b"\x0a\x04abcd"), [])]),
-    Scenario("a Nonce has four bytes (PF 3.4)", [
+    Scenario("a Nonce has four bytes (PF Nonce)", [
         (0, "c", tlv.encode_tlv(5, ndn.encode_name(ndn.from_uri("/a/b")) + b"\x0a\x03abc"), [])]),
     Scenario("a packet beyond 8,800 bytes is refused (NFD MAX_NDN_PACKET_SIZE)", [
         (0, "c", raw_interest(tlv.encode_tlv(0x24, bytes(8800))), [])]),
-    Scenario("Data without a signature is refused (PF 4)", [
+    Scenario("Data without a signature is refused (PF Data)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", tlv.encode_tlv(6, ndn.encode_name(ndn.from_uri("/a/b"))), []),
         (0.2, "p", DA, ["c<D/a/b"])]),
     # ------------------------------------------------------------ fragments
@@ -107,19 +107,19 @@ SCENARIOS = [
     # ------------------------------------------------------------ more of them
     Scenario("a packet in a link packet without fields is the packet (LP Fragment)", [
         (0, "c", tlv.encode_tlv(0x64, tlv.encode_tlv(0x50, A)), ["p<I/a/b#1"])]),
-    Scenario("an empty link packet is IDLE (LP IDLE)", [(0, "c", b"\x64\x00", []), (0, "c", A, ["p<I/a/b#1"])]),
-    Scenario("IncomingFaceId is told to those alone who asked for it (NFD encodeLocalFields)", [
+    Scenario("an empty link packet is IDLE (LP Fragment)", [(0, "c", b"\x64\x00", []), (0, "c", A, ["p<I/a/b#1"])]),
+    Scenario("IncomingFaceId is told to those alone who asked for it (NFD encodeLpFields)", [
         (0, "c", A, ["p<I/a/b#1"]), (0, "d", interest("/a/b", 2, can_be_prefix=True), ["p<I/a/b#2"]),
         (0.1, "p", DA, ["c<D/a/b", "d<D/a/b from=258"])], faces="cdp", local_fields="d"),
     Scenario("a PIT token is not passed on upstream (LP PitToken)", [
         (0, "c", link(A, pit_token=b"\1\2\3\4"), ["p<I/a/b#1"])]),
     Scenario("a Data's own PIT token goes nowhere (LP PitToken)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, pit_token=b"\1"), ["c<D/a/b"])]),
-    Scenario("what is neither Interest nor Data nor link packet is dropped (PF 1.4)", [
+    Scenario("what is neither Interest nor Data nor link packet is dropped (LP Fragment)", [
         (0, "c", b"\x08\x01a", []), (0, "c", b"\x64\x05\x50\x03\x08\x01a", []), (0, "c", A, ["p<I/a/b#1"])]),
     Scenario("an Interest of 8,800 bytes is not too large (NFD MAX_NDN_PACKET_SIZE)", [
         (0, "c", raw_interest(tlv.encode_tlv(0xFD00, bytes(8800 - 4 - len(A) + 2 - 6 - 0))), ["p<I/a/b#1"])]),
-    Scenario("a queue of 512 KiB marks at once (link_service.py)", [
+    Scenario("a queue of 512 KiB marks at once (OURS link_service.py)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 600_000), []),
         (1, "c", interest("/a/b", 2), ["c<D/a/b marked"])]),
     Scenario("a queue that was short in between begins anew (NFD checkCongestionLevel)", [

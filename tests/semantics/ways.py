@@ -7,7 +7,7 @@ from tests.semantics.scenario import ASF, DA, MULTICAST, A, Scenario, register
 
 SCENARIOS = [
     # ------------------------------------------------------------ scope
-    Scenario("/localhost from a non-local face is dropped (NFD scope control)", [
+    Scenario("/localhost from a non-local face is dropped (NFD onIncomingInterest)", [
         (0, "P", interest("/localhost/x"), [])], routes=[("/localhost/x", "p", 0)]),
     Scenario("/localhost does not leave the host (NFD wouldViolateScope)", [
         (0, "c", interest("/localhost/x"), [])], routes=[("/localhost/x", "P", 0)]),
@@ -20,17 +20,17 @@ SCENARIOS = [
         (0, "Q", interest("/localhop/x"), ["p<I/localhop/x#1"])], faces="pPQ",
         routes=[("/localhop/x", "P", 0), ("/localhop/x", "p", 5)]),
     # ------------------------------------------------------------ ForwardingHint
-    Scenario("a ForwardingHint decides the way (PF 3.3)", [
+    Scenario("a ForwardingHint decides the way (PF ForwardingHint)", [
         (0, "c", interest("/a/b", hints=["/isp"]), ["P<I/a/b#1"])], routes=[("/a", "p", 0), ("/isp", "P", 0)]),
     Scenario("the first delegation that can be reached (NFD lookupFib)", [
         (0, "c", interest("/a/b", hints=["/none", "/isp"]), ["P<I/a/b#1"])],
         routes=[("/a", "p", 0), ("/isp", "P", 0)]),
     Scenario("no delegation can be reached: no route (NFD lookupFib)", [
         (0, "c", interest("/a/b", hints=["/none"]), ["c<N150/a/b#1"])]),
-    Scenario("in the producer region the name decides (NFD 4.2.1)", [
+    Scenario("in the producer region the name decides (NFD NetworkRegionTable)", [
         (0, "c", interest("/a/b", hints=["/isp/r1"]), ["p<I/a/b#1"])],
         routes=[("/a", "p", 0), ("/isp", "P", 0)], regions=("/isp/r1/host",)),
-    Scenario("Interests with other hints are not aggregated (NFD 3.4.1)", [
+    Scenario("Interests with other hints are not aggregated (NFD Pit)", [
         (0, "c", interest("/a/b", 1, hints=["/isp"]), ["P<I/a/b#1"]), (0, "c", interest("/a/b", 2), ["p<I/a/b#2"]),
         (0.1, "P", DA, ["c<D/a/b"])], routes=[("/a", "p", 0), ("/isp", "P", 0)]),
     # ------------------------------------------------------------ Nack
@@ -49,7 +49,7 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", nack(interest("/a/b", 9), 150), []), (0.2, "p", DA, ["c<D/a/b"])]),
     Scenario("a Nack from a face that was not asked is dropped (NFD onIncomingNack)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", nack(A, 150), []), (0.2, "p", DA, ["c<D/a/b"])]),
-    Scenario("two that wait for each other are told (NFD ProcessNackTraits, bidirectional)", [
+    Scenario("two that wait for each other are told (NFD ProcessNackTraits)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.02, "c", interest("/a/b", 2), ["q<I/a/b#2"]),
         (0.03, "q", interest("/a/b", 3), []), (0.04, "p", nack(A, 150), ["q<N150/a/b#3"])],
         faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
@@ -57,7 +57,7 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]), (0.001, "p", nack(A, 150), ["c<N150/a/b#1"]),
         (0.002, "c", interest("/a/b", 2), ["p<I/a/b#2"])]),
     # ------------------------------------------------------------ multicast
-    Scenario("multicast asks everybody (NFD multicast 5)", [
+    Scenario("multicast asks everybody (NFD MulticastStrategy)", [
         (0, "c", A, ["p<I/a/b#1", "q<I/a/b#1"])], faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)],
         strategy=("/a", MULTICAST)),
     Scenario("multicast suppresses an upstream at a time (NFD decidePerUpstream)", [
@@ -65,16 +65,16 @@ SCENARIOS = [
         (0.011, "q", interest("/a/b", 3), ["p<I/a/b#3"]), (0.016, "q", interest("/a/b", 4), ["c<I/a/b#4"]),
         (0.025, "q", interest("/a/b", 5), []), (0.032, "q", interest("/a/b", 6), ["p<I/a/b#6"])],
         faces="cpq", routes=[("/a", "p", 1), ("/a", "c", 1)], strategy=("/a", MULTICAST)),
-    Scenario("multicast sends no Nack for want of a route (NFD multicast 5)", [
+    Scenario("multicast sends no Nack for want of a route (NFD MulticastStrategy)", [
         (0, "c", interest("/z"), [])], strategy=("/z", MULTICAST)),
-    Scenario("multicast sends no Nack on (NFD multicast 5)", [
+    Scenario("multicast sends no Nack on (NFD MulticastStrategy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", nack(A, 150), [])], strategy=("/a", MULTICAST)),
     # ------------------------------------------------------------ hints and chosen next hops, again
-    Scenario("in the producer region the hint is taken out (NFD 4.2.1)", [
+    Scenario("in the producer region the hint is taken out (NFD NetworkRegionTable)", [
         (0, "c", interest("/a/b", hints=["/isp/r1"]), ["p<I/a/b#1"]),
         (0.05, "P", interest("/a/b", 2), ["p<I/a/b#2"]), (0.1, "p", DA, ["P<D/a/b", "c<D/a/b"])],
         regions=("/isp/r1/host",)),
-    Scenario("a Nack that quotes the Interest without its hint is understood (NFD onIncomingNack, stripped hint)", [
+    Scenario("a Nack that quotes the Interest without its hint is understood (NFD onIncomingNack)", [
         (0, "c", interest("/a/b", hints=["/isp"]), ["P<I/a/b#1"]), (0.1, "P", nack(A, 150), ["c<N150/a/b#1"])],
         routes=[("/isp", "P", 0)]),
     Scenario("NextHopFaceId does not outlive the HopLimit (NFD onOutgoingInterest)", [
@@ -82,21 +82,21 @@ SCENARIOS = [
         (0, "c", link(interest("/a/c", 1, hop_limit=1), next_hop_face_id=257), ["p<I/a/c#1 h0"]),
         (0, "c", link(interest("/a/d", 1, hop_limit=2), next_hop_face_id=258), ["P<I/a/d#1 h1"])],
         local_fields="c"),
-    Scenario("/localhop Data may come from elsewhere (NFD scope control)", [
+    Scenario("/localhop Data may come from elsewhere (NFD onIncomingData)", [
         (0, "c", interest("/localhop/x"), ["P<I/localhop/x#1"]), (0.1, "P", data("/localhop/x"), ["c<D/localhop/x"])],
         routes=[("/localhop/x", "P", 0)]),
     # ------------------------------------------------------------ more of them
-    Scenario("/localhost between applications of one host (NFD scope control)", [
+    Scenario("/localhost between applications of one host (NFD wouldViolateScope)", [
         (0, "c", interest("/localhost/x"), ["p<I/localhost/x#1"]),
         (0.1, "p", data("/localhost/x"), ["c<D/localhost/x"])], routes=[("/localhost/x", "p", 0)]),
-    Scenario("/localhop between applications of one host (NFD scope control)", [
+    Scenario("/localhop between applications of one host (NFD wouldViolateScope)", [
         (0, "c", interest("/localhop/x"), ["p<I/localhop/x#1"]),
         (0.1, "p", data("/localhop/x"), ["c<D/localhop/x"])], routes=[("/localhop/x", "p", 0)]),
-    Scenario("only the first component makes a scope (NFD scope control)", [
+    Scenario("only the first component makes a scope (NFD onIncomingInterest)", [
         (0, "P", interest("/a/localhost"), ["p<I/a/localhost#1"])]),
     Scenario("a longer hint than the route is matched by its prefix (NFD lookupFib)", [
         (0, "c", interest("/x/y", hints=["/isp/r1/h2"]), ["p<I/x/y#1"])], routes=[("/isp", "p", 0)]),
-    Scenario("Data is matched by name, whatever the hint was (PF 3.3)", [
+    Scenario("Data is matched by name, whatever the hint was (PF ForwardingHint)", [
         (0, "c", interest("/x/y", hints=["/isp"]), ["p<I/x/y#1"]), (0.1, "p", data("/x/y"), ["c<D/x/y"])],
         routes=[("/isp", "p", 0)]),
     Scenario("a Nack for a loop goes on (NFD ProcessNackTraits)", [
@@ -116,7 +116,7 @@ SCENARIOS = [
         (0.3, "c", interest("/a/b", 3), ["p<I/a/b#3"]), (0.4, "q", nack(interest("/a/b", 2), 150), []),
         (0.5, "p", DA, ["c<D/a/b", "d<D/a/b"])], faces="cdpq", routes=[("/a", "p", 1), ("/a", "q", 2)],
         ours="NFD's best-route picks the next hop used earliest by another clock"),
-    Scenario("multicast sends nothing back where it came from (NFD multicast 5)", [
+    Scenario("multicast sends nothing back where it came from (NFD MulticastStrategy)", [
         (0, "p", A, ["q<I/a/b#1"])], faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)], strategy=("/a", MULTICAST)),
     Scenario("one answer of several is enough (NFD onIncomingData)", [
         (0, "c", A, ["p<I/a/b#1", "q<I/a/b#1"]), (0.1, "q", DA, ["c<D/a/b"]), (0.2, "p", DA, [])],
@@ -126,20 +126,20 @@ SCENARIOS = [
         faces="cpq", strategy=("/a", MULTICAST)),
     Scenario("but not the one who asked (NFD afterNewNextHop)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", register("/a", "c"), [])], faces="cp", strategy=("/a", MULTICAST)),
-    Scenario("nor one that /localhost keeps out (NFD afterNewNextHop, wouldViolateScope)", [
+    Scenario("nor one that /localhost keeps out (NFD afterNewNextHop, NFD wouldViolateScope)", [
         (0, "c", interest("/localhost/x"), ["p<I/localhost/x#1"]), (0.1, "c", register("/localhost/x", "P"), [])],
         routes=[("/localhost/x", "p", 0)]),
-    Scenario("best-route does not ask it (NFD best-route 5)", [
+    Scenario("best-route does not ask it (NFD BestRouteStrategy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", register("/a", "q"), [])], faces="cpq"),
-    Scenario("the strategy of the longest prefix rules (NFD 3.6)", [
+    Scenario("the strategy of the longest prefix rules (NFD StrategyChoice)", [
         (0, "c", A, ["p<I/a/b#1", "q<I/a/b#1"]), (0, "c", interest("/a/c"), ["p<I/a/c#1"])],
         faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)], strategy=("/a/b", MULTICAST)),
-    Scenario("the adaptive strategy begins with the cheapest (NFD asf 5)", [
+    Scenario("the adaptive strategy begins with the cheapest (NFD AsfStrategy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"])],
         faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)], strategy=("/a", ASF)),
-    Scenario("the adaptive strategy refuses what has no way (NFD asf 5)", [
+    Scenario("the adaptive strategy refuses what has no way (NFD AsfStrategy)", [
         (0, "c", interest("/z"), ["c<N150/z#1"])], strategy=("/z", ASF)),
-    Scenario("the adaptive strategy tries another when one is silent (NFD asf 5)", [
+    Scenario("the adaptive strategy tries another when one is silent (NFD AsfStrategy)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["q<I/a/b#2"])],
         faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)], strategy=("/a", ASF)),
 ]  # fmt: skip
