@@ -316,7 +316,7 @@ async def test_a_consumer_that_does_not_read_waits_and_loses_nothing(tmp_path: P
     writer.write(b"".join(interest(f"/a/{index}", index + 1) for index in range(count)))
     face = await _only_face(daemon)
     async with asyncio.timeout(20):
-        while face.counters.out_data < 100:
+        while face.counters.out_data < 100:  # noqa: ASYNC110  (it polls what has no event)
             await asyncio.sleep(0.01)
         largest, framer, got = 0, Framer(), 0
         while got < count:
@@ -330,6 +330,10 @@ async def test_a_consumer_that_does_not_read_waits_and_loses_nothing(tmp_path: P
 
 async def _only_face(daemon: ForwarderDaemon) -> Face:
     async with asyncio.timeout(20):
-        while not (found := [face for face in daemon.core.faces.values() if face.uri.startswith("fd://")]):
+        while not (found := _unix_faces(daemon)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return found[0]
+
+
+def _unix_faces(daemon: ForwarderDaemon) -> list[Face]:
+    return [face for face in daemon.core.faces.values() if face.uri.startswith("fd://")]
