@@ -1,7 +1,8 @@
 """A forwarder in virtual time for tests: packets in as bytes, what came out as short texts.
 
-What leaves a face is told as one line: `I/a/b#1 h3` (Interest, nonce 1, HopLimit 3), `D/a/b t=0102 from=254 marked`
-(Data with PIT token, IncomingFaceId and congestion mark), `N150/a/b#1` (Nack NoRoute).
+What leaves a face is told as one line: `I/a/b#1 h3 via=/isp` (Interest, nonce 1, HopLimit 3, ForwardingHint
+/isp), `D/a/b t=0102 from=254 marked` (Data with PIT token, IncomingFaceId and congestion mark), `N150/a/b#1` (Nack
+NoRoute).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def describe(wire: bytes) -> str:
         kind = "I" if header.nack_reason is None else f"N{header.nack_reason}"
         text = f"{kind}{ndn.to_uri(found.name)}#{nonce}"
         text += f" h{found.hop_limit}" if found.hop_limit is not None else ""
+        text += "".join(f" via={ndn.to_uri(hint)}" for hint in found.hints)
     else:
         text = f"D{ndn.to_uri(packet.decode_data(header.fragment).name)}"
     text += f" t={header.pit_token.hex()}" if header.pit_token else ""

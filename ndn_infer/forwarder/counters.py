@@ -1,8 +1,14 @@
-"""Counters of faces and of the forwarder. Owns: their names. Must not know: who counts."""
+"""Counters of faces and of the forwarder, and the form of a trace. Owns: their names. Must not know: who counts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from ndn_infer.name import Name
+
+Trace = Callable[[float, str, int, str, Name, str], None]
+"""Told of every packet: (now, "in", "out", "drop" or "hit", face id, kind of packet, name, why)."""
 
 
 @dataclass(slots=True)

@@ -52,6 +52,7 @@ class ForwarderDaemon:
         self.options = options
         self.check = check
         self.disk: DiskTier | None = None
+        self.backlogged = 0
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
         self.core = Forwarder(cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity)
         self._clock: Callable[[], float] = time.monotonic
@@ -171,7 +172,7 @@ class ForwarderDaemon:
         self._settle_soon()
 
     def close_face(self, face: Face) -> None:
-        self.core.remove_face(face.id)
+        self.core.remove_face(face.id, self._clock())
         log.info("face %d down: %s", face.id, face.uri)
         self._settle_soon()
 

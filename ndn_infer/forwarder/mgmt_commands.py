@@ -212,7 +212,7 @@ class Commands:
             return _missing("FaceId")
         face = self._forwarder.faces.get(face_id)
         if face is not None and face.id != MANAGEMENT_FACE_ID:
-            self._forwarder.remove_face(face.id)
+            self._forwarder.remove_face(face.id, request.now)
             face.close()
         return Reply(200, "OK", ControlParameters(face_id=face_id))
 

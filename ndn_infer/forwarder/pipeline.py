@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ndn_infer import lp, tlv
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.counters import ForwarderCounters
+from ndn_infer.forwarder.counters import ForwarderCounters, Trace
 from ndn_infer.forwarder.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
 from ndn_infer.forwarder.fib import Fib, NextHop
@@ -23,13 +23,10 @@ from ndn_infer.forwarder.parsing import ParsedInterest, parse_data, parse_intere
 from ndn_infer.forwarder.pit import InRecord, OutRecord, Pit, PitEntry
 from ndn_infer.forwarder.rewriting import probe_of, with_less_hops, with_nonce, without_hints
 from ndn_infer.forwarder.rib import Rib, Route
-from ndn_infer.forwarder.scope import LOCALHOST, within_scope
+from ndn_infer.forwarder.scope import LOCALHOST, MANAGEMENT, MANAGEMENT_RESERVE, within_scope
 from ndn_infer.forwarder.strategy import StrategyChoice
 from ndn_infer.forwarder.strategy_base import Probe
 from ndn_infer.name import ROOT, Name, prefix_ends
-
-Trace = Callable[[float, str, int, str, Name, str], None]
-"""Told of every packet: (now, "in", "out", "drop" or "hit", face id, kind of packet, name, why)."""
 
 
 class Forwarder:
@@ -69,8 +66,8 @@ class Forwarder:
         self.faces[face.id] = face
         self.face_changed(CREATED, face)
 
-    def remove_face(self, face_id: int) -> None:
-        """A face is gone: all its routes go with it, and nobody waits for it any more."""
+    def remove_face(self, face_id: int, now: float = 0.0) -> None:
+        """A face is gone: all its routes go with it, nobody waits for it any more, nor it for anybody."""
         face = self.faces.pop(face_id, None)
         if face is None:
             return
@@ -78,9 +75,9 @@ class Forwarder:
         self.face_changed(DESTROYED, face)
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
-        for entry in self._pit:
-            entry.ins.pop(face_id, None)
-            entry.outs.pop(face_id, None)
+        if face.counters.in_interests or face.counters.out_interests:
+            for entry in self._pit.forget_face(face_id):
+                self._finalize(entry, now)
 
     def set_reliability(self, face: Face, wanted: bool) -> None:
         """Switch NDNLPv2 reliability of a face."""
@@ -281,7 +278,10 @@ class Forwarder:
     def _insert(self, interest: ParsedInterest, face: Face) -> PitEntry | None:
         """A new entry, unless this face has as many as there is room left: a flood from one face leaves half of the
         PIT free, floods from n faces an (n+1)th of it (dynamic thresholds, Choudhury and Hahne 1998)."""
-        if face.pending >= self.pit_capacity - len(self._pit):
+        room = self.pit_capacity - len(self._pit)
+        if interest.name.startswith(MANAGEMENT):
+            room += MANAGEMENT_RESERVE  # it is needed most when somebody floods
+        if face.pending >= room:
             self.counters.pit_full += 1
             return None
         entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)

@@ -130,6 +130,15 @@ class Pit:
                 return entry
         return None
 
+    def forget_face(self, face_id: int) -> list[PitEntry]:
+        """A face is gone; the entries that now nobody waits for (the caller removes them)."""
+        orphans = []
+        for entry in self:
+            entry.outs.pop(face_id, None)
+            if entry.ins.pop(face_id, None) is not None and not entry.ins:
+                orphans.append(entry)
+        return orphans
+
     def insert(self, entry: PitEntry) -> None:
         same = self._by_name.get(entry.name)
         if same is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer.forwarder.fib import Fib
+from ndn_infer.forwarder.name_order import NameOrder
 from ndn_infer.name import Name, prefix_ends
 
 CHILD_INHERIT: Final = 1
@@ -35,6 +36,7 @@ class Rib:
         self._fib = fib
         self._routes: dict[Name, dict[tuple[int, int], Route]] = {}
         self._installed: dict[Name, dict[int, int]] = {}
+        self._order = NameOrder()  # of _routes
         self._next_expiry: float | None = None
 
     def items(self) -> Iterator[tuple[Name, Iterable[Route]]]:
@@ -42,7 +44,11 @@ class Rib:
 
     def register(self, prefix: Name, route: Route) -> None:
         """Add a route, or refresh it (new cost, flags and expiry)."""
-        self._routes.setdefault(prefix, {})[route.face_id, route.origin] = route
+        routes = self._routes.get(prefix)
+        if routes is None:
+            routes = self._routes[prefix] = {}
+            self._order.add(prefix)
+        routes[route.face_id, route.origin] = route
         if route.expires is not None and (self._next_expiry is None or route.expires < self._next_expiry):
             self._next_expiry = route.expires
         self._update(prefix)
@@ -53,7 +59,7 @@ class Rib:
         if routes is None or routes.pop((face_id, origin), None) is None:
             return False
         if not routes:
-            del self._routes[prefix]
+            self._forget(prefix)
         self._update(prefix)
         return True
 
@@ -80,13 +86,17 @@ class Rib:
             for key in keys:
                 del routes[key]
             if not routes:
-                del self._routes[prefix]
+                self._forget(prefix)
             if keys:
                 self._update(prefix)
 
+    def _forget(self, prefix: Name) -> None:
+        del self._routes[prefix]
+        self._order.remove(prefix)
+
     def _update(self, changed: Name) -> None:
         """Recompute the FIB entries of `changed` and of every longer prefix, which may inherit from it."""
-        below = [prefix for prefix in self._routes if len(prefix) > len(changed) and prefix.startswith(changed)]
+        below = [prefix for prefix in self._order.below(changed) if prefix != changed]
         for prefix in (changed, *below):
             old, new = self._installed.pop(prefix, {}), self._next_hops(prefix)
             for face_id in old.keys() - new.keys():

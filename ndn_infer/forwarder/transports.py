@@ -33,7 +33,9 @@ ACCEPTED_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT})
 DIALLED_PERSISTENCY: Final = frozenset({ON_DEMAND, PERSISTENT, PERMANENT})
 READ_BYTES: Final = 65536
 PACKETS_A_TURN: Final = 64
-"""More packets of one face wait until the other faces have had their turn."""
+LEAST_A_TURN: Final = 8
+"""More packets of one face wait until the others had their turn. Faces that are behind share a turn, so that it
+does not grow with their number: whoever sends one Interest among floods waits for one turn."""
 PAUSE_BYTES: Final = 1 << 20
 PAUSE_S: Final = 0.1
 """A face with more than this in its send queue is not read for so long; see StreamFace._pause."""
@@ -45,6 +47,8 @@ class Core(Protocol):
     """What transports need of the daemon."""
 
     options: ForwarderOptions
+    backlogged: int
+    """Faces of which packets wait for their turn."""
 
     def new_face_id(self) -> int: ...
 
@@ -89,6 +93,7 @@ class StreamFace:
         self._blocked = False
         self._in_kernel = 0
         self._waiting: list[bytes] = []
+        self._backlogged = False
         self._reading = False
         self._paused: asyncio.TimerHandle | None = None
         self._closed = False
@@ -140,6 +145,7 @@ class StreamFace:
         self._socket.close()
         self._queue.clear()
         self._waiting.clear()
+        self._count_backlog()
         self._flushing = self._blocked = False
         self._in_kernel = 0
 
@@ -178,7 +184,9 @@ class StreamFace:
     def _turn(self) -> None:
         """Some of what waits; the rest, and further reading, after the other faces had their turn."""
         counters = self.face.counters
-        packets, self._waiting = self._waiting[:PACKETS_A_TURN], self._waiting[PACKETS_A_TURN:]
+        size = max(LEAST_A_TURN, PACKETS_A_TURN // max(1, self._core.backlogged))
+        packets, self._waiting = self._waiting[:size], self._waiting[size:]
+        self._count_backlog()
         data_before = counters.in_data
         self._core.receive(self.face, packets)
         if self._detached:
@@ -190,6 +198,12 @@ class StreamFace:
             self._loop.call_soon(self._more)
         else:
             self._start_reading()
+
+    def _count_backlog(self) -> None:
+        behind = bool(self._waiting)
+        if behind != self._backlogged:
+            self._backlogged = behind
+            self._core.backlogged += 1 if behind else -1
 
     def _more(self) -> None:
         if not self._detached and self._waiting:

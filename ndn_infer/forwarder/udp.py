@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from ndn_infer.forwarder.counters import FaceCounters
@@ -22,6 +24,8 @@ from ndn_infer.forwarder.transports import Core, unsent_bytes
 log = logging.getLogger(__name__)
 
 DATAGRAMS_AT_A_TIME: Final = 64
+QUIET_S: Final = 2.0
+EXAMINED: Final = 16
 DATAGRAM_BYTES: Final = 9400
 """Longer ones carry no packet of NDN: they arrive cut, and are then malformed."""
 SOCKET_BUFFER_BYTES: Final = 4 << 20
@@ -39,7 +43,8 @@ class UdpSocket:
         self._sock = sock
         self._now = now
         self._faces: dict[Peer, Face] = {}
-        self._heard: dict[int, float] = {}
+        self._heard: OrderedDict[int, float] = OrderedDict()  # by face id, the one silent longest first
+        self._peer_of: dict[int, Peer] = {}
         sock.setblocking(False)
         _enlarge(sock)
         self.address: Peer = sock.getsockname()[:2]
@@ -75,6 +80,7 @@ class UdpSocket:
         )
         self._faces[peer] = face
         self._heard[face_id] = self._now()
+        self._peer_of[face_id] = peer
         self._core.open_face(face)
         return face
 
@@ -99,6 +105,7 @@ class UdpSocket:
     def _forget(self, peer: Peer, face_id: int) -> None:
         self._faces.pop(peer, None)
         self._heard.pop(face_id, None)
+        self._peer_of.pop(face_id, None)
 
     def _readable(self) -> None:
         now = self._now()
@@ -116,6 +123,7 @@ class UdpSocket:
             if face is None:
                 continue
             self._heard[face.id] = now
+            self._heard.move_to_end(face.id)
             if face is not batch_face:
                 if batch_face is not None:
                     self._core.receive(batch_face, batch)
@@ -126,9 +134,21 @@ class UdpSocket:
 
     def _face_of(self, peer: Peer) -> Face | None:
         face = self._faces.get(peer)
-        if face is None and len(self._faces) < self._core.options.max_udp_faces:
+        if face is None and (len(self._faces) < self._core.options.max_udp_faces or self._make_room()):
             face = self.open_face(peer, persistency=ON_DEMAND)
         return face
+
+    def _make_room(self) -> bool:
+        """Close the on-demand face that was silent longest, if that is a while: addresses that send once and never
+        again must not keep others out."""
+        for face_id, heard in islice(self._heard.items(), EXAMINED):
+            peer = self._peer_of[face_id]
+            face = self._faces[peer]
+            if face.persistency == ON_DEMAND and heard < self._now() - QUIET_S:
+                self._forget(peer, face_id)
+                self._core.close_face(face)
+                return True
+        return False
 
     def _send(self, packet: bytes, peer: Peer, counters: FaceCounters) -> None:
         try:

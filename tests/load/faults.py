@@ -127,16 +127,16 @@ FAULTS: Final[dict[str, Fault]] = {
     "half-open": Fault("half_open", {"count": 300}, _all(_faces(300), _memory(16))),
     "killed in mid-packet": Fault("partial", {"count": 30}, _all(_faces(30), _memory(16)), kill_s=0.3),
     "100,000 pending": Fault(
-        "pending", {"count": 100_000, "lifetime_ms": 3000}, _all(_pit(PIT_CAPACITY), _memory(_PENDING_MIB + 20)),
-        at_least_s=4.0,
+        "pending", {"count": 100_000, "lifetime_ms": 2500}, _all(_pit(PIT_CAPACITY), _memory(_PENDING_MIB + 20)),
+        at_least_s=3.0,
     ),
     "PIT overflow": Fault(
         "pending", {"count": 0, "lifetime_ms": 1000, "again": True}, _all(_pit(SMALL_PIT), _memory(80)),
         settings={"pit_capacity": SMALL_PIT},
     ),
     "PIT overflow, reconnecting": Fault(
-        "pending", {"count": 0, "lifetime_ms": 1000, "again": True, "reconnect": 7500},
-        _all(_pit(SMALL_PIT), _memory(80)), settings={"pit_capacity": SMALL_PIT},
+        "pending", {"count": 0, "lifetime_ms": 8000, "again": True, "reconnect": 7500},
+        _all(_pit(SMALL_PIT), _memory(80)), settings={"pit_capacity": SMALL_PIT}, at_least_s=1.5,
     ),
     "flood without route": Fault("flood", {"prefix": "/nowhere"}, _all(_pit(1000), _memory(40))),
     "flood of hits": Fault("flood", {"prefix": LARGE, "distinct": False}, _memory(_SLOW_MIB + 16)),
@@ -147,7 +147,7 @@ FAULTS: Final[dict[str, Fault]] = {
         "udp_faces", {"count": 5000}, _all(_faces(UDP_FACES), _memory(64)), at_least_s=2.0, watch_s=0.5
     ),
     "pending and churn": Fault(
-        "pending", {"count": 30_000, "lifetime_ms": 3000}, _all(_pit(PIT_CAPACITY), _memory(140)),
+        "pending", {"count": 30_000, "lifetime_ms": 2000}, _all(_pit(PIT_CAPACITY), _memory(140)),
         also=("churn", {"count": 1 << 30}),
     ),
     "out of descriptors": Fault("hoard", {"count": 120}, _all(_faces(40), _memory(16)), descriptors=40),

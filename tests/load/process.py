@@ -22,7 +22,7 @@ from typing import Final
 
 from ndn_infer import tlv
 from tests.daemons import environment_in, stop, wait_ready
-from tests.load.peer import Peer, entries_of, numbers_of, open_peer
+from tests.load.peer import Peer, Unanswered, entries_of, numbers_of, open_peer
 
 SETTLE_S: Final = 20.0
 POLL_S: Final = 0.05
@@ -115,10 +115,15 @@ class ForwarderProcess:
 
 async def settled(forwarder: ForwarderProcess, before: Sizes, *, within_s: float = SETTLE_S) -> Sizes:
     """Sizes once what came since `before` is gone: faces, routes, descriptors, pending Interests. Those at the end when
-    that does not happen: the caller compares. UDP faces stay until they idle out, so give a short idle time."""
+    that does not happen: the caller compares. UDP faces stay until they idle out, so give a short idle time. Raises
+    AssertionError when management does not answer."""
     deadline = time.monotonic() + within_s
     while True:
-        now = await forwarder.sizes()
+        try:
+            now = await forwarder.sizes()
+        except Unanswered as error:
+            assert time.monotonic() < deadline, f"management does not answer: {error}"
+            continue
         gone = now.faces <= before.faces and now.routes <= before.routes and now.descriptors <= before.descriptors
         if (gone and now.pit <= before.pit) or time.monotonic() > deadline:
             return now

@@ -12,8 +12,8 @@ from tests.load.attacks import flood_of
 from tests.load.faults import FAULTS, Delays, HonestPair, Outcome, run_fault
 from tests.load.process import Sizes, running_forwarder
 
-SECONDS = 0.8
-BEFORE_S = 0.3
+SECONDS = 0.6
+BEFORE_S = 0.2
 
 
 @pytest.mark.parametrize("name", FAULTS)

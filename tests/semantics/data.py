@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from ndn_infer import tlv
 from tests.forwarder_world import data, interest, link, nack
-from tests.semantics.scenario import DA, DIGEST, A, Scenario, admit, remove, serve
+from tests.semantics.scenario import DA, DIGEST, A, CsConfig, CsErase, Scenario, admit, remove, serve
+
+NAME = DA[2 : 4 + DA[3]]
+ZERO_FRESHNESS = tlv.encode_tlv(6, NAME + b"\x14\x03\x19\x01\x00" + b"\x16\x03\x1b\x01\x00\x17\x20" + bytes(32))
 
 SCENARIOS = [
     # ------------------------------------------------------------ Data
@@ -123,4 +127,71 @@ SCENARIOS = [
         faces="cdp"),
     Scenario("its producer is answered by the store too (NFD onContentStoreHit)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "p", interest("/a/b", 2), ["p<D/a/b"])]),
+    # ------------------------------------------------------------ freshness, again
+    Scenario("a FreshnessPeriod of 0 is none (PF FreshnessPeriod)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", ZERO_FRESHNESS, ["c<D/a/b"]),
+        (0.2, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])]),
+    Scenario("the same Data makes itself fresh again (PF FreshnessPeriod, NFD Cs::insert)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", fresh_ms=200), ["c<D/a/b"]),
+        (0.5, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"]),
+        (0.6, "p", data("/a/b", fresh_ms=200), ["c<D/a/b"]),
+        (0.7, "d", interest("/a/b", 3, must_be_fresh=True), ["d<D/a/b"])], faces="cdp"),
+    Scenario("unsolicited Data makes nothing fresh (NFD onDataUnsolicited)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", fresh_ms=200), ["c<D/a/b"]),
+        (0.4, "p", data("/a/b", fresh_ms=200), []), (0.5, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])]),
+    Scenario("MustBeFresh by prefix: nothing fresh, nothing from the store (PF FreshnessPeriod)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest("/a", 2, can_be_prefix=True, must_be_fresh=True), ["p<I/a#2"])]),
+    # ------------------------------------------------------------ names, again
+    Scenario("a name is before all that is below it (PF Canonical Order, NFD Cs::findImpl)", [
+        (0, "c", interest("/a/b/c"), ["p<I/a/b/c#1"]), (0, "c", A, ["p<I/a/b#1"]),
+        (0.1, "p", data("/a/b/c"), ["c<D/a/b/c"]), (0.2, "p", DA, ["c<D/a/b"]),
+        (0.3, "c", interest("/a", 3, can_be_prefix=True), ["c<D/a/b"])]),
+    Scenario("a smaller component type is before a larger (PF Canonical Order)", [
+        (0, "c", interest("/a/seg=1"), ["p<I/a/seg=1#1"]), (0, "c", interest("/a/zzzz"), ["p<I/a/zzzz#1"]),
+        (0.1, "p", data("/a/seg=1"), ["c<D/a/seg=1"]), (0.2, "p", data("/a/zzzz"), ["c<D/a/zzzz"]),
+        (0.3, "c", interest("/a", 3, can_be_prefix=True), ["c<D/a/zzzz"])]),
+    Scenario("a full name with CanBePrefix finds its Data (PF CanBePrefix, PF Implicit Digest)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest(f"/a/b/{DIGEST}", 2, can_be_prefix=True), ["c<D/a/b"])]),
+    Scenario("a full name of stale Data is no better with MustBeFresh (PF FreshnessPeriod, PF Implicit Digest)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest(f"/a/b/{DIGEST}", 2, must_be_fresh=True), [f"p<I/a/b/{DIGEST}#2"])]),
+    Scenario("a digest below another name is another (PF Implicit Digest)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest(f"/a/{DIGEST}", 2), [f"p<I/a/{DIGEST}#2"])]),
+    Scenario("of two packets of one name the later stays (OURS content_store.py)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"]),
+        (0.3, "p", data("/a/b", content=b"other"), ["c<D/a/b"]),
+        (0.4, "c", interest(f"/a/b/{DIGEST}", 3), [f"p<I/a/b/{DIGEST}#3"])]),
+    # ------------------------------------------------------------ the store by command
+    Scenario("what is erased is gone (NFD Cs::eraseImpl)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", CsErase("/a"), []),
+        (0.3, "c", interest("/a/b", 2), ["p<I/a/b#2"])]),
+    Scenario("what is not below the prefix stays (NFD Cs::eraseImpl)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", CsErase("/a/c"), []),
+        (0.3, "c", interest("/a/b", 2), ["c<D/a/b"])]),
+    Scenario("a smaller store keeps what was used last (NFD CsManager, NFD LruPolicy)", [
+        (0, "c", interest("/a/1"), ["p<I/a/1#1"]), (0, "c", interest("/a/2"), ["p<I/a/2#1"]),
+        (0.1, "p", data("/a/1"), ["c<D/a/1"]), (0.2, "p", data("/a/2"), ["c<D/a/2"]),
+        (0.3, "c", interest("/a/1", 2), ["c<D/a/1"]), (0.4, "c", CsConfig(packets=1), []),
+        (0.5, "c", interest("/a/2", 2), ["p<I/a/2#2"]), (0.6, "c", interest("/a/1", 3), ["c<D/a/1"])]),
+    Scenario("admit off takes nothing away (NFD CsManager)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", admit(False), []),
+        (0.3, "c", interest("/a/b", 2), ["c<D/a/b"])]),
+    Scenario("serve off admits still (NFD CsManager)", [
+        (0, "c", serve(False), []), (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
+        (0.2, "c", serve(True), []), (0.3, "c", interest("/a/b", 2), ["c<D/a/b"])]),
+    # ------------------------------------------------------------ Data, again
+    Scenario("an answer from the store leaves nothing pending (NFD onContentStoreHit)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", interest("/a/b", 2), ["c<D/a/b"]),
+        (0.3, "p", DA, [])]),
+    Scenario("a neighbour is answered as an application is (NFD sendDataToAll)", [
+        (0, "P", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["p<I/a/b#2"]),
+        (0.2, "p", DA, ["P<D/a/b", "c<D/a/b"])]),
+    Scenario("longer names do not answer an exact question (PF CanBePrefix)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b/c"), []), (0.2, "p", DA, ["c<D/a/b"])]),
+    Scenario("shorter names answer nobody (PF CanBePrefix)", [
+        (0, "c", interest("/a/b", 1, can_be_prefix=True), ["p<I/a/b#1"]), (0.1, "p", data("/a"), [])]),
 ]  # fmt: skip

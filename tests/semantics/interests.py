@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.forwarder_world import data, describe, interest, link
-from tests.semantics.scenario import DA, DIGEST, DRAWN, A, Scenario
+from tests.semantics.scenario import DA, DIGEST, DRAWN, MULTICAST, A, Scenario, remove
 
 PARAMETERS = interest("/a/b", 1, parameters=b"x")
 PARAMETERS_AGAIN = interest("/a/b", 2, parameters=b"x")
@@ -244,4 +244,82 @@ SCENARIOS = [
     Scenario("a retransmission makes the in-record live on (NFD insertOrUpdateInRecord)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=200), ["p<I/a/b#1"]),
         (0.15, "c", interest("/a/b", 2, lifetime_ms=200), ["p<I/a/b#2"]), (0.3, "p", DA, ["c<D/a/b"])]),
+    # ------------------------------------------------------------ HopLimit
+    Scenario("an Interest whose HopLimit is used up waits all the same (PF HopLimit, NFD onOutgoingInterest)", [
+        (0, "c", interest("/a/b", hop_limit=1), []), (0.1, "P", DA, ["c<D/a/b"])], routes=[("/a", "P", 0)]),
+    Scenario("its retransmission may go further (PF HopLimit, NFD hasPendingOutRecords)", [
+        (0, "c", interest("/a/b", hop_limit=1), []), (0.1, "c", interest("/a/b", 2, hop_limit=5), ["P<I/a/b#2 h4"])],
+        routes=[("/a", "P", 0)]),
+    Scenario("a used up HopLimit still reaches a local face that costs more (PF HopLimit)", [
+        (0, "c", interest("/a/b", hop_limit=1), ["p<I/a/b#1 h0"])], routes=[("/a", "P", 0), ("/a", "p", 5)]),
+    Scenario("multicast too leaves out those who are not local (PF HopLimit, NFD onOutgoingInterest)", [
+        (0, "c", interest("/a/b", hop_limit=1), ["p<I/a/b#1 h0"]),
+        (0.1, "c", interest("/a/b", 2, hop_limit=2), ["P<I/a/b#2 h1", "p<I/a/b#2 h1"])],
+        routes=[("/a", "P", 0), ("/a", "p", 5)], strategy=("/a", MULTICAST)),
+    Scenario("from a neighbour it is decremented as well (PF HopLimit)", [
+        (0, "P", interest("/a/b", hop_limit=2), ["Q<I/a/b#1 h1"])], faces="PQ", routes=[("/a", "Q", 0)]),
+    Scenario("an Interest without HopLimit gets none (PF HopLimit)", [
+        (0, "P", A, ["Q<I/a/b#1"])], faces="PQ", routes=[("/a", "Q", 0)]),
+    # ------------------------------------------------------------ Nonce
+    Scenario("the same nonce under another name is no loop (PF Nonce)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", interest("/a/c", 1), ["p<I/a/c#1"])]),
+    Scenario("nor in another entry of the name (NFD findDuplicateNonce, NFD Pit)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", interest("/a/b", 1, can_be_prefix=True), ["p<I/a/b#1"])]),
+    Scenario("but a dead nonce is dead for the name (NFD DeadNonceList)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]),
+        (0.3, "P", interest("/a/b", 1, can_be_prefix=True), ["P<N100/a/b#1"])]),
+    Scenario("not for names below it (NFD DeadNonceList)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "P", interest("/a/b/c", 1), ["p<I/a/b/c#1"])]),
+    Scenario("dead for who sent it first too (NFD onIncomingInterest)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "c", A, ["c<N100/a/b#1"])]),
+    Scenario("almost six seconds later it is dead still (NFD DeadNonceList)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]), (5.9, "P", A, ["P<N100/a/b#1"])]),
+    Scenario("a nonce that never went out is not dead (NFD insertDeadNonceList)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=50, hop_limit=1), []), (0.3, "c", interest("/a/b", 1, hop_limit=2),
+                                                                        ["P<I/a/b#1 h1"])], routes=[("/a", "P", 0)]),
+    Scenario("with MustBeFresh and long freshness a nonce is free again (NFD insertDeadNonceList)", [
+        (0, "c", interest("/a/b", 1, must_be_fresh=True), ["p<I/a/b#1"]),
+        (0.1, "p", link(data("/a/b", fresh_ms=6000), no_cache=True), ["c<D/a/b"]),
+        (0.2, "P", interest("/a/b", 1, must_be_fresh=True), ["p<I/a/b#1"])]),
+    Scenario("the nonce of a retransmission loops as well (NFD findDuplicateNonce)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["p<I/a/b#2"]),
+        (0.2, "P", interest("/a/b", 2), ["P<N100/a/b#2"])]),
+    Scenario("the one before it does not any more (NFD findDuplicateNonce)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["p<I/a/b#2"]), (0.2, "P", A, ["p<I/a/b#1"])]),
+    Scenario("a loop takes nothing from those who wait (NFD onInterestLoop)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, ["P<N100/a/b#1"]), (0.2, "p", DA, ["c<D/a/b"])]),
+    Scenario("under multicast a loop is refused too (NFD onInterestLoop)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, ["P<N100/a/b#1"])], strategy=("/a", MULTICAST)),
+    # ------------------------------------------------------------ lifetimes, again
+    Scenario("Data for an Interest that ran out is unsolicited, and not kept (NFD onDataUnsolicited)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "p", DA, []),
+        (0.4, "c", interest("/a/b", 2), ["p<I/a/b#2"])]),
+    Scenario("a retransmission with a shorter lifetime ends sooner (NFD setExpiryTimer)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2, lifetime_ms=50), ["p<I/a/b#2"]),
+        (0.4, "p", DA, []), (0.5, "c", interest("/a/b", 3), ["p<I/a/b#3"])]),
+    Scenario("one of two who wait gives up, the other gets the Data (NFD setExpiryTimer)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "d", interest("/a/b", 2, lifetime_ms=50), ["p<I/a/b#2"]),
+        (0.4, "p", DA, ["c<D/a/b"])], faces="cdp"),
+    Scenario("Data is kept though the one who asked is gone (NFD cleanupOnFaceRemoval, NFD onIncomingData)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", remove("c"), []), (0.2, "p", DA, []),
+        (0.3, "d", interest("/a/b", 2), ["d<D/a/b"])], faces="cdp"),
+    # ------------------------------------------------------------ best-route
+    Scenario("three next hops are asked in the order of their costs (NFD BestRouteStrategy)", [
+        (0, "c", A, ["q<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["r<I/a/b#2"]),
+        (0.2, "c", interest("/a/b", 3), ["p<I/a/b#3"]), (0.3, "c", interest("/a/b", 4), ["q<I/a/b#4"]),
+        (0.4, "c", interest("/a/b", 5), ["r<I/a/b#5"])], faces="cpqr",
+        routes=[("/a", "p", 9), ("/a", "q", 1), ("/a", "r", 5)]),
+    Scenario("the one asked longest ago, not the cheapest (NFD findEligibleNextHopWithEarliestOutRecord)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", interest("/a/b", 2), ["q<I/a/b#2"]),
+        (0.2, "q", interest("/a/b", 3), ["p<I/a/b#3"]), (0.3, "c", interest("/a/b", 4), ["q<I/a/b#4"])],
+        faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
+    Scenario("a next hop whose record ran out counts as not asked (NFD isNextHopEligible)", [
+        (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]), (0.05, "c", interest("/a/b", 2), ["q<I/a/b#2"]),
+        (0.3, "c", interest("/a/b", 3), ["p<I/a/b#3"])], faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
+    Scenario("a next hop that wants it itself is passed over in a retransmission (NFD isNextHopEligible)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "q", interest("/a/b", 2), ["p<I/a/b#2"]),
+        (0.2, "p", DA, ["c<D/a/b", "q<D/a/b"])], faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
+    Scenario("no route for one who asks does not end it for who waits (OURS pipeline.py)", [
+        (0, "d", interest("/a/b", 1), ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2, lifetime_ms=100), ["p<I/a/b#2"]),
+        (0.4, "p", interest("/a/b", 3), ["p<N150/a/b#3"]), (0.5, "q", DA, ["d<D/a/b"])], faces="cdpq"),
 ]  # fmt: skip

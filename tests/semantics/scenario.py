@@ -80,7 +80,7 @@ class RemoveFace:
     face: str
 
     def apply(self, world: World) -> None:
-        world.core.remove_face(world.faces[self.face].id)
+        world.core.remove_face(world.faces[self.face].id, world.now)
 
 
 @dataclass(frozen=True, slots=True)
