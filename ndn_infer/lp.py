@@ -30,6 +30,24 @@ TX_SEQUENCE: Final = 0x0348
 NON_DISCOVERY: Final = 0x034C
 PREFIX_ANNOUNCEMENT: Final = 0x0350
 
+FIELDS: Final = frozenset(
+    (
+        0x51,
+        0x52,
+        0x53,
+        0x62,
+        0x0320,
+        0x032C,
+        0x0330,
+        0x0334,
+        0x0340,
+        ACK,
+        TX_SEQUENCE,
+        NON_DISCOVERY,
+        PREFIX_ANNOUNCEMENT,
+    )
+)
+
 REASON_NONE: Final = 0
 REASON_CONGESTION: Final = 50
 REASON_DUPLICATE: Final = 100
@@ -61,6 +79,16 @@ class LpPacket:
     tx_sequence: bytes | None = None
     non_discovery: bool = False
     prefix_announcement: bytes | None = None
+
+
+def misplaced(packet: LpPacket) -> bool:
+    """Whether a header field stands on a packet for which it is not: NextHopFaceId and NonDiscovery are for Interests,
+    CachePolicy and PrefixAnnouncement for Data, none of them for Nacks (NDNLPv2; NFD, decodeInterest and so on)."""
+    for_interests = packet.next_hop_face_id is not None or packet.non_discovery
+    for_data = packet.no_cache or packet.prefix_announcement is not None
+    if packet.nack_reason is not None:
+        return for_interests or for_data
+    return for_data if packet.fragment[:1] == b"\x05" else for_interests
 
 
 def encode_lp(packet: LpPacket) -> bytes:
@@ -115,11 +143,22 @@ def decode_lp(wire: bytes) -> LpPacket:
         raise BadPacket(f"neither Interest, Data nor LpPacket: type {type_number}")
     packet = LpPacket()
     acks: list[bytes] = []
+    last = 0
     while offset < end:
         type_number, value, offset = read_header(wire, offset, end)
         if type_number == FRAGMENT:
+            if offset != end:
+                raise BadPacket("the Fragment is the last field")
             packet.fragment = wire[value:offset]
-        elif type_number == ACK:
+            break
+        if type_number not in FIELDS:
+            if not (800 <= type_number <= 959 and type_number & 3 == 0):
+                raise BadPacket(f"unknown NDNLPv2 field {type_number}")
+            continue
+        if type_number < last or (type_number == last and type_number != ACK):
+            raise BadPacket(f"NDNLPv2 field {type_number:#x} is repeated or out of order")
+        last = type_number
+        if type_number == ACK:
             acks.append(_eight(wire[value:offset]))
         else:
             _set_field(packet, type_number, wire[value:offset])
@@ -157,9 +196,6 @@ def _set_field(packet: LpPacket, type_number: int, raw: bytes) -> None:  # noqa:
             packet.non_discovery = True
         case 0x0350:
             packet.prefix_announcement = raw
-        case _:
-            if not (800 <= type_number <= 959 and type_number & 3 == 0):
-                raise BadPacket(f"unknown NDNLPv2 field {type_number}")
 
 
 def _eight(raw: bytes) -> bytes:
@@ -171,7 +207,8 @@ def _eight(raw: bytes) -> bytes:
 def _nack_reason(raw: bytes) -> int:
     for type_number, value, after in tlv.iterate(raw):
         if type_number == NACK_REASON:
-            return decode_nonneg(raw[value:after])
+            reason = decode_nonneg(raw[value:after])
+            return reason if reason in REASON_TEXT else REASON_NONE
     return REASON_NONE
 
 

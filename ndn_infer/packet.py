@@ -218,6 +218,8 @@ def decode_interest(wire: Buffer) -> Interest:
             _ignore(type_number)
             continue
         if _INTEREST_ORDER[type_number] <= last:
+            if not tlv.is_critical(type_number):
+                continue  # as if it were not there (Packet Format 0.3, section 1.3)
             raise BadPacket(f"Interest element {type_number:#x} is repeated or out of order")
         last = _INTEREST_ORDER[type_number]
         _set_interest_field(interest, type_number, wire, value, offset)

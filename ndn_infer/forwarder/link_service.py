@@ -14,7 +14,7 @@ from typing import Final
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.counters import FaceCounters
 from ndn_infer.forwarder.reliability import TX_SEQUENCE_BYTES, Reliability
-from ndn_infer.lp import LpPacket, decode_lp
+from ndn_infer.lp import LpPacket, decode_lp, misplaced
 from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode_tlv
 
 DEFAULT_THRESHOLD_BYTES: Final = 65536
@@ -187,9 +187,10 @@ class LinkService:
                 return None
         if not packet.fragment:
             return None
-        if packet.frag_count > 1:
-            return self.reassembler.add(packet, now)
-        return packet
+        whole = self.reassembler.add(packet, now) if packet.frag_count > 1 else packet
+        if whole is not None and misplaced(whole):
+            raise BadPacket("a header field does not belong to this kind of packet")
+        return whole
 
 
 def _wrap(header: bytes, fragment: bytes) -> bytes:
@@ -209,10 +210,10 @@ def _nack_field(reason: int) -> bytes:
 
 
 class _Partial:
-    __slots__ = ("header", "missing", "pieces", "size", "started")
+    __slots__ = ("header", "last", "missing", "pieces", "size")
 
-    def __init__(self, started: float, count: int, header: LpPacket) -> None:
-        self.started = started
+    def __init__(self, now: float, count: int, header: LpPacket) -> None:
+        self.last = now
         self.pieces: list[bytes] = [b""] * count
         self.missing = count
         self.size = 0
@@ -243,8 +244,9 @@ class Reassembler:
                 self._partial.popitem(last=False)
             partial = self._partial[first] = _Partial(now, count, packet)
         if len(partial.pieces) != count:
-            del self._partial[first]
             raise BadPacket("fragments of one packet disagree about their number")
+        partial.last = now  # the wait begins anew with every fragment (NFD, LpReassembler)
+        self._partial.move_to_end(first)
         if partial.pieces[index]:
             return None  # a duplicate
         partial.pieces[index] = packet.fragment
@@ -263,5 +265,5 @@ class Reassembler:
         return whole
 
     def _forget_old(self, now: float) -> None:
-        while self._partial and next(iter(self._partial.values())).started < now - self.timeout_s:
+        while self._partial and next(iter(self._partial.values())).last < now - self.timeout_s:
             self._partial.popitem(last=False)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from ndn_infer import tlv
 from ndn_infer.errors import BadPacket
-from ndn_infer.name import Name, decode_name
+from ndn_infer.name import PARAMETERS_DIGEST, Name, decode_name
 from ndn_infer.tlv import decode_nonneg, read_header
 
 MAX_LIFETIME_MS: Final = 300_000
@@ -88,14 +88,16 @@ def parse_interest(wire: bytes) -> ParsedInterest:
             _ignore(kind)
             continue
         if place <= last:
+            if not tlv.is_critical(kind):
+                continue  # out of order and not critical: as if it were not there (Packet Format 0.3, 1.3)
             raise BadPacket(f"Interest element {kind:#x} is repeated or out of order")
         last = place
         if place < 4:
             nonce_at = offset
-            if place == 1:
-                can_be_prefix = True
-            elif place == 2:
-                must_be_fresh = True
+            if place < 3:
+                if value != offset:
+                    raise BadPacket("CanBePrefix and MustBeFresh have no value")
+                can_be_prefix, must_be_fresh = can_be_prefix or place == 1, must_be_fresh or place == 2
             else:
                 hints, hints_span = _hints(wire, value, offset), (element, offset)
         elif place == 4:
@@ -106,10 +108,16 @@ def parse_interest(wire: bytes) -> ParsedInterest:
             _sized(wire[value:offset], 1)
             hop_limit_at = value
         else:
+            _need_parameters_digest(wire, name, ends)
             break
     return ParsedInterest(
         name, ends, can_be_prefix, must_be_fresh, hints, nonce, lifetime_ms, hop_limit_at, nonce_at, hints_span
     )
+
+
+def _need_parameters_digest(wire: bytes, name: Name, ends: list[int]) -> None:
+    if not any(name[at] == PARAMETERS_DIGEST for at in ends[:-1]):
+        raise BadPacket("an Interest with parameters has their digest in its name")
 
 
 def _hints(wire: bytes, value: int, end: int) -> tuple[Name, ...]:

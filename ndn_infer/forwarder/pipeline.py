@@ -53,6 +53,7 @@ class Forwarder:
         self.producer_regions = tuple(producer_regions)
         self._pit = Pit()
         self.pit_capacity = pit_capacity
+        self.strategies.changed = lambda prefix: self._pit.choose_again(prefix, self.strategies.of)
         self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
 
@@ -405,8 +406,7 @@ class Forwarder:
         self.counters.in_nacks += 1
         if self.trace is not None:
             self.trace(now, "in", face.id, "Nack", interest.name, f"reason {reason}")
-        flags = interest.can_be_prefix, interest.must_be_fresh
-        entry = self._pit.asked(interest.name, flags, interest.nonce, face.id)
+        entry = self._pit.asked(interest, face.id)
         if entry is None or entry.expires <= now:
             self._dropped(now, face.id, "Nack", interest.name, "nobody waits for it")
             return

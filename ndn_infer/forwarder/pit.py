@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from ndn_infer.forwarder.parsing import ParsedInterest
 from ndn_infer.name import IMPLICIT_DIGEST, Name, implicit_digest
 
 TICK_S: Final = 0.01
@@ -121,12 +122,13 @@ class Pit:
         """All entries of exactly this name."""
         return self._by_name.get(name, ())
 
-    def asked(self, name: Name, flags: tuple[bool, bool], nonce: bytes, face_id: int) -> PitEntry | None:
-        """The entry for which this Interest (CanBePrefix and MustBeFresh in `flags`) went to this face. Hints may have
-        been stripped on the way, so the nonce tells which of several entries it is."""
-        for entry in self.named(name):
-            record = entry.outs.get(face_id)
-            if record is not None and record.nonce == nonce and (entry.can_be_prefix, entry.must_be_fresh) == flags:
+    def asked(self, interest: ParsedInterest, face_id: int) -> PitEntry | None:
+        """The entry for which this Interest went to this face. Hints may have been stripped on the way, so the nonce
+        tells which of several entries it is."""
+        flags = interest.can_be_prefix, interest.must_be_fresh
+        for entry in self.named(interest.name):
+            out = entry.outs.get(face_id)
+            if out is not None and out.nonce == interest.nonce and (entry.can_be_prefix, entry.must_be_fresh) == flags:
                 return entry
         return None
 
@@ -138,6 +140,14 @@ class Pit:
             if entry.ins.pop(face_id, None) is not None and not entry.ins:
                 orphans.append(entry)
         return orphans
+
+    def choose_again(self, prefix: Name, of: Callable[[Name], Any]) -> None:
+        """Another strategy may rule below `prefix` (NFD, StrategyChoice::changeStrategy)."""
+        for entry in self:
+            if entry.name.startswith(prefix):
+                strategy = of(entry.name)
+                if strategy is not entry.strategy:
+                    entry.strategy, entry.strategy_info = strategy, None
 
     def insert(self, entry: PitEntry) -> None:
         same = self._by_name.get(entry.name)

@@ -7,7 +7,7 @@ Source: NFD developer guide, section 5 (best-route version 5, multicast version 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ndn_infer.forwarder.adaptive import Adaptive
@@ -102,6 +102,7 @@ class StrategyChoice(PrefixTable[Strategy]):
     def __init__(self, rng: random.Random | None = None) -> None:
         super().__init__()
         self._random = rng or random.Random()
+        self.changed: Callable[[Name], None] = lambda prefix: None
         best_route, multicast = BestRoute(), Multicast()
         self.put(from_uri("/"), best_route)
         self.put(from_uri("/localhost"), multicast)
@@ -127,12 +128,14 @@ class StrategyChoice(PrefixTable[Strategy]):
                     strategy = kind(dict(map(_parameter, given)), self._random)
                     strategy.name = name
                 self.put(prefix, strategy)
+                self.changed(prefix)
                 return strategy
         return None
 
     def unset(self, prefix: Name) -> None:
         if prefix != ROOT:
             self.delete(prefix)
+            self.changed(prefix)
 
 
 def _unversioned(name: Name) -> Name:

@@ -24,7 +24,8 @@ def test_golden_bytes() -> None:
 @given(
     st.builds(
         lp.LpPacket, st.just(BARE) | st.binary(max_size=99), st.none() | st.binary(min_size=8, max_size=8),
-        st.integers(0, 6), st.integers(7, 400), st.binary(max_size=32), st.none() | numbers, st.none() | numbers,
+        st.integers(0, 6), st.integers(7, 400), st.binary(max_size=32), st.none() | st.sampled_from([0, 50, 100, 150]),
+        st.none() | numbers,
         st.none() | numbers, st.booleans(), numbers,
         st.lists(st.binary(min_size=8, max_size=8), max_size=3).map(tuple),
         st.none() | st.binary(min_size=8, max_size=8), st.booleans(), st.none() | st.binary(max_size=20),
