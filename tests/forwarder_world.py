@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ndn_infer import lp, packet
+from ndn_infer import lp, packet, tlv
 from ndn_infer import name as ndn
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.faces import Face
@@ -48,17 +48,26 @@ def describe(wire: bytes) -> str:
     if header.frag_count > 1:
         return f"F{header.frag_index}/{header.frag_count}"
     if header.fragment[0] == 0x05:
-        found = packet.decode_interest(header.fragment)
-        nonce = int.from_bytes(found.nonce or b"", "big")
+        fields = _first_of_each(header.fragment)
         kind = "I" if header.nack_reason is None else f"N{header.nack_reason}"
-        text = f"{kind}{ndn.to_uri(found.name)}#{nonce}"
-        text += f" h{found.hop_limit}" if found.hop_limit is not None else ""
-        text += "".join(f" via={ndn.to_uri(hint)}" for hint in found.hints)
+        text = f"{kind}{ndn.to_uri(fields[0x07])}#{int.from_bytes(fields.get(0x0A, b''), 'big')}"
+        text += f" h{fields[0x22][0]}" if 0x22 in fields else ""
+        hints = fields.get(0x1E, b"")
+        text += "".join(f" via={ndn.to_uri(hints[start:end])}" for _, start, end in tlv.iterate(hints))
     else:
         text = f"D{ndn.to_uri(packet.decode_data(header.fragment).name)}"
     text += f" t={header.pit_token.hex()}" if header.pit_token else ""
     text += f" from={header.incoming_face_id}" if header.incoming_face_id is not None else ""
     return text + (" marked" if header.congestion_mark else "")
+
+
+def _first_of_each(wire: bytes) -> dict[int, bytes]:
+    """Elements of a packet by type; no check of their order, which is what tests are about."""
+    _, start, end = tlv.read_header(wire, 0, len(wire))
+    fields: dict[int, bytes] = {}
+    for kind, value, after in tlv.iterate(wire, start, end):
+        fields.setdefault(kind, wire[value:after])
+    return fields
 
 
 @dataclass

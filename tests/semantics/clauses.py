@@ -2,8 +2,9 @@
 
 Owns: which keys a rule may have in its brackets, and what they stand for. "PF": NDN Packet Format 0.3
 (docs.named-data.net/NDN-packet-spec/0.3), by section names. "LP": NDNLPv2 (redmine.named-data.net, NFD wiki), by
-sections. "NFD": functions of NFD's source (24.07-31, fe044ce), or of ndn-cxx (0.9.0-34, a362e65) where NFD leaves it to
-that. "OURS": no specification has a say; our documented choice.
+features; where its wording matters, rules cite what NFD makes of it as well. "NFD": functions of NFD's source
+(24.07-31, fe044ce), or of ndn-cxx (0.9.0-34, a362e65) where NFD leaves it to that. "OURS": no specification has a say;
+our documented choice.
 """
 
 from __future__ import annotations
@@ -72,13 +73,14 @@ CLAUSES: Final[dict[str, str]] = {
     "NFD sendDataToAll": "daemon/fw/strategy.cpp, Strategy::sendDataToAll",
     "NFD BestRouteStrategy": "daemon/fw/best-route-strategy.cpp, BestRouteStrategy::afterReceiveInterest",
     "NFD MulticastStrategy": "daemon/fw/multicast-strategy.cpp, MulticastStrategy::afterReceiveInterest",
+    "NFD MulticastStrategy::onInterestLoop": "daemon/fw/multicast-strategy.hpp, MulticastStrategy::onInterestLoop",
     "NFD afterNewNextHop": "daemon/fw/multicast-strategy.cpp, MulticastStrategy::afterNewNextHop",
     "NFD AsfStrategy": "daemon/fw/asf-strategy.cpp, AsfStrategy::afterReceiveInterest",
     "NFD ProcessNackTraits": "daemon/fw/process-nack-traits.cpp, ProcessNackTraitsBase::processNack",
     "NFD isLessSevere": _CXX + "lp/nack-header.cpp, isLessSevere",
     "NFD NackHeader": _CXX + "lp/nack-header.cpp, NackHeader::getReason",
     "NFD RetxSuppressionExponential":
-        "daemon/fw/retx-suppression-exponential.cpp, RetxSuppressionExponential::decidePerPitEntry (10, 20, ... 250 ms)",
+        "daemon/fw/retx-suppression-exponential.cpp, RetxSuppressionExponential::decidePerPitEntry (10 ms to 250)",
     "NFD decidePerUpstream":
         "daemon/fw/retx-suppression-exponential.cpp, RetxSuppressionExponential::decidePerUpstream",
     "NFD Fib": "daemon/table/fib.cpp, Fib::findLongestPrefixMatch",
@@ -108,17 +110,17 @@ CLAUSES: Final[dict[str, str]] = {
     "NFD LpReassembler": "daemon/face/lp-reassembler.cpp, LpReassembler::receiveFragment (500 ms, 400 fragments)",
     "NFD LpFragmenter": "daemon/face/lp-fragmenter.cpp, LpFragmenter::fragmentPacket",
     "NFD lp::Packet": _CXX + "lp/packet.cpp, Packet::wireDecode",
-    "NFD Interest::wireDecode": _CXX + "interest.cpp, Interest::wireDecode",
     "NFD MAX_NDN_PACKET_SIZE": _CXX + "encoding/tlv.hpp, MAX_NDN_PACKET_SIZE = 8800",
     # ------------------------------------------------------------ neither
     "OURS content_store.py": "of two packets of one name the later one stays",
     "OURS link_service.py": "queues of more than OVERLOAD thresholds mark at once",
     "OURS parsing.py": "MAX_LIFETIME_MS",
-    "OURS pipeline.py": "no route for one who asks does not end it for others who wait (_refuse)",
+    "OURS pipeline.py, no route": "no route for one who asks does not end it for others who wait (_refuse)",
+    "OURS pipeline.py, face removal": "PIT entries go with the last face that waits (remove_face)",
 }  # fmt: skip
 
 
 def cited(rule: str) -> list[str]:
     """The keys in the brackets at the end of a rule."""
     match = re.search(r"\(([^()]*)\)$", rule)
-    return match[1].split(", ") if match else []
+    return re.split(", (?=PF|LP|NFD|OURS)", match[1]) if match else []

@@ -138,7 +138,8 @@ SCENARIOS = [
         (0.7, "d", interest("/a/b", 3, must_be_fresh=True), ["d<D/a/b"])], faces="cdp"),
     Scenario("unsolicited Data makes nothing fresh (NFD onDataUnsolicited)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", data("/a/b", fresh_ms=200), ["c<D/a/b"]),
-        (0.4, "p", data("/a/b", fresh_ms=200), []), (0.5, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])]),
+        (0.4, "p", data("/a/b", fresh_ms=200), []),
+        (0.5, "c", interest("/a/b", 2, must_be_fresh=True), ["p<I/a/b#2"])]),
     Scenario("MustBeFresh by prefix: nothing fresh, nothing from the store (PF FreshnessPeriod)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]),
         (0.2, "c", interest("/a", 2, can_be_prefix=True, must_be_fresh=True), ["p<I/a#2"])]),
@@ -176,7 +177,8 @@ SCENARIOS = [
         (0, "c", interest("/a/1"), ["p<I/a/1#1"]), (0, "c", interest("/a/2"), ["p<I/a/2#1"]),
         (0.1, "p", data("/a/1"), ["c<D/a/1"]), (0.2, "p", data("/a/2"), ["c<D/a/2"]),
         (0.3, "c", interest("/a/1", 2), ["c<D/a/1"]), (0.4, "c", CsConfig(packets=1), []),
-        (0.5, "c", interest("/a/2", 2), ["p<I/a/2#2"]), (0.6, "c", interest("/a/1", 3), ["c<D/a/1"])]),
+        (0.5, "c", interest("/a/2", 2), ["p<I/a/2#2"]), (0.6, "c", interest("/a/1", 3), ["c<D/a/1"])],
+        ours="NFD keeps its own replies to commands in the store, which here has room for one packet"),
     Scenario("admit off takes nothing away (NFD CsManager)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "c", admit(False), []),
         (0.3, "c", interest("/a/b", 2), ["c<D/a/b"])]),

@@ -22,8 +22,12 @@ SCENARIOS = [
     Scenario("the Fragment is the last (LP Packet, NFD lp::Packet)", [
         (0, "c", b"\x64" + bytes((len(A) + 2 + len(TOKEN),)) + b"\x50" + bytes((len(A),)) + A + TOKEN, []),
         (0.1, "c", A, ["p<I/a/b#1"])]),
-    Scenario("ignorable fields may come twice, and with a value (LP Packet)", [
+    Scenario("ignorable fields may have a value (LP Packet)", [
+        (0, "c", raw_link(b"\xfd\x03\xbc\x01x", A), ["p<I/a/b#1"])]),
+    Scenario("ignorable fields may come twice (LP Packet)", [
         (0, "c", raw_link(b"\xfd\x03\xbc\x01x\xfd\x03\xbc\x01y", A), ["p<I/a/b#1"])]),
+    Scenario("and anywhere before the Fragment (LP Packet)", [
+        (0, "P", raw_link(b"\xfd\x03\xbc\x01x" + TOKEN, A), ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b t=07"])]),
     Scenario("fields above 959 are not ignorable (LP Packet)", [
         (0, "c", raw_link(b"\xfd\x03\xc0\x00", A), []), (0.1, "c", A, ["p<I/a/b#1"])]),
     Scenario("fields below 800 are not ignorable (LP Packet)", [
@@ -66,15 +70,16 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, incoming_face_id=999), ["c<D/a/b from=257"])],
         local_fields="c"),
     Scenario("NextHopFaceId is not for Data (NFD decodeData)", [
-        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, next_hop_face_id=258), []), (0.2, "p", DA, ["c<D/a/b"])],
+        (0, "c", A, ["p<I/a/b#1 from=256"]), (0.1, "p", link(DA, next_hop_face_id=258), []),
+        (0.2, "p", DA, ["c<D/a/b"])],
         local_fields="p"),
     Scenario("nor for Nacks (NFD decodeNack, LP NextHopFaceId)", [
-        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(A, nack_reason=150, next_hop_face_id=258), []),
+        (0, "c", A, ["p<I/a/b#1 from=256"]), (0.1, "p", link(A, nack_reason=150, next_hop_face_id=258), []),
         (0.2, "p", DA, ["c<D/a/b"])], local_fields="p"),
     Scenario("NextHopFaceId goes past scope: the application wants it so (NFD onContentStoreMiss)", [
         (0, "c", link(interest("/localhost/x"), next_hop_face_id=258), ["P<I/localhost/x#1"])], local_fields="c"),
     Scenario("NextHopFaceId goes past routes and strategies (LP NextHopFaceId, NFD onContentStoreMiss)", [
-        (0, "c", link(interest("/z"), next_hop_face_id=257), ["p<I/z#1"]), (0.1, "p", data("/z"), ["c<D/z"])],
+        (0, "c", link(interest("/z"), next_hop_face_id=257), ["p<I/z#1"]), (0.1, "p", data("/z"), ["c<D/z from=257"])],
         local_fields="c"),
     Scenario("whom NextHopFaceId chose may refuse (LP NextHopFaceId, NFD onIncomingNack)", [
         (0, "c", link(A, next_hop_face_id=258), ["P<I/a/b#1"]), (0.1, "P", nack(A, 150), ["c<N150/a/b#1"])],
@@ -103,14 +108,12 @@ SCENARIOS = [
     # ------------------------------------------------------------ fields of features that are off
     Scenario("Acks and TxSequence mean nothing on a face without reliability (LP Packet)", [
         (0, "c", link(A, acks=(bytes(8),), tx_sequence=bytes(8)), ["p<I/a/b#1"])]),
-    Scenario("NonDiscovery means nothing without self-learning (NFD decodeInterest)", [
+    Scenario("NonDiscovery is no obstacle (NFD decodeInterest)", [
         (0, "c", raw_link(NON_DISCOVERY, A), ["p<I/a/b#1"])]),
     Scenario("NonDiscovery is not for Data (NFD decodeData)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", raw_link(NON_DISCOVERY, DA), []), (0.2, "p", DA, ["c<D/a/b"])]),
     Scenario("PrefixAnnouncement is not for Interests (NFD decodeInterest)", [
         (0, "c", raw_link(ANNOUNCEMENT, A), []), (0.1, "c", A, ["p<I/a/b#1"])]),
-    Scenario("with Data it means nothing without self-learning (NFD decodeData)", [
-        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", raw_link(ANNOUNCEMENT, DA), ["c<D/a/b"])]),
     # ------------------------------------------------------------ fragments of neighbours
     Scenario("a neighbour's fragments make a packet (LP Fragmentation)", [
         (0, "P", F3[1], []), (0.1, "P", F3[0], []), (0.2, "P", F3[2], ["p<I/a/b#1"])]),

@@ -193,7 +193,7 @@ SCENARIOS = [
         (0, "c", interest("/a/b", 1, lifetime_ms=0), ["p<I/a/b#1"]), (0.02, "p", DA, [])]),
     Scenario("a second Data for the same Interest is unsolicited (NFD onIncomingData)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (0.2, "p", DA, [])]),
-    Scenario("when all who were asked ran out, the cheapest is asked again (NFD BestRouteStrategy, NFD hasPendingOutRecords)", [
+    Scenario("all who were asked ran out: the cheapest again (NFD BestRouteStrategy, NFD hasPendingOutRecords)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=100), ["p<I/a/b#1"]),
         (0.05, "Q", interest("/a/b", 2, lifetime_ms=20), ["q<I/a/b#2"]),
         (0.5, "c", interest("/a/b", 3), ["p<I/a/b#3"])], faces="cpqQ", routes=[("/a", "p", 1), ("/a", "q", 2)]),
@@ -269,7 +269,8 @@ SCENARIOS = [
         (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]),
         (0.3, "P", interest("/a/b", 1, can_be_prefix=True), ["P<N100/a/b#1"])]),
     Scenario("not for names below it (NFD DeadNonceList)", [
-        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "P", interest("/a/b/c", 1), ["p<I/a/b/c#1"])]),
+        (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]),
+        (0.3, "P", interest("/a/b/c", 1), ["p<I/a/b/c#1"])]),
     Scenario("dead for who sent it first too (NFD onIncomingInterest)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "c", A, ["c<N100/a/b#1"])]),
     Scenario("almost six seconds later it is dead still (NFD DeadNonceList)", [
@@ -288,8 +289,8 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["p<I/a/b#2"]), (0.2, "P", A, ["p<I/a/b#1"])]),
     Scenario("a loop takes nothing from those who wait (NFD onInterestLoop)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, ["P<N100/a/b#1"]), (0.2, "p", DA, ["c<D/a/b"])]),
-    Scenario("under multicast a loop is refused too (NFD onInterestLoop)", [
-        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, ["P<N100/a/b#1"])], strategy=("/a", MULTICAST)),
+    Scenario("under multicast a loop ends in silence (NFD MulticastStrategy::onInterestLoop)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "P", A, [])], strategy=("/a", MULTICAST)),
     # ------------------------------------------------------------ lifetimes, again
     Scenario("Data for an Interest that ran out is unsolicited, and not kept (NFD onDataUnsolicited)", [
         (0, "c", interest("/a/b", 1, lifetime_ms=50), ["p<I/a/b#1"]), (0.3, "p", DA, []),
@@ -300,9 +301,12 @@ SCENARIOS = [
     Scenario("one of two who wait gives up, the other gets the Data (NFD setExpiryTimer)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "d", interest("/a/b", 2, lifetime_ms=50), ["p<I/a/b#2"]),
         (0.4, "p", DA, ["c<D/a/b"])], faces="cdp"),
-    Scenario("Data is kept though the one who asked is gone (NFD cleanupOnFaceRemoval, NFD onIncomingData)", [
+    Scenario("an Interest goes with the last who waits, its Data is unsolicited (OURS pipeline.py, face removal)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", remove("c"), []), (0.2, "p", DA, []),
-        (0.3, "d", interest("/a/b", 2), ["d<D/a/b"])], faces="cdp"),
+        (0.3, "d", interest("/a/b", 2), ["p<I/a/b#2"])], faces="cdp"),
+    Scenario("not with the first of two (NFD cleanupOnFaceRemoval, NFD onIncomingData)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.05, "d", interest("/a/b", 2), ["p<I/a/b#2"]), (0.1, "c", remove("c"), []),
+        (0.2, "p", DA, ["d<D/a/b"])], faces="cdp"),
     # ------------------------------------------------------------ best-route
     Scenario("three next hops are asked in the order of their costs (NFD BestRouteStrategy)", [
         (0, "c", A, ["q<I/a/b#1"]), (0.1, "c", interest("/a/b", 2), ["r<I/a/b#2"]),
@@ -319,7 +323,7 @@ SCENARIOS = [
     Scenario("a next hop that wants it itself is passed over in a retransmission (NFD isNextHopEligible)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "q", interest("/a/b", 2), ["p<I/a/b#2"]),
         (0.2, "p", DA, ["c<D/a/b", "q<D/a/b"])], faces="cpq", routes=[("/a", "p", 1), ("/a", "q", 2)]),
-    Scenario("no route for one who asks does not end it for who waits (OURS pipeline.py)", [
+    Scenario("no route for one who asks does not end it for who waits (OURS pipeline.py, no route)", [
         (0, "d", interest("/a/b", 1), ["p<I/a/b#1"]), (0.1, "c", interest("/a/b", 2, lifetime_ms=100), ["p<I/a/b#2"]),
         (0.4, "p", interest("/a/b", 3), ["p<N150/a/b#3"]), (0.5, "q", DA, ["d<D/a/b"])], faces="cdpq"),
 ]  # fmt: skip

@@ -37,6 +37,24 @@ SCENARIOS = [
         (1.18, "c", interest("/a/b", 6), ["c<D/a/b marked"]),
         (1.19, "c", queue("c", 0), []),
         (1.50, "c", interest("/a/b", 7), ["c<D/a/b"])]),
+    Scenario("the interval shrinks with the root of the number of marks (NFD checkCongestionLevel)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 70_000), []),
+        (1, "c", interest("/a/b", 2), ["c<D/a/b"]), (1.101, "c", interest("/a/b", 3), ["c<D/a/b marked"]),
+        (1.170, "c", interest("/a/b", 4), ["c<D/a/b"]), (1.172, "c", interest("/a/b", 5), ["c<D/a/b marked"]),
+        (1.228, "c", interest("/a/b", 6), ["c<D/a/b"]), (1.230, "c", interest("/a/b", 7), ["c<D/a/b marked"]),
+        (1.278, "c", interest("/a/b", 8), ["c<D/a/b"]), (1.280, "c", interest("/a/b", 9), ["c<D/a/b marked"])]),
+    Scenario("marks that are due at once come one a packet (NFD checkCongestionLevel)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 70_000), []),
+        (1, "c", interest("/a/b", 2), ["c<D/a/b"]), (1.2, "c", interest("/a/b", 3), ["c<D/a/b marked"]),
+        (1.2, "c", interest("/a/b", 4), ["c<D/a/b marked"]), (1.2, "c", interest("/a/b", 5), ["c<D/a/b"])]),
+    Scenario("64 KiB are not above 64 KiB (NFD checkCongestionLevel)", [
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", DA, ["c<D/a/b"]), (1, "c", queue("c", 65_536), []),
+        (1, "c", interest("/a/b", 2), ["c<D/a/b"]), (1.2, "c", interest("/a/b", 3), ["c<D/a/b"])]),
+    Scenario("Interests and Nacks are marked as Data is (NFD checkCongestionLevel)", [
+        (0, "c", queue("p", 70_000), []), (0, "c", A, ["p<I/a/b#1"]), (0.11, "c", interest("/a/b", 2),
+                                                                     ["p<I/a/b#2 marked"]),
+        (1, "c", queue("c", 70_000), []), (1, "c", interest("/z", 3), ["c<N150/z#3"]),
+        (1.11, "c", interest("/z", 4), ["c<N150/z#4 marked"])]),
     # ------------------------------------------------------------ LP
     Scenario("IDLE packets are dropped quietly (LP Fragment)", [(0, "c", link(b"", acks=(bytes(8),)), [])]),
     Scenario("ignorable unknown fields are ignored (LP Packet)", [

@@ -88,7 +88,8 @@ SCENARIOS = [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", DropRoute("/a", "p"), []), (0.2, "c", interest("/a/b", 2), []),
         (0.3, "p", DA, ["c<D/a/b"])]),
     Scenario("a retransmission goes by the routes of its time (NFD BestRouteStrategy)", [
-        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", captured("/a/b", "q"), []), (0.2, "c", interest("/a/b", 2), ["q<I/a/b#2"])],
+        (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", captured("/a/b", "q"), []),
+        (0.2, "c", interest("/a/b", 2), ["q<I/a/b#2"])],
         faces="cpq"),
     Scenario("multicast asks a next hop of a longer prefix (NFD onNewNextHop)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "c", register("/a/b", "q"), ["q<I/a/b#1"])],

@@ -194,7 +194,9 @@ def fragments(wire: bytes, count: int, *, first: int = 0, header: bytes = b"") -
     """`wire` in `count` link packets with Sequence numbers from `first`; header fields on the first."""
     size = -(-len(wire) // count)
     pieces = [wire[at * size : (at + 1) * size] for at in range(count)]
-    return [fragment(piece, at, count, first=first, header=header if at == 0 else b"") for at, piece in enumerate(pieces)]
+    return [
+        fragment(piece, at, count, first=first, header=header if at == 0 else b"") for at, piece in enumerate(pieces)
+    ]
 
 
 def fragment(piece: bytes, index: int, count: int, *, first: int = 0, header: bytes = b"") -> bytes:

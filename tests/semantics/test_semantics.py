@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from ndn_infer import name as ndn
 from ndn_infer import packet
@@ -15,6 +16,14 @@ from tests.semantics.clauses import CLAUSES, cited
 from tests.semantics.scenario import Scenario, run
 
 MODULES = (interests, data, ways, ribs, links, fields, encoding)
+PENDING: dict[str, str] = {
+    "under multicast a loop ends in silence (NFD MulticastStrategy::onInterestLoop)":
+        "pipeline._loop sends Nack Duplicate whatever the strategy",
+    "a retransmission with a shorter lifetime ends sooner (NFD setExpiryTimer)":
+        "Pit.extend only ever extends: late Data is taken for solicited, and kept",
+}  # fmt: skip
+"""Rules that our forwarder breaks, and where. What is mended is taken out: the test that was to fail passes."""
+
 SCENARIOS = [scenario for module in MODULES for scenario in module.SCENARIOS]
 
 
@@ -22,10 +31,23 @@ def test_every_rule_is_told_once_and_cites_its_clause() -> None:
     rules = [scenario.rule for scenario in SCENARIOS]
     assert len(set(rules)) == len(rules) >= 300
     assert not [rule for rule in rules if not cited(rule) or not set(cited(rule)) <= CLAUSES.keys()]
+    assert PENDING.keys() <= set(rules)
     assert set(CLAUSES) == {clause for rule in rules for clause in cited(rule)}, "clauses that nobody cites"
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.rule)
+def params(scenarios: list[Scenario]) -> list[ParameterSet]:
+    """For parametrize; known defects are expected to fail, and a test that does not is a failure."""
+    return [
+        pytest.param(
+            scenario,
+            id=scenario.rule,
+            marks=[pytest.mark.xfail(reason=PENDING[scenario.rule], strict=True)] if scenario.rule in PENDING else [],
+        )
+        for scenario in scenarios
+    ]
+
+
+@pytest.mark.parametrize("scenario", params(SCENARIOS))
 def test_semantics(scenario: Scenario) -> None:
     run(scenario)
 

@@ -31,7 +31,8 @@ SCENARIOS = [
         (0, "c", interest("/a/b", hints=["/isp/r1"]), ["p<I/a/b#1"])],
         routes=[("/a", "p", 0), ("/isp", "P", 0)], regions=("/isp/r1/host",)),
     Scenario("Interests with other hints are not aggregated (NFD Pit)", [
-        (0, "c", interest("/a/b", 1, hints=["/isp"]), ["P<I/a/b#1 via=/isp"]), (0, "c", interest("/a/b", 2), ["p<I/a/b#2"]),
+        (0, "c", interest("/a/b", 1, hints=["/isp"]), ["P<I/a/b#1 via=/isp"]),
+        (0, "c", interest("/a/b", 2), ["p<I/a/b#2"]),
         (0.1, "P", DA, ["c<D/a/b"])], routes=[("/a", "p", 0), ("/isp", "P", 0)]),
     # ------------------------------------------------------------ Nack
     Scenario("a Nack of the only upstream goes to all who wait (NFD ProcessNackTraits)", [
