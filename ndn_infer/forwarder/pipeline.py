@@ -227,7 +227,8 @@ class Forwarder:
                 return
         record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, last_hop)
         entry.ins[face.id] = record
-        self._pit.extend(entry, record.expires)
+        ends = [waiting.expires for waiting in entry.ins.values()] if len(entry.ins) > 1 else (record.expires,)
+        self._pit.reschedule(entry, max(ends))
         self._forward(entry, interest, record, face, next_hop, mark, now)
 
     def _admissible(self, face: Face, name: Name, hop_limit: int, now: float) -> bool:
@@ -354,7 +355,8 @@ class Forwarder:
     def _loop(self, face: Face, name: Name, wire: bytes, token: bytes, now: float) -> None:
         self.counters.loops += 1
         self._dropped(now, face.id, "Interest", name, "its nonce has been here: a loop")
-        self._send_nack(face, wire, token, lp.REASON_DUPLICATE, now)
+        if self.strategies.of(name).tells_loops:
+            self._send_nack(face, wire, token, lp.REASON_DUPLICATE, now)
 
     # ------------------------------------------------------------ Data
 
@@ -431,8 +433,6 @@ class Forwarder:
     def _dropped(self, now: float, face_id: int, kind: str, name: Name, why: str) -> None:
         if self.trace is not None:
             self.trace(now, "drop", face_id, kind, name, why)
-
-    # ------------------------------------------------------------ PIT
 
     def _finalize(self, entry: PitEntry, now: float) -> None:
         """The entry leaves the PIT; nonces that may still loop are remembered (NFD, insertDeadNonceList)."""

@@ -193,8 +193,12 @@ class Pit:
 
     def extend(self, entry: PitEntry, expires: float) -> None:
         """Keep the entry until `expires` at least."""
-        if expires <= entry.expires:
-            return
+        if expires > entry.expires:
+            self.reschedule(entry, expires)
+
+    def reschedule(self, entry: PitEntry, expires: float) -> None:
+        """Keep the entry until `expires`: when the last in-record runs out, which a retransmission may bring forward
+        (NFD, setExpiryTimer)."""
         entry.expires = expires
         bucket = int(expires / TICK_S) + 1
         if bucket == entry.bucket:

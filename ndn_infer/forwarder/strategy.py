@@ -78,6 +78,7 @@ class Multicast(Strategy):
     name = MULTICAST + VERSION_5
     title = "MulticastStrategy"
     asks_new_hops = True
+    tells_loops = False
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:
         chosen = []

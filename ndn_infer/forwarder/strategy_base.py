@@ -38,6 +38,8 @@ class Strategy:
     name: Name = ROOT
     title = ""
     """As NFD's messages have it."""
+    tells_loops = True
+    """Whether a looping Interest is answered with Nack Duplicate."""
     asks_new_hops = False
     """Whether pending Interests go to next hops that come later."""
 

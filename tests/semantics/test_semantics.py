@@ -16,12 +16,7 @@ from tests.semantics.clauses import CLAUSES, cited
 from tests.semantics.scenario import Scenario, run
 
 MODULES = (interests, data, ways, ribs, links, fields, encoding)
-PENDING: dict[str, str] = {
-    "under multicast a loop ends in silence (NFD MulticastStrategy::onInterestLoop)":
-        "pipeline._loop sends Nack Duplicate whatever the strategy",
-    "a retransmission with a shorter lifetime ends sooner (NFD setExpiryTimer)":
-        "Pit.extend only ever extends: late Data is taken for solicited, and kept",
-}  # fmt: skip
+PENDING: dict[str, str] = {}
 """Rules that our forwarder breaks, and where. What is mended is taken out: the test that was to fail passes."""
 
 SCENARIOS = [scenario for module in MODULES for scenario in module.SCENARIOS]
