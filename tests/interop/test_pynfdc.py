@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -139,10 +140,17 @@ async def test_faces(operator: Operator) -> None:
 
 async def test_refused_faces(operator: Operator) -> None:
     before = set(operator.daemon.core.faces)
-    for uri, code in (("ether://[08:00:27:01:01:01]", "406"), ("tcp4://127.0.0.1:1", "504"), ("udp4://name", "400")):
+    with socket.socket() as bound:  # and not listening: nobody else can, either
+        bound.bind(("127.0.0.1", 0))
+        closed = f"tcp4://127.0.0.1:{bound.getsockname()[1]}"
+        await _refused(operator, (("ether://[08:00:27:01:01:01]", "406"), (closed, "504"), ("udp4://name", "400")))
+    assert set(operator.daemon.core.faces) == before
+
+
+async def _refused(operator: Operator, expected: Sequence[tuple[str, str]]) -> None:
+    for uri, code in expected:
         [line] = await operator.good("nf", uri)
         assert line.startswith(code) and len(line) > len("406 "), (uri, line)
-    assert set(operator.daemon.core.faces) == before
 
 
 async def test_tcp_face_to_another_forwarder(operator: Operator, tmp_path: Path) -> None:
