@@ -294,6 +294,9 @@ class _StreamPull:
             self.reader.on_refused(number, time.monotonic())
             return []
         if data.content_type == CONTENT_NACK:
+            if number > self.reader.delivered:  # perhaps only beyond the end, which a lost last segment would tell
+                self.reader.on_refused(number, time.monotonic())
+                return []
             raise ResultLost(f"the producer no longer has {ndn.to_uri(self._name)}")
         if self._ledger is not None:
             self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
