@@ -397,8 +397,8 @@ def limit_of(kind: str, spot: str, name: Name) -> str:
         return "altered certificate"
     if spot == "edge" or kind.startswith("interest"):
         return ""
-    if MANIFEST in name or METADATA in name:
-        return "cache holds a bad manifest" if MANIFEST in name else "cache holds bad metadata"
+    if METADATA in name:
+        return "cache holds bad metadata"
     return "cache holds a bad live segment" if LIVE in name else ""
 
 

@@ -278,18 +278,24 @@ class Fetcher:
         count = len(manifest.manifest_digests) // 32
         pieces = [b""] * count
 
-        def acceptor(number: int) -> Callable[[bytes, Arrival], None]:
+        def acceptor(number: int, want_of: list[_Want]) -> Callable[[bytes, Arrival], None]:
             def accept(wire: bytes, _: Arrival) -> None:
-                manifest.check_manifest_segment(number, wire)
+                try:
+                    manifest.check_manifest_segment(number, wire)
+                except DigestMismatch:  # as with segments: past the cache that holds a bad copy
+                    self.bad_packets += 1
+                    digest = manifest.manifest_digests[32 * number : 32 * number + 32]
+                    want_of[0].past_caches = manifest.manifest_name(number) + ndn.implicit_digest(digest)
+                    raise
                 pieces[number] = decode_data(wire).content
 
             return accept
 
         wants = []
         for number in range(count):
-            want = self._make(manifest.manifest_name(number), acceptor(number), hints=hints)
-            want.past_caches = None
-            wants.append(want)
+            cell: list[_Want] = []
+            cell.append(self._make(manifest.manifest_name(number), acceptor(number, cell), hints=hints))
+            wants.append(cell[0])
         await self._run(wants)
         assert count * DIGESTS_PER_SEGMENT >= manifest.segments
         return manifest.with_digests(b"".join(pieces))

@@ -215,6 +215,9 @@ class Server:
         if ndn.component_type(parts[-1]) != ndn.SEGMENT:
             return False
         stream = self._streams.get(name[: -len(parts[-1])])
+        if stream is None and METADATA in parts:
+            request.refuse(REASON_NO_ROUTE)  # a signed "absent" of a version that one may ask for could be replayed
+            return True
         if stream is None:
             wire = signer.sign_data(name, b"", freshness_ms=ABSENT_FRESHNESS_MS, content_type=CONTENT_NACK)
             request.reply(wire)

@@ -79,7 +79,7 @@ def command(sock: socket.socket, path: str, fields: bytes, *, timeout_s: float =
     sock.sendall(wire)
     framer = Framer()
     while True:
-        for reply in framer.feed(sock.recv(65536)):
+        for reply in framer.feed(_some(sock)):
             link = lp.decode_lp(reply)
             if link.nack_reason is not None:
                 raise LoadFailed(f"nobody takes {path}")
@@ -87,6 +87,13 @@ def command(sock: socket.socket, path: str, fields: bytes, *, timeout_s: float =
             if b"\x66\x01\xc8" not in content[:8]:  # StatusCode 200
                 raise LoadFailed(f"the forwarder refuses {path}: {content!r}")
             return
+
+
+def _some(sock: socket.socket) -> bytes:
+    chunk = sock.recv(65536)
+    if not chunk:
+        raise LoadFailed("the forwarder closed a connection")
+    return chunk
 
 
 def without_marks(sock: socket.socket) -> None:
@@ -177,7 +184,7 @@ def round_trips(path: str, prefix: str, *, first: int, count: int, payload_bytes
         sock.sendall(wire)
         left = size
         while left > 0:
-            left -= len(sock.recv(65536))
+            left -= len(_some(sock))
         delays.append(time.perf_counter() - began)
     sock.close()
     ordered = sorted(delays)

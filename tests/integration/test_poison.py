@@ -268,7 +268,6 @@ def test_last_segment_of_a_finished_stream_is_lost() -> None:
 
 LIMITS = {
     "metadata": "discovery asks the same name again, and the cache answers with the same bad packet",
-    "manifest": "second-level manifest segments are not asked for by digest (Fetcher._second_level)",
     "live": "a live segment's digest is known to nobody: the cache gives the bad one until the stream idles out",
     "certificate": "one altered certificate is remembered as failed for 1 s; the fetcher's attempts are over by then",
     "older": "a stale metadata packet sends the fetcher after segments that are gone; it does not discover again",
@@ -280,7 +279,7 @@ def limit(name: str) -> object:
     return pytest.param(name, marks=pytest.mark.xfail(reason=LIMITS[name], strict=True))
 
 
-@pytest.mark.parametrize("which", [limit(name) for name in LIMITS])
+@pytest.mark.parametrize("which", ["manifest", *(limit(name) for name in LIMITS)])
 def test_one_bad_packet_while_the_producer_is_honest(which: str) -> None:
     """One packet, once; for the first three, it stays in the caches."""
 
@@ -307,7 +306,6 @@ def test_one_bad_packet_while_the_producer_is_honest(which: str) -> None:
     assert in_world(work) == "complete"
 
 
-@pytest.mark.xfail(strict=True, reason="a producer signs 'absent' for any name that ends in a segment")
 def test_nobody_is_given_a_signed_denial_of_what_is_there() -> None:
     """A stranger asks for metadata of a version that never was; the answer must be of no use as "no such object"."""
 

@@ -10,6 +10,8 @@ from tests.semantics.scenario import DA, A, Scenario, fragments, queue, raw_inte
 F3 = fragments(A, 3)
 G2 = fragments(interest("/a/c"), 2, first=100)
 H2 = fragments(A, 2, first=200, header=b"\x62\x02\x09\x09")
+MANY = {count: fragments(interest("/a/" + "x" * (count - 21)), count) for count in (400, 401)}
+LONG = "p<I/a/" + "x" * 379 + "#1"
 
 SCENARIOS = [
     # ------------------------------------------------------------ local fields
@@ -111,9 +113,10 @@ SCENARIOS = [
         (0, "c", F3[0], []), (0, "c", F3[1], []), (0.4, "c", F3[2], ["p<I/a/b#1"])]),
     Scenario("header fields stand on the first fragment (LP Fragmentation)", [
         (0, "P", H2[1], []), (0, "P", H2[0], ["p<I/a/b#1"]), (0.1, "p", DA, ["P<D/a/b t=0909"])]),
-    Scenario("more than 400 fragments are refused (NFD LpReassembler)", [
-        (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x52\x01\x00\x53\x02\x01\x91"
-                                + tlv.encode_tlv(0x50, b"x")), [])]),
+    Scenario("400 fragments make a packet (NFD LpReassembler)", [
+        *((0, "c", piece, []) for piece in MANY[400][:-1]), (0, "c", MANY[400][-1], [LONG])]),
+    Scenario("more are refused (NFD LpReassembler)", [
+        *((0, "c", piece, []) for piece in MANY[401]), (0, "c", A, ["p<I/a/b#1"])]),
     Scenario("one fragment of one is a whole packet (LP Fragmentation)", [
         (0, "c", tlv.encode_tlv(0x64, b"\x51\x08" + bytes(8) + b"\x52\x01\x00\x53\x01\x01"
                                 + tlv.encode_tlv(0x50, A)), ["p<I/a/b#1"])]),

@@ -24,6 +24,10 @@ SCENARIOS = [
         (0, "c", AddRoute("/a/b/c", "r", 9, flags=0), []),
         (0.1, "c", interest("/a/b/c"), ["q<I/a/b/c#1"]), (0.2, "c", interest("/a/b/c", 2), ["r<I/a/b/c#2"]),
         (0.3, "c", interest("/a/b/c", 3), ["q<I/a/b/c#3"])], faces="cpqr", routes=[("/a", "p", 1)]),
+    Scenario("capture alone is not inherited itself (NFD Rib::getAncestorRoutes)", [
+        (0, "c", captured("/a/b", "q", 5), []), (0, "c", AddRoute("/a/b/c", "r", 9, flags=0), []),
+        (0.1, "c", interest("/a/b/c"), ["r<I/a/b/c#1"]), (0.2, "c", interest("/a/b/c", 2), ["r<I/a/b/c#2"])],
+        faces="cpqr", routes=[("/a", "p", 1)]),
     Scenario("of two ancestors with a face the nearer counts (NFD Rib::getAncestorRoutes)", [
         (0, "c", register("/a/b", "p", 9), []), (0, "c", AddRoute("/a/b/c", "q", 5, flags=0), []),
         (0.1, "c", interest("/a/b/c"), ["q<I/a/b/c#1"])], faces="cpq", routes=[("/a", "p", 1)]),

@@ -202,7 +202,8 @@ def fragments(wire: bytes, count: int, *, first: int = 0, header: bytes = b"") -
 def fragment(piece: bytes, index: int, count: int, *, first: int = 0, header: bytes = b"") -> bytes:
     """One of `count` fragments; the Sequence of the first is `first`."""
     sequence = b"\x51\x08" + (first + index).to_bytes(8, "big")
-    return raw_link(sequence + bytes((0x52, 1, index, 0x53, 1, count)) + header, piece)
+    place = tlv.encode_tlv(0x52, tlv.encode_nonneg(index)) + tlv.encode_tlv(0x53, tlv.encode_nonneg(count))
+    return raw_link(sequence + place + header, piece)
 
 
 MULTICAST = "/localhost/nfd/strategy/multicast"

@@ -73,7 +73,7 @@ def test_the_pit_is_bounded_and_entries_make_room_when_they_run_out() -> None:
 
 
 def test_routes_run_out_while_packets_come() -> None:
-    """Route expiry and child-inherit, seen by Interests (NFD developer guide, section 7.3)."""
+    """Route expiry and child-inherit, seen by Interests (NFD, Rib::getAncestorRoutes, Rib::onRouteExpiration)."""
     world = World()
     for name in "cpq":
         world.add_face(name)
