@@ -2,23 +2,31 @@
 
 ndn-infer bench ask        one prompt through the network against the same engine in process
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
+ndn-infer bench trace      Content Stores at edges and core under a real service's trace, against one central LRU
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
 from typing import Final
 
 from ndn_infer.config import Config
 
-BENCHES: Final = {"ask": "ndn_infer.testbed.bench.ask", "forwarder": "ndn_infer.testbed.bench.forwarder"}
+BENCHES: Final = {
+    "ask": "ndn_infer.testbed.bench.ask",
+    "forwarder": "ndn_infer.testbed.bench.forwarder",
+    "trace": "ndn_infer.testbed.bench.trace",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--runs", type=int, default=3, help="repetitions")
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="trace: requests, one JSON object a line (or .gz)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="trace: write the plot there, as SVG")
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
