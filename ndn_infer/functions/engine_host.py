@@ -11,7 +11,8 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.functions.kv_plane import KvPlane, KvShape
+from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_plane import KvPlane
 
 
 class EngineHost:

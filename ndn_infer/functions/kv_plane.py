@@ -1,8 +1,8 @@
 """KV cache by name: which blocks a prompt needs, what exists, fetching and publishing them.
 
-Owns: the meeting of KV tensors and names: codec name, chain values, tensor <-> object content. Must not know: who
-computes a block, how a tensor is used. One object holds one block of tokens for all layers, in the canonical layout
-[layer, K/V, head, token, dim], whatever the engine's own layout is.
+Owns: the meeting of KV tensors and names: chain values, discovery of the longest prefix, what is kept at hand. Must
+not know: how a block looks as bytes (kv_codec.py), who computes a block, how a tensor is used. One object holds one
+block of tokens for all layers.
 """
 
 from __future__ import annotations
@@ -12,57 +12,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 
 from ndn_infer import chain
 from ndn_infer import name as ndn
-from ndn_infer.errors import BadRecord, NdnInferError
+from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.kv_codec import KvShape, decode_block, encode_block
 from ndn_infer.name import Name
 from ndn_infer.namespace import KvBlock
 from ndn_infer.security.crypto import Signer
-from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
 from ndn_infer.transport.fetch import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
-
-DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_RAW: Final = {"bf16": "bf16", "fp32": "f32"}
-
-
-@dataclass(frozen=True, slots=True)
-class KvShape:
-    """What every block of a model looks like: [layers, 2, kv_heads, block_tokens, head_dim] of `dtype`."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    block_tokens: int
-    dtype: str
-    implementation: str
-
-    @property
-    def codec(self) -> str:
-        return f"{self.dtype}.{self.implementation}"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
-
-
-def encode_block(block: torch.Tensor, shape: KvShape) -> bytes:
-    """Content of a KV object. `block` has shape `shape.shape` and the dtype that it names."""
-    raw = block.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-    return encode_tensor(RawTensor(_RAW[shape.dtype], tuple(block.shape), raw))
-
-
-def decode_block(content: bytes, shape: KvShape) -> torch.Tensor:
-    """The tensor in a *verified* KV object. Raises BadRecord for another dtype or shape."""
-    raw = decode_tensor(content)
-    if raw.dtype != _RAW[shape.dtype] or raw.shape != shape.shape:
-        raise BadRecord(f"a KV block of {shape.dtype} {shape.shape} was promised, {raw.dtype} {raw.shape} delivered")
-    return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[shape.dtype]).reshape(shape.shape)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ transformers = pytest.importorskip("transformers")
 from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
-from ndn_infer.engine.llama import ModelConfig, inverse_frequencies  # noqa: E402
+from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
+from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import BadRecord, DamagedCache, EngineUnavailable, ModelError, PromptError, UsageError  # noqa: E402
 
