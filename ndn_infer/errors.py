@@ -33,6 +33,8 @@ Owns: every exception class that crosses a module border. Must not know: anythin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class NdnInferError(Exception):
     """Base of everything this package raises on purpose.
@@ -104,11 +106,16 @@ class RegistrationRefused(NetworkError):
 
 
 class FetchIncomplete(NetworkError):
-    """`missing` holds the segment numbers that could not be had."""
+    """`missing` holds the segment numbers that could not be had, `contents` the verified contents of those that could:
+    another try need not fetch them again."""
 
-    def __init__(self, message: str, *, missing: tuple[int, ...] = (), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, missing: tuple[int, ...] = (), contents: Mapping[int, bytes | memoryview] | None = None,
+        hint: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(message, hint=hint)
         self.missing = missing
+        self.contents = contents or {}
 
 
 class TrustError(NdnInferError):

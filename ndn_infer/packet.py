@@ -305,6 +305,16 @@ def decode_data(wire: bytes) -> Data:
     )
 
 
+def content_span(wire: bytes) -> tuple[int, int]:
+    """Where the Content of a *verified* Data packet begins and ends, without decoding the rest. Raises BadPacket."""
+    offset, end = _outer(wire, tlv.DATA)
+    while offset < end:
+        type_number, value, offset = read_header(wire, offset, end)
+        if type_number == 0x15:
+            return value, offset
+    return end, end
+
+
 _DATA_ORDER: Final = {0x14: 1, 0x15: 2, 0x16: 3, 0x17: 4}
 
 

@@ -456,6 +456,10 @@ class Plan:
         return next(filter(None, (limit_of(*made) for made in self.made)), "")
 
 
+def _hand_over(link: MemoryLink, wire: bytes) -> None:
+    link.receiver((wire,))
+
+
 class World:
     """consumer - forwarder - router (`plan`) - forwarder - producer, with one Content Store in each forwarder."""
 
@@ -477,12 +481,13 @@ class World:
         near, far = self.networks
         consumer, producer = await self._application(near), await self._application(far)
         inner, outer = near.attach(), far.attach()
-        inner.receiver, outer.receiver = outer.send, inner.send
+        inner.receiver = lambda packets: outer.send(*packets)
+        outer.receiver = lambda packets: inner.send(*packets)
         self.relay = inner
         for network, link in ((near, inner), (far, self.links[1])):
             network.core.rib.register(NET, Route(link.face.id, 0, 0, CHILD_INHERIT))
         for spot, link in (("edge", self.links[0]), ("core", outer), ("core", inner)):
-            link.tamper_down = self._tamper(spot, link.receiver)
+            link.tamper_down = self._tamper(spot, partial(_hand_over, link))
         for spot, link, network in (("edge", self.links[0], near), ("origin", self.links[1], far)):
             link.tamper_up = self._tamper(spot, partial(network.receive, link.face))
         self.server = Server(producer, ObjectStore(1 << 30))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.faces import ON_DEMAND, Face
@@ -29,7 +29,7 @@ class MemoryLink:
         self._network = network
         self._delay_s = delay_s
         self._loss = loss
-        self.receiver: Callable[[bytes], None] = lambda wire: None
+        self.receiver: Callable[[Sequence[bytes]], None] = lambda packets: None
         self.lost: Callable[[], None] = lambda: None
         self.tamper_up: Tamper | None = None
         self.tamper_down: Tamper | None = None
@@ -51,7 +51,10 @@ class MemoryLink:
         self._deliver(wire, self.tamper_up, lambda packet: self._network.receive(self.face, packet))
 
     def _down(self, wire: bytes) -> None:
-        self._deliver(wire, self.tamper_down, lambda packet: self.receiver(packet))
+        self._deliver(wire, self.tamper_down, lambda packet: self.receiver((packet,)))
+
+    def flush(self) -> None:
+        return  # nothing waits here
 
     def _deliver(self, wire: bytes, tamper: Tamper | None, to: Callable[[bytes], None]) -> None:
         packet = tamper(wire) if tamper is not None else wire

@@ -23,8 +23,8 @@ from ndn_infer.forwarder.face_uri import ip_uri, is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.options import ForwarderOptions
-from ndn_infer.forwarder.send_queue import SendQueue
 from ndn_infer.tlv import Framer
+from ndn_infer.wire.send_queue import SendQueue
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ndn_infer import lp, tlv
 from ndn_infer import name as ndn
@@ -46,6 +46,11 @@ class Arrival(NamedTuple):
         return self.face_id == lp.CONTENT_STORE_FACE_ID
 
 
+_BARE: Final = Arrival(False, None)
+_WIDTHS: Final = (1, 2, 4, 8)
+_SEGMENT_HEADS: Final = {width: bytes((ndn.SEGMENT, width)) for width in _WIDTHS}
+_DIGEST_HEAD: Final = bytes((ndn.IMPLICIT_DIGEST, 32))
+
 OnData = Callable[[bytes, Name, Arrival], None]
 OnNack = Callable[[int], None]
 
@@ -60,6 +65,14 @@ class Pending:
     on_data: OnData
     on_nack: OnNack
     wire: bytes = b""
+
+
+class Numbered(Protocol):
+    """Whoever waits for many segments below one prefix; gets them by number."""
+
+    def on_segment(self, number: int, wire: bytes, arrival: Arrival) -> None: ...
+
+    def on_refusal(self, number: int, reason: int) -> None: ...
 
 
 class Request(NamedTuple):
@@ -96,12 +109,15 @@ class Endpoint:
         self._link: Link | None = None
         self._exact: dict[Name, list[Pending]] = {}
         self._prefix: dict[Name, list[Pending]] = {}
+        self._numbered: dict[Name, list[Numbered]] = {}
         self._handlers: dict[Name, Handler] = {}
+        self._after_packets: list[Callable[[], None]] = []
         self._reconnect: asyncio.Task[None] | None = None
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
         self.stats = EndpointStats()
         self.trace: Callable[[str, Name, Arrival | None], None] | None = None
         self.closed = False
+        self._receiving = False
 
     # ------------------------------------------------------------ connection
 
@@ -180,6 +196,36 @@ class Endpoint:
         if self._link is not None:
             self._link.send(wire)
 
+    def attach_numbered(self, prefix: Name, receiver: Numbered) -> None:
+        """Give `receiver` all Data named `<prefix>/seg=<n>`. It sends its Interests with `send_wires`."""
+        self._numbered.setdefault(prefix, []).append(receiver)
+
+    def detach_numbered(self, prefix: Name, receiver: Numbered) -> None:
+        waiting = self._numbered.get(prefix, [])
+        if receiver in waiting:
+            waiting.remove(receiver)
+            if not waiting:
+                del self._numbered[prefix]
+
+    def send_wires(self, wires: Sequence[bytes]) -> None:
+        """Send encoded Interests for which a `Numbered` receiver waits."""
+        self.stats.interests_out += len(wires)
+        if self.trace is not None:
+            for wire in wires:
+                self.trace("interest", decode_interest(wire).name, None)
+        if self._link is not None:
+            send = self._link.send
+            for wire in wires:
+                send(wire)
+
+    def after_packets(self, action: Callable[[], None]) -> None:
+        """Run `action` once, when the packets that arrived together have all been handed over; at once when none are
+        being handed over."""
+        if self._receiving:
+            self._after_packets.append(action)
+        else:
+            action()
+
     def forget(self, pending: Pending) -> None:
         table = self._prefix if pending.can_be_prefix else self._exact
         waiting = table.get(pending.name)
@@ -247,17 +293,31 @@ class Endpoint:
 
     # ------------------------------------------------------------ packets in
 
-    def _receive(self, wire: bytes) -> None:
-        try:
-            if wire[0] == tlv.DATA:
-                self._on_data(wire, Arrival(False, None))
-            elif wire[0] == tlv.INTEREST:
-                self._on_interest(wire, b"")
-            else:
-                self._on_link_packet(lp.decode_lp(wire))
-        except BadPacket as error:
-            self.stats.malformed += 1
-            log.debug("dropped a malformed packet: %s", error)
+    def _receive(self, packets: Sequence[bytes]) -> None:
+        self._receiving = True
+        for wire in packets:
+            try:
+                self._receive_one(wire)
+            except BadPacket as error:
+                self.stats.malformed += 1
+                log.debug("dropped a malformed packet: %s", error)
+        self._receiving = False
+        if self._after_packets:
+            actions, self._after_packets = self._after_packets, []
+            for action in actions:
+                action()
+        if self._link is not None:
+            self._link.flush()
+
+    def _receive_one(self, wire: bytes) -> None:
+        if wire[0] == tlv.DATA:
+            self._on_data(wire, _BARE)
+        elif wire[0] == tlv.INTEREST:
+            self._on_interest(wire, b"")
+        elif (peeled := lp.peel(wire)) is not None and peeled[0][0] == tlv.DATA:
+            self._on_data(peeled[0], Arrival(peeled[1], peeled[2]))
+        else:
+            self._on_link_packet(lp.decode_lp(wire))
 
     def _on_link_packet(self, packet: lp.LpPacket) -> None:
         if not packet.fragment:
@@ -274,6 +334,8 @@ class Endpoint:
     def _on_data(self, wire: bytes, arrival: Arrival) -> None:
         name = data_name(wire)
         self.stats.data_in += 1
+        if self._numbered and self._on_numbered(name, wire, arrival):
+            return
         found = self._exact.pop(name, None) or []
         if self._prefix:
             for end in ndn.prefix_ends(name):
@@ -285,11 +347,43 @@ class Endpoint:
         for pending in found:
             pending.on_data(wire, name, arrival)
 
+    def _on_numbered(self, name: Name, wire: bytes, arrival: Arrival) -> bool:
+        """Whether the name is that of a segment which somebody waits for by number, and by number alone."""
+        found = self._split(name)
+        if found is None:
+            return False
+        if self.trace is not None:
+            self.trace("data", name, arrival)
+        receivers, number = found
+        if len(receivers) == 1:
+            receivers[0].on_segment(number, wire, arrival)
+        else:
+            for receiver in tuple(receivers):
+                receiver.on_segment(number, wire, arrival)
+        return name not in self._exact
+
+    def _split(self, name: Name) -> tuple[list[Numbered], int] | None:
+        """(receivers, number) for a name that ends in a segment component below one of their prefixes."""
+        for width in _WIDTHS:
+            at = -2 - width
+            if name[at : at + 2] == _SEGMENT_HEADS[width]:
+                receivers = self._numbered.get(name[:at])
+                if receivers is not None:
+                    return receivers, int.from_bytes(name[-width:], "big")
+        return None
+
     def _on_nack(self, interest_wire: bytes, reason: int) -> None:
         interest = decode_interest(interest_wire)
         self.stats.nacks_in += 1
         if self.trace is not None:
             self.trace("nack", interest.name, None)
+        name = interest.name
+        if name[-34:-32] == _DIGEST_HEAD:
+            name = name[:-34]
+        found = self._split(name) if self._numbered else None
+        if found is not None:
+            for receiver in tuple(found[0]):
+                receiver.on_refusal(found[1], reason)
         table = self._prefix if interest.can_be_prefix else self._exact
         for pending in table.pop(interest.name, []):
             pending.on_nack(reason)
@@ -331,6 +425,8 @@ class Endpoint:
 
 def data_name(wire: bytes) -> Name:
     """The name of a Data packet, without decoding the rest. Raises BadPacket."""
+    if len(wire) > 260 and wire[1] == 0xFD and wire[4] == tlv.NAME and wire[5] < 0xFD:  # what carries much, quickly
+        return wire[6 : 6 + wire[5]]
     _, value, end = tlv.read_header(wire, 0, len(wire))
     kind, start, after = tlv.read_header(wire, value, end)
     if kind != tlv.NAME:

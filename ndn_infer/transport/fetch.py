@@ -1,16 +1,16 @@
-"""Fetching: objects by name, every byte verified, through one congestion-controlled window.
+"""Fetching: objects by name, every byte verified.
 
-Owns: driving wire.puller over an endpoint (one timer, no decisions of its own), discovery of an object's manifest,
-verification of every segment against it, and getting past a poisoned cache. Must not know: what the bytes mean.
+Owns: discovery of an object's manifest, its second level, and the ways to read it: whole, in order as it arrives, a
+range, or on from where an earlier try ended. Segments come through one congestion-controlled window (pull.py) and are
+checked by wire.segments, which also gets past a poisoned cache. Must not know: what the bytes mean.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ndn_infer import name as ndn
@@ -25,29 +25,26 @@ from ndn_infer.errors import (
     Timeout,
     TrustError,
 )
-from ndn_infer.lp import REASON_TEXT
 from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import Data, decode_data, encode_interest
+from ndn_infer.packet import Data, decode_data
 from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
+from ndn_infer.transport.endpoint import Arrival, Endpoint
 from ndn_infer.transport.ledger import Ledger, source_of
-from ndn_infer.wire.congestion import CubicWindow
-from ndn_infer.wire.manifest import DIGESTS_PER_SEGMENT, Manifest, decode_manifest, is_absent
-from ndn_infer.wire.puller import Failure, Puller, PullStats
+from ndn_infer.transport.pull import DISTRUST_ATTEMPTS, PullLoop, StreamedPull, Want
+from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest, decode_manifest, is_absent
+from ndn_infer.wire.puller import PullStats
+from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
 log = logging.getLogger(__name__)
 
 WAITING_LIFETIME_MS = 1000
 """Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
 
-DISTRUST_ATTEMPTS = 3
-"""How often a metadata packet that does not verify is asked for again."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A whole object, verified. `source` says where its metadata came from; `segments_from_store` counts segments that
-    this machine's Content Store gave."""
+    this machine's Content Store gave. `seconds` is the time from asking for segments to the last byte."""
 
     name: Name
     content: bytes
@@ -55,126 +52,7 @@ class Fetched:
     source: str
     segments: int
     segments_from_store: int
-
-
-@dataclass(slots=True, eq=False)
-class _Want:
-    """One packet wanted through the window. `accept` raises TrustError or BadPacket to have it asked for again."""
-
-    name: Name
-    accept: Callable[[bytes, Arrival], None]
-    future: asyncio.Future[None]
-    can_be_prefix: bool = False
-    must_be_fresh: bool = False
-    hints: tuple[Name, ...] = ()
-    past_caches: Name | None = None
-    refusals: int = 0
-    pending: Pending | None = field(default=None)
-
-
-class PullLoop:
-    """Runs one Puller over one endpoint. All wants of all objects share its window."""
-
-    def __init__(self, endpoint: Endpoint, config: FetchConfig) -> None:
-        self._endpoint = endpoint
-        self._config = config
-        self._loop = asyncio.get_running_loop()
-        window = CubicWindow(size=float(config.window_initial), limit=float(config.window_limit))
-        self._puller = Puller(window=window)
-        self._timer: asyncio.TimerHandle | None = None
-        self._pumping = False
-
-    @property
-    def stats(self) -> PullStats:
-        return self._puller.stats
-
-    def want(self, want: _Want) -> None:
-        self._puller.want(want, self._loop.time() + self._config.deadline_s)
-
-    def pump(self) -> None:
-        """Send what is due, fail what is given up, and come back in time."""
-        if self._pumping:  # an answer that arrives while sending (an in-process link) is counted when we are done
-            self._loop.call_soon(self.pump)
-            return
-        self._pumping = True
-        now = self._loop.time()
-        self._puller.on_timer(now)
-        for key in self._puller.due(now):
-            assert isinstance(key, _Want)
-            self._send(key)
-        failures, self._puller.failures = self._puller.failures, []
-        for failure in failures:
-            self._fail(failure)
-        self._pumping = False
-        self._arm()
-
-    def drop(self, want: _Want) -> None:
-        self._puller.forget(want)
-        if want.pending is not None:
-            self._endpoint.forget(want.pending)
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        wake = self._puller.next_wake()
-        self._timer = None if wake is None else self._loop.call_at(wake, self.pump)
-
-    def _send(self, want: _Want) -> None:
-        name = want.name if want.past_caches is None else want.past_caches
-        if want.pending is not None:
-            self._endpoint.forget(want.pending)
-        # Data for an Interest with an implicit digest comes back under the name without it.
-        want.pending = Pending(
-            want.name,
-            want.can_be_prefix,
-            lambda wire, _, arrival: self._on_data(want, wire, arrival),
-            lambda reason: self._on_nack(want, reason),
-        )
-        wire, _ = encode_interest(
-            name,
-            nonce=os.urandom(4),
-            can_be_prefix=want.can_be_prefix,
-            must_be_fresh=want.must_be_fresh,
-            hints=want.hints,
-            lifetime_ms=self._config.lifetime_ms,
-        )
-        self._endpoint.send_interest(wire, want.pending)
-
-    def _on_data(self, want: _Want, wire: bytes, arrival: Arrival) -> None:
-        now = self._loop.time()
-        try:
-            want.accept(wire, arrival)
-        except (TrustError, BadPacket) as error:
-            want.refusals += 1
-            log.warning("refused a packet for %s: %s", ndn.to_uri(want.name), error)
-            if want.refusals > DISTRUST_ATTEMPTS:
-                self._puller.forget(want)
-                if not want.future.done():
-                    want.future.set_exception(error)
-            else:
-                self._puller.refused(want, now)
-        else:
-            if self._puller.on_data(want, marked=arrival.marked, now=now) and not want.future.done():
-                want.future.set_result(None)
-        self.pump()
-
-    def _on_nack(self, want: _Want, reason: int) -> None:
-        self._puller.on_nack(want, reason, self._loop.time())
-        self.pump()
-
-    def _fail(self, failure: Failure) -> None:
-        want = failure.key
-        assert isinstance(want, _Want)
-        if want.pending is not None:
-            self._endpoint.forget(want.pending)
-        if want.future.done():
-            return
-        uri = ndn.to_uri(want.name)
-        if failure.reason == "nack":
-            text = REASON_TEXT.get(failure.nack_reason, str(failure.nack_reason))
-            want.future.set_exception(Nacked(f"{text} for {uri}", reason=failure.nack_reason))
-        else:
-            want.future.set_exception(Timeout(f"nobody answered for {uri}"))
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +63,24 @@ class Discovered:
     data: Data
     signed_by: Validated
     arrival: Arrival
+
+
+@dataclass(slots=True)
+class FetchStats:
+    """What a fetcher did so far. `goodput` is an average over recent objects, bytes a second; None before the first."""
+
+    objects: int = 0
+    content_bytes: int = 0
+    bad_packets: int = 0
+    goodput: float | None = None
+    pull: PullStats = field(default_factory=PullStats)
+
+    def count(self, size: int, seconds: float) -> None:
+        """One more object of `size` bytes. Small ones say more about the round trip than about goodput: left out."""
+        self.objects += 1
+        self.content_bytes += size
+        if size >= 4 * SEGMENT_BYTES and seconds > 0:
+            self.goodput = size / seconds if self.goodput is None else 0.8 * self.goodput + 0.2 * size / seconds
 
 
 class Fetcher:
@@ -198,11 +94,31 @@ class Fetcher:
         self._config = config
         self._ledger = ledger
         self._pulls = PullLoop(endpoint, config)
-        self.bad_packets = 0
+        self._counts = FetchStats(pull=self._pulls.stats)
 
     @property
     def stats(self) -> PullStats:
         return self._pulls.stats
+
+    @property
+    def counts(self) -> FetchStats:
+        return self._counts
+
+    @property
+    def bad_packets(self) -> int:
+        return self._counts.bad_packets
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Smoothed round-trip time of the window; None before the first answer."""
+        return self._pulls.round_trip_s
+
+    @property
+    def window(self) -> float:
+        """Interests that may be in flight now."""
+        return self._pulls.window
+
+    # ------------------------------------------------------------ discovery
 
     async def discover(self, base: Name, *, hints: tuple[Name, ...] = ()) -> Discovered:
         """The newest version of the object at `base` and its verified manifest: one round trip.
@@ -216,12 +132,12 @@ class Fetcher:
             def accept(wire: bytes, arrival: Arrival, into: list[tuple[Data, Arrival]] = packets) -> None:
                 into.append((decode_data(wire), arrival))
 
-            want = self._make(base + METADATA, accept, can_be_prefix=True, must_be_fresh=True, hints=hints)
-            await self._run([want])
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await self._one(Want(base + METADATA, accept, future, can_be_prefix=True, must_be_fresh=True, hints=hints))
             try:
                 return await self._judge(*packets[0])
             except (TrustError, BadPacket) as error:
-                self.bad_packets += 1
+                self._counts.bad_packets += 1
                 log.warning("refused metadata of %s: %s", ndn.to_uri(base), error)
                 last = error
         assert last is not None
@@ -246,121 +162,162 @@ class Fetcher:
                 if not isinstance(error, Timeout):
                     await asyncio.sleep(0.1)
 
+    async def _judge(self, data: Data, arrival: Arrival) -> Discovered:
+        signed_by = await self._validator.validate(data)
+        return Discovered(None if is_absent(data) else decode_manifest(data), data, signed_by, arrival)
+
+    # ------------------------------------------------------------ reading
+
     async def fetch(self, base: Name, *, hints: tuple[Name, ...] = ()) -> Fetched:
         """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError."""
         found = await self.discover(base, hints=hints)
         return await self.collect(found, hints=hints)
 
-    async def collect(self, found: Discovered, *, hints: tuple[Name, ...] = ()) -> Fetched:
-        """The content that a discovered manifest describes."""
-        if found.manifest is None:
-            raise Timeout(f"no such object: {ndn.to_uri(found.data.name)} (its producer says so)")
-        manifest = found.manifest
+    async def collect(
+        self, found: Discovered, *, hints: tuple[Name, ...] = (),
+        have: Mapping[int, bytes | memoryview] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Fetched:  # fmt: skip
+        """The content that a discovered manifest describes.
+
+        `have` are verified contents by segment number from an earlier try (FetchIncomplete.contents): they are not
+        fetched again. `progress` is told (segments there, segments in all). Raises as `fetch` does.
+        """
+        manifest = self._manifest(found)
         source = source_of(found.arrival, manifest.name)
-        if self._ledger is not None:
-            self._ledger.used(found.data.name, source, found.signed_by)
         if manifest.inline is not None:
             return Fetched(manifest.name, manifest.inline, found.signed_by, source, 0, 0)
+        began = time.monotonic()
+        segments = await self._segments(manifest, hints, have=have)
+        await self._pull(segments, progress)
+        content = b"".join(map(segments.contents.__getitem__, range(manifest.segments)))
+        _check_size(manifest, len(content))
+        seconds = time.monotonic() - began
+        self._counts.count(len(content), seconds)
+        stored = segments.from_content_store
+        return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
+
+    async def stream(self, found: Discovered, *, hints: tuple[Name, ...] = ()) -> AsyncIterator[bytes | memoryview]:
+        """The verified content in order, in pieces, as they arrive. A reader that is slower than the network holds the
+        network back. Raises as `collect` does, at any step; what was handed over by then is good."""
+        manifest = self._manifest(found)
+        if manifest.inline is not None:
+            yield manifest.inline
+            return
+        size = 0
+        async for piece in self._in_order(await self._segments(manifest, hints)):
+            size += len(piece)
+            yield piece
+        _check_size(manifest, size)
+
+    async def read(
+        self, found: Discovered, start: int, length: int, *, hints: tuple[Name, ...] = ()
+    ) -> bytes:  # fmt: skip
+        """`length` bytes from `start` on (fewer at the object's end). Fetches only the segments that hold them; of a
+        sealed stream, whose segments have lengths of their own, all up to the end of the range.
+
+        Raises BadPacket for a range that begins outside the object, else as `collect`.
+        """
+        manifest = self._manifest(found)
+        start, end = check_range(manifest.size, start, length)
+        if manifest.inline is not None:
+            return manifest.inline[start:end]
+        if start == end:
+            return b""
+        size = uniform_bytes(manifest)
+        if not size:
+            return await self._read_through(manifest, start, end, hints)
+        numbers = range(start // size, (end - 1) // size + 1)
+        segments = await self._segments(manifest, hints, wanted=numbers)
+        await self._pull(segments)
+        joined = b"".join(map(segments.contents.__getitem__, numbers))
+        return joined[start - numbers[0] * size : end - numbers[0] * size]
+
+    # ------------------------------------------------------------ inside
+
+    def _manifest(self, found: Discovered) -> Manifest:
+        if found.manifest is None:
+            raise Timeout(f"no such object: {ndn.to_uri(found.data.name)} (its producer says so)")
+        if self._ledger is not None:
+            self._ledger.used(found.data.name, source_of(found.arrival, found.manifest.name), found.signed_by)
+        return found.manifest
+
+    async def _segments(
+        self, manifest: Manifest, hints: tuple[Name, ...], *, wanted: Iterable[int] | None = None,
+        have: Mapping[int, bytes | memoryview] | None = None,
+    ) -> Segments:  # fmt: skip
+        """The object's segments, with all digests known: fetches the second level where there is one."""
         if not manifest.digests:
             manifest = await self._second_level(manifest, hints)
-        pieces: list[bytes] = [b""] * manifest.segments
-        stored = await self._segments(manifest, pieces, hints)
-        content = b"".join(pieces)
-        if len(content) != manifest.size:
-            raise DigestMismatch(f"{ndn.to_uri(manifest.name)} has {len(content)} bytes, its manifest says otherwise")
-        return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored)
-
-    async def _judge(self, data: Data, arrival: Arrival) -> Discovered:
-        signed_by = await self._validator.validate(data)
-        return Discovered(None if is_absent(data) else decode_manifest(data), data, signed_by, arrival)
+        lifetime_ms = self._config.lifetime_ms
+        return Segments(
+            manifest.name, manifest.segments, manifest.digests, hints=hints, lifetime_ms=lifetime_ms, wanted=wanted,
+            have=have,
+        )  # fmt: skip
 
     async def _second_level(self, manifest: Manifest, hints: tuple[Name, ...]) -> Manifest:
         count = len(manifest.manifest_digests) // 32
-        pieces = [b""] * count
+        lifetime_ms = self._config.lifetime_ms
+        prefix = manifest.name + MANIFEST
+        segments = Segments(prefix, count, manifest.manifest_digests, hints=hints, lifetime_ms=lifetime_ms)
+        await self._pull(segments)
+        return manifest.with_digests(b"".join(map(segments.contents.__getitem__, range(count))))
 
-        def acceptor(number: int, want_of: list[_Want]) -> Callable[[bytes, Arrival], None]:
-            def accept(wire: bytes, _: Arrival) -> None:
-                try:
-                    manifest.check_manifest_segment(number, wire)
-                except DigestMismatch:  # as with segments: past the cache that holds a bad copy
-                    self.bad_packets += 1
-                    digest = manifest.manifest_digests[32 * number : 32 * number + 32]
-                    want_of[0].past_caches = manifest.manifest_name(number) + ndn.implicit_digest(digest)
-                    raise
-                pieces[number] = decode_data(wire).content
-
-            return accept
-
-        wants = []
-        for number in range(count):
-            cell: list[_Want] = []
-            cell.append(self._make(manifest.manifest_name(number), acceptor(number, cell), hints=hints))
-            wants.append(cell[0])
-        await self._run(wants)
-        assert count * DIGESTS_PER_SEGMENT >= manifest.segments
-        return manifest.with_digests(b"".join(pieces))
-
-    async def _segments(self, manifest: Manifest, pieces: list[bytes], hints: tuple[Name, ...]) -> int:
-        """Fill `pieces`; returns how many segments came from this machine's Content Store."""
-        stored = 0
-
-        def acceptor(number: int, want_of: list[_Want]) -> Callable[[bytes, Arrival], None]:
-            def accept(wire: bytes, arrival: Arrival) -> None:
-                nonlocal stored
-                try:
-                    manifest.check_segment(number, wire)
-                except DigestMismatch:
-                    # A cache on the path holds a bad copy and would give it again: ask for exactly these bytes, which
-                    # only an honest copy can satisfy.
-                    self.bad_packets += 1
-                    digest = manifest.digests[32 * number : 32 * number + 32]
-                    want_of[0].past_caches = manifest.segment_name(number) + ndn.implicit_digest(digest)
-                    raise
-                pieces[number] = decode_data(wire).content
-                stored += arrival.from_content_store
-
-            return accept
-
-        wants = []
-        for number in range(manifest.segments):
-            cell: list[_Want] = []
-            cell.append(self._make(manifest.segment_name(number), acceptor(number, cell), hints=hints))
-            wants.append(cell[0])
+    async def _pull(self, segments: Segments, progress: Callable[[int, int], None] | None = None) -> None:
+        wanted = len(segments.missing) + len(segments.contents)
+        pull = self._pulls.pull(segments)
+        if progress is not None:
+            pull.progress = lambda: progress(wanted - len(segments.missing), wanted)
         try:
-            await self._run(wants)
+            await pull.future
         except NetworkError as error:
-            missing = tuple(number for number, want in enumerate(wants) if not _succeeded(want))
+            missing = tuple(sorted(segments.missing))
             raise FetchIncomplete(
-                f"{ndn.to_uri(manifest.name)}: {len(missing)} of {manifest.segments} segments missing ({error})",
+                f"{ndn.to_uri(segments.prefix)}: {len(missing)} of {wanted} segments missing ({error})",
                 missing=missing,
+                contents=segments.contents,
             ) from error
-        return stored
-
-    def _make(
-        self,
-        name: Name,
-        accept: Callable[[bytes, Arrival], None],
-        *,
-        can_be_prefix: bool = False,
-        must_be_fresh: bool = False,
-        hints: tuple[Name, ...] = (),
-    ) -> _Want:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return _Want(name, accept, future, can_be_prefix, must_be_fresh, hints)
-
-    async def _run(self, wants: list[_Want]) -> None:
-        for want in wants:
-            self._pulls.want(want)
-        self._pulls.pump()
-        try:
-            await asyncio.gather(*(want.future for want in wants))
         finally:
-            for want in wants:
-                self._pulls.drop(want)
-                if want.future.done() and not want.future.cancelled():
-                    want.future.exception()  # seen: only the first failure is raised
-                want.future.cancel()
+            self._counts.bad_packets += segments.refused
+            self._pulls.leave(pull)
+
+    async def _in_order(self, segments: Segments) -> AsyncIterator[bytes | memoryview]:
+        pull = StreamedPull(self._pulls, segments)
+        try:
+            while pieces := await pull.next():
+                for piece in pieces:
+                    yield piece
+        except NetworkError as error:
+            missing = tuple(sorted(segments.missing))
+            raise FetchIncomplete(
+                f"{ndn.to_uri(segments.prefix)}: {len(missing)} segments missing ({error})", missing=missing
+            ) from error
+        finally:
+            self._counts.bad_packets += segments.refused
+            pull.close()
+
+    async def _read_through(self, manifest: Manifest, start: int, end: int, hints: tuple[Name, ...]) -> bytes:
+        found, at = [], 0
+        stream = self._in_order(await self._segments(manifest, hints))
+        try:
+            async for piece in stream:
+                found.append(piece[max(start - at, 0) : max(end - at, 0)])
+                at += len(piece)
+                if at >= end:
+                    break
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+        return b"".join(found)
+
+    async def _one(self, want: Want) -> None:
+        self._pulls.want(want)
+        self._pulls.pump_soon()
+        try:
+            await want.future
+        finally:
+            self._pulls.drop(want)
 
 
-def _succeeded(want: _Want) -> bool:
-    return want.future.done() and not want.future.cancelled() and want.future.exception() is None
+def _check_size(manifest: Manifest, size: int) -> None:
+    if size != manifest.size:
+        raise DigestMismatch(f"{ndn.to_uri(manifest.name)} has {size} bytes, its manifest says otherwise")

@@ -9,17 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from ndn_infer.errors import BadPacket, ConfigError, NoForwarder
 from ndn_infer.tlv import Framer
+from ndn_infer.wire.send_queue import SendQueue
 
 log = logging.getLogger(__name__)
 
-Receiver = Callable[[bytes], None]
+Receiver = Callable[[Sequence[bytes]], None]
+
+READ_BYTES = 1 << 18
+UNIX_BUFFER_BYTES = 1 << 19
 
 WRITE_BUFFER_BYTES = 4 << 20
 """A producer that answers faster than its forwarder reads stops being asked: beyond this, packets are dropped as on
@@ -27,18 +32,21 @@ any link, and consumers ask again."""
 
 
 class Link(Protocol):
-    """Carries whole packets (bare, or LpPackets). `receiver` is called with each packet that arrives; `lost` is called
-    once when the link is gone."""
+    """Carries whole packets (bare, or LpPackets). `receiver` is called with packets that arrived together; `lost` is
+    called once when the link is gone. What `send` was given leaves at the end of the event loop's turn, or at `flush`.
+    """
 
     receiver: Receiver
     lost: Callable[[], None]
 
     def send(self, wire: bytes) -> None: ...
 
+    def flush(self) -> None: ...
+
     def close(self) -> None: ...
 
 
-def _ignore(_: bytes) -> None:
+def _ignore(_: Sequence[bytes]) -> None:
     return
 
 
@@ -46,45 +54,95 @@ def _nothing() -> None:
     return
 
 
-class StreamLink(asyncio.Protocol):
-    """A Link over a Unix or TCP stream."""
+class StreamLink:
+    """A Link over a connected Unix or TCP socket.
 
-    def __init__(self) -> None:
+    Works on the plain socket: everything that one turn of the event loop produced leaves in one system call, and a
+    large read brings many packets at once.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
         self.receiver: Receiver = _ignore
         self.lost: Callable[[], None] = _nothing
         self.dropped = 0
         self._framer = Framer()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            packets = self._framer.feed(data)
-        except BadPacket as error:
-            log.warning("the forwarder sent bytes that are no packets (%s); closing the link", error)
-            self.close()
-            return
-        receiver = self.receiver
-        for wire in packets:
-            receiver(wire)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self.lost()
+        self._queue = SendQueue()
+        self._flush_due = False
+        self._blocked = False
+        self._closed = False
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._readable)
 
     def send(self, wire: bytes) -> None:
-        if self._transport is None or self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
+        if self._closed or self._queue.size > WRITE_BUFFER_BYTES:
             self.dropped += 1
             return
-        self._transport.write(wire)
+        self._queue.append(wire)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits, as far as the system takes it."""
+        queue = self._queue
+        while queue.size and not self._closed:
+            try:
+                queue.sent(self._socket.sendmsg(queue.head()))
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._end(error)
+                return
+        blocked = queue.size > 0 and not self._closed
+        if blocked and not self._blocked:
+            self._loop.add_writer(self._socket, self.flush)
+        elif self._blocked and not blocked and not self._closed:
+            self._loop.remove_writer(self._socket)
+        self._flush_due = self._blocked = blocked
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        """Write what the system takes at once, and close."""
+        if not self._closed:
+            self.flush()
+            self._end(None)
+
+    def _readable(self) -> None:
+        try:
+            chunk = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if not chunk:
+            self._end(None)
+            return
+        try:
+            packets = self._framer.feed(chunk)
+        except BadPacket as error:
+            log.warning("the forwarder sent bytes that are no packets (%s); closing the link", error)
+            self._end(None)
+            return
+        if packets:
+            self.receiver(packets)
+
+    def _end(self, error: OSError | None) -> None:
+        if self._closed:
+            return
+        if error is not None:
+            log.debug("link lost: %s", error)
+        self._closed = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._queue.clear()
+        self._loop.call_soon(self.lost)
 
 
 async def connect(uri: str, timeout_s: float) -> StreamLink:
@@ -92,20 +150,42 @@ async def connect(uri: str, timeout_s: float) -> StreamLink:
 
     Raises NoForwarder when nothing answers there, ConfigError for another kind of URI.
     """
-    loop = asyncio.get_running_loop()
     parts = urlsplit(uri)
     try:
         async with asyncio.timeout(timeout_s):
             if parts.scheme == "unix":
-                _, link = await loop.create_unix_connection(StreamLink, parts.path)
-                return link
-            if parts.scheme in ("tcp", "tcp4", "tcp6") and parts.hostname:
-                _, link = await loop.create_connection(StreamLink, parts.hostname, parts.port or 6363)
-                return link
+                return StreamLink(await _connected(socket.AF_UNIX, parts.path))
+            if parts.scheme in _FAMILIES and parts.hostname:
+                return StreamLink(await _connected_tcp(_FAMILIES[parts.scheme], parts.hostname, parts.port or 6363))
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or "no answer"
         raise NoForwarder(f"no NDN forwarder at {uri}: {reason}") from error
     raise ConfigError(f"cannot use forwarder address {uri!r}", hint="use unix:///path or tcp://host:port")
+
+
+_FAMILIES = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
+
+
+async def _connected(family: int, address: str | tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connected_tcp(family: int, host: str, port: int) -> socket.socket:
+    """The first of the host's addresses that answers. Raises OSError of the last."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    for kind, _, _, _, address in found[:-1]:
+        try:
+            return await _connected(kind, address)
+        except OSError as error:
+            log.debug("no answer at %s: %s", address, error)
+    return await _connected(found[-1][0], found[-1][4])
 
 
 def forwarder_uris(configured: str, embedded_socket: Path, environment: Mapping[str, str]) -> list[str]:

@@ -4,14 +4,18 @@ Owns: retransmission and congestion control for a set of packets wanted from one
 to, so that parallel objects share one window. Must not know: names (a key is any hashable), packets, sockets, clocks:
 every method takes `now`, the caller sends what `due` returns and wakes it again at `next_wake`.
 
+It stands on the hot path, so what goes well costs three dictionary operations a packet; what a key suffered (losses,
+Nacks) is kept apart, for those keys only.
+
 Sources: RFC 6298 (timeout, Karn), RFC 9438 (CUBIC), NDNLPv2 (Nack reasons, congestion marks).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from ndn_infer.lp import REASON_CONGESTION, REASON_DUPLICATE
@@ -46,9 +50,10 @@ class Failure(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Wanted:
-    give_up_at: float
-    attempts: int = 0
+class _Trouble:
+    """What a key went through. `attempts` counts sendings."""
+
+    attempts: int = 1
     nacks: int = 0
     nack_reason: int = 0
     not_before: float = 0.0
@@ -68,54 +73,73 @@ class Puller:
     max_nacks: int = 3
     stats: PullStats = field(default_factory=PullStats)
     failures: list[Failure] = field(default_factory=list)
-    _wanted: dict[Key, _Wanted] = field(default_factory=dict)
+    _wanted: dict[Key, float] = field(default_factory=dict)
+    """When each key is to be given up."""
+    _trouble: dict[Key, _Trouble] = field(default_factory=dict)
+    _front: deque[Key] = field(default_factory=deque)
     _queue: deque[Key] = field(default_factory=deque)
     _again: deque[Key] = field(default_factory=deque)
     _in_flight: dict[Key, float] = field(default_factory=dict)
+    """When each was sent last, in that order."""
     _next_give_up: float = float("inf")
 
     def want(self, key: Key, give_up_at: float) -> None:
-        """Ask for `key` as soon as the window allows. A key that is wanted already is left as it is."""
+        """Ask for `key` as soon as the window allows, before all that `want_all` brought: what is asked for alone
+        (discovery) does not wait behind a large object. A key that is wanted already is left as it is."""
         if key not in self._wanted:
-            self._wanted[key] = _Wanted(give_up_at)
-            self._queue.append(key)
+            self._wanted[key] = give_up_at
+            self._front.append(key)
             self._next_give_up = min(self._next_give_up, give_up_at)
+
+    def want_all(self, keys: Iterable[Key], give_up_at: float) -> None:
+        """`want` for many keys, none of which is wanted yet."""
+        new = dict.fromkeys(keys, give_up_at)
+        self._queue.extend(new)
+        self._wanted.update(new)
+        self._next_give_up = min(self._next_give_up, give_up_at)
 
     def forget(self, key: Key) -> None:
         """The caller no longer wants `key`; a late answer counts as a duplicate."""
         self._wanted.pop(key, None)
         self._in_flight.pop(key, None)
+        self._trouble.pop(key, None)
 
     def refused(self, key: Key, now: float) -> None:
         """The Data for `key` was bad (verification failed): ask again, without calling it congestion."""
-        self._in_flight.pop(key, None)
-        wanted = self._wanted.get(key)
-        if wanted is not None:
-            self._retry(key, wanted, now, "")
+        sent_at = self._in_flight.pop(key, None)
+        if key in self._wanted and sent_at is not None:
+            self._retry(key, now)
 
     def due(self, now: float) -> list[Key]:
         """Keys whose Interest is to be sent now. Every returned key counts as sent."""
         ready: list[Key] = []
-        room = int(self.window.size) - len(self._in_flight)
+        in_flight, wanted = self._in_flight, self._wanted
+        room = int(self.window.size) - len(in_flight)
         if room > 0 and self._again:
             self._take_again(ready, room, now)
-        while len(ready) < room and self._queue:
-            key = self._queue.popleft()
-            if key in self._wanted and key not in self._in_flight:
-                self._send(key, now, ready)
+        for queue in (self._front, self._queue):
+            while queue and len(ready) < room:
+                key = queue.popleft()
+                if key in wanted and key not in in_flight:
+                    in_flight[key] = now
+                    ready.append(key)
+        self.stats.sent += len(ready)
         return ready
 
     def on_data(self, key: Key, *, marked: bool, now: float) -> bool:
         """Good Data for `key` arrived. False when it was not wanted (late or duplicate)."""
-        wanted = self._wanted.pop(key, None)
-        sent_at = self._in_flight.pop(key, None)
-        if wanted is None:
+        if self._wanted.pop(key, None) is None:
             self.stats.duplicates += 1
             return False
         self.stats.received += 1
-        if sent_at is not None and wanted.attempts == 1:
+        sent_at = self._in_flight.pop(key, None)
+        sent_once = not self._trouble or self._trouble.pop(key, None) is None
+        if sent_at is None:
+            self.window.on_data(now, self.rtt.smoothed_s or 0.0)
+            return True
+        if sent_once:
             self.rtt.sample(now - sent_at, len(self._in_flight) + 1)
-        if marked and sent_at is not None:
+        if marked:
             self.stats.marks += 1
             self._congested(now, sent_at)
         else:
@@ -124,18 +148,21 @@ class Puller:
 
     def on_nack(self, key: Key, reason: int, now: float) -> None:
         """A Nack for `key`. Duplicate is ignored, congestion shrinks the window, the rest is tried again briefly."""
-        wanted = self._wanted.get(key)
         sent_at = self._in_flight.pop(key, None)
-        if wanted is None or sent_at is None:
+        if key not in self._wanted or sent_at is None:
             return
         self.stats.nacks += 1
-        wanted.nack_reason = reason
+        trouble = self._trouble.setdefault(key, _Trouble())
+        trouble.nack_reason = reason
         if reason == REASON_CONGESTION:
             self._congested(now, sent_at)
         elif reason != REASON_DUPLICATE:
-            wanted.nacks += 1
-        wanted.not_before = now + NACK_PAUSE_S * (1 << min(wanted.nacks, 4))
-        self._retry(key, wanted, now, "nack" if wanted.nacks >= self.max_nacks else "")
+            trouble.nacks += 1
+        trouble.not_before = now + NACK_PAUSE_S * (1 << min(trouble.nacks, 4))
+        if trouble.nacks >= self.max_nacks:
+            self._fail(key)
+        else:
+            self._retry(key, now)
 
     def on_timer(self, now: float) -> None:
         """Declare Interests older than the retransmission timeout lost, and give up what took too long."""
@@ -149,7 +176,7 @@ class Puller:
             self.stats.timeouts += 1
             if self._congested(now, sent_at):
                 self.rtt.back_off()
-            self._retry(key, self._wanted[key], now, "")
+            self._retry(key, now)
         if self._next_give_up <= now:
             self._give_up(now)
 
@@ -162,8 +189,8 @@ class Puller:
         if self._in_flight:
             times.append(next(iter(self._in_flight.values())) + self.rtt.rto_s)
         if len(self._in_flight) < int(self.window.size):
-            times.extend(self._wanted[key].not_before for key in self._again if key in self._wanted)
-            if any(key in self._wanted and key not in self._in_flight for key in self._queue):
+            times.extend(self._not_before(key) for key in self._again if key in self._wanted)
+            if any(key in self._wanted and key not in self._in_flight for key in chain(self._front, self._queue)):
                 times.append(0.0)
         return min(times, default=None)
 
@@ -178,39 +205,39 @@ class Puller:
     def _take_again(self, ready: list[Key], room: int, now: float) -> None:
         for _ in range(len(self._again)):
             key = self._again.popleft()
-            wanted = self._wanted.get(key)
-            if wanted is None or key in self._in_flight:
+            if key not in self._wanted or key in self._in_flight:
                 continue
-            if len(ready) < room and wanted.not_before <= now:
-                self._send(key, now, ready)
+            trouble = self._trouble.setdefault(key, _Trouble(0))
+            if len(ready) < room and trouble.not_before <= now:
+                trouble.attempts += 1
+                self.stats.retransmitted += 1
+                self._in_flight[key] = now
+                ready.append(key)
             else:
                 self._again.append(key)
 
-    def _send(self, key: Key, now: float, ready: list[Key]) -> None:
-        wanted = self._wanted[key]
-        wanted.attempts += 1
-        self.stats.sent += 1
-        if wanted.attempts > 1:
-            self.stats.retransmitted += 1
-        self._in_flight[key] = now
-        ready.append(key)
+    def _not_before(self, key: Key) -> float:
+        trouble = self._trouble.get(key)
+        return trouble.not_before if trouble is not None else 0.0
 
-    def _retry(self, key: Key, wanted: _Wanted, now: float, fatal: str) -> None:
-        if fatal == "nack" or wanted.attempts >= self.max_attempts or now >= wanted.give_up_at:
+    def _retry(self, key: Key, now: float) -> None:
+        trouble = self._trouble.setdefault(key, _Trouble())
+        if trouble.attempts >= self.max_attempts or now >= self._wanted[key]:
             self._fail(key)
         else:
             self._again.append(key)
 
     def _give_up(self, now: float) -> None:
         """Fail every key whose time is up, also those that still wait for room in the window."""
-        for key in [key for key, wanted in self._wanted.items() if wanted.give_up_at <= now]:
+        for key in [key for key, give_up_at in self._wanted.items() if give_up_at <= now]:
             self._in_flight.pop(key, None)
             self._fail(key)
-        self._next_give_up = min((wanted.give_up_at for wanted in self._wanted.values()), default=float("inf"))
+        self._next_give_up = min(self._wanted.values(), default=float("inf"))
 
     def _fail(self, key: Key) -> None:
-        wanted = self._wanted.pop(key)
-        self.failures.append(Failure(key, "nack" if wanted.nacks else "timeout", wanted.nack_reason))
+        del self._wanted[key]
+        trouble = self._trouble.pop(key, None) or _Trouble()
+        self.failures.append(Failure(key, "nack" if trouble.nacks else "timeout", trouble.nack_reason))
 
     def _congested(self, now: float, sent_at: float) -> bool:
         reduced = self.window.on_congestion(now, sent_at)

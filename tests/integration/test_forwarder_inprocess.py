@@ -22,7 +22,7 @@ class Application:
     def __init__(self, link: MemoryLink) -> None:
         self.link = link
         self.arrived: asyncio.Queue[bytes] = asyncio.Queue()
-        link.receiver = self.arrived.put_nowait
+        link.receiver = lambda packets: self.arrived.put_nowait(*packets)
 
     async def next(self) -> str:
         return describe(await asyncio.wait_for(self.arrived.get(), WAIT_S))

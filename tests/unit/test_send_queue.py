@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer.forwarder.send_queue import BUFFERS_AT_A_TIME, SendQueue
+from ndn_infer.wire.send_queue import BUFFERS_AT_A_TIME, SendQueue
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20)), st.lists(st.integers(1, 50)))

@@ -1,0 +1,163 @@
+"""The segments of one version of an object: Interests for them, and checking and putting together what comes.
+
+Owns: the bytes of Interests for numbered segments, the check of each against the manifest, what is there and what is
+missing, and how a poisoned cache is passed. Pure, and on the hot path: an Interest is put together from parts made
+once, a segment costs one SHA-256 and no decoding. Must not know: windows and timers (puller.py), sockets, keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer import tlv
+from ndn_infer.errors import BadPacket, DigestMismatch
+from ndn_infer.name import Name
+from ndn_infer.packet import DEFAULT_LIFETIME_MS, content_span
+from ndn_infer.tlv import encode_nonneg, encode_number, encode_tlv
+from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest
+
+_NONCES: Final = 1024
+
+
+class InterestTemplate:
+    """Makes Interests for `<prefix>/seg=<n>`: only number and Nonce differ between two of them."""
+
+    def __init__(self, prefix: Name, *, hints: tuple[Name, ...] = (), lifetime_ms: int = DEFAULT_LIFETIME_MS) -> None:
+        self._prefix = prefix
+        before = encode_tlv(0x1E, b"".join(map(ndn.encode_name, hints))) if hints else b""
+        self._before_nonce = before + b"\x0a\x04"
+        self._tail = b"" if lifetime_ms == DEFAULT_LIFETIME_MS else encode_tlv(0x0C, encode_nonneg(lifetime_ms))
+        self._heads = {width: self._head(width) for width in (1, 2, 4, 8)}
+        self._nonces = b""
+        self._used = 0
+
+    def _head(self, width: int, extra: int = 0) -> bytes:
+        """Everything before the segment number, when that has `width` bytes and `extra` bytes of name follow."""
+        name_length = len(self._prefix) + 2 + width + extra
+        name = encode_number(tlv.NAME) + encode_number(name_length) + self._prefix + bytes((0x32, width))
+        rest = width + extra + len(self._before_nonce) + 4 + len(self._tail)
+        return encode_number(tlv.INTEREST) + encode_number(len(name) + rest) + name
+
+    def make(self, number: int) -> bytes:
+        """The Interest for segment `number`, with a new Nonce."""
+        used = self._used
+        if used == len(self._nonces):
+            self._nonces, used = os.urandom(4 * _NONCES), 0
+        self._used = used + 4
+        if number < 0x100:
+            value = bytes((number,))
+        elif number < 0x10000:
+            value = number.to_bytes(2, "big")
+        else:
+            value = encode_nonneg(number)
+        nonce = self._nonces[used : used + 4]
+        return b"".join((self._heads[len(value)], value, self._before_nonce, nonce, self._tail))
+
+    def exact(self, number: int, digest: bytes) -> bytes:
+        """The Interest for exactly the packet of this SHA-256: only an honest copy can answer it."""
+        value = encode_nonneg(number)
+        component = ndn.implicit_digest(digest)
+        head = self._head(len(value), len(component))
+        return b"".join((head, value, component, self._before_nonce, os.urandom(4), self._tail))
+
+
+class Segments:
+    """Numbered packets below one prefix, each known by its SHA-256, until all that are wanted are there.
+
+    `digests` are packed, one for each of `count` packets. `wanted` are the numbers to be had, all by default; `have`
+    holds contents that are there already (an earlier try). Contents are views of the packets that carried them.
+    """
+
+    def __init__(
+        self, prefix: Name, count: int, digests: bytes, *, hints: tuple[Name, ...] = (),
+        lifetime_ms: int = DEFAULT_LIFETIME_MS, wanted: Iterable[int] | None = None,
+        have: Mapping[int, bytes | memoryview] | None = None,
+    ) -> None:  # fmt: skip
+        self.prefix = prefix
+        self.count = count
+        self.contents: dict[int, bytes | memoryview] = dict(have or {})
+        self.missing = set(range(count) if wanted is None else wanted) - self.contents.keys()
+        self.from_content_store = 0
+        self.refused = 0
+        self._digests = digests
+        self._template = InterestTemplate(prefix, hints=hints, lifetime_ms=lifetime_ms)
+        self._past_caches: set[int] = set()
+        self._shape = (0, 0, 0, b"")  # length of packet, start and end of content, header before it
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+    def name(self, number: int) -> Name:
+        return self.prefix + ndn.segment(number)
+
+    def interest(self, number: int) -> bytes:
+        """The Interest to send for `number` now; past the caches when one of them gave something else."""
+        if self._past_caches and number in self._past_caches:
+            return self._template.exact(number, self._digest(number))
+        return self._template.make(number)
+
+    def accept(self, number: int, wire: bytes) -> bool:
+        """Take the packet that came for `number`. False when it was not wanted (any more).
+
+        Raises DigestMismatch when it is not the one that the producer signed for; it will be asked for by its digest
+        then, since a cache on the path holds a bad copy and would give it again.
+        """
+        if number not in self.missing:
+            return False
+        if sha256(wire).digest() != self._digests[32 * number : 32 * number + 32]:
+            self.refused += 1
+            self._past_caches.add(number)
+            raise DigestMismatch(f"{ndn.to_uri(self.name(number))} is not the packet that its producer signed for")
+        self.missing.discard(number)
+        self.contents[number] = self._content(wire)
+        return True
+
+    def _digest(self, number: int) -> bytes:
+        return self._digests[32 * number : 32 * number + 32]
+
+    def _content(self, wire: bytes) -> bytes | memoryview:
+        """The content of a verified packet. Most look like the one before: same length, same header."""
+        length, start, end, header = self._shape
+        if len(wire) == length and wire[start - 4 : start] == header:
+            return memoryview(wire)[start:end]
+        start, end = content_span(wire)
+        if end - start > 252:  # a header of four bytes, long enough to be told from others
+            self._shape = (len(wire), start, end, wire[start - 4 : start])
+        return memoryview(wire)[start:end]
+
+
+class InOrder:
+    """Hands out verified contents in order of their numbers, from `first` on, as they become complete."""
+
+    def __init__(self, segments: Segments, first: int = 0) -> None:
+        self._segments = segments
+        self.next = first
+
+    def take(self) -> list[bytes | memoryview]:
+        """What can be had now; it is not kept any longer."""
+        contents, ready = self._segments.contents, []
+        while self.next in contents:
+            ready.append(contents.pop(self.next))
+            self.next += 1
+        return ready
+
+
+def uniform_bytes(manifest: Manifest) -> int:
+    """How many bytes every segment but the last has, when the manifest's sizes allow only one answer; else 0.
+
+    An object that was cut at once has segments of SEGMENT_BYTES; those of a sealed stream have lengths of their own.
+    """
+    full = -(-manifest.size // SEGMENT_BYTES) if manifest.size else 1
+    return SEGMENT_BYTES if full == manifest.segments else 0
+
+
+def check_range(size: int, start: int, length: int) -> tuple[int, int]:
+    """(start, end) within an object of `size` bytes. Raises BadPacket for a range outside it."""
+    if start < 0 or length < 0 or start > size:
+        raise BadPacket(f"bytes {start} to {start + length} are not in an object of {size} bytes")
+    return start, min(start + length, size)
