@@ -7,8 +7,8 @@ of the fetcher, so it works on plain `bytes` and integers and makes no objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import ClassVar, Final
 
 from ndn_infer.errors import BadPacket
 
@@ -18,12 +18,15 @@ MAX_PACKET_BYTES: Final = 8800
 MAX_LP_OVERHEAD_BYTES: Final = 512
 """Room for NDNLPv2 header fields around a packet of the largest size, on stream transports."""
 
+READ_BYTES: Final = 1 << 18
+"""Most that is read from a stream at a time: about thirty packets of the largest size."""
+
 INTEREST: Final = 0x05
 DATA: Final = 0x06
 NAME: Final = 0x07
 LP_PACKET: Final = 0x64
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 
 def encode_number(number: int) -> bytes:
@@ -125,9 +128,13 @@ class Framer:
     `feed` takes what arrived and returns the elements now complete. An element longer than `limit` or a malformed
     header raises BadPacket: a stream cannot be resynchronised, so its face must be closed. Holds at most one
     incomplete element.
+
+    `feed_from` does the same for a socket's `recv_into`, with every byte copied once: all framers of a process read
+    into one buffer, into which an incomplete element is put back first.
     """
 
     __slots__ = ("_buffer", "_limit")
+    _shared: ClassVar[bytearray] = bytearray(READ_BYTES)
 
     def __init__(self, limit: int = MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES) -> None:
         self._buffer = b""
@@ -135,8 +142,20 @@ class Framer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         buffer = self._buffer + chunk if self._buffer else chunk
+        return self._cut(buffer, memoryview(buffer), len(buffer))
+
+    def feed_from(self, recv_into: Callable[[memoryview], int], most: int = READ_BYTES) -> list[bytes] | None:
+        """Read once, at most `most` bytes, and cut. None at the end of the stream; what `recv_into` raises is passed
+        on and loses nothing."""
+        shared, kept = self._shared, len(self._buffer)
+        shared[:kept] = self._buffer
+        view = memoryview(shared)
+        count = recv_into(view[kept : min(kept + most, READ_BYTES)])
+        return self._cut(shared, view, kept + count) if count else None
+
+    def _cut(self, buffer: bytes | bytearray, view: memoryview, size: int) -> list[bytes]:
         packets: list[bytes] = []
-        offset, size = 0, len(buffer)
+        offset = 0
         while offset < size:
             # The common cases without a call: a type and a length of one byte, or a length of three.
             after: int | None
@@ -149,12 +168,12 @@ class Framer:
                 after = self._element_end(buffer, offset, size)
             if after is None or after > size:
                 break
-            packets.append(buffer[offset:after])
+            packets.append(bytes(view[offset:after]))
             offset = after
-        self._buffer = buffer[offset:]
+        self._buffer = bytes(view[offset:size])
         return packets
 
-    def _element_end(self, buffer: bytes, offset: int, size: int) -> int | None:
+    def _element_end(self, buffer: bytes | bytearray, offset: int, size: int) -> int | None:
         """Where the element at `offset` ends, or None while its header is incomplete."""
         available = size - offset
         type_size = _number_size(buffer[offset])

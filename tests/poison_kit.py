@@ -43,7 +43,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.endpoint import Endpoint, Request, data_name
+from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import LiveStream, Server
@@ -58,6 +58,7 @@ from ndn_infer.wire.manifest import (
     encode_manifest,
     seal_stream,
 )
+from ndn_infer.wire.peek import data_name
 from tests.fuzz.mutator import mutate_bytes, mutate_elements
 from tests.harness import NET, role
 

@@ -161,23 +161,20 @@ class StreamFace:
 
     def _readable(self) -> None:
         try:
-            chunk = self._socket.recv(READ_BYTES)
+            packets = self._framer.feed_from(self._socket.recv_into, READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             log.debug("face %d: %s", self.face.id, error)
-            chunk = b""
-        if not chunk:
-            self._lost()
-            return
-        try:
-            packets = self._framer.feed(chunk)
+            packets = None
         except BadPacket as error:
             self.face.counters.malformed += 1
             log.info("closing the connection of face %d: %s", self.face.id, error)
             self._lost()
             return
-        if packets:
+        if packets is None:
+            self._lost()
+        elif packets:
             self._waiting = packets
             self._turn()
 

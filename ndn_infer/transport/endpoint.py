@@ -22,6 +22,7 @@ from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.name import Name
 from ndn_infer.packet import Data, Interest, decode_data, decode_interest, encode_interest
 from ndn_infer.transport.links import Link
+from ndn_infer.wire.peek import data_name, interest_name, segment_splits
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,6 @@ class Arrival(NamedTuple):
 
 
 _BARE: Final = Arrival(False, None)
-_WIDTHS: Final = (1, 2, 4, 8)
-_SEGMENT_HEADS: Final = {width: bytes((ndn.SEGMENT, width)) for width in _WIDTHS}
 _DIGEST_HEAD: Final = bytes((ndn.IMPLICIT_DIGEST, 32))
 
 OnData = Callable[[bytes, Name, Arrival], None]
@@ -111,6 +110,7 @@ class Endpoint:
         self._prefix: dict[Name, list[Pending]] = {}
         self._numbered: dict[Name, list[Numbered]] = {}
         self._handlers: dict[Name, Handler] = {}
+        self._ready: Callable[[Name], bytes | None] = _nothing_ready
         self._after_packets: list[Callable[[], None]] = []
         self._reconnect: asyncio.Task[None] | None = None
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
@@ -284,6 +284,11 @@ class Endpoint:
 
     # ------------------------------------------------------------ producer side
 
+    def answer_from(self, ready: Callable[[Name], bytes | None]) -> None:
+        """Before any handler is asked: `ready(name)` gives the Data packet of exactly this name, or None. For packets
+        that are never too old for anybody: segments of versioned objects."""
+        self._ready = ready
+
     def attach(self, prefix: Name, handler: Handler) -> None:
         """Give Interests below `prefix` to `handler` (longest prefix wins). Registering a route is separate."""
         self._handlers[prefix] = handler
@@ -313,7 +318,13 @@ class Endpoint:
         if wire[0] == tlv.DATA:
             self._on_data(wire, _BARE)
         elif wire[0] == tlv.INTEREST:
-            self._on_interest(wire, b"")
+            ready = self._ready(interest_name(wire))
+            if ready is not None and self._link is not None:
+                self.stats.interests_in += 1
+                self.stats.data_out += 1
+                self._link.send(ready)
+            else:
+                self._on_interest(wire, b"")
         elif (peeled := lp.peel(wire)) is not None and peeled[0][0] == tlv.DATA:
             self._on_data(peeled[0], Arrival(peeled[1], peeled[2]))
         else:
@@ -364,12 +375,10 @@ class Endpoint:
 
     def _split(self, name: Name) -> tuple[list[Numbered], int] | None:
         """(receivers, number) for a name that ends in a segment component below one of their prefixes."""
-        for width in _WIDTHS:
-            at = -2 - width
-            if name[at : at + 2] == _SEGMENT_HEADS[width]:
-                receivers = self._numbered.get(name[:at])
-                if receivers is not None:
-                    return receivers, int.from_bytes(name[-width:], "big")
+        for prefix, number in segment_splits(name):
+            receivers = self._numbered.get(prefix)
+            if receivers is not None:
+                return receivers, number
         return None
 
     def _on_nack(self, interest_wire: bytes, reason: int) -> None:
@@ -423,12 +432,5 @@ class Endpoint:
             self._link.send(lp.encode_lp(lp.LpPacket(wire, pit_token=token, nack_reason=reason)))
 
 
-def data_name(wire: bytes) -> Name:
-    """The name of a Data packet, without decoding the rest. Raises BadPacket."""
-    if len(wire) > 260 and wire[1] == 0xFD and wire[4] == tlv.NAME and wire[5] < 0xFD:  # what carries much, quickly
-        return wire[6 : 6 + wire[5]]
-    _, value, end = tlv.read_header(wire, 0, len(wire))
-    kind, start, after = tlv.read_header(wire, value, end)
-    if kind != tlv.NAME:
-        raise BadPacket("a Data packet starts with a Name")
-    return wire[start:after]
+def _nothing_ready(name: Name) -> bytes | None:
+    return None

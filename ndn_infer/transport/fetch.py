@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from ndn_infer import name as ndn
@@ -120,11 +121,16 @@ class Fetcher:
 
     # ------------------------------------------------------------ discovery
 
-    async def discover(self, base: Name, *, hints: tuple[Name, ...] = ()) -> Discovered:
-        """The newest version of the object at `base` and its verified manifest: one round trip.
+    async def discover(
+        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None
+    ) -> Discovered:  # fmt: skip
+        """The newest version of the object at `base`, or exactly `version`, and its verified manifest: one round trip.
 
+        What somebody else says about the base, absent for example, is no answer to a question for one version.
         Raises Timeout, Nacked, or the TrustError of the last bad packet.
         """
+        name = base + METADATA + (b"" if version is None else ndn.version(version) + ndn.segment(0))
+        newest = version is None
         last: NdnInferError | None = None
         for _ in range(DISTRUST_ATTEMPTS):
             packets: list[tuple[Data, Arrival]] = []
@@ -133,7 +139,7 @@ class Fetcher:
                 into.append((decode_data(wire), arrival))
 
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self._one(Want(base + METADATA, accept, future, can_be_prefix=True, must_be_fresh=True, hints=hints))
+            await self._one(Want(name, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints))
             try:
                 return await self._judge(*packets[0])
             except (TrustError, BadPacket) as error:
@@ -197,7 +203,9 @@ class Fetcher:
         stored = segments.from_content_store
         return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
 
-    async def stream(self, found: Discovered, *, hints: tuple[Name, ...] = ()) -> AsyncIterator[bytes | memoryview]:
+    async def stream(
+        self, found: Discovered, *, hints: tuple[Name, ...] = ()
+    ) -> AsyncGenerator[bytes | memoryview, None]:
         """The verified content in order, in pieces, as they arrive. A reader that is slower than the network holds the
         network back. Raises as `collect` does, at any step; what was handed over by then is good."""
         manifest = self._manifest(found)
@@ -205,14 +213,13 @@ class Fetcher:
             yield manifest.inline
             return
         size = 0
-        async for piece in self._in_order(await self._segments(manifest, hints)):
-            size += len(piece)
-            yield piece
+        async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                yield piece
         _check_size(manifest, size)
 
-    async def read(
-        self, found: Discovered, start: int, length: int, *, hints: tuple[Name, ...] = ()
-    ) -> bytes:  # fmt: skip
+    async def read(self, found: Discovered, start: int, length: int, *, hints: tuple[Name, ...] = ()) -> bytes:
         """`length` bytes from `start` on (fewer at the object's end). Fetches only the segments that hold them; of a
         sealed stream, whose segments have lengths of their own, all up to the end of the range.
 
@@ -281,7 +288,7 @@ class Fetcher:
             self._counts.bad_packets += segments.refused
             self._pulls.leave(pull)
 
-    async def _in_order(self, segments: Segments) -> AsyncIterator[bytes | memoryview]:
+    async def _in_order(self, segments: Segments) -> AsyncGenerator[bytes | memoryview, None]:
         pull = StreamedPull(self._pulls, segments)
         try:
             while pieces := await pull.next():
@@ -298,15 +305,12 @@ class Fetcher:
 
     async def _read_through(self, manifest: Manifest, start: int, end: int, hints: tuple[Name, ...]) -> bytes:
         found, at = [], 0
-        stream = self._in_order(await self._segments(manifest, hints))
-        try:
-            async for piece in stream:
+        async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
+            async for piece in pieces:
                 found.append(piece[max(start - at, 0) : max(end - at, 0)])
                 at += len(piece)
                 if at >= end:
                     break
-        finally:
-            await stream.aclose()  # type: ignore[attr-defined]
         return b"".join(found)
 
     async def _one(self, want: Want) -> None:

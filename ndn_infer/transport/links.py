@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 Receiver = Callable[[Sequence[bytes]], None]
 
-READ_BYTES = 1 << 18
 UNIX_BUFFER_BYTES = 1 << 19
 
 WRITE_BUFFER_BYTES = 4 << 20
@@ -114,22 +113,19 @@ class StreamLink:
 
     def _readable(self) -> None:
         try:
-            chunk = self._socket.recv(READ_BYTES)
+            packets = self._framer.feed_from(self._socket.recv_into)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._end(error)
             return
-        if not chunk:
-            self._end(None)
-            return
-        try:
-            packets = self._framer.feed(chunk)
         except BadPacket as error:
             log.warning("the forwarder sent bytes that are no packets (%s); closing the link", error)
             self._end(None)
             return
-        if packets:
+        if packets is None:
+            self._end(None)
+        elif packets:
             self.receiver(packets)
 
     def _end(self, error: OSError | None) -> None:

@@ -22,7 +22,7 @@ from ndn_infer.name import Name
 from ndn_infer.packet import encode_interest
 from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.wire.congestion import CubicWindow
-from ndn_infer.wire.puller import Failure, Puller, PullStats
+from ndn_infer.wire.puller import Failure, Key, Puller, PullStats
 from ndn_infer.wire.segments import InOrder, Segments
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class SegmentPull:
         self.progress: Callable[[], None] | None = None
         """Called after packets that arrived together have been taken."""
         self.first_key = first_key
+        self.touched = False
+        """Whether something arrived since the window was moved last."""
         self._loop = loop
         self._refusals: dict[int, int] = {}
 
@@ -75,7 +77,13 @@ class SegmentPull:
             return
         if arrival.face_id is not None and arrival.from_content_store:
             self.segments.from_content_store += 1
-        loop.arrived(self, self.first_key + number, arrival.marked)
+        if not self.touched:
+            self.touched = True
+            loop.touch(self)
+        if arrival.marked:
+            loop.marked(self.first_key + number)
+        else:
+            loop.arrived.append(self.first_key + number)
 
     def on_refusal(self, number: int, reason: int) -> None:
         """Part of endpoint.Numbered: a Nack."""
@@ -104,7 +112,9 @@ class PullLoop:
         window = CubicWindow(size=float(config.window_initial), limit=float(config.window_limit))
         self._puller = Puller(window=window)
         self._pulls: dict[int, SegmentPull] = {}
-        self._touched: set[SegmentPull] = set()
+        self._touched: list[SegmentPull] = []
+        self.arrived: list[Key] = []
+        """Keys of good segments that arrived since then."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._pumping = False
@@ -169,10 +179,13 @@ class PullLoop:
         elif not pull.future.cancelled():
             pull.future.exception()  # seen: whoever left early does not ask
 
-    def arrived(self, pull: SegmentPull, key: int, marked: bool) -> None:
-        self._puller.on_data(key, marked=marked, now=self._loop.time())
-        self._touched.add(pull)
+    def touch(self, pull: SegmentPull) -> None:
+        """Something arrived for `pull`."""
+        self._touched.append(pull)
         self.pump_soon()
+
+    def marked(self, key: int) -> None:
+        self._puller.on_data(key, marked=True, now=self._loop.time())
 
     def duplicate(self) -> None:
         self._puller.stats.duplicates += 1
@@ -201,6 +214,9 @@ class PullLoop:
             return
         self._pumping = True
         now = self._loop.time()
+        if self.arrived:
+            self._puller.on_many(self.arrived, now)
+            self.arrived = []
         self._puller.on_timer(now)
         self._send_all(self._puller.due(now))
         if self._puller.failures:
@@ -209,8 +225,9 @@ class PullLoop:
                 self._fail(failure)
         self._pumping = False
         self._arm(now)
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched, []
         for pull in touched:
+            pull.touched = False
             if pull.segments.complete and not pull.future.done():
                 pull.future.set_result(None)
             if pull.progress is not None:

@@ -91,6 +91,7 @@ class Server:
         self._streams: dict[Name, LiveStream] = {}
         self._promises: dict[Name, _Promise] = {}
         self._dynamic: dict[Name, Callable[[], bytes]] = {}
+        endpoint.answer_from(store.segment)
 
     def serve(self, prefix: Name, signer: Signer, handler: CallHandler | None = None) -> None:
         """Answer below `prefix`: what is not stored goes to `handler`; without one it is absent, signed by `signer`."""

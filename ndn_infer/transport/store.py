@@ -59,6 +59,14 @@ class ObjectStore:
         entry = self._objects.get(base)
         return entry.packets if entry is not None else None
 
+    def segment(self, name: Name) -> bytes | None:
+        """The packet of exactly this name, as quickly as can be."""
+        base = self._owner.get(name)
+        if base is None:
+            return None
+        self._objects.move_to_end(base)
+        return self._objects[base].packets.packets.get(name)
+
     def find(self, name: Name, *, can_be_prefix: bool) -> bytes | None:
         """The packet that answers an Interest for `name`, by table look-up."""
         if len(name) > _DIGEST_COMPONENT and name[-_DIGEST_COMPONENT] == IMPLICIT_DIGEST:

@@ -52,10 +52,10 @@ class CubicWindow:
     _plateau_s: float = 0.0
     _reduced_at: float = -1.0
 
-    def on_data(self, now: float, rtt_s: float) -> None:
-        """One Data arrived without a mark. `rtt_s` is the smoothed round-trip time."""
+    def on_data(self, now: float, rtt_s: float, count: int = 1) -> None:
+        """`count` Data arrived together without a mark. `rtt_s` is the smoothed round-trip time."""
         if self.size < self.threshold:
-            self.size = min(self.size + 1, self.limit)
+            self.size = min(self.size + count, self.limit)
             return
         if self._epoch is None:
             self._epoch = now
@@ -66,7 +66,7 @@ class CubicWindow:
         friendly = self._peak * CUBIC_BETA + 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA) * elapsed / max(rtt_s, 1e-4)
         target = min(max(cubic, friendly), self.size * 1.5)
         if target > self.size:
-            self.size = min(self.size + (target - self.size) / self.size, self.limit)
+            self.size = min(self.size + min(count / self.size, 1.0) * (target - self.size), self.limit)
 
     def on_congestion(self, now: float, sent_at: float) -> bool:
         """A loss or a mark for an Interest sent at `sent_at`. True when the window shrank.

@@ -146,6 +146,25 @@ class Puller:
             self.window.on_data(now, self.rtt.smoothed_s or 0.0)
         return True
 
+    def on_many(self, keys: list[Key], now: float) -> None:
+        """Good Data for all these keys, wanted, unmarked and each once, arrived together: as `on_data` for each, with
+        one look at the clock and one step of the window. Those sent first were longest on their way: one of them
+        stands for all in the round-trip time."""
+        in_flight, trouble = self._in_flight, self._trouble
+        sample: float | None = None
+        for key in keys:
+            if self._wanted.pop(key, None) is None:
+                continue  # given up just before
+            sent_at = in_flight.pop(key, None)
+            if trouble and trouble.pop(key, None) is not None:
+                continue
+            if sample is None:
+                sample = sent_at
+        self.stats.received += len(keys)
+        if sample is not None:
+            self.rtt.sample(now - sample, (len(in_flight) + len(keys)) // len(keys))
+        self.window.on_data(now, self.rtt.smoothed_s or 0.0, len(keys))
+
     def on_nack(self, key: Key, reason: int, now: float) -> None:
         """A Nack for `key`. Duplicate is ignored, congestion shrinks the window, the rest is tried again briefly."""
         sent_at = self._in_flight.pop(key, None)

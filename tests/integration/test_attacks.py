@@ -28,7 +28,7 @@ from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import KvBlock, Passage
 from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
-from ndn_infer.transport.endpoint import data_name
+from ndn_infer.wire.peek import data_name
 from tests.harness import NET, Node, keychain_in, role
 
 DIGEST = "ab" * 32

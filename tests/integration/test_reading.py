@@ -1,0 +1,156 @@
+"""Ways to read an object: whole, in order as it comes, a range, and on from where an earlier try ended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ndn_infer import name as ndn
+from ndn_infer.config import Config, FetchConfig
+from ndn_infer.errors import BadPacket, FetchIncomplete
+from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.namespace import Passage
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.wire.manifest import SEGMENT_BYTES
+from ndn_infer.wire.peek import data_name
+from tests.harness import NET, Node, keychain_in, role
+
+CONFIG = replace(Config(), fetch=replace(FetchConfig(), deadline_s=2.0, lifetime_ms=500))
+BASE = Passage("cd" * 32, "12" * 32).to_name(NET)
+
+
+@dataclass
+class Pair:
+    consumer: Node
+    producer: Node
+
+    def publish(self, size: int, number: int = 0) -> tuple[bytes, bytes]:
+        content = random.Random(size).randbytes(size)
+        base = Passage("cd" * 32, f"{number:064x}").to_name(NET)
+        self.producer.server.publish(base, content, self.producer.keychain.signer_for(role("rag")))
+        return base, content
+
+
+@asynccontextmanager
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    network, keychain = MemoryNetwork(), keychain_in(tmp_path, "rag")
+    producer, consumer = Node(network, keychain, CONFIG), Node(network, keychain, CONFIG)
+    for node in (producer, consumer):
+        await node.open()
+    producer.server.answer_certificates(NET, keychain.certificates)
+    producer.server.serve(NET + ndn.generic("corpus"), keychain.signer_for(role("rag")))
+    await producer.registrar.register(NET)
+    try:
+        yield Pair(consumer, producer)
+    finally:
+        await consumer.close()
+        await producer.close()
+        network.close()
+
+
+async def test_whole_in_order_and_by_range(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        for number, size in enumerate((0, 1, 4096, 4097, 8000, 8001, 100_000, 1_700_000)):  # the last has two levels
+            base, content = net.publish(size, number)
+            fetcher = net.consumer.fetcher
+            found = await fetcher.discover(base)
+            seen: list[tuple[int, int]] = []
+            fetched = await fetcher.collect(found, progress=lambda done, of, seen=seen: seen.append((done, of)))  # type: ignore[misc]
+            assert fetched.content == content
+            if fetched.segments:
+                assert seen[-1] == (fetched.segments, fetched.segments)
+            assert b"".join([piece async for piece in fetcher.stream(found)]) == content
+            for start, length in ((0, 10), (size // 2, 9000), (max(0, size - 5), 100), (size, 1)):
+                assert await fetcher.read(found, start, length) == content[start : start + length]
+            with pytest.raises(BadPacket):
+                await fetcher.read(found, size + 1, 1)
+
+
+async def test_a_range_fetches_its_segments_only(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        base, content = net.publish(800_000)
+        found = await net.consumer.fetcher.discover(base)
+        before = net.producer.server.store, net.producer.endpoint.stats.data_out
+        assert await net.consumer.fetcher.read(found, 400_000, 8000) == content[400_000:408_000]
+        assert net.producer.endpoint.stats.data_out - before[1] == 1
+
+
+async def test_a_sealed_stream_is_read_by_range_too(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        signer = net.producer.keychain.signer_for(role("rag"))
+        stream = net.producer.server.open_stream(BASE, signer)
+        parts = [random.Random(number).randbytes(number * 3) for number in range(50)]
+        for number, part in enumerate(parts):
+            stream.append(part, final=number == len(parts) - 1)
+        content, found = b"".join(parts), await net.consumer.fetcher.discover(BASE)
+        assert (await net.consumer.fetcher.collect(found)).content == content
+        for start, length in ((0, 1), (100, 1000), (len(content) - 3, 50)):
+            assert await net.consumer.fetcher.read(found, start, length) == content[start : start + length]
+
+
+async def test_what_failed_is_resumed_without_fetching_anything_twice(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        base, content = net.publish(400_000)
+        lost = {base_name for number in (7, 31) for base_name in (ndn.segment(number),)}
+
+        def tamper(wire: bytes) -> bytes | None:
+            at = wire.find(b"\x06")
+            try:
+                name = data_name(wire[at:])
+            except (BadPacket, IndexError):
+                return wire
+            return None if any(name.endswith(component) for component in lost) else wire
+
+        net.producer.link.tamper_up = tamper
+        found = await net.consumer.fetcher.discover(base)
+        with pytest.raises(FetchIncomplete) as caught:
+            await net.consumer.fetcher.collect(found)
+        assert caught.value.missing == (7, 31)
+        assert len(caught.value.contents) == 48
+        net.producer.link.tamper_up = None
+        sent = net.consumer.fetcher.stats.sent
+        fetched = await net.consumer.fetcher.collect(found, have=caught.value.contents)
+        assert fetched.content == content
+        assert net.consumer.fetcher.stats.sent - sent == 2
+
+
+async def test_a_slow_reader_holds_the_network_back(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        base, content = net.publish(SEGMENT_BYTES * 3000)
+        found = await net.consumer.fetcher.discover(base)
+        stream = net.consumer.fetcher.stream(found)
+        first = await anext(stream)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        sent = net.consumer.fetcher.stats.sent
+        await asyncio.sleep(0.2)
+        assert net.consumer.fetcher.stats.sent <= max(sent, 1100), "asked for what nobody takes"
+        rest = b"".join([piece async for piece in stream])
+        assert bytes(first) + rest == content
+
+
+async def test_a_reader_that_leaves_early_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        base, _ = net.publish(SEGMENT_BYTES * 500)
+        found = await net.consumer.fetcher.discover(base)
+        stream = net.consumer.fetcher.stream(found)
+        await anext(stream)
+        await stream.aclose()
+        assert net.consumer.fetcher._pulls._puller.idle
+        assert not net.consumer.endpoint._numbered
+
+
+async def test_two_readers_of_one_object_share_packets_and_both_get_it(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        base, content = net.publish(300_000)
+        fetcher = net.consumer.fetcher
+        other = Fetcher(net.consumer.endpoint, net.consumer.validator, CONFIG.fetch)
+        found = await fetcher.discover(base)
+        results = await asyncio.gather(fetcher.collect(found), fetcher.collect(found), other.collect(found))
+        assert all(result.content == content for result in results)
