@@ -18,6 +18,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- BadSignature                the signature does not verify
     |  |- DigestMismatch              the bytes are not those of the signed manifest
     |  |- KeyNotAllowed               no rule of the trust schema lets this key sign this name
+    |  |- StaleDenial                 a signed "there is none" from another time
     |  |- CertificateExpired          outside the validity period
     |  |- CertificateUnavailable      a certificate of the chain cannot be had
     |  `- MissingKey                  we have no key that may sign this name
@@ -26,6 +27,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- DamagedCache
     |  `- EngineUnavailable           torch or another optional package is not installed
     |- CallError             exit 6   a producer understood the call and answered with an error
+    |  `- Busy                        it has as much to do as it takes on; another may be free
     |- StorageError          exit 7   disk full, read-only, or not permitted
     |- BadPacket                      bytes from the network are not what the specification allows
     `- BadRecord                      verified bytes do not decode as the record their name promises
@@ -134,6 +136,10 @@ class KeyNotAllowed(TrustError):
     default_hint = "the trust schema (schemas/ndn-infer.lvs) says which key may sign which name"
 
 
+class StaleDenial(TrustError):
+    default_hint = "somebody plays back old answers; the producer itself was asked"
+
+
 class CertificateExpired(TrustError):
     default_hint = "ask the operator of that node for a new certificate: 'ndn-infer keys issue'"
 
@@ -170,6 +176,13 @@ class CallError(NdnInferError):
     def __init__(self, message: str, *, code: str = "failed", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class Busy(CallError):
+    default_hint = "try again later, or start another producer of this function"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="busy", hint=hint)
 
 
 class StorageError(NdnInferError):

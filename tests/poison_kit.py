@@ -294,7 +294,6 @@ ATTACKS: Final[dict[str, Attack]] = {
     "mutate-element": _mutate_element, "drop": _drop, "noise": _noise, "refuse": _refuse, "mark": _mark,
 }  # fmt: skip
 """Beside these the router holds packets back (reorder), and drops, alters and refuses Interests."""
-STALE: Final = {"older", "absent"}
 """What the right key did sign, once. Nobody can tell; the fetcher may be sent after an object that is gone."""
 
 
@@ -388,27 +387,12 @@ KEY: Final = ndn.generic("KEY")
 LIVE: Final = ndn.generic("result")
 
 
-def limit_of(kind: str, spot: str, name: Name) -> str:
-    """Why the fetcher is known not to get past such an attack, however few there are; "" when it must.
-
-    A poisoned cache is passed by asking for name and digest, where the digest is known before: that of a segment."""
-    if kind in STALE and METADATA in name:
-        return "signed once, stale now"
-    if KEY in name:
-        return "altered certificate"
-    if spot == "edge" or kind.startswith("interest"):
-        return ""
-    if METADATA in name:
-        return "cache holds bad metadata"
-    return "cache holds a bad live segment" if LIVE in name else ""
-
-
 @dataclass
 class Plan:
     """What is attacked in one episode. `chosen` sees the names of Data; `left` attacks are made, at most `per_name` on
     packets of one name, each with `chance`; at `spots`: "edge" (after every cache), "core" (between both forwarders),
-    "origin" (before both), "rival". Attacks that have a limit (`limit_of`) only with `limits`. `exact` is made instead
-    of random ones."""
+    "origin" (before both), "rival". `exact` is made instead of random
+    ones."""
 
     rng: random.Random
     material: Material
@@ -418,7 +402,6 @@ class Plan:
     per_name: int = 2
     chance: float = 0.5
     interests: bool = False
-    limits: bool = True
     chosen: Callable[[Name], bool] = lambda name: True
     exact: Callable[[bytes], bytes | None] | None = None
     made: list[tuple[str, str, Name]] = field(default_factory=list)
@@ -435,7 +418,7 @@ class Plan:
         if sum(known == name for _, _, known in self.made) >= self.per_name:
             return None
         kind, outcome = self._outcome(wire)
-        if outcome == [(0.0, wire)] or (not self.limits and limit_of(kind, spot, name)):
+        if outcome == [(0.0, wire)]:
             return None
         self.left -= 1
         self.made.append((kind, spot, name))
@@ -451,10 +434,6 @@ class Plan:
             return "interest-mutate", [(0.0, mutate_bytes(self.rng, wire, self.material.others)[:8800] or b"\0")]
         kind = self.rng.choice(self.kinds)
         return kind, attack(kind, self.rng, wire, self.material)
-
-    def limit(self) -> str:
-        """The first limit that an attack of this episode has."""
-        return next(filter(None, (limit_of(*made) for made in self.made)), "")
 
 
 def _hand_over(link: MemoryLink, wire: bytes) -> None:
@@ -756,7 +735,7 @@ async def _episode(world: World, seed: int, report: Report, room: int) -> None:
     left = room if endless else min(room, 1 if rng.random() < 0.6 else rng.randint(2, 8))
     spots = rng.choice([("edge",), ("core",), ("origin",), ("edge", "core", "origin")])
     plan = Plan(rng, target.material, KINDS, spots, left, per_name=room if endless else 2)
-    plan.interests, plan.limits = rng.random() < 0.2, endless or rng.random() < 0.1
+    plan.interests = rng.random() < 0.2
     world.checks.clear()
     try:
         if live:
@@ -769,7 +748,7 @@ async def _episode(world: World, seed: int, report: Report, room: int) -> None:
     report.episodes += 1
     report.attacks += len(plan.made)
     report.checks.update(world.checks)
-    excuse = "attacked without end" if endless else plan.limit()
+    excuse = "attacked without end" if endless else ""
     good = outcome in ("complete", "older")
     report.outcomes[outcome if good or not excuse else f"{outcome} ({excuse})"] += 1
     if not good and not excuse:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import CertificateUnavailable, NdnInferError, TrustError
+from ndn_infer.errors import BadPacket, CertificateUnavailable, NdnInferError, TrustError
 from ndn_infer.name import Name
 from ndn_infer.security.certificate import Certificate, parse
+from ndn_infer.wire import again
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class CertificateFetcher:
         self._tasks: dict[Name, asyncio.Task[Certificate | TrustError]] = {}
         self._failures: OrderedDict[Name, tuple[float, TrustError]] = OrderedDict()
         self._offered: OrderedDict[Name, Certificate] = OrderedDict()
+        self._suspect: OrderedDict[Name, None] = OrderedDict()
 
     def offer(self, certificate: Certificate) -> None:
         """Have this certificate at hand instead of fetching it."""
@@ -69,6 +72,9 @@ class CertificateFetcher:
         if self._offered.get(certificate.key_name) is certificate:
             del self._offered[certificate.key_name]
         self._offered.pop(certificate.name, None)
+        self._suspect[asked] = None
+        while len(self._suspect) > MAX_REMEMBERED:
+            self._suspect.popitem(last=False)
         self._fail(asked, error)
 
     async def fetch(self, name: Name) -> Certificate:
@@ -102,7 +108,10 @@ class CertificateFetcher:
             if number:
                 await self._sleep(BACKOFF_S[min(number, len(BACKOFF_S)) - 1])
             try:
-                return _of_name(parse(await self._fetch_certificate(name)), name)
+                return _of_name(parse(await self._packet(name)), name)
+            except (TrustError, BadPacket) as error:
+                reason = str(error)
+                self._suspect[name] = None
             except NdnInferError as error:
                 reason = str(error)
             except Exception as error:  # whatever the fetch does wrong, a validation ends with a TrustError
@@ -111,6 +120,13 @@ class CertificateFetcher:
         unavailable = _unavailable(name, reason)
         self._fail(name, unavailable)
         return unavailable
+
+    async def _packet(self, name: Name) -> bytes:
+        """What the network has under this name; past its caches when that was no good the last time."""
+        if name not in self._suspect:
+            return await self._fetch_certificate(name)
+        del self._suspect[name]
+        return again.unwrap(await self._fetch_certificate(again.question(name, os.urandom(again.NONCE_BYTES))))
 
     def _fail(self, name: Name, error: TrustError) -> None:
         self._failures[name] = (self._monotonic() + FAILURE_S, error)

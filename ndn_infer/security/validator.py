@@ -127,6 +127,15 @@ class Validator:
         good = self._known(signed, located)
         return _conclude(signed, good, verdict) if good is not None else None
 
+    def permits(self, data: Data) -> bool:
+        """Whether the schema lets the key that `data` names sign this name, whoever holds that key. Waits for nothing
+        and believes nothing."""
+        try:
+            self._locate(self._of_data("Data", data))
+        except TrustError:
+            return False
+        return True
+
     async def validate_interest(self, interest: Interest) -> Validated:
         """Prove who signed an Interest, and that it was not seen before. Raises what `validate` raises.
 

@@ -29,13 +29,14 @@ from ndn_infer.errors import (
 )
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass
-from ndn_infer.packet import CONTENT_NACK, decode_data, encode_interest
+from ndn_infer.packet import CONTENT_NACK, Data, decode_data, encode_interest
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.ledger import Ledger, source_of
+from ndn_infer.wire import again
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
 from ndn_infer.wire.stream import StreamReader
 
@@ -115,16 +116,20 @@ class Caller:
         function: str,
         request: Record,
         event: type[R],
+        *,
+        kv: tuple[str, ...] = (),
+        at: tuple[Name, ...] = (),
     ) -> AsyncIterator[tuple[R, Answered]]:
         """Call a function that answers with a stream; yields its verified events in order.
 
+        `kv` are identities that may hold KV of the prompt; `at`, forwarding hints, asks these producers and no others.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
         machine = self._machine()
         started = False
         while machine.state is not CallState.DONE:
-            answered = await self._ask(machine, subject, function, request)
+            answered = await self._ask(machine, subject, function, request, kv=kv, at=at)
             if not answered.answer.stream:
                 raise BadRecord(f"{function} answered without a stream")
             try:
@@ -145,9 +150,19 @@ class Caller:
         request: Record,
         *,
         caller: str = "",
+        kv: tuple[str, ...] = (),
     ) -> Answered:
-        """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
-        return await self._ask(self._machine(), subject, function, request, caller)
+        """Call, and return the first answer: done, or elsewhere while work goes on. `kv` as in `stream`. Raises as
+        `call` does."""
+        return await self._ask(self._machine(), subject, function, request, caller, kv=kv)
+
+    async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
+        """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
+        or a TrustError."""
+        data, _ = await self._endpoint.express(
+            name, must_be_fresh=True, lifetime_ms=lifetime_ms, parameters=parameters
+        )  # fmt: skip
+        return data, await self._validator.validate(data)
 
     # ------------------------------------------------------------ asking
 
@@ -165,15 +180,18 @@ class Caller:
         function: str,
         request: Record,
         caller: str = "",
+        *,
+        kv: tuple[str, ...] = (),
+        at: tuple[Name, ...] = (),
     ) -> Answered:
         encoded, sources, caller = await self._fit(request, caller)
         digest = hashlib.sha256(encoded).hexdigest()
         name = Call(*subject, function, CallClass.SHARED, digest).to_name(self._net)
         while True:
             machine.ask()
-            parameters = records.encode(Envelope(encoded, sources, caller, machine.salt))
+            parameters = records.encode(Envelope(encoded, sources, caller, machine.salt, kv))
             try:
-                answered = await self._ask_once(name, parameters)
+                answered = await self._ask_once(name, parameters, at)
             except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
                 distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
                 event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
@@ -207,9 +225,9 @@ class Caller:
             raise CallError(answer.error or answer.code, code=answer.code)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
-    async def _ask_once(self, name: Name, parameters: bytes) -> Answered:
+    async def _ask_once(self, name: Name, parameters: bytes, at: tuple[Name, ...]) -> Answered:
         data, arrival = await self._endpoint.express(
-            name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters
+            name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
         )
         signed_by = await self._validator.validate(data)
         answer = records.decode(Answer, data.content)
@@ -258,6 +276,7 @@ class _StreamPull:
         )
         self._arrived: asyncio.Queue[tuple[int, bytes | None, Arrival | None]] = asyncio.Queue()
         self._pending: dict[int, Pending] = {}
+        self._refused: set[int] = set()
 
     async def __aenter__(self) -> _StreamPull:
         return self
@@ -285,12 +304,14 @@ class _StreamPull:
         return await self._accept(number, wire, arrival)
 
     async def _accept(self, number: int, wire: bytes, arrival: Arrival) -> list[bytes]:
+        name = self._name + ndn.segment(number)
         try:
-            data = decode_data(wire)
+            data = decode_data(again.unwrap_named(wire, name) if number in self._refused else wire)
             signed_by = await self._validator.validate(data)
             final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
         except (TrustError, BadPacket) as error:
             log.warning("refused segment %d of %s: %s", number, ndn.to_uri(self._name), error)
+            self._refused.add(number)
             self.reader.on_refused(number, time.monotonic())
             return []
         if data.content_type == CONTENT_NACK:
@@ -307,6 +328,8 @@ class _StreamPull:
         if old is not None:
             self._endpoint.forget(old)
         name = self._name + ndn.segment(number)
+        if number in self._refused:  # a cache would give the bad one again
+            name = again.question(name, os.urandom(again.NONCE_BYTES))
         pending = Pending(
             name,
             False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -20,9 +21,11 @@ from ndn_infer.errors import (
     BadPacket,
     DigestMismatch,
     FetchIncomplete,
+    KeyNotAllowed,
     Nacked,
     NdnInferError,
     NetworkError,
+    StaleDenial,
     Timeout,
     TrustError,
 )
@@ -31,12 +34,19 @@ from ndn_infer.packet import Data, decode_data
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint
 from ndn_infer.transport.ledger import Ledger, source_of
-from ndn_infer.transport.pull import DISTRUST_ATTEMPTS, PullLoop, StreamedPull, Want
-from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest, decode_manifest, is_absent
+from ndn_infer.transport.pull import PullLoop, StreamedPull, Want
+from ndn_infer.wire import again
+from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest, decode_manifest, is_absent, said_at
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
 log = logging.getLogger(__name__)
+
+METADATA_PAUSES_S = (0.0, 0.0, 0.1, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6)
+"""Before each attempt at a metadata packet: the last ones come after the validator forgot a bad certificate."""
+
+DENIAL_AGE_S = 10.0
+"""An "absent" whose time differs more from our clock is asked for again, with a nonce that it must repeat."""
 
 WAITING_LIFETIME_MS = 1000
 """Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
@@ -122,26 +132,29 @@ class Fetcher:
     # ------------------------------------------------------------ discovery
 
     async def discover(
-        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None
-    ) -> Discovered:  # fmt: skip
+        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False
+    ) -> Discovered:
         """The newest version of the object at `base`, or exactly `version`, and its verified manifest: one round trip.
 
         What somebody else says about the base, absent for example, is no answer to a question for one version.
+        What cannot be believed is asked for again past every cache (wire.again); `past_caches` does so from the start.
+        So is an "absent" that was not said just now: somebody may play back an old one.
         Raises Timeout, Nacked, or the TrustError of the last bad packet.
         """
         name = base + METADATA + (b"" if version is None else ndn.version(version) + ndn.segment(0))
-        newest = version is None
         last: NdnInferError | None = None
-        for _ in range(DISTRUST_ATTEMPTS):
-            packets: list[tuple[Data, Arrival]] = []
-
-            def accept(wire: bytes, arrival: Arrival, into: list[tuple[Data, Arrival]] = packets) -> None:
-                into.append((decode_data(wire), arrival))
-
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self._one(Want(name, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints))
+        refused: set[bytes] = set()
+        for pause_s in METADATA_PAUSES_S:
+            nonce = os.urandom(again.NONCE_BYTES) if past_caches or last is not None else b""
+            await asyncio.sleep(pause_s)
             try:
-                return await self._judge(*packets[0])
+                data, arrival = await self._metadata(name, hints, nonce, newest=version is None)
+                return await self._judge(data, arrival, nonce)
+            except KeyNotAllowed as error:
+                last = error
+                if data.wire in refused and not self._validator.permits(data):
+                    break  # the producer itself says so: it has the keys of another role or network
+                refused.add(data.wire)
             except (TrustError, BadPacket) as error:
                 self._counts.bad_packets += 1
                 log.warning("refused metadata of %s: %s", ndn.to_uri(base), error)
@@ -155,29 +168,64 @@ class Fetcher:
         Raises Timeout when it does not appear within `deadline_s`.
         """
         give_up_at = time.monotonic() + deadline_s
+        name, nonce = base + METADATA, b""
         while True:
             try:
                 data, arrival = await self._endpoint.express(
-                    base + METADATA, can_be_prefix=True, must_be_fresh=True, hints=hints,
-                    lifetime_ms=WAITING_LIFETIME_MS,
+                    again.question(name, nonce) if nonce else name, can_be_prefix=not nonce, must_be_fresh=True,
+                    hints=hints, lifetime_ms=WAITING_LIFETIME_MS,
                 )  # fmt: skip
-                return await self._judge(data, arrival)
+                return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
             except (Timeout, Nacked, TrustError, BadPacket) as error:
                 if time.monotonic() >= give_up_at:
                     raise
                 if not isinstance(error, Timeout):
                     await asyncio.sleep(0.1)
+                if isinstance(error, TrustError | BadPacket):
+                    nonce = os.urandom(again.NONCE_BYTES)
 
-    async def _judge(self, data: Data, arrival: Arrival) -> Discovered:
+    async def _metadata(
+        self, name: Name, hints: tuple[Name, ...], nonce: bytes, *, newest: bool
+    ) -> tuple[Data, Arrival]:
+        """What comes for a discovery, decoded, not verified; with `nonce`, past caches. Raises Timeout, Nacked,
+        BadPacket."""
+        packets: list[tuple[Data, Arrival]] = []
+
+        def accept(wire: bytes, arrival: Arrival) -> None:
+            packets.append((_inner(wire, name, nonce), arrival))
+
+        asked = again.question(name, nonce) if nonce else name
+        newest = newest and not nonce
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._one(Want(asked, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints))
+        return packets[0]
+
+    async def _judge(self, data: Data, arrival: Arrival, nonce: bytes) -> Discovered:
         signed_by = await self._validator.validate(data)
-        return Discovered(None if is_absent(data) else decode_manifest(data), data, signed_by, arrival)
+        if not is_absent(data):
+            return Discovered(decode_manifest(data), data, signed_by, arrival)
+        if nonce and data.content != nonce:
+            raise StaleDenial(f"{ndn.to_uri(data.name)} says that there is none, in answer to another question")
+        if not nonce and abs(time.time() * 1e6 - said_at(data)) > DENIAL_AGE_S * 1e6:
+            raise StaleDenial(f"{ndn.to_uri(data.name)} said that there is none, but not just now")
+        return Discovered(None, data, signed_by, arrival)
 
     # ------------------------------------------------------------ reading
 
     async def fetch(self, base: Name, *, hints: tuple[Name, ...] = ()) -> Fetched:
-        """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError."""
+        """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError.
+
+        When its segments cannot be had, the metadata may be an old one that somebody played back: it is asked for
+        again past caches, and if there is a newer version that one is fetched.
+        """
         found = await self.discover(base, hints=hints)
-        return await self.collect(found, hints=hints)
+        try:
+            return await self.collect(found, hints=hints)
+        except FetchIncomplete:
+            newer = await self.discover(base, hints=hints, past_caches=True)
+            if found.manifest is None or newer.manifest is None or newer.manifest.name == found.manifest.name:
+                raise
+        return await self.collect(newer, hints=hints)
 
     async def collect(
         self, found: Discovered, *, hints: tuple[Name, ...] = (),
@@ -320,6 +368,11 @@ class Fetcher:
             await want.future
         finally:
             self._pulls.drop(want)
+
+
+def _inner(wire: bytes, name: Name, nonce: bytes) -> Data:
+    """The metadata packet that came, alone or as the answer to a question past caches. Raises BadPacket."""
+    return decode_data(again.unwrap_named(wire, name, prefix=True) if nonce else wire)
 
 
 def _check_size(manifest: Manifest, size: int) -> None:

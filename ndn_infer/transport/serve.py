@@ -13,11 +13,12 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import CONTENT_NACK, Data, decode_data
+from ndn_infer.packet import CONTENT_NACK, Data, Interest, decode_data
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.store import ObjectStore
+from ndn_infer.wire import again
 from ndn_infer.wire.manifest import (
     ABSENT_FRESHNESS_MS,
     LASTING_FRESHNESS_MS,
@@ -82,6 +83,30 @@ class LiveStream:
         return self._writer.ask(number, request, request.expires)
 
 
+def answering_again(handler: Callable[[Request, bytes], None]) -> CallHandler:
+    """`handler` gets Interests, and questions past caches (wire.again) as the Interests that they stand for, with
+    their nonce; its answers to those are wrapped."""
+
+    def on_request(request: Request) -> None:
+        asked = request.interest.name
+        found = again.parse(asked)
+        if found is None:
+            handler(request, b"")
+            return
+        name, nonce = found
+
+        def reply(wire: bytes) -> None:
+            try:
+                request.reply(again.wrap(asked, wire))
+            except BadPacket:  # a packet of almost the largest size: nobody can carry it inside another
+                request.refuse(REASON_NO_ROUTE)
+
+        inner = Interest(name, can_be_prefix=True, must_be_fresh=True, lifetime_ms=request.interest.lifetime_ms)
+        handler(request._replace(interest=inner, reply=reply), nonce)
+
+    return on_request
+
+
 class Server:
     """Answers everything below the prefixes it was given."""
 
@@ -95,7 +120,9 @@ class Server:
 
     def serve(self, prefix: Name, signer: Signer, handler: CallHandler | None = None) -> None:
         """Answer below `prefix`: what is not stored goes to `handler`; without one it is absent, signed by `signer`."""
-        self._endpoint.attach(prefix, lambda request: self._on_request(request, signer, handler))
+        self._endpoint.attach(
+            prefix, answering_again(lambda request, nonce: self._on_request(request, signer, handler, nonce))
+        )
 
     def answer(self, prefix: Name, handler: CallHandler) -> None:
         """Give everything below `prefix` to `handler`: packets that are not made here (certificates)."""
@@ -104,7 +131,7 @@ class Server:
     def answer_certificates(self, prefix: Name, certificates: Callable[[], Iterable[Certificate]]) -> None:
         """Answer below `prefix` with certificates, by full name or by key name (then the first: the newest)."""
 
-        def on_request(request: Request) -> None:
+        def on_request(request: Request, _: bytes) -> None:
             name, below = request.interest.name, request.interest.can_be_prefix
             for certificate in certificates():
                 if certificate.name == name or (below and certificate.name.startswith(name)):
@@ -112,7 +139,7 @@ class Server:
                     return
             request.refuse(REASON_NO_ROUTE)
 
-        self.answer(prefix, on_request)
+        self.answer(prefix, answering_again(on_request))
 
     # ------------------------------------------------------------ publishing
 
@@ -179,13 +206,13 @@ class Server:
 
     # ------------------------------------------------------------ answering
 
-    def _on_request(self, request: Request, signer: Signer, handler: CallHandler | None) -> None:
+    def _on_request(self, request: Request, signer: Signer, handler: CallHandler | None, nonce: bytes) -> None:
         interest = request.interest
         wire = self.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
         if wire is not None and not self._outdated(interest.name):
             request.reply(wire)
         elif interest.name.endswith(METADATA):
-            self._on_discovery(request, signer)
+            self._on_discovery(request, signer, nonce)
         elif self._on_segment(request, signer):
             return
         elif handler is not None:
@@ -197,13 +224,13 @@ class Server:
         """Discovery of a computed object never stops at the copy that the store keeps for its segments."""
         return name.endswith(METADATA) and name[: -len(METADATA)] in self._dynamic
 
-    def _on_discovery(self, request: Request, signer: Signer) -> None:
+    def _on_discovery(self, request: Request, signer: Signer, nonce: bytes) -> None:
         base = request.interest.name[: -len(METADATA)]
         promise = self._promises.get(base)
         if base in self._dynamic:
             request.reply(self.publish_fleeting(base, signer))
         elif promise is None:
-            request.reply(absent(base, version_now(), signer.sign_data))
+            request.reply(absent(base, version_now(), signer.sign_data, nonce))
         elif len(promise.waiting) < MAX_PROMISE_WAITERS:
             now = time.monotonic()
             promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]

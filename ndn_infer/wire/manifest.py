@@ -174,14 +174,23 @@ def _segment_packets(name: Name, count: int, content: bytes | memoryview, into: 
     return b"".join(digests)
 
 
-def absent(base: Name, version: int, sign: SignData) -> bytes:
-    """A signed "this producer has no such object", which no cache keeps for long."""
+def absent(base: Name, version: int, sign: SignData, nonce: bytes = b"") -> bytes:
+    """A signed "this producer has no such object", which no cache keeps for long. `version` is the time of saying so;
+    `nonce` that of the question, when somebody asked again (again.py)."""
     name = base + METADATA + ndn.version(version) + ndn.segment(0)
-    return sign(name, b"", freshness_ms=ABSENT_FRESHNESS_MS, content_type=CONTENT_NACK, final_block=ndn.segment(0))
+    return sign(name, nonce, freshness_ms=ABSENT_FRESHNESS_MS, content_type=CONTENT_NACK, final_block=ndn.segment(0))
 
 
 def is_absent(data: Data) -> bool:
     return data.content_type == CONTENT_NACK
+
+
+def said_at(data: Data) -> int:
+    """The version of a metadata packet, usually microseconds of the Unix epoch. Raises BadPacket."""
+    parts = ndn.components(data.name)
+    if len(parts) < 3 or parts[-3] != METADATA:
+        raise BadPacket(f"not a metadata packet: {ndn.to_uri(data.name)}")
+    return ndn.component_number(parts[-2], ndn.VERSION)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
