@@ -1,6 +1,8 @@
 """Measure, with the peers in the same run; prints a table for people and ends with one JSON line.
 
 ndn-infer bench ask        one prompt through the network against the same engine in process
+ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
+ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
 ndn-infer bench trace      Content Stores at edges and core under a real service's trace, against one central LRU
 """
@@ -16,6 +18,8 @@ from ndn_infer.config import Config
 
 BENCHES: Final = {
     "ask": "ndn_infer.testbed.bench.ask",
+    "fetch": "ndn_infer.testbed.bench.fetch",
+    "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
     "trace": "ndn_infer.testbed.bench.trace",
 }
@@ -25,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--runs", type=int, default=3, help="repetitions")
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
+    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects")
+    parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")
+    parser.add_argument("--sweep", action="store_true", help="fetch: also over links with loss and delay")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch: only ours")
+    parser.add_argument("--profile", action="store_true", help="fetch: where the time of our fetching process goes")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="trace: requests, one JSON object a line (or .gz)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace: write the plot there, as SVG")
 

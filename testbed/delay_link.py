@@ -1,11 +1,17 @@
-"""A link with delay, loss and bandwidth in user space, for kernels without netem: two TAP devices and a clock.
+"""A link with delay, loss and bandwidth in user space, for kernels without netem: two TAP devices or two UDP sockets,
+and a clock.
 
-Owns: when a frame comes out at the other end (Shaper: pure, `now` passed in), and the two devices. Must not know: what
-frames say, how many links there are: one process a link.
+Owns: when a frame comes out at the other end (Shaper: pure, `now` passed in), the devices and the sockets. Must not
+know: what frames say, how many links there are: one process a link.
 
     python -m ndn_infer.testbed.delay_link NETNS1 NETNS2 DEVICE --delay-us 10000 --mbit 100 --loss 0
 
 makes DEVICE in both namespaces, prints READY, and carries frames until standard input closes or a signal comes.
+
+    python -m ndn_infer.testbed.delay_link --udp 6363 --delay-us 10000 --loss 1 --seed 7
+
+prints READY link PORT and carries datagrams between whoever first sends to PORT and port 6363, both of 127.0.0.1: needs
+no privilege.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import os
 import random
 import selectors
 import signal
+import socket
 import struct
 import sys
 import time
@@ -30,6 +37,8 @@ from typing import Final
 TUN_DEVICE: Final = Path("/dev/net/tun")
 NETNS_DIRECTORY: Final = Path("/run/netns")
 FRAME_BYTES: Final = 65_536
+LOOPBACK: Final = "127.0.0.1"
+SOCKET_BUFFER_BYTES: Final = 4 << 20
 _TUNSETIFF: Final = 0x400454CA
 _TAP_WITHOUT_HEADER: Final = 0x0002 | 0x1000
 _CLONE_NEWNET: Final = 0x40000000
@@ -95,10 +104,32 @@ def open_tap(namespace: str, device: str) -> int:
     return tap
 
 
-def carry(taps: tuple[int, int], shapers: tuple[Shaper, Shaper], stop: Sequence[int]) -> None:
-    """Carry frames both ways until one of the descriptors in `stop` becomes readable."""
+def open_udp() -> socket.socket:
+    """A non-blocking UDP socket on a free port of 127.0.0.1, with room for a burst."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    sock.bind((LOOPBACK, 0))
+    sock.setblocking(False)
+    return sock
+
+
+def meet(near: socket.socket, stop: Sequence[int]) -> bool:
+    """Connect `near` to whoever sends to it first; that datagram stays to be read. False when it is time to stop."""
     with selectors.DefaultSelector() as selector:
-        for descriptor in (*taps, *stop):
+        for descriptor in (near.fileno(), *stop):
+            selector.register(descriptor, selectors.EVENT_READ)
+        if {key.fd for key, _ in selector.select()} & set(stop):
+            return False
+    near.connect(near.recvfrom(1, socket.MSG_PEEK)[1])
+    return True
+
+
+def carry(ends: tuple[int, int], shapers: tuple[Shaper, Shaper], stop: Sequence[int]) -> None:
+    """Carry frames both ways between two descriptors (TAP devices, connected UDP sockets) until one of the descriptors
+    in `stop` becomes readable."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor in (*ends, *stop):
             selector.register(descriptor, selectors.EVENT_READ)
         while True:
             wakes = [wake for shaper in shapers if (wake := shaper.next_wake()) is not None]
@@ -106,46 +137,61 @@ def carry(taps: tuple[int, int], shapers: tuple[Shaper, Shaper], stop: Sequence[
             ready = {key.fd for key, _ in selector.select(timeout)}
             if ready & set(stop):
                 return
-            for index, tap in enumerate(taps):
-                if tap in ready:
-                    _take(tap, shapers[index])
+            for index, end in enumerate(ends):
+                if end in ready:
+                    _take(end, shapers[index])
             now = time.monotonic()
             for index, shaper in enumerate(shapers):
                 for frame in shaper.due(now):
                     with contextlib.suppress(OSError):  # the far end is down or full: the frame is lost
-                        os.write(taps[1 - index], frame)
+                        os.write(ends[1 - index], frame)
 
 
-def _take(tap: int, shaper: Shaper) -> None:
-    """All frames that wait at a device."""
-    with contextlib.suppress(BlockingIOError):
+def _take(end: int, shaper: Shaper) -> None:
+    """All frames that wait at one end. A datagram that nobody took is told to its sender's next call: it is lost."""
+    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
         while True:
-            shaper.put(os.read(tap, FRAME_BYTES), time.monotonic())
+            shaper.put(os.read(end, FRAME_BYTES), time.monotonic())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m ndn_infer.testbed.delay_link")
-    parser.add_argument("first")
-    parser.add_argument("second")
-    parser.add_argument("device")
-    parser.add_argument("--delay-us", type=int, default=0)
-    parser.add_argument("--mbit", type=float, default=0.0)
-    parser.add_argument("--loss", type=float, default=0.0, help="percent")
-    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     readable, writable = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(writable, b"x") and None)
     stop = [readable, sys.stdin.fileno()] if options.exit_with_parent else [readable]
+    delay_s, rate, loss = options.delay_us / 1e6, options.mbit * 125_000, options.loss / 100
+    first, second = (Shaper(delay_s, rate, loss, options.queue, options.seed + side) for side in range(2))
+    if options.udp:
+        near, far = open_udp(), open_udp()
+        far.connect((LOOPBACK, options.udp))
+        print(f"READY link {near.getsockname()[1]}", flush=True)
+        if meet(near, stop):
+            carry((near.fileno(), far.fileno()), (first, second), stop)
+        return 0
     try:
         taps = (open_tap(options.first, options.device), open_tap(options.second, options.device))
     except OSError as error:
         print(f"ndn-infer: no link {options.first} - {options.second}: {error.strerror}", file=sys.stderr)
         return 1
-    delay_s, rate, loss = options.delay_us / 1e6, options.mbit * 125_000, options.loss / 100
     print("READY link", flush=True)
-    carry(taps, (Shaper(delay_s, rate, loss, seed=1), Shaper(delay_s, rate, loss, seed=2)), stop)
+    carry(taps, (first, second), stop)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ndn_infer.testbed.delay_link")
+    parser.add_argument("first", nargs="?", default="")
+    parser.add_argument("second", nargs="?", default="")
+    parser.add_argument("device", nargs="?", default="")
+    parser.add_argument("--udp", type=int, default=0, metavar="PORT", help="carry datagrams to this port instead")
+    parser.add_argument("--delay-us", type=int, default=0)
+    parser.add_argument("--mbit", type=float, default=0.0)
+    parser.add_argument("--loss", type=float, default=0.0, help="percent")
+    parser.add_argument("--queue", type=int, default=10_000, help="frames on the way at most, each direction")
+    parser.add_argument("--seed", type=int, default=1, help="equal seeds lose the same frames")
+    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
+    return parser
 
 
 if __name__ == "__main__":
