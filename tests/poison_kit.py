@@ -327,7 +327,7 @@ def cut(base: Name, version: int, content: bytes, size: int, sign: Any, *, level
         return b"".join(hashlib.sha256(wire).digest() for wire in wires)
 
     digests = segments(name, content, size)
-    upper = segments(name + MANIFEST, digests, 8000) if levels == 2 else b""
+    upper = segments(base + MANIFEST + ndn.version(version), digests, 8000) if levels == 2 else b""
     manifest = Manifest(name, len(content), len(digests) // 32, digests, upper)
     metadata_name = base + METADATA + ndn.version(version) + ndn.segment(0)
     wire = sign(metadata_name, encode_manifest(manifest), freshness_ms=3_600_000, final_block=ndn.segment(0))

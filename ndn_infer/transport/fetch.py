@@ -36,7 +36,7 @@ from ndn_infer.transport.endpoint import Arrival, Endpoint
 from ndn_infer.transport.ledger import Ledger, source_of
 from ndn_infer.transport.pull import PullLoop, StreamedPull, Want
 from ndn_infer.wire import again
-from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest, decode_manifest, is_absent, said_at
+from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest, decode_manifest, is_absent, said_at
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
@@ -251,6 +251,34 @@ class Fetcher:
         stored = segments.from_content_store
         return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
 
+    async def read_into(
+        self, found: Discovered, buffer: bytearray | memoryview, *, hints: tuple[Name, ...] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:  # fmt: skip
+        """Write the whole content to the beginning of `buffer`, each byte where it will stay; returns its size.
+
+        For what is large: memory is written once, and may be used again. Raises BadPacket when the buffer is too
+        small, else as `collect`; what it holds after an error is not to be used.
+        """
+        manifest = self._manifest(found)
+        view = memoryview(buffer).cast("B")[: manifest.size]
+        if len(view) < manifest.size:
+            raise BadPacket(f"{ndn.to_uri(manifest.name)} has {manifest.size} bytes, the buffer {len(view)}")
+        began = time.monotonic()
+        if manifest.inline is not None:
+            view[:] = manifest.inline
+        elif uniform_bytes(manifest):
+            await self._pull(await self._segments(manifest, hints, into=view), progress)
+        else:
+            at = 0
+            async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
+                async for piece in pieces:
+                    view[at : at + len(piece)] = piece
+                    at += len(piece)
+            _check_size(manifest, at)
+        self._counts.count(manifest.size, time.monotonic() - began)
+        return manifest.size
+
     async def stream(
         self, found: Discovered, *, hints: tuple[Name, ...] = ()
     ) -> AsyncGenerator[bytes | memoryview, None]:
@@ -299,7 +327,7 @@ class Fetcher:
 
     async def _segments(
         self, manifest: Manifest, hints: tuple[Name, ...], *, wanted: Iterable[int] | None = None,
-        have: Mapping[int, bytes | memoryview] | None = None,
+        have: Mapping[int, bytes | memoryview] | None = None, into: memoryview | None = None,
     ) -> Segments:  # fmt: skip
         """The object's segments, with all digests known: fetches the second level where there is one."""
         if not manifest.digests:
@@ -307,14 +335,14 @@ class Fetcher:
         lifetime_ms = self._config.lifetime_ms
         return Segments(
             manifest.name, manifest.segments, manifest.digests, hints=hints, lifetime_ms=lifetime_ms, wanted=wanted,
-            have=have,
+            have=have, into=into,
         )  # fmt: skip
 
     async def _second_level(self, manifest: Manifest, hints: tuple[Name, ...]) -> Manifest:
         count = len(manifest.manifest_digests) // 32
         lifetime_ms = self._config.lifetime_ms
-        prefix = manifest.name + MANIFEST
-        segments = Segments(prefix, count, manifest.manifest_digests, hints=hints, lifetime_ms=lifetime_ms)
+        digests = manifest.manifest_digests
+        segments = Segments(manifest.manifest_prefix, count, digests, hints=hints, lifetime_ms=lifetime_ms)
         await self._pull(segments)
         return manifest.with_digests(b"".join(map(segments.contents.__getitem__, range(count))))
 
@@ -330,7 +358,7 @@ class Fetcher:
             raise FetchIncomplete(
                 f"{ndn.to_uri(segments.prefix)}: {len(missing)} of {wanted} segments missing ({error})",
                 missing=missing,
-                contents=segments.contents,
+                contents=segments.partial(),
             ) from error
         finally:
             self._counts.bad_packets += segments.refused

@@ -73,7 +73,7 @@ class SegmentPull:
             self._refuse(number, error)
             return
         if not wanted:
-            loop.duplicate()
+            loop.puller.duplicate()
             return
         if arrival.face_id is not None and arrival.from_content_store:
             self.segments.from_content_store += 1
@@ -110,7 +110,7 @@ class PullLoop:
         self._config = config
         self._loop = asyncio.get_running_loop()
         window = CubicWindow(size=float(config.window_initial), limit=float(config.window_limit))
-        self._puller = Puller(window=window)
+        self.puller = Puller(window=window)
         self._pulls: dict[int, SegmentPull] = {}
         self._touched: list[SegmentPull] = []
         self.arrived: list[Key] = []
@@ -123,24 +123,24 @@ class PullLoop:
 
     @property
     def stats(self) -> PullStats:
-        return self._puller.stats
+        return self.puller.stats
 
     @property
     def round_trip_s(self) -> float | None:
         """Smoothed; None before the first answer."""
-        return self._puller.rtt.smoothed_s
+        return self.puller.rtt.smoothed_s
 
     @property
     def window(self) -> float:
-        return self._puller.window.size
+        return self.puller.window.size
 
     # ------------------------------------------------------------ single packets
 
     def want(self, want: Want) -> None:
-        self._puller.want(want, self._loop.time() + self._config.deadline_s)
+        self.puller.want(want, self._loop.time() + self._config.deadline_s)
 
     def drop(self, want: Want) -> None:
-        self._puller.forget(want)
+        self.puller.forget(want)
         if want.pending is not None:
             self._endpoint.forget(want.pending)
 
@@ -163,7 +163,7 @@ class PullLoop:
     def extend(self, pull: SegmentPull, numbers: list[int]) -> None:
         """Ask for these numbers too."""
         first = pull.first_key
-        self._puller.want_all([first + number for number in numbers], self._loop.time() + self._config.deadline_s)
+        self.puller.want_all([first + number for number in numbers], self._loop.time() + self._config.deadline_s)
         if pull.segments.complete and not pull.future.done():
             pull.future.set_result(None)
         self.pump_soon()
@@ -173,7 +173,7 @@ class PullLoop:
         del self._pulls[pull.first_key // _KEYS_A_PULL]
         self._endpoint.detach_numbered(pull.segments.prefix, pull)
         for number in pull.segments.missing:
-            self._puller.forget(pull.first_key + number)
+            self.puller.forget(pull.first_key + number)
         if not pull.future.done():
             pull.future.cancel()
         elif not pull.future.cancelled():
@@ -185,17 +185,14 @@ class PullLoop:
         self.pump_soon()
 
     def marked(self, key: int) -> None:
-        self._puller.on_data(key, marked=True, now=self._loop.time())
-
-    def duplicate(self) -> None:
-        self._puller.stats.duplicates += 1
+        self.puller.on_data(key, marked=True, now=self._loop.time())
 
     def nacked(self, key: int, reason: int) -> None:
-        self._puller.on_nack(key, reason, self._loop.time())
+        self.puller.on_nack(key, reason, self._loop.time())
         self.pump_soon()
 
     def refused(self, key: int) -> None:
-        self._puller.refused(key, self._loop.time())
+        self.puller.refused(key, self._loop.time())
         self.pump_soon()
 
     # ------------------------------------------------------------ sending and timing
@@ -215,12 +212,12 @@ class PullLoop:
         self._pumping = True
         now = self._loop.time()
         if self.arrived:
-            self._puller.on_many(self.arrived, now)
+            self.puller.on_many(self.arrived, now)
             self.arrived = []
-        self._puller.on_timer(now)
-        self._send_all(self._puller.due(now))
-        if self._puller.failures:
-            failures, self._puller.failures = self._puller.failures, []
+        self.puller.on_timer(now)
+        self._send_all(self.puller.due(now))
+        if self.puller.failures:
+            failures, self.puller.failures = self.puller.failures, []
             for failure in failures:
                 self._fail(failure)
         self._pumping = False
@@ -248,7 +245,7 @@ class PullLoop:
 
     def _arm(self, now: float) -> None:
         """A timer that goes off too early costs less than one that is set anew at every packet."""
-        wake = self._puller.next_wake()
+        wake = self.puller.next_wake()
         if wake is None:
             if self._timer is not None:
                 self._timer.cancel()
@@ -292,18 +289,18 @@ class PullLoop:
             want.refusals += 1
             log.warning("refused a packet for %s: %s", ndn.to_uri(want.name), error)
             if want.refusals > DISTRUST_ATTEMPTS:
-                self._puller.forget(want)
+                self.puller.forget(want)
                 if not want.future.done():
                     want.future.set_exception(error)
             else:
-                self._puller.refused(want, now)
+                self.puller.refused(want, now)
         else:
-            if self._puller.on_data(want, marked=arrival.marked, now=now) and not want.future.done():
+            if self.puller.on_data(want, marked=arrival.marked, now=now) and not want.future.done():
                 want.future.set_result(None)
         self.pump_soon()
 
     def _on_nack(self, want: Want, reason: int) -> None:
-        self._puller.on_nack(want, reason, self._loop.time())
+        self.puller.on_nack(want, reason, self._loop.time())
         self.pump_soon()
 
     def _fail(self, failure: Failure) -> None:

@@ -15,6 +15,10 @@ CUBIC_BETA: Final = 0.7
 """RFC 9438."""
 
 
+LEAST_REORDER_S: Final = 0.002
+QUEUE_S: Final = 0.002
+
+
 @dataclass(slots=True)
 class RttEstimator:
     """RFC 6298 with k = 4. All times in seconds. Samples of retransmitted Interests must be left out (Karn)."""
@@ -24,9 +28,12 @@ class RttEstimator:
     rto_s: float = 1.0
     smoothed_s: float | None = None
     variation_s: float = 0.0
+    least_s: float = float("inf")
+    """The shortest round trip so far: what the path takes when nothing waits."""
 
     def sample(self, rtt_s: float, in_flight: int = 1) -> None:
         """Count one measurement; with many in flight each weighs less (RFC 7323, appendix G)."""
+        self.least_s = min(self.least_s, rtt_s)
         if self.smoothed_s is None:
             self.smoothed_s, self.variation_s = rtt_s, rtt_s / 2
         else:
@@ -34,6 +41,18 @@ class RttEstimator:
             self.variation_s += (abs(self.smoothed_s - rtt_s) - self.variation_s) / (4 * scale)
             self.smoothed_s += (rtt_s - self.smoothed_s) / (8 * scale)
         self.rto_s = min(max(self.smoothed_s + 4 * self.variation_s, self.min_rto_s), self.max_rto_s)
+
+    def late_s(self, patience: float) -> float:
+        """After how long an Interest counts as lost when later ones have been answered: a time-based reordering window
+        (RACK, RFC 8985, section 6.2), `patience` times as long where answers are known to overtake each other."""
+        smoothed = self.smoothed_s if self.smoothed_s is not None else self.rto_s
+        return min(smoothed + patience * max(4 * self.variation_s, smoothed / 4, LEAST_REORDER_S), self.rto_s)
+
+    @property
+    def queueing(self) -> bool:
+        """Whether the path's queue is about as long as the path: more in flight brings no more (HyStart, RFC 9406,
+        with a bound that suits paths within one machine too)."""
+        return self.smoothed_s is not None and self.smoothed_s > 2 * self.least_s + QUEUE_S
 
     def back_off(self) -> None:
         """Double the timeout after a loss by timeout."""
@@ -67,6 +86,12 @@ class CubicWindow:
         target = min(max(cubic, friendly), self.size * 1.5)
         if target > self.size:
             self.size = min(self.size + min(count / self.size, 1.0) * (target - self.size), self.limit)
+
+    def end_slow_start(self) -> None:
+        """Grow as CUBIC does from here on."""
+        if self.size < self.threshold:
+            self.threshold = self._peak = self.size
+            self._epoch = None
 
     def on_congestion(self, now: float, sent_at: float) -> bool:
         """A loss or a mark for an Interest sent at `sent_at`. True when the window shrank.

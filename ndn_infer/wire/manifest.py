@@ -6,7 +6,7 @@ passed in), sockets, stores, what the bytes mean.
 An object has a base name and a version. Its packets are
 
     <base>/v=<version>/seg=<n>                  8,000 bytes of content each, DigestSha256, FinalBlockId on every one
-    <base>/v=<version>/32=manifest/seg=<i>      only when the digests do not fit below: 250 packed digests each
+    <base>/32=manifest/v=<version>/seg=<i>      only when the digests do not fit below: 250 packed digests each
     <base>/32=metadata/v=<version>/seg=0        signed by its producer's key
 
 The metadata packet is RDR discovery and the manifest in one: its content begins with the versioned Name, as RDR asks,
@@ -83,8 +83,15 @@ class Manifest:
     def segment_name(self, number: int) -> Name:
         return self.name + ndn.segment(number)
 
+    @property
+    def manifest_prefix(self) -> Name:
+        """What second-level segments are named below: beside the version, not below it, so that whoever asks for some
+        packet of this version (CanBePrefix) never gets one of these."""
+        version = ndn.components(self.name)[-1]
+        return self.name[: -len(version)] + MANIFEST + version
+
     def manifest_name(self, number: int) -> Name:
-        return self.name + MANIFEST + ndn.segment(number)
+        return self.manifest_prefix + ndn.segment(number)
 
     def check_segment(self, number: int, wire: bytes) -> None:
         """Raises DigestMismatch unless `wire` is exactly the packet that the producer signed for."""
@@ -134,7 +141,7 @@ def build_object(
     manifest_digests = b""
     if count > DIRECT_DIGESTS:
         pieces = -(-len(digests) // SEGMENT_BYTES)
-        manifest_digests = _segment_packets(name + MANIFEST, pieces, digests, packets)
+        manifest_digests = _segment_packets(base + MANIFEST + ndn.version(version), pieces, digests, packets)
     inline = bytes(content) if len(content) <= INLINE_BYTES else None
     manifest = Manifest(name, len(content), count, digests, manifest_digests, inline)
     return _with_metadata(base, version, manifest, packets, sign, freshness_ms)
@@ -148,7 +155,8 @@ def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) 
     name = base + ndn.version(version)
     manifest_digests = b""
     if len(segments) > DIRECT_DIGESTS:
-        manifest_digests = _segment_packets(name + MANIFEST, -(-len(digests) // SEGMENT_BYTES), digests, packets)
+        upper = base + MANIFEST + ndn.version(version)
+        manifest_digests = _segment_packets(upper, -(-len(digests) // SEGMENT_BYTES), digests, packets)
     manifest = Manifest(name, size, len(segments), digests, manifest_digests)
     return _with_metadata(base, version, manifest, packets, sign, LASTING_FRESHNESS_MS)
 

@@ -27,6 +27,9 @@ NACK_PAUSE_S: Final = 0.05
 """Pause before asking again after a Nack: a route may be on its way, and NFD suppresses sooner retransmissions."""
 
 
+MOST_PATIENCE: Final = 16.0
+
+
 @dataclass(slots=True)
 class PullStats:
     """Counters of one puller since it was made."""
@@ -36,6 +39,10 @@ class PullStats:
     received: int = 0
     duplicates: int = 0
     timeouts: int = 0
+    overtaken: int = 0
+    """Interests taken for lost because later ones were answered."""
+    spurious: int = 0
+    """Of all those taken for lost, how many were answered after all."""
     nacks: int = 0
     marks: int = 0
     window_reductions: int = 0
@@ -57,6 +64,7 @@ class _Trouble:
     nacks: int = 0
     nack_reason: int = 0
     not_before: float = 0.0
+    resent_at: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -82,6 +90,9 @@ class Puller:
     _in_flight: dict[Key, float] = field(default_factory=dict)
     """When each was sent last, in that order."""
     _next_give_up: float = float("inf")
+    _answered: float = 0.0
+    """When the latest Interest was sent that was sent once and has been answered."""
+    _patience: float = 1.0
 
     def want(self, key: Key, give_up_at: float) -> None:
         """Ask for `key` as soon as the window allows, before all that `want_all` brought: what is asked for alone
@@ -129,22 +140,28 @@ class Puller:
     def on_data(self, key: Key, *, marked: bool, now: float) -> bool:
         """Good Data for `key` arrived. False when it was not wanted (late or duplicate)."""
         if self._wanted.pop(key, None) is None:
-            self.stats.duplicates += 1
+            self.duplicate()
             return False
         self.stats.received += 1
         sent_at = self._in_flight.pop(key, None)
-        sent_once = not self._trouble or self._trouble.pop(key, None) is None
-        if sent_at is None:
-            self.window.on_data(now, self.rtt.smoothed_s or 0.0)
-            return True
-        if sent_once:
-            self.rtt.sample(now - sent_at, len(self._in_flight) + 1)
-        if marked:
+        trouble = self._trouble.pop(key, None)
+        if trouble is not None:
+            self._judge(trouble, sent_at, now)
+        elif sent_at is not None:
+            self._sampled(sent_at, now, 1)
+        if marked and sent_at is not None:
             self.stats.marks += 1
             self._congested(now, sent_at)
         else:
             self.window.on_data(now, self.rtt.smoothed_s or 0.0)
         return True
+
+    def duplicate(self) -> None:
+        """Data came that was not wanted any more: perhaps a second answer, to an Interest taken for lost too soon."""
+        self.stats.duplicates += 1
+        if self.stats.overtaken > self.stats.spurious:
+            self.stats.spurious += 1
+            self._patience = min(self._patience * 2, MOST_PATIENCE)
 
     def on_many(self, keys: list[Key], now: float) -> None:
         """Good Data for all these keys, wanted, unmarked and each once, arrived together: as `on_data` for each, with
@@ -156,13 +173,17 @@ class Puller:
             if self._wanted.pop(key, None) is None:
                 continue  # given up just before
             sent_at = in_flight.pop(key, None)
-            if trouble and trouble.pop(key, None) is not None:
+            if trouble and (bad := trouble.pop(key, None)) is not None:
+                self._judge(bad, sent_at, now)
                 continue
-            if sample is None:
-                sample = sent_at
+            if sent_at is not None:
+                latest = sent_at
+                if sample is None:
+                    sample = sent_at
         self.stats.received += len(keys)
         if sample is not None:
-            self.rtt.sample(now - sample, (len(in_flight) + len(keys)) // len(keys))
+            self._answered = max(self._answered, latest)
+            self._sampled(sample, now, len(keys))
         self.window.on_data(now, self.rtt.smoothed_s or 0.0, len(keys))
 
     def on_nack(self, key: Key, reason: int, now: float) -> None:
@@ -187,13 +208,17 @@ class Puller:
         """Declare Interests older than the retransmission timeout lost, and give up what took too long."""
         expired = []
         for key, sent_at in self._in_flight.items():  # in order of sending: stop at the first that is young enough
-            if now < sent_at + self.rtt.rto_s:  # written as in next_wake: a difference may round to just below
+            if now < self._lost_at(sent_at):  # written as in next_wake: a difference may round to just below
                 break
             expired.append((key, sent_at))
         for key, sent_at in expired:
             del self._in_flight[key]
-            self.stats.timeouts += 1
-            if self._congested(now, sent_at):
+            overtaken = now < sent_at + self.rtt.rto_s
+            if overtaken:
+                self.stats.overtaken += 1
+            else:
+                self.stats.timeouts += 1
+            if self._congested(now, sent_at) and not overtaken:
                 self.rtt.back_off()
             self._retry(key, now)
         if self._next_give_up <= now:
@@ -206,7 +231,7 @@ class Puller:
         """
         times = [self._next_give_up] if self._wanted else []
         if self._in_flight:
-            times.append(next(iter(self._in_flight.values())) + self.rtt.rto_s)
+            times.append(self._lost_at(next(iter(self._in_flight.values()))))
         if len(self._in_flight) < int(self.window.size):
             times.extend(self._not_before(key) for key in self._again if key in self._wanted)
             if any(key in self._wanted and key not in self._in_flight for key in chain(self._front, self._queue)):
@@ -229,11 +254,33 @@ class Puller:
             trouble = self._trouble.setdefault(key, _Trouble(0))
             if len(ready) < room and trouble.not_before <= now:
                 trouble.attempts += 1
+                trouble.resent_at = now
                 self.stats.retransmitted += 1
                 self._in_flight[key] = now
                 ready.append(key)
             else:
                 self._again.append(key)
+
+    def _lost_at(self, sent_at: float) -> float:
+        """When an Interest that was sent then, and is not answered, counts as lost."""
+        if sent_at < self._answered:
+            return sent_at + self.rtt.late_s(self._patience)
+        return sent_at + self.rtt.rto_s
+
+    def _sampled(self, sent_at: float, now: float, count: int) -> None:
+        """`count` answers at once; the first of their Interests was sent at `sent_at`, and once."""
+        self._answered = max(self._answered, sent_at)
+        self.rtt.sample(now - sent_at, (len(self._in_flight) + count) // count)
+        if self.rtt.queueing:
+            self.window.end_slow_start()
+
+    def _judge(self, trouble: _Trouble, sent_at: float | None, now: float) -> None:
+        """An answer for a key that was in trouble. When it came too soon for the second Interest, or before that was
+        sent, the first was not lost: answers overtake each other here, so wait longer."""
+        resent = trouble.attempts > 1 and sent_at is not None
+        if not trouble.nacks and (not resent or now - trouble.resent_at < self.rtt.least_s / 2):
+            self.stats.spurious += 1
+            self._patience = min(self._patience * 2, MOST_PATIENCE)
 
     def _not_before(self, key: Key) -> float:
         trouble = self._trouble.get(key)

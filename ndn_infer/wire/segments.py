@@ -69,18 +69,23 @@ class Segments:
     """Numbered packets below one prefix, each known by its SHA-256, until all that are wanted are there.
 
     `digests` are packed, one for each of `count` packets. `wanted` are the numbers to be had, all by default; `have`
-    holds contents that are there already (an earlier try). Contents are views of the packets that carried them.
+    holds contents that are there already (an earlier try). With `into`, writable and as large as all contents together,
+    contents are copied there, SEGMENT_BYTES each (the last may have less); without, they are kept as views of the
+    packets that carried them.
     """
 
     def __init__(
         self, prefix: Name, count: int, digests: bytes, *, hints: tuple[Name, ...] = (),
         lifetime_ms: int = DEFAULT_LIFETIME_MS, wanted: Iterable[int] | None = None,
-        have: Mapping[int, bytes | memoryview] | None = None,
+        have: Mapping[int, bytes | memoryview] | None = None, into: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.prefix = prefix
         self.count = count
-        self.contents: dict[int, bytes | memoryview] = dict(have or {})
-        self.missing = set(range(count) if wanted is None else wanted) - self.contents.keys()
+        self._into = into
+        self.contents: dict[int, bytes | memoryview] = {}
+        for number, content in (have or {}).items():
+            self._keep(number, content)
+        self.missing = set(range(count) if wanted is None else wanted) - (have or {}).keys()
         self.from_content_store = 0
         self.refused = 0
         self._digests = digests
@@ -113,9 +118,29 @@ class Segments:
             self.refused += 1
             self._past_caches.add(number)
             raise DigestMismatch(f"{ndn.to_uri(self.name(number))} is not the packet that its producer signed for")
+        self._keep(number, self._content(wire))
         self.missing.discard(number)
-        self.contents[number] = self._content(wire)
         return True
+
+    def _keep(self, number: int, content: bytes | memoryview) -> None:
+        """Put a content in its place. Raises BadPacket when it does not fit there: sizes are as the manifest says."""
+        into = self._into
+        if into is not None:
+            at = number * SEGMENT_BYTES
+            place = into[at : at + SEGMENT_BYTES]
+            if len(place) != len(content):
+                raise BadPacket(f"{ndn.to_uri(self.name(number))} has {len(content)} bytes, not {len(place)}")
+            place[:] = content
+        else:
+            self.contents[number] = content
+
+    def partial(self) -> dict[int, bytes | memoryview]:
+        """Contents that are there, by number: what another try may bring along."""
+        if self._into is None:
+            return self.contents
+        into = self._into
+        there = (number for number in range(self.count) if number not in self.missing)
+        return {number: into[number * SEGMENT_BYTES : (number + 1) * SEGMENT_BYTES] for number in there}
 
     def _digest(self, number: int) -> bytes:
         return self._digests[32 * number : 32 * number + 32]

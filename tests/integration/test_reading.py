@@ -142,7 +142,7 @@ async def test_a_reader_that_leaves_early_leaves_nothing_behind(tmp_path: Path) 
         stream = net.consumer.fetcher.stream(found)
         await anext(stream)
         await stream.aclose()
-        assert net.consumer.fetcher._pulls._puller.idle
+        assert net.consumer.fetcher._pulls.puller.idle
         assert not net.consumer.endpoint._numbered
 
 
