@@ -30,16 +30,19 @@ class RttEstimator:
     variation_s: float = 0.0
     least_s: float = float("inf")
     """The shortest round trip so far: what the path takes when nothing waits."""
+    recent_s: float = 0.0
+    """Average over the last few, however many are in flight."""
 
     def sample(self, rtt_s: float, in_flight: int = 1) -> None:
         """Count one measurement; with many in flight each weighs less (RFC 7323, appendix G)."""
         self.least_s = min(self.least_s, rtt_s)
         if self.smoothed_s is None:
-            self.smoothed_s, self.variation_s = rtt_s, rtt_s / 2
+            self.smoothed_s, self.variation_s, self.recent_s = rtt_s, rtt_s / 2, rtt_s
         else:
             scale = max(1, (in_flight + 1) // 2)
             self.variation_s += (abs(self.smoothed_s - rtt_s) - self.variation_s) / (4 * scale)
             self.smoothed_s += (rtt_s - self.smoothed_s) / (8 * scale)
+            self.recent_s += (rtt_s - self.recent_s) / 8
         self.rto_s = min(max(self.smoothed_s + 4 * self.variation_s, self.min_rto_s), self.max_rto_s)
 
     def late_s(self, patience: float) -> float:
@@ -52,7 +55,7 @@ class RttEstimator:
     def queueing(self) -> bool:
         """Whether the path's queue is about as long as the path: more in flight brings no more (HyStart, RFC 9406,
         with a bound that suits paths within one machine too)."""
-        return self.smoothed_s is not None and self.smoothed_s > 2 * self.least_s + QUEUE_S
+        return self.recent_s > 2 * self.least_s + QUEUE_S
 
     def back_off(self) -> None:
         """Double the timeout after a loss by timeout."""

@@ -72,6 +72,12 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n1/user/input/{DIGEST}{META}", {"user"}),
     (f"/home/n1/decode/input/{DIGEST}{META}", {"decode"}),
     (f"/home/n1/user/input/{DIGEST}{LIVE}", set()),
+    # Holds: only those who may hold KV
+    (f"/home/n1/decode/holds/{DIGEST}/public/bf16{PARAMS}", {"decode"}),
+    (f"/home/n1/prefill/holds/{DIGEST}/public/bf16{PARAMS}", {"prefill"}),
+    (f"/home/n1/rag/holds/{DIGEST}/public/bf16{PARAMS}", set()),
+    (f"/home/n1/decode/holds/{DIGEST}/public/bf16", set()),
+    (f"/home/n1/decode/holds/{DIGEST}/public/bf16{META}", set()),
     # CatalogRecord
     (f"/catalog/model/smollm2{META}", {"operator"}),
     (f"/catalog/corpus/handbook{META}", {"operator"}),
