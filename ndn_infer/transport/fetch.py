@@ -67,6 +67,19 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A whole object, verified, in the reader's own memory: `size` bytes. The rest as in Fetched; `segments_from_store`
+    is not counted for a sealed stream."""
+
+    name: Name
+    size: int
+    signed_by: Validated
+    segments: int
+    segments_from_store: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Discovered:
     """A verified metadata packet. `manifest` is None when its producer says that it has no such object."""
 
@@ -254,8 +267,8 @@ class Fetcher:
     async def read_into(
         self, found: Discovered, buffer: bytearray | memoryview, *, hints: tuple[Name, ...] = (),
         progress: Callable[[int, int], None] | None = None,
-    ) -> int:  # fmt: skip
-        """Write the whole content to the beginning of `buffer`, each byte where it will stay; returns its size.
+    ) -> Placed:  # fmt: skip
+        """Write the whole content to the beginning of `buffer`, each byte where it will stay.
 
         For what is large: memory is written once, and may be used again. Raises BadPacket when the buffer is too
         small, else as `collect`; what it holds after an error is not to be used.
@@ -264,11 +277,13 @@ class Fetcher:
         view = memoryview(buffer).cast("B")[: manifest.size]
         if len(view) < manifest.size:
             raise BadPacket(f"{ndn.to_uri(manifest.name)} has {manifest.size} bytes, the buffer {len(view)}")
-        began = time.monotonic()
+        began, stored = time.monotonic(), 0
         if manifest.inline is not None:
             view[:] = manifest.inline
         elif uniform_bytes(manifest):
-            await self._pull(await self._segments(manifest, hints, into=view), progress)
+            segments = await self._segments(manifest, hints, into=view)
+            await self._pull(segments, progress)
+            stored = segments.from_content_store
         else:
             at = 0
             async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
@@ -276,8 +291,9 @@ class Fetcher:
                     view[at : at + len(piece)] = piece
                     at += len(piece)
             _check_size(manifest, at)
-        self._counts.count(manifest.size, time.monotonic() - began)
-        return manifest.size
+        seconds = time.monotonic() - began
+        self._counts.count(manifest.size, seconds)
+        return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
 
     async def stream(
         self, found: Discovered, *, hints: tuple[Name, ...] = ()

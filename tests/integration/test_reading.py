@@ -65,6 +65,9 @@ async def test_whole_in_order_and_by_range(tmp_path: Path) -> None:
             assert fetched.content == content
             if fetched.segments:
                 assert seen[-1] == (fetched.segments, fetched.segments)
+            place = bytearray(size + 3)
+            assert (await fetcher.read_into(found, place)).size == size
+            assert place == content + b"\0\0\0"
             assert b"".join([piece async for piece in fetcher.stream(found)]) == content
             for start, length in ((0, 10), (size // 2, 9000), (max(0, size - 5), 100), (size, 1)):
                 assert await fetcher.read(found, start, length) == content[start : start + length]
