@@ -27,11 +27,14 @@ from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
 from ndn_infer.records import CorpusRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
+from ndn_infer.transport.store_policy import parse_policies
+from ndn_infer.transport.tiered_store import TieredStore
 from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
@@ -103,13 +106,26 @@ async def _serve(
     finally:
         await producer.close()
         await session.close()
+        host.server.store.close()
     return 0
+
+
+def open_store(config: Config, role: str) -> ObjectStore:
+    """The store that the configuration asks for: in memory, or on disk as well. Each producer of a node has a file of
+    its own. Raises ConfigError."""
+    settings = config.producer
+    if not settings.store_path:
+        return ObjectStore(settings.store_mib << 20)
+    path = Path(settings.store_path).expanduser()
+    policies = parse_policies(settings.store_policies)
+    disk = DiskStore(path.with_name(f"{path.name}.{role}"), settings.store_disk_mib << 20, policies=policies)
+    return TieredStore(settings.store_mib << 20, disk)
 
 
 def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
     """The network side of a producer process. Its own large requests are published under `role`."""
     config = session.config
-    server = Server(session.endpoint, ObjectStore(config.producer.store_mib << 20))
+    server = Server(session.endpoint, open_store(config, role))
     registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
     signer = session.keychain.signer_for(role_identity(config, role))
     inputs = Inputs(

@@ -22,6 +22,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- CertificateExpired          outside the validity period
     |  |- CertificateUnavailable      a certificate of the chain cannot be had
     |  `- MissingKey                  we have no key that may sign this name
+    |- StoreFull             exit 1   an object cannot be kept: the store or its disk has no room
     |- ModelError            exit 5   models and their cache
     |  |- UnknownModel
     |  |- DamagedCache
@@ -150,6 +151,10 @@ class CertificateUnavailable(TrustError):
 
 class MissingKey(TrustError):
     default_hint = "make keys with 'ndn-infer keys init', or import those that your operator issued"
+
+
+class StoreFull(NdnInferError):
+    default_hint = "give the store more room ([producer] store_disk_mib), or remove pinned objects"
 
 
 class ModelError(NdnInferError):

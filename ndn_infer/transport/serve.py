@@ -196,8 +196,8 @@ class Server:
     def holds(self, versioned: Name) -> bool:
         """Whether this version of an object, or this run of a stream, can still be read here."""
         base = ndn.prefix(versioned, -1)
-        packets = self.store.get(base)
-        return versioned in self._streams or (packets is not None and packets.manifest.name == versioned)
+        manifest = self.store.manifest(base)
+        return versioned in self._streams or (manifest is not None and manifest.name == versioned)
 
     def finish_stream(self, stream: LiveStream, packets: ObjectPackets) -> None:
         """Called by a stream at its end: it lives on in the store, as an object."""

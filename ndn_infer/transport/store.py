@@ -13,7 +13,7 @@ from typing import Final
 
 from ndn_infer import name as ndn
 from ndn_infer.name import IMPLICIT_DIGEST, METADATA, Name
-from ndn_infer.wire.manifest import ObjectPackets
+from ndn_infer.wire.manifest import Manifest, ObjectPackets
 
 _DIGEST_COMPONENT: Final = 34
 """Bytes of an implicit digest component: type, length, SHA-256."""
@@ -36,7 +36,7 @@ class ObjectStore:
     _owner: dict[Name, Name] = field(default_factory=dict)
 
     def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
-        self.remove(packets.base)
+        self._take_out(packets.base)
         self._objects[packets.base] = _Entry(packets, pinned)
         for name in (packets.metadata_name, *packets.packets):
             self._owner[name] = packets.base
@@ -45,10 +45,14 @@ class ObjectStore:
             victim = next((base for base, entry in self._objects.items() if not entry.pinned), None)
             if victim is None or victim == packets.base:
                 break
-            self.remove(victim)
+            self._take_out(victim)
             self.evicted += 1
 
     def remove(self, base: Name) -> None:
+        """Forget an object, pinned or not."""
+        self._take_out(base)
+
+    def _take_out(self, base: Name) -> None:
         entry = self._objects.pop(base, None)
         if entry is not None:
             self.used_bytes -= entry.packets.wire_bytes
@@ -58,6 +62,14 @@ class ObjectStore:
     def get(self, base: Name) -> ObjectPackets | None:
         entry = self._objects.get(base)
         return entry.packets if entry is not None else None
+
+    def manifest(self, base: Name) -> Manifest | None:
+        """What the object's metadata packet says."""
+        entry = self._objects.get(base)
+        return entry.packets.manifest if entry is not None else None
+
+    def close(self) -> None:
+        """Nothing of it lasts."""
 
     def segment(self, name: Name) -> bytes | None:
         """The packet of exactly this name, as quickly as can be."""
