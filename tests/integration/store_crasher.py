@@ -3,8 +3,8 @@
     python -m tests.integration.store_crasher FOLDER ROUNDS SEED      prints one JSON line
 
 In each round a child opens the store, puts objects (some pinned, acknowledged through a pipe when their future is
-done), replaces and removes some, and is killed with SIGKILL at a random moment; then every name that any round ever used is
-asked for. Objects are made from their name and version alone, so whoever reads knows what must be there.
+done), replaces and removes some, and is killed with SIGKILL at a random moment; then every name that any round ever
+used is asked for. Objects are made from their name and version alone, so whoever reads knows what must be there.
 """
 
 from __future__ import annotations
