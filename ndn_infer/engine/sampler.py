@@ -1,21 +1,45 @@
 """Choosing the next token.
 
-Owns: sampling parameters and the choice. Must not know: models, streams, torch.
+Owns: sampling parameters, which tokens of a stream count for penalties, and the choice. Must not know: models, streams,
+torch.
 
+The choice for a position is a function of (logits, parameters, tokens so far, position) and of nothing else.
 Randomness is by counter, not by state: the number drawn for position p of a stream with seed s is Philox(key=s,
 counter=p), so whoever continues a stream continues it with the identical choices. (Salmon et al., "Parallel random
 numbers: as easy as 1, 2, 3", SC 2011.)
+
+The order is that of transformers 5: logit bias, repetition penalty, (frequency and presence penalty, which transformers
+lacks, where vLLM has them,) temperature, top-k, top-p, min-p. vLLM applies min-p before top-k and top-p, so that top-p
+there is a share of what min-p left; here, as in transformers and llama.cpp, it is a share of what top-k left. The only
+other difference is among tokens of equal logits at the border of top-k or top-p: transformers and vLLM keep all or
+some of them, here those with the lowest ids stay, exactly k of them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ndn_infer.errors import ModelError, UsageError
+
+Floats = NDArray[np.floating]
+
+MAX_LOGPROBS: Final = 20
+"""Alternatives told for each token, as in OpenAI's chat API."""
+MAX_LOGIT_BIAS: Final = 1024
+"""Tokens of a logit bias."""
+GREEDY_BELOW: Final = 1e-5
+"""A lower temperature is greedy, as in vLLM: what it leaves to the second token is nothing, or not a number."""
+
+_EXACT_UP_TO: Final = 4096
+"""Weights of so many tokens are computed in float64, of more (a whole vocabulary) in float32, ten times as fast. Sums
+are float64."""
+_BLOCK: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +49,7 @@ class SamplingParams:
     max_tokens: int = 256
     """New tokens at most; at least 1."""
     temperature: float = 0.0
-    """0: always the most likely token, and the next three have no effect."""
+    """0: always the most likely token (after bias and penalties), and the filters and the seed have no effect."""
     top_k: int = 0
     """Only the k most likely tokens; 0: all."""
     top_p: float = 1.0
@@ -34,42 +58,155 @@ class SamplingParams:
     """0 to 2^64 - 1."""
     stop_ids: tuple[int, ...] = ()
     """Tokens that end a stream (they are still put out)."""
+    min_p: float = 0.0
+    """Only tokens at least this likely relative to the most likely one, after temperature; 0: all."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens in prompt and answer so far are divided by it when positive, else multiplied; 1: off. (Keskar et
+    al., "CTRL", 2019, as transformers has it.)"""
+    frequency_penalty: float = 0.0
+    """Subtracted from a logit for every time the answer so far has the token; 0: off."""
+    presence_penalty: float = 0.0
+    """Subtracted from a logit when the answer so far has the token at all; 0: off."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, what is added to its logit): no token twice."""
+    logprobs: int | None = None
+    """None: no probabilities are wanted; 0 to 20: the token's, and those of so many most likely ones."""
 
     def __post_init__(self) -> None:
-        checks = (
-            (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
-            (
-                math.isfinite(self.temperature) and 0.0 <= self.temperature <= 100.0,
-                f"temperature must be 0 (greedy) to 100, not {self.temperature}",
-            ),
-            (self.top_k >= 0, f"top_k must be 0 (off) or more, not {self.top_k}"),
-            (0.0 < self.top_p <= 1.0, f"top_p must be above 0 and at most 1, not {self.top_p}"),
-            (0 <= self.seed < 1 << 64, f"seed must be 0 to 2^64 - 1, not {self.seed}"),
-        )
-        for fine, message in checks:
+        for fine, message in (*self._numbers(), *self._lists()):
             if not fine:
                 raise UsageError(message)
 
+    def _numbers(self) -> tuple[tuple[bool, str], ...]:
+        return (
+            (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
+            (0.0 <= self.temperature <= 100.0, f"temperature must be 0 (greedy) to 100, not {self.temperature}"),
+            (self.top_k >= 0, f"top_k must be 0 (off) or more, not {self.top_k}"),
+            (0.0 < self.top_p <= 1.0, f"top_p must be above 0 and at most 1, not {self.top_p}"),
+            (0.0 <= self.min_p <= 1.0, f"min_p must be 0 (off) to 1, not {self.min_p}"),
+            (0 <= self.seed < 1 << 64, f"seed must be 0 to 2^64 - 1, not {self.seed}"),
+            (
+                0.01 <= self.repetition_penalty <= 100.0,
+                f"repetition_penalty must be 0.01 to 100 (1 is off), not {self.repetition_penalty}",
+            ),
+            (
+                -2.0 <= self.frequency_penalty <= 2.0,
+                f"frequency_penalty must be -2 to 2 (0 is off), not {self.frequency_penalty}",
+            ),
+            (
+                -2.0 <= self.presence_penalty <= 2.0,
+                f"presence_penalty must be -2 to 2 (0 is off), not {self.presence_penalty}",
+            ),
+            (
+                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+                f"logprobs must be 0 to {MAX_LOGPROBS}, not {self.logprobs}",
+            ),
+        )
 
-def sample(logits: NDArray[np.float32], params: SamplingParams, position: int) -> tuple[int, float]:
-    """(token id, its natural log probability under the model, before temperature and filters).
+    def _lists(self) -> tuple[tuple[bool, str], ...]:
+        bias = self.logit_bias
+        return (
+            (len(bias) <= MAX_LOGIT_BIAS, f"logit_bias may have {MAX_LOGIT_BIAS} tokens, not {len(bias)}"),
+            (len({token for token, _ in bias}) == len(bias), "logit_bias has a token twice"),
+            (all(token >= 0 for token, _ in bias), "logit_bias needs token ids of 0 or more"),
+            (all(-100.0 <= value <= 100.0 for _, value in bias), "logit_bias must be -100 to 100 for every token"),
+        )
 
-    logits: [vocab] float32. position: index in the whole sequence of the token that is chosen. Raises ModelError when
-    the logits are not numbers.
+    @property
+    def needs_history(self) -> bool:
+        """Whether choices depend on the tokens so far."""
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
+    def check_vocabulary(self, size: int) -> None:
+        """Raises UsageError when a token that is named does not exist."""
+        for token, _ in self.logit_bias:
+            if token >= size:
+                raise UsageError(f"logit_bias names token {token}; ids of this model are 0 to {size - 1}")
+
+
+class Choice(NamedTuple):
+    """`logprob`: natural logarithm of the token's probability under the model, before bias, penalties, temperature and
+    filters; None when `logprobs` was not asked for. `top`: the same for the most likely tokens, the likeliest first,
+    equal ones by id."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class TokenHistory:
+    """Which tokens a stream has, and how often the answer has each: one slot for each token that occurs, so that a step
+    touches these and not the whole vocabulary. Wanted only where `needs_history`."""
+
+    __slots__ = ("_counts", "_ids", "_slots")
+
+    def __init__(self, prompt: Sequence[int], generated: Sequence[int] = ()) -> None:
+        self._slots = {token: slot for slot, token in enumerate(dict.fromkeys(prompt))}
+        self._ids = np.array(list(self._slots), dtype=np.int64)
+        self._counts = np.zeros(len(self._slots), dtype=np.float32)
+        for token in generated:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """The answer goes on with `token`."""
+        slot = self._slots.setdefault(token, len(self._slots))
+        if slot == len(self._ids):
+            room = max(len(self._ids), 64)
+            self._ids = np.concatenate([self._ids, np.zeros(room, dtype=np.int64)])
+            self._counts = np.concatenate([self._counts, np.zeros(room, dtype=np.float32)])
+        self._ids[slot] = token
+        self._counts[slot] += 1
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Each token of prompt and answer once."""
+        return self._ids[: len(self._slots)]
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """How often the answer has each of `ids`."""
+        return self._counts[: len(self._slots)]
+
+
+def choose(
+    logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
+) -> Choice:
+    """The token at `position`. Probabilities are computed only if `params.logprobs` wants them.
+
+    logits: [vocab] float32, left as they are. position: index in the whole sequence of the token that is chosen.
+    history: the tokens before it, where `params.needs_history`; it is not changed. Raises ModelError when the logits
+    are not numbers, when a history is needed and missing, or when the bias names a token beyond the vocabulary.
     """
-    best = int(logits.argmax())
-    peak = float(logits[best])
-    if not math.isfinite(peak):
-        raise ModelError("the model computed no numbers: damaged weights, or values too large for this dtype")
-    shifted = logits.astype(np.float64) - peak
-    log_total = math.log(float(np.exp(shifted).sum()))
-    if params.temperature == 0.0:
-        return best, -log_total
-    ids, weights = _candidates(shifted / params.temperature, params)
-    bounds = np.cumsum(weights)
-    point = uniform(params.seed, position) * bounds[-1]
-    chosen = int(ids[min(int(np.searchsorted(bounds, point, side="right")), len(ids) - 1)])
-    return chosen, float(shifted[chosen]) - log_total
+    token = _pick(_adjust(logits, params, history), params, position)
+    if params.logprobs is None:
+        return Choice(token)
+    peak, log_total = _normaliser(logits)
+    top = [(index, float(logits[index]) - peak - log_total) for index in _most_likely(logits, params.logprobs)]
+    return Choice(token, float(logits[token]) - peak - log_total, tuple(top))
+
+
+def sample(
+    logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
+) -> tuple[int, float]:
+    """`choose` for those who always want (token, its log probability) and no alternatives."""
+    token = _pick(_adjust(logits, params, history), params, position)
+    peak, log_total = _normaliser(logits)
+    return token, float(logits[token]) - peak - log_total
+
+
+def distribution(
+    logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None = None
+) -> NDArray[np.float64]:
+    """[vocab]: with which probability `choose` takes each token, over all seeds."""
+    adjusted = _adjust(logits, params, history)
+    spread = np.zeros(len(adjusted))
+    best, peak = _best(adjusted)
+    if params.temperature < GREEDY_BELOW:
+        spread[best] = 1.0
+        return spread
+    ids, weights = _candidates(adjusted, peak, params)
+    spread[ids] = weights / weights.sum(dtype=np.float64)
+    return spread
 
 
 def uniform(seed: int, position: int) -> float:
@@ -77,25 +214,140 @@ def uniform(seed: int, position: int) -> float:
     return float(int(np.random.Philox(key=seed, counter=position).random_raw()) >> 11) * 2.0**-53
 
 
-def _candidates(scaled: NDArray[np.float64], params: SamplingParams) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """(ids, weights) left after both filters: by falling weight, equal ones by id. Without filters: by id."""
-    weights = np.exp(scaled)
-    if params.top_k in (0, *range(len(weights), len(weights) + 1)) and params.top_p == 1.0:
-        return np.arange(len(weights)), weights
-    least = 0.0
-    if 0 < params.top_k < len(weights):
-        least = float(np.partition(weights, -params.top_k)[-params.top_k])
-    elif params.top_p < 1.0:
-        # what lies below this cannot add up to 1 - top_p, so the tokens wanted lie above; saves sorting them all
-        least = float(weights.sum()) * (1.0 - params.top_p) / len(weights)
-    ids = np.flatnonzero(weights >= least)
-    ids = ids[np.argsort(-weights[ids], kind="stable")]
-    if params.top_k:
-        ids = ids[: params.top_k]
-    kept = weights[ids]
+# ---------------------------------------------------------------- logits
+
+
+def _adjust(
+    logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None
+) -> NDArray[np.float32]:
+    """Logits after bias and penalties: the same array when there are none."""
+    if not params.logit_bias and not params.needs_history:
+        return logits
+    changed = logits.copy()
+    if params.logit_bias:
+        ids = np.array([token for token, _ in params.logit_bias], dtype=np.int64)
+        if int(ids.max()) >= len(logits):
+            raise ModelError(f"logit_bias names token {int(ids.max())}; this model has {len(logits)}")
+        changed[ids] += np.array([value for _, value in params.logit_bias], dtype=np.float32)
+    if params.needs_history:
+        if history is None:
+            raise ModelError("penalties need the tokens of the stream, and the caller gave none")
+        seen = changed[history.ids]
+        factor, counts = np.float32(params.repetition_penalty), history.counts
+        with np.errstate(over="ignore"):  # logits that become infinite are caught below, or cannot be chosen
+            seen = np.where(seen < 0, seen * factor, seen / factor)
+        if params.frequency_penalty != 0.0 or params.presence_penalty != 0.0:
+            seen -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+        changed[history.ids] = seen
+    return changed
+
+
+def _best(logits: NDArray[np.float32]) -> tuple[int, float]:
+    """(the most likely token, its logit), the first of equals."""
+    best = int(logits.argmax())  # the first that is not a number, when there is one
+    peak = float(logits[best])
+    if not math.isfinite(peak):
+        raise ModelError("the model computed no numbers: damaged weights, or values too large for this dtype")
+    return best, peak
+
+
+def _normaliser(logits: NDArray[np.float32]) -> tuple[float, float]:
+    """(peak, log of the sum of exp(logits - peak))."""
+    _, peak = _best(logits)
+    return peak, math.log(float(_weights(logits, peak, 1.0).sum(dtype=np.float64)))
+
+
+def _most_likely(logits: NDArray[np.float32], count: int) -> list[int]:
+    """The `count` most likely tokens, the likeliest first, equal ones by id."""
+    if count == 0:
+        return []
+    ids = _largest(logits, min(count, len(logits)))
+    order: list[int] = ids[np.argsort(-logits[ids], kind="stable")].tolist()
+    return order
+
+
+# ---------------------------------------------------------------- the choice
+
+
+def _pick(logits: NDArray[np.float32], params: SamplingParams, position: int) -> int:
+    best, peak = _best(logits)
+    if params.temperature < GREEDY_BELOW:
+        return best
+    ids, weights = _candidates(logits, peak, params)
+    index = _draw(weights, uniform(params.seed, position))
+    return index if isinstance(ids, slice) else int(ids[index])
+
+
+def _candidates(
+    logits: NDArray[np.float32], peak: float, params: SamplingParams
+) -> tuple[NDArray[np.intp] | slice, Floats]:
+    """(ids, weights) of the tokens that the filters leave, by rising id; the weight of the most likely one is 1."""
+    ids: NDArray[np.intp] | slice = slice(None)
+    values = logits
+    if 0 < params.top_k < len(logits):
+        ids = _largest(logits, params.top_k)
+        values = logits[ids]
+    weights = _weights(values, peak, params.temperature)
+    kept: NDArray[np.intp] | None = None
     if params.top_p < 1.0:
-        # with top_k the probability is that among the k, as transformers and vLLM have it
-        total = float(kept.sum()) if params.top_k else float(weights.sum())
-        count = int(np.searchsorted(np.cumsum(kept), params.top_p * total, side="left")) + 1
-        ids, kept = ids[:count], kept[:count]
-    return ids, kept
+        kept = _nucleus(values, weights, peak, params)
+    if params.min_p > 0.0:
+        likely = weights >= params.min_p
+        kept = np.flatnonzero(likely) if kept is None else kept[likely[kept]]
+    if kept is None:
+        return ids, weights
+    return kept if isinstance(ids, slice) else ids[kept], _weights(values[kept], peak, params.temperature)
+
+
+def _weights(values: NDArray[np.float32], peak: float, temperature: float) -> Floats:
+    """exp((values - peak) / temperature)."""
+    kind = np.float64 if len(values) <= _EXACT_UP_TO else np.float32
+    with np.errstate(over="ignore", under="ignore"):  # a very small temperature
+        weights: Floats = np.subtract(values, peak, dtype=kind)
+        if temperature != 1.0:
+            weights /= temperature
+        return np.exp(weights, out=weights)
+
+
+def _largest(values: NDArray[np.float32], count: int, least: float | None = None) -> NDArray[np.intp]:
+    """Indices of the `count` largest values, rising; of equal ones the first. `least`: the smallest of these values,
+    where it is known."""
+    if least is None:
+        least = float(np.partition(values, len(values) - count)[len(values) - count])
+    taken = values >= least
+    surplus = int(np.count_nonzero(taken)) - count
+    if surplus > 0:
+        taken[np.flatnonzero(values == least)[-surplus:]] = False
+    return np.flatnonzero(taken)
+
+
+def _nucleus(
+    values: NDArray[np.float32], weights: Floats, peak: float, params: SamplingParams
+) -> NDArray[np.intp]:
+    """Indices of the fewest largest values that have the share `top_p` of all weight."""
+    total = float(weights.sum(dtype=np.float64))
+    # All weights below this together are less than 1 - top_p: none of them is wanted, and few are left to be sorted.
+    wanted = values[weights >= total * (1.0 - params.top_p) / len(values)]
+    wanted = np.sort(wanted)[::-1]
+    reached = np.cumsum(_weights(wanted, peak, params.temperature), dtype=np.float64)
+    count = min(int(np.searchsorted(reached, params.top_p * total, side="left")) + 1, len(wanted))
+    return _largest(values, count, float(wanted[count - 1]))
+
+
+def _draw(weights: Floats, share: float) -> int:
+    """The first index up to which more than `share` of all weight lies; never one without weight.
+
+    In blocks, since a running sum over a whole vocabulary takes longer than everything else."""
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
+    bounds = np.cumsum(sums)
+    point = share * float(bounds[-1])
+    block = _reached(bounds, point)
+    before = float(bounds[block - 1]) if block else 0.0
+    inner = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    return block * _BLOCK + _reached(inner, point - before)
+
+
+def _reached(bounds: NDArray[np.float64], point: float) -> int:
+    """The first index whose bound is above `point`; when rounding puts it past the end, the last that has weight."""
+    index = int(np.searchsorted(bounds, point, side="right"))
+    return index if index < len(bounds) else int(np.searchsorted(bounds, bounds[-1], side="left"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ndn_infer.engine.sampler import SamplingParams, sample, uniform
+from ndn_infer.engine import sampler
+from ndn_infer.engine.sampler import SamplingParams, TokenHistory, choose, sample, uniform
 from ndn_infer.errors import ModelError, UsageError
 
 EXPECTED_UNIFORM = [0.8720734548204873, 0.0828426870273763, 0.9956763359513338]
@@ -128,3 +129,103 @@ def test_bad_parameters_are_refused_by_name(bad: dict[str, float]) -> None:
 def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
     with pytest.raises(ModelError, match="no numbers"):
         sample(np.array([0.0, value], dtype=np.float32), SamplingParams(), 0)
+
+
+# ---------------------------------------------------------------- penalties, min-p, logprobs
+
+
+vocab_logits = arrays(np.float32, st.integers(3, 60), elements=st.floats(-12, 12, width=32))
+
+
+def probabilities(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
+    """What a choice is drawn from, read off the sampler by its own filters."""
+    scaled = (logits.astype(np.float64) - logits.max()) / params.temperature
+    ids, weights = sampler._candidates(scaled, params)
+    out = np.zeros(len(logits))
+    out[ids] = weights / weights.sum()
+    return out
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    vocab_logits, st.sampled_from([0.3, 1.0, 2.5]), st.integers(0, 30), st.sampled_from([1.0, 0.9, 0.35]),
+    st.sampled_from([0.0, 0.05, 0.4, 1.0]),
+)  # fmt: skip
+def test_filters_leave_what_transformers_leaves(
+    logits: np.ndarray, temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers.generation import logits_process as theirs
+
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    logits = logits + np.arange(len(logits), dtype=np.float32) * np.float32(
+        1e-3
+    )  # no ties: those are a matter of taste
+    scores = torch.from_numpy(logits.astype(np.float64))[None]
+    steps = [theirs.TemperatureLogitsWarper(temperature)]
+    if top_k:
+        steps.append(theirs.TopKLogitsWarper(top_k))
+    if top_p < 1.0:
+        steps.append(theirs.TopPLogitsWarper(top_p))
+    if min_p:
+        steps.append(theirs.MinPLogitsWarper(min_p))
+    for step in steps:
+        scores = step(None, scores)
+    expected = torch.softmax(scores, -1)[0].numpy()
+    ours = probabilities(logits, params)
+    border = min(abs(np.cumsum(np.sort(expected)) - (1 - top_p))) < 1e-6  # the sum hits top_p by a rounding error
+    assert border or np.allclose(ours, expected, atol=1e-6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(vocab_logits, st.lists(st.integers(0, 2), max_size=9), st.lists(st.integers(0, 2), max_size=9), st.data())
+def test_penalties_are_those_of_their_inventors(
+    logits: np.ndarray, prompt: list[int], generated: list[int], data: st.DataObject
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+    repetition, frequency, presence = (
+        data.draw(st.sampled_from(values)) for values in ([1.0, 0.7, 1.8], [0.0, 0.6, -1.0], [0.0, 1.1])
+    )
+    params = SamplingParams(
+        repetition_penalty=repetition, frequency_penalty=frequency, presence_penalty=presence, logit_bias=((1, 2.5),)
+    )
+    history = TokenHistory(prompt, generated)
+    expected = torch.from_numpy(logits.copy())[None]
+    ids = torch.tensor([[*prompt, *generated]], dtype=torch.long)
+    if ids.numel():
+        expected = RepetitionPenaltyLogitsProcessor(repetition)(ids, expected)
+    wanted = expected[0].numpy().astype(np.float64)
+    for token in range(
+        len(wanted)
+    ):  # OpenAI: mu[j] -> mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence
+        wanted[token] -= generated.count(token) * frequency + (generated.count(token) > 0) * presence
+    wanted[1] += 2.5
+    assert np.allclose(history.penalise(logits, params), wanted, atol=1e-5)
+    choice = choose(logits, params, len(prompt) + len(generated), history)
+    assert wanted[choice.token] >= wanted.max() - 1e-4
+    model = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())
+    assert choice.logprob == pytest.approx(model[choice.token], abs=1e-5), "the model's own probability"
+
+
+@given(vocab_logits, st.integers(1, 20))
+def test_the_most_likely_tokens_are_reported(logits: np.ndarray, count: int) -> None:
+    choice = choose(logits, SamplingParams(logprobs=count), 5)
+    model = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())
+    assert len(choice.top) == min(count, len(logits))
+    assert [value for _, value in choice.top] == pytest.approx(sorted(model, reverse=True)[:count], abs=1e-5)
+    assert choice.logprob == pytest.approx(choice.top[0][1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_p": 1.1}, {"min_p": -0.1}, {"repetition_penalty": 0.0}, {"repetition_penalty": float("nan")},
+        {"frequency_penalty": 3.0}, {"presence_penalty": -2.1}, {"logprobs": 21}, {"logit_bias": ((-1, 0.0),)},
+        {"logit_bias": ((1, 1000.0),)}, {"logit_bias": tuple((token, 1.0) for token in range(2000))},
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        SamplingParams(**wrong)  # type: ignore[arg-type]
