@@ -1,6 +1,11 @@
-"""The engine: token ids in, token ids and KV blocks out, several streams by turns.
+"""The engine: token ids in, token ids and KV blocks out, many streams at once.
 
-Owns: streams, whose turn it is, counters. Must not know: text, names, packets, asyncio, who holds KV blocks.
+Owns: streams from `start` to their last token, what one step computes, counters. Must not know: text, names, packets,
+asyncio, who holds KV blocks.
+
+The life of a step: guess (speculation.py), plan (scheduler.py says whose tokens, kv_pool.py which blocks), compute one
+row for each token that follows a finished prompt, all in one forward (llama.py), and chunks of prompts, then choose
+(sampler.py). docs/engine.md tells it at length.
 
 Used from one thread. Blocks are [layers, 2, kv_heads, block_tokens, head_dim], see kv_cache.py.
 """
@@ -10,21 +15,24 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ndn_infer.engine.sampler import SamplingParams, sample
-from ndn_infer.engine.stream import Counters, StepOutput, Stream
+from ndn_infer.engine.kv_pool import BlockPool
+from ndn_infer.engine.sampler import SamplingParams, TokenHistory, choose
+from ndn_infer.engine.scheduler import Scheduler
+from ndn_infer.engine.speculation import Drafter, NgramDrafter
+from ndn_infer.engine.stream import BlockKeys, Counters, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError, UsageError
 
 try:
     import torch
     from torch import Tensor
 
-    from ndn_infer.engine.attention import LEAST_ROWS
-    from ndn_infer.engine.kv_cache import KvCache, KvShape
-    from ndn_infer.engine.llama import IMPLEMENTATION, Llama
+    from ndn_infer.engine.attention import LEAST_ROWS, kv_class
+    from ndn_infer.engine.fallback import ModuleModel, load_model
+    from ndn_infer.engine.kv_cache import KvPages, KvSequence, KvShape
+    from ndn_infer.engine.llama import Llama
 except ImportError as error:
     raise EngineUnavailable(f"the engine needs a package that is not installed ({error})") from error
 
@@ -32,110 +40,167 @@ __all__ = ["Counters", "Engine", "StepOutput", "Stream"]
 
 log = logging.getLogger(__name__)
 
+SPECULATION: dict[str, Callable[[Sequence[int]], Drafter] | None] = {"off": None, "ngram": NgramDrafter}
+"""What makes a stream's drafter from its prompt."""
+
+SHARING = ("exact", "near", "off")
+"""Which streams share blocks: those whose KV is equal bit for bit; all with equal tokens; none."""
+
+MOST_GUESSES = 7
+"""Guessed tokens of a stream in one step."""
+
+_MIB = 1 << 20
+
 
 class Engine:
     """Make one with `Engine.load`. Every method is to be called from the same thread."""
 
-    implementation = IMPLEMENTATION
-    """Names the computation: KV of engines with equal values (and equal hardware) is equal bit for bit."""
-
-    def __init__(self, model: Llama, *, chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8) -> None:
-        if min(chunk_tokens, block_tokens, max_streams) < 1:
-            raise UsageError("chunk_tokens, block_tokens and max_streams must be at least 1")
+    def __init__(
+        self, model: Llama | ModuleModel, *, chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8,
+        queue_limit: int = 64, kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off",
+    ) -> None:  # fmt: skip
+        if min(chunk_tokens, block_tokens, max_streams, kv_memory_mb) < 1:
+            raise UsageError("chunk_tokens, block_tokens, max_streams and kv_memory_mb must be at least 1")
+        if sharing not in SHARING:
+            raise UsageError(f"sharing must be one of {', '.join(SHARING)}, not {sharing}")
+        if speculation not in SPECULATION:
+            raise UsageError(f"speculation must be one of {', '.join(SPECULATION)}, not {speculation}")
         config = model.config
         self.model_config = config
+        self.implementation = model.implementation
+        """Names the computation: KV of engines with equal values (and equal hardware) is equal bit for bit."""
         self.block_tokens = block_tokens
         self.counters = Counters()
         self._model = model
-        self._chunk = chunk_tokens
-        self._max_streams = max_streams
-        self._kv_shape = KvShape(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
-        self._running: list[Stream] = []
-        self._waiting: deque[Stream] = deque()
+        self._sharing = sharing
+        self._drafter = SPECULATION[speculation]
+        shape = KvShape(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
+        useful = 2 * max_streams * -(-config.context_length // block_tokens)
+        pool = BlockPool(max(min(kv_memory_mb * _MIB // shape.block_bytes, useful), 1))
+        self._pages = KvPages(shape, model.device, pool.blocks)
+        self._scheduler: Scheduler[Stream] = Scheduler(
+            pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
+            queue_limit=queue_limit, least_rows=LEAST_ROWS,
+        )  # fmt: skip
+        self._held: list[StepOutput] = []
         self._numbers = itertools.count(1)
+        self._count()
 
     @classmethod
     def load(
-        cls, folder: Path, *, dtype: str = "bf16", device: str = "cpu", threads: int = 0,
-        chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8,
+        cls, folder: Path, *, dtype: str = "bf16", weights: str = "", device: str = "cpu", threads: int = 0,
+        chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8, queue_limit: int = 64,
+        kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off",
     ) -> Engine:  # fmt: skip
-        """Load a prepared folder. `threads` 0 leaves torch's number (all cores); it holds for the whole process.
+        """Load a prepared folder. `weights`: their precision in decoding (weights.py), "" that of `dtype`.
+        `threads` 0 leaves torch's number (all cores); it holds for the whole process. The rest: see config.py.
 
         Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
         """
         if threads > 0:
             torch.set_num_threads(threads)
         started = time.monotonic()
-        model = Llama.load(folder, dtype, device)
-        log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], dtype, device, time.monotonic() - started)
-        return cls(model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams)
+        model = load_model(folder, dtype, device, precision=weights)
+        taken, kind = time.monotonic() - started, f"{dtype} with {weights or dtype} weights"
+        log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, device, taken)
+        return cls(
+            model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams,
+            queue_limit=queue_limit, kv_memory_mb=kv_memory_mb, sharing=sharing, speculation=speculation,
+        )  # fmt: skip
 
     # ------------------------------------------------------------ streams
 
     def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
-        """Begin a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
+        """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
         When they cover the whole prompt its last token is computed again, since its logits are wanted, and the few
-        before it that LEAST_ROWS asks for. Raises PromptError
-        (empty, too long, not token ids), BadRecord (a block of another model, dtype or size).
+        before it that LEAST_ROWS asks for. Raises PromptError (empty, too long, not token ids, more than the KV memory
+        can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait already).
         """
         self._check(ids, room=1)
-        total = min(len(ids) + params.max_tokens, self.model_config.context_length)
-        cache = self._new_cache(prefix_blocks[: len(ids) // self.block_tokens], total)
-        cache.rewind(min(cache.length, len(ids) - 1))
-        stream = Stream(next(self._numbers), tuple(ids), params, cache)
-        self._waiting.append(stream)
-        self._admit()
-        return stream
+        last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
+        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last)
 
+    def start_prefill(
+        self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0
+    ) -> Stream:
+        """Queue a stream of which only the KV of all full blocks is wanted: `take_blocks` after each `step`, until it
+        has `finished` ("done"). `prompt_tokens`: length of the prompt of which `ids` are the beginning, when it is
+        longer; the last bits of bf16 KV follow it (attention.py). Raises as `start` does."""
+        self._check(ids, room=0)
+        full = len(ids) // self.block_tokens * self.block_tokens
+        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=max(prompt_tokens, len(ids)), last=full)
+
+    @torch.inference_mode()
     def step(self) -> list[StepOutput]:
-        """One turn: each running stream gets one chunk of its prompt or one token computed."""
-        outputs = []
-        for stream in list(self._running):
-            logits = self._advance(stream)
-            if logits is not None:
-                outputs.append(self._choose(stream, logits))
-        self._running = [stream for stream in self._running if stream.finished is None]
-        self._admit()
+        """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
+        order; a stream may have several."""
+        self._guess()
+        plan = self._scheduler.plan()
+        self._pages.clear(plan.allocated)
+        for stream in plan.settled:
+            self._settle(stream)
+        outputs, self._held = self._held, []
+        if plan.rows:
+            outputs += self._decode(plan.rows)
+        for stream, count in plan.chunks:
+            outputs += self._prefill_chunk(stream, count)
+        self.counters.steps += 1
+        self._count()
         return outputs
 
+    @property
+    def idle(self) -> bool:
+        """No stream runs or waits: `step` would do nothing."""
+        return self._scheduler.idle
+
+    def refuse_if_busy(self) -> None:
+        """Raises Busy when `start` would. May be asked from any thread."""
+        self._scheduler.refuse_if_busy()
+
     def cancel(self, stream: Stream) -> None:
-        """End a stream and free its KV. Nothing happens when it has ended."""
-        stream.finished = stream.finished or "cancelled"
-        stream.cache = None
-        self._running = [other for other in self._running if other is not stream]
-        if stream in self._waiting:
-            self._waiting.remove(stream)
-        self._admit()
+        """End a stream and free its KV. When it has ended, its blocks cannot be exported any more."""
+        stream.cancelled = True
+        stream.imports = ()
+        stream.blocks.clear()
+        if stream.finished is None:
+            stream.finished = "cancelled"
+            self._scheduler.end(stream, keep=False)
+        self._count()
 
     def export_block(self, stream: Stream, index: int) -> Tensor:
         """A copy of one full block of a stream's KV. Raises ModelError when it is not computed or was freed."""
-        if stream.cache is None:
+        if stream.cancelled:
             raise ModelError("the KV of this stream was freed")
-        return stream.cache.export_block(index)
+        if stream.finished is None:
+            return KvSequence(self._pages, stream.table, stream.length).export_block(index)
+        keys = stream.shelve()
+        if not 0 <= index < len(keys):
+            raise ModelError(f"KV block {index} is not computed: {stream.length} tokens are")
+        block = self._scheduler.pool.find(keys[index])
+        if block is None:
+            raise ModelError(f"KV block {index} of a stream that has ended was freed: others needed the memory")
+        return self._pages.take(block)
 
-    # ------------------------------------------------------------ prompts without a stream, embeddings
+    # ------------------------------------------------------------ prompts without tokens, embeddings
+
+    def take_blocks(self, stream: Stream) -> list[tuple[int, Tensor]]:
+        """(index, block) of a stream of `start_prefill` that were computed since the last call."""
+        blocks, stream.blocks = stream.blocks, []
+        return blocks
 
     def prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """Compute the KV of every full block of `ids` after the prefix; yields (block index, block) as they get ready.
-
-        `prompt_tokens`: length of the prompt of which `ids` are the beginning, when it is longer; the last bits of
-        bf16 KV follow it (attention.py). Between two yields at most one chunk is computed. Raises as `start` does, at
-        the first `next`.
-        """
-        self._check(ids, room=0)
-        total = max(prompt_tokens, len(ids))
-        full = len(ids) // self.block_tokens
-        cache = self._new_cache(prefix_blocks[:full], full * self.block_tokens)
-        wanted = tuple(ids[: full * self.block_tokens])
-        index = cache.length // self.block_tokens
-        while cache.length < len(wanted):
-            self._prefill_chunk(wanted, cache, total)
-            while (index + 1) * self.block_tokens <= cache.length:
-                yield index, cache.export_block(index)
-                index += 1
+        """`start_prefill` for one who has nothing else to do: steps the engine, yields blocks as they get ready.
+        Between two yields at most one step is computed; what it gave other streams, the next `step` returns."""
+        stream = self.start_prefill(ids, prefix_blocks, prompt_tokens=prompt_tokens)
+        try:
+            while stream.finished is None:
+                self._held = self.step()
+                yield from self.take_blocks(stream)
+        finally:
+            self.cancel(stream)
 
     @torch.inference_mode()
     def embed_tokens(self, ids: Sequence[int]) -> Tensor:
@@ -143,7 +208,7 @@ class Engine:
         self._check(ids, room=0)
         return self._model.embedding[torch.tensor(ids, device=self._model.device)].cpu()
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ a stream comes
 
     def _check(self, ids: Sequence[int], *, room: int) -> None:
         limit = self.model_config.context_length - room
@@ -154,52 +219,168 @@ class Engine:
         if not 0 <= min(ids) <= max(ids) < self.model_config.vocab_size:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
-    @torch.inference_mode()
-    def _new_cache(self, blocks: Sequence[Tensor], capacity: int) -> KvCache:
-        cache = KvCache(self._kv_shape, self._model.device, capacity=max(capacity, self.block_tokens))
-        for index, block in enumerate(blocks):
-            cache.import_block(index, block)
-        self.counters.blocks_imported += len(blocks)
-        return cache
+    def _queue(
+        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int, last: int
+    ) -> Stream:
+        """`last`: tokens whose KV it may need."""
+        pool = self._scheduler.pool
+        if self._scheduler.blocks_for(last) > pool.blocks:
+            room = pool.blocks * self.block_tokens
+            hint = "set engine.kv_memory_mb higher, or ask for fewer tokens"
+            raise PromptError(f"prompt and answer may have {last + 1} tokens, the KV memory holds {room}", hint=hint)
+        imports = tuple(blocks[: len(prompt) // self.block_tokens])
+        for index, block in enumerate(imports):
+            self._pages.shape.check(index, block)
+        number, known = next(self._numbers), len(prompt)
+        ready = self._ready(len(imports) * self.block_tokens, known, wanted=known - (params is not None))
+        stream = Stream(
+            number=number, prompt_tokens=known, known=known, ready=ready, prompt=prompt, params=params, total=total,
+            block_tokens=self.block_tokens, imports=imports if ready else (), exported=len(imports),
+            keys=BlockKeys(self.block_tokens, self._bits(number, known, total, imported=ready > 0)),
+        )  # fmt: skip
+        if params is not None:
+            params.check_vocabulary(self.model_config.vocab_size)
+            stream.history = TokenHistory(prompt) if params.needs_history else None
+            stream.drafter = self._drafter(prompt) if self._drafter else None
+        if known == ready:
+            stream.finished = "done"  # a prompt without a full block, or with nothing but known ones
+        else:
+            self._scheduler.add(stream)
+        self.counters.blocks_imported += len(imports)
+        self._count()
+        return stream
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_streams:
-            self._running.append(self._waiting.popleft())
-        self.counters.streams_active = len(self._running)
+    @staticmethod
+    def _ready(imported: int, known: int, *, wanted: int) -> int:
+        """How many imported tokens are used: at least one row is to be computed where a token is wanted, and a prompt's
+        last rows are computed together."""
+        ready = min(imported, wanted)
+        return ready if ready == known or known - ready >= LEAST_ROWS else max(known - LEAST_ROWS, 0)
 
-    @torch.inference_mode()
-    def _advance(self, stream: Stream) -> Tensor | None:
-        """Compute a stream's next chunk or token; its next logits [1, vocab], None while the prompt goes on."""
-        cache = stream.cache
-        assert cache is not None
-        if not stream.generated:
-            hidden = self._prefill_chunk(stream.prompt, cache, len(stream.prompt))
-            return self._model.logits(hidden[-1:]) if cache.length == len(stream.prompt) else None
+    def _bits(self, number: int, prompt: int, total: int, *, imported: bool) -> Callable[[int], object]:
+        """What the last bits of a block's KV depend on beside its tokens: see stream.BlockKeys."""
+        if self._sharing == "near":
+            return lambda end: None
+        if self._sharing == "off" or imported:
+            return lambda end: ("stream", number)
+        return lambda end: kv_class(end, total) if end <= prompt else ("stream", number)
+
+    # ------------------------------------------------------------ a step
+
+    def _guess(self) -> None:
+        """Speculation: a drafter's guess at the next tokens of each stream, verified in the same forward."""
+        for stream in self._scheduler.running:
+            stream.guesses = []
+            if stream.params is not None and stream.drafter is not None and stream.known - stream.length == 1:
+                left = stream.params.max_tokens - len(stream.generated)
+                room = min(left, self.model_config.context_length - stream.known, MOST_GUESSES + 1) - 1
+                stream.guesses = stream.drafter.propose(room)[:room] if room > 0 else []
+            stream.draft = len(stream.guesses)
+
+    def _settle(self, stream: Stream) -> None:
+        """A stream got its blocks: put in what it brought along, give out what others have computed for it."""
+        for block, content in zip(stream.table, stream.imports, strict=False):
+            self._pages.put(block, content)
+        if not stream.ready:
+            self.counters.tokens_shared += stream.length
+        self._collect(stream)
+
+    def _decode(self, rows: Sequence[tuple[Stream, int]]) -> list[StepOutput]:
+        """One row for every token; logits where the next token is not known yet."""
         started = time.perf_counter()
-        logits = self._model.logits(self._model.decode(stream.generated[-1], cache))
+        batch: list[tuple[KvSequence, list[int]]] = []
+        choosing: list[Stream] = []
+        wanted: list[int] = []
+        at = 0
+        for stream, count in rows:
+            tokens = [*stream.generated, *stream.guesses][stream.length - stream.prompt_tokens :][:count]
+            batch.append((KvSequence(self._pages, stream.table, stream.length), tokens))
+            at += count
+            if stream.length + count >= stream.known:
+                wanted += range(at - 1 - stream.draft, at)
+                choosing.append(stream)
+            stream.length += count - stream.draft
+            self.counters.tokens_recomputed += count - stream.draft - 1
+            self.counters.tokens_guessed += stream.draft
+        hidden = self._model.rows(batch)
+        logits = self._model.logits(hidden[wanted] if len(wanted) < at else hidden).cpu() if wanted else hidden
         self.counters.decode_s += time.perf_counter() - started
-        return logits
+        outputs, row = [], iter(logits)
+        for stream in choosing:
+            outputs += self._verify(stream, list(itertools.islice(row, stream.draft + 1)))
+        return outputs
 
-    @torch.inference_mode()
-    def _prefill_chunk(self, ids: Sequence[int], cache: KvCache, total: int) -> Tensor:
-        started, first = time.perf_counter(), cache.length
-        chunk = ids[first : first + self._chunk]
-        if len(chunk) < LEAST_ROWS:
-            cache.rewind(first + len(chunk) - LEAST_ROWS)
-            chunk = ids[cache.length : first + len(chunk)]
-        hidden = self._model.prompt(torch.tensor(chunk, device=self._model.device), cache, total)
+    def _verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:
+        """The next token, and one more for each guess that was right. Choices are by seed and position (sampler.py), so
+        they are those of a stream without guesses, sampled or not: a guess is right when it is what gets chosen."""
+        outputs = []
+        for guess, logits in itertools.zip_longest(stream.guesses[: len(rows) - 1], rows):
+            stream.length = stream.known
+            outputs.append(self._choose(stream, logits))
+            if stream.finished is not None or outputs[-1].token_id != guess:
+                break
+        self.counters.tokens_accepted += len(outputs) - 1
+        if stream.drafter is not None and len(rows) > 1:
+            stream.drafter.outcome(len(rows) - 1, len(outputs) - 1)
+        return outputs
+
+    def _prefill_chunk(self, stream: Stream, count: int) -> list[StepOutput]:
+        """The next `count` tokens of a prompt, and the first token after it when that was the rest."""
+        started, first = time.perf_counter(), stream.length
+        cache = KvSequence(self._pages, stream.table, first)
+        chunk = torch.tensor(stream.prompt[first : first + count], device=self._model.device)
+        hidden = self._model.prompt(chunk, cache, stream.total)
+        stream.length = cache.length
         self.counters.prefill_s += time.perf_counter() - started
-        self.counters.tokens_prefilled += len(chunk)
-        self.counters.blocks_prefilled += cache.length // self.block_tokens - -(-first // self.block_tokens)
-        return hidden
+        self.counters.tokens_prefilled += count
+        known = max(-(-first // self.block_tokens), len(stream.imports))
+        self.counters.blocks_prefilled += max(stream.length // self.block_tokens - known, 0)
+        for block, key in zip(stream.table, stream.shelve(), strict=False):
+            self._scheduler.pool.register(block, key)
+        self._collect(stream)
+        if stream.params is None or stream.length < stream.known:
+            return []
+        return [self._choose(stream, self._model.logits(hidden[-1:])[0].cpu())]
+
+    def _collect(self, stream: Stream) -> None:
+        """Copies of a prompt's new blocks for `take_blocks`; the end of a stream that wants nothing else."""
+        if stream.params is not None:
+            return
+        for index in range(stream.exported, stream.length // self.block_tokens):
+            stream.blocks.append((index, self._pages.take(stream.table[index])))
+            stream.exported = index + 1
+        if stream.length == stream.known:
+            self._end(stream, "done")
 
     def _choose(self, stream: Stream, logits: Tensor) -> StepOutput:
-        position = len(stream.prompt) + len(stream.generated)
-        token, logprob = sample(logits[0].cpu().numpy(), stream.params, position)
+        """The next token from its logits [vocab], and whether it is the last."""
+        params, position = stream.params, stream.known
+        assert params is not None
+        try:
+            token, logprob, top = choose(logits.numpy(), params, position, stream.history)
+        except ModelError as error:  # of this stream: the others go on
+            self._end(stream, f"error: {error}")
+            return StepOutput(stream, -1, 0.0, stream.finished)
         stream.generated.append(token)
+        if stream.history is not None:
+            stream.history.add(token)
+        if stream.drafter is not None:
+            stream.drafter.extend([token])
+        stream.known += 1
         self.counters.tokens_decoded += 1
-        if token in stream.params.stop_ids:
-            stream.finished = "stop"
-        elif len(stream.generated) >= stream.params.max_tokens or position + 1 >= self.model_config.context_length:
-            stream.finished = "length"
-        return StepOutput(stream, token, logprob, stream.finished)
+        if token in params.stop_ids:
+            self._end(stream, "stop")
+        elif len(stream.generated) >= params.max_tokens or stream.known >= self.model_config.context_length:
+            self._end(stream, "length")
+        return StepOutput(stream, token, logprob, stream.finished, top)
+
+    def _end(self, stream: Stream, how: str) -> None:
+        stream.finished = how
+        stream.imports = ()
+        self._scheduler.end(stream)
+
+    def _count(self) -> None:
+        pool, counters = self._scheduler.pool, self.counters
+        counters.streams_active, counters.waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+        counters.preemptions = self._scheduler.preemptions
+        counters.blocks_used, counters.blocks_free, counters.blocks_cached = pool.used, pool.free, pool.cached

@@ -9,19 +9,24 @@ sdpa_attention.py of 5.23), so the numbers are equal bit for bit for equal shape
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ndn_infer.engine.attention import AttentionPlan, plan_decode, plan_prompt
-from ndn_infer.engine.kv_cache import KvCache
+from ndn_infer.engine.attention import AttentionPlan, attend_one, first_seen, plan_prompt
+from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.rotary import RotaryTables, rotate
 from ndn_infer.engine.weights import Layer, Weights, load_weights
 
-IMPLEMENTATION = "llama-torch-1"
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, queries [heads, n, head_dim], keys and values [kv_heads, n, head_dim]) -> [n, heads * head_dim]."""
+
+IMPLEMENTATION = "llama-torch-2"
 """Changed whenever the same tokens would give other KV bytes on the same machine."""
 
 
@@ -33,54 +38,113 @@ class Llama:
         self.embedding = weights.embedding
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self._weights = weights
+        self._windows = frozenset(config.windows)
+        self.implementation = IMPLEMENTATION + (f"-{weights.precision}" if weights.precision else "")
+        """Names the computation: what decoding adds to the KV depends on the precision of weights."""
         self._rotary = RotaryTables(config, self.dtype, self.device)
 
     @classmethod
-    def load(cls, folder: Path, dtype: str, device: str) -> Llama:
-        """Load a prepared folder. Raises UsageError (dtype), EngineUnavailable (architecture, device), DamagedCache."""
+    def load(cls, folder: Path, dtype: str, device: str, *, precision: str = "") -> Llama:
+        """Load a prepared folder; `precision` as in weights.py. Raises UsageError (dtype, precision), EngineUnavailable
+        (architecture, device), DamagedCache."""
         config = ModelConfig.load(folder)
-        return cls(config, load_weights(folder, config, dtype, device))
+        return cls(config, load_weights(folder, config, dtype, device, precision=precision))
 
-    def prompt(self, ids: Tensor, cache: KvCache, total: int) -> Tensor:
+    def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] (int64) of a prompt of `total` tokens: hidden states [n, hidden] before the last
         norm. Their KV goes to `cache`. However a prompt is cut, the numbers are the same (see attention.py)."""
-        plan = plan_prompt(cache.length, int(ids.shape[0]), total, dtype=self.dtype, device=self.device)
-        return self._forward(ids, cache, plan)
+        return self._one_sequence(ids, cache, total, self._weights.prompt_layers)
 
-    def decode(self, token: int, cache: KvCache) -> Tensor:
+    def score(self, ids: Tensor, cache: KvSequence) -> Tensor:
+        """Hidden states [n, hidden] of a whole sequence by the weights that decoding reads, to measure what they cost;
+        `cache` must be empty. The KV differs from that of `prompt` where the precision of weights is lower."""
+        return self._one_sequence(ids, cache, int(ids.shape[0]), self._weights.layers)
+
+    def decode(self, token: int, cache: KvSequence) -> Tensor:
         """One more token: its hidden state [1, hidden]."""
-        return self._forward(torch.tensor([token], device=self.device), cache, plan_decode(cache.length))
+        return self.rows([(cache, [token])])
+
+    def rows(self, batch: Sequence[tuple[KvSequence, Sequence[int]]]) -> Tensor:
+        """The next tokens of several sequences, which share pages: hidden states [rows, hidden], in order.
+
+        Bit for bit what one token after another, one sequence after another gives: the linear maps for decoding keep
+        rows apart (linear.py), and each row has an attention call of its own.
+        """
+        counts = [len(tokens) for _, tokens in batch]
+        for cache, tokens in batch:
+            cache.reserve(cache.length + len(tokens))
+        places = [cache.length + at for cache, tokens in batch for at in range(len(tokens))]
+        ids = torch.tensor([token for _, tokens in batch for token in tokens], device=self.device)
+        slots = torch.tensor([slot for cache, tokens in batch for slot in cache.slots(len(tokens))], device=self.device)
+        tables = [cache.blocks(cache.length + len(tokens)) for cache, tokens in batch]
+        pages, ends = batch[0][0].pages, list(accumulate(counts))
+        scale = self.config.head_dim**-0.5
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            pages.write(layer, slots, keys, values)
+            window = self.config.windows[layer]
+            by_row = queries.transpose(0, 1).reshape(len(places), 1, keys.shape[0], -1, keys.shape[2]).unbind(0)
+            out = []
+            for table, end, count in zip(tables, ends, counts, strict=True):
+                both = pages.read(layer, table)
+                for row in range(end - count, end):
+                    seen = both[:, :, first_seen(places[row], window) : places[row] + 1]
+                    out.append(attend_one(by_row[row], seen, scale))
+            return torch.cat(out).view(len(places), -1)
+
+        cos, sin = self._rotary.rows(0, max(places) + 1)
+        at = torch.tensor(places, device=self.device)
+        hidden = self._forward(ids, self._weights.layers, cos[at], sin[at], attend)
+        for cache, tokens in batch:
+            cache.advance(len(tokens))
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[n, vocab] float32 from hidden states [n, hidden]."""
+        """[n, vocab] float32 from hidden states [n, hidden]; rows are independent."""
         return self._weights.head(self._rms(hidden, self._weights.norm)).float()
 
     # ------------------------------------------------------------ inside
 
-    def _forward(self, ids: Tensor, cache: KvCache, plan: AttentionPlan) -> Tensor:
+    def _one_sequence(self, ids: Tensor, cache: KvSequence, total: int, layers: tuple[Layer, ...]) -> Tensor:
         start, count = cache.length, int(ids.shape[0])
-        cache.reserve(plan.extent)
-        cos, sin = self._rotary.rows(start, count)
-        hidden = F.embedding(ids, self.embedding)
-        for index, layer in enumerate(self._weights.layers):
-            hidden = hidden + self._attention(layer, index, self._rms(hidden, layer.input_norm), cos, sin, plan, cache)
-            normed = self._rms(hidden, layer.post_norm)
-            hidden = hidden + layer.down(F.silu(layer.gate(normed)) * layer.up(normed))
+        plans: dict[int, AttentionPlan] = {
+            window: plan_prompt(start, count, total, dtype=self.dtype, device=self.device, window=window)
+            for window in self._windows
+        }
+        cache.reserve(max(plan.extent for plan in plans.values()))
+        slots = torch.tensor(cache.slots(count), device=self.device)
+        tables = {window: cache.blocks(plan.extent) for window, plan in plans.items()}
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            plan, table = plans[self.config.windows[layer]], tables[self.config.windows[layer]]
+            cache.pages.write(layer, slots, keys, values)
+            all_keys, all_values = cache.pages.read(layer, table)[:, :, : plan.extent]
+            return plan.attend(queries, all_keys, all_values).transpose(0, 1).reshape(count, -1)
+
+        hidden = self._forward(ids, layers, *self._rotary.rows(start, count), attend)
         cache.advance(count)
         return hidden
 
-    def _rms(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        wide = hidden.to(torch.float32)
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.norm_eps)
-        return weight * wide.to(hidden.dtype)
+    def _forward(self, ids: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        hidden = F.embedding(ids, self.embedding)
+        for index, layer in enumerate(layers):
+            projected = self._project(layer, self._rms(hidden, layer.input_norm), cos, sin)
+            hidden = hidden + layer.o(attend(index, *projected))
+            gate, up = layer.gate_up(self._rms(hidden, layer.post_norm))
+            hidden = hidden + layer.down(F.silu(gate) * up)
+        return hidden
 
-    def _attention(
-        self, layer: Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, cache: KvCache
-    ) -> Tensor:
+    def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of rows `x`, [heads, n, head_dim] each, turned by their positions."""
         config, count = self.config, x.shape[0]
-        queries = layer.q(x).view(count, config.heads, config.head_dim).transpose(0, 1)
-        keys = layer.k(x).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
-        values = layer.v(x).view(count, config.kv_heads, config.head_dim).transpose(0, 1)
-        all_keys, all_values = cache.append(index, rotate(keys, cos, sin), values, plan.extent)
-        out = plan.attend(rotate(queries, cos, sin), all_keys, all_values)
-        return layer.o(out.transpose(0, 1).reshape(count, config.heads * config.head_dim))
+        both = config.heads + config.kv_heads
+        mixed = layer.qkv(x).view(count, both + config.kv_heads, config.head_dim).transpose(0, 1)
+        turned, values = mixed[:both], mixed[both:]
+        if layer.head_norm is not None:
+            turned = self._rms(turned, layer.head_norm)
+        turned = rotate(turned, cos, sin)
+        return turned[: config.heads], turned[config.heads :], values
+
+    def _rms(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """transformers rounds to the model's dtype before it multiplies by the weights, torch's kernel after."""
+        return weight * F.rms_norm(hidden, (hidden.shape[-1],), None, self.config.norm_eps)

@@ -1,4 +1,4 @@
-"""What config.json says about a model of the Llama family.
+"""What config.json says about a model of the Llama family: Llama, SmolLM2, Mistral, Qwen2 and Qwen3.
 
 Owns: the facts that the computation needs, and the refusal of models it does not compute. Must not know: weights,
 tensors.
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer.errors import DamagedCache, EngineUnavailable
+
+FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""What differs: Mistral and Qwen may look back over a window only, Qwen2 has biases, Qwen3 norms queries and keys."""
 
 _ROPE_KINDS = ("default", "linear", "llama3")
 
@@ -31,6 +34,10 @@ class ModelConfig:
     norm_eps: float
     tied: bool
     rope: dict[str, Any]
+    head_norm: bool
+    """Queries and keys are normed, head by head."""
+    windows: tuple[int, ...]
+    """How many tokens each layer sees, counted back from the token itself; 0: all."""
 
     @classmethod
     def load(cls, folder: Path) -> ModelConfig:
@@ -52,19 +59,41 @@ class ModelConfig:
                 norm_eps=raw["rms_norm_eps"],
                 tied=raw.get("tie_word_embeddings", False),
                 rope=_rope(raw),
+                head_norm=_family(raw) == "Qwen3ForCausalLM",
+                windows=_windows(raw),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
 
 
+def _family(raw: dict[str, Any]) -> str:
+    return str((raw.get("architectures") or ["unknown"])[0])
+
+
 def _refuse_others(raw: dict[str, Any]) -> None:
-    architecture = (raw.get("architectures") or ["unknown"])[0]
-    if architecture != "LlamaForCausalLM":
+    if _family(raw) not in FAMILIES:
+        known = ", ".join(name.removesuffix("ForCausalLM") for name in FAMILIES)
         raise EngineUnavailable(
-            f"this engine computes LlamaForCausalLM, not {architecture}", hint="choose a model of the Llama family"
+            f"this engine computes {known}, not {_family(raw)}", hint="choose a model of the Llama family"
         )
-    if raw.get("attention_bias") or raw.get("mlp_bias") or raw.get("hidden_act", "silu") != "silu":
-        raise EngineUnavailable("this engine computes Llama without biases and with SiLU; this model differs")
+    if raw.get("hidden_act", "silu") != "silu":
+        raise EngineUnavailable(f"this engine computes SiLU, not {raw['hidden_act']}; this model differs")
+
+
+def _windows(raw: dict[str, Any]) -> tuple[int, ...]:
+    """Of each layer. Llama has none, whatever its config says; Mistral's holds for all; Qwen names the layers."""
+    layers: int = raw["num_hidden_layers"]
+    window: int = raw.get("sliding_window", 4096) or 0
+    family = _family(raw)
+    if family == "LlamaForCausalLM" or (family.startswith("Qwen") and not raw.get("use_sliding_window")):
+        return (0,) * layers
+    if family == "MistralForCausalLM":
+        return (window,) * layers
+    first = raw.get("max_window_layers", layers)
+    kinds = raw.get("layer_types") or ["full_attention" if i < first else "sliding_attention" for i in range(layers)]
+    if len(kinds) != layers:
+        raise ValueError("layer_types does not name every layer")
+    return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
 
 
 def _rope(raw: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class RotaryTables:
         self._cos, self._sin = self._make(256)
 
     def rows(self, start: int, count: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of positions `start` to `start + count`, [count, head_dim] each."""
+        """cos and sin of positions `start` to `start + count`, [count, head_dim] each, as `rotate` wants them."""
         if start + count > self._cos.shape[0]:
             self._cos, self._sin = self._make(max(start + count, 2 * self._cos.shape[0]))
         return self._cos[start : start + count], self._sin[start : start + count]
@@ -49,10 +49,14 @@ class RotaryTables:
     def _make(self, count: int) -> tuple[Tensor, Tensor]:
         angles = torch.arange(count)[:, None].float() * self._frequencies
         angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(self._device, self._dtype), angles.sin().to(self._device, self._dtype)
+        sin = angles.sin()
+        sin[:, : sin.shape[1] // 2].neg_()
+        return angles.cos().to(self._device, self._dtype), sin.to(self._device, self._dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [heads, n, head_dim] turned by the angles of its n positions."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+    """x [heads, n, head_dim] turned by the angles of its n positions.
+
+    transformers negates half of `x`; here that half of the sines is negative, which is the same number for less work.
+    """
+    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin

@@ -69,8 +69,8 @@ class SamplingParams:
     """Subtracted from a logit when the answer so far has the token at all; 0: off."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token, what is added to its logit): no token twice."""
-    logprobs: int | None = None
-    """None: no probabilities are wanted; 0 to 20: the token's, and those of so many most likely ones."""
+    logprobs: int = 0
+    """How many of the most likely tokens are told with their probabilities; 0 to 20."""
 
     def __post_init__(self) -> None:
         for fine, message in (*self._numbers(), *self._lists()):
@@ -98,8 +98,8 @@ class SamplingParams:
                 f"presence_penalty must be -2 to 2 (0 is off), not {self.presence_penalty}",
             ),
             (
-                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-                f"logprobs must be 0 to {MAX_LOGPROBS}, not {self.logprobs}",
+                0 <= self.logprobs <= MAX_LOGPROBS,
+                f"logprobs must be 0 (off) to {MAX_LOGPROBS}, not {self.logprobs}",
             ),
         )
 
@@ -126,11 +126,10 @@ class SamplingParams:
 
 class Choice(NamedTuple):
     """`logprob`: natural logarithm of the token's probability under the model, before bias, penalties, temperature and
-    filters; None when `logprobs` was not asked for. `top`: the same for the most likely tokens, the likeliest first,
-    equal ones by id."""
+    filters. `top`: the `logprobs` most likely tokens with the same, the likeliest first, equal ones by id."""
 
     token: int
-    logprob: float | None = None
+    logprob: float
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -171,34 +170,31 @@ class TokenHistory:
 def choose(
     logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
 ) -> Choice:
-    """The token at `position`. Probabilities are computed only if `params.logprobs` wants them.
+    """The token at `position`.
 
     logits: [vocab] float32, left as they are. position: index in the whole sequence of the token that is chosen.
     history: the tokens before it, where `params.needs_history`; it is not changed. Raises ModelError when the logits
     are not numbers, when a history is needed and missing, or when the bias names a token beyond the vocabulary.
     """
-    token = _pick(_adjust(logits, params, history), params, position)
-    if params.logprobs is None:
-        return Choice(token)
-    peak, log_total = _normaliser(logits)
-    top = [(index, float(logits[index]) - peak - log_total) for index in _most_likely(logits, params.logprobs)]
-    return Choice(token, float(logits[token]) - peak - log_total, tuple(top))
+    token = _pick(adjust(logits, params, history), params, position)
+    _, peak = _best(logits)
+    norm = peak + math.log(float(_weights(logits, peak, 1.0).sum(dtype=np.float64)))
+    top = tuple((index, float(logits[index]) - norm) for index in _most_likely(logits, params.logprobs))
+    return Choice(token, float(logits[token]) - norm, top)
 
 
 def sample(
     logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
 ) -> tuple[int, float]:
-    """`choose` for those who always want (token, its log probability) and no alternatives."""
-    token = _pick(_adjust(logits, params, history), params, position)
-    peak, log_total = _normaliser(logits)
-    return token, float(logits[token]) - peak - log_total
+    """(token, its log probability) of `choose`."""
+    return choose(logits, params, position, history)[:2]
 
 
 def distribution(
     logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None = None
 ) -> NDArray[np.float64]:
     """[vocab]: with which probability `choose` takes each token, over all seeds."""
-    adjusted = _adjust(logits, params, history)
+    adjusted = adjust(logits, params, history)
     spread = np.zeros(len(adjusted))
     best, peak = _best(adjusted)
     if params.temperature < GREEDY_BELOW:
@@ -217,10 +213,8 @@ def uniform(seed: int, position: int) -> float:
 # ---------------------------------------------------------------- logits
 
 
-def _adjust(
-    logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None
-) -> NDArray[np.float32]:
-    """Logits after bias and penalties: the same array when there are none."""
+def adjust(logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None) -> NDArray[np.float32]:
+    """Logits after bias and penalties: the same array when there are none. Raises ModelError as `choose` does."""
     if not params.logit_bias and not params.needs_history:
         return logits
     changed = logits.copy()
@@ -249,12 +243,6 @@ def _best(logits: NDArray[np.float32]) -> tuple[int, float]:
     if not math.isfinite(peak):
         raise ModelError("the model computed no numbers: damaged weights, or values too large for this dtype")
     return best, peak
-
-
-def _normaliser(logits: NDArray[np.float32]) -> tuple[float, float]:
-    """(peak, log of the sum of exp(logits - peak))."""
-    _, peak = _best(logits)
-    return peak, math.log(float(_weights(logits, peak, 1.0).sum(dtype=np.float64)))
 
 
 def _most_likely(logits: NDArray[np.float32], count: int) -> list[int]:
@@ -321,9 +309,7 @@ def _largest(values: NDArray[np.float32], count: int, least: float | None = None
     return np.flatnonzero(taken)
 
 
-def _nucleus(
-    values: NDArray[np.float32], weights: Floats, peak: float, params: SamplingParams
-) -> NDArray[np.intp]:
+def _nucleus(values: NDArray[np.float32], weights: Floats, peak: float, params: SamplingParams) -> NDArray[np.intp]:
     """Indices of the fewest largest values that have the share `top_p` of all weight."""
     total = float(weights.sum(dtype=np.float64))
     # All weights below this together are less than 1 - top_p: none of them is wanted, and few are left to be sorted.

@@ -1,49 +1,114 @@
 """What the engine keeps of a stream and says about it.
 
-Owns: one sequence in the making, the output of a step, counters. Must not know: how anything is computed.
+Owns: one sequence in the making, keys of its blocks, the output of a step, counters. Must not know: how anything is
+computed, whose turn it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer import chain
+from ndn_infer.engine.kv_pool import Key
+from ndn_infer.engine.sampler import SamplingParams, TokenHistory
+from ndn_infer.engine.scheduler import Seat
+from ndn_infer.engine.speculation import Drafter
 
 if TYPE_CHECKING:
-    from ndn_infer.engine.kv_cache import KvCache
+    from torch import Tensor
 
 
 @dataclass(slots=True)
 class Counters:
-    """Since the engine was loaded."""
+    """Since the engine was loaded; from `streams_active` on, as it is now."""
 
     tokens_prefilled: int = 0
     blocks_prefilled: int = 0
     """Full blocks of prompts that were computed here."""
     blocks_imported: int = 0
+    tokens_shared: int = 0
+    """Tokens of prompts whose KV another stream of this engine had computed."""
     tokens_decoded: int = 0
-    streams_active: int = 0
+    tokens_recomputed: int = 0
+    """Generated tokens whose KV was computed again after preemption."""
+    tokens_guessed: int = 0
+    """Speculation: tokens that were guessed and verified; how many of them were right is the next."""
+    tokens_accepted: int = 0
+    steps: int = 0
+    preemptions: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    streams_active: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    """KV blocks that streams hold. 0 when nobody is served."""
+    blocks_free: int = 0
+    """All others: never used, given back, or kept only in case somebody wants the same tokens again."""
+    blocks_cached: int = 0
+    """How many of the free ones are kept in case."""
 
 
-@dataclass(eq=False, slots=True)
-class Stream:
-    """One sequence in the making. Its blocks can be exported as long as somebody holds it and nobody cancelled it."""
+class BlockKeys:
+    """Keys under which a stream's full blocks are known in the pool (kv_pool.py): the chain value, which stands for all
+    tokens up to the block's end, and what else its last bits depend on."""
 
-    number: int
+    def __init__(self, block_tokens: int, bits: Callable[[int], object]) -> None:
+        """`bits(end)`: what the bits of a block that ends before token `end` depend on."""
+        self._block = block_tokens
+        self._bits = bits
+        self._parent = chain.seed(block_tokens)
+        self._keys: list[Key] = []
+
+    def first(self, count: int, tokens: Sequence[int]) -> list[Key]:
+        """Of the first `count` blocks of `tokens`, which continue those of the call before."""
+        for start in range(len(self._keys) * self._block, count * self._block, self._block):
+            self._parent = chain.extend(self._parent, tokens[start : start + self._block])
+            self._keys.append((self._parent, self._bits(start + self._block)))
+        return self._keys[:count]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Stream(Seat):
+    """One sequence in the making. Its blocks can be exported until it is cancelled, and after its end until somebody
+    else needs the memory."""
+
     prompt: tuple[int, ...]
-    params: SamplingParams
-    cache: KvCache | None
+    params: SamplingParams | None
+    """None: only the prompt's KV is wanted, block by block."""
+    total: int
+    """Length of the prompt of which `prompt` is the beginning (the last bits of bf16 KV follow it)."""
+    block_tokens: int
+    keys: BlockKeys
+    imports: tuple[Tensor, ...] = ()
     generated: list[int] = field(default_factory=list)
-    finished: str | None = None
+    guesses: list[int] = field(default_factory=list)
+    history: TokenHistory | None = None
+    drafter: Drafter | None = None
+    exported: int = 0
+    """Blocks of a prompt-only stream that were put into `blocks` or came with it."""
+    blocks: list[tuple[int, Tensor]] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.generated]
+
+    def sharable(self) -> Sequence[Key]:
+        wanted = self.known if self.params is None else self.known - 1
+        return self.keys.first(wanted // self.block_tokens, self.tokens)
+
+    def shelve(self) -> Sequence[Key]:
+        return self.keys.first(self.length // self.block_tokens, self.tokens)
 
 
 class StepOutput(NamedTuple):
-    """`finished`: None while the stream goes on, then "stop" (a stop id came) or "length"."""
+    """`finished`: None while the stream goes on, then "stop" (a stop id came), "length", or "error: ..." with
+    `token_id` -1. `logprob` and `top`: see sampler.Choice."""
 
     stream: Stream
     token_id: int
     logprob: float
     finished: str | None
+    top: tuple[tuple[int, float], ...] = ()

@@ -1,42 +1,48 @@
-"""Weights of a model of the Llama family, as the forward pass uses them.
+"""Weights of a model as the forward pass uses them.
 
-Owns: loading a prepared folder's safetensors, and what a linear map is for each precision of weights. Must not know:
-the order of operations, caches, streams.
+Owns: loading a prepared folder's safetensors, and which linear map each weight becomes for each precision. Must not
+know: the order of operations, caches, streams.
+
+Prompts are computed with the model's own weights, mapped from the file; `precision` says what *decoding* reads, which
+is bound by memory where prompts are bound by arithmetic (an int4 product of 256 rows takes three times as long as a
+bf16 one). So the KV of a prompt does not depend on it, and the dense weights cost no private memory: they lie in the
+page cache, shared by all processes, and are given up when memory is short.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.nn import functional as F
 
+from ndn_infer.engine.linear import (
+    Apart,
+    Dense,
+    DenseRows,
+    Halves,
+    Int4,
+    Int8,
+    Joined,
+    Linear,
+    QuantisedInt4,
+    fits_int4,
+    quantise_int4,
+    quantise_int8,
+    relative_error,
+)
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-class Linear(Protocol):
-    """A linear map, whatever its weights are stored as."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [n, in] -> [n, out], both in the model's dtype."""
-        ...
-
-
-class Dense:
-    """Weights in the model's dtype, [out, in]."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+_QUANTISED = ("int8", "int4")
+PRECISIONS = ("bf16", "fp32", *_QUANTISED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,14 @@ class Layer:
     """One layer: norms are tensors [hidden], the rest linear maps."""
 
     input_norm: Tensor
-    q: Linear
-    k: Linear
-    v: Linear
+    qkv: Linear
+    """[n, hidden] -> [n, (heads + 2 * kv_heads) * head_dim]: queries, keys, values."""
+    head_norm: Tensor | None
+    """[heads + kv_heads, 1, head_dim]: weights of the norms of queries and keys, where the family has them."""
     o: Linear
     post_norm: Tensor
-    gate: Linear
-    up: Linear
+    gate_up: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """[n, hidden] -> twice [n, intermediate]."""
     down: Linear
 
 
@@ -60,43 +67,118 @@ class Weights:
 
     embedding: Tensor
     layers: tuple[Layer, ...]
+    """For decoding: rows are independent bit for bit, however many (linear.py)."""
+    prompt_layers: tuple[Layer, ...]
+    """For prompts: dense; the numbers of transformers."""
     norm: Tensor
     head: Linear
+    """Rows are independent. int8 where the layers are int4."""
+    precision: str
+    """"int8", "int4", or "" where decoding reads the same weights as prompts."""
 
 
-def load_weights(folder: Path, config: ModelConfig, dtype: str, device: str) -> Weights:
-    """Map model.safetensors into memory and convert what is not of `dtype` ("bf16", "fp32") yet.
-
-    Raises UsageError (dtype), EngineUnavailable (device), DamagedCache.
-    """
+def check_precision(precision: str, dtype: str) -> str:
+    """The precision of weights that an option means; "" is that of `dtype`. Raises UsageError."""
     if dtype not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+    chosen = precision or dtype
+    if chosen not in PRECISIONS:
+        raise UsageError(f"weights must be one of {', '.join(PRECISIONS)}, not {chosen}")
+    if (chosen, dtype) == ("fp32", "bf16"):
+        raise UsageError("fp32 weights need dtype fp32", hint="set engine.dtype to fp32 as well")
+    return chosen
+
+
+def load_weights(folder: Path, config: ModelConfig, dtype: str, device: str, *, precision: str = "") -> Weights:
+    """Map model.safetensors into memory and convert what is not of `dtype` ("bf16", "fp32") yet.
+
+    `precision`: see PRECISIONS; "" is that of `dtype`. Where no kernel takes int8 or int4 (fp32, CUDA), the weights are
+    rounded to it and computed dense: the same numbers but for rounding, without the saving.
+    Raises UsageError (dtype, precision), EngineUnavailable (device), DamagedCache.
+    """
+    precision = check_precision(precision, dtype)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
     path = folder / "model.safetensors"
     try:
         with safe_open(path, framework="pt", device=device) as file:
-            tensors = {name: file.get_tensor(name).to(DTYPES[dtype]) for name in file.keys()}
-        embedding = tensors["model.embed_tokens.weight"]
-        head = Dense(embedding if config.tied else tensors["lm_head.weight"])
-        layers = tuple(_layer(tensors, index) for index in range(config.layers))
-        return Weights(embedding, layers, tensors["model.norm.weight"], head)
+            stored = torch.bfloat16 if precision == "bf16" else DTYPES[dtype]
+            tensors = {name: file.get_tensor(name).to(stored).to(DTYPES[dtype]) for name in file.keys()}
+        with torch.inference_mode():
+            return _Builder(tensors, config, precision).build()
     except (OSError, SafetensorError, KeyError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
 
 
-def _layer(tensors: dict[str, Tensor], index: int) -> Layer:
-    def take(name: str) -> Tensor:
-        return tensors[f"model.layers.{index}.{name}.weight"]
+class _Builder:
+    def __init__(self, tensors: dict[str, Tensor], config: ModelConfig, precision: str) -> None:
+        self._tensors, self._config, self._precision = tensors, config, precision
+        self._errors: list[float] = []
 
-    return Layer(
-        take("input_layernorm"),
-        Dense(take("self_attn.q_proj")),
-        Dense(take("self_attn.k_proj")),
-        Dense(take("self_attn.v_proj")),
-        Dense(take("self_attn.o_proj")),
-        take("post_attention_layernorm"),
-        Dense(take("mlp.gate_proj")),
-        Dense(take("mlp.up_proj")),
-        Dense(take("mlp.down_proj")),
-    )
+    def build(self) -> Weights:
+        embedding = self._tensors["model.embed_tokens.weight"]
+        head = embedding if self._config.tied else self._tensors["lm_head.weight"]
+        prompt = tuple(self._layer(index, Dense) for index in range(self._config.layers))
+        layers = tuple(self._decode_layer(index, prompt[index]) for index in range(self._config.layers))
+        if self._errors:
+            mean, most = sum(self._errors) / len(self._errors), max(self._errors)
+            log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
+        quantised = self._precision if self._precision in _QUANTISED else ""
+        return Weights(embedding, layers, prompt, self._tensors["model.norm.weight"], self._head(head), quantised)
+
+    def _layer(self, index: int, make: Callable[[Tensor, Tensor | None], Linear]) -> Layer:
+        attention = [self._pair(index, f"self_attn.{name}_proj") for name in "qkv"]
+        return Layer(
+            self._norm(index, "input_layernorm"),
+            Joined([make(*pair) for pair in attention]),
+            self._head_norm(index),
+            make(*self._pair(index, "self_attn.o_proj")),
+            self._norm(index, "post_attention_layernorm"),
+            Apart(make(*self._pair(index, "mlp.gate_proj")), make(*self._pair(index, "mlp.up_proj"))),
+            make(*self._pair(index, "mlp.down_proj")),
+        )
+
+    def _decode_layer(self, index: int, prompt: Layer) -> Layer:
+        if self._precision not in _QUANTISED:
+            return self._layer(index, DenseRows)
+        return Layer(
+            prompt.input_norm,
+            self._fused(index, [f"self_attn.{name}_proj" for name in "qkv"]),
+            prompt.head_norm,
+            self._fused(index, ["self_attn.o_proj"]),
+            prompt.post_norm,
+            Halves(self._fused(index, ["mlp.gate_proj", "mlp.up_proj"])),
+            self._fused(index, ["mlp.down_proj"]),
+        )
+
+    def _fused(self, index: int, names: list[str]) -> Linear:
+        """Several maps in one product: scales belong to rows and groups of rows, so it is the same quantisation."""
+        pairs = [self._pair(index, name) for name in names]
+        biases = [bias for _, bias in pairs if bias is not None]
+        bias = torch.cat(biases) if biases else None
+        return self._quantised(torch.cat([weight for weight, _ in pairs]), bias, self._precision)
+
+    def _quantised(self, weight: Tensor, bias: Tensor | None, precision: str) -> Linear:
+        quantised = quantise_int4(weight) if precision == "int4" and fits_int4(weight) else quantise_int8(weight)
+        if log.isEnabledFor(logging.INFO):
+            self._errors.append(relative_error(weight, quantised.dense()))
+        if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+            return DenseRows(quantised.dense().to(weight.dtype), bias)
+        return Int4(quantised, bias) if isinstance(quantised, QuantisedInt4) else Int8(quantised, bias)
+
+    def _head(self, weight: Tensor) -> Linear:
+        """Four bits are too few for the head: it is what llama.cpp leaves at eight, too."""
+        return self._quantised(weight, None, "int8") if self._precision in _QUANTISED else DenseRows(weight)
+
+    def _pair(self, index: int, name: str) -> tuple[Tensor, Tensor | None]:
+        key = f"model.layers.{index}.{name}"
+        return self._tensors[key + ".weight"], self._tensors.get(key + ".bias")
+
+    def _norm(self, index: int, name: str) -> Tensor:
+        return self._tensors[f"model.layers.{index}.{name}.weight"]
+
+    def _head_norm(self, index: int) -> Tensor | None:
+        if not self._config.head_norm:
+            return None
+        q, k = (self._norm(index, f"self_attn.{name}_norm") for name in "qk")
+        return torch.cat((q.expand(self._config.heads, 1, -1), k.expand(self._config.kv_heads, 1, -1)))

@@ -25,11 +25,16 @@ class EngineHost:
             lambda: Engine.load(
                 folder,
                 dtype=config.dtype,
+                weights=config.weights,
                 device=config.device,
                 threads=config.threads,
                 chunk_tokens=config.chunk_tokens,
                 block_tokens=config.block_tokens,
                 max_streams=config.max_streams,
+                queue_limit=config.queue_limit,
+                kv_memory_mb=config.kv_memory_mb,
+                sharing=config.sharing,
+                speculation=config.speculation,
             )
         )
         self.engine: Engine | None = None

@@ -1,7 +1,7 @@
 """The thread in which an engine computes.
 
-Owns: handing work from asyncio to one engine thread and results back, in order, one engine step at a time, so that a
-long prompt and running streams take turns. Must not know: names, packets, what results are for.
+Owns: handing work from asyncio to one engine thread and results back, in order, between two steps of the engine, which
+itself sees to it that all streams get on. Must not know: names, packets, what results are for.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
 from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ class EngineWorker:
         self._load = load
         self._commands: queue.SimpleQueue[Callable[[Engine], None] | None] = queue.SimpleQueue()
         self._listeners: dict[Stream, OnStep] = {}
-        self._prefills: list[Iterator[None]] = []
+        self._prefills: dict[Stream, Callable[[Engine], None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self.waiting = 0
@@ -73,24 +74,32 @@ class EngineWorker:
             self.waiting -= 1
 
     async def prefill(
-        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None]
-    ) -> None:
-        """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready."""
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
+        prompt_tokens: int = 0,
+    ) -> None:  # fmt: skip
+        """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready. A caller that
+        is cancelled takes its stream with it. Options and errors: `Engine.start_prefill`."""
         assert self._loop is not None
         loop, done = self._loop, self._loop.create_future()
 
-        def steps(engine: Engine) -> Iterator[None]:
-            try:
-                for index, block in engine.prefill(ids, prefix):
-                    loop.call_soon_threadsafe(on_block, index, block)
-                    yield
-            except Exception as error:
-                loop.call_soon_threadsafe(_settle, done, None, error)
-            else:
-                loop.call_soon_threadsafe(_settle, done, None, None)
+        def begin(engine: Engine) -> Stream:
+            stream = engine.start_prefill(ids, prefix, prompt_tokens=prompt_tokens)
+            self._prefills[stream] = lambda engine: deliver(engine, stream)
+            return stream
 
-        self._commands.put(lambda engine: self._prefills.append(steps(engine)))
-        await done
+        def deliver(engine: Engine, stream: Stream) -> None:
+            for index, block in engine.take_blocks(stream):
+                _post(loop, on_block, index, block)
+            if stream.finished is not None:
+                del self._prefills[stream]
+                failed = stream.finished.startswith("error")
+                _post(loop, _settle, done, None, ModelError(stream.finished) if failed else None)
+
+        stream = await self._begin(begin)
+        try:
+            await done
+        finally:
+            self.cancel(stream)
 
     async def generate(
         self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep
@@ -104,14 +113,25 @@ class EngineWorker:
             self._listeners[stream] = lambda output: _post(loop, on_step, output)
             return stream
 
-        return await self.run(begin)
+        return await self._begin(begin)
+
+    async def _begin(self, begin: Callable[[Engine], Stream]) -> Stream:
+        """As `run`; when the caller is cancelled meanwhile, the stream that nobody knows of ends."""
+        begun: list[Stream] = []
+
+        def work(engine: Engine) -> Stream:
+            begun.append(begin(engine))
+            return begun[0]
+
+        try:
+            return await self.run(work)
+        except asyncio.CancelledError:
+            self._commands.put(lambda engine: self._drop(engine, begun[0]) if begun else None)
+            raise
 
     def cancel(self, stream: Stream) -> None:
-        def command(engine: Engine) -> None:
-            if self._listeners.pop(stream, None) is not None:
-                engine.cancel(stream)
-
-        self._commands.put(command)
+        """End a stream, if it has not ended; then its blocks can still be exported."""
+        self._commands.put(lambda engine: self._drop(engine, stream))
 
     # ------------------------------------------------------------ in the engine's thread
 
@@ -124,13 +144,11 @@ class EngineWorker:
             return
         self._loop.call_soon_threadsafe(_settle, ready, engine, None)
         while self._take_commands(engine):
-            self._prefills = [steps for steps in self._prefills if next(steps, _ENDED) is not _ENDED]
-            if self._listeners:
-                self._step(engine)
+            self._step(engine)
 
     def _take_commands(self, engine: Engine) -> bool:
         """Run what was asked for; waits when there is nothing else to do. False when the thread is to end."""
-        idle = not self._listeners and not self._prefills
+        idle = not self._listeners and not self._prefills  # nobody waits for anything
         while True:
             try:
                 command = self._commands.get(block=idle)
@@ -146,16 +164,26 @@ class EngineWorker:
             outputs = engine.step()
         except Exception as error:
             log.exception("the engine failed; its streams end")
-            outputs = [StepOutput(stream, -1, 0.0, f"error: {error}") for stream in self._listeners]
+            outputs = self._fail(engine, f"error: {error}")
         for output in outputs:
             listener = self._listeners.get(output.stream)
             if output.finished:
                 self._listeners.pop(output.stream, None)
             if listener is not None:
                 listener(output)
+        for deliver in list(self._prefills.values()):
+            deliver(engine)
 
+    def _drop(self, engine: Engine, stream: Stream) -> None:
+        listened = self._listeners.pop(stream, None)
+        if self._prefills.pop(stream, None) is not None or listened is not None:
+            engine.cancel(stream)
 
-_ENDED = object()
+    def _fail(self, engine: Engine, words: str) -> list[StepOutput]:
+        for stream in [*self._listeners, *self._prefills]:
+            engine.cancel(stream)
+            stream.finished = words
+        return [StepOutput(stream, -1, 0.0, words) for stream in self._listeners]
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
@@ -167,8 +195,8 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
         future.set_result(result)
 
 
-def _post(loop: asyncio.AbstractEventLoop, listener: OnStep, output: StepOutput) -> None:
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:
     try:
-        loop.call_soon_threadsafe(listener, output)
+        loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:  # the loop is closed: the process is ending
-        log.debug("a step after the end")
+        log.debug("a result after the end")
