@@ -111,6 +111,8 @@ class Client:
         self._certificates = certificates
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
+        self._turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
+        """The newest conversation: its ids so far, and who holds their KV."""
 
     @property
     def caller(self) -> Caller:
@@ -161,19 +163,27 @@ class Client:
         return tuple(cited)
 
     async def generate(
-        self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling, outcome: Outcome
-    ) -> AsyncIterator[TokenEvent]:
-        """Stream the answer's events; `outcome` is kept up to date. Raises PromptError for too long a prompt."""
+        self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling, outcome: Outcome,
+        *, at: tuple[Name, ...] = (),
+    ) -> AsyncIterator[TokenEvent]:  # fmt: skip
+        """Stream the answer's events; `outcome` is kept up to date. A prompt that continues the last conversation tells
+        its producer who holds the KV of that. `at`: as in Caller.stream. Raises PromptError for too long a prompt."""
         if len(prompt) >= model.context_tokens:
             raise PromptError(
                 f"the prompt has {len(prompt)} tokens; {model.alias} takes {model.context_tokens} with the answer",
                 hint="shorten the prompt, or choose a model with a longer context",
             )
         request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype)
-        events = self._caller.stream(("model", model.digest), "generate", request, TokenEvent)
+        before, holders = self._turn
+        continues = len(before) < len(prompt) and before == prompt[: len(before)]
+        events = self._caller.stream(
+            ("model", model.digest), "generate", request, TokenEvent, kv=holders if continues else (), at=at
+        )  # fmt: skip
         async for event, answered in events:
             outcome.stream_name = answered.answer.result
             self._take(event, outcome)
+            if event.finish:
+                self._turn = (prompt, event.kv_holders)
             yield event
 
     def _take(self, event: TokenEvent, outcome: Outcome) -> None:

@@ -106,11 +106,18 @@ class LogConfig:
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     dtype: str = _option("bf16", "compute type: bf16 or fp32")
+    weights: str = _option("", "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype")
     device: str = _option("cpu", "cpu or cuda")
     threads: int = _option(0, "torch threads; 0: as many as cores")
     block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
-    chunk_tokens: int = _option(256, "tokens of a prompt computed in one step")
+    chunk_tokens: int = _option(256, "tokens of prompts computed in one step, beside one of each running stream")
     max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue")
+    queue_limit: int = _option(64, "streams that may wait; beyond that callers are told to come back")
+    kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, taken as it is needed")
+    sharing: str = _option(
+        "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
+        "the last bits then depend on who came first), off")  # fmt: skip
+    speculation: str = _option("off", "guess tokens and verify several at once: ngram (from the text so far), or off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,9 @@ class ProducerConfig:
     functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
     queue_limit: int = _option(64, "calls that may wait; beyond that callers are told to come back")
     store_mib: int = _option(1024, "published objects kept in memory, MiB")
+    store_path: str = _option("", "file in which published objects survive a restart; empty: memory only")
+    store_disk_mib: int = _option(4096, "published objects kept on disk, MiB")
+    store_policies: str = _option("", "who is forgotten last, by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
     refresh_s: float = _option(60.0, "how often prefixes are registered again")
 
 

@@ -25,6 +25,9 @@ RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "model", "operato
 RESERVED_FUNCTIONS: Final = frozenset({"kv", "passage", "result", "tokens"})
 """What stands where the function of a call stands, in names that are no calls."""
 
+REPO: Final = "repo"
+"""The role of a repo, which keeps objects of others."""
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
@@ -169,6 +172,41 @@ class Input(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Holds(Kind):
+    site: str
+    node: str
+    role: str
+    model: str
+    domain: str
+    codec: str
+    title: ClassVar[str] = "holdings"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/holds/<model>/<domain>/<codec>"
+    meaning: ClassVar[str] = "asks one producer which KV blocks it holds: parts of chain values in, versions out"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", _SAMPLE, "public", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class RepoCommand(Kind):
+    site: str
+    node: str
+    verb: str
+    title: ClassVar[str] = "repo command"
+    pattern: ClassVar[str] = "/<site>/<node>/repo/command/<verb>"
+    meaning: ClassVar[str] = (
+        "a signed request to a repo: insert, delete, list or status; what it concerns is a parameter"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "insert")
+
+    @classmethod
+    def of(cls, net: Name, repo: Name, verb: str) -> Name:
+        """The name of a command to the repo of this identity. Raises BadName when it is none of a repo."""
+        found = Role.parse(net, repo)
+        if found is None or found.role != REPO:
+            raise BadName(f"{ndn.to_uri(repo)} is no repo of this network: that is <net>/<site>/<node>/{REPO}")
+        return cls(found.site, found.node, verb).to_name(net)
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogRecord(Kind):
     record: str
     id: str
@@ -246,6 +284,8 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Role,
     Status,
     Input,
+    Holds,
+    RepoCommand,
     CatalogRecord,
     TokenBlock,
     KvBlock,

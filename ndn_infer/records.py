@@ -210,9 +210,21 @@ class PrefillRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenBias(Record):
+    """`bias` is added to the logit of token `id`."""
+
+    id: int
+    bias: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling(Record):
-    """How the next token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 are off; `seed` counts with the
-    position, so a continuation anywhere gives the same tokens."""
+    """How the next token is chosen. temperature 0 is greedy; the other defaults are off; `seed` counts with the
+    position, so a continuation anywhere gives the same tokens. engine/sampler.py says what each value does.
+
+    Every field is part of the request's digest, `logprobs` (how many alternatives are told with each token) too: it
+    changes the answer's bytes. `logit_bias` stands in rising order of ids, so that equal requests have equal names.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -221,6 +233,12 @@ class Sampling(Record):
     seed: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[TokenBias, ...] = ()
+    logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +269,14 @@ class Envelope(Record):
     """ApplicationParameters of a call: the canonical request and, outside its digest, where inputs can be pulled.
 
     `sources` are name URIs of Input objects; `caller` is a routable hint to whoever serves them. `salt` is not 0 when
-    an answer that caches hold turned out to be of no use.
+    an answer that caches hold turned out to be of no use. `kv` are identities (URIs) that may hold KV of the prompt.
     """
 
     request: bytes
     sources: tuple[str, ...] = ()
     caller: str = ""
     salt: int = 0
+    kv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,10 +347,22 @@ class KvSources(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs(Record):
+    """Natural logarithm of a token's probability under the model, before bias, penalties, temperature and filters, and
+    (id, the same) of the most likely tokens, the likeliest first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent(Record):
     """One segment of a generate stream: the ids of one or more steps and the text that they complete.
 
+    `logprobs` has one entry for each id when the request asked for them, else none.
+
     `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report.
+    `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
     """
 
     ids: tuple[int, ...]
@@ -341,6 +372,26 @@ class TokenEvent(Record):
     kv: KvSources | None = None
     prompt_tokens: int = 0
     kv_names: tuple[str, ...] = ()
+    kv_holders: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsQuery(Record):
+    """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
+
+    tags: bytes
+    layers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings(Record):
+    """Answer to HoldsQuery: for every tag the version of the object, 8 bytes big-endian; 0 for a block not held.
+
+    A claim, not a proof: whoever acts on it verifies each object under the name that the version completes.
+    """
+
+    versions: bytes
 
 
 @dataclass(frozen=True, slots=True)

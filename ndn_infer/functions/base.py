@@ -56,6 +56,8 @@ class NamedFunction(ABC, Generic[Q]):
     function: ClassVar[str]
     role: ClassVar[str]
     request_type: ClassVar[type[Record]]
+    patience_s: ClassVar[float] = 0.25
+    """How long callers wait for the answer itself, once work has begun, before they are told where it will be."""
     subject: tuple[str, str]
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """decode: the `generate` call. A prompt in, a signed stream of tokens out, KV by name in between.
 
-Owns: the order of a generation: which blocks exist by name, what prefill is asked for, what is left to compute here,
-the stream's events, the publishing of new KV blocks. Must not know: how KV is computed or fetched.
+Owns: the order of a generation: KV of the prompt first (kv_gather.py), then the stream's events, and the publishing of
+new KV blocks. Must not know: how KV is computed, found or fetched.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,12 @@ from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
 from ndn_infer.errors import CallError, NdnInferError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.kv_plane import FoundBlocks, KvPlane
-from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.functions.kv_gather import KvGatherer
+from ndn_infer.functions.kv_holders import MAX_HINTS
+from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
-from ndn_infer.records import GenerateRequest, KvSources, PrefillRequest, TokenEvent
+from ndn_infer.records import GenerateRequest, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.serve import LiveStream
 
@@ -46,6 +47,7 @@ class _Generation:
     stops: StopMatcher
     sources: KvSources = field(default_factory=KvSources)
     kv_names: tuple[str, ...] = ()
+    kv_holders: tuple[str, ...] = ()
     ids: list[int] = field(default_factory=list)
     stream: Stream | None = None
     published: int = 0
@@ -62,12 +64,15 @@ class Generate(NamedFunction[GenerateRequest]):
         self._folder = folder
         self._engine = engine
         self._plane: KvPlane | None = None
+        self._gatherer: KvGatherer | None = None
         self._tokenizer: ChatTokenizer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         self._plane = await self._engine.plane(host)
+        self._plane.answer_holders(signer)
+        self._gatherer = KvGatherer(self.subject, self._plane, self._engine)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -126,75 +131,36 @@ class Generate(NamedFunction[GenerateRequest]):
     def _params(self, request: GenerateRequest) -> SamplingParams:
         assert self._tokenizer is not None and self._engine.engine is not None
         sampling = request.sampling
-        room = self._engine.engine.model_config.context_length - len(request.prompt)
-        return SamplingParams(
-            max_tokens=min(sampling.max_tokens, room),
+        config = self._engine.engine.model_config
+        params = SamplingParams(
+            max_tokens=min(sampling.max_tokens, config.context_length - len(request.prompt)),
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop_ids=() if sampling.ignore_eos else tuple(self._tokenizer.eos_ids),
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            logit_bias=tuple((token.id, token.bias) for token in sampling.logit_bias),
+            logprobs=sampling.logprobs,
         )
-
-    # ------------------------------------------------------------ KV before the first token
+        params.check_vocabulary(config.vocab_size)
+        return params
 
     async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
-        """Every full block of the prompt: at hand, by name, from prefill, or (counted) not at all."""
-        plane, prompt = self._plane, generation.request.prompt
-        assert plane is not None
-        block = plane.shape.block_tokens
-        values = plane.chain(prompt)
-        found = await plane.find_prefix(values)
-        existing = len(found.tensors)
-        if existing < len(values):
-            await self._ask_prefill(generation, plane, values, found)
-        got = len(found.tensors)
-        prefilled = got - existing
-        recomputed = len(values) - got
-        generation.sources = KvSources(
-            local=found.local,
-            named=found.named - prefilled,
-            content_store=found.content_store,
-            prefilled=prefilled,
-            recomputed=recomputed,
-            tail_tokens=max(len(prompt) - len(values) * block, 1),
-        )
-        generation.kv_names = tuple(found.names)
-        generation.published = got
-        counters = generation.job.host.counters
-        counters["kv_blocks_local"] += found.local
-        counters["kv_blocks_named"] += existing - found.local
-        counters["kv_blocks_from_prefill"] += prefilled
-        counters["prefill_blocks_computed"] += recomputed
-        return found.tensors
-
-    async def _ask_prefill(
-        self, generation: _Generation, plane: KvPlane, values: list[bytes], found: FoundBlocks
-    ) -> None:
-        """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
-        answers we compute them ourselves: slower, and the same tokens."""
-        job, have = generation.job, len(found.tensors)
-        missing = values[have:]
-        request = PrefillRequest(
-            tuple(value.hex() for value in values), have, plane.shape.block_tokens, plane.shape.codec
-        )
-        ids = generation.request.prompt
-        publish_token_blocks(
-            job.host.server, job.host.net, self.subject[1], tuple(ids), plane.shape.block_tokens, job.signer
-        )
-        try:
-            answered = await job.host.caller.start(self.subject, "prefill", request, caller=ndn.to_uri(job.hint))
-            hint = ndn.from_uri(answered.answer.hint)
-            wait_s = 10.0 + 0.05 * plane.shape.block_tokens * len(missing)
-            blocks = await plane.await_blocks(missing, hint, wait_s)
-            log.info("prefill at %s gave %d of %d blocks", answered.answer.hint, len(blocks), len(missing))
-        except NdnInferError as error:
-            log.warning("no prefill producer helps (%s); computing %d blocks here", error, len(missing))
-            job.host.counters["prefill_unavailable"] += 1
-            return
-        found.tensors.extend(blocks)
-        found.named += len(blocks)
-        found.names.extend(ndn.to_uri(plane.name(value)) for value in missing[: len(blocks)])
+        """KV of the prompt's full blocks, as many as are to be had; noted for the report."""
+        assert self._gatherer is not None and self._plane is not None
+        prompt, job = generation.request.prompt, generation.job
+        gathered = await self._gatherer.gather(prompt, job)
+        block_tokens = self._plane.shape.block_tokens
+        tail_tokens = max(len(prompt) % block_tokens, 1)
+        generation.sources = replace(gathered.sources, tail_tokens=tail_tokens)
+        generation.kv_names = gathered.names
+        generation.kv_holders = (ndn.to_uri(job.hint), *gathered.holders)
+        generation.published = len(gathered.blocks)
+        return gathered.blocks
 
     # ------------------------------------------------------------ tokens out
 
@@ -202,6 +168,7 @@ class Generate(NamedFunction[GenerateRequest]):
         """One token, or the end."""
         if generation.out.closed:
             return
+        generation.stream = output.stream  # the first step may be here before `generate` returned
         finish = output.finished or ""
         if finish.startswith("error"):
             self._end(generation, "error", finish)
@@ -215,25 +182,33 @@ class Generate(NamedFunction[GenerateRequest]):
         emit, stopped = generation.stops.push(text)
         if stopped or finish:
             tail = "" if stopped else generation.stops.finish()
-            self._end(generation, "stop" if stopped else finish, "", emit + tail, output.token_id)
+            self._end(generation, "stop" if stopped else finish, "", emit + tail, output)
         else:
-            generation.out.append(records.encode(TokenEvent((output.token_id,), emit)))
+            event = TokenEvent((output.token_id,), emit, logprobs=_logprobs(generation.request, output))
+            generation.out.append(records.encode(event))
             self._publish_new_blocks(generation)
 
-    def _end(self, generation: _Generation, finish: str, error: str, text: str = "", last: int | None = None) -> None:
+    def _end(
+        self, generation: _Generation, finish: str, error: str, text: str = "", last: StepOutput | None = None
+    ) -> None:
         """The last event of the stream, with the report of where KV came from."""
         if generation.out.closed:
             return
         if generation.stream is not None:
-            self._engine.worker.cancel(generation.stream)
+            if not error:
+                self._publish_new_blocks(generation)
+            # After the exports, which ask for their turn as soon as this returns.
+            asyncio.get_running_loop().call_soon(self._engine.worker.cancel, generation.stream)
         event = TokenEvent(
-            () if last is None else (last,),
+            () if last is None else (last.token_id,),
             text,
             finish=finish,
             error=error,
             kv=generation.sources,
             prompt_tokens=len(generation.request.prompt),
             kv_names=generation.kv_names[:8],
+            kv_holders=generation.kv_holders[:MAX_HINTS],
+            logprobs=() if last is None else _logprobs(generation.request, last),
         )
         engine = self._engine.engine
         assert engine is not None
@@ -269,3 +244,8 @@ class Generate(NamedFunction[GenerateRequest]):
             log.debug("block %d is gone: %s", index, error)
             return
         plane.publish(value, block, generation.job.signer)
+
+
+def _logprobs(request: GenerateRequest, output: StepOutput) -> tuple[TokenLogprobs, ...]:
+    """What an event tells about its token, when the caller asked for it."""
+    return (TokenLogprobs(output.logprob, output.top),) if request.sampling.logprobs else ()

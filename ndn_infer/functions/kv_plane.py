@@ -1,60 +1,163 @@
 """KV cache by name: which blocks a prompt needs, what exists, fetching and publishing them.
 
-Owns: the meeting of KV tensors and names: chain values, discovery of the longest prefix, what is kept at hand. Must
-not know: how a block looks as bytes (kv_codec.py), who computes a block, how a tensor is used. One object holds one
-block of tokens for all layers.
+Owns: the meeting of KV tensors and names: chain values, search for the longest prefix, what is kept at hand. Must not
+know: how a block looks as bytes (kv_codec.py), who may hold one (kv_holders.py), who computes a block, how a tensor is
+used. One object holds one block of tokens for all layers.
+
+The search asks two ways in the same instant. Discovery of every block goes out under its own name, to whomever the
+network asks. Those who are known to hold KV are asked under their own names which of the blocks they have, and answer
+with versions. A version makes the name of a metadata packet exact: it is fetched with a hint to its holder, and
+another producer's "absent", which answers only the question for the newest version, cannot hide it, although the
+forwarders on the way match Data to pending Interests by name alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import torch
 
 from ndn_infer import chain
 from ndn_infer import name as ndn
 from ndn_infer.errors import NdnInferError
+from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import KvShape, decode_block, encode_block
+from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
+from ndn_infer.functions.kv_plan import SHARING, Costs, Estimates
 from ndn_infer.name import Name
-from ndn_infer.namespace import KvBlock
+from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.fetch import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
+log = logging.getLogger(__name__)
+
+LEAST_PATIENCE_S: Final = 0.25
+"""For one answer of a holder; longer where the round trip is. A search takes at most four times as long: what nobody
+answered for by then is taken for absent."""
+
+MAX_TAGS: Final = 65536
+
+
+class Domain(Protocol):
+    """Who shares blocks: how their chain values are made, and what their objects hold."""
+
+    @property
+    def label(self) -> str: ...
+
+    def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]: ...
+
+    def seal(self, base: Name, content: bytes) -> bytes: ...
+
+    def open(self, base: Name, content: bytes) -> bytes:
+        """Raises TrustError for what this domain did not seal under this name."""
+        ...
+
+
+class PublicDomain:
+    """Everybody: chain values anybody can derive, contents anybody can read."""
+
+    label = "public"
+
+    def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]:
+        return chain.chain(ids, block_tokens)
+
+    def seal(self, base: Name, content: bytes) -> bytes:
+        return content
+
+    def open(self, base: Name, content: bytes) -> bytes:
+        return content
+
 
 @dataclass(slots=True)
 class FoundBlocks:
-    """The longest prefix of blocks that could be had: tensors in order, and how many came from where."""
+    """The longest prefix of blocks that could be had: tensors in order, how many came from where, and who signed."""
 
     tensors: list[torch.Tensor]
     names: list[str]
     local: int = 0
     named: int = 0
     content_store: int = 0
+    holders: dict[Name, None] = field(default_factory=dict)
+
+    def extend(self, more: FoundBlocks) -> None:
+        """Blocks that follow these."""
+        self.tensors += more.tensors
+        self.names += more.names
+        self.local += more.local
+        self.named += more.named
+        self.content_store += more.content_store
+        self.holders.update(more.holders)
+
+
+@dataclass(slots=True)
+class _Source:
+    """Where one block is to be had: a verified manifest, or claims (holder, version) in the order to try them."""
+
+    value: bytes
+    found: Discovered | None = None
+    claims: list[tuple[Name, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Located:
+    """What exists of a prompt's KV: blocks at hand, then blocks held elsewhere, without a gap."""
+
+    values: list[bytes]
+    local: list[torch.Tensor]
+    sources: list[_Source]
+
+    @property
+    def held(self) -> int:
+        return len(self.sources)
 
 
 class KvPlane:
     """KV blocks of one model in one process. At most `memory_blocks` tensors are kept at hand, recently used ones."""
 
-    def __init__(self, host: Host, model: str, shape: KvShape, *, memory_blocks: int = 2048) -> None:
+    def __init__(
+        self, host: Host, model: str, shape: KvShape, *, memory_blocks: int = 2048, domain: Domain | None = None
+    ) -> None:
         self._host = host
         self._model = model
         self.shape = shape
+        self.domain = domain or PublicDomain()
+        self.holders = HolderBook()
+        self.estimates = Estimates()
+        self._layers = f"0-{shape.layers - 1}"
+        self._subject = Subject(model, self.domain.label, shape.codec, self._layers)
+        self._own: frozenset[Name] = frozenset()
         self._memory_blocks = memory_blocks
         self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._published: OrderedDict[bytes, bytes] = OrderedDict()
+        self._block_bytes = 4 * torch.Size(shape.shape).numel()
+        """Of the newest one seen; before that the most it could be."""
+
+    # ------------------------------------------------------------ names and bytes
 
     def chain(self, ids: Sequence[int]) -> list[bytes]:
-        return chain.chain(ids, self.shape.block_tokens)
+        return self.domain.chain_values(ids, self.shape.block_tokens)
 
-    def name(self, value: bytes, domain: str = "public") -> Name:
+    def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
-        layers = f"0-{self.shape.layers - 1}"
-        return KvBlock(self._model, domain, self.shape.codec, value.hex(), layers).to_name(self._host.net)
+        return KvBlock(self._model, self.domain.label, self.shape.codec, value.hex(), self._layers).to_name(
+            self._host.net
+        )
+
+    def _encode(self, base: Name, block: torch.Tensor) -> bytes:
+        return self.domain.seal(base, encode_block(block, self.shape))
+
+    def _decode(self, base: Name, content: bytes) -> torch.Tensor:
+        return decode_block(self.domain.open(base, content), self.shape)
+
+    # ------------------------------------------------------------ what is at hand
 
     def local(self, value: bytes) -> torch.Tensor | None:
         block = self._memory.get(value)
@@ -73,58 +176,170 @@ class KvPlane:
         self.remember(value, block)
         base = self.name(value)
         if base not in self._host.server.store:
-            self._host.server.publish(base, encode_block(block, self.shape), signer)
+            began = time.perf_counter()
+            packets = self._host.server.publish(base, self._encode(base, block), signer)
+            self._block_bytes = packets.manifest.size
+            self._published[value[:TAG_BYTES]] = value
+            while len(self._published) > MAX_TAGS:
+                self._published.popitem(last=False)
             self._host.counters["kv_blocks_published"] += 1
+            self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
 
-    async def find_prefix(self, values: Sequence[bytes]) -> FoundBlocks:
-        """The longest prefix of `values` that exists here or by name.
+    def answer_holders(self, signer: Signer) -> None:
+        """Tell those who ask which blocks this process holds, under the identity of `signer`."""
+        self._own |= {signer.identity}
+        kv_holders.answer(self._host, signer, self._model, self._version_of)
 
-        Discovery of all blocks goes out at once: one round trip, whatever their number. A block that does not verify,
-        or that nobody has, ends the prefix; what comes after it is computed.
-        """
-        found = FoundBlocks([], [])
+    def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
+        """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
+        value = self._published.get(tag)
+        if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.shape.codec, self._layers):
+            return 0
+        packets = self._host.server.store.get(self.name(value))
+        if packets is None:
+            del self._published[tag]
+            return 0
+        return ndn.component_number(ndn.components(packets.manifest.name)[-1], ndn.VERSION)
+
+    # ------------------------------------------------------------ search
+
+    def costs(self, *, engine_wait_s: float = 0.0) -> Costs:
+        """What fetching and computing a block costs, by what was measured of late."""
+        now, shape = time.monotonic(), self.shape
+        return Costs(
+            block_bytes=self._block_bytes,
+            block_tokens=shape.block_tokens,
+            round_trip_s=self._host.fetcher.round_trip_s or 0.0,
+            goodput=self.estimates.goodput.value(now),
+            prefill=self.estimates.prefill.value(now),
+            engine_wait_s=engine_wait_s,
+            sharing=self.estimates.sharing.value(now) or SHARING,
+        )
+
+    async def find_prefix(self, values: Sequence[bytes], hints: Sequence[Name] = ()) -> FoundBlocks:
+        """The longest prefix of `values` that exists here or by name, fetched. A block that does not verify, or that
+        nobody has, ends the prefix; what comes after it is computed."""
+        located = await self.locate(values, hints)
+        found = self.at_hand(located)
+        found.extend(await self.fetch(located))
+        return found
+
+    async def locate(self, values: Sequence[bytes], hints: Sequence[Name] = ()) -> Located:
+        """The longest prefix of `values` that is at hand or held by somebody, in about one round trip, whatever its
+        length. `hints` are identities to ask before all others."""
+        local: list[torch.Tensor] = []
         for value in values:
             block = self.local(value)
             if block is None:
                 break
-            found.tensors.append(block)
-            found.names.append(ndn.to_uri(self.name(value)))
-        found.local = len(found.tensors)
-        rest = list(values[found.local :])
-        discovered = await asyncio.gather(*(self._discover(value) for value in rest))
-        usable = list(self._until_absent(rest, discovered))
-        fetched = await asyncio.gather(*(self._fetch(value, item) for value, item in usable))
-        for (value, item), block in zip(usable, fetched, strict=True):
-            if block is None:
-                break
-            found.tensors.append(block)
-            found.names.append(ndn.to_uri(self.name(value)))
-            found.named += 1
-            found.content_store += item.arrival.from_content_store
-        return found
+            local.append(block)
+        rest = list(values[len(local) :])
+        if not rest:
+            return Located(list(values), local, [])
+        began = time.monotonic()
+        asked = self.holders.to_ask(hints, began, own=self._own)
+        sources = await _Search(self, rest, asked).run()
+        counters = self._host.counters
+        counters["kv_searches"] += 1
+        counters["kv_holders_asked"] += len(asked)
+        counters["kv_search_us"] += round((time.monotonic() - began) * 1e6)
+        return Located(list(values), local, sources)
 
-    @staticmethod
-    def _until_absent(
-        values: Sequence[bytes], discovered: Sequence[Discovered | None]
-    ) -> list[tuple[bytes, Discovered]]:
-        usable: list[tuple[bytes, Discovered]] = []
-        for value, item in zip(values, discovered, strict=True):
-            if item is None or item.manifest is None:
-                break
-            usable.append((value, item))
-        return usable
+    def at_hand(self, located: Located) -> FoundBlocks:
+        names = [ndn.to_uri(self.name(value)) for value in located.values[: len(located.local)]]
+        return FoundBlocks(list(located.local), names, local=len(located.local))
 
-    async def _discover(self, value: bytes) -> Discovered | None:
+    def patience_s(self) -> float:
+        """How long one answer of a holder is waited for."""
+        return max(LEAST_PATIENCE_S, 8 * (self._host.fetcher.round_trip_s or 0.125))
+
+    async def discover(self, value: bytes) -> Discovered | None:
+        """The verified manifest of a block, from whomever the network asks; None when that one has not got it."""
         try:
-            return await self._host.fetcher.discover(self.name(value))
+            found = await self._host.fetcher.discover(self.name(value))
         except NdnInferError:
             return None
+        if found.manifest is None:
+            return None
+        self.holders.heard(found.signed_by.identity)
+        return found
+
+    async def ask(self, identity: Name, values: Sequence[bytes]) -> list[int]:
+        """What `identity` says it holds of `values`: versions, 0 for none."""
+        versions = await kv_holders.ask(self._host, self._subject, identity, values, self.patience_s())
+        if versions is None:
+            self.holders.silent(identity, time.monotonic())
+            return [0] * len(values)
+        if any(versions):
+            self.holders.heard(identity)
+        return versions
+
+    # ------------------------------------------------------------ fetching
+
+    async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
+        """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
+        into, sources = FoundBlocks([], []), located.sources[first:]
+        began, round_trip_s = time.monotonic(), self._host.fetcher.round_trip_s or 0.0
+        got = await asyncio.gather(*(self._fetch_source(source) for source in sources))
+        size = 0
+        for source, item in zip(sources, got, strict=True):
+            if item is None:
+                break
+            block, found = item
+            into.tensors.append(block)
+            into.names.append(ndn.to_uri(self.name(source.value)))
+            into.named += 1
+            into.content_store += found.arrival.from_content_store
+            into.holders[found.signed_by.identity] = None
+            assert found.manifest is not None
+            self._block_bytes = found.manifest.size
+            size += found.manifest.size
+        now = time.monotonic()
+        self.estimates.fetched(size, now - began, round_trip_s, now)
+        return into
+
+    async def _fetch_source(self, source: _Source) -> tuple[torch.Tensor, Discovered] | None:
+        """One block, from whoever has it."""
+        if source.found is not None:
+            block = await self._fetch(source.value, source.found)
+            if block is not None:
+                return block, source.found
+        for identity, version in source.claims:
+            found = await self._claimed(source.value, identity, version)
+            block = None if found is None else await self._fetch(source.value, found, (identity,))
+            if found is not None and block is not None:
+                self.holders.heard(identity)
+                return block, found
+            self._host.counters["kv_claims_false"] += 1
+            if self.holders.lied(identity, time.monotonic()):
+                log.warning("%s has not got a KV block that it claimed", ndn.to_uri(identity))
+        # A false claim may have ended the search before an honest answer came.
+        found = await self.discover(source.value) if source.claims else None
+        block = None if found is None else await self._fetch(source.value, found)
+        return None if found is None or block is None else (block, found)
+
+    async def _claimed(self, value: bytes, identity: Name, version: int) -> Discovered | None:
+        try:
+            async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is no liar
+                found = await self._host.fetcher.discover(self.name(value), hints=(identity,), version=version)
+        except (NdnInferError, TimeoutError):
+            return None
+        return found if found.manifest is not None else None
 
     async def _fetch(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> torch.Tensor | None:
+        """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
+        base = self.name(value)
         try:
-            fetched = await self._host.fetcher.collect(item, hints=hints)
-            block = decode_block(fetched.content, self.shape)
-        except NdnInferError:
+            try:
+                fetched = await self._host.fetcher.collect(item, hints=hints)
+            except NdnInferError:
+                signer = item.signed_by.identity
+                if hints or signer in self._own:
+                    raise
+                fetched = await self._host.fetcher.collect(item, hints=(signer,))
+            block = self._decode(base, fetched.content)
+        except NdnInferError as error:
+            log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
             self._host.counters["kv_blocks_refused"] += 1
             return None
         self.remember(value, block)
@@ -157,4 +372,66 @@ class KvPlane:
             if block is None:
                 break
             blocks.append(block)
+        if blocks:
+            self.holders.heard(hint)
         return blocks
+
+
+class _Search:
+    """One search: all questions at once, and an end as soon as the length of the prefix is known."""
+
+    def __init__(self, plane: KvPlane, values: list[bytes], asked: Sequence[Name]) -> None:
+        self._plane = plane
+        self._sources = [_Source(value) for value in values]
+        self._open = [True] * len(values)
+        """Whether discovery of a block goes on."""
+        self._asked = asked
+        self._unanswered = len(asked)
+        self._settled = 0
+        self._news = asyncio.Event()
+
+    async def run(self) -> list[_Source]:
+        """Sources of the longest prefix that somebody holds."""
+        plane, values = self._plane, [source.value for source in self._sources]
+        # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
+        tasks = [_start(self._discover(number)) for number in range(len(values))]
+        tasks += [_start(self._ask(identity, values)) for identity in self._asked]
+        try:
+            async with asyncio.timeout(4 * plane.patience_s()):
+                while not self._done():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            log.info("only %d of %d KV blocks were answered for in time", self._settled, len(values))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        plane._host.counters["kv_holders_silent"] += self._unanswered
+        return self._sources[: self._settled]
+
+    def _done(self) -> bool:
+        """Whether all blocks up to the first that nobody has are settled; moves on over those that are."""
+        while self._settled < len(self._sources):
+            source = self._sources[self._settled]
+            if source.found is None and not source.claims:
+                return not self._open[self._settled] and self._unanswered == 0
+            self._settled += 1
+        return True
+
+    async def _discover(self, number: int) -> None:
+        source = self._sources[number]
+        source.found = await self._plane.discover(source.value)
+        self._open[number] = False
+        self._news.set()
+
+    async def _ask(self, identity: Name, values: list[bytes]) -> None:
+        for source, version in zip(self._sources, await self._plane.ask(identity, values), strict=True):
+            if version:
+                source.claims.append((identity, version))
+        self._unanswered -= 1
+        self._news.set()
+
+
+def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)

@@ -15,6 +15,7 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_holders import holders_in
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
@@ -31,6 +32,7 @@ class Prefill(NamedFunction[PrefillRequest]):
     function = "prefill"
     role = "prefill"
     request_type = PrefillRequest
+    patience_s = 0.01  # blocks are fetched while they are made: callers are to know soon from whom
 
     def __init__(self, model: str, engine: EngineHost) -> None:
         self.subject = ("model", model)
@@ -39,6 +41,7 @@ class Prefill(NamedFunction[PrefillRequest]):
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
         self._plane = await self._engine.plane(host)
+        self._plane.answer_holders(signer)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -53,9 +56,8 @@ class Prefill(NamedFunction[PrefillRequest]):
         assert self._plane is not None
         values = self._check(request, self._plane)
         wanted = values[request.have :]
-        for value in wanted:
-            if self._plane.local(value) is None:
-                job.host.server.promise(self._plane.name(value))
+        for value in wanted:  # those at hand too: they may not be published yet
+            job.host.server.promise(self._plane.name(value))
         try:
             return await self._compute(self._plane, values, request, job)
         finally:
@@ -81,7 +83,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too."""
         began = time.monotonic()
         ids = await self._pull_ids(plane, values, job)
-        found = await plane.find_prefix(values)
+        found = await plane.find_prefix(values, holders_in(job.host.net, job.envelope.kv))
         computed = 0
 
         def on_block(index: int, block: torch.Tensor) -> None:

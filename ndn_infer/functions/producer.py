@@ -134,7 +134,12 @@ class FunctionServer:
     async def _run(self, call: Call, envelope: Envelope) -> Answer:
         request = records.decode(self.function.request_type, envelope.request)
         job = Job(self._host, call, envelope, self._signer, self._hint)
-        result = await self.function.run(await self._pull_large(request, envelope), job)
+        request = await self._pull_large(request, envelope)
+        sooner = asyncio.get_running_loop().call_later(self.function.patience_s, self._acknowledge, call)
+        try:
+            result = await self.function.run(request, job)
+        finally:
+            sooner.cancel()
         hint = ndn.to_uri(self._hint)
         if isinstance(result, LiveStream):
             return Answer(result=ndn.to_uri(result.name), hint=hint, stream=True, queue=self.function.queue_length())
@@ -160,7 +165,7 @@ class FunctionServer:
     def _acknowledge(self, call: Call) -> None:
         """Work takes longer than callers should wait: tell them where the result will be."""
         running = self._running.get(call.request)
-        if running is None:
+        if running is None or running.acknowledged is not None:
             return
         base = call.result().to_name(self._host.net)
         self._host.server.promise(base)

@@ -1,0 +1,207 @@
+"""KV of a prompt before its first token: at hand, by name, computed here, or from a prefill producer.
+
+Owns: the order of these for one prompt, what is done at the same time, and the log line and counters that compare the
+estimate with the outcome. Must not know: streams, sampling, how KV is computed or fetched, the rule (kv_plan.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import NdnInferError
+from ndn_infer.functions import kv_plan
+from ndn_infer.functions.base import Job
+from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_holders import MAX_HINTS, holders_in
+from ndn_infer.functions.kv_plan import Costs, Plan
+from ndn_infer.functions.kv_plane import FoundBlocks, KvPlane, Located
+from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.records import KvSources, PrefillRequest
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Blocks of the prompt from its first on, where they came from, and who holds them (URIs)."""
+
+    blocks: Sequence[torch.Tensor]
+    sources: KvSources
+    names: tuple[str, ...]
+    holders: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Effort:
+    """What one prompt took."""
+
+    located: Located
+    costs: Costs
+    plan: Plan
+    kv_s: float = 0.0
+    """Until all that was held was here, fetched or computed."""
+
+
+class KvGatherer:
+    """Gathers KV for prompts of one model. `subject` names the model in calls."""
+
+    def __init__(self, subject: tuple[str, str], plane: KvPlane, engine: EngineHost) -> None:
+        self._subject = subject
+        self._plane = plane
+        self._engine = engine
+
+    async def gather(self, ids: Sequence[int], job: Job) -> Gathered:
+        """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
+        network does: what cannot be had is left to the stream."""
+        plane = self._plane
+        located = await plane.locate(plane.chain(ids), holders_in(job.host.net, job.envelope.kv))
+        costs = self._costs()
+        effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
+        held = len(located.local) + located.held
+        missing = located.values[held:] if effort.plan.fetch or not located.held else []
+        (head, tail), made = await asyncio.gather(
+            self._held(effort, ids, job), self._from_prefill(ids, held, missing, located, job)
+        )
+        found = plane.at_hand(located)
+        found.extend(head)
+        if len(head.tensors) == effort.plan.recompute or not effort.plan.fetch:
+            found.extend(tail)
+        if len(found.tensors) == held:
+            found.extend(made)
+        return self._account(effort, found, len(head.tensors), len(made.tensors), job)
+
+    def _costs(self) -> Costs:
+        """What fetching and computing cost now."""
+        engine = self._engine.engine
+        assert engine is not None
+        self._plane.estimates.engine(
+            engine.counters.tokens_prefilled, engine.counters.prefill_s, time.monotonic()
+        )  # fmt: skip
+        return self._plane.costs()
+
+    # ------------------------------------------------------------ what somebody holds
+
+    async def _held(self, effort: _Effort, ids: Sequence[int], job: Job) -> tuple[FoundBlocks, FoundBlocks]:
+        """Head and tail of what is held, computed and fetched at the same time. A plan that fetches nothing leaves the
+        computing to the stream, which needs no blocks for that."""
+        plan, located = effort.plan, effort.located
+        if not plan.fetch:
+            return FoundBlocks([], []), FoundBlocks([], [])
+        began = time.monotonic()
+        head, tail = await asyncio.gather(
+            self._compute(ids, located, plan.recompute, job), self._plane.fetch(located, plan.recompute)
+        )
+        now = time.monotonic()
+        effort.kv_s = now - began
+        self._plane.estimates.outcome(plan, effort.costs, effort.kv_s, now)
+        return head, tail
+
+    async def _compute(self, ids: Sequence[int], located: Located, blocks: int, job: Job) -> FoundBlocks:
+        """The first `blocks` of what is held, computed here."""
+        found = FoundBlocks([], [])
+        if not blocks:
+            return found
+        first = len(located.local)
+        computed: dict[int, torch.Tensor] = {}
+        upto = (first + blocks) * self._plane.shape.block_tokens
+        try:
+            await self._engine.worker.prefill(
+                ids[:upto], located.local, computed.__setitem__, prompt_tokens=len(ids)
+            )  # fmt: skip
+        except NdnInferError as error:
+            log.warning("computing %d blocks of a prompt's head failed: %s", blocks, error)
+            return found
+        for index in range(first, first + blocks):
+            value = located.values[index]
+            self._plane.remember(value, computed[index])
+            found.tensors.append(computed[index])
+            found.names.append(ndn.to_uri(self._plane.name(value)))
+        job.host.counters["kv_head_blocks_computed"] += blocks
+        return found
+
+    # ------------------------------------------------------------ what nobody holds
+
+    async def _from_prefill(
+        self, ids: Sequence[int], have: int, missing: list[bytes], located: Located, job: Job
+    ) -> FoundBlocks:
+        """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
+        answers we compute them ourselves: slower, and the same tokens."""
+        found, plane = FoundBlocks([], []), self._plane
+        if not kv_plan.ask_elsewhere(len(missing), plane.costs(), plane.estimates.remote.value(time.monotonic())):
+            job.host.counters["prefill_not_asked"] += bool(missing)
+            return found
+        block_tokens = plane.shape.block_tokens
+        request = PrefillRequest(
+            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec
+        )  # fmt: skip
+        publish_token_blocks(
+            job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer
+        )  # fmt: skip
+        began = time.monotonic()
+        kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.hint,), began))[:MAX_HINTS]
+        try:
+            answered = await job.host.caller.start(
+                self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv
+            )  # fmt: skip
+            answer = answered.answer
+            speed = plane.estimates.remote.value(time.monotonic())
+            if not kv_plan.ask_elsewhere(len(missing), plane.costs(), speed, queue=answer.queue):
+                log.info("prefill at %s has %d prompts waiting; computing here", answer.hint, answer.queue)
+                job.host.counters["prefill_too_busy"] += 1
+                return found
+            wait_s = 10.0 + 0.05 * block_tokens * len(missing)
+            found.tensors = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s)
+        except NdnInferError as error:
+            log.warning("no prefill producer helps (%s); computing %d blocks here", error, len(missing))
+            job.host.counters["prefill_unavailable"] += 1
+            return found
+        now = time.monotonic()
+        log.info("prefill at %s gave %d of %d blocks", answer.hint, len(found.tensors), len(missing))
+        plane.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
+        found.named = len(found.tensors)
+        found.names = [ndn.to_uri(plane.name(value)) for value in missing[: found.named]]
+        if found.tensors:
+            found.holders[ndn.from_uri(answer.hint)] = None
+        return found
+
+    # ------------------------------------------------------------ accounts
+
+    def _account(self, effort: _Effort, found: FoundBlocks, head: int, made: int, job: Job) -> Gathered:
+        """Counters, the log line, and the report for the caller."""
+        located, plan, counters = effort.located, effort.plan, job.host.counters
+        total, got = len(located.values), len(found.tensors)
+        prefilled = made if got == len(located.local) + located.held + made else 0
+        fetched = found.named - prefilled
+        computed = head + total - got
+        counters["kv_blocks_local"] += found.local
+        counters["kv_blocks_named"] += fetched
+        counters["kv_blocks_from_prefill"] += prefilled
+        counters["prefill_blocks_computed"] += computed
+        if located.held:
+            counters["kv_plans"] += 1
+            counters["kv_plan_estimate_us"] += round(plan.estimate_s * 1e6) if plan.fetch else 0
+            counters["kv_plan_outcome_us"] += round(effort.kv_s * 1e6)
+            counters["kv_plans_without_fetch"] += not plan.fetch
+            log.info(
+                "KV of %d blocks: %d at hand, %d held by name, of which %d computed and %d fetched; estimated %.3f s "
+                "(all fetched %.3f, all computed %.3f), took %.3f s",
+                total, found.local, located.held, head, fetched, plan.estimate_s, plan.fetch_all_s, plan.compute_all_s,
+                effort.kv_s,
+            )  # fmt: skip
+        sources = KvSources(
+            local=found.local,
+            named=fetched,
+            content_store=found.content_store,
+            prefilled=prefilled,
+            recomputed=computed,
+        )
+        return Gathered(found.tensors, sources, tuple(found.names), tuple(map(ndn.to_uri, found.holders)))

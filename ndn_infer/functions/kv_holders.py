@@ -1,0 +1,164 @@
+"""Whom we know to hold KV blocks, and what they say they hold.
+
+Owns: the producers that answers, verified blocks and callers named as holders, in which order they are asked, who is
+not asked for a while, and both sides of the question "which of these blocks do you hold?". Must not know: how blocks
+are fetched, what is in them. A claim is a hint: each block is verified all the same, and a false claim is remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.errors import BadRecord, NdnInferError, TrustError
+from ndn_infer.functions.base import Host
+from ndn_infer.lp import REASON_NO_ROUTE
+from ndn_infer.name import Name
+from ndn_infer.namespace import Holds, Role
+from ndn_infer.records import Holdings, HoldsQuery
+from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.endpoint import Request
+from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
+
+log = logging.getLogger(__name__)
+
+TAG_BYTES: Final = 8
+"""Of each chain value. Two blocks with the same tag are mixed up once in 2**64, and then refused by name."""
+
+MAX_TAGS: Final = 512
+"""Blocks of one question: what fits an Interest, and its answer a Data packet."""
+
+MAX_ASKED: Final = 8
+MAX_KNOWN: Final = 64
+MAX_HINTS: Final = 8
+HOLDER_ROLES: Final = ("prefill", "decode")
+LIAR_S: Final = 60.0
+SILENT_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """`avoid_until`: monotonic seconds; not asked before."""
+
+    avoid_until: float = 0.0
+
+
+class HolderBook:
+    """Producers known to hold KV, the one heard of last first. Pure: `now` is passed in."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Name, _Known] = OrderedDict()
+
+    def heard(self, identity: Name) -> None:
+        """A block signed by it was verified, or its own answer says that it makes some."""
+        self._entry(identity)
+        self._known.move_to_end(identity)
+
+    def lied(self, identity: Name, now: float) -> bool:
+        """It claimed a block that could not be had from it. Whether that is news."""
+        known = self._entry(identity)
+        news = known.avoid_until < now + LIAR_S - SILENT_S
+        known.avoid_until = now + LIAR_S
+        return news
+
+    def silent(self, identity: Name, now: float) -> None:
+        known = self._entry(identity)
+        known.avoid_until = max(known.avoid_until, now + SILENT_S)
+
+    def _entry(self, identity: Name) -> _Known:
+        known = self._known.setdefault(identity, _Known())
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    def to_ask(self, first: Iterable[Name], now: float, *, own: frozenset[Name] = frozenset()) -> list[Name]:
+        """At most MAX_ASKED: those named for this very prompt, then those heard of last."""
+        chosen: dict[Name, None] = {}
+        for identity in (*first, *reversed(self._known)):
+            known = self._known.get(identity)
+            if identity not in own and (known is None or known.avoid_until <= now):
+                chosen[identity] = None
+        return list(chosen)[:MAX_ASKED]
+
+
+def holders_in(net: Name, uris: Sequence[str]) -> tuple[Name, ...]:
+    """Identities that may hold KV, of those that somebody named; what is none is left out."""
+    found = []
+    for uri in uris[:MAX_HINTS]:
+        try:
+            identity = ndn.from_uri(uri)
+        except NdnInferError:
+            continue
+        role = Role.parse(net, identity)
+        if role is not None and role.role in HOLDER_ROLES:
+            found.append(identity)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose blocks, in which form: what stands in the name of the question."""
+
+    model: str
+    domain: str
+    codec: str
+    layers: str
+
+    def question(self, net: Name, identity: Name) -> Name:
+        role = Role.parse(net, identity)
+        assert role is not None
+        return Holds(role.site, role.node, role.role, self.model, self.domain, self.codec).to_name(net)
+
+
+async def ask(
+    host: Host, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
+) -> list[int] | None:
+    """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer."""
+    asked = values[:MAX_TAGS]
+    query = HoldsQuery(b"".join(value[:TAG_BYTES] for value in asked), subject.layers)
+    try:
+        data, _ = await host.caller.ask_once(
+            subject.question(host.net, identity), records.encode(query), max(1, round(patience_s * 1000))
+        )
+        versions = records.decode(Holdings, data.content).versions
+        if len(versions) != 8 * len(asked):
+            raise BadRecord(f"{len(versions)} bytes of versions for {len(asked)} blocks")
+    except NdnInferError as error:
+        if isinstance(error, TrustError | BadRecord):
+            log.warning("what %s says about its KV is refused: %s", ndn.to_uri(identity), error)
+        return None
+    return [*struct.unpack(f">{len(asked)}Q", versions), *([0] * (len(values) - len(asked)))]
+
+
+def answer(
+    host: Host, signer: Signer, model: str, version_of: Callable[[bytes, Holds, str], int]
+) -> None:  # fmt: skip
+    """Answer such questions for the identity of `signer`. `version_of` maps (tag, what is asked for, layers) to the
+    version that is held, 0 for none."""
+    prefix = signer.identity + ndn.generic("holds")
+
+    def on_request(request: Request) -> None:
+        name = request.interest.name
+        parsed = Holds.parse_prefix(host.net, name)
+        if parsed is None or parsed[0].model != model or request.interest.parameters is None:
+            request.refuse(REASON_NO_ROUTE)
+            return
+        try:
+            query = records.decode(HoldsQuery, request.interest.parameters)
+        except BadRecord:
+            return
+        if len(query.tags) % TAG_BYTES or len(query.tags) > MAX_TAGS * TAG_BYTES:
+            return
+        tags = [query.tags[at : at + TAG_BYTES] for at in range(0, len(query.tags), TAG_BYTES)]
+        versions = struct.pack(f">{len(tags)}Q", *(version_of(tag, parsed[0], query.layers) for tag in tags))
+        host.counters["kv_holdings_told"] += 1
+        wire = signer.sign_data(name, records.encode(Holdings(versions)), freshness_ms=ABSENT_FRESHNESS_MS)
+        request.reply(wire)
+
+    host.server.answer(prefix, on_request)

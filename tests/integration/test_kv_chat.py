@@ -1,0 +1,152 @@
+"""Chat continuity: the second turn, on another decode node, takes all KV of the first turn by name.
+
+Real forwarders on sockets, one or two of them linked by TCP; producers with the real model, each on a connection of
+its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ndn_infer.apps.prepare import record_of
+from ndn_infer.apps.produce import build_producer
+from ndn_infer.apps.session import ensure_keys, join, role_identity
+from ndn_infer.client import Client, Outcome
+from ndn_infer.config import Config, EngineConfig, NetworkConfig, PathsConfig
+from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.decode import Generate
+from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.prefill import Prefill
+from ndn_infer.models.store import ModelFolder
+from ndn_infer.records import KvSources, Sampling
+from tests.integration.test_forwarder_clients import command, forwarder
+
+pytestmark = pytest.mark.model
+
+BLOCK = 16
+TURN_ONE = 3 * BLOCK + 5
+ANSWER = 2 * BLOCK + 12
+"""So that the KV of the last token that has one fills a block exactly: TURN_ONE + ANSWER - 1 is six blocks."""
+
+TURN_TWO = 40
+NEXT_ANSWER = 12
+
+
+@dataclass
+class Peer:
+    """A producer process, but for the process."""
+
+    host: Host
+    engine: EngineHost
+
+    def counter(self, name: str) -> int:
+        return self.host.counters[name]
+
+    @property
+    def blocks_computed(self) -> int:
+        """The engine's own count."""
+        assert self.engine.engine is not None
+        return self.engine.engine.counters.blocks_prefilled
+
+
+def config_in(directory: Path, node: str) -> Config:
+    return Config(
+        network=NetworkConfig(node=node), paths=PathsConfig(data_dir=str(directory)), engine=EngineConfig(threads=1)
+    )
+
+
+@asynccontextmanager
+async def peer(
+    daemon: ForwarderDaemon, directory: Path, node: str, role: str, model: ModelFolder
+) -> AsyncIterator[Peer]:
+    config = config_in(directory, node)
+    keychain = ensure_keys(config, (role,))
+    session = await join(config, keychain, uri=f"unix://{daemon.options.unix_path}")
+    producer, host = build_producer(session, role)
+    engine = EngineHost(model.digest, model.path, config.engine)
+    function = Prefill(model.digest, engine) if role == "prefill" else Generate(model.digest, model.path, engine)
+    try:
+        await producer.begin()
+        await producer.offer(function, keychain.signer_for(role_identity(config, role)))
+        yield Peer(host, engine)
+    finally:
+        await producer.close()
+        await session.close()
+
+
+async def link(near: ForwarderDaemon, far: ForwarderDaemon, *prefixes: str) -> None:
+    """Routes from `near` for these prefixes, dearer than any of its own."""
+    assert far.tcp_address is not None
+    face = await command(near, "faces", "create", uri=f"tcp4://{far.tcp_address[0]}:{far.tcp_address[1]}")
+    for prefix in prefixes:
+        done = await command(
+            near, "rib", "register", name=prefix, face_id=face["face_id"], origin=255, cost=10, flags=1
+        )
+        assert done["status_code"] == 200, done
+
+
+async def turn(client: Client, model: ModelFolder, prompt: tuple[int, ...], tokens: int, at: Config) -> Outcome:
+    outcome = Outcome(record_of(model, "smollm2-135m-instruct"), prompt)
+    sampling = Sampling(tokens, ignore_eos=True)
+    async for _ in client.generate(outcome.model, prompt, sampling, outcome, at=(role_identity(at, "decode"),)):
+        pass
+    assert len(outcome.ids) == tokens
+    return outcome
+
+
+async def published(at: Peer, blocks: int) -> None:
+    for _ in range(2000):
+        if at.counter("kv_blocks_published") >= blocks:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{at.counter('kv_blocks_published')} of {blocks} blocks published")
+
+
+@pytest.mark.parametrize("forwarders", [1, 2])
+async def test_second_turn_elsewhere_computes_nothing_twice(
+    tmp_path: Path, smollm2: ModelFolder, forwarders: int
+) -> None:
+    keys, near, far = tmp_path / "data", config_in(tmp_path / "data", "near"), config_in(tmp_path / "data", "far")
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        one = await enter(forwarder(tmp_path, "one"))
+        two = one if forwarders == 1 else await enter(forwarder(tmp_path, "two"))
+        if two is not one:
+            await link(one, two, "/ndn-infer/local/home/far")
+            await link(two, one, "/ndn-infer/local")
+        prefill = await enter(peer(one, keys, "near", "prefill", smollm2))
+        first = await enter(peer(one, keys, "near", "decode", smollm2))
+        second = await enter(peer(two, keys, "far", "decode", smollm2))
+        user = config_in(keys, "near")
+        keychain = ensure_keys(user, ("user",))
+        session = await join(user, keychain, uri=f"unix://{one.options.unix_path}")
+        stack.push_async_callback(session.close)
+        client = Client(session.endpoint, session.validator, session.net, user)
+        stack.push_async_callback(client.close)
+
+        prompt = tuple(range(1000, 1000 + TURN_ONE))
+        said = await turn(client, smollm2, prompt, ANSWER, near)
+        held = (TURN_ONE + ANSWER - 1) // BLOCK
+        assert held == 6
+        await published(first, held - TURN_ONE // BLOCK)
+
+        more = (*prompt, *said.ids, *range(2000, 2000 + TURN_TWO))
+        made = prefill.counter("prefill_blocks_computed")
+        answer = await turn(client, smollm2, more, NEXT_ANSWER, far)
+        blocks = len(more) // BLOCK
+        assert answer.last is not None and answer.last.kv is not None
+        kv = replace(answer.last.kv, content_store=0)
+        assert kv == KvSources(named=held, prefilled=blocks - held, tail_tokens=len(more) % BLOCK or 1), kv
+        assert second.blocks_computed == 0 and second.counter("kv_claims_false") == 0
+        assert prefill.counter("prefill_blocks_computed") == made + blocks - held  # nor did prefill do it again
+
+        # The same on the node of the first turn, which has it all in memory; one token more, so that no cache answers.
+        again = await turn(client, smollm2, more, NEXT_ANSWER + 1, near)
+        assert answer.ids == again.ids[:NEXT_ANSWER]
+        assert again.last is not None and again.last.kv is not None and again.last.kv.recomputed == 0

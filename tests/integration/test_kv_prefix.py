@@ -1,0 +1,392 @@
+"""The longest prefix of KV over several holders, through the real forwarder core. In virtual time, so that round trips
+are exact."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from ndn_infer import chain, records
+from ndn_infer import name as ndn
+from ndn_infer.engine.stream import Counters
+from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.kv_gather import KvGatherer
+from ndn_infer.functions.kv_holders import MAX_TAGS
+from ndn_infer.functions.prefill import Prefill
+from ndn_infer.functions.producer import Producer
+from ndn_infer.namespace import Call
+from ndn_infer.records import Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
+from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
+from tests.kv_kit import MODEL, ONE_WAY_S, SHAPE, Station, block_of, identities, stations, values_of
+from tests.poison_kit import run_virtual
+
+ROUND_TRIP_S = 2 * ONE_WAY_S
+
+
+def in_network(work: Callable[..., Awaitable[Any]], **options: Any) -> None:
+    async def whole() -> None:
+        async with stations(**options) as made:
+            await work(*made)
+
+    run_virtual(whole)
+
+
+def right(tensors: list[torch.Tensor], values: list[bytes]) -> bool:
+    return len(tensors) == len(values) and all(map(torch.equal, tensors, map(block_of, values)))
+
+
+def spread(values: list[bytes], p: Station, a: Station, b: Station) -> None:
+    """Prefill has the prompt of the first turn, two decode nodes what they added in theirs."""
+    p.hold(*values[:40])
+    a.hold(*values[40:60])
+    b.hold(*values[60:])
+
+
+async def since(began: float) -> float:
+    return asyncio.get_running_loop().time() - began
+
+
+def test_blocks_of_three_holders_are_found_in_one_round_trip() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(64)
+        spread(values, p, a, b)
+        began = asyncio.get_running_loop().time()
+        located = await asker.plane.locate(values, identities(p, a, b))
+        assert located.held == 64
+        assert await since(began) == pytest.approx(ROUND_TRIP_S, rel=0.01)
+        found = await asker.plane.fetch(located)
+        assert right(found.tensors, values)
+        assert set(found.holders) == set(identities(p, a, b))
+        assert asker.host.counters["kv_claims_false"] == 0
+
+    in_network(work)
+
+
+def test_whoever_knows_no_holder_finds_what_the_network_leads_to_and_learns() -> None:
+    """The absent answers of p hide a and b; blocks that p signed make p known."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(64)
+        spread(values, p, a, b)
+        assert right((await asker.plane.find_prefix(values)).tensors, values[:40])
+        other = values_of(3, "another prompt")
+        p.hold(*other)
+        asked = p.host.counters["kv_holdings_told"]
+        assert right((await asker.plane.find_prefix(other)).tensors, other)
+        assert p.host.counters["kv_holdings_told"] == asked + 1
+
+    in_network(work)
+
+
+def test_holders_are_found_under_their_own_names_alone() -> None:
+    """A forwarder may grant a producer no prefix but its identity; and the one it leads to says "absent" to all."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(20)
+        a.hold(*values[:9])
+        b.hold(*values[9:])
+        found = await asker.plane.find_prefix(values, identities(a, b))
+        assert right(found.tensors, values) and found.named == 20
+
+    in_network(work, anycast=("p",))
+
+
+def test_an_absent_answer_at_the_same_moment_hides_nothing() -> None:
+    """Somebody else keeps asking p for the same blocks, so that its "absent" passes the forwarder all the time."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(12)
+        a.hold(*values)
+
+        async def pester() -> None:
+            while True:
+                await asyncio.gather(*(b.plane.discover(value) for value in values))
+                await asyncio.sleep(0.0005)
+
+        pestering = asyncio.ensure_future(pester())
+        await asyncio.sleep(0.1)
+        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values)
+        pestering.cancel()
+        await asyncio.gather(pestering, return_exceptions=True)
+
+    in_network(work, anycast=("p",))
+
+
+def test_a_gap_ends_the_prefix_whatever_comes_after() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(30)
+        p.hold(*values[:10])
+        a.hold(*values[11:])
+        located = await asker.plane.locate(values, identities(a))
+        assert located.held == 10
+        found = await asker.plane.fetch(located)
+        assert right(found.tensors, values[:10])
+
+    in_network(work)
+
+
+def test_a_liar_costs_a_trip_and_is_not_asked_again() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(24)
+        p.hold(*values[:16])
+        a.claim_everything()
+        found = await asker.plane.find_prefix(values, identities(a))
+        assert right(found.tensors, values[:16])  # also where the false claim came before the honest answer
+        assert asker.host.counters["kv_claims_false"] >= 8
+        asked = a.asked
+        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values[:16])
+        assert a.asked == asked
+
+    in_network(work)
+
+
+def test_a_liar_who_answers_first_hides_nobody() -> None:
+    """The search ends with its claim, before the network's own holder has answered."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(24)
+        p.hold(*values[:16])
+        a.claim_everything()
+        began = asyncio.get_running_loop().time()
+        located = await asker.plane.locate(values, identities(a))
+        assert located.held == 24 and await since(began) < ROUND_TRIP_S / 2
+        assert right((await asker.plane.fetch(located)).tensors, values[:16])
+
+    in_network(work, near=("asker", "a"))
+
+
+def test_an_honest_holder_beside_a_liar_is_used() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(24)
+        b.hold(*values)
+        a.claim_everything()
+        assert right((await asker.plane.find_prefix(values, identities(a, b))).tensors, values)
+
+    in_network(work)
+
+
+def test_a_silent_holder_is_not_waited_for_where_others_have_it_all() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(10)
+        p.hold(*values)
+        a.say_nothing()
+        began = asyncio.get_running_loop().time()
+        assert (await asker.plane.locate(values, identities(a))).held == 10
+        assert await since(began) == pytest.approx(ROUND_TRIP_S, rel=0.01)
+        more = values_of(12)
+        assert (await asker.plane.locate(more, identities(a))).held == 10  # now it has to be waited for
+        asked = a.asked
+        assert (await asker.plane.locate(more, identities(a))).held == 10
+        assert a.asked == asked
+
+    in_network(work)
+
+
+def test_what_left_the_store_is_not_claimed() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(6)
+        a.hold(*values)
+        a.forget(*values[4:])
+        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values[:4])
+        assert asker.host.counters["kv_claims_false"] == 0
+
+    in_network(work)
+
+
+def test_nobody_is_there() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(5)
+        for station in (p, a, b):
+            station.link.close()
+        assert (await asker.plane.find_prefix(values, identities(p, a, b))).tensors == []
+
+    in_network(work)
+
+
+def test_more_blocks_than_a_question_takes() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(MAX_TAGS + 40)
+        assert await asker.plane.ask(a.identity, values) == [0] * len(values)
+        a.hold(values[MAX_TAGS - 1], values[MAX_TAGS])
+        await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)  # caches repeat an answer so long
+        versions = await asker.plane.ask(a.identity, values)
+        assert [number for number, version in enumerate(versions) if version] == [MAX_TAGS - 1]
+
+    in_network(work)
+
+
+def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        chance = random.Random(4)
+        values = values_of(3)
+        a.hold(*values)
+        good = records.encode(HoldsQuery(values[0][:8], "0-3"))
+        name = asker.plane._subject.question(asker.host.net, a.identity)
+        for number in range(300):
+            wire = bytearray(good)
+            for _ in range(chance.randrange(1, 4)):
+                wire[chance.randrange(len(wire))] = chance.randrange(256)
+            parameters = bytes(wire[: chance.randrange(len(wire))]) if number % 2 else bytes(wire)
+            try:
+                data, _ = await asker.caller.ask_once(name, parameters, 60)
+            except Exception as error:
+                assert type(error).__name__ in ("Timeout", "Nacked"), error
+            else:
+                assert len(records.decode(Holdings, data.content).versions) % 8 == 0
+        for wrong in (ndn.generic("x"), ndn.generic("holds")):
+            with pytest.raises(Exception, match="no route|No"):
+                await asker.caller.ask_once(a.identity + ndn.generic("holds") + wrong, good, 60)
+        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values)
+
+    in_network(work)
+
+
+# ---------------------------------------------------------------- what is made of it for one prompt
+
+IDS = tuple(range(64 * SHAPE.block_tokens + 3))
+VALUES = chain.chain(IDS, SHAPE.block_tokens)
+SHORTER = IDS[: 56 * SHAPE.block_tokens]
+"""Its chain fits an Interest."""
+
+
+class SlowEngine:
+    """Shaped like EngineHost: computes `tokens_s` tokens of a prompt a second."""
+
+    def __init__(self, tokens_s: float) -> None:
+        self.tokens_s = tokens_s
+        self.engine = self.worker = self
+        self.counters = Counters(tokens_prefilled=round(10 * tokens_s), prefill_s=10.0)
+        self.calls: list[tuple[int, int]] = []
+
+    async def prefill(
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, prompt_tokens: int
+    ) -> None:
+        assert prompt_tokens == len(IDS)
+        first, end = len(prefix), len(ids) // SHAPE.block_tokens
+        self.calls.append((first, end))
+        for index in range(first, end):
+            await asyncio.sleep(SHAPE.block_tokens / self.tokens_s)
+            on_block(index, block_of(VALUES[index]))
+
+
+def gatherer(asker: Station, engine: SlowEngine) -> KvGatherer:
+    return KvGatherer(("model", MODEL), asker.plane, engine)  # type: ignore[arg-type]
+
+
+def job_of(asker: Station, *holders: Station) -> Job:
+    call = Call("model", MODEL, "generate", "shared", "0" * 64)
+    envelope = Envelope(b"", kv=tuple(map(ndn.to_uri, identities(*holders))))
+    return Job(asker.host, call, envelope, asker.signer, asker.identity)
+
+
+@pytest.mark.parametrize(
+    ("tokens_s", "goodput", "computed"),
+    [(1e3, 1e9, 0), (1e3, 3e6, 32), (1e3, 3e4, 64), (10.0, None, 0)],
+    ids=["quick network", "as quick as the engine", "slow network", "unknown network"],
+)
+def test_head_is_computed_while_the_tail_is_fetched(tokens_s: float, goodput: float | None, computed: int) -> None:
+    """A block has 49 kB and 16 tokens: 1,000 tokens a second are worth 3 MB/s."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        spread(VALUES, p, a, b)
+        engine = SlowEngine(tokens_s)
+        if goodput is not None:
+            asker.plane.estimates.goodput.add(goodput, asyncio.get_running_loop().time())
+            asker.plane._block_bytes = 49152
+        gathered = await gatherer(asker, engine).gather(IDS, job_of(asker, p, a, b))
+        if computed == 64:  # the stream computes it, without blocks
+            assert (len(gathered.blocks), gathered.sources.recomputed, engine.calls) == (0, 64, [])
+            assert asker.host.counters["kv_plans_without_fetch"] == 1
+            return
+        assert right(list(gathered.blocks), VALUES)
+        assert gathered.sources.recomputed == pytest.approx(computed, abs=1)
+        assert gathered.sources.named == 64 - gathered.sources.recomputed
+        assert engine.calls == ([(0, gathered.sources.recomputed)] if computed else [])
+        counters = asker.host.counters
+        assert counters["kv_plans"] == 1 and counters["kv_plan_outcome_us"] > 0
+        assert set(gathered.holders) == set(map(ndn.to_uri, identities(p, a, b)))
+        if computed:  # both at the same time: no longer than the computing
+            assert counters["kv_plan_outcome_us"] == pytest.approx(gathered.sources.recomputed * 16_000, rel=0.05)
+
+    in_network(work)
+
+
+def test_a_tail_that_fails_leaves_what_is_before_it() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        p.hold(*VALUES[:40])
+        a.claim_everything()
+        asker.plane.estimates.goodput.add(3e6, asyncio.get_running_loop().time())
+        asker.plane._block_bytes = 49152
+        gathered = await gatherer(asker, SlowEngine(1e3)).gather(IDS, job_of(asker, p, a))
+        assert right(list(gathered.blocks), VALUES[:40])
+        assert gathered.sources.recomputed == pytest.approx(32 + 24, abs=1)
+
+    in_network(work)
+
+
+class SlowPrefill(NamedFunction[PrefillRequest]):
+    """Publishes a block every 50 ms, all promised at once, and notes how many the asker had when the last was made."""
+
+    function = "prefill"
+    role = "prefill"
+    request_type = PrefillRequest
+    patience_s = Prefill.patience_s
+    subject = ("model", MODEL)
+
+    def __init__(self, station: Station, asker: Station) -> None:
+        self._station = station
+        self._asker = asker
+        self.there_at_the_end = 0
+        self.queue = 0
+
+    def queue_length(self) -> int:
+        return self.queue
+
+    async def run(self, request: PrefillRequest, job: Job) -> Record:
+        station, wanted = self._station, VALUES[request.have : len(request.blocks)]
+        for value in wanted:
+            station.server.promise(station.plane.name(value))
+        for value in wanted:
+            await asyncio.sleep(0.05)
+            station.hold(value)
+        self.there_at_the_end = self._asker.host.counters["kv_blocks_fetched"]
+        return PrefillReport(len(VALUES), len(wanted))
+
+
+async def with_prefill(asker: Station, p: Station, queue: int = 0) -> SlowPrefill:
+    function = SlowPrefill(p, asker)
+    function.queue = queue
+    producer = Producer(p.host, p.keychain, p.registrar)
+    await producer.begin()
+    await producer.offer(function, p.signer)
+    return function
+
+
+def test_blocks_are_fetched_while_prefill_makes_the_next() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        function = await with_prefill(asker, p)
+        a.hold(*VALUES[:42])
+        gathered = await gatherer(asker, SlowEngine(1e3)).gather(SHORTER, job_of(asker, a))
+        assert right(list(gathered.blocks), VALUES[:56])
+        assert (gathered.sources.named, gathered.sources.prefilled, gathered.sources.recomputed) == (42, 14, 0)
+        assert function.there_at_the_end == 42 + 13
+        assert asker.plane.estimates.remote.value(asyncio.get_running_loop().time()) == pytest.approx(320, rel=0.2)
+
+    in_network(work)
+
+
+def test_a_prefill_producer_with_a_long_queue_is_left_alone() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        await with_prefill(asker, p, queue=40)
+        engine = SlowEngine(1e3)
+        asker.plane.estimates.remote.add(1e3, asyncio.get_running_loop().time())
+        gathered = await gatherer(asker, engine).gather(SHORTER, job_of(asker))
+        assert (len(gathered.blocks), gathered.sources.recomputed) == (0, 56)
+        assert asker.host.counters["prefill_too_busy"] == 1
+
+    in_network(work)

@@ -1,0 +1,147 @@
+"""KV planes without an engine: nodes of one network in one process, over the real forwarder core.
+
+Owns: nodes with names and link delays, planes with made-up blocks, holders that lie or say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.config import Config
+from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.name import Name
+from ndn_infer.namespace import blocks_prefix
+from ndn_infer.records import Holdings, HoldsQuery
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.transport.endpoint import Request
+from ndn_infer.transport.links import connect
+from tests.harness import NET, Node, role
+
+MODEL = "ab" * 32
+SHAPE = KvShape(layers=4, kv_heads=3, head_dim=64, block_tokens=16, dtype="bf16", implementation="test")
+"""A block has 49 kB: seven segments."""
+
+ONE_WAY_S = 0.01
+NODES = ("asker", "p", "a", "b")
+
+
+def values_of(count: int, of: str = "prompt") -> list[bytes]:
+    """Chain values, made up."""
+    return [hashlib.sha256(f"{of} {number}".encode()).digest() for number in range(count)]
+
+
+def block_of(value: bytes) -> torch.Tensor:
+    """The one right block under a chain value."""
+    return torch.full(SHAPE.shape, float(value[0]), dtype=torch.bfloat16)
+
+
+class Station(Node):
+    """A node with a plane; `delay_s` is its way to the forwarder, `uri` another forwarder than the network's."""
+
+    def __init__(
+        self, network: MemoryNetwork, keychain: Keychain, name: str, label: str, *, delay_s: float, uri: str
+    ) -> None:
+        super().__init__(network, keychain, Config())
+        self._delay_s = delay_s
+        self._uri = uri
+        self.identity = role(label, node=name)
+
+    async def _dial(self) -> Any:
+        if self._uri:
+            return await connect(self._uri, self.config.network.connect_timeout_s)
+        link = self.network.attach(delay_s=self._delay_s)
+        self.links.append(link)
+        return link
+
+    async def start(self, *, anycast: bool = True) -> Station:
+        await self.open()
+        self.signer: Signer = self.keychain.signer_for(self.identity)
+        self.host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        self.plane = KvPlane(self.host, MODEL, SHAPE)
+        self.validator.add_certificates(*self.keychain.certificates())
+        self.server.serve(self.identity, self.signer)
+        self.plane.answer_holders(self.signer)
+        await self.registrar.register(self.identity)
+        prefix = blocks_prefix(NET, MODEL, "kv")
+        self.server.serve(prefix, self.signer)
+        if anycast:
+            await self.registrar.register(prefix)
+        return self
+
+    def hold(self, *values: bytes) -> None:
+        for value in values:
+            self.plane.publish(value, block_of(value), self.signer)
+
+    def forget(self, *values: bytes) -> None:
+        for value in values:
+            self.server.store.remove(self.plane.name(value))
+
+    @property
+    def asked(self) -> int:
+        return self.endpoint.stats.interests_in
+
+    def claim_everything(self) -> None:
+        """Answer every question with versions that do not exist."""
+
+        def on_request(request: Request) -> None:
+            assert request.interest.parameters is not None
+            count = len(records.decode(HoldsQuery, request.interest.parameters).tags) // 8
+            answer = records.encode(Holdings(struct.pack(f">{count}Q", *[7] * count)))
+            request.reply(self.signer.sign_data(request.interest.name, answer, freshness_ms=10))
+
+        self.server.answer(self.identity + ndn.generic("holds"), on_request)
+
+    def say_nothing(self) -> None:
+        self.server.answer(self.identity + ndn.generic("holds"), lambda request: None)
+
+
+@asynccontextmanager
+async def stations(
+    *,
+    delay_s: float = ONE_WAY_S,
+    anycast: tuple[str, ...] = NODES,
+    near: tuple[str, ...] = ("asker",),
+    uri: str = "",
+) -> AsyncIterator[list[Station]]:
+    """An asker, and holders p (prefill), a and b (decode), one forwarder between them: `delay_s` away for those who are
+    not `near` it. The network asks p first for what it routes by content; those not in `anycast` are found under their
+    own names alone. With `uri` the forwarder is the one that listens there."""
+    with tempfile.TemporaryDirectory() as folder:
+        keychain = Keychain.open_or_create(Path(folder), NET)
+        labels = {"asker": "decode", "p": "prefill", "a": "decode", "b": "decode"}
+        keychain.ensure(NET + ndn.generic("operator"), *(role(label, node=name) for name, label in labels.items()))
+        network = MemoryNetwork()
+        made = [
+            Station(network, keychain, name, label, delay_s=0.0 if name in near else delay_s, uri=uri)
+            for name, label in labels.items()
+        ]
+        try:
+            for station in (made[1], made[2], made[3], made[0]):
+                await station.start(anycast=_named(station, anycast))
+            yield made
+        finally:
+            for station in made:
+                await station.close()
+            network.close()
+
+
+def _named(station: Station, names: tuple[str, ...]) -> bool:
+    return ndn.component_value(ndn.components(station.identity)[-2]).decode() in names
+
+
+def identities(*found: Station) -> tuple[Name, ...]:
+    return tuple(station.identity for station in found)
