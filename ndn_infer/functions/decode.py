@@ -89,6 +89,7 @@ class Generate(NamedFunction[GenerateRequest]):
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None and self._engine.engine is not None
         self._check(request)
+        self._engine.engine.refuse_if_busy()
         base = job.call.result().to_name(job.host.net)
         out = job.host.server.open_stream(base, job.signer)
         decoder = StreamDecoder(self._tokenizer)

@@ -195,11 +195,11 @@ class KvPlane:
         value = self._published.get(tag)
         if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.shape.codec, self._layers):
             return 0
-        packets = self._host.server.store.get(self.name(value))
-        if packets is None:
+        manifest = self._host.server.store.manifest(self.name(value))
+        if manifest is None:
             del self._published[tag]
             return 0
-        return ndn.component_number(ndn.components(packets.manifest.name)[-1], ndn.VERSION)
+        return ndn.component_number(ndn.components(manifest.name)[-1], ndn.VERSION)
 
     # ------------------------------------------------------------ search
 
