@@ -107,6 +107,9 @@ class LogConfig:
 class EngineConfig:
     dtype: str = _option("bf16", "compute type: bf16 or fp32")
     weights: str = _option("", "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype")
+    attention: str = _option(
+        "grouped", "decoding: grouped (heads that share keys together), or single (slower on long contexts; in bf16 "
+        "then every bit is transformers')")  # fmt: skip
     device: str = _option("cpu", "cpu or cuda")
     threads: int = _option(0, "torch threads; 0: as many as cores")
     block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
@@ -125,7 +128,9 @@ class ProducerConfig:
     functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
     queue_limit: int = _option(64, "calls that may wait; beyond that callers are told to come back")
     store_mib: int = _option(1024, "published objects kept in memory, MiB")
-    store_path: str = _option("", "file in which published objects survive a restart; empty: memory only")
+    store_path: str = _option(
+        "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
+        "memory only")  # fmt: skip
     store_disk_mib: int = _option(4096, "published objects kept on disk, MiB")
     store_policies: str = _option("", "who is forgotten last, by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
     refresh_s: float = _option(60.0, "how often prefixes are registered again")

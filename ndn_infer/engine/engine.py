@@ -90,17 +90,20 @@ class Engine:
     def load(
         cls, folder: Path, *, dtype: str = "bf16", weights: str = "", device: str = "cpu", threads: int = 0,
         chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8, queue_limit: int = 64,
-        kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off",
+        kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off", attention: str = "grouped",
     ) -> Engine:  # fmt: skip
         """Load a prepared folder. `weights`: their precision in decoding (weights.py), "" that of `dtype`.
+        `attention`: "grouped", or "single" for the very numbers of transformers (attention.py).
         `threads` 0 leaves torch's number (all cores); it holds for the whole process. The rest: see config.py.
 
         Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
         """
+        if attention not in ("grouped", "single"):
+            raise UsageError(f"engine.attention is grouped or single, not {attention}")
         if threads > 0:
             torch.set_num_threads(threads)
         started = time.monotonic()
-        model = load_model(folder, dtype, device, precision=weights)
+        model = load_model(folder, dtype, device, precision=weights, grouped=attention == "grouped")
         taken, kind = time.monotonic() - started, f"{dtype} with {weights or dtype} weights"
         log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, device, taken)
         return cls(

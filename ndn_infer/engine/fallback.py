@@ -30,7 +30,9 @@ from ndn_infer.errors import DamagedCache, EngineUnavailable
 _HINT = f"choose a model of a family that this engine computes itself: {', '.join(FAMILIES)}"
 
 
-def load_model(folder: Path, dtype: str, device: str, *, precision: str = "") -> Llama | ModuleModel:
+def load_model(
+    folder: Path, dtype: str, device: str, *, precision: str = "", grouped: bool = True
+) -> Llama | ModuleModel:
     """The model of a prepared folder: in our own forward where that knows the family, else by transformers' modules.
 
     Raises UsageError (dtype, precision), EngineUnavailable (architecture, device), DamagedCache.
@@ -41,7 +43,7 @@ def load_model(folder: Path, dtype: str, device: str, *, precision: str = "") ->
     except (OSError, ValueError, AttributeError, LookupError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
     if architecture in FAMILIES:
-        return Llama.load(folder, dtype, device, precision=precision)
+        return Llama.load(folder, dtype, device, precision=precision, grouped=grouped)
     return ModuleModel.load(folder, dtype, device, architecture=str(architecture), precision=precision)
 
 

@@ -33,22 +33,25 @@ IMPLEMENTATION = "llama-torch-2"
 class Llama:
     """Weights and the forward pass. Used from one thread, under torch.inference_mode."""
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, *, grouped: bool = True) -> None:
+        """`grouped` as in attention.attend_one."""
         self.config = config
         self.embedding = weights.embedding
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self._weights = weights
         self._windows = frozenset(config.windows)
+        self._grouped = grouped
         self.implementation = IMPLEMENTATION + (f"-{weights.precision}" if weights.precision else "")
+        self.implementation += "" if grouped else "-single"
         """Names the computation: what decoding adds to the KV depends on the precision of weights."""
         self._rotary = RotaryTables(config, self.dtype, self.device)
 
     @classmethod
-    def load(cls, folder: Path, dtype: str, device: str, *, precision: str = "") -> Llama:
-        """Load a prepared folder; `precision` as in weights.py. Raises UsageError (dtype, precision), EngineUnavailable
-        (architecture, device), DamagedCache."""
+    def load(cls, folder: Path, dtype: str, device: str, *, precision: str = "", grouped: bool = True) -> Llama:
+        """Load a prepared folder; `precision` as in weights.py, `grouped` as in attention.py. Raises UsageError (dtype,
+        precision), EngineUnavailable (architecture, device), DamagedCache."""
         config = ModelConfig.load(folder)
-        return cls(config, load_weights(folder, config, dtype, device, precision=precision))
+        return cls(config, load_weights(folder, config, dtype, device, precision=precision), grouped=grouped)
 
     def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] (int64) of a prompt of `total` tokens: hidden states [n, hidden] before the last
@@ -89,7 +92,7 @@ class Llama:
                 both = pages.read(layer, table)
                 for row in range(end - count, end):
                     seen = both[:, :, first_seen(places[row], window) : places[row] + 1]
-                    out.append(attend_one(by_row[row], seen, scale))
+                    out.append(attend_one(by_row[row], seen, scale, grouped=self._grouped))
             return torch.cat(out).view(len(places), -1)
 
         cos, sin = self._rotary.rows(0, max(places) + 1)

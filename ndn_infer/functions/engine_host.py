@@ -35,6 +35,7 @@ class EngineHost:
                 kv_memory_mb=config.kv_memory_mb,
                 sharing=config.sharing,
                 speculation=config.speculation,
+                attention=config.attention,
             )
         )
         self.engine: Engine | None = None

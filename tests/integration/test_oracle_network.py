@@ -47,7 +47,9 @@ async def through_the_network(network: RunningNetwork, dtype: str) -> list[Any]:
 def test_ids_equal_transformers(dtype: str, smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
     expected = oracle(smollm2.path, dtype)
     functions = ("--functions", "tokenize,prefill,decode")
-    with run_network(tmp_path, model_cache, *functions, "--set", f"engine.dtype={dtype}") as network:
+    with run_network(
+        tmp_path, model_cache, *functions, "--set", f"engine.dtype={dtype}", "--set", "engine.attention=single"
+    ) as network:
         outcomes = asyncio.run(through_the_network(network, dtype))
         decode, prefill = network.counters("decode"), network.counters("prefill")
     wrong = []
