@@ -12,9 +12,10 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ndn_infer import name as ndn
 from ndn_infer.apps.network import EmbeddedNetwork, embedded
@@ -26,7 +27,7 @@ from ndn_infer.client import Client, Outcome, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.errors import MissingKey, NoForwarder, PromptError, UnknownModel, UsageError
 from ndn_infer.name import Name
-from ndn_infer.records import Message, Sampling
+from ndn_infer.records import Message, Sampling, TokenLogprobs
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Arrival
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="0 is greedy")
     parser.add_argument("--top-p", type=float, help="nucleus sampling; 1 is off")
     parser.add_argument("--top-k", type=int, help="sample from so many tokens; 0 is off")
+    parser.add_argument("--min-p", type=float, help="only tokens of this share of the likeliest or more; 0 is off")
+    parser.add_argument("--repetition-penalty", type=float, help="above 1: fewer tokens that came before; 1 is off")
+    parser.add_argument("--frequency-penalty", type=float, help="-2 to 2, for every time the answer has a token")
+    parser.add_argument("--presence-penalty", type=float, help="-2 to 2, for tokens that the answer has")
+    parser.add_argument("--logprobs", type=int, metavar="N", help="with --json: log probabilities of the N likeliest")
     parser.add_argument("--seed", type=int, help="same seed, same answer (default: random when temperature is above 0)")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--system", help="system prompt")
@@ -91,8 +97,15 @@ def read_question(options: argparse.Namespace, config: Config) -> Question:
         top_k=_or(options.top_k, ask.top_k),
         seed=seed,
         stop=tuple(options.stop),
+        min_p=_or(options.min_p, 0.0),
+        repetition_penalty=_or(options.repetition_penalty, 1.0),
+        frequency_penalty=_or(options.frequency_penalty, 0.0),
+        presence_penalty=_or(options.presence_penalty, 0.0),
+        logprobs=_or(options.logprobs, 0),
     )
     _check(sampling)
+    if sampling.logprobs and not options.json:
+        raise UsageError("--logprobs needs --json: they are part of its document")
     system = _or(options.system, ask.system)
     folder = Path(options.rag).expanduser() if options.rag else None
     return Question(
@@ -111,10 +124,21 @@ def _or(given: T | None, default: T) -> T:
 
 
 def _check(sampling: Sampling) -> None:
+    """The producer checks too (engine/sampler.py), but nobody should wait for a model to hear of a wrong number."""
     if sampling.max_tokens < 1:
         raise UsageError(f"--max-tokens must be at least 1, not {sampling.max_tokens}")
-    if sampling.temperature < 0 or sampling.top_k < 0 or not 0 < sampling.top_p <= 1:
-        raise UsageError("--temperature and --top-k are not negative, --top-p is above 0 and at most 1")
+    if sampling.top_k < 0 or not 0 < sampling.top_p <= 1:
+        raise UsageError("--top-k is not negative, --top-p is above 0 and at most 1")
+    for flag, value, least, most in (
+        ("--temperature", sampling.temperature, 0, 100),
+        ("--min-p", sampling.min_p, 0, 1),
+        ("--repetition-penalty", sampling.repetition_penalty, 0.01, 100),
+        ("--frequency-penalty", sampling.frequency_penalty, -2, 2),
+        ("--presence-penalty", sampling.presence_penalty, -2, 2),
+        ("--logprobs", sampling.logprobs, 0, 20),
+    ):
+        if not least <= value <= most:
+            raise UsageError(f"{flag} is {least} to {most}, not {value}")
     if not 0 <= sampling.seed < 1 << 63:
         raise UsageError("--seed is between 0 and 2**63 - 1")
     if any(not text for text in sampling.stop):
@@ -205,18 +229,33 @@ async def _converse(options: argparse.Namespace, config: Config, question: Quest
     )  # fmt: skip
     if options.trace:
         session.endpoint.trace = trace_line
+    logprobs: list[TokenLogprobs] = []
     try:
-        outcome = await _answer(options, question, client)
+        outcome = await _answer(options, question, client, logprobs)
     finally:
         await client.close()
     if options.json:
-        print(json.dumps(as_json(outcome, client, session.uri), ensure_ascii=False))
+        document = as_json(outcome, client, session.uri)
+        if question.sampling.logprobs:
+            document["logprobs"] = logprobs_json(outcome.ids, logprobs)
+        print(json.dumps(document, ensure_ascii=False))
     elif not options.quiet:
         print_summary(outcome, client, session.uri)
     return 0
 
 
-async def _answer(options: argparse.Namespace, question: Question, client: Client) -> Outcome:
+def logprobs_json(ids: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
+    """One entry a token: its log probability, and the most likely tokens at its place."""
+    return [
+        {"id": token, "logprob": told.logprob, "top": [{"id": other, "logprob": value} for other, value in told.top]}
+        for token, told in zip(ids, logprobs, strict=False)
+    ]
+
+
+async def _answer(
+    options: argparse.Namespace, question: Question, client: Client, logprobs: list[TokenLogprobs]
+) -> Outcome:
+    """`logprobs` receives those of the answer's tokens."""
     model = await client.resolve_model(question.model)
     outcome = Outcome(model, ())
     text = question.text
@@ -228,6 +267,7 @@ async def _answer(options: argparse.Namespace, question: Question, client: Clien
     messages = [Message("system", question.system)] if question.system else []
     outcome.prompt_ids = await client.tokenize(model, [*messages, Message("user", text)])
     async for event in client.generate(model, outcome.prompt_ids, question.sampling, outcome):
+        logprobs.extend(event.logprobs)
         if not options.json:
             sys.stdout.write(event.text)
             sys.stdout.flush()

@@ -24,6 +24,7 @@ from ndn_infer.records import (
     PrefillRequest,
     Record,
     Sampling,
+    TokenBias,
     TokenizeRequest,
 )
 
@@ -76,6 +77,11 @@ def test_every_record_round_trips_canonically(cls: type[Record], data: st.DataOb
         (LookupRequest("q", limit=5), "81a57175657279a171", None),
         (PrefillRequest(blocks=("ab",), have=1), "82a6626c6f636b7391a26162a46861766501", None),
         (GenerateRequest(prompt=(1, 2)), "81a670726f6d7074920102", None),
+        (
+            Sampling(min_p=1, logit_bias=(TokenBias(5, 1),), logprobs=2),
+            "83aa6c6f6769745f626961739182a462696173cb3ff0000000000000a2696405"
+            "a86c6f6770726f627302a56d696e5f70cb3ff0000000000000", None,
+        ),
         (Envelope(b"\x80", salt=3), "82a772657175657374c40180a473616c7403", None),
         (Answer(), "80", "76be8b528d0075f7aae98d6fa57a6d3c83ae480a8469e668d7b0af968995ac71"),
     ],

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ndn_infer.engine import sampler
 from ndn_infer.engine.sampler import SamplingParams, TokenHistory, adjust, choose, distribution, sample, uniform
 from ndn_infer.errors import ModelError, UsageError
 
@@ -136,6 +137,31 @@ def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
 vocab_logits = arrays(np.float32, st.integers(3, 60), elements=st.floats(-12, 12, width=32))
 
 
+def theirs(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
+    """The distribution that transformers samples from, its warpers in the order of its `generate`."""
+    torch = pytest.importorskip("torch")
+    from transformers.generation import logits_process as warpers
+
+    scores = warpers.TemperatureLogitsWarper(params.temperature)(
+        None, torch.from_numpy(logits.astype(np.float64))[None]
+    )
+    if params.top_k:
+        scores = warpers.TopKLogitsWarper(params.top_k)(None, scores)
+    if params.top_p < 1.0:
+        scores = warpers.TopPLogitsWarper(params.top_p)(None, scores)
+    if params.min_p:
+        scores = warpers.MinPLogitsWarper(params.min_p)(None, scores)
+    return torch.softmax(scores, -1)[0].numpy()
+
+
+def at_a_border(logits: np.ndarray, params: SamplingParams) -> bool:
+    """Whether a rounding error decides if a token stays: then the two may differ."""
+    scaled = np.sort(logits.astype(np.float64) / params.temperature)[::-1]
+    weights = np.exp(scaled - scaled[0])[: params.top_k or None]
+    shares = np.cumsum(weights) / weights.sum()
+    return bool((abs(shares - params.top_p) < 1e-6).any() or (abs(weights - params.min_p) < 1e-6 * weights).any())
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     vocab_logits, st.sampled_from([0.3, 1.0, 2.5]), st.integers(0, 30), st.sampled_from([1.0, 0.9, 0.35]),
@@ -144,26 +170,112 @@ vocab_logits = arrays(np.float32, st.integers(3, 60), elements=st.floats(-12, 12
 def test_filters_leave_what_transformers_leaves(
     logits: np.ndarray, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
-    torch = pytest.importorskip("torch")
-    from transformers.generation import logits_process as theirs
-
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     logits = logits + np.arange(len(logits), dtype=np.float32) * np.float32(1e-3)
     assume(len(set(logits.tolist())) == len(logits))  # who stays of equals is a matter of taste
-    scores = torch.from_numpy(logits.astype(np.float64))[None]
-    steps = [theirs.TemperatureLogitsWarper(temperature)]
-    if top_k:
-        steps.append(theirs.TopKLogitsWarper(top_k))
-    if top_p < 1.0:
-        steps.append(theirs.TopPLogitsWarper(top_p))
-    if min_p:
-        steps.append(theirs.MinPLogitsWarper(min_p))
-    for step in steps:
-        scores = step(None, scores)
-    expected = torch.softmax(scores, -1)[0].numpy()
-    ours = distribution(logits, params)
-    border = min(abs(np.cumsum(np.sort(expected)) - (1 - top_p))) < 1e-6  # the sum hits top_p by a rounding error
-    assert border or np.allclose(ours, expected, atol=1e-6)
+    assume(top_p == 1.0 or not at_a_border(logits, params))
+    assert np.allclose(distribution(logits, params), theirs(logits, params), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("top_k", [0, 50, 20_000])
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.3])
+@pytest.mark.parametrize("min_p", [0.0, 0.02])
+@pytest.mark.parametrize("temperature", [0.6, 1.7])
+def test_a_whole_vocabulary_agrees_with_transformers(
+    temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    """Here weights are computed in float32, in blocks."""
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    logits = np.random.default_rng(top_k).normal(0, 3, 49_153).astype(np.float32)
+    ours, expected = distribution(logits, params), theirs(logits, params)
+    assert np.abs(ours - expected).max() < 1e-6
+    assert abs(np.count_nonzero(ours) - np.count_nonzero(expected)) <= 1 + np.count_nonzero(ours) // 1000, (
+        "equal logits"
+    )
+    for position in range(50):
+        token, point = choose(logits, params, position).token, uniform(params.seed, position)
+        bounds = np.cumsum(ours)
+        assert bounds[token] - ours[token] - 1e-6 <= point <= bounds[token] + 1e-6, "the token in whose share it lies"
+
+
+def test_min_p_comes_after_top_p_as_in_transformers() -> None:
+    """Top-p leaves 0.5, 0.2 and 0.15, and min-p all of them. The other way round min-p leaves these three, and top-p
+    two of them: 0.5 and 0.2 are 0.82 of 0.85."""
+    spread = distribution(LOGITS, SamplingParams(temperature=1.0, top_p=0.8, min_p=0.25))
+    assert np.count_nonzero(spread) == 3
+
+
+def test_temperatures_next_to_zero_are_greedy() -> None:
+    for temperature in (1e-300, 1e-6):
+        assert sample(LOGITS[::-1].copy(), SamplingParams(temperature=temperature), 3)[0] == len(LOGITS) - 1
+    assert distribution(LOGITS, SamplingParams(temperature=1e-5)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert distribution(LOGITS, SamplingParams()).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 700))
+def test_a_token_that_cannot_come_never_comes(seed: int, top_k: int) -> None:
+    logits = np.full(600, -np.inf, dtype=np.float32)
+    logits[[3, 300, 301, 555]] = [0.0, 1.0, -60.0, 0.5]
+    for top_p in (1.0, 0.99):
+        params = SamplingParams(temperature=1.0, top_k=top_k, top_p=top_p, seed=seed)
+        assert sample(logits, params, 1)[0] in (3, 300, 301, 555)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0 - 2.0**-53])
+def test_the_ends_of_the_draw(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "uniform", lambda seed, position: share)
+    logits = np.full(1000, -np.inf, dtype=np.float32)
+    logits[[2, 500, 700]] = [0.0, 5.0, 0.0]
+    assert sample(logits, SamplingParams(temperature=1.0), 0)[0] == {0.0: 2, 0.5: 500}.get(share, 700)
+
+
+def test_a_history_grows_as_one_that_is_given_whole() -> None:
+    prompt, answer = [5, 5, 9, 2] * 3, [7, 2, 7, *range(200)]
+    whole, grown = TokenHistory(prompt, answer), TokenHistory(prompt)
+    for token in answer:
+        grown.add(token)
+    counts = dict(zip(whole.ids.tolist(), whole.counts.tolist(), strict=True))
+    assert counts == dict(zip(grown.ids.tolist(), grown.counts.tolist(), strict=True))
+    assert counts == {token: answer.count(token) for token in {*prompt, *answer}}
+
+
+def test_a_stream_with_penalties_needs_its_tokens() -> None:
+    params = SamplingParams(presence_penalty=0.5)
+    assert params.needs_history and not SamplingParams(temperature=1.0, logit_bias=((1, 1.0),)).needs_history
+    with pytest.raises(ModelError, match="penalties need the tokens"):
+        sample(LOGITS, params, 0)
+    assert sample(LOGITS, params, 0, TokenHistory([], [0]))[0] == 0
+    assert sample(LOGITS, SamplingParams(presence_penalty=1.0), 0, TokenHistory([], [0]))[0] == 1
+    assert sample(LOGITS, SamplingParams(presence_penalty=1.0), 0, TokenHistory([0], []))[0] == 0, "not the prompt"
+
+
+def test_a_bias_beyond_the_vocabulary_is_refused() -> None:
+    params = SamplingParams(logit_bias=((0, -100.0), (5, 1.0)))
+    params.check_vocabulary(6)
+    with pytest.raises(UsageError, match="token 5"):
+        params.check_vocabulary(5)
+    with pytest.raises(ModelError, match="token 5"):
+        sample(LOGITS, params, 0)
+    assert sample(LOGITS, SamplingParams(logit_bias=((0, -100.0),)), 0)[0] == 1
+
+
+def test_ask_refuses_what_the_sampler_refuses() -> None:
+    """The command knows the ranges by itself, since a consumer may have no engine."""
+    from ndn_infer.apps.ask import _check
+    from ndn_infer.records import Sampling
+
+    ranges = {
+        "temperature": (0, 100), "min_p": (0, 1), "repetition_penalty": (0.01, 100), "frequency_penalty": (-2, 2),
+        "presence_penalty": (-2, 2), "logprobs": (0, 20),
+    }  # fmt: skip
+    for name, (least, most) in ranges.items():
+        for value in (least, most):
+            _check(Sampling(**{name: value}))
+            SamplingParams(**{name: value})
+        for value in (least - 1, most + 1):
+            for refuse in (lambda one: _check(Sampling(**one)), lambda one: SamplingParams(**one)):
+                with pytest.raises(UsageError, match=name.replace("_", "[-_]")):
+                    refuse({name: value})
 
 
 @settings(max_examples=80, deadline=None)
@@ -213,6 +325,7 @@ def test_the_most_likely_tokens_are_reported(logits: np.ndarray, count: int) -> 
         {"min_p": 1.1}, {"min_p": -0.1}, {"repetition_penalty": 0.0}, {"repetition_penalty": float("nan")},
         {"frequency_penalty": 3.0}, {"presence_penalty": -2.1}, {"logprobs": 21}, {"logit_bias": ((-1, 0.0),)},
         {"logit_bias": ((1, 1000.0),)}, {"logit_bias": tuple((token, 1.0) for token in range(2000))},
+        {"logit_bias": ((1, 1.0), (1, 2.0))}, {"logprobs": -1}, {"presence_penalty": float("nan")},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:

@@ -89,6 +89,29 @@ def test_the_distribution_is_kept() -> None:
     assert abs(counts.sum() / 20_000 - first[3]) < 0.012
 
 
+def test_a_stream_with_random_drafts_follows_the_chain() -> None:
+    """20,000 tokens of the toy model, drafts at random, half of them what comes most often. Chi-square over all
+    transitions, 30 degrees of freedom: 66.6 at one in 10,000."""
+    dice, params, prompt = np.random.default_rng(8), SamplingParams(temperature=2.0, seed=5), [0]
+    ids = list(prompt)
+    several = 0
+    while len(ids) < 20_001:
+        draft: list[int] = []
+        for _ in range(dice.integers(0, 5)):
+            likely = dice.random() < 0.5
+            draft.append(int(TABLE[(ids + draft)[-1]].argmax()) if likely else int(dice.integers(VOCAB)))
+        rows = np.stack([logits_after(ids + draft[:row]) for row in range(len(draft) + 1)])
+        chosen = accept(rows, draft, params, len(ids))
+        several += len(chosen) > 1
+        ids += [choice.token for choice in chosen]
+    counts = np.zeros((VOCAB, VOCAB))
+    np.add.at(counts, (ids[:-1], ids[1:]), 1)
+    spread = np.exp(TABLE / 2) / np.exp(TABLE / 2).sum(axis=1, keepdims=True)
+    expected = spread * counts.sum(axis=1, keepdims=True)
+    assert expected.min() > 5 and several > 2000
+    assert float(((counts - expected) ** 2 / expected).sum()) < 66.6
+
+
 def test_another_process_continues_with_the_same_tokens() -> None:
     params = SamplingParams(temperature=1.0, seed=99, max_tokens=20, frequency_penalty=0.4)
     whole = one_by_one([1, 2, 3], params)
