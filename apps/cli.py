@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "up": "run a whole network on this machine: forwarder and producers",
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
     "forwarder": "run the embedded forwarder alone",
+    "repo": "keep objects of others by name, and command such a repo",
     "status": "faces, routes, Content Store, producers and their queues",
     "keys": "make, list, export and import keys and certificates",
     "models": "list, prepare and identify models",

@@ -22,7 +22,6 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- CertificateExpired          outside the validity period
     |  |- CertificateUnavailable      a certificate of the chain cannot be had
     |  `- MissingKey                  we have no key that may sign this name
-    |- StoreFull             exit 1   an object cannot be kept: the store or its disk has no room
     |- ModelError            exit 5   models and their cache
     |  |- UnknownModel
     |  |- DamagedCache
@@ -30,6 +29,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |- CallError             exit 6   a producer understood the call and answered with an error
     |  `- Busy                        it has as much to do as it takes on; another may be free
     |- StorageError          exit 7   disk full, read-only, or not permitted
+    |  `- StoreFull                   an object cannot be kept: the store or its disk has no room
     |- BadPacket                      bytes from the network are not what the specification allows
     `- BadRecord                      verified bytes do not decode as the record their name promises
 """
@@ -153,10 +153,6 @@ class MissingKey(TrustError):
     default_hint = "make keys with 'ndn-infer keys init', or import those that your operator issued"
 
 
-class StoreFull(NdnInferError):
-    default_hint = "give the store more room ([producer] store_disk_mib), or remove pinned objects"
-
-
 class ModelError(NdnInferError):
     exit_code = 5
 
@@ -193,6 +189,10 @@ class Busy(CallError):
 class StorageError(NdnInferError):
     exit_code = 7
     default_hint = "free some space, or set paths.cache_dir / paths.data_dir to another disk"
+
+
+class StoreFull(StorageError):
+    default_hint = "give the store more room (producer.store_disk_mib), or remove pinned objects"
 
 
 class BadPacket(NdnInferError):

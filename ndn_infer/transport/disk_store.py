@@ -8,8 +8,8 @@ segments first, then segments. Names are not stored: they follow from the manife
 every packet is checked when a chunk is read. All rows of an object are written in one transaction. Writing is done by a
 thread of the store's own; until it is done an object is answered from memory.
 
-An object put as pinned is durable when its future is done. Others are written in batches, at the latest at `flush`: a
-crash may lose the last of them, whole.
+An object put as pinned is durable when its future is done. Others are written as soon as the thread has nothing else to
+do, at the latest at `flush`: a crash may lose the last of them, whole.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import BadPacket, StoreFull
+from ndn_infer.errors import BadPacket, DigestMismatch, StoreFull
 from ndn_infer.name import METADATA, Name
 from ndn_infer.packet import decode_data
-from ndn_infer.transport.store_file import Row, StoreFile
-from ndn_infer.transport.store_policy import DEFAULT_POLICY, Policy, policy_of
+from ndn_infer.transport.store_file import Row, StoreFile, bytes_on_disk
+from ndn_infer.transport.store_policy import Policy, policy_of
 from ndn_infer.wire.manifest import MANIFEST, Manifest, ObjectPackets, decode_manifest
+from ndn_infer.wire.peek import data_name
 
 log = logging.getLogger(__name__)
 
 CHUNK_PACKETS: Final = 64
 BATCH_BYTES: Final = 8 << 20
-CACHED_CHUNKS: Final = 32
+CACHED_CHUNKS: Final = 64
 OBJECT_OVERHEAD_BYTES: Final = 512
-PACKET_OVERHEAD_BYTES: Final = 64
 
 
 @dataclass(slots=True)
@@ -52,18 +52,22 @@ class _Entry:
     pinned: bool
     stored: float
     sizes: tuple[int, ...]
+    policy: Policy
     manifest: Manifest | None = None
     metadata: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
+    """An object on its way to the file; `removed` meanwhile."""
+
     packets: ObjectPackets
     pinned: bool
+    removed: bool = False
 
 
 class DiskStore:
-    """Objects by base name; a newer version replaces an older one. `capacity_bytes` bounds what they take on disk.
+    """Objects by base name; a newer version replaces an older one. `capacity_bytes` bounds the file.
 
     `policies` are by prefix, the longest one counts. `wall` is the wall clock, Unix epoch seconds (times to live).
     Raises ConfigError when there is neither a file that can be read nor a place to make one.
@@ -86,10 +90,14 @@ class DiskStore:
         self.damaged = 0
         self.unwritten = 0
         """Objects that could not be written (disk full, or read-only)."""
+        self._mortal = any(policy.ttl_s < float("inf") for policy in self._policies)
+        self._used: dict[Name, int] = {}
+        """Bytes by the prefix of the policy that they fall under."""
         self._file = StoreFile(path, capacity_bytes)
         self._writer = ThreadPoolExecutor(1, "store")
         for row in self._file.objects():
-            self._entries[row.base] = _Entry(row.id, row.size, row.pinned, row.stored, row.sizes)
+            policy = policy_of(self._policies, row.base)
+            self._add(row.base, _Entry(row.id, row.size, row.pinned or policy.pin, row.stored, row.sizes, policy))
 
     # ------------------------------------------------------------ putting and removing
 
@@ -99,7 +107,8 @@ class DiskStore:
         with self._lock:
             self._waiting[packets.base] = _Waiting(packets, pinned)
             size = sum(item.packets.wire_bytes for item in self._waiting.values())
-        if pinned or size >= BATCH_BYTES:
+            idle = not self._writing
+        if pinned or idle or size >= BATCH_BYTES:
             future = self.flush()
             return future if pinned else None
         return None
@@ -115,8 +124,12 @@ class DiskStore:
         """Forget an object, pinned or not."""
         with self._lock:
             self._waiting.pop(base, None)
-            self._writing.pop(base, None)
-            entry = self._entries.pop(base, None)
+            writing = self._writing.pop(base, None)
+            if writing is not None:
+                writing.removed = True
+            entry = self._entries.get(base)
+            if entry is not None:
+                self._forget(base, entry)
         if entry is not None:
             self._writer.submit(self._file.delete, [entry.id])
 
@@ -154,7 +167,11 @@ class DiskStore:
     @property
     def used_bytes(self) -> int:
         with self._lock:
-            return sum(entry.size for entry in self._entries.values())
+            return sum(self._used.values())
+
+    def policy(self, base: Name) -> Policy:
+        """What goes for objects of this name."""
+        return policy_of(self._policies, base)
 
     def pinned(self, base: Name) -> bool:
         with self._lock:
@@ -179,6 +196,23 @@ class DiskStore:
             entry = self._known(base)
             return entry.manifest if entry is not None else None
 
+    def get(self, base: Name) -> ObjectPackets | None:
+        """The whole object."""
+        with self._lock:
+            waiting = self._waiting.get(base) or self._writing.get(base)
+            if waiting is not None:
+                return waiting.packets
+            entry = self._known(base)
+            if entry is None or entry.manifest is None:
+                return None
+            manifest, packets = entry.manifest, {}
+            for name in _names(manifest):
+                wire = self.packet(name)
+                if wire is None:
+                    return None
+                packets[name] = wire
+            return ObjectPackets(base, manifest, entry.metadata, data_name(entry.metadata), packets)
+
     def packet(self, name: Name) -> bytes | None:
         """The packet of exactly this name: a segment, a manifest segment or a metadata packet."""
         split = _split(name)
@@ -194,7 +228,7 @@ class DiskStore:
             if entry is None or entry.manifest is None:
                 return None
             if marker == METADATA:
-                return entry.metadata if decode_data(entry.metadata).name == name else None
+                return entry.metadata if data_name(entry.metadata) == name else None
             return self._segment(base, entry, entry.manifest, name, marker, number)
 
     def _segment(
@@ -214,7 +248,7 @@ class DiskStore:
     def _entry(self, base: Name) -> _Entry | None:
         """The entry of an object that is not too old. Call with the lock held."""
         entry = self._entries.get(base)
-        if entry is not None and self._wall() > entry.stored + policy_of(self._policies, base).ttl_s:
+        if entry is not None and self._mortal and entry.policy.ttl_s < self._wall() - entry.stored:
             self.remove(base)
             return None
         return entry
@@ -231,7 +265,7 @@ class DiskStore:
             manifest = decode_manifest(data)
             if not manifest.digests:
                 manifest = self._with_digests(entry, manifest)
-        except BadPacket as error:
+        except (BadPacket, DigestMismatch) as error:
             self._drop(base, str(error))
             return None
         entry.manifest, entry.metadata = manifest, data.wire
@@ -260,7 +294,7 @@ class DiskStore:
         try:
             wires = self._cut(entry, number)
             self._check(entry, number * CHUNK_PACKETS, wires)
-        except BadPacket as error:
+        except (BadPacket, DigestMismatch) as error:
             self._drop(base, str(error))
             return []
         self._chunks[key] = wires
@@ -297,12 +331,9 @@ class DiskStore:
     def _write(self, batch: dict[Name, _Waiting]) -> None:
         failed: Exception | None = None
         for base, item in batch.items():
-            with self._lock:
-                stale = self._writing.get(base) is not item  # removed, or replaced meanwhile
-            if stale:
-                continue
             try:
-                self._write_one(base, item)
+                if not item.removed:
+                    self._write_one(base, item)
             except (sqlite3.Error, StoreFull) as error:
                 self.unwritten += 1
                 level = logging.WARNING if self.unwritten == 1 or item.pinned else logging.DEBUG
@@ -317,76 +348,86 @@ class DiskStore:
             raise failed
 
     def _write_one(self, base: Name, item: _Waiting) -> None:
-        packets = item.packets
-        upper = len(packets.manifest.manifest_digests) // 32
-        names = [packets.manifest.manifest_name(number) for number in range(upper)]
-        names += [packets.manifest.segment_name(number) for number in range(packets.manifest.segments)]
-        wires = [packets.packets[name] for name in names]
+        packets, policy = item.packets, policy_of(self._policies, base)
+        wires = [packets.packets[name] for name in _names(packets.manifest)]
         sizes = tuple(map(len, wires))
-        need = sum(sizes) + len(packets.metadata) + len(wires) * PACKET_OVERHEAD_BYTES + OBJECT_OVERHEAD_BYTES
-        pinned = item.pinned or policy_of(self._policies, base).pin
+        chunks = [b"".join(wires[at : at + CHUNK_PACKETS]) for at in range(0, len(wires), CHUNK_PACKETS)]
+        need = bytes_on_disk(len(packets.metadata) + 2 * len(sizes) + len(base) * 2 + OBJECT_OVERHEAD_BYTES)
+        need += sum(bytes_on_disk(len(chunk)) for chunk in chunks)
         victims = self._make_room(base, need)
         stored = self._wall()
-        chunks = (b"".join(wires[at : at + CHUNK_PACKETS]) for at in range(0, len(wires), CHUNK_PACKETS))
-        row = Row(0, base, sizes, need, pinned, stored)
-        number = self._file.write(row, packets.metadata, chunks, instead_of=victims)
+        row = Row(0, base, sizes, need, item.pinned, stored)
+        number = self._file.write(row, packets.metadata, chunks, instead_of=[entry.id for _, entry in victims])
         with self._lock:
-            self._forget_entries(victims)
-            self._entries[base] = _Entry(number, need, pinned, stored, sizes)
-            self._entries.move_to_end(base)
+            for name, entry in victims:
+                if self._entries.get(name) is entry:
+                    self._forget(name, entry)
+                    self.evicted += name != base
+            if not item.removed:
+                self._add(base, _Entry(number, need, item.pinned or policy.pin, stored, sizes, policy))
+                return
+        self._file.delete([number])
 
-    def _make_room(self, base: Name, need: int) -> list[int]:
-        """Ids of what must go for `need` more bytes: the older version, what is too old, then by policy the least
-        recently used. Raises StoreFull when that is not enough."""
+    def _make_room(self, base: Name, need: int) -> list[tuple[Name, _Entry]]:
+        """What must go for `need` more bytes: the older version, what is too old, then by policy the least recently
+        used. Raises StoreFull when that is not enough."""
         with self._lock:
             old = self._entries.get(base)
-            victims = [old.id] if old is not None else []
+            victims = [(base, old)] if old is not None else []
             free = self.capacity_bytes - self.used_bytes + (old.size if old is not None else 0)
-            if need > self.capacity_bytes:
-                raise StoreFull(f"it takes {need} bytes, the store has {self.capacity_bytes}")
-            for name, entry in self._in_order_of_going(base):
-                if free >= need:
-                    break
-                free += entry.size
-                victims.append(entry.id)
-                self.evicted += 1
-                log.debug("evicting %s", ndn.to_uri(name))
+            if need <= self.capacity_bytes and free < need:
+                for name, entry in self._in_order_of_going(base):
+                    free += entry.size
+                    victims.append((name, entry))
+                    if free >= need:
+                        break
         if free < need:
             raise StoreFull(f"it takes {need} bytes; {max(free, 0)} are not pinned")
         return victims
 
     def _in_order_of_going(self, base: Name) -> Iterator[tuple[Name, _Entry]]:
-        """Objects other than `base` that may go: too old ones, those of prefixes beyond their share, then all, each
-        least recently used first."""
-        now = self._wall()
-        used: dict[Name, int] = {}
-        candidates = [(name, entry) for name, entry in self._entries.items() if not entry.pinned and name != base]
-        for name, entry in self._entries.items():
-            policy = policy_of(self._policies, name)
-            used[policy.prefix] = used.get(policy.prefix, 0) + entry.size
-        later, last = [], []
-        for name, entry in candidates:
-            policy = policy_of(self._policies, name)
-            if now > entry.stored + policy.ttl_s:
-                yield name, entry
-            else:
-                later.append((name, entry, policy))
-        for name, entry, policy in later:
-            if policy is not DEFAULT_POLICY and used[policy.prefix] > policy.share * self.capacity_bytes:
-                used[policy.prefix] -= entry.size
-                yield name, entry
-            else:
-                last.append((name, entry, policy))
-        # what is within a share of its own is kept longer than what has none
-        last.sort(key=lambda item: item[2].share < 1.0 and item[2] is not DEFAULT_POLICY)
-        yield from ((name, entry) for name, entry, _ in last)
+        """Objects other than `base` that may go, each once: too old ones, those of prefixes beyond their share, those
+        without a share of their own, then all; each least recently used first. Call with the lock held."""
+        now, taken = self._wall(), {base}
+        over = {
+            policy.prefix: self._used.get(policy.prefix, 0) - int(policy.share * self.capacity_bytes)
+            for policy in self._policies
+            if policy.share < 1
+        }
 
-    def _forget_entries(self, ids: list[int]) -> None:
-        gone = set(ids)
-        for name in [name for name, entry in self._entries.items() if entry.id in gone]:
-            del self._entries[name]
-        for key in [key for key in self._chunks if key[0] in gone]:
-            del self._chunks[key]
+        def beyond_share(entry: _Entry) -> bool:
+            excess = over.get(entry.policy.prefix, 0)
+            if excess > 0:
+                over[entry.policy.prefix] = excess - entry.size
+            return excess > 0
+
+        tests: list[Callable[[_Entry], bool]] = [lambda entry: entry.policy.share == 1, lambda _: True]
+        if any(excess > 0 for excess in over.values()):
+            tests.insert(0, beyond_share)
+        if self._mortal:
+            tests.insert(0, lambda entry: now - entry.stored > entry.policy.ttl_s)
+        for test in tests:
+            for name, entry in self._entries.items():
+                if not entry.pinned and name not in taken and test(entry):
+                    taken.add(name)
+                    yield name, entry
+
+    def _add(self, base: Name, entry: _Entry) -> None:
+        self._entries[base] = entry
+        self._entries.move_to_end(base)
+        self._used[entry.policy.prefix] = self._used.get(entry.policy.prefix, 0) + entry.size
+
+    def _forget(self, base: Name, entry: _Entry) -> None:
+        del self._entries[base]
+        self._used[entry.policy.prefix] -= entry.size
+        for number in range(-(-len(entry.sizes) // CHUNK_PACKETS)):
+            self._chunks.pop((entry.id, number), None)
+
+
+def _names(manifest: Manifest) -> list[Name]:
+    """The packets of an object in the order in which they are stored, metadata apart."""
+    names = [manifest.manifest_name(number) for number in range(len(manifest.manifest_digests) // 32)]
+    return names + [manifest.segment_name(number) for number in range(manifest.segments)]
 
 
 def _split(name: Name) -> tuple[Name, bytes, int] | None:

@@ -185,7 +185,7 @@ class Server:
             base, version_now(), self._dynamic[base](), signer.sign_data, freshness_ms=FLEETING_FRESHNESS_MS
         )
         if packets.manifest.inline is None:
-            self.store.put(packets)
+            self.store.put(packets, lasting=False)
         return packets.metadata
 
     def open_stream(self, base: Name, signer: Signer) -> LiveStream:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 
 from ndn_infer import name as ndn
+from ndn_infer.errors import StoreFull
 from ndn_infer.name import IMPLICIT_DIGEST, METADATA, Name
 from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.store import ObjectStore
@@ -27,12 +28,26 @@ class TieredStore(ObjectStore):
         super().__init__(capacity_bytes)
         self.disk = disk
 
-    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
-        """Keep an object. A pinned one is on disk when this returns; raises StoreFull when it cannot be."""
-        durable = self.disk.put(packets, pinned=pinned)
-        super().put(packets, pinned=False)  # what is on disk may leave memory
+    def put(self, packets: ObjectPackets, *, pinned: bool = False, lasting: bool = True) -> None:
+        """Keep an object. A pinned one is on disk when this returns; where the disk refuses it, it is pinned in memory
+        and there is a warning: publishing goes on. Whoever needs to know puts it into `disk`."""
+        durable = None
+        if lasting:
+            durable = self.disk.put(packets, pinned=pinned)
+            pinned = False  # what is on disk may leave memory
         if durable is not None:
-            durable.result()
+            try:
+                durable.result()
+            except StoreFull as error:
+                log.warning("%s; it is kept in memory only", error)
+                pinned = True
+        if not lasting or self.disk.policy(packets.base).ttl_s == float("inf"):  # memory knows no time to live
+            super().put(packets, pinned=pinned)
+        else:
+            super().remove(packets.base)
+
+    def get(self, base: Name) -> ObjectPackets | None:
+        return super().get(base) or self.disk.get(base)
 
     def remove(self, base: Name) -> None:
         super().remove(base)

@@ -1,0 +1,254 @@
+"""A repo keeps objects of others by name, so that they are answered when their producers are gone.
+
+ndn-infer repo serve                         keep objects on this machine, until SIGINT or SIGTERM
+ndn-infer repo insert NAME                   have an object kept; returns when it is (--no-pin: while there is room)
+ndn-infer repo delete NAME
+ndn-infer repo list [PREFIX]
+ndn-infer repo status
+
+Who may command is up to the trust schema: any role of the repo's site may insert and list; to delete takes the key of
+the repo's machine, of its site, or of the operator (--as).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.apps.processes import stop_on_signals
+from ndn_infer.apps.progress import Progress
+from ndn_infer.apps.session import (
+    ROLES,
+    Session,
+    certificate_fetcher,
+    ensure_keys,
+    join,
+    net_name,
+    node_signer,
+    role_identity,
+)
+from ndn_infer.config import Config
+from ndn_infer.errors import NdnInferError, UsageError
+from ndn_infer.name import Name
+from ndn_infer.namespace import REPO, Node, operator_identity
+from ndn_infer.records import Counter, ProducerStatus
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.identity import IdentityKind, parse_identity
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
+from ndn_infer.transport.certificate_shelf import CertificateShelf
+from ndn_infer.transport.disk_store import DiskStore
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.repo import Repo, RepoParts
+from ndn_infer.transport.repo_records import RepoClient, RepoEntry
+from ndn_infer.transport.serve import Server
+from ndn_infer.transport.store import ObjectStore
+from ndn_infer.transport.store_policy import parse_policies
+from ndn_infer.transport.tiered_store import TieredStore
+
+log = logging.getLogger(__name__)
+
+ACTIONS = ("serve", "insert", "delete", "list", "status")
+STATUS_MEMORY_BYTES = 1 << 20
+"""Objects are answered from the disk and its cache; memory is for what is made at the moment (status records)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("name", nargs="?", default="", help="the object, or for list a prefix")
+    parser.add_argument("--repo", default="", metavar="IDENTITY", help="which repo (default: the one of this machine)")
+    parser.add_argument("--as", dest="signer", default="", metavar="WHO",
+                        help="sign as operator, site, node or a role (default: user; node for delete)")  # fmt: skip
+    parser.add_argument("--hint", action="append", default=[], metavar="NAME",
+                        help="insert: where the object can be reached without a route to its name")  # fmt: skip
+    parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True,
+                        help="insert: never evict it, and answer when it is durable")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="insert: no progress")
+    parser.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="insert: give up after this long")
+    parser.add_argument("--prefix", action="append", default=[], metavar="NAME",
+                        help="serve: announce this prefix and keep nothing else; may be repeated (default: announce "
+                        "every object by its name)")  # fmt: skip
+    parser.add_argument("--path", type=Path, help="serve: file of the store (default: beside the keys)")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--exit-with-parent", action="store_true", help="serve: stop when standard input closes")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    if options.action == "serve":
+        return asyncio.run(_serve(options, config))
+    if options.action in ("insert", "delete") and not options.name:
+        raise UsageError(f"which object? ndn-infer repo {options.action} NAME")
+    return asyncio.run(_command(options, config))
+
+
+# ---------------------------------------------------------------- the daemon
+
+
+async def _serve(options: argparse.Namespace, config: Config) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop, with_parent=options.exit_with_parent)
+    keychain = ensure_keys(config, (*ROLES, REPO))
+    signer = keychain.signer_for(role_identity(config, REPO))
+    path = options.path or config.keys_dir.parent / "repo" / "objects"
+    policies = parse_policies(config.producer.store_policies)
+    store = TieredStore(
+        STATUS_MEMORY_BYTES, DiskStore(path, config.producer.store_disk_mib << 20, policies=policies)
+    )  # fmt: skip
+    try:
+        shelf = CertificateShelf(path.with_name(f"{path.name}.certificates"))
+        session = await join(config, keychain)
+        registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
+        repo = _repo(session, store, shelf, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
+        try:
+            await registrar.start()
+            await _serve_keys(session, repo.server, registrar)
+            repo.server.serve(signer.identity, signer)
+            repo.server.compute(signer.identity + ndn.generic("status"), _status(repo, signer, registrar))
+            await repo.start()
+            print(f"READY repo {ndn.to_uri(signer.identity)} pid={os.getpid()} at {session.uri}", flush=True)
+            await stop.wait()
+        finally:
+            await repo.close()
+            await registrar.close()
+            await session.close()
+    finally:
+        store.close()
+    return 0
+
+
+def _repo(
+    session: Session, store: TieredStore, shelf: CertificateShelf, signer: Signer, registrar: Registrar,
+    prefixes: tuple[Name, ...],
+) -> Repo:  # fmt: skip
+    """A repo of this session, with a validator of its own: the certificates that it fetches are worth keeping."""
+    config = session.config
+    validator = Validator(
+        TrustSchema.load(session.net), session.keychain.anchor,
+        shelf.recording(certificate_fetcher(session.endpoint)), max_depth=config.trust.max_chain_depth,
+    )  # fmt: skip
+    own = session.keychain.certificates()
+    shelf.see(*own)
+    validator.add_certificates(*own, *shelf.certificates)
+    server = Server(session.endpoint, store)
+    fetcher = Fetcher(session.endpoint, validator, config.fetch)
+    parts = RepoParts(
+        session.endpoint, server, store, fetcher, config.fetch, validator, registrar, shelf, signer
+    )  # fmt: skip
+    return Repo(parts, prefixes=prefixes)
+
+
+async def _serve_keys(session: Session, server: Server, registrar: Registrar) -> None:
+    """Our own certificates, and those that vouch for them."""
+    for certificate in session.keychain.certificates():
+        kind = parse_identity(session.net, certificate.identity)
+        keys = certificate.identity + ndn.generic("KEY")
+        mine = kind is not None and (kind.kind is not IdentityKind.ROLE or kind.role == REPO)
+        if mine and keys not in registrar.prefixes:
+            server.answer_certificates(keys, session.keychain.certificates)
+            try:
+                await registrar.register(keys)
+            except NdnInferError as error:
+                log.warning("%s", error)
+
+
+def _status(repo: Repo, signer: Signer, registrar: Registrar) -> Callable[[], bytes]:
+    began = time.monotonic()
+
+    def content() -> bytes:
+        counters = tuple(Counter(name, float(value)) for name, value in sorted(repo.status().items()))
+        return records.encode(
+            ProducerStatus(
+                identity=ndn.to_uri(signer.identity),
+                functions=(REPO,),
+                models=(),
+                offers=tuple(ndn.to_uri(prefix) for prefix in registrar.prefixes[:64]),
+                pid=os.getpid(),
+                uptime_s=round(time.monotonic() - began, 3),
+                queue=0,
+                running=0,
+                counters=counters,
+            )  # fmt: skip
+        )
+
+    return content
+
+
+# ---------------------------------------------------------------- the client
+
+
+async def _command(options: argparse.Namespace, config: Config) -> int:
+    keychain = ensure_keys(config)
+    signer = keychain.signer_for(_signing_identity(options, config))
+    session = await join(config, keychain, offer_own=True)
+    registrar = Registrar(session.endpoint, node_signer(session))
+    try:
+        # a repo on another machine asks us for the certificate that vouches for the command
+        keys = signer.identity + ndn.generic("KEY")
+        Server(session.endpoint, ObjectStore(0)).answer_certificates(keys, keychain.certificates)
+        try:
+            await registrar.register(keys)
+        except NdnInferError as error:
+            log.info("%s; the repo must have our certificates", error)
+        repo = ndn.from_uri(options.repo) if options.repo else role_identity(config, REPO)
+        client = RepoClient(session.endpoint, session.validator, session.net, repo, signer)
+        await _give(client, options)
+    finally:
+        await registrar.close()
+        await session.close()
+    return 0
+
+
+def _signing_identity(options: argparse.Namespace, config: Config) -> Name:
+    who = options.signer or ("node" if options.action == "delete" else "user")
+    net = net_name(config)
+    if who == "operator":
+        return operator_identity(net)
+    if who == "site":
+        return net + ndn.generic(config.network.site)
+    if who == "node":
+        return Node(config.network.site, config.network.node).to_name(net)
+    return role_identity(config, who)
+
+
+async def _give(client: RepoClient, options: argparse.Namespace) -> None:
+    name = ndn.from_uri(options.name or "/")
+    document: Any
+    if options.action == "insert":
+        hints = tuple(map(ndn.from_uri, options.hint))
+        with Progress(quiet=options.quiet or options.json) as progress:
+            entry = await client.insert(
+                name, hints=hints, pin=options.pin, deadline_s=options.wait,
+                progress=lambda done, total: progress("fetching" if total else "waiting", done, total),
+            )  # fmt: skip
+        document, text = asdict(entry), f"kept: {_line(entry)}"
+    elif options.action == "delete":
+        await client.delete(name)
+        document, text = {"deleted": ndn.to_uri(name)}, f"deleted: {ndn.to_uri(name)}"
+    elif options.action == "list":
+        entries = [entry async for entry in client.list(name)]
+        document, text = [asdict(entry) for entry in entries], "\n".join(map(_line, entries)) or "nothing is kept"
+    else:
+        status = await client.status()
+        document = asdict(status)
+        text = (
+            f"{status.objects} objects, {status.pinned_objects} pinned; "
+            f"{status.used_bytes / 1e6:.1f} of {status.capacity_bytes / 1e6:.1f} MB\n"
+            f"evicted {status.evicted}, damaged {status.damaged}, not written {status.unwritten}, "
+            f"fetching {status.working}" + ("\nthe disk cannot be written" if status.read_only else "")
+        )
+    print(json.dumps(document) if options.json else text)
+
+
+def _line(entry: RepoEntry) -> str:
+    return f"{entry.name}  {entry.size} bytes{'  pinned' if entry.pinned else ''}"
