@@ -3,6 +3,7 @@
 ndn-infer bench ask        one prompt through the network against the same engine in process
 ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
+ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
 ndn-infer bench trace      Content Stores at edges and core under a real service's trace, against one central LRU
 """
@@ -21,6 +22,7 @@ BENCHES: Final = {
     "fetch": "ndn_infer.testbed.bench.fetch",
     "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
+    "kv": "ndn_infer.testbed.bench.kv",
     "trace": "ndn_infer.testbed.bench.trace",
 }
 
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--runs", type=int, default=3, help="repetitions")
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
-    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects")
+    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects; kv: fewer lengths")
+    parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
+    parser.add_argument("--tokens", type=int, nargs="+", metavar="N", help="kv: lengths of prompts")
     parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")
     parser.add_argument("--sweep", action="store_true", help="fetch: also over links with loss and delay")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch: only ours")

@@ -113,16 +113,20 @@ class Engine:
 
     # ------------------------------------------------------------ streams
 
-    def start(self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = ()) -> Stream:
+    def start(
+        self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False
+    ) -> Stream:
         """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
         When they cover the whole prompt its last token is computed again, since its logits are wanted, and the few
-        before it that LEAST_ROWS asks for. Raises PromptError (empty, too long, not token ids, more than the KV memory
+        before it that LEAST_ROWS asks for. `near`: what is left of the prompt, when it is less than a block, is
+        computed as decoded tokens are: quicker, but the last bits are not those of a prompt; for KV that is not exact
+        anyway. Raises PromptError (empty, too long, not token ids, more than the KV memory
         can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait already).
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
-        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last)
+        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near)
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0
@@ -223,8 +227,9 @@ class Engine:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
     def _queue(
-        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int, last: int
-    ) -> Stream:
+        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int,
+        last: int, near: bool = False,
+    ) -> Stream:  # fmt: skip
         """`last`: tokens whose KV it may need."""
         pool = self._scheduler.pool
         if self._scheduler.blocks_for(last) > pool.blocks:
@@ -235,10 +240,14 @@ class Engine:
         for index, block in enumerate(imports):
             self._pages.shape.check(index, block)
         number, known = next(self._numbers), len(prompt)
-        ready = self._ready(len(imports) * self.block_tokens, known, wanted=known - (params is not None))
+        imported = len(imports) * self.block_tokens
+        ready = self._ready(imported, known, wanted=known - (params is not None))
+        as_decoded = near and imported > 0 and known - imported < self.block_tokens
+        if as_decoded:
+            ready = min(imported, known - 1)
         stream = Stream(
-            number=number, prompt_tokens=known, known=known, ready=ready, prompt=prompt, params=params, total=total,
-            block_tokens=self.block_tokens, imports=imports if ready else (), exported=len(imports),
+            number=number, prompt_tokens=ready if as_decoded else known, known=known, ready=ready, prompt=prompt,
+            params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (), exported=len(imports),
             keys=BlockKeys(self.block_tokens, self._bits(number, known, total, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:
@@ -296,7 +305,7 @@ class Engine:
         wanted: list[int] = []
         at = 0
         for stream, count in rows:
-            tokens = [*stream.generated, *stream.guesses][stream.length - stream.prompt_tokens :][:count]
+            tokens = [*stream.after_prompt(), *stream.guesses][stream.length - stream.prompt_tokens :][:count]
             batch.append((KvSequence(self._pages, stream.table, stream.length), tokens))
             at += count
             if stream.length + count >= stream.known:

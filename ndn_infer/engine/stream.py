@@ -95,6 +95,10 @@ class Stream(Seat):
     def tokens(self) -> list[int]:
         return [*self.prompt, *self.generated]
 
+    def after_prompt(self) -> list[int]:
+        """Tokens that are computed as decoded ones: those after the first `prompt_tokens`."""
+        return [*self.prompt[self.prompt_tokens :], *self.generated]
+
     def sharable(self) -> Sequence[Key]:
         wanted = self.known if self.params is None else self.known - 1
         return self.keys.first(wanted // self.block_tokens, self.tokens)

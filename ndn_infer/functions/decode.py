@@ -118,9 +118,10 @@ class Generate(NamedFunction[GenerateRequest]):
         """From KV to the last token. Whatever goes wrong ends the stream with words, never in silence."""
         try:
             blocks = await self._gather_kv(generation)
+            assert self._plane is not None
             generation.stream = await self._engine.worker.generate(
                 generation.request.prompt, self._params(generation.request), blocks,
-                lambda output: self._on_step(generation, output),
+                lambda output: self._on_step(generation, output), near=not self._plane.shape.exact,
             )  # fmt: skip
             await generation.done.wait()
         except NdnInferError as error:

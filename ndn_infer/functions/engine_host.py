@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
+from ndn_infer.errors import UsageError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_codec import CODECS, KvShape
 from ndn_infer.functions.kv_plane import KvPlane
 
 
@@ -44,6 +45,8 @@ class EngineHost:
     async def plane(self, host: Host) -> KvPlane:
         """Load the engine if that has not happened; the KV plane of this process."""
         if self._plane is None:
+            if self._config.kv_codec not in CODECS:
+                raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
             self.engine = await self.worker.start()
             config = self.engine.model_config
             shape = KvShape(
@@ -53,6 +56,7 @@ class EngineHost:
                 block_tokens=self._config.block_tokens,
                 dtype=self._config.dtype,
                 implementation=self.engine.implementation,
+                form=self._config.kv_codec,
             )
             self._plane = KvPlane(host, self._model, shape)
         return self._plane

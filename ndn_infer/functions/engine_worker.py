@@ -102,14 +102,15 @@ class EngineWorker:
             self.cancel(stream)
 
     async def generate(
-        self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep
-    ) -> Stream:
-        """Start a stream; `on_step` gets every step's output until one has `finished`."""
+        self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
+        near: bool = False,
+    ) -> Stream:  # fmt: skip
+        """Start a stream; `on_step` gets every step's output until one has `finished`. `near` as in Engine.start."""
         loop = self._loop
         assert loop is not None
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start(ids, params, prefix)
+            stream = engine.start(ids, params, prefix, near=near)
             self._listeners[stream] = lambda output: _post(loop, on_step, output)
             return stream
 

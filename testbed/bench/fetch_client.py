@@ -111,6 +111,18 @@ class Redis:
         self._socket.close()
 
 
+def connected(address: str | int, *, within_s: float = 10.0) -> Redis:
+    """A server that is just starting. Raises CannotMeasure when it does not answer in time."""
+    give_up_at = time.monotonic() + within_s
+    while True:
+        try:
+            return Redis(address)
+        except OSError as error:
+            if time.monotonic() > give_up_at:
+                raise CannotMeasure(f"redis-server did not start: {error}") from error
+            time.sleep(0.05)
+
+
 def redis_get(address: str | int, size: int, *, verify: bool) -> dict[str, Any]:
     content = bytearray(size)
     redis = Redis(address)

@@ -1,0 +1,255 @@
+"""KV cache pulled by name against computing it again, and against Redis carrying the same bytes.
+
+    ndn-infer bench kv                 time to first token, warm over cold, 256 to 4,096 tokens, bf16 and int8
+    ndn-infer bench kv --fanout        also: many readers of one prefix at once, and what the origin sends
+    ndn-infer bench kv --quick         256 and 1,024 tokens only
+
+Cold: our engine computes the whole prompt. Warm: this process knows nothing but the prompt; it finds the blocks by name
+through a forwarder, fetches and verifies them, and computes the first token. Redis: the same blocks as values, the same
+decoding and engine. Cells take turns; each figure is the best of its runs. Owns: the measurement. Must not know: how
+blocks are found or fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ndn_infer.apps.prepare import prepared
+from ndn_infer.apps.session import Session
+from ndn_infer.config import Config
+from ndn_infer.engine.engine import Engine
+from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.errors import NdnInferError
+from ndn_infer.functions.kv_codec import decode_block, encode_block
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.testbed.bench.fetch_child import ram_folder
+from ndn_infer.testbed.bench.fetch_client import Redis, connected
+from ndn_infer.testbed.bench.fetch_ours import Keys
+from ndn_infer.testbed.bench.fetch_peers import find
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, ours
+from ndn_infer.testbed.bench.kv_fanout import fan_out
+from ndn_infer.testbed.bench.kv_node import FORMS, host_of, joined, load_engine, prompt, shape_of
+from ndn_infer.testbed.bench.report import print_report
+
+LENGTHS: Final = (256, 512, 1024, 2048, 4096)
+QUICK: Final = (256, 1024)
+FIRST: Final = SamplingParams(max_tokens=1)
+STORE_PACKETS: Final = 65536
+
+
+class WrongTokens(NdnInferError):
+    """KV that came by name gave another token than KV that was computed: no figure means anything."""
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    """Measure and print. Raises CannotMeasure, WrongTokens."""
+    lengths = tuple(options.tokens or (QUICK if options.quick else LENGTHS))
+    folder = prepared(config, config.ask.model)
+    threads = config.engine.threads
+    with ram_folder() as place, ours(Path(place), STORE_PACKETS) as target:
+        keys = Keys.make(Path(place), config)
+        engine = load_engine(str(folder.path), threads)
+        with _holder(target, keys, folder.path, folder.digest, lengths, threads, options.runs) as (ask, ready):
+            setup = _Setup(target, keys, engine, folder.digest, ask, Path(place))
+            figures, peers, ratios = asyncio.run(_measure(setup, lengths, options))
+    cost = {f"publishing_cost_{name}": ready[f"prefill_and_publish_{name}_s"] / ready["prefill_s"] for name in FORMS}
+    print_report("kv", {**figures, **cost, "prefill_1024_s": ready["prefill_s"]}, peers, ratios)
+    return 0
+
+
+class _Setup:
+    """What every measurement needs."""
+
+    def __init__(
+        self, target: Target, keys: Keys, engine: Engine, model: str, ask: Any, place: Path
+    ) -> None:  # fmt: skip
+        self.target, self.keys, self.engine, self.model, self.ask, self.place = target, keys, engine, model, ask, place
+        self.vocab_size = engine.model_config.vocab_size
+
+    def first_token(
+        self, ids: Sequence[int], blocks: Sequence[torch.Tensor] = (), *, near: bool = False
+    ) -> tuple[int, float]:
+        """(token, seconds). `near` as in Engine.start: for KV that is not exact."""
+        began = time.perf_counter()
+        stream = self.engine.start(ids, FIRST, blocks, near=near)
+        while stream.finished is None:
+            self.engine.step()
+        return stream.generated[0], time.perf_counter() - began
+
+
+@contextmanager
+def _holder(
+    target: Target, keys: Keys, folder: Path, model: str, lengths: Sequence[int], threads: int, runs: int
+) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    options = {
+        "uri": f"unix://{target.path}", "settings": keys.settings, "folder": str(folder), "model": model,
+        "lengths": list(lengths), "threads": threads, "runs": runs,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ndn_infer.testbed.bench.kv_node", "hold", json.dumps(options)]
+    with background(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise CannotMeasure("the holder of KV blocks did not start")
+
+        def sent_since() -> int:
+            """Data packets that the origin sent since this was asked last."""
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("?\n")
+            process.stdin.flush()
+            return int(json.loads(process.stdout.readline())["data_out"])
+
+        yield sent_since, json.loads(line)
+
+
+async def _measure(
+    setup: _Setup, lengths: Sequence[int], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    session, _ = await joined(f"unix://{setup.target.path}", setup.keys.settings)
+    best: dict[str, float] = {}
+    parts: dict[str, dict[str, float]] = {}
+    with _redis(setup, lengths) as redis:
+        for _ in range(max(options.runs, 1)):
+            for length in lengths:
+                await _turn(setup, session, redis, length, best, parts)
+    figures, peers, ratios = _table(lengths, best, parts)
+    if options.fanout:
+        ids = prompt(1024 if 1024 in lengths else lengths[-1], setup.vocab_size)
+        shape = shape_of(setup.engine, "raw")
+        more = await fan_out(
+            setup.target, setup.keys.settings, setup.model, shape, setup.ask, ids, setup.place
+        )  # fmt: skip
+        figures.update(more[0])
+        peers.update(more[1])
+        ratios.update(more[2])
+    await session.close()
+    return figures, peers, ratios
+
+
+async def _turn(
+    setup: _Setup, session: Session, redis: str | None, length: int, best: dict[str, float],
+    parts: dict[str, dict[str, float]],
+) -> None:  # fmt: skip
+    """One prompt: cold, then warm in every form, then by Redis."""
+    ids = prompt(length, setup.vocab_size)
+    expected, seconds = setup.first_token(ids)
+    _keep(best, f"cold_{length}_s", seconds)
+    for name, form in FORMS.items():
+        took = await _warm(setup, session, ids, form)
+        if name == "bf16" and took.pop("token") != expected:
+            raise WrongTokens(f"a prompt of {length} tokens got another first token from KV by name")
+        total = took["find_s"] + took["fetch_s"] + took["compute_s"]
+        if _keep(best, f"warm_{length}_{name}_s", total):
+            parts[f"{length}_{name}"] = took
+        if redis is not None:
+            _keep(best, f"redis_{length}_{name}_s", _by_redis(setup, redis, ids, form))
+
+
+def _keep(best: dict[str, float], key: str, value: float) -> bool:
+    """Whether this is the best so far."""
+    better = value < best.get(key, float("inf"))
+    if better:
+        best[key] = value
+    return better
+
+
+async def _warm(setup: _Setup, session: Session, ids: Sequence[int], form: str) -> dict[str, float]:
+    host = host_of(session)
+    plane = KvPlane(host, setup.model, shape_of(setup.engine, form))
+    began = time.perf_counter()
+    values = plane.chain(ids)
+    located = await plane.locate(values)
+    found_at = time.perf_counter()
+    found = await plane.fetch(located)
+    fetched_at = time.perf_counter()
+    if len(found.tensors) != len(values):
+        raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")
+    token, seconds = setup.first_token(ids, found.tensors, near=not plane.shape.exact)
+    size = len(values) * len(encode_block(found.tensors[0], plane.shape)) if values else 0
+    return {
+        "find_s": found_at - began, "fetch_s": fetched_at - found_at, "compute_s": seconds, "token": float(token),
+        "mb_s": size / 1e6 / (fetched_at - found_at),
+    }  # fmt: skip
+
+
+def _by_redis(setup: _Setup, address: str, ids: Sequence[int], form: str) -> float:
+    """Time to first token with Redis as the store of the same blocks, in the same form."""
+    shape = shape_of(setup.engine, form)
+    redis = Redis(address)
+    began = time.perf_counter()
+    keys = [_key(form, len(ids), index) for index in range(len(ids) // setup.engine.block_tokens)]
+    blocks = [decode_block(content, shape) for content in _values(redis, keys)]
+    token, _ = setup.first_token(ids, blocks, near=not shape.exact)
+    del token
+    seconds = time.perf_counter() - began
+    redis.close()
+    return seconds
+
+
+def _values(redis: Redis, keys: Sequence[bytes]) -> Iterator[bytes]:
+    redis.send_short(b"MGET", *keys)
+    redis.line()
+    for _ in keys:
+        content = bytearray(int(redis.line()[1:]) + 2)
+        redis.fill(memoryview(content))
+        yield bytes(content[:-2])
+
+
+def _key(form: str, length: int, index: int) -> bytes:
+    return f"{form}/{length}/{index}".encode()
+
+
+@contextmanager
+def _redis(setup: _Setup, lengths: Sequence[int]) -> Iterator[str | None]:
+    """A Redis that holds the same blocks; None where it is not installed."""
+    program = find("redis-server")
+    if program is None:
+        print("no redis-server on PATH: its figures are absent (Debian: apt install redis-server)")
+        yield None
+        return
+    path = str(setup.place / "kv-redis.sock")
+    command = [program, "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir",
+               str(setup.place), "--loglevel", "warning"]  # fmt: skip
+    with background(command, output=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        redis = connected(path)
+        for length in lengths:
+            ids = prompt(length, setup.vocab_size)
+            for index, block in setup.engine.prefill(ids, prompt_tokens=length):
+                for form in FORMS.values():
+                    redis.set(_key(form, length, index), encode_block(block, shape_of(setup.engine, form)))
+        redis.close()
+        yield path
+
+
+def _table(
+    lengths: Sequence[int], best: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    figures: dict[str, Any] = {}
+    peers: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
+    for length in lengths:
+        cold = best[f"cold_{length}_s"]
+        figures[f"cold_{length}_ms"] = cold * 1000
+        for name in FORMS:
+            warm = best[f"warm_{length}_{name}_s"]
+            part = parts[f"{length}_{name}"]
+            figures[f"warm_{length}_{name}_ms"] = warm * 1000
+            for piece in ("find", "fetch", "compute"):
+                figures[f"warm_{length}_{name}_{piece}_ms"] = part[f"{piece}_s"] * 1000
+            figures[f"warm_{length}_{name}_mb_s"] = part["mb_s"]
+            ratios[f"cold_over_warm_{length}_{name}"] = cold / warm
+            by_redis = best.get(f"redis_{length}_{name}_s")
+            peers[f"redis_{length}_{name}_ms"] = None if by_redis is None else by_redis * 1000
+            ratios[f"warm_redis_over_warm_ndn_{length}_{name}"] = None if by_redis is None else by_redis / warm
+    return figures, peers, ratios

@@ -1,0 +1,128 @@
+"""Many readers of one prefix at once: what the origin sends, and how long it takes, beside Redis.
+
+Owns: n consumers, each with a face of its own, that find and fetch all blocks of a prompt at the same moment. Must not
+know: engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ndn_infer import name as ndn
+from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.testbed.bench.fetch_client import Redis, connected
+from ndn_infer.testbed.bench.fetch_peers import find
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.kv_node import joined
+from ndn_infer.tlv import encode_nonneg, encode_tlv
+from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.links import connect
+from ndn_infer.transport.registration import Registrar
+
+READERS: Final = (1, 2, 4, 8, 16, 32)
+ERASE_LIMIT: Final = 1_000_000
+ERASED_AT_A_TIME: Final = 256
+"""By one command at most, as with NFD."""
+
+
+async def fan_out(
+    target: Target, settings: Sequence[str], model: str, shape: KvShape, sent_since: Callable[[], int],
+    ids: Sequence[int], place: Path,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Figures, peers and ratios, by number of readers. `sent_since` tells what the origin sent since the last time."""
+    figures: dict[str, Any] = {}
+    peers: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
+    blocks = len(ids) // shape.block_tokens
+    for readers in READERS:
+        seconds, packets, sent = await _read_together(target, settings, model, shape, ids, readers, sent_since)
+        size = readers * blocks * _content_bytes(shape)
+        figures[f"fanout_{readers}_ms"] = seconds * 1000
+        figures[f"fanout_{readers}_mb_s"] = size / seconds / 1e6
+        ratios[f"fanout_{readers}_copies"] = sent / packets
+        by_redis = _redis_together(place, blocks, _content_bytes(shape), readers)
+        peers[f"redis_fanout_{readers}_ms"] = None if by_redis is None else by_redis * 1000
+        ratios[f"fanout_{readers}_redis_over_ndn"] = None if by_redis is None else by_redis / seconds
+    return figures, peers, ratios
+
+
+def _content_bytes(shape: KvShape) -> int:
+    size = 2
+    for dimension in shape.shape:
+        size *= dimension
+    return size
+
+
+async def _read_together(
+    target: Target, settings: Sequence[str], model: str, shape: KvShape, ids: Sequence[int], readers: int,
+    sent_since: Callable[[], int],
+) -> tuple[float, int, int]:  # fmt: skip
+    """(seconds, packets of the prefix, packets that the origin sent). The forwarder knows none of them beforehand."""
+    joins = [await joined(f"unix://{target.path}", settings) for _ in range(readers)]
+    planes = [KvPlane(host, model, shape) for _, host in joins]
+    blocks = len(ids) // shape.block_tokens
+    packets = blocks * (1 + -(-(_content_bytes(shape) + 28) // 8000))
+    await _forget(target, 2 * packets)
+    sent_since()
+    began = time.perf_counter()
+    found = await asyncio.gather(*(plane.find_prefix(plane.chain(ids)) for plane in planes))
+    seconds = time.perf_counter() - began
+    sent = sent_since()
+    if any(len(one.tensors) != blocks for one in found):
+        raise CannotMeasure(f"one of {readers} readers did not get every block")
+    for session, _ in joins:
+        await session.close()
+    return seconds, packets, sent
+
+
+async def _forget(target: Target, packets: int) -> None:
+    """Empty the forwarder's Content Store, by its own management protocol."""
+    endpoint = Endpoint(lambda: connect(f"unix://{target.path}", 5.0))
+    await endpoint.open()
+    parameters = encode_tlv(0x68, ndn.encode_name(ndn.ROOT) + encode_tlv(0x84, encode_nonneg(ERASE_LIMIT)))
+    registrar = Registrar(endpoint)
+    for _ in range(-(-packets // ERASED_AT_A_TIME) + 1):
+        await registrar.command("cs", "erase", parameters)
+    await endpoint.close()
+
+
+# ---------------------------------------------------------------- Redis
+
+
+def _redis_together(place: Path, blocks: int, size: int, readers: int) -> float | None:
+    program = find("redis-server")
+    if program is None:
+        return None
+    path = str(place / f"fan-{readers}.sock")
+    command = [program, "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", str(place),
+               "--loglevel", "warning"]  # fmt: skip
+    with background(command, output=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        filler = connected(path)
+        for index in range(blocks):
+            filler.set(b"b%d" % index, bytes(size))
+        filler.close()
+        clients = [Redis(path) for _ in range(readers)]
+        threads = [threading.Thread(target=_read_all, args=(client, blocks)) for client in clients]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - began
+        for client in clients:
+            client.close()
+        return seconds
+
+
+def _read_all(redis: Redis, blocks: int) -> None:
+    redis.send_short(b"MGET", *(b"b%d" % index for index in range(blocks)))
+    redis.line()
+    for _ in range(blocks):
+        redis.fill(memoryview(bytearray(int(redis.line()[1:]) + 2)))

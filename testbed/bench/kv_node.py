@@ -1,0 +1,139 @@
+"""The two processes of `bench kv`: one that holds KV blocks, and how a process of ours joins its private network.
+
+    python -m ndn_infer.testbed.bench.kv_node hold '{...}'     prints one JSON line when ready, one more a line it reads
+
+Owns: prompts, a holder that computes and publishes their KV, the cost of publishing. Must not know: what is measured
+with what it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ndn_infer import config as configuration
+from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
+from ndn_infer.engine.engine import Engine
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.namespace import blocks_prefix
+from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.serve import Server
+from ndn_infer.transport.store import ObjectStore
+
+ROLE: Final = "prefill"
+STORE_BYTES: Final = 4 << 30
+FORMS: Final = {"bf16": "raw", "int8": "int8"}
+"""Forms of KV on the wire, by the name that figures carry."""
+
+
+def prompt(tokens: int, vocab_size: int) -> list[int]:
+    """A prompt of this length, the same in every process; what its tokens say makes no difference to time."""
+    return random.Random(tokens).choices(range(5, vocab_size), k=tokens)
+
+
+def load_engine(folder: str, threads: int) -> Engine:
+    """An engine that keeps nothing from one prompt to the next."""
+    return Engine.load(Path(folder), dtype="bf16", threads=threads, sharing="off", kv_memory_mb=1024)
+
+
+def shape_of(engine: Engine, form: str) -> KvShape:
+    model = engine.model_config
+    return KvShape(
+        model.layers, model.kv_heads, model.head_dim, engine.block_tokens, "bf16", engine.implementation, form
+    )
+
+
+async def joined(uri: str, settings: Sequence[str]) -> tuple[Session, Host]:
+    """This process in the private network, with keys of everybody there."""
+    config = configuration.load(environment={}, flags=list(settings))
+    session = await join(config, ensure_keys(config, (ROLE,)), uri=uri, offer_own=True)
+    return session, host_of(session)
+
+
+def host_of(session: Session) -> Host:
+    """A new side of the network: nothing was measured or fetched with it yet."""
+    config = session.config
+    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+    caller = Caller(
+        session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch
+    )  # fmt: skip
+    return Host(session.net, config, Server(session.endpoint, ObjectStore(STORE_BYTES)), fetcher, caller)
+
+
+# ---------------------------------------------------------------- the holder
+
+
+async def hold(
+    uri: str, settings: Sequence[str], folder: str, model: str, lengths: Sequence[int], threads: int, runs: int
+) -> None:
+    """Compute the KV of prompts of these lengths, publish it in every form, and answer."""
+    worker = EngineWorker(lambda: load_engine(folder, threads))
+    engine = await worker.start()
+    session, host = await joined(uri, settings)
+    signer = session.keychain.signer_for(role_identity(session.config, ROLE))
+    registrar = Registrar(session.endpoint)
+    await registrar.start()
+    prefix = blocks_prefix(session.net, model, "kv")
+    host.server.serve(prefix, signer)
+    host.server.answer_certificates(signer.identity, session.keychain.certificates)
+    planes = {name: KvPlane(host, model, shape_of(engine, form)) for name, form in FORMS.items()}
+    cost = await publishing_cost(worker, host, model, engine, signer, runs) if runs else {}
+    packets = 0
+    for length in lengths:
+        ids = prompt(length, engine.model_config.vocab_size)
+        values = planes["bf16"].chain(ids)
+        blocks: dict[int, torch.Tensor] = {}
+        await worker.prefill(ids, [], blocks.__setitem__, prompt_tokens=length)
+        for plane in planes.values():
+            for index, block in sorted(blocks.items()):
+                plane.publish(values[index], block, signer)
+    for name in (prefix, signer.identity):
+        await registrar.register(name)
+    packets = session.endpoint.stats.data_out
+    print(json.dumps({"ready": True, "vocab_size": engine.model_config.vocab_size, **cost}), flush=True)
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(json.dumps({"data_out": session.endpoint.stats.data_out - packets}), flush=True)
+        packets = session.endpoint.stats.data_out
+
+
+async def publishing_cost(
+    worker: EngineWorker, host: Host, model: str, engine: Engine, signer: Any, runs: int
+) -> dict[str, float]:
+    """Prefill of 1,024 tokens with and without publishing, by turns; the best of each, seconds."""
+    best = {"prefill_s": float("inf"), **{f"prefill_and_publish_{name}_s": float("inf") for name in FORMS}}
+    for number in range(runs):
+        for key in best:
+            ids = [*prompt(1024, engine.model_config.vocab_size)[:-1], 5 + number]  # other names every time
+            ids[0] = 100 + 10 * number + len(key) % 10
+            form = next((form for name, form in FORMS.items() if f"_{name}_" in key), None)
+            plane = None if form is None else KvPlane(host, model, shape_of(engine, form))
+            values = [] if plane is None else plane.chain(ids)
+
+            def on_block(index: int, block: torch.Tensor, plane: Any = plane, values: Any = values) -> None:
+                if plane is not None:
+                    plane.publish(values[index], block, signer)
+
+            began = time.perf_counter()
+            await worker.prefill(ids, [], on_block, prompt_tokens=len(ids))
+            best[key] = min(best[key], time.perf_counter() - began)
+    return best
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(hold(**json.loads(sys.argv[2])))
