@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "forwarder": "run the embedded forwarder alone",
     "repo": "keep objects of others by name, and command such a repo",
     "status": "faces, routes, Content Store, producers and their queues",
+    "domain": "tenant domains: cached state for members only; create, add, remove, join",
     "keys": "make, list, export and import keys and certificates",
     "models": "list, prepare and identify models",
     "names": "explain a name of this network, or list the kinds of names",

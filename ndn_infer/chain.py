@@ -1,13 +1,16 @@
 """Hash chains over blocks of token ids: the part of a KV name that says which tokens, after which tokens.
 
-Owns: the canonical derivation and its test vectors (tests/unit/test_chain.py). A block's chain value commits to all
-ids before it and to the block size, as in vLLM and SGLang. What else changes the bytes of KV stands elsewhere in its
-name: the weights in the model digest, dtype and engine implementation in the codec. Must not know: names, KV, models.
+Owns: the canonical derivation and its test vectors (tests/unit/test_chain.py, test_domains.py). A block's chain value
+commits to all ids before it and to the block size, as in vLLM and SGLang. What else changes the bytes of KV stands
+elsewhere in its name: the weights in the model digest, dtype and engine implementation in the codec. With a `key` every
+step is HMAC-SHA256 under it (RFC 2104) instead of SHA-256: who has not got the key can neither derive a value from
+token ids nor one value from another. Must not know: names, KV, models, whose a key is (security/domains.py).
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -15,21 +18,25 @@ from typing import Final
 _DOMAIN: Final = b"ndn-infer chain v1"
 
 
-def seed(block_tokens: int) -> bytes:
+def seed(block_tokens: int, key: bytes = b"") -> bytes:
     """Start value of a chain, 32 bytes."""
-    return hashlib.sha256(_DOMAIN + b"\0" + str(block_tokens).encode()).digest()
+    return _digest(_DOMAIN + b"\0" + str(block_tokens).encode(), key)
 
 
-def extend(parent: bytes, ids: Sequence[int]) -> bytes:
+def extend(parent: bytes, ids: Sequence[int], key: bytes = b"") -> bytes:
     """Chain value of the block `ids` (each 0 <= id < 2**32) after the block whose value is `parent`."""
-    return hashlib.sha256(parent + struct.pack(f"<{len(ids)}I", *ids)).digest()
+    return _digest(parent + struct.pack(f"<{len(ids)}I", *ids), key)
 
 
-def chain(ids: Sequence[int], block_tokens: int) -> list[bytes]:
+def chain(ids: Sequence[int], block_tokens: int, key: bytes = b"") -> list[bytes]:
     """Chain values of all full blocks of `ids`, in order; a rest shorter than a block has none."""
     values = []
-    parent = seed(block_tokens)
+    parent = seed(block_tokens, key)
     for offset in range(0, len(ids) - block_tokens + 1, block_tokens):
-        parent = extend(parent, ids[offset : offset + block_tokens])
+        parent = extend(parent, ids[offset : offset + block_tokens], key)
         values.append(parent)
     return values
+
+
+def _digest(message: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, message, "sha256") if key else hashlib.sha256(message).digest()

@@ -19,11 +19,14 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadName
 from ndn_infer.name import Name
 
-RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "model", "operator", "service"})
+RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "domain", "model", "operator", "service"})
 """First components below `<net>` that are no sites."""
 
 RESERVED_FUNCTIONS: Final = frozenset({"kv", "passage", "result", "tokens"})
 """What stands where the function of a call stands, in names that are no calls."""
+
+DOMAIN: Final = "domain"
+"""The role that owns tenant domains."""
 
 REPO: Final = "repo"
 """The role of a repo, which keeps objects of others."""
@@ -31,6 +34,7 @@ REPO: Final = "repo"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
+_EPOCH: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class CallClass(StrEnum):
@@ -112,6 +116,9 @@ def _check(field: str, value: Any) -> None:
         match = _LAYERS.fullmatch(text)
         if not match or int(match[1]) > int(match[2]):
             raise BadName(f"layers are written first-last, not {text!r}")
+    elif field == "epoch":
+        if not _EPOCH.fullmatch(text):
+            raise BadName(f"epochs count from 1 and have nine digits at most, not {text!r}")
     elif field == "call_class":
         if text not in set(CallClass):
             raise BadName(f"a call is 'shared' or 'private', not {text!r}")
@@ -172,6 +179,17 @@ class Input(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptionKey(Kind):
+    site: str
+    node: str
+    role: str
+    title: ClassVar[str] = "encryption key"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/encryption"
+    meaning: ClassVar[str] = "the public key with which others encrypt to this identity; its signing key vouches for it"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
+
+
+@dataclass(frozen=True, slots=True)
 class Holds(Kind):
     site: str
     node: str
@@ -214,6 +232,16 @@ class CatalogRecord(Kind):
     pattern: ClassVar[str] = "/catalog/<record>/<id>"
     meaning: ClassVar[str] = "the operator's signed word that an alias means a digest (<record>: model or corpus)"
     example: ClassVar[tuple[str, ...]] = ("model", "smollm2-135m-instruct")
+
+
+@dataclass(frozen=True, slots=True)
+class DomainKey(Kind):
+    domain: str
+    epoch: str
+    title: ClassVar[str] = "domain key"
+    pattern: ClassVar[str] = "/domain/<domain>/key/<epoch>"
+    meaning: ClassVar[str] = "the key of one epoch of a tenant domain, wrapped for each member; <domain> is its id"
+    example: ClassVar[tuple[str, ...]] = ("0123456789abcdef" * 2, "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +312,11 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Role,
     Status,
     Input,
+    EncryptionKey,
     Holds,
     RepoCommand,
     CatalogRecord,
+    DomainKey,
     TokenBlock,
     KvBlock,
     Passage,

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "records": {"errors"},
     "namespace": {"errors", "name"},
     "wire": GROUND - {"records", "config", "namespace"},
-    "security": {"errors", "tlv", "name", "packet", "namespace", "wire"},
+    "security": {"errors", "tlv", "name", "packet", "namespace", "chain", "records", "wire"},
     "forwarder": {"errors", "tlv", "name", "packet", "lp", "wire"},
     "transport": GROUND | {"wire", "security"},
     "engine": {"errors", "chain"},

@@ -247,7 +247,8 @@ class Engine:
             ready = min(imported, known - 1)
         stream = Stream(
             number=number, prompt_tokens=ready if as_decoded else known, known=known, ready=ready, prompt=prompt,
-            params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (), exported=len(imports),
+            params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (),
+            exported=len(imports),
             keys=BlockKeys(self.block_tokens, self._bits(number, known, total, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:

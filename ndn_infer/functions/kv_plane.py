@@ -19,11 +19,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 
-from ndn_infer import chain
 from ndn_infer import name as ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions import kv_holders
@@ -34,6 +33,7 @@ from ndn_infer.functions.kv_plan import SHARING, Costs, Estimates
 from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.transport.fetch import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -44,36 +44,6 @@ LEAST_PATIENCE_S: Final = 0.25
 answered for by then is taken for absent."""
 
 MAX_TAGS: Final = 65536
-
-
-class Domain(Protocol):
-    """Who shares blocks: how their chain values are made, and what their objects hold."""
-
-    @property
-    def label(self) -> str: ...
-
-    def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]: ...
-
-    def seal(self, base: Name, content: bytes) -> bytes: ...
-
-    def open(self, base: Name, content: bytes) -> bytes:
-        """Raises TrustError for what this domain did not seal under this name."""
-        ...
-
-
-class PublicDomain:
-    """Everybody: chain values anybody can derive, contents anybody can read."""
-
-    label = "public"
-
-    def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]:
-        return chain.chain(ids, block_tokens)
-
-    def seal(self, base: Name, content: bytes) -> bytes:
-        return content
-
-    def open(self, base: Name, content: bytes) -> bytes:
-        return content
 
 
 @dataclass(slots=True)
@@ -128,7 +98,7 @@ class KvPlane:
         self._host = host
         self._model = model
         self.shape = shape
-        self.domain = domain or PublicDomain()
+        self.domain = domain or PUBLIC
         self.holders = HolderBook()
         self.estimates = Estimates()
         self._layers = f"0-{shape.layers - 1}"

@@ -17,7 +17,8 @@ from ndn_infer.namespace import KINDS, Call, CallClass, Kind, Result, Role, Toke
 NET = ndn.from_uri("/ndn-infer/local")
 DIGEST = "0123456789abcdef" * 4
 WORDS = ["model", "corpus", "service", "catalog", "operator", "KEY", "tokens", "kv", "passage", "result", "shared",
-         "private", "status", "input", "public", "act", "v=1", "32=metadata"]  # fmt: skip
+         "private", "status", "input", "domain", "key", "encryption", "public", "act", "v=1",
+         "32=metadata"]  # fmt: skip
 
 labels = st.sampled_from(WORDS) | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 digests = st.sampled_from([DIGEST, "ab" * 32]) | st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -27,6 +28,7 @@ VALUES: dict[str, Any] = {
     "call_class": st.sampled_from(list(CallClass)),
     "subject_kind": st.sampled_from(["model", "corpus", "service"]),
     "subject": digests | labels,
+    "epoch": st.integers(1, 999_999_999).map(str),
 }
 
 

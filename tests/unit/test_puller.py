@@ -203,7 +203,6 @@ def test_slow_start_ends_before_the_queue_is_long() -> None:
     assert puller.window.threshold < 120
 
 
-
 def test_what_is_forgotten_is_neither_asked_nor_awaited() -> None:
     puller = Puller(window=CubicWindow(size=2.0))
     for key in "abcd":

@@ -36,12 +36,14 @@ KEYS = {
     "rag": "/home/n1/rag",
     "user": "/home/n1/user",
     "reviewer": "/home/n1/reviewer",
+    "repo": "/home/n1/repo",
+    "owner": "/home/n1/domain",
     "decode-n2": "/home/n2/decode",
     "decode-lab": "/lab/m1/decode",
     "site-lab": "/lab",
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
-ROLES = {"tokenize", "embed", "prefill", "rag", "user", "reviewer"} | DECODERS
+ROLES = {"tokenize", "embed", "prefill", "rag", "user", "reviewer", "repo", "owner"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
 CORPUS = f"/corpus/{DIGEST}"
@@ -72,22 +74,39 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n1/user/input/{DIGEST}{META}", {"user"}),
     (f"/home/n1/decode/input/{DIGEST}{META}", {"decode"}),
     (f"/home/n1/user/input/{DIGEST}{LIVE}", set()),
+    # EncryptionKey: vouched for by the identity's own signing key
+    (f"/home/n1/decode/encryption{META}", {"decode"}),
+    (f"/home/n1/user/encryption{META}", {"user"}),
+    (f"/home/n2/decode/encryption{META}", {"decode-n2"}),
+    (f"/home/n1/decode/encryption{LIVE}", set()),
+    (f"/home/n1/encryption{META}", set()),
     # Holds: only those who may hold KV
     (f"/home/n1/decode/holds/{DIGEST}/public/bf16{PARAMS}", {"decode"}),
     (f"/home/n1/prefill/holds/{DIGEST}/public/bf16{PARAMS}", {"prefill"}),
     (f"/home/n1/rag/holds/{DIGEST}/public/bf16{PARAMS}", set()),
     (f"/home/n1/decode/holds/{DIGEST}/public/bf16", set()),
     (f"/home/n1/decode/holds/{DIGEST}/public/bf16{META}", set()),
+    # RepoCommand: the answer has the name of the Interest, and a repo signs nothing else but its own status
+    *[(f"/home/n1/repo/command/{verb}{PARAMS}", {"repo"}) for verb in ("insert", "delete", "list", "status")],
+    (f"/home/n1/repo/command/format{PARAMS}", set()),
+    (f"/home/n2/repo/command/insert{PARAMS}", set()),
+    (f"/home/n1/user/command/insert{PARAMS}", set()),
+    (f"/home/n1/repo/command/insert{META}", set()),
     # CatalogRecord
     (f"/catalog/model/smollm2{META}", {"operator"}),
     (f"/catalog/corpus/handbook{META}", {"operator"}),
     (f"/catalog/model/smollm2{LIVE}", set()),
+    # DomainKey: which of the owners, the domain's id says (test_domains.py)
+    (f"/domain/{DIGEST[:32]}/key/1{META}", {"operator", "owner"}),
+    (f"/domain/{DIGEST[:32]}/key/1{LIVE}", set()),
+    (f"/domain/{DIGEST[:32]}/keys/1{META}", set()),
     # TokenBlock
     (f"{MODEL}/tokens/public/{DIGEST}{META}", {"tokenize"} | DECODERS),
     (f"{MODEL}/tokens/tenant-a/{DIGEST}{META}", {"tokenize"} | DECODERS),
     (f"{MODEL}/tokens/public/{DIGEST}{LIVE}", set()),
     # KvBlock
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}", {"prefill"} | DECODERS),
+    (f"{MODEL}/kv/{DIGEST[:32]}.1/bf16/{DIGEST}/0-29{META}", {"prefill"} | DECODERS),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{LIVE}", set()),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29/v=7/32=manifest/seg=0", set()),
     # Passage
@@ -247,6 +266,22 @@ REQUESTS: list[tuple[str, set[str]]] = [
 @pytest.mark.parametrize(("name", "allowed"), REQUESTS)
 def test_signed_requests(name: str, allowed: set[str]) -> None:
     assert {key for key in KEYS if SCHEMA.check_interest(under_net(name), certificate_of(key)).allowed} == allowed
+
+
+@pytest.mark.parametrize("verb", ["insert", "list", "status"])
+def test_commands_to_a_repo(verb: str) -> None:
+    """Any role of its site, whichever machine, and the operator."""
+    asked = under_net(f"/home/n1/repo/command/{verb}{PARAMS}")
+    allowed = {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed}
+    assert allowed == ROLES - {"decode-lab"} | {"operator"}
+
+
+def test_to_delete_takes_more() -> None:
+    for node, allowed in (("n1", {"node", "site", "operator"}), ("n2", {"site", "operator"})):
+        asked = under_net(f"/home/{node}/repo/command/delete{PARAMS}")
+        assert {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed} == allowed
+    for other in (f"/home/n1/decode/command/delete{PARAMS}", "/home/n1/repo/command/delete"):
+        assert not any(SCHEMA.check_interest(under_net(other), certificate_of(key)).allowed for key in KEYS)
 
 
 def test_asking_gives_no_right_to_answer() -> None:

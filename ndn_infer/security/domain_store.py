@@ -1,0 +1,365 @@
+"""The tenant domains of one machine: files of keys and members, and what changes them.
+
+Owns: the files below, creating a domain, adding and removing members, joining. Must not know: how keys are wrapped
+(domain_keys.py) or used (domains.py), sockets, the trust schema. Everything is below the key directory (keydir.py),
+readable by its owner only, written atomically.
+
+    <directory>/encryption/<id>.key       the encryption key of an identity, PKCS#8 PEM
+    <directory>/domains/<domain>.domain   DomainFile: keys of all epochs; at the owner the members too
+    <directory>/domains/<domain>.<epoch>.packets   the signed key record of an epoch, as `pack` writes it
+
+A signed object travels in a file as base64 of its packets, one after another: metadata, segments, and the certificates
+that lead to the network's trust anchor, so that it can be verified without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ndn_infer import name as ndn
+from ndn_infer import records, tlv
+from ndn_infer.errors import BadPacket, BadRecord, MissingKey, StorageError, UsageError
+from ndn_infer.name import Name
+from ndn_infer.namespace import DomainKey, Role
+from ndn_infer.namespace import EncryptionKey as EncryptionKeyName
+from ndn_infer.packet import CONTENT_KEY, Data, decode_data
+from ndn_infer.records import Record
+from ndn_infer.security import certificate as certs
+from ndn_infer.security.certificate import Certificate
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domain_keys import (
+    DomainSecret,
+    EncryptionKey,
+    EncryptionKeyRecord,
+    domain_id,
+    read_encryption_key,
+    unwrap,
+    wrap,
+)
+from ndn_infer.security.domains import KEY_BYTES, MAX_EPOCH, SALT_BYTES, TenantDomain
+from ndn_infer.security.keydir import KeyDirectory, write_private
+from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
+
+MAX_FILE_BYTES: Final = 4 << 20
+_HINT: Final = "make it again with 'ndn-infer domain card' or 'ndn-infer domain export'"
+
+Validate = Callable[[Data, Sequence[Certificate]], Awaitable[Name]]
+"""Proves who signed a Data packet, with certificates at hand; returns the signer's identity. Raises TrustError."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochKey(Record):
+    epoch: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DomainMember(Record):
+    """`identity` is a URI, `public` its encryption key as in EncryptionKeyRecord."""
+
+    identity: str
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFile(Record):
+    """A domain as its owner and its members keep it, secret. `members` are known to the owner only."""
+
+    name: str
+    domain: str
+    owner: str
+    salt: bytes
+    keys: tuple[EpochKey, ...]
+    members: tuple[DomainMember, ...] = ()
+
+
+# ---------------------------------------------------------------- signed objects as files
+
+
+@dataclass(frozen=True, slots=True)
+class SignedObject:
+    """A verified object out of a file: its base name, content, and the identity that signed it."""
+
+    base: Name
+    content: bytes
+    signed_by: Name
+
+
+def pack(packets: ObjectPackets, certificates: Iterable[Certificate]) -> str:
+    """The text of a file with this object."""
+    wires = [packets.metadata, *packets.packets.values(), *(item.wire for item in certificates)]
+    text = base64.b64encode(b"".join(wires)).decode("ascii")
+    return "".join(text[at : at + 64] + "\n" for at in range(0, len(text), 64))
+
+
+async def unpack(text: str, validate: Validate) -> SignedObject:
+    """The object in a file. Raises StorageError for no such file, TrustError when it must not be believed."""
+    try:
+        wires = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+        packets = [decode_data(wires[at:end]) for at, end in _elements(wires)]
+    except (binascii.Error, UnicodeEncodeError, BadPacket) as error:
+        raise StorageError(f"this file is damaged, or of another kind: {error}", hint=_HINT) from error
+    if not packets:
+        raise StorageError("this file is empty", hint=_HINT)
+    metadata, others = packets[0], {item.name: item for item in packets[1:]}
+    try:
+        chain = [certs.parse(item.wire) for item in packets[1:] if item.content_type == CONTENT_KEY]
+        signed_by = await validate(metadata, chain)
+        manifest = decode_manifest(metadata)
+        content = manifest.inline
+        if content is None:
+            found = [others.get(manifest.segment_name(number)) for number in range(manifest.segments)]
+            pieces = [item for item in found if item is not None]
+            if len(pieces) != manifest.segments or not manifest.digests:
+                raise StorageError("this file is cut short", hint=_HINT)
+            for number, piece in enumerate(pieces):
+                manifest.check_segment(number, piece.wire)
+            content = b"".join(piece.content for piece in pieces)
+    except BadPacket as error:
+        raise StorageError(f"this file holds no object: {error}", hint=_HINT) from error
+    return SignedObject(ndn.prefix(manifest.name, -1), content, signed_by)
+
+
+def _elements(wires: bytes) -> Iterator[tuple[int, int]]:
+    start = 0
+    for _, _, after in tlv.iterate(wires):
+        yield start, after
+        start = after
+
+
+def read_text(path: Path) -> str:
+    """A file made by `pack`. Raises StorageError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise StorageError(f"{path} has more than {MAX_FILE_BYTES} bytes", hint=_HINT)
+        return content.decode("ascii")
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{path} is damaged, or of another kind", hint=_HINT) from error
+
+
+# ---------------------------------------------------------------- what changes a domain
+
+
+def create(name: str, owner: Name) -> DomainFile:
+    """A new domain in its first epoch, without members. Raises UsageError for a name that is none."""
+    if not 1 <= len(name.encode()) <= 64 or not name.isprintable() or name == "public":
+        raise UsageError("a domain's name has 1 to 64 printable characters, and is not 'public'")
+    salt = secrets.token_bytes(SALT_BYTES)
+    first = EpochKey(1, secrets.token_bytes(KEY_BYTES))
+    return DomainFile(name, domain_id(owner, salt), ndn.to_uri(owner), salt, (first,))
+
+
+def add(domain: DomainFile, members: Iterable[DomainMember]) -> DomainFile:
+    """With these members too, from the current epoch on: they can read all of it, and nothing older.
+
+    A member that is there already gets its new encryption key.
+    """
+    known = {item.identity: item for item in domain.members}
+    known.update({item.identity: item for item in members})
+    return replace(domain, members=tuple(known[identity] for identity in sorted(known)))
+
+
+def remove(domain: DomainFile, identities: Iterable[str]) -> DomainFile:
+    """Without these members, in a new epoch whose key they do not get. Raises UsageError for who is no member."""
+    gone = set(identities)
+    strangers = gone - {item.identity for item in domain.members}
+    if strangers:
+        raise UsageError(
+            f"no member of {domain.name}: {', '.join(sorted(strangers))}", hint="'ndn-infer domain show' lists them"
+        )
+    fresh = EpochKey(newest(domain).epoch + 1, secrets.token_bytes(KEY_BYTES))
+    left = tuple(item for item in domain.members if item.identity not in gone)
+    return replace(domain, keys=(*domain.keys, fresh), members=left)
+
+
+def newest(domain: DomainFile) -> EpochKey:
+    return max(domain.keys, key=lambda item: item.epoch)
+
+
+def issue(domain: DomainFile, net: Name, signer: Signer, version: int) -> ObjectPackets:
+    """The key record of the newest epoch for all members, signed by the owner."""
+    key = newest(domain)
+    base = DomainKey(domain.domain, str(key.epoch)).to_name(net)
+    publics = [item.public for item in domain.members]
+    content = wrap(base, signer.identity, domain.salt, key.epoch, DomainSecret(key.key, domain.name), publics)
+    return build_object(base, version, content, signer.sign_data)
+
+
+def card(net: Name, signer: Signer, key: EncryptionKey, version: int) -> ObjectPackets:
+    """The public encryption key of the signer's identity, a role. Raises UsageError for another identity."""
+    role = Role.parse(net, signer.identity)
+    if role is None:
+        raise UsageError(f"{ndn.to_uri(signer.identity)} is no role: members are <net>/<site>/<node>/<role>")
+    base = EncryptionKeyName(role.site, role.node, role.role).to_name(net)
+    return build_object(base, version, records.encode(EncryptionKeyRecord(key.public)), signer.sign_data)
+
+
+def member_of_card(net: Name, signed: SignedObject) -> DomainMember:
+    """Whom a verified card stands for. Raises BadRecord."""
+    named = EncryptionKeyName.parse(net, signed.base)
+    if named is None or Role(named.site, named.node, named.role).to_name(net) != signed.signed_by:
+        raise BadRecord(f"{ndn.to_uri(signed.base)} is not the encryption key of {ndn.to_uri(signed.signed_by)}")
+    return DomainMember(ndn.to_uri(signed.signed_by), read_encryption_key(signed.content))
+
+
+def join(net: Name, signed: SignedObject, keys: Iterable[EncryptionKey], known: DomainFile | None) -> DomainFile:
+    """The domain that a key record lets us into, together with what was `known` of it. Raises what `unwrap` raises.
+
+    BadRecord too when the owner gave out two keys for one epoch: one of them came from a copy of the domain's files.
+    """
+    refused = MissingKey("this machine has no encryption key", hint="make one with 'ndn-infer domain card'")
+    for mine in keys:
+        try:
+            record, secret = unwrap(net, signed.base, signed.content, signed.signed_by, mine)
+        except MissingKey as error:
+            refused = error
+            continue
+        key = EpochKey(record.epoch, secret.key)
+        if known is None:
+            named = DomainKey.parse(net, signed.base)
+            assert named is not None  # unwrap has checked it
+            return DomainFile(secret.name, named.domain, record.owner, record.salt, (key,))
+        epochs = {item.epoch: item for item in known.keys}
+        if epochs.setdefault(key.epoch, key) != key:
+            raise BadRecord(f"epoch {key.epoch} of domain {known.name} has another key than the one here")
+        return replace(known, keys=tuple(epochs[epoch] for epoch in sorted(epochs)))
+    raise refused
+
+
+# ---------------------------------------------------------------- files
+
+
+class DomainStore:
+    """The domains in a key directory. Everything raises StorageError, with the path in the message.
+
+    Whoever reads a domain, changes it and saves it does so inside `locked`.
+    """
+
+    def __init__(self, keys_dir: Path) -> None:
+        self._keys = KeyDirectory(keys_dir)
+        self._domains = keys_dir / "domains"
+        self._encryption = keys_dir / "encryption"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        with self._keys.locked():
+            for directory in (self._domains, self._encryption):
+                try:
+                    directory.mkdir(mode=0o700, exist_ok=True)
+                except OSError as error:
+                    raise StorageError(f"cannot make {directory}: {error.strerror}") from error
+            yield
+
+    def encryption_key(self, identity: Name) -> EncryptionKey | None:
+        pem = _read_private(self._encryption / _key_file(identity))
+        return EncryptionKey.from_pem(pem) if pem is not None else None
+
+    def encryption_keys(self) -> list[EncryptionKey]:
+        """Of all identities on this machine."""
+        found = (_read_private(path) for path in sorted(self._encryption.glob("*.key")))
+        return [EncryptionKey.from_pem(pem) for pem in found if pem is not None]
+
+    def make_encryption_key(self, identity: Name) -> EncryptionKey:
+        """That of an identity; a new one where there is none. Inside `locked`."""
+        key = self.encryption_key(identity)
+        if key is None:
+            key = EncryptionKey.generate()
+            write_private(self._encryption / _key_file(identity), key.to_pem())
+        return key
+
+    def domains(self) -> list[DomainFile]:
+        """All domains known here, by name."""
+        found = []
+        for path in sorted(self._domains.glob("*.domain")):
+            content = _read_private(path)
+            try:
+                domain = records.decode(DomainFile, content or b"")
+                _check_file(domain, path)
+            except BadRecord as error:
+                raise StorageError(
+                    f"{path} is damaged: {error}", hint="restore it, or remove it and join again"
+                ) from error
+            found.append(domain)
+        return sorted(found, key=lambda item: (item.name, item.domain))
+
+    def find(self, name: str) -> DomainFile:
+        """The domain of this name or id. Raises UsageError when there is none, or more than one of this name."""
+        found = [item for item in self.domains() if name in (item.name, item.domain)]
+        if not found:
+            raise UsageError(f"no domain {name!r} here", hint="'ndn-infer domain list' lists those that are")
+        if len(found) > 1:
+            ids = ", ".join(item.domain for item in found)
+            raise UsageError(f"more than one domain is called {name!r}", hint=f"say which by its id: {ids}")
+        return found[0]
+
+    def by_id(self, domain: str) -> DomainFile | None:
+        return next((item for item in self.domains() if item.domain == domain), None)
+
+    def save(self, domain: DomainFile) -> None:
+        """Inside `locked`."""
+        write_private(self._domains / f"{domain.domain}.domain", records.encode(domain))
+
+    def save_record(self, domain: DomainFile, text: str) -> Path:
+        """Keep the packed key record of the newest epoch, to be published and handed out. Returns its path."""
+        path = self._domains / f"{domain.domain}.{newest(domain).epoch}.packets"
+        write_private(path, text.encode("ascii"))
+        return path
+
+    def record_path(self, domain: DomainFile) -> Path:
+        """Where `save_record` put it. Raises UsageError where nothing was put: at members."""
+        path = self._domains / f"{domain.domain}.{newest(domain).epoch}.packets"
+        if not path.exists():
+            raise UsageError(f"the key record of {domain.name} is at its owner, {domain.owner}")
+        return path
+
+    def tenants(self) -> list[TenantDomain]:
+        """What this machine can read and write."""
+        return [tenant_of(item) for item in self.domains()]
+
+
+def tenant_of(domain: DomainFile) -> TenantDomain:
+    return TenantDomain(domain.domain, {item.epoch: item.key for item in domain.keys})
+
+
+def _check_file(domain: DomainFile, path: Path) -> None:
+    epochs = {item.epoch for item in domain.keys}
+    sizes = {len(item.key) for item in domain.keys}
+    if sizes != {KEY_BYTES} or len(epochs) != len(domain.keys) or not all(1 <= item <= MAX_EPOCH for item in epochs):
+        raise BadRecord("its keys are not one an epoch")
+    if path.name != f"{domain.domain}.domain":
+        raise BadRecord("it holds another domain than its name says")
+
+
+def _key_file(identity: Name) -> str:
+    return f"{hashlib.sha256(identity).hexdigest()[:32]}.key"
+
+
+def _read_private(path: Path) -> bytes | None:
+    """A file that nobody but its owner may read, or None where there is none."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise StorageError(
+                    f"{path} can be read or changed by others (mode {mode:04o})",
+                    hint=f"chmod 600 {path}, and make a new key if others may have read it",
+                )
+            return file.read(MAX_FILE_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,63 @@
+"""KV blocks of a tenant domain over a real forwarder core: members share them, others can do nothing with them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import torch
+
+from ndn_infer.functions.kv_codec import encode_block
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.security.domains import Domain, DomainEpoch
+from tests.kv_kit import MODEL, SHAPE, Station, block_of, identities, stations
+
+ID = "00112233445566778899aabbccddeeff"
+TENANT = DomainEpoch(ID, 1, bytes(range(32)))
+PROMPT = list(range(5 * SHAPE.block_tokens))
+
+
+def enter(station: Station, domain: Domain | None) -> KvPlane:
+    """This station's plane, from now on that of another domain (None: the public one)."""
+    station.plane = KvPlane(station.host, MODEL, SHAPE, domain=domain)
+    station.plane.answer_holders(station.signer)
+    return station.plane
+
+
+def test_members_share_blocks_and_others_find_none() -> None:
+    async def scenario() -> None:
+        async with stations() as (asker, _, holder, _):
+            plane = enter(holder, TENANT)
+            values = plane.chain(PROMPT)
+            for value in values:
+                plane.publish(value, block_of(value), holder.signer)
+
+            found = await enter(asker, TENANT).find_prefix(values, identities(holder))
+            assert len(values) == len(found.tensors) == 5
+            assert all(torch.equal(block_of(value), got) for value, got in zip(values, found.tensors, strict=True))
+            assert all(f"/kv/{ID}.1/" in name for name in found.names)
+
+            for stranger in (None, DomainEpoch(ID, 1, bytes(32)), DomainEpoch(ID, 2, bytes(range(32)))):
+                other = enter(asker, stranger)
+                theirs = other.chain(PROMPT)
+                assert not set(theirs) & set(values)
+                assert (await other.find_prefix(theirs, identities(holder))).tensors == []
+
+    asyncio.run(scenario())
+
+
+def test_who_sees_a_name_gets_bytes_that_say_nothing() -> None:
+    async def scenario() -> None:
+        async with stations() as (asker, _, holder, _):
+            value = enter(holder, TENANT).chain(PROMPT)[0]
+            holder.hold(value)
+            name = holder.plane.name(value)
+            fetched = await asker.fetcher.fetch(name, hints=identities(holder))
+            plain = encode_block(block_of(value), SHAPE)
+            assert TENANT.open(name, fetched.content) == plain
+            assert not any(plain[at : at + 16] in fetched.content for at in range(0, len(plain), 16))
+            # Another key under the same label: what comes is refused, and computed instead.
+            found = await enter(asker, DomainEpoch(ID, 1, bytes(32))).find_prefix([value], identities(holder))
+            assert found.tensors == []
+            assert asker.host.counters["kv_blocks_refused"] >= 1
+
+    asyncio.run(scenario())
