@@ -12,9 +12,11 @@ and streams with equal beginnings share memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +50,13 @@ class KvShape:
             raise BadRecord(f"KV block {index} is {block.dtype} {list(block.shape)}, not {wanted}")
 
 
+def _zeros(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """torch writes its zeros, page by page; numpy asks the system for pages that are zero when they are first used."""
+    if device.type != "cpu":
+        return torch.zeros(sizes, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(sizes) * dtype.itemsize, np.uint8)).view(dtype).view(sizes)
+
+
 class KvPages:
     """Memory of `blocks` blocks, numbered from 0, and of one more that is always zero. On the CPU the system maps what
     is written, not what is asked for. Used from one thread."""
@@ -57,9 +66,7 @@ class KvPages:
         self.blocks = blocks
         self.device = device
         heads, size = 2 * shape.kv_heads, shape.block_tokens
-        self._memory = torch.zeros(
-            (shape.layers, heads, blocks + 1, size, shape.head_dim), dtype=shape.dtype, device=device
-        )
+        self._memory = _zeros((shape.layers, heads, blocks + 1, size, shape.head_dim), shape.dtype, device)
         by_slot = self._memory.view(shape.layers, 2, shape.kv_heads, (blocks + 1) * size, shape.head_dim)
         self._keys, self._values = by_slot[:, 0].unbind(0), by_slot[:, 1].unbind(0)
         self._layers = self._memory.unbind(0)
