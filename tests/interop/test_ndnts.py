@@ -270,6 +270,7 @@ async def test_prefix_announcements(tmp_path: Path, agent: Agent, other: Agent) 
 @pytest.mark.parametrize("kind", ["unix", "tcp", "ws"])
 async def test_routes_go_with_the_connection(tmp_path: Path, agent: Agent, kind: str) -> None:
     async with listening(tmp_path) as daemon, endpoint_to(daemon) as (endpoint, _):
+        assert await Datasets(endpoint).routes() == []  # our own face has been accepted
         faces = len(daemon.core.faces)
         async with agent.face(daemon, kind, register=True) as face:
             await face.call("answer", uri="/ts", text="x")
