@@ -5,6 +5,7 @@ Owns: how an application of ours joins a network. Must not know: what it then do
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +27,10 @@ from ndn_infer.transport.registration import Registrar
 log = logging.getLogger(__name__)
 
 ROLES = ("tokenize", "embed", "prefill", "decode", "rag", "user")
+
+
+COLLECTOR_THRESHOLDS = (20_000, 20, 50)
+"""Packets that come and go are no cycles: at Python's own threshold looking for them takes a tenth of a fetch."""
 
 
 @dataclass(slots=True)
@@ -101,6 +106,8 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     await endpoint.open()
     await Registrar(endpoint).enable_local_fields()
     net = net_name(config)
+    gc.freeze()  # what was imported stays; the collector need not look at it again and again
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
     validator = Validator(
         TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth
     )

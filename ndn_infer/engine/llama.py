@@ -55,7 +55,8 @@ class Llama:
 
     def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] (int64) of a prompt of `total` tokens: hidden states [n, hidden] before the last
-        norm. Their KV goes to `cache`. However a prompt is cut, the numbers are the same (see attention.py)."""
+        norm. Their KV goes to `cache`. However a prompt is cut, the numbers are the same (see attention.py). Instead
+        of ids, the later layers of a model take the hidden states that those before gave (stage.py)."""
         return self._one_sequence(ids, cache, total, self._weights.prompt_layers)
 
     def score(self, ids: Tensor, cache: KvSequence) -> Tensor:
@@ -67,8 +68,9 @@ class Llama:
         """One more token: its hidden state [1, hidden]."""
         return self.rows([(cache, [token])])
 
-    def rows(self, batch: Sequence[tuple[KvSequence, Sequence[int]]]) -> Tensor:
-        """The next tokens of several sequences, which share pages: hidden states [rows, hidden], in order.
+    def rows(self, batch: Sequence[tuple[KvSequence, Sequence[int]]], before: Tensor | None = None) -> Tensor:
+        """The next tokens of several sequences, which share pages: hidden states [rows, hidden], in order. `before`:
+        what the layers before these gave for the same rows, where this is not the beginning of a model.
 
         Bit for bit what one token after another, one sequence after another gives: the linear maps for decoding keep
         rows apart (linear.py), and each row has an attention call of its own.
@@ -97,7 +99,8 @@ class Llama:
 
         cos, sin = self._rotary.rows(0, max(places) + 1)
         at = torch.tensor(places, device=self.device)
-        hidden = self._forward(ids, self._weights.layers, cos[at], sin[at], attend)
+        inputs = ids if before is None else before
+        hidden = self._forward(inputs, self._weights.layers, cos[at], sin[at], attend)
         for cache, tokens in batch:
             cache.advance(len(tokens))
         return hidden
@@ -128,8 +131,8 @@ class Llama:
         cache.advance(count)
         return hidden
 
-    def _forward(self, ids: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        hidden = F.embedding(ids, self.embedding)
+    def _forward(self, inputs: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        hidden = inputs if inputs.is_floating_point() else F.embedding(inputs, self.embedding)
         for index, layer in enumerate(layers):
             projected = self._project(layer, self._rms(hidden, layer.input_norm), cos, sin)
             hidden = hidden + layer.o(attend(index, *projected))

@@ -12,7 +12,7 @@ page cache, shared by all processes, and are given up when memory is short.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,40 @@ class Weights:
     """"int8", "int4", or "" where decoding reads the same weights as prompts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Layers `first` to `last` of a model of `layers` layers. The embedding belongs to the first part, last norm and
+    head to the last one, and where the head is tied to it the embedding does, too."""
+
+    first: int
+    last: int
+    layers: int
+
+    def names(self, stored: Iterable[str], config: ModelConfig) -> dict[str, str]:
+        """Names in the file of what this part needs, and what each is called here: layers count from 0."""
+        found = {}
+        for key in stored:
+            head, _, rest = key.removeprefix("model.layers.").partition(".")
+            if key.startswith("model.layers."):
+                if self.first <= int(head) <= self.last:
+                    found[key] = f"model.layers.{int(head) - self.first}.{rest}"
+            elif self._has(key, config):
+                found[key] = key
+        return found
+
+    def _has(self, key: str, config: ModelConfig) -> bool:
+        at_end = self.last == self.layers - 1
+        if key == "model.embed_tokens.weight":
+            return self.first == 0 or (at_end and config.tied)
+        return at_end
+
+    def fill(self, tensors: dict[str, Tensor], config: ModelConfig, nothing: Tensor) -> None:
+        """Put `nothing` where the model has more than this part."""
+        tensors.setdefault("model.embed_tokens.weight", nothing)
+        if self.last < self.layers - 1:
+            tensors["model.norm.weight"] = tensors["lm_head.weight"] = nothing
+
+
 def check_precision(precision: str, dtype: str) -> str:
     """The precision of weights that an option means; "" is that of `dtype`. Raises UsageError."""
     if dtype not in DTYPES:
@@ -89,8 +123,12 @@ def check_precision(precision: str, dtype: str) -> str:
     return chosen
 
 
-def load_weights(folder: Path, config: ModelConfig, dtype: str, device: str, *, precision: str = "") -> Weights:
+def load_weights(
+    folder: Path, config: ModelConfig, dtype: str, device: str, *, precision: str = "", part: Part | None = None
+) -> Weights:
     """Map model.safetensors into memory and convert what is not of `dtype` ("bf16", "fp32") yet.
+
+    With `part` only that part is read, and `config` is that of the part. What a part has not got is empty.
 
     `precision`: see PRECISIONS; "" is that of `dtype`. Where no kernel takes int8 or int4 (fp32, CUDA), the weights are
     rounded to it and computed dense: the same numbers but for rounding, without the saving.
@@ -103,8 +141,11 @@ def load_weights(folder: Path, config: ModelConfig, dtype: str, device: str, *, 
     try:
         with safe_open(path, framework="pt", device=device) as file:
             stored = torch.bfloat16 if precision == "bf16" else DTYPES[dtype]
-            tensors = {name: file.get_tensor(name).to(stored).to(DTYPES[dtype]) for name in file.keys()}
+            names = {name: name for name in file.keys()} if part is None else part.names(file.keys(), config)
+            tensors = {name: file.get_tensor(key).to(stored).to(DTYPES[dtype]) for key, name in names.items()}
         with torch.inference_mode():
+            if part is not None:
+                part.fill(tensors, config, torch.empty(0, config.hidden, dtype=DTYPES[dtype], device=device))
             return _Builder(tensors, config, precision).build()
     except (OSError, SafetensorError, KeyError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
@@ -168,7 +209,8 @@ class _Builder:
 
     def _head(self, weight: Tensor) -> Linear:
         """Four bits are too few for the head: it is what llama.cpp leaves at eight, too."""
-        return self._quantised(weight, None, "int8") if self._precision in _QUANTISED else DenseRows(weight)
+        quantise = self._precision in _QUANTISED and weight.shape[0] > 0  # a part without the end has none
+        return self._quantised(weight, None, "int8") if quantise else DenseRows(weight)
 
     def _pair(self, index: int, name: str) -> tuple[Tensor, Tensor | None]:
         key = f"model.layers.{index}.{name}"

@@ -1,0 +1,234 @@
+"""Layer ranges: whatever a model is cut into, the logits and the KV are those of the whole, bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from safetensors import safe_open  # noqa: E402
+
+from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.llama import Llama  # noqa: E402
+from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
+from ndn_infer.engine.stage import Sequences, Stage, prompt_chunks  # noqa: E402
+from ndn_infer.engine.weights import Part  # noqa: E402
+from ndn_infer.errors import BadRecord, PromptError, UsageError  # noqa: E402
+from ndn_infer.models.store import ModelFolder  # noqa: E402
+from tests.unit.test_engine_families import make  # noqa: E402
+
+LAYERS = 5
+PROMPT = [(7 * n + 3) % 151 for n in range(43)]
+TAIL = [11, 90, 4, 150, 33]
+BLOCK = 4
+CUTS = [
+    *[(at,) for at in range(1, LAYERS)],
+    *itertools.combinations(range(1, LAYERS), 2),
+    *itertools.combinations(range(1, LAYERS), LAYERS - 1),
+]
+"""Every way to cut five layers into two or three stages, and into single layers."""
+
+
+def five_layers(folder: Path, **changes: object) -> Path:
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=151, hidden_size=64, intermediate_size=96, num_hidden_layers=LAYERS, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
+        **changes,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return five_layers(tmp_path_factory.mktemp("model"), tie_word_embeddings=True)
+
+
+def ranges(cut: Sequence[int], layers: int = LAYERS) -> list[tuple[int, int]]:
+    edges = [0, *cut, layers]
+    return [(first, end - 1) for first, end in itertools.pairwise(edges)]
+
+
+@torch.inference_mode()
+def whole_run(
+    folder: Path, prompt: Sequence[int], tail: Sequence[int], *, chunk: int, block: int = BLOCK, **options: str
+) -> tuple[torch.Tensor, KvCache]:
+    """Logits of every chunk's last token and of every token of `tail`, by the model in one piece."""
+    model = Llama.load(folder, options.get("dtype", "fp32"), "cpu", precision=options.get("weights", ""))
+    config = model.config
+    cache = KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, block, model.dtype), model.device)
+    out = []
+    for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
+        out.append(model.logits(model.prompt(torch.tensor(prompt[start:end]), cache, len(prompt))[-1:]))
+    out += [model.logits(model.decode(token, cache)) for token in tail]
+    return torch.cat(out), cache
+
+
+def staged_run(
+    stages: Sequence[Stage], prompt: Sequence[int], tail: Sequence[int], *, chunk: int
+) -> tuple[torch.Tensor, list[KvCache]]:
+    caches, out = [stage.sequence() for stage in stages], []
+    for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
+        hidden = torch.tensor(prompt[start:end])
+        for stage, cache in zip(stages, caches, strict=True):
+            hidden = stage.prompt(hidden, cache, len(prompt))
+        out.append(stages[-1].logits(hidden[-1:]))
+    for token in tail:
+        hidden = torch.tensor([token])
+        for stage, cache in zip(stages, caches, strict=True):
+            hidden = stage.decode(hidden, cache)
+        out.append(stages[-1].logits(hidden))
+    return torch.cat(out), caches
+
+
+def load_all(folder: Path, cut: Sequence[int], layers: int = LAYERS, block: int = BLOCK, **options: str) -> list[Stage]:
+    options = {"dtype": "fp32", **options}
+    return [Stage.load(folder, *part, block_tokens=block, **options) for part in ranges(cut, layers)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "fp32"}, {"dtype": "bf16"}, {"dtype": "bf16", "weights": "int4"}], ids=str
+)
+def test_every_cut_gives_the_logits_and_the_kv_of_the_whole(folder: Path, options: dict[str, str]) -> None:
+    for chunk in (16, 200):
+        expected, whole = whole_run(folder, PROMPT, TAIL, chunk=chunk, **options)
+        for cut in CUTS:
+            got, caches = staged_run(load_all(folder, cut, **options), PROMPT, TAIL, chunk=chunk)
+            assert torch.equal(got, expected), (cut, chunk)
+            for index in range(whole.length // BLOCK):
+                slices = torch.cat([cache.export_block(index) for cache in caches])
+                assert torch.equal(slices, whole.export_block(index)), (cut, chunk, index)
+
+
+@pytest.mark.parametrize("name", ["mistral-window", "qwen2-window", "qwen3", "llama-biases"])
+def test_other_families_and_windows_that_differ_by_layer(tmp_path: Path, name: str) -> None:
+    folder = make(tmp_path, name)
+    expected, _ = whole_run(folder, PROMPT, TAIL, chunk=16)
+    for cut in ((1,), (2,), (1, 2)):
+        assert torch.equal(staged_run(load_all(folder, cut, 3), PROMPT, TAIL, chunk=16)[0], expected), cut
+
+
+def test_a_head_of_its_own(tmp_path: Path) -> None:
+    folder = five_layers(tmp_path, tie_word_embeddings=False)
+    expected, _ = whole_run(folder, PROMPT, TAIL, chunk=16)
+    assert torch.equal(staged_run(load_all(folder, (2,)), PROMPT, TAIL, chunk=16)[0], expected)
+
+
+def test_a_part_reads_its_own_weights_only(folder: Path) -> None:
+    config = ModelConfig.load(folder)
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        stored = list(file.keys())
+    parts = [Part(first, last, LAYERS).names(stored, config) for first, last in ranges((2, 4))]
+    assert set().union(*parts) == set(stored)
+    embedding = "model.embed_tokens.weight"
+    assert [embedding in part for part in parts] == [True, False, True], "the tied head is the embedding"
+    assert ["model.norm.weight" in part for part in parts] == [False, False, True]
+    assert {key: name for key, name in parts[1].items() if "o_proj" in key} == {
+        "model.layers.2.self_attn.o_proj.weight": "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.3.self_attn.o_proj.weight": "model.layers.1.self_attn.o_proj.weight",
+    }
+
+
+def test_kv_out_of_one_stage_and_into_another(folder: Path) -> None:
+    """At every block boundary a fresh stage goes on where another one was."""
+    one, two = load_all(folder, (2,), dtype="bf16")
+    chunks = [(start, start + BLOCK) for start in range(0, 40, BLOCK)]
+    expected, _ = whole_run(folder, PROMPT[:40], TAIL, chunk=200, dtype="bf16")
+    _, caches = staged_run([one, two], PROMPT[:40], [], chunk=200)
+    for _, end in chunks[:-2]:
+        fresh = two.sequence()
+        for index in range(end // BLOCK):
+            fresh.import_block(index, caches[1].export_block(index))
+        first = one.sequence()
+        hidden = one.prompt(torch.tensor(PROMPT[:40]), first, 40)
+        out = [two.logits(two.prompt(hidden[end:], fresh, 40)[-1:])]
+        out += [two.logits(two.decode(one.decode(torch.tensor([token]), first), fresh)) for token in TAIL]
+        assert torch.equal(torch.cat(out), expected), end
+    with pytest.raises(BadRecord, match="KV block"):
+        one.sequence().import_block(0, caches[1].export_block(0))  # of three layers, not two
+
+
+def test_what_is_refused(folder: Path) -> None:
+    for first, last in ((0, LAYERS), (3, 2), (-1, 2)):
+        with pytest.raises(UsageError, match="layers 0-4"):
+            Stage.load(folder, first, last)
+    one, two = load_all(folder, (2,))
+    hidden = one.prompt(torch.tensor(PROMPT), one.sequence(), len(PROMPT))
+    for wrong in (hidden[:, :-1], hidden.bfloat16(), torch.tensor(PROMPT)):
+        with pytest.raises(BadRecord, match="take torch.float32"):
+            two.prompt(wrong, two.sequence(), len(PROMPT))
+    with pytest.raises(BadRecord, match="token ids"):
+        one.decode(hidden[:1], one.sequence())
+    with pytest.raises(PromptError, match="0 to 150"):
+        one.prompt(torch.tensor([3, 151]), one.sequence(), 2)
+    with pytest.raises(PromptError, match="of a prompt of 12"):
+        one.prompt(torch.tensor(PROMPT), one.sequence(), 12)
+    with pytest.raises(UsageError, match="no logits"):
+        one.logits(hidden)
+
+
+def test_chunks_leave_no_short_rest() -> None:
+    assert prompt_chunks(5, 16, 8) == [(0, 5)]
+    assert prompt_chunks(40, 16, 8) == [(0, 16), (16, 32), (32, 40)]
+    assert prompt_chunks(39, 16, 8) == [(0, 16), (16, 39)]
+    assert prompt_chunks(16, 16, 8) == [(0, 16)]
+
+
+# ------------------------------------------------------------ sequences
+
+
+def extend(stage: Stage, kept: Sequences, parent: bytes, key: bytes, ids: Sequence[int]) -> torch.Tensor:
+    cache = kept.take(parent) if parent else stage.sequence()
+    assert cache is not None
+    hidden = stage.decode(torch.tensor(ids), cache)
+    kept.keep(parent, key, cache)
+    return hidden
+
+
+def test_a_fork_does_not_disturb_the_other_branch(folder: Path) -> None:
+    stage = Stage.load(folder, 0, 2, dtype="fp32", block_tokens=BLOCK)
+    kept = Sequences(stage, 1 << 30)
+    extend(stage, kept, b"", b"a", [5, 6, 7])
+    straight = extend(stage, kept, b"a", b"ab", [8, 9])
+    assert len(kept) == 1, "nothing is copied without need"
+    other = extend(stage, kept, b"a", b"ac", [10, 11])
+    assert len(kept) == 2
+    again = extend(stage, kept, b"ab", b"abd", [12])
+    assert torch.equal(straight, stage.decode(torch.tensor([5, 6, 7, 8, 9]), stage.sequence())[3:])
+    assert torch.equal(other, stage.decode(torch.tensor([5, 6, 7, 10, 11]), stage.sequence())[3:])
+    assert torch.equal(again, stage.decode(torch.tensor([5, 6, 7, 8, 9, 12]), stage.sequence())[5:])
+    assert kept.take(b"nothing") is None
+
+
+def test_the_least_recently_used_sequence_goes(folder: Path) -> None:
+    stage = Stage.load(folder, 0, 0, dtype="fp32", block_tokens=BLOCK)
+    one = stage.sequence().pages.blocks * stage.shape.block_bytes
+    kept = Sequences(stage, 2 * one)
+    for key in (b"a", b"b"):
+        extend(stage, kept, b"", key, [5])
+    extend(stage, kept, b"a", b"aa", [6])
+    extend(stage, kept, b"", b"c", [7])
+    assert (b"a" in kept, b"aa" in kept, b"b" in kept, b"c" in kept) == (True, True, False, True)
+    assert kept.bytes == 2 * one
+
+
+# ------------------------------------------------------------ the model that is shipped
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("options", [{"dtype": "fp32"}, {"dtype": "bf16"}], ids=str)
+def test_smollm2(smollm2: ModelFolder, options: dict[str, str]) -> None:
+    facts = json.loads((smollm2.path / "config.json").read_text())
+    prompt = [(7919 * n + 11) % 40000 for n in range(150)]
+    expected, _ = whole_run(smollm2.path, prompt, TAIL, chunk=64, block=16, **options)
+    for cut in ((1,), (15,), (29,), (10, 20)):
+        stages = load_all(smollm2.path, cut, facts["num_hidden_layers"], 16, **options)
+        assert torch.equal(staged_run(stages, prompt, TAIL, chunk=64)[0], expected), cut
