@@ -39,13 +39,12 @@ from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, ours
 from ndn_infer.testbed.bench.kv_fanout import fan_out
-from ndn_infer.testbed.bench.kv_node import FORMS, host_of, joined, load_engine, prompt, shape_of
+from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
 from ndn_infer.testbed.bench.report import print_report
 
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
 QUICK: Final = (256, 1024)
 FIRST: Final = SamplingParams(max_tokens=1)
-STORE_PACKETS: Final = 65536
 
 
 class WrongTokens(NdnInferError):

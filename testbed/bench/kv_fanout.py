@@ -20,7 +20,7 @@ from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
-from ndn_infer.testbed.bench.kv_node import joined
+from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, joined
 from ndn_infer.tlv import encode_nonneg, encode_tlv
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.links import connect
@@ -69,7 +69,7 @@ async def _read_together(
     planes = [KvPlane(host, model, shape) for _, host in joins]
     blocks = len(ids) // shape.block_tokens
     packets = blocks * (1 + -(-(_content_bytes(shape) + 28) // 8000))
-    await _forget(target, 2 * packets)
+    await _forget(target)
     sent_since()
     began = time.perf_counter()
     found = await asyncio.gather(*(plane.find_prefix(plane.chain(ids)) for plane in planes))
@@ -82,13 +82,13 @@ async def _read_together(
     return seconds, packets, sent
 
 
-async def _forget(target: Target, packets: int) -> None:
+async def _forget(target: Target) -> None:
     """Empty the forwarder's Content Store, by its own management protocol."""
     endpoint = Endpoint(lambda: connect(f"unix://{target.path}", 5.0))
     await endpoint.open()
     parameters = encode_tlv(0x68, ndn.encode_name(ndn.ROOT) + encode_tlv(0x84, encode_nonneg(ERASE_LIMIT)))
     registrar = Registrar(endpoint)
-    for _ in range(-(-packets // ERASED_AT_A_TIME) + 1):
+    for _ in range(-(-STORE_PACKETS // ERASED_AT_A_TIME)):
         await registrar.command("cs", "erase", parameters)
     await endpoint.close()
 

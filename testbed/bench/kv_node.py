@@ -36,6 +36,8 @@ from ndn_infer.transport.store import ObjectStore
 
 ROLE: Final = "prefill"
 STORE_BYTES: Final = 4 << 30
+STORE_PACKETS: Final = 65536
+"""Of the forwarder: all of them have room in it."""
 FORMS: Final = {"bf16": "raw", "int8": "int8"}
 """Forms of KV on the wire, by the name that figures carry."""
 

@@ -1,0 +1,158 @@
+"""What a form of KV on the wire does to answers: greedy tokens, distributions, the numbers themselves.
+
+    ndn-infer bench kv --accuracy      100 prompts: the first 32 greedy tokens with KV that travelled, against KV that
+                                       was computed in place; divergence and error of int8
+
+Prompts: source files of the standard library, which every Python carries, cut to 24 to 618 tokens. Three ways for a
+block to differ from what its user would have computed are told apart: its form (bf16 is exact, int8 is not), and the
+length of the prompt that it was computed for, which the last bits of bf16 follow (engine/attention.py). Owns: the
+measurement. Must not know: names, the network; a block here goes through its codec and nothing else.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ndn_infer.engine.engine import Engine, Stream
+from ndn_infer.engine.kv_cache import KvCache
+from ndn_infer.engine.kv_cache import KvShape as CacheShape
+from ndn_infer.engine.llama import Llama
+from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.functions.kv_codec import KvShape, decode_block, encode_block
+from ndn_infer.testbed.bench.kv_node import load_engine, shape_of
+
+PROMPTS: Final = 100
+ANSWER: Final = SamplingParams(max_tokens=32)
+SHORTEST: Final = 24
+STEP: Final = 6
+"""Tokens by which each prompt is longer than the one before; no divisor or multiple of a block."""
+
+TAIL: Final = 32
+"""Tokens at the end of a prompt whose distributions are compared: everything before them comes from blocks."""
+
+AT_A_TIME: Final = 8
+
+
+def prompts(tokenizer: ChatTokenizer, count: int) -> list[list[int]]:
+    """`count` beginnings of files of the standard library, no two alike in length."""
+    texts, wanted = _library(), [SHORTEST + STEP * number for number in range(count)]
+    found: list[list[int]] = []
+    for length in wanted:
+        ids: list[int] = []
+        while len(ids) < length:
+            ids = tokenizer.encode(next(texts)[: 8 * length])
+        found.append(ids[:length])
+    return found
+
+
+def _library() -> Iterator[str]:
+    """Texts of modules, in order."""
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        yield path.read_text("utf-8", errors="replace")
+
+
+@dataclass(slots=True)
+class _Errors:
+    """int8 against bf16, over all prompts."""
+
+    divergence: list[float] = field(default_factory=list)
+    """Of each compared distribution, nats."""
+    same_choice: int = 0
+    squared: float = 0.0
+    energy: float = 0.0
+
+    def figures(self) -> dict[str, float]:
+        ordered = sorted(self.divergence)
+        return {
+            "int8_kl_mean_nats": sum(ordered) / len(ordered),
+            "int8_kl_p99_nats": ordered[int(0.99 * (len(ordered) - 1))],
+            "int8_kl_max_nats": ordered[-1],
+            "int8_same_choice": self.same_choice / len(ordered),
+            "int8_relative_error": (self.squared / self.energy) ** 0.5,
+        }
+
+
+def accuracy(folder: Path, threads: int, count: int = PROMPTS) -> dict[str, Any]:
+    """Figures over the first `count` prompts. Shares are of prompts, divergence is KL(exact || int8)."""
+    chosen = prompts(ChatTokenizer.load(folder), count)
+    engine = load_engine(str(folder), threads)
+    oracle = _answers(engine, [(ids, []) for ids in chosen], near=False)
+    figures: dict[str, Any] = {"accuracy_prompts": len(chosen)}
+    exact = [_computed(engine, ids, len(ids)) for ids in chosen]
+    for key, form, blocks in (
+        ("bf16", "raw", exact),
+        ("bf16_other_length", "raw", [_computed(engine, ids, 0) for ids in chosen]),
+        ("int8", "int8", exact),
+    ):
+        shape = shape_of(engine, form)
+        travelled = [(ids, [_travel(block, shape) for block in held]) for ids, held in zip(chosen, blocks, strict=True)]
+        answers = _answers(engine, travelled, near=not shape.exact)
+        equal = [ours == theirs for ours, theirs in zip(answers, oracle, strict=True)]
+        figures[f"equal_first_32_{key}"] = sum(equal) / len(equal)
+        figures[f"equal_tokens_before_first_other_{key}"] = sum(map(_agreeing, answers, oracle)) / len(chosen)
+    return {**figures, **_compare(Llama.load(folder, "bf16", "cpu"), shape_of(engine, "int8"), chosen, exact)}
+
+
+def _computed(engine: Engine, ids: Sequence[int], prompt_tokens: int) -> list[Tensor]:
+    """All full blocks. `prompt_tokens` 0: by one who knows the full blocks only, as a prefill producer does."""
+    full = len(ids) // engine.block_tokens * engine.block_tokens
+    return [block for _, block in engine.prefill(ids[:full], prompt_tokens=prompt_tokens)] if full else []
+
+
+def _travel(block: Tensor, shape: KvShape) -> Tensor:
+    return decode_block(encode_block(block, shape), shape)
+
+
+def _agreeing(one: Sequence[int], other: Sequence[int]) -> int:
+    """Equal tokens before the first that differs."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
+
+
+def _answers(engine: Engine, asked: Sequence[tuple[list[int], list[Tensor]]], *, near: bool) -> list[list[int]]:
+    """Greedy answers. Some prompts at once: that changes no token."""
+    found: list[list[int]] = []
+    for first in range(0, len(asked), AT_A_TIME):
+        some: list[Stream] = [engine.start(ids, ANSWER, held, near=near) for ids, held in asked[first:][:AT_A_TIME]]
+        while any(stream.finished is None for stream in some):
+            engine.step()
+        found += [list(stream.generated) for stream in some]
+    return found
+
+
+def _compare(
+    model: Llama, shape: KvShape, chosen: Sequence[Sequence[int]], exact: Sequence[Sequence[Tensor]]
+) -> dict[str, float]:
+    """Distributions after each of the last TAIL tokens, their prefix once exact and once through int8."""
+    errors = _Errors()
+    with torch.inference_mode():
+        for ids, blocks in zip(chosen, exact, strict=True):
+            held = blocks[: max(len(ids) - TAIL, 0) // shape.block_tokens]
+            if not held:
+                continue
+            travelled = [_travel(block, shape) for block in held]
+            for ours, theirs in zip(travelled, held, strict=True):
+                errors.squared += float((ours.float() - theirs.float()).square().sum())
+                errors.energy += float(theirs.float().square().sum())
+            near, right = (_distributions(model, shape, ids, prefix)[-TAIL:] for prefix in (travelled, held))
+            errors.divergence += (right.exp() * (right - near)).sum(-1).tolist()
+            errors.same_choice += int((right.argmax(-1) == near.argmax(-1)).sum())
+    return errors.figures() if errors.divergence else {}
+
+
+def _distributions(model: Llama, shape: KvShape, ids: Sequence[int], prefix: Sequence[Tensor]) -> Tensor:
+    """Log probabilities after each token that follows the prefix, [tokens, vocab]."""
+    cache = KvCache(
+        CacheShape(shape.layers, shape.kv_heads, shape.head_dim, shape.block_tokens, model.dtype), model.device
+    )
+    for index, block in enumerate(prefix):
+        cache.import_block(index, block)
+    hidden = model.prompt(torch.tensor(ids[cache.length :]), cache, len(ids))
+    return torch.log_softmax(model.logits(hidden), dim=-1)
