@@ -1,8 +1,9 @@
 """Run a producer: some functions of this machine, joined to the forwarder of the NDN client configuration.
 
 The forwarder may be the embedded one, NFD or NDNd (NDN_CLIENT_TRANSPORT, client.conf). Functions: tokenize, embed,
-prefill, decode, rag (with --corpus), or package.module:Class for one of your own. Prints one READY line when calls
-will be answered; stops cleanly on SIGINT and SIGTERM.
+prefill, decode, rag (with --corpus), stage:0-14 and decode:15-29 for some layers of a model (docs/pipeline.md), or
+package.module:Class for one of your own. Prints one READY line when calls will be answered; stops cleanly on SIGINT
+and SIGTERM.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def gather(
     """Prepared models for these functions, and the catalogue files of their aliases."""
     parts = Ingredients(config)
     folders = {}
-    if NEEDS_MODEL & set(names) or "embed" in names:
+    if NEEDS_MODEL & {registry.kind(name) for name in names} or "embed" in names:
         folders[model] = folder = prepared(config, model)
         parts.model, parts.folder = folder.digest, folder.path
     if {"embed", "rag"} & set(names):
@@ -86,7 +87,7 @@ async def _serve(
     stop = asyncio.Event()
     stop_on_signals(stop, with_parent=options.exit_with_parent)
     session = await join(config, keychain)
-    producer, host = build_producer(session, next((name for name in names if ":" not in name), "user"))
+    producer, host = build_producer(session, next(filter(None, map(registry.kind, names)), "user"))
     try:
         if "rag" in names:
             parts.corpus = await _open_corpus(options.corpus, config, host, parts.embedder)

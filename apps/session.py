@@ -26,7 +26,7 @@ from ndn_infer.transport.registration import Registrar
 
 log = logging.getLogger(__name__)
 
-ROLES = ("tokenize", "embed", "prefill", "decode", "rag", "user")
+ROLES = ("tokenize", "embed", "prefill", "decode", "stage", "rag", "user")
 
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 50)

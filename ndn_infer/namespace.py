@@ -22,7 +22,7 @@ from ndn_infer.name import Name
 RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "domain", "model", "operator", "service"})
 """First components below `<net>` that are no sites."""
 
-RESERVED_FUNCTIONS: Final = frozenset({"kv", "passage", "result", "tokens"})
+RESERVED_FUNCTIONS: Final = frozenset({"act", "kv", "passage", "result", "tokens"})
 """What stands where the function of a call stands, in names that are no calls."""
 
 DOMAIN: Final = "domain"
@@ -34,7 +34,6 @@ REPO: Final = "repo"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
-_EPOCH: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class CallClass(StrEnum):
@@ -116,19 +115,20 @@ def _check(field: str, value: Any) -> None:
         match = _LAYERS.fullmatch(text)
         if not match or int(match[1]) > int(match[2]):
             raise BadName(f"layers are written first-last, not {text!r}")
-    elif field == "epoch":
-        if not _EPOCH.fullmatch(text):
-            raise BadName(f"epochs count from 1 and have nine digits at most, not {text!r}")
-    elif field == "call_class":
-        if text not in set(CallClass):
-            raise BadName(f"a call is 'shared' or 'private', not {text!r}")
-    elif field == "subject_kind":
-        if text not in ("model", "corpus", "service"):
-            raise BadName(f"a call concerns a model, a corpus or a service, not {text!r}")
+    elif field in _WORDS:
+        pattern, meaning = _WORDS[field]
+        if not pattern.fullmatch(text):
+            raise BadName(f"{meaning}, not {text!r}")
     elif not _LABEL.fullmatch(text) or text == "KEY" or text in _RESERVED.get(field, ()):
         raise BadName(f"{field} is 1 to 64 of A-Z a-z 0-9 . _ - and no reserved word, not {text!r}")
 
 
+_WORDS: Final = {
+    "layer": (re.compile(r"0|[1-9][0-9]{0,4}"), "a layer is a number"),
+    "epoch": (re.compile(r"[1-9][0-9]{0,8}"), "epochs count from 1 and have nine digits at most"),
+    "call_class": (re.compile("shared|private"), "a call is 'shared' or 'private'"),
+    "subject_kind": (re.compile("model|corpus|service"), "a call concerns a model, a corpus or a service"),
+}
 _DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content"})
 _RESERVED: Final = {"site": RESERVED_SITES, "function": RESERVED_FUNCTIONS}
 _SAMPLE: Final = "0123456789abcdef" * 4
@@ -269,6 +269,19 @@ class KvBlock(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Activation(Kind):
+    model: str
+    domain: str
+    codec: str
+    layer: str
+    chain: str
+    title: ClassVar[str] = "activation"
+    pattern: ClassVar[str] = "/model/<model>/act/<domain>/<codec>/<layer>/<chain>"
+    meaning: ClassVar[str] = "what layer <layer> takes: hidden states of some tokens after all tokens before them"
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", "bf16", "15", _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
 class Passage(Kind):
     corpus: str
     passage: str
@@ -319,6 +332,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     DomainKey,
     TokenBlock,
     KvBlock,
+    Activation,
     Passage,
     Result,
     Call,
@@ -339,6 +353,11 @@ def results_prefix(net: Name, subject_kind: str, subject: str, function: str) ->
 def blocks_prefix(net: Name, model: str, what: str) -> Name:
     """What a holder of token blocks (`tokens`) or KV blocks (`kv`) of a model registers."""
     return net + b"".join(map(ndn.generic, ("model", model, what)))
+
+
+def activations_prefix(net: Name, model: str, codec: str, layer: int) -> Name:
+    """What a stage registers for its output, which layer `layer` takes."""
+    return net + b"".join(map(ndn.generic, ("model", model, "act", "public", codec, str(layer))))
 
 
 def passages_prefix(net: Name, corpus: str) -> Name:

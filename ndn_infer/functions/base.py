@@ -53,7 +53,7 @@ class NamedFunction(ABC, Generic[Q]):
     key that signs its answers; the trust schema ties both together. `request_type` is the record that callers send.
     """
 
-    function: ClassVar[str]
+    function: str
     role: ClassVar[str]
     request_type: ClassVar[type[Record]]
     patience_s: ClassVar[float] = 0.25

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.engine.engine import StepOutput, Stream
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
-from ndn_infer.errors import CallError, NdnInferError, PromptError
+from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.generation import check_request, sampling_params
 from ndn_infer.functions.kv_gather import KvGatherer
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
@@ -87,8 +87,8 @@ class Generate(NamedFunction[GenerateRequest]):
         return self._engine.worker.waiting
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
-        assert self._tokenizer is not None and self._engine.engine is not None
-        self._check(request)
+        assert self._tokenizer is not None and self._engine.engine is not None and self._plane is not None
+        check_request(request, self._engine.engine.model_config, self._plane.shape.dtype)
         self._engine.engine.refuse_if_busy()
         base = job.call.result().to_name(job.host.net)
         out = job.host.server.open_stream(base, job.signer)
@@ -99,28 +99,14 @@ class Generate(NamedFunction[GenerateRequest]):
         task.add_done_callback(self._tasks.discard)
         return out
 
-    def _check(self, request: GenerateRequest) -> None:
-        engine = self._engine.engine
-        assert engine is not None and self._plane is not None
-        limit = engine.model_config.context_length
-        if not request.prompt:
-            raise PromptError("the prompt is empty")
-        if request.sampling.max_tokens < 1:
-            raise PromptError("max_tokens must be at least 1")
-        if len(request.prompt) + 1 > limit:
-            raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limit}")
-        if max(request.prompt) >= engine.model_config.vocab_size or min(request.prompt) < 0:
-            raise PromptError("the prompt holds ids that are no tokens of this model")
-        if request.dtype != self._plane.shape.dtype:
-            raise CallError(f"this producer computes in {self._plane.shape.dtype}", code="wrong-dtype")
-
     async def _generate(self, generation: _Generation) -> None:
         """From KV to the last token. Whatever goes wrong ends the stream with words, never in silence."""
         try:
             blocks = await self._gather_kv(generation)
-            assert self._plane is not None
+            assert self._plane is not None and self._tokenizer is not None and self._engine.engine is not None
+            request, limits = generation.request, self._engine.engine.model_config
             generation.stream = await self._engine.worker.generate(
-                generation.request.prompt, self._params(generation.request), blocks,
+                request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
                 lambda output: self._on_step(generation, output), near=not self._plane.shape.exact,
             )  # fmt: skip
             await generation.done.wait()
@@ -129,27 +115,6 @@ class Generate(NamedFunction[GenerateRequest]):
         except Exception as error:
             log.exception("generation failed")
             self._end(generation, "error", f"{type(error).__name__} in generate")
-
-    def _params(self, request: GenerateRequest) -> SamplingParams:
-        assert self._tokenizer is not None and self._engine.engine is not None
-        sampling = request.sampling
-        config = self._engine.engine.model_config
-        params = SamplingParams(
-            max_tokens=min(sampling.max_tokens, config.context_length - len(request.prompt)),
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop_ids=() if sampling.ignore_eos else tuple(self._tokenizer.eos_ids),
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            logit_bias=tuple((token.id, token.bias) for token in sampling.logit_bias),
-            logprobs=sampling.logprobs,
-        )
-        params.check_vocabulary(config.vocab_size)
-        return params
 
     async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
         """KV of the prompt's full blocks, as many as are to be had; noted for the report."""

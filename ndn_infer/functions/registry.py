@@ -7,6 +7,7 @@ Owns: the names that `ndn-infer produce --functions` takes. Must not know: the n
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ndn_infer.functions.base import NamedFunction
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
     from ndn_infer.functions.engine_host import EngineHost
+    from ndn_infer.functions.stage_host import StageHost
 
 Functions = list[NamedFunction[Any]]
 
@@ -76,6 +78,26 @@ def _decode(parts: Ingredients) -> Functions:
     return [Generate(parts.model, parts.folder, parts.engine())]
 
 
+def _stage(parts: Ingredients, layers: tuple[int, int]) -> Functions:
+    from ndn_infer.functions.stage import RunStage
+
+    return [RunStage(_stage_host(parts, layers))]
+
+
+def _last_stage(parts: Ingredients, layers: tuple[int, int]) -> Functions:
+    from ndn_infer.functions.pipeline import GenerateOverStages
+
+    assert parts.folder is not None
+    return [GenerateOverStages(parts.folder, _stage_host(parts, layers))]
+
+
+def _stage_host(parts: Ingredients, layers: tuple[int, int]) -> StageHost:
+    from ndn_infer.functions.stage_host import StageHost
+
+    assert parts.folder is not None
+    return StageHost(parts.model, parts.folder, layers, parts.config.engine)
+
+
 def _rag(parts: Ingredients) -> Functions:
     from ndn_infer.functions.rag import Lookup
 
@@ -91,7 +113,22 @@ BUILDERS: Final[dict[str, Callable[[Ingredients], Functions]]] = {
     "rag": _rag,
 }
 
-NEEDS_MODEL: Final = frozenset({"tokenize", "prefill", "decode"})
+OF_LAYERS: Final[dict[str, Callable[[Ingredients, tuple[int, int]], Functions]]] = {
+    "stage": _stage,
+    "decode": _last_stage,
+}
+"""Functions that some layers of a model are enough for, named like stage:0-14."""
+
+NEEDS_MODEL: Final = frozenset({"tokenize", "prefill", "decode", "stage"})
+
+_LAYERS: Final = re.compile(r"(stage|decode):(\d{1,5})-(\d{1,5})")
+
+
+def kind(name: str) -> str:
+    """What a function's name is without its layers; "" for a function of one's own."""
+    if _LAYERS.fullmatch(name):
+        return name.partition(":")[0]
+    return "" if ":" in name else name
 
 
 def parse(text: str) -> list[str]:
@@ -100,7 +137,11 @@ def parse(text: str) -> list[str]:
     unknown = [name for name in names if name not in BUILDERS and ":" not in name]
     if unknown or not names:
         what = f"unknown function {unknown[0]!r}" if unknown else "no function named"
-        raise UsageError(what, hint=f"functions are {', '.join(BUILDERS)}, or package.module:Class for your own")
+        raise UsageError(
+            what,
+            hint=f"functions are {', '.join(BUILDERS)}, stage:FIRST-LAST and decode:FIRST-LAST of a model's "
+            "layers, or package.module:Class for your own",
+        )
     return list(dict.fromkeys(names))
 
 
@@ -109,7 +150,11 @@ def build(names: Sequence[str], parts: Ingredients) -> Functions:
     functions: Functions = []
     for name in names:
         try:
-            functions.extend(BUILDERS[name](parts) if name in BUILDERS else [_own(name)])
+            layers = _LAYERS.fullmatch(name)
+            if layers:
+                functions.extend(OF_LAYERS[layers[1]](parts, (int(layers[2]), int(layers[3]))))
+            else:
+                functions.extend(BUILDERS[name](parts) if name in BUILDERS else [_own(name)])
         except ModuleNotFoundError as error:
             raise EngineUnavailable(f"function {name} needs the package {error.name}") from error
     return functions

@@ -17,7 +17,7 @@ from ndn_infer.namespace import Node, Role, operator_identity
 
 KEY: Final = ndn.generic("KEY")
 
-ROLES: Final = ("tokenize", "embed", "prefill", "decode", "rag", "user")
+ROLES: Final = ("tokenize", "embed", "prefill", "decode", "stage", "rag", "user")
 """The roles that this package knows. Any other label is a role too: that of the service of this name."""
 
 

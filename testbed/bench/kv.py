@@ -2,6 +2,7 @@
 
     ndn-infer bench kv                 time to first token, warm over cold, 256 to 4,096 tokens, bf16 and int8
     ndn-infer bench kv --fanout        also: many readers of one prefix at once, and what the origin sends
+    ndn-infer bench kv --accuracy      also: whether answers stay the same, by 100 prompts (kv_accuracy.py); minutes
     ndn-infer bench kv --quick         256 and 1,024 tokens only
 
 Cold: our engine computes the whole prompt. Warm: this process knows nothing but the prompt; it finds the blocks by name
@@ -38,6 +39,7 @@ from ndn_infer.testbed.bench.fetch_client import Redis, connected
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, ours
+from ndn_infer.testbed.bench.kv_accuracy import accuracy
 from ndn_infer.testbed.bench.kv_fanout import fan_out
 from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
 from ndn_infer.testbed.bench.report import print_report
@@ -62,6 +64,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         with _holder(target, keys, folder.path, folder.digest, lengths, threads, options.runs) as (ask, ready):
             setup = _Setup(target, keys, engine, folder.digest, ask, Path(place))
             figures, peers, ratios = asyncio.run(_measure(setup, lengths, options))
+    if options.accuracy:
+        figures.update(accuracy(folder.path, threads))
     cost = {f"publishing_cost_{name}": ready[f"prefill_and_publish_{name}_s"] / ready["prefill_s"] for name in FORMS}
     print_report("kv", {**figures, **cost, "prefill_1024_s": ready["prefill_s"]}, peers, ratios)
     return 0
@@ -164,6 +168,8 @@ def _keep(best: dict[str, float], key: str, value: float) -> bool:
 
 
 async def _warm(setup: _Setup, session: Session, ids: Sequence[int], form: str) -> dict[str, float]:
+    """Seconds of each part. `fetch_s` contains decoding, measured once more by itself as `decode_s`; `compute_s`
+    contains `import_s`: blocks into the engine's pages, and all else that is not the forward pass."""
     host = host_of(session)
     plane = KvPlane(host, setup.model, shape_of(setup.engine, form))
     began = time.perf_counter()
@@ -174,11 +180,18 @@ async def _warm(setup: _Setup, session: Session, ids: Sequence[int], form: str) 
     fetched_at = time.perf_counter()
     if len(found.tensors) != len(values):
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")
+    counters = setup.engine.counters
+    before = counters.prefill_s + counters.decode_s
     token, seconds = setup.first_token(ids, found.tensors, near=not plane.shape.exact)
-    size = len(values) * len(encode_block(found.tensors[0], plane.shape)) if values else 0
+    forward_s = counters.prefill_s + counters.decode_s - before
+    contents = [encode_block(block, plane.shape) for block in found.tensors]
+    decode_began = time.perf_counter()
+    for content in contents:
+        decode_block(content, plane.shape)
     return {
         "find_s": found_at - began, "fetch_s": fetched_at - found_at, "compute_s": seconds, "token": float(token),
-        "mb_s": size / 1e6 / (fetched_at - found_at),
+        "decode_s": time.perf_counter() - decode_began, "import_s": seconds - forward_s,
+        "mb_s": sum(map(len, contents)) / 1e6 / (fetched_at - found_at),
     }  # fmt: skip
 
 
@@ -244,7 +257,7 @@ def _table(
             warm = best[f"warm_{length}_{name}_s"]
             part = parts[f"{length}_{name}"]
             figures[f"warm_{length}_{name}_ms"] = warm * 1000
-            for piece in ("find", "fetch", "compute"):
+            for piece in ("find", "fetch", "decode", "import", "compute"):
                 figures[f"warm_{length}_{name}_{piece}_ms"] = part[f"{piece}_s"] * 1000
             figures[f"warm_{length}_{name}_mb_s"] = part["mb_s"]
             ratios[f"cold_over_warm_{length}_{name}"] = cold / warm

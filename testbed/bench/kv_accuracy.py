@@ -3,10 +3,17 @@
     ndn-infer bench kv --accuracy      100 prompts: the first 32 greedy tokens with KV that travelled, against KV that
                                        was computed in place; divergence and error of int8
 
-Prompts: source files of the standard library, which every Python carries, cut to 24 to 618 tokens. Three ways for a
-block to differ from what its user would have computed are told apart: its form (bf16 is exact, int8 is not), and the
-length of the prompt that it was computed for, which the last bits of bf16 follow (engine/attention.py). Owns: the
-measurement. Must not know: names, the network; a block here goes through its codec and nothing else.
+Prompts: source files of the standard library, which every Python carries, cut to 24 to 618 tokens. What may make an
+answer another one is told apart:
+
+- `bf16`: nothing but the codec, which is exact;
+- `bf16_other_length`: blocks by one who knows the prompt's full blocks only, as a prefill producer does; the last bits
+  of bf16 follow the length of the prompt (engine/attention.py);
+- `bf16_near`: exact blocks, and the rest of the prompt computed as decoded tokens are, as is done after blocks in int8
+  (Engine.start, `near`). Last bits alone differ: the floor under what any form that is not exact can reach;
+- `int8`: blocks in int8, and the same.
+
+Owns: the measurement. Must not know: names, the network; a block here goes through its codec and nothing else.
 """
 
 from __future__ import annotations
@@ -80,24 +87,28 @@ class _Errors:
         }
 
 
-def accuracy(folder: Path, threads: int, count: int = PROMPTS) -> dict[str, Any]:
-    """Figures over the first `count` prompts. Shares are of prompts, divergence is KL(exact || int8)."""
-    chosen = prompts(ChatTokenizer.load(folder), count)
+def accuracy(folder: Path, threads: int, numbers: Sequence[int] = range(PROMPTS)) -> dict[str, Any]:
+    """Figures over the prompts with these numbers. Shares are of prompts, divergence is KL(exact || int8)."""
+    every = prompts(ChatTokenizer.load(folder), max(numbers) + 1)
+    chosen = [every[number] for number in numbers]
     engine = load_engine(str(folder), threads)
     oracle = _answers(engine, [(ids, []) for ids in chosen], near=False)
     figures: dict[str, Any] = {"accuracy_prompts": len(chosen)}
     exact = [_computed(engine, ids, len(ids)) for ids in chosen]
-    for key, form, blocks in (
-        ("bf16", "raw", exact),
-        ("bf16_other_length", "raw", [_computed(engine, ids, 0) for ids in chosen]),
-        ("int8", "int8", exact),
+    other = [_computed(engine, ids, 0) for ids in chosen]
+    figures["same_bits_bf16_other_length"] = _same_bits(exact, other)
+    for key, form, blocks, near in (
+        ("bf16", "raw", exact, False),
+        ("bf16_other_length", "raw", other, False),
+        ("bf16_near", "raw", exact, True),
+        ("int8", "int8", exact, True),
     ):
         shape = shape_of(engine, form)
         travelled = [(ids, [_travel(block, shape) for block in held]) for ids, held in zip(chosen, blocks, strict=True)]
-        answers = _answers(engine, travelled, near=not shape.exact)
+        answers = _answers(engine, travelled, near=near)
         equal = [ours == theirs for ours, theirs in zip(answers, oracle, strict=True)]
         figures[f"equal_first_32_{key}"] = sum(equal) / len(equal)
-        figures[f"equal_tokens_before_first_other_{key}"] = sum(map(_agreeing, answers, oracle)) / len(chosen)
+        figures[f"tokens_before_first_other_{key}"] = sum(map(_agreeing, answers, oracle)) / len(chosen)
     return {**figures, **_compare(Llama.load(folder, "bf16", "cpu"), shape_of(engine, "int8"), chosen, exact)}
 
 
@@ -105,6 +116,12 @@ def _computed(engine: Engine, ids: Sequence[int], prompt_tokens: int) -> list[Te
     """All full blocks. `prompt_tokens` 0: by one who knows the full blocks only, as a prefill producer does."""
     full = len(ids) // engine.block_tokens * engine.block_tokens
     return [block for _, block in engine.prefill(ids[:full], prompt_tokens=prompt_tokens)] if full else []
+
+
+def _same_bits(one: Sequence[Sequence[Tensor]], other: Sequence[Sequence[Tensor]]) -> float:
+    """Share of blocks that are equal bit for bit."""
+    pairs = [pair for a, b in zip(one, other, strict=True) for pair in zip(a, b, strict=True)]
+    return sum(torch.equal(a.view(torch.int16), b.view(torch.int16)) for a, b in pairs) / len(pairs)
 
 
 def _travel(block: Tensor, shape: KvShape) -> Tensor:

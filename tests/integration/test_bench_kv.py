@@ -11,6 +11,8 @@ import pytest
 
 from ndn_infer.models.store import ModelFolder
 
+torch = pytest.importorskip("torch")
+
 pytestmark = pytest.mark.model
 
 
@@ -27,3 +29,14 @@ def test_a_small_run(smollm2: ModelFolder, model_cache: Path, tmp_path: Path) ->
         assert ratios[key] > 0
     assert ratios["fanout_1_copies"] == pytest.approx(1.0, abs=0.05), "one reader needs one copy, and gets no less"
     assert report["figures"]["warm_64_int8_mb_s"] > 0
+
+
+def test_answers_from_blocks_that_travelled(smollm2: ModelFolder) -> None:
+    """bf16 blocks of a prompt of the same length give the same tokens; int8 is off by its steps and no more."""
+    from ndn_infer.testbed.bench.kv_accuracy import accuracy
+
+    figures = accuracy(smollm2.path, 1, [4, 9, 14])
+    assert figures["accuracy_prompts"] == 3
+    assert figures["equal_first_32_bf16"] == 1.0 and figures["tokens_before_first_other_bf16"] == 32
+    assert 0.005 < figures["int8_relative_error"] < 0.02
+    assert 0 < figures["int8_kl_mean_nats"] < 0.01 and figures["int8_same_choice"] > 0.9

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,24 +58,24 @@ def ranges(cut: Sequence[int], layers: int = LAYERS) -> list[tuple[int, int]]:
     return [(first, end - 1) for first, end in itertools.pairwise(edges)]
 
 
-@torch.inference_mode()
 def whole_run(
-    folder: Path, prompt: Sequence[int], tail: Sequence[int], *, chunk: int, block: int = BLOCK, **options: str
-) -> tuple[torch.Tensor, KvCache]:
+    folder: Path, prompt: Sequence[int], tail: Sequence[int], *, chunk: int, block: int = BLOCK, **options: Any
+) -> tuple[Any, KvCache]:
     """Logits of every chunk's last token and of every token of `tail`, by the model in one piece."""
     model = Llama.load(folder, options.get("dtype", "fp32"), "cpu", precision=options.get("weights", ""))
     config = model.config
     cache = KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, block, model.dtype), model.device)
     out = []
-    for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
-        out.append(model.logits(model.prompt(torch.tensor(prompt[start:end]), cache, len(prompt))[-1:]))
-    out += [model.logits(model.decode(token, cache)) for token in tail]
-    return torch.cat(out), cache
+    with torch.inference_mode():
+        for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
+            out.append(model.logits(model.prompt(torch.tensor(prompt[start:end]), cache, len(prompt))[-1:]))
+        out += [model.logits(model.decode(token, cache)) for token in tail]
+        return torch.cat(out), cache
 
 
 def staged_run(
     stages: Sequence[Stage], prompt: Sequence[int], tail: Sequence[int], *, chunk: int
-) -> tuple[torch.Tensor, list[KvCache]]:
+) -> tuple[Any, list[KvCache]]:
     caches, out = [stage.sequence() for stage in stages], []
     for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
         hidden = torch.tensor(prompt[start:end])
@@ -89,15 +90,15 @@ def staged_run(
     return torch.cat(out), caches
 
 
-def load_all(folder: Path, cut: Sequence[int], layers: int = LAYERS, block: int = BLOCK, **options: str) -> list[Stage]:
+def load_all(folder: Path, cut: Sequence[int], layers: int = LAYERS, block: int = BLOCK, **options: Any) -> list[Stage]:
     options = {"dtype": "fp32", **options}
-    return [Stage.load(folder, *part, block_tokens=block, **options) for part in ranges(cut, layers)]  # type: ignore[arg-type]
+    return [Stage.load(folder, *part, block_tokens=block, **options) for part in ranges(cut, layers)]
 
 
 @pytest.mark.parametrize(
     "options", [{"dtype": "fp32"}, {"dtype": "bf16"}, {"dtype": "bf16", "weights": "int4"}], ids=str
 )
-def test_every_cut_gives_the_logits_and_the_kv_of_the_whole(folder: Path, options: dict[str, str]) -> None:
+def test_every_cut_gives_the_logits_and_the_kv_of_the_whole(folder: Path, options: dict[str, Any]) -> None:
     for chunk in (16, 200):
         expected, whole = whole_run(folder, PROMPT, TAIL, chunk=chunk, **options)
         for cut in CUTS:
@@ -185,7 +186,7 @@ def test_chunks_leave_no_short_rest() -> None:
 # ------------------------------------------------------------ sequences
 
 
-def extend(stage: Stage, kept: Sequences, parent: bytes, key: bytes, ids: Sequence[int]) -> torch.Tensor:
+def extend(stage: Stage, kept: Sequences, parent: bytes, key: bytes, ids: Sequence[int]) -> Any:
     cache = kept.take(parent) if parent else stage.sequence()
     assert cache is not None
     hidden = stage.decode(torch.tensor(ids), cache)
@@ -225,7 +226,7 @@ def test_the_least_recently_used_sequence_goes(folder: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("options", [{"dtype": "fp32"}, {"dtype": "bf16"}], ids=str)
-def test_smollm2(smollm2: ModelFolder, options: dict[str, str]) -> None:
+def test_smollm2(smollm2: ModelFolder, options: dict[str, Any]) -> None:
     facts = json.loads((smollm2.path / "config.json").read_text())
     prompt = [(7919 * n + 11) % 40000 for n in range(150)]
     expected, _ = whole_run(smollm2.path, prompt, TAIL, chunk=64, block=16, **options)

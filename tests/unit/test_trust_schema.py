@@ -33,6 +33,7 @@ KEYS = {
     "embed": "/home/n1/embed",
     "prefill": "/home/n1/prefill",
     "decode": "/home/n1/decode",
+    "stage": "/home/n1/stage",
     "rag": "/home/n1/rag",
     "user": "/home/n1/user",
     "reviewer": "/home/n1/reviewer",
@@ -43,7 +44,7 @@ KEYS = {
     "site-lab": "/lab",
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
-ROLES = {"tokenize", "embed", "prefill", "rag", "user", "reviewer", "repo", "owner"} | DECODERS
+ROLES = {"tokenize", "embed", "prefill", "stage", "rag", "user", "reviewer", "repo", "owner"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
 CORPUS = f"/corpus/{DIGEST}"
@@ -109,6 +110,11 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"{MODEL}/kv/{DIGEST[:32]}.1/bf16/{DIGEST}/0-29{META}", {"prefill"} | DECODERS),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{LIVE}", set()),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29/v=7/32=manifest/seg=0", set()),
+    # Activation: who runs the layers before; its calls are those of the service of that name
+    (f"{MODEL}/act/public/bf16/15/{DIGEST}{META}", {"stage"}),
+    (f"{MODEL}/act/public/bf16/15/{DIGEST}{LIVE}", set()),
+    (f"/service/stage/before-15.{DIGEST[:32]}/shared/{DIGEST}{PARAMS}", {"stage"}),
+    (f"/service/stage/result/before-15.{DIGEST[:32]}/{DIGEST}{META}", {"stage"}),
     # Passage
     (f"{CORPUS}/passage/{DIGEST}{META}", {"rag"}),
     (f"{CORPUS}/passage/{DIGEST}{LIVE}", set()),

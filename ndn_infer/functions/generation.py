@@ -1,0 +1,58 @@
+"""What every way to generate has in common: which requests are taken, and how they ask for sampling.
+
+Owns: checking a GenerateRequest against a model, sampling parameters from a request. Must not know: KV, networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.errors import CallError, PromptError
+from ndn_infer.records import GenerateRequest
+
+
+class Limits(Protocol):
+    """What of a model's config matters here."""
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+
+def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
+    """Raises PromptError, or CallError for another dtype."""
+    if not request.prompt:
+        raise PromptError("the prompt is empty")
+    if request.sampling.max_tokens < 1:
+        raise PromptError("max_tokens must be at least 1")
+    if len(request.prompt) + 1 > limits.context_length:
+        raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limits.context_length}")
+    if max(request.prompt) >= limits.vocab_size or min(request.prompt) < 0:
+        raise PromptError("the prompt holds ids that are no tokens of this model")
+    if request.dtype != dtype:
+        raise CallError(f"this producer computes in {dtype}", code="wrong-dtype")
+
+
+def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> SamplingParams:
+    """Raises PromptError where the bias names a token that the model has not got."""
+    sampling = request.sampling
+    params = SamplingParams(
+        max_tokens=min(sampling.max_tokens, limits.context_length - len(request.prompt)),
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop_ids=() if sampling.ignore_eos else tuple(eos_ids),
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        logit_bias=tuple((token.id, token.bias) for token in sampling.logit_bias),
+        logprobs=sampling.logprobs,
+    )
+    params.check_vocabulary(limits.vocab_size)
+    return params

@@ -1,0 +1,85 @@
+"""stage: some layers of a model, as a named function.
+
+Owns: the call "what do the layers up to mine give for these tokens", and the publishing of the answer as an activation.
+Must not know: how it is computed (stage_host.py), who samples.
+
+It takes part in a pipeline by the name of its function alone: what layer 15 takes is asked of whoever offers that,
+which asks for what its own first layer takes, and so on down to the ids.
+"""
+
+from __future__ import annotations
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadRecord, CallError, UsageError
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.stage_host import StageHost
+from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
+from ndn_infer.name import Name
+from ndn_infer.namespace import activations_prefix
+from ndn_infer.records import Record
+from ndn_infer.security.crypto import Signer
+
+INLINE_BYTES = 4096
+"""Activations up to this size travel in the answer itself: one round trip for a token."""
+
+
+class RunStage(NamedFunction[StageRequest]):
+    role = "stage"
+    request_type = StageRequest
+    subject = SERVICE
+
+    def __init__(self, host: StageHost) -> None:
+        self._stages = host
+        self._next = host.layers[1] + 1
+        self.function = function_before(self._next, host.model)
+
+    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+        stage = await self._stages.start()
+        if stage.ends:
+            last, whole = self._next - 1, stage.whole.layers
+            hint_text = f"offer decode:{stage.first}-{last}, which takes the activations of stages and gives tokens"
+            raise UsageError(f"layer {last} of {whole} is the last one: nothing takes what it gives", hint=hint_text)
+
+    async def close(self) -> None:
+        await self._stages.close()
+
+    def serves(self, net: Name) -> tuple[Name, ...]:
+        return (activations_prefix(net, self._stages.model, self._stages.codec, self._next),)
+
+    def queue_length(self) -> int:
+        return self._stages.waiting
+
+    async def run(self, request: StageRequest, job: Job) -> Record:
+        step = self._step(request)
+        base = self._stages.activation(job.host.net, self._next, step.value)
+        holder = ndn.to_uri(job.hint)
+        published = job.host.server.store.manifest(base)
+        if published is not None:
+            return StageReport(step.value.hex(), holder, published.inline or b"")
+        hidden = await self._stages.compute(step, request.before, job.host)
+        content = self._stages.encode(hidden)
+        job.host.server.publish(base, content, job.signer)
+        job.host.counters["activations_published"] += 1
+        return StageReport(step.value.hex(), holder, content if len(content) <= INLINE_BYTES else b"")
+
+    def _step(self, request: StageRequest) -> Step:
+        """The step that a request means. Raises CallError (another model or codec), BadRecord."""
+        stages = self._stages
+        mine = (stages.model, stages.codec, stages.cutter.chunk_tokens)
+        if (request.model, request.codec, request.chunk_tokens) != mine:
+            text = f"this stage computes {mine[1]} in pieces of {mine[2]} tokens, not {request.codec} in pieces of "
+            raise CallError(f"{text}{request.chunk_tokens}", code="wrong-codec")
+        if not request.ids or min(request.start, min(request.ids)) < 0 or request.start + len(request.ids) >= 1 << 32:
+            raise BadRecord(f"{len(request.ids)} tokens from {request.start} on are no step")
+        if request.prompt < 1 or max(request.ids) >= stages.stage.whole.vocab_size:
+            raise BadRecord("a step holds ids that are no tokens of this model")
+        crosses = request.start < request.prompt < request.start + len(request.ids)
+        if crosses or (request.start >= request.prompt and len(request.ids) != 1):
+            raise BadRecord("a step is a piece of a prompt, or one token after it")
+        try:
+            parent = bytes.fromhex(request.parent)
+        except ValueError as error:
+            raise BadRecord(f"chain values are hex: {error}") from error
+        if (request.start == 0) != (parent == stages.cutter.seed) or len(parent) != len(stages.cutter.seed):
+            raise BadRecord("a sequence begins with the seed of its chain, and only there")
+        return stages.cutter.step(request.ids, request.start, request.prompt, parent)

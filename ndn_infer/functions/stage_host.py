@@ -1,0 +1,194 @@
+"""Some layers of a model in one process: their steps, their KV, and the activations that they take from others.
+
+Owns: the thread that computes, pulling a step's input from the stage before, computing again what this stage has lost.
+Must not know: who asked, sampling, what is published, how sequences are cut (stage_steps.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ndn_infer import name as ndn
+from ndn_infer.config import EngineConfig
+from ndn_infer.engine.stage import Sequences, Stage
+from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.kv_codec import DTYPES
+from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
+from ndn_infer.name import Name
+from ndn_infer.namespace import Activation
+from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
+from ndn_infer.transport.serve import version_now
+
+log = logging.getLogger(__name__)
+
+_RAW: Final = {"bf16": "bf16", "fp32": "f32"}
+
+
+class StageHost:
+    """Layers `first` to `last` of one model; `start` loads them."""
+
+    def __init__(self, model: str, folder: Path, layers: tuple[int, int], config: EngineConfig) -> None:
+        self.model = model
+        self.layers = layers
+        self.config = config
+        self.cutter = Cutter(config.dtype, config.chunk_tokens)
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self._stage: Stage | None = None
+        self._sequences: Sequences | None = None
+        self.waiting = 0
+
+    async def start(self) -> Stage:
+        """Raises as Stage.load does."""
+        if self._stage is None:
+            self._stage = await asyncio.get_running_loop().run_in_executor(self._pool, self._load)
+            self._sequences = Sequences(self._stage, self.config.kv_memory_mb << 20)
+        return self._stage
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+
+    @property
+    def stage(self) -> Stage:
+        assert self._stage is not None
+        return self._stage
+
+    @property
+    def codec(self) -> str:
+        """The component of names that says how activations are to be read, and who computes equal ones."""
+        return f"{self.config.dtype}.{self.stage.implementation}"
+
+    def forget(self) -> None:
+        """Give all KV back: sequences are computed again when somebody goes on with them."""
+        assert self._sequences is not None
+        self._sequences.clear()
+
+    # ------------------------------------------------------------ computing
+
+    async def compute(
+        self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states [n, hidden] of a step after these layers, or the logits [vocab] of its last token where these
+        are the last. `before`: all tokens before it, or none where they are not known. `inputs`: `pull` begun already.
+
+        Raises CallError: with code NO_KV when the KV of the steps before is not here and `before` is not given.
+        """
+        await self._catch_up(step, before, host)
+        taken = await (inputs if inputs is not None else self.pull(step, before, host))
+        return await self._in_thread(step, taken)
+
+    async def pull(self, step: Step, before: Sequence[int], host: Host) -> Tensor:
+        """What a step takes here: its ids, or the activation of the stage before, by name, verified."""
+        if self.stage.begins:
+            return torch.tensor(step.ids)
+        request = StageRequest(
+            self.model, self.codec, step.start, step.prompt, step.ids, step.parent.hex(), self.cutter.chunk_tokens
+        )
+        try:
+            content = await self._ask(request, step, before, host)
+        except CallError as error:
+            if error.code != NO_KV or not before or request.start == 0:
+                raise
+            request = replace(request, before=tuple(before[: step.start]))
+            content = await self._ask(request, step, before, host)
+        host.counters["activations_pulled"] += 1
+        host.counters["activation_bytes_pulled"] += len(content)
+        return self._decode(content, len(step.ids))
+
+    async def _ask(self, request: StageRequest, step: Step, before: Sequence[int], host: Host) -> bytes:
+        """Content of the activation that a request asks for. Raises CallError, NetworkError."""
+        function = function_before(self.stage.first, self.model)
+        report = await host.caller.call(SERVICE, function, request, StageReport)
+        if report.chain != step.value.hex():
+            raise BadRecord("a stage answered for other tokens")
+        if report.tensor:
+            return report.tensor
+        base, hints = self.activation(host.net, self.stage.first, step.value), (ndn.from_uri(report.holder),)
+        try:
+            # Caches may still say that there is none.
+            found = await host.fetcher.discover(base, hints=hints, past_caches=bool(request.again))
+            return (await host.fetcher.collect(found, hints=hints)).content
+        except NetworkError as error:
+            if request.again:
+                raise
+            # A cache had the answer, but nobody has the activation any more. Another request gets past the cache.
+            log.info("an activation is computed again: %s", error)
+            again = replace(request, before=tuple(before[: step.start]), again=version_now())
+            return await self._ask(again, step, before, host)
+
+    async def _catch_up(self, step: Step, before: Sequence[int], host: Host) -> None:
+        """Compute the KV of the steps before, as far as it is not here."""
+        assert self._sequences is not None
+        if step.start == 0 or step.parent in self._sequences:
+            return
+        if len(before) < step.start:
+            raise CallError(f"layers {self.layers[0]}-{self.layers[1]} do not hold the KV of this text", code=NO_KV)
+        past = self.cutter.steps(before[: step.start], step.prompt)
+        if not past or past[-1].value != step.parent:
+            raise BadRecord("the tokens before a step do not hash to its parent")
+        known = max((number for number, one in enumerate(past, 1) if one.value in self._sequences), default=0)
+        for one in past[known:]:
+            inputs = await self.pull(one, before, host)
+            await self._in_thread(one, inputs)
+            host.counters["steps_computed_again"] += 1
+
+    async def _in_thread(self, step: Step, inputs: Tensor) -> Tensor:
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._run, step, inputs))
+        finally:
+            self.waiting -= 1
+
+    def _load(self) -> Stage:
+        config = self.config
+        if config.threads > 0:
+            torch.set_num_threads(config.threads)
+        return Stage.load(
+            self._folder, *self.layers, dtype=config.dtype, weights=config.weights, device=config.device,
+            block_tokens=config.block_tokens, attention=config.attention,
+        )  # fmt: skip
+
+    def _run(self, step: Step, inputs: Tensor) -> Tensor:
+        assert self._sequences is not None
+        stage = self.stage
+        if step.end > stage.whole.context_length or step.prompt > stage.whole.context_length:
+            raise PromptError(f"this model takes {stage.whole.context_length} tokens")
+        cache = stage.sequence() if step.start == 0 else self._sequences.take(step.parent)
+        if cache is None:
+            raise CallError("the KV of this text was given up meanwhile", code=NO_KV)
+        if step.start < step.prompt:
+            hidden = stage.prompt(inputs, cache, step.prompt)
+        else:
+            hidden = stage.decode(inputs, cache)
+        self._sequences.keep(step.parent, step.value, cache)
+        return (stage.logits(hidden[-1:])[0] if stage.ends else hidden).cpu()
+
+    # ------------------------------------------------------------ names and bytes
+
+    def activation(self, net: Name, layer: int, value: bytes) -> Name:
+        """Base name of what `layer` takes for the step of this value."""
+        return Activation(self.model, "public", self.codec, str(layer), value.hex()).to_name(net)
+
+    def encode(self, hidden: Tensor) -> bytes:
+        """Content of an activation: the numbers themselves."""
+        raw = hidden.contiguous().view(torch.uint8).numpy().tobytes()
+        return encode_tensor(RawTensor(_RAW[self.config.dtype], tuple(hidden.shape), raw))
+
+    def _decode(self, content: bytes, count: int) -> Tensor:
+        """The tensor in *verified* content. Raises BadRecord for another dtype or shape."""
+        raw = decode_tensor(content)
+        shape = (count, self.stage.whole.hidden)
+        if raw.dtype != _RAW[self.config.dtype] or raw.shape != shape:
+            raise BadRecord(f"an activation of {shape} was promised, {raw.dtype} {raw.shape} delivered")
+        return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[self.config.dtype]).reshape(shape).clone()

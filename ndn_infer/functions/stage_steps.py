@@ -1,0 +1,99 @@
+"""Steps: how a sequence is cut for stages, how a step is named, and how it is asked for.
+
+Owns: chain values of steps, the records of the call. Must not know: who computes or holds anything.
+
+A step is a piece of a prompt, or one token after it. Its chain value (chain.py, over steps instead of blocks) commits
+to all tokens up to its end, to how they were cut, and to what else the last bits depend on. It names the step's
+activations at every layer, and each stage finds its KV by the value of the step before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ndn_infer import chain
+from ndn_infer.engine.attention import LEAST_ROWS, kv_class
+from ndn_infer.engine.stage import prompt_chunks
+from ndn_infer.records import Record
+
+NO_KV: Final = "no-kv"
+"""The code of a stage that has not got the KV of the steps before: ask again with all tokens."""
+
+SERVICE: Final = ("service", "stage")
+_DECODED: Final = 0xFFFFFFFF
+"""Marks a step after the prompt in its chain value."""
+
+
+def function_before(layer: int, model: str) -> str:
+    """The function that gives what `layer` takes. Networks route by it, so no stage needs to know who the others are;
+    the whole digest is in the request."""
+    return f"before-{layer}.{model[:32]}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRequest(Record):
+    """What the layers up to a stage's last one give for tokens `ids`, which stand from `start` on: a piece of a prompt
+    of `prompt` tokens, or one token after it. `parent` is the chain value (hex) of the steps before. `before` has all
+    tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `again` is
+    any number not used before when an activation that caches know of is nowhere to be had."""
+
+    model: str = ""
+    codec: str = ""
+    start: int = 0
+    prompt: int = 0
+    ids: tuple[int, ...] = ()
+    parent: str = ""
+    chunk_tokens: int = 0
+    before: tuple[int, ...] = ()
+    again: int = 0
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport(Record):
+    """Answer to a StageRequest: `chain` names the activation, `holder` (URI) is who published it. A small one is here
+    as well, in its wire form (tensors.py)."""
+
+    chain: str
+    holder: str
+    tensor: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens `ids` from `start` on, of a sequence whose first `prompt` tokens are its prompt."""
+
+    ids: tuple[int, ...]
+    start: int
+    prompt: int
+    parent: bytes
+    value: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.ids)
+
+
+class Cutter:
+    """Cuts sequences into steps. Who computes in `dtype` with prompts cut every `chunk_tokens` gets these values."""
+
+    def __init__(self, dtype: str, chunk_tokens: int) -> None:
+        self._exact = dtype != "fp32"  # there the last bits do not follow the prompt's length
+        self.chunk_tokens = max(chunk_tokens, LEAST_ROWS)
+        self.seed = chain.seed(self.chunk_tokens)
+
+    def step(self, ids: Sequence[int], start: int, prompt: int, parent: bytes) -> Step:
+        end = start + len(ids)
+        mark = _DECODED if start >= prompt else kv_class(end, prompt) if self._exact else 0
+        return Step(tuple(ids), start, prompt, parent, chain.extend(parent, (mark, *ids)))
+
+    def steps(self, tokens: Sequence[int], prompt: int) -> list[Step]:
+        """All steps of `tokens`, which begin with a prompt of `prompt` tokens, or with some whole pieces of it."""
+        found: list[Step] = []
+        cuts = [cut for cut in prompt_chunks(prompt, self.chunk_tokens, LEAST_ROWS) if cut[1] <= len(tokens)]
+        cuts += [(at, at + 1) for at in range(prompt, len(tokens))]
+        for start, end in cuts:
+            found.append(self.step(tokens[start:end], start, prompt, found[-1].value if found else self.seed))
+        return found

@@ -1,0 +1,369 @@
+"""A pipeline of stages over the real forwarder core: the tokens of one engine, whatever happens to a stage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ndn_infer import name as ndn  # noqa: E402
+from ndn_infer.config import CallConfig, Config, EngineConfig  # noqa: E402
+from ndn_infer.engine.engine import Engine  # noqa: E402
+from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
+from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
+from ndn_infer.forwarder.inprocess import MemoryNetwork  # noqa: E402
+from ndn_infer.functions.base import Host, NamedFunction  # noqa: E402
+from ndn_infer.functions.pipeline import GenerateOverStages  # noqa: E402
+from ndn_infer.functions.producer import Producer  # noqa: E402
+from ndn_infer.functions.stage import RunStage  # noqa: E402
+from ndn_infer.functions.stage_host import StageHost  # noqa: E402
+from ndn_infer.functions.stage_steps import NO_KV, SERVICE, StageReport, StageRequest, function_before  # noqa: E402
+from ndn_infer.models.store import ModelFolder  # noqa: E402
+from ndn_infer.namespace import activations_prefix  # noqa: E402
+from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
+from ndn_infer.security.keychain import Keychain  # noqa: E402
+from tests.daemons import run_network  # noqa: E402
+from tests.harness import NET, Node, role  # noqa: E402
+
+pytestmark = pytest.mark.model
+
+CHUNK = 32
+LAYERS = 6
+CUTS = {"two": (3,), "three": (1, 4)}
+GREEDY = Sampling(max_tokens=12, ignore_eos=True)
+SAMPLED = Sampling(max_tokens=12, ignore_eos=True, temperature=0.9, top_p=0.9, seed=7, repetition_penalty=1.2)
+PROMPTS = [[(7919 * n + 11) % 1000 for n in range(length)] for length in (1, 9, 32, 33, 75)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where a model lies, and its name in the network."""
+
+    path: Path
+    digest: str
+    layers: int = LAYERS
+
+
+@pytest.fixture(scope="module")
+def small(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Random weights with the tokenizer of the real model."""
+    folder = tmp_path_factory.mktemp("small")
+    for file in smollm2.path.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=1000, hidden_size=64, intermediate_size=96, num_hidden_layers=LAYERS, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return Model(folder, "ab" * 32)
+
+
+class Peer(Node):
+    """A node of one function."""
+
+    def __init__(self, network: MemoryNetwork, keychain: Keychain, config: Config, *, delay_s: float = 0.0) -> None:
+        super().__init__(network, keychain, config)
+        self._delay_s = delay_s
+        self.producer: Producer | None = None
+
+    async def _dial(self) -> Any:
+        link = self.network.attach(delay_s=self._delay_s)
+        self.links.append(link)
+        return link
+
+    async def offer(self, function: NamedFunction[Any], identity: ndn.Name) -> None:
+        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        self.host = host
+        self.validator.add_certificates(*self.keychain.certificates())
+        self.producer = Producer(host, self.keychain, self.registrar)
+        await self.producer.offer(function, self.keychain.signer_for(identity))
+
+    async def close(self) -> None:
+        if self.producer is not None:
+            await self.producer.close()
+        await super().close()
+
+
+class Line:
+    """Stages of one model, the node that generates, and somebody who asks."""
+
+    def __init__(self, folder: Model, config: Config, cut: Sequence[int], delay_s: float) -> None:
+        self.folder, self.config, self.delay_s = folder, config, delay_s
+        edges = [0, *cut, folder.layers]
+        self.ranges = [(first, end - 1) for first, end in zip(edges, edges[1:], strict=False)]
+        self.network = MemoryNetwork()
+        self.peers: list[Peer] = []
+
+    async def begin(self, keys: Path, *, signed_by: str = "stage") -> None:
+        self.keychain = Keychain.open_or_create(keys, NET)
+        names = [f"s{number}" for number in range(len(self.ranges))]
+        identities = [role(label, node=name) for name in names for label in ("stage", "decode", "user")]
+        self.keychain.ensure(NET + ndn.generic("operator"), *identities)
+        for number in range(len(self.ranges)):
+            self.peers.append(await self.start(number, signed_by=signed_by))
+        self.asker = await self.join()
+
+    async def join(self) -> Peer:
+        peer = Peer(self.network, self.keychain, self.config, delay_s=self.delay_s)
+        await peer.open()
+        peer.validator.add_certificates(*self.keychain.certificates())
+        return peer
+
+    async def start(self, number: int, *, signed_by: str = "stage") -> Peer:
+        peer = await self.join()
+        last = number == len(self.ranges) - 1
+        host = StageHost(self.folder.digest, self.folder.path, self.ranges[number], self.config.engine)
+        peer.stages = host  # type: ignore[attr-defined]
+        function = GenerateOverStages(self.folder.path, host) if last else RunStage(host)
+        await peer.offer(function, role("decode" if last else signed_by, node=f"s{number}"))
+        return peer
+
+    async def restart(self, number: int) -> None:
+        await self.peers[number].close()
+        self.peers[number] = await self.start(number)
+
+    def counter(self, number: int, name: str) -> int:
+        return self.peers[number].host.counters[name]
+
+    async def events(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[TokenEvent]:
+        request = GenerateRequest(sampling, tuple(prompt), dtype=self.config.engine.dtype)
+        subject = ("model", self.folder.digest)
+        async for event, _ in self.asker.caller.stream(subject, "generate", request, TokenEvent):
+            yield event
+
+    async def ask(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        ids: list[int] = []
+        async for event in self.events(prompt, sampling):
+            assert event.finish != "error", event.error
+            ids += event.ids
+        return ids
+
+
+@asynccontextmanager
+async def line(
+    folder: Model, cut: Sequence[int], *, dtype: str = "fp32", delay_s: float = 0.0, signed_by: str = "stage",
+    deadline_s: float = 30.0, **options: Any,
+) -> AsyncIterator[Line]:  # fmt: skip
+    engine = EngineConfig(dtype=dtype, chunk_tokens=CHUNK, **options)
+    config = replace(Config(), engine=engine, call=replace(CallConfig(), deadline_s=deadline_s))
+    made = Line(folder, config, cut, delay_s)
+    with tempfile.TemporaryDirectory() as keys:
+        try:
+            await made.begin(Path(keys), signed_by=signed_by)
+            yield made
+            await made.asker.close()
+        finally:
+            for peer in made.peers:
+                await peer.close()
+            made.network.close()
+
+
+def alone(folder: Model, asked: Sequence[tuple[Sequence[int], Sampling]], **options: Any) -> list[list[int]]:
+    """The tokens of one engine that has the whole model."""
+    engine = Engine.load(folder.path, chunk_tokens=CHUNK, **options)
+    found = []
+    for prompt, sampling in asked:
+        params = SamplingParams(
+            max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
+            seed=sampling.seed, repetition_penalty=sampling.repetition_penalty,
+        )  # fmt: skip
+        stream = engine.start(prompt, params)
+        while stream.finished is None:
+            engine.step()
+        found.append(stream.generated)
+    return found
+
+
+@pytest.mark.parametrize(("cut", "dtype"), [("two", "fp32"), ("three", "bf16")])
+def test_the_tokens_of_one_engine(small: Model, cut: str, dtype: str) -> None:
+    asked = [(prompt, sampling) for prompt in PROMPTS for sampling in (GREEDY, SAMPLED)]
+    expected = alone(small, asked, dtype=dtype)
+
+    async def run() -> None:
+        async with line(small, CUTS[cut], dtype=dtype) as stages:
+            got = await asyncio.gather(*(stages.ask(*each) for each in asked))
+            assert got == expected
+            for number in range(1, len(stages.ranges)):
+                assert stages.counter(number, "activations_pulled") > 0
+                assert stages.counter(number, "steps_computed_again") == 0
+
+    asyncio.run(run())
+
+
+def test_the_model_that_is_shipped(smollm2: ModelFolder) -> None:
+    model = Model(smollm2.path, smollm2.digest, 30)
+    asked = [(PROMPTS[-1], GREEDY), (PROMPTS[-1], SAMPLED)]
+    expected = alone(model, asked, dtype="bf16")
+
+    async def run() -> None:
+        async with line(model, (10, 20), dtype="bf16") as stages:
+            assert [await stages.ask(*each) for each in asked] == expected
+
+    asyncio.run(run())
+
+
+def test_equal_prompts_share_activations(small: Model) -> None:
+    """Greedy and sampled answers to one prompt: the prompt goes through the first stage once."""
+
+    async def run() -> None:
+        async with line(small, CUTS["two"]) as stages:
+            await stages.ask(PROMPTS[-1], GREEDY)
+            first = stages.counter(0, "activations_published")
+            await stages.ask(PROMPTS[-1], replace(SAMPLED, max_tokens=1))
+            assert stages.counter(0, "activations_published") == first
+            await stages.ask([*PROMPTS[-1][:64], 5, 6, 7, 8, 9, 10, 11, 12], replace(GREEDY, max_tokens=1))
+            assert stages.counter(0, "activations_published") == first + 1, "two pieces of three were there"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("gone", [(0,), (1,), (0, 1)])
+def test_a_stage_that_is_restarted_computes_again_what_it_lost(small: Model, gone: tuple[int, ...]) -> None:
+    expected = alone(small, [(PROMPTS[-1], SAMPLED)], dtype="bf16")[0]
+
+    async def run() -> None:
+        async with line(small, CUTS["three"], dtype="bf16") as stages:
+            ids: list[int] = []
+            async for event in stages.events(PROMPTS[-1], SAMPLED):
+                assert event.finish != "error", event.error
+                ids += event.ids
+                if len(ids) == 5:
+                    for number in gone:
+                        await stages.restart(number)
+            assert ids == expected
+            for number in gone:
+                assert stages.counter(number, "steps_computed_again") >= 3
+
+    asyncio.run(run())
+
+
+def test_kv_that_was_given_up_is_computed_again(small: Model) -> None:
+    expected = alone(small, [(PROMPTS[-1], GREEDY)], dtype="fp32")[0]
+
+    async def run() -> None:
+        async with line(small, CUTS["three"]) as stages:
+            ids: list[int] = []
+            async for event in stages.events(PROMPTS[-1], GREEDY):
+                ids += event.ids
+                for peer in stages.peers:
+                    peer.stages.forget()  # type: ignore[attr-defined]
+            assert ids == expected
+
+    asyncio.run(run())
+
+
+def test_activations_that_nobody_has_any_more_are_computed_again(small: Model) -> None:
+    """A cache still has the first stage's answer, which names an activation that was given up."""
+    expected = alone(small, [(PROMPTS[-1], SAMPLED)], dtype="fp32")[0]
+
+    async def run() -> None:
+        async with line(small, CUTS["two"]) as stages:
+            await stages.ask(PROMPTS[-1], GREEDY)
+            first = stages.peers[0]
+            held = activations_prefix(NET, small.digest, "fp32.llama-torch-2", 3)
+            gone = [name for name in first.server.store._objects if name.startswith(held)]
+            assert len(gone) == 3 + GREEDY.max_tokens - 1
+            for base in gone:
+                first.server.store.remove(base)
+            stages.network.core.cs.erase(held, 1 << 20)
+            await stages.restart(1)
+            assert await stages.ask(PROMPTS[-1], SAMPLED) == expected
+            again = [name for name in first.server.store._objects if name.startswith(held)]
+            assert set(gone) & set(again), "pieces of the prompt, which are too large for an answer"
+
+    asyncio.run(run())
+
+
+def test_a_stage_with_the_wrong_key_is_refused(small: Model) -> None:
+    async def run() -> None:
+        async with line(small, CUTS["two"], signed_by="user", deadline_s=2.0) as stages:
+            last = [event async for event in stages.events(PROMPTS[1], GREEDY)][-1]
+            assert last.finish == "error" and not last.ids
+            assert "key" in last.error or "sign" in last.error, last.error
+            assert stages.counter(1, "activations_pulled") == 0
+
+    asyncio.run(run())
+
+
+def test_what_a_stage_refuses(small: Model) -> None:
+    async def run() -> None:
+        async with line(small, CUTS["two"]) as stages:
+            host = stages.peers[0].stages  # type: ignore[attr-defined]
+            seed, codec = host.cutter.seed.hex(), host.codec
+            good = StageRequest(small.digest, codec, 0, 3, (5, 6, 7), seed, CHUNK)
+            cases = [
+                (replace(good, codec="bf16.other"), "wrong-codec", "not bf16.other"),
+                (replace(good, model="0" * 64), "wrong-codec", "this stage"),
+                (replace(good, chunk_tokens=64), "wrong-codec", "64"),
+                (replace(good, ids=()), "bad-request", "no step"),
+                (replace(good, start=-1), "bad-request", "no step"),
+                (replace(good, prompt=2), "bad-request", "one token after it"),
+                (replace(good, ids=(5, 6, 1000)), "bad-request", "no tokens of this model"),
+                (replace(good, prompt=100000), "bad-request", "512"),
+                (replace(good, start=1, prompt=4), "bad-request", "seed"),
+                (replace(good, parent="x"), "bad-request", "hex"),
+                (replace(good, parent="00" * 32), "bad-request", "seed"),
+                (replace(good, start=3, ids=(8,), parent="00" * 32), NO_KV, "do not hold"),
+                (replace(good, start=3, ids=(8,), parent="00" * 32, before=(5, 6, 7)), "bad-request", "do not hash"),
+            ]
+            function = function_before(3, small.digest)
+            for request, code, words in cases:
+                with pytest.raises(CallError, match=words) as caught:
+                    await stages.asker.caller.call(SERVICE, function, request, StageReport)
+                assert caught.value.code == code, request
+            report = await stages.asker.caller.call(SERVICE, function, good, StageReport)
+            base = host.activation(NET, 3, bytes.fromhex(report.chain))
+            fetched = await stages.asker.fetcher.fetch(base)
+            assert fetched.signed_by.identity == role("stage", node="s0")
+            assert report.tensor in (b"", fetched.content)
+
+    asyncio.run(run())
+
+
+def test_ranges_that_make_no_sense(small: Model) -> None:
+    async def run() -> None:
+        for cut, words in (((LAYERS,), "nothing takes"), ((40,), "layers 0-5")):
+            with pytest.raises(NdnInferError, match=words):
+                async with line(small, cut):
+                    pass
+        async with line(small, ()) as whole:
+            assert await whole.ask(PROMPTS[1], GREEDY) == alone(small, [(PROMPTS[1], GREEDY)], dtype="fp32")[0]
+            host = StageHost(small.digest, small.path, (0, 3), whole.config.engine)
+            with pytest.raises(UsageError, match="give no tokens"):
+                await whole.asker.offer(GenerateOverStages(small.path, host), role("decode", node="s0"))
+            await host.close()
+
+    asyncio.run(run())
+
+
+def test_from_the_command_line(smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
+    """Stages in processes of their own, which `ndn-infer ask` does not know of; one of them is killed."""
+    functions = ("--functions", "tokenize,stage:0-14,decode:15-29")
+    with run_network(tmp_path, model_cache, *functions, NDN_INFER_ENGINE_CHUNK_TOKENS=str(CHUNK)) as network:
+        first = network.ask("What is the capital of France?", "--max-tokens", "12")
+        assert "Paris" in first["text"]
+        assert network.counters("decode")["activations_pulled"] >= len(first["token_ids"])
+        os.kill(network.pid("stage"), signal.SIGKILL)
+        options = ("--max-tokens", "8", "--temperature", "0.9", "--seed", "3")
+        second = network.ask("Name three colours of the rainbow.", *options)
+    sampled = Sampling(max_tokens=8, temperature=0.9, seed=3)
+    asked = [(first["prompt_token_ids"], Sampling(max_tokens=12)), (second["prompt_token_ids"], sampled)]
+    model = Model(smollm2.path, smollm2.digest, 30)
+    for expected, answer in zip(alone(model, asked, dtype="bf16"), (first, second), strict=True):
+        assert answer["token_ids"] == expected[: len(answer["token_ids"])]
+        assert len(answer["token_ids"]) == len(expected) or answer["finish"] == "stop"
