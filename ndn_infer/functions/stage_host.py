@@ -114,11 +114,8 @@ class StageHost:
             raise BadRecord("a stage answered for other tokens")
         if report.tensor:
             return report.tensor
-        base, hints = self.activation(host.net, self.stage.first, step.value), (ndn.from_uri(report.holder),)
         try:
-            # Caches may still say that there is none.
-            found = await host.fetcher.discover(base, hints=hints, past_caches=bool(request.again))
-            return (await host.fetcher.collect(found, hints=hints)).content
+            return await self._fetch(step, report, host, past_caches=bool(request.again))
         except NetworkError as error:
             if request.again:
                 raise
@@ -126,6 +123,19 @@ class StageHost:
             log.info("an activation is computed again: %s", error)
             again = replace(request, before=tuple(before[: step.start]), again=version_now())
             return await self._ask(again, step, before, host)
+
+    async def _fetch(self, step: Step, report: StageReport, host: Host, *, past_caches: bool) -> bytes:
+        """An activation from wherever the network has it, else from who published it: of several producers of one node,
+        which have one identity, only the name tells which it is; of several producers of one stage, only the identity.
+        Caches may still say that there is none."""
+        base = self.activation(host.net, self.stage.first, step.value)
+        try:
+            found = await host.fetcher.discover(base, past_caches=past_caches)
+            return (await host.fetcher.collect(found)).content
+        except NetworkError:
+            hints = (ndn.from_uri(report.holder),)
+            found = await host.fetcher.discover(base, hints=hints, past_caches=True)
+            return (await host.fetcher.collect(found, hints=hints)).content
 
     async def _catch_up(self, step: Step, before: Sequence[int], host: Host) -> None:
         """Compute the KV of the steps before, as far as it is not here."""

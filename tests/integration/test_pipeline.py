@@ -352,8 +352,8 @@ def test_ranges_that_make_no_sense(small: Model) -> None:
 
 
 def test_from_the_command_line(smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
-    """Stages in processes of their own, which `ndn-infer ask` does not know of; one of them is killed."""
-    functions = ("--functions", "tokenize,stage:0-14,decode:15-29")
+    """Stages in processes of their own, on one node, which `ndn-infer ask` does not know of; one of them is killed."""
+    functions = ("--functions", "tokenize,stage:0-9,stage:10-19,decode:20-29")
     with run_network(tmp_path, model_cache, *functions, NDN_INFER_ENGINE_CHUNK_TOKENS=str(CHUNK)) as network:
         first = network.ask("What is the capital of France?", "--max-tokens", "12")
         assert "Paris" in first["text"]

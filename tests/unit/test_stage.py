@@ -22,6 +22,7 @@ from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.stage import Sequences, Stage, prompt_chunks  # noqa: E402
 from ndn_infer.engine.weights import Part  # noqa: E402
 from ndn_infer.errors import BadRecord, PromptError, UsageError  # noqa: E402
+from ndn_infer.functions.stage_steps import Cutter  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from tests.unit.test_engine_families import make  # noqa: E402
 
@@ -181,6 +182,46 @@ def test_chunks_leave_no_short_rest() -> None:
     assert prompt_chunks(40, 16, 8) == [(0, 16), (16, 32), (32, 40)]
     assert prompt_chunks(39, 16, 8) == [(0, 16), (16, 39)]
     assert prompt_chunks(16, 16, 8) == [(0, 16)]
+
+
+# ------------------------------------------------------------ steps
+
+
+def test_steps_cut_a_sequence_and_go_on_alike() -> None:
+    cutter = Cutter("bf16", 16)
+    tokens = [*PROMPT, *TAIL]
+    steps = cutter.steps(tokens, len(PROMPT))
+    assert [(step.start, step.end) for step in steps] == [
+        (0, 16),
+        (16, 32),
+        (32, 43),
+        *[(n, n + 1) for n in range(43, 48)],
+    ]
+    assert [token for step in steps for token in step.ids] == tokens
+    assert [step.parent for step in steps] == [cutter.seed, *[step.value for step in steps[:-1]]]
+    for count in (16, 32, 43, 45):
+        known = cutter.steps(tokens[:count], len(PROMPT))
+        assert known == steps[: len(known)] and known[-1].end == count
+    assert cutter.step((33,), 47, 43, steps[-2].value) == steps[-1]
+
+
+def test_the_value_of_a_step_says_all_that_its_numbers_depend_on() -> None:
+    """Tokens, cuts, and in bf16 the prompt's length in classes; a decoded token is not the same as one of a prompt."""
+    long = [n % 151 for n in range(700)]
+    exact, wide = Cutter("bf16", 16), Cutter("fp32", 16)
+
+    def value(cutter: Cutter, total: int, number: int) -> bytes:
+        return cutter.steps(long[:total], total)[number].value
+
+    assert value(exact, 40, 0) != value(exact, 48, 0)
+    assert value(exact, 600, 0) == value(exact, 700, 0)
+    assert value(exact, 600, 36) != value(exact, 700, 36), "what lies in the last tile follows the length"
+    assert value(wide, 40, 0) == value(wide, 48, 0)
+    assert value(wide, 48, 0) != Cutter("fp32", 8).steps(long[:48], 48)[0].value
+    prompt, decoded = wide.steps(long[:16], 16)[0], wide.steps(long[:16], 15)
+    assert prompt.value != decoded[-1].value
+    assert wide.step((5,), 16, 17, prompt.value).value != wide.step((5,), 16, 16, prompt.value).value
+    assert wide.step((5,), 16, 16, prompt.value).value != wide.step((6,), 16, 16, prompt.value).value
 
 
 # ------------------------------------------------------------ sequences
