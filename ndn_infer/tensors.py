@@ -30,7 +30,7 @@ class RawTensor:
 
     dtype: str
     shape: tuple[int, ...]
-    payload: bytes | memoryview
+    payload: bytes | bytearray | memoryview
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEM_BYTES:
@@ -46,10 +46,15 @@ class RawTensor:
 
 def encode_tensor(tensor: RawTensor) -> bytes:
     header = struct.pack(f"<4sBBxx{len(tensor.shape)}I", _MAGIC, _CODES[tensor.dtype], len(tensor.shape), *tensor.shape)
-    return header + tensor.payload
+    return b"".join((header, tensor.payload))  # one copy, also of memory that somebody else owns
 
 
-def decode_tensor(wire: bytes) -> RawTensor:
+def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Length of what `encode_tensor` gives for such a tensor."""
+    return 8 + 4 * len(shape) + math.prod(shape) * ITEM_BYTES[dtype]
+
+
+def decode_tensor(wire: bytes | bytearray | memoryview) -> RawTensor:
     """Raises BadRecord for anything but exactly one tensor. The payload is a view: nothing is copied."""
     if len(wire) < 8 or wire[:4] != _MAGIC or wire[6:8] != b"\0\0":
         raise BadRecord("not a tensor")

@@ -24,16 +24,16 @@ from typing import Any, Final
 import torch
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import NdnInferError
+from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
-from ndn_infer.functions.kv_codec import KvShape, decode_block, encode_block
+from ndn_infer.functions.kv_codec import KvShape, block_bytes, decode_block, encode_block
 from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
 from ndn_infer.functions.kv_plan import SHARING, Costs, Estimates
 from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
 from ndn_infer.transport.fetch import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -124,8 +124,10 @@ class KvPlane:
     def _encode(self, base: Name, block: torch.Tensor) -> bytes:
         return self.domain.seal(base, encode_block(block, self.shape))
 
-    def _decode(self, base: Name, content: bytes) -> torch.Tensor:
-        return decode_block(self.domain.open(base, content), self.shape)
+    def _decode(self, base: Name, content: bytearray) -> torch.Tensor:
+        """Takes `content`: the memory it was fetched to becomes the block where nothing has to be opened."""
+        plain = content if self.domain is PUBLIC else self.domain.open(base, memoryview(content))
+        return decode_block(plain, self.shape)
 
     # ------------------------------------------------------------ what is at hand
 
@@ -300,14 +302,15 @@ class KvPlane:
         """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
         base = self.name(value)
         try:
+            content = self._room(item)
             try:
-                fetched = await self._host.fetcher.collect(item, hints=hints)
+                await self._host.fetcher.read_into(item, content, hints=hints)
             except NdnInferError:
                 signer = item.signed_by.identity
                 if hints or signer in self._own:
                     raise
-                fetched = await self._host.fetcher.collect(item, hints=(signer,))
-            block = self._decode(base, fetched.content)
+                await self._host.fetcher.read_into(item, content, hints=(signer,))
+            block = self._decode(base, content)
         except NdnInferError as error:
             log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
             self._host.counters["kv_blocks_refused"] += 1
@@ -315,6 +318,14 @@ class KvPlane:
         self.remember(value, block)
         self._host.counters["kv_blocks_fetched"] += 1
         return block
+
+    def _room(self, item: Discovered) -> bytearray:
+        """Memory for the content of a block. Raises BadRecord for one that has another size than every block has."""
+        assert item.manifest is not None
+        size, plain = item.manifest.size, block_bytes(self.shape)
+        if not plain <= size <= plain + (0 if self.domain is PUBLIC else OVERHEAD_BYTES + PAD_BYTES):
+            raise BadRecord(f"a KV block has {plain} bytes, this one {size}")
+        return bytearray(size)
 
     async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> list[torch.Tensor]:
         """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived."""
