@@ -10,9 +10,9 @@ experiment (torch 2.13, aten/native/cpu/FlashAttentionKernel.cpp) and each undon
 - the leading dimension of the kernel's scratch matrix is min(512, number of keys), and the matrix library sums in
   another order for some of them: so a chunk is given as many keys as the whole prompt has, those to come masked out
   (whole groups of 512 masked keys change nothing and are left away);
-- the last tile of queries is as high as what remains of the prompt, and a tile of one row takes another routine: so the
-  queries of the last chunk are padded in front until their last tile is as high as that of the whole prompt.
-
+- the last tile of queries is as high as what remains of the prompt, and a tile of one row takes another routine, in
+  fp32 one of two rows still another; from LEAST_ROWS on the height changes nothing: so the queries of the last chunk
+  are padded in front until their last tile is as high as that of the whole prompt, or both are at least so high;
 - products of a matrix with fewer than 8 rows take other routines as well: such a chunk begins LEAST_ROWS before the end
   (engine.py), and computes a few tokens a second time.
 
@@ -21,6 +21,7 @@ With this, bf16 on the CPU is equal bit for bit however a prompt is cut; fp32 bu
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ LEAST_ROWS = 8
 """Tokens of a prompt to compute together at least."""
 
 _KEY_SPLIT = 512
-_QUERY_TILE = 32  # of calls with fewer than 192 queries; longer ones take 64 and 256 (see _tile)
+_QUERY_TILE = 32  # of calls with fewer than 192 queries; longer ones take 64 and 256 (see _last_tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def plan_prompt(
     extent, pad = end, 0
     if device.type == "cpu":
         extent = min(total, -(-end // _KEY_SPLIT) * _KEY_SPLIT)
-        pad = (_last_tile(total) - count) % _QUERY_TILE if end == total else 0
+        pad = _padding(count, total) if end == total else 0
     rows = torch.arange(start - pad, end, device=device).clamp(min=0)
     hidden = torch.arange(extent, device=device) > rows[:, None]
     mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
@@ -114,10 +115,16 @@ def _plan_window(start: int, end: int, window: int, *, dtype: torch.dtype, devic
     return AttentionPlan(end, mask=mask, first=first)
 
 
-def _last_tile(total: int) -> int:
-    """Height of the last tile of queries when a prompt is computed at once, as far as it matters."""
-    tile = 32 if total < 192 else 64 if total < 768 else 256
-    return min(total % tile or tile, _QUERY_TILE)
+def _padding(count: int, total: int) -> int:
+    """Rows to put before the last `count` of a prompt of `total` tokens."""
+    height = _last_tile(total)
+    return next(pad for pad in itertools.count() if _last_tile(count + pad) == height)
+
+
+def _last_tile(queries: int) -> int:
+    """Height of the last tile in a call with so many queries, as far as it matters."""
+    tile = 32 if queries < 192 else 64 if queries < 768 else 256
+    return min(queries % tile or tile, LEAST_ROWS)
 
 
 def kv_class(end: int, total: int) -> int:

@@ -144,7 +144,8 @@ class Engine:
         order; a stream may have several."""
         self._guess()
         plan = self._scheduler.plan()
-        self._pages.clear(plan.allocated)
+        brought = {block for stream in plan.settled for block, _ in zip(stream.table, stream.imports, strict=False)}
+        self._pages.clear([block for block in plan.allocated if block not in brought])
         for stream in plan.settled:
             self._settle(stream)
         outputs, self._held = self._held, []

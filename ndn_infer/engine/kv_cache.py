@@ -13,10 +13,10 @@ and streams with equal beginnings share memory.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,10 +51,14 @@ class KvShape:
 
 
 def _zeros(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """torch writes its zeros, page by page; numpy asks the system for pages that are zero when they are first used."""
+    """Memory that the system maps when it is first written to. torch would write its zeros; numpy would ask for pages
+    of 2 MiB, of which a block uses 2 KiB here and there: the first blocks then cost hundreds of MiB, zeroed at once."""
     if device.type != "cpu":
         return torch.zeros(sizes, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(math.prod(sizes) * dtype.itemsize, np.uint8)).view(dtype).view(sizes)
+    memory = mmap.mmap(-1, math.prod(sizes) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(sizes)
 
 
 class KvPages:
