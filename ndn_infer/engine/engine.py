@@ -51,6 +51,9 @@ MOST_GUESSES = 7
 
 _MIB = 1 << 20
 
+_MAPPED_AHEAD = 64 * _MIB
+"""Of KV memory, mapped before it is needed."""
+
 
 class Engine:
     """Make one with `Engine.load`. Every method is to be called from the same thread."""
@@ -82,6 +85,7 @@ class Engine:
             pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
             queue_limit=queue_limit, least_rows=LEAST_ROWS,
         )  # fmt: skip
+        self._mapped, self._ahead = 0, _MAPPED_AHEAD // shape.block_bytes
         self._held: list[StepOutput] = []
         self._numbers = itertools.count(1)
         self._count()
@@ -143,9 +147,10 @@ class Engine:
         """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
         order; a stream may have several."""
         self._guess()
+        fresh = self._scheduler.pool.fresh
         plan = self._scheduler.plan()
-        brought = {block for stream in plan.settled for block, _ in zip(stream.table, stream.imports, strict=False)}
-        self._pages.clear([block for block in plan.allocated if block not in brought])
+        filled = {block for stream in plan.settled for block, _ in zip(stream.table, stream.imports, strict=False)}
+        self._pages.clear([block for block in plan.allocated if block < fresh and block not in filled])
         for stream in plan.settled:
             self._settle(stream)
         outputs, self._held = self._held, []
@@ -156,6 +161,14 @@ class Engine:
         self.counters.steps += 1
         self._count()
         return outputs
+
+    def prepare(self) -> None:
+        """For whoever has nothing else to do: map the memory that the next prompt gets. Its first use costs 2 us a page
+        of 4 KiB, 10 ms for 1,024 tokens of SmolLM2."""
+        first, end = max(self._scheduler.pool.fresh, self._mapped), self._scheduler.pool.fresh + self._ahead
+        if first < min(end, self._pages.blocks):
+            self._mapped = min(end, self._pages.blocks)
+            self._pages.touch(first, self._mapped)
 
     @property
     def idle(self) -> bool:

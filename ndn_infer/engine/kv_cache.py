@@ -76,9 +76,15 @@ class KvPages:
         self._layers = self._memory.unbind(0)
 
     def clear(self, blocks: Sequence[int]) -> None:
-        """Zero blocks that get a new owner: what is masked out is still multiplied by zero, and must be finite."""
+        """Zero blocks that get a new owner: what is masked out is still multiplied by zero, and must be finite. Blocks
+        that never had an owner are zero."""
         if blocks:
             self._memory.index_fill_(2, torch.tensor(blocks, device=self.device), 0)
+
+    def touch(self, first: int, end: int) -> None:
+        """Have the system map the memory of blocks `first` to `end` - 1, which nobody wrote to yet."""
+        if self.device.type == "cpu":
+            self._memory[:, :, first:end].zero_()
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Keys and values [kv_heads, n, head_dim] of one layer to `slots` [n]: block * block_tokens + place in it."""

@@ -21,7 +21,7 @@ class BlockPool:
 
     def __init__(self, blocks: int) -> None:
         self.blocks = blocks
-        self._fresh = 0  # this one and those after it were never given out: their memory was never touched
+        self._fresh = 0
         self._returned: list[int] = []
         self._holders: dict[int, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
@@ -36,6 +36,11 @@ class BlockPool:
     @property
     def cached(self) -> int:
         return len(self._cached)
+
+    @property
+    def fresh(self) -> int:
+        """The first block that was never given out; all after it neither."""
+        return self._fresh
 
     @property
     def free(self) -> int:

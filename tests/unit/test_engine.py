@@ -529,3 +529,12 @@ def test_guesses_from_the_text_itself(folder: Path) -> None:
     assert guessing.counters.steps < plain.counters.steps
     with pytest.raises(UsageError, match="speculation"):
         load(folder, speculation="oracle")
+
+
+def test_memory_mapped_ahead_changes_nothing(folder: Path) -> None:
+    """Whether blocks were never used, were mapped by an idle engine, or had another owner before."""
+    prompt, expected = list(range(3, 80)), oracle(folder, range(3, 80))
+    engine = load(folder, sharing="off", kv_memory_mb=1)
+    for _ in range(8):
+        engine.prepare()
+        assert run(engine, engine.start(prompt, SamplingParams(12))) == expected
