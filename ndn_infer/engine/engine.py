@@ -29,7 +29,7 @@ try:
     import torch
     from torch import Tensor
 
-    from ndn_infer.engine.attention import LEAST_ROWS, kv_class
+    from ndn_infer.engine.attention import LEAST_ROWS
     from ndn_infer.engine.fallback import ModuleModel, load_model
     from ndn_infer.engine.kv_cache import KvPages, KvSequence, KvShape
     from ndn_infer.engine.llama import Llama
@@ -290,7 +290,7 @@ class Engine:
             return lambda end: None
         if self._sharing == "off" or imported:
             return lambda end: ("stream", number)
-        return lambda end: kv_class(end, total) if end <= prompt else ("stream", number)
+        return lambda end: self._model.kv_class(end, total) if end <= prompt else ("stream", number)
 
     # ------------------------------------------------------------ a step
 

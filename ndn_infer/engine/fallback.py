@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ndn_infer.engine.attention import kv_class
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig
@@ -82,6 +83,10 @@ class ModuleModel:
         except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             raise DamagedCache(f"{folder} cannot be used ({type(error).__name__}: {error})") from error
         return cls(model.to(device), architecture)
+
+    def kv_class(self, end: int, total: int) -> Hashable:
+        """As Llama.kv_class."""
+        return kv_class(end, total)
 
     def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] of a prompt: what `logits` takes, [1, vocab], of the last of them."""

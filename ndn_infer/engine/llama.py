@@ -4,12 +4,13 @@ Owns: the order of operations in a layer and over the layers. Must not know: wha
 streams, blocks, transformers.
 
 Every operation and its rounding is that of transformers' LlamaForCausalLM with SDPA (modeling_llama.py and
-sdpa_attention.py of 5.23), so the numbers are equal bit for bit for equal shapes; the tests use it as the oracle.
+sdpa_attention.py of 5.23), so the numbers are equal bit for bit for equal shapes; the tests use it as the oracle. With
+`grouped` attention may be computed otherwise, where that is quicker (attention.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ndn_infer.engine.attention import AttentionPlan, attend_one, first_seen, plan_prompt
+from ndn_infer.engine.attention import attend_one, by_products, first_seen, kv_class, plan_prompt
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.rotary import RotaryTables, rotate
@@ -26,7 +27,7 @@ from ndn_infer.engine.weights import Layer, Weights, load_weights
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries [heads, n, head_dim], keys and values [kv_heads, n, head_dim]) -> [n, heads * head_dim]."""
 
-IMPLEMENTATION = "llama-torch-2"
+IMPLEMENTATION = "llama-torch-3"
 """Changed whenever the same tokens would give other KV bytes on the same machine."""
 
 
@@ -41,6 +42,7 @@ class Llama:
         self._weights = weights
         self._windows = frozenset(config.windows)
         self._grouped = grouped
+        self._products = by_products(self.dtype, self.device, grouped=grouped)
         self.implementation = IMPLEMENTATION + (f"-{weights.precision}" if weights.precision else "")
         self.implementation += "" if grouped else "-single"
         """Names the computation: what decoding adds to the KV depends on the precision of weights."""
@@ -52,6 +54,12 @@ class Llama:
         precision), EngineUnavailable (architecture, device), DamagedCache."""
         config = ModelConfig.load(folder)
         return cls(config, load_weights(folder, config, dtype, device, precision=precision), grouped=grouped)
+
+    def kv_class(self, end: int, total: int) -> Hashable:
+        """Two prompts, of `total` tokens each, with equal first `end` tokens and equal classes have equal KV for these,
+        bit for bit."""
+        hiding = tuple(window for window in sorted(self._windows) if window and total > window)
+        return 0 if self._products and not hiding else (kv_class(end, total), hiding)
 
     def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] (int64) of a prompt of `total` tokens: hidden states [n, hidden] before the last
@@ -113,8 +121,9 @@ class Llama:
 
     def _one_sequence(self, ids: Tensor, cache: KvSequence, total: int, layers: tuple[Layer, ...]) -> Tensor:
         start, count = cache.length, int(ids.shape[0])
-        plans: dict[int, AttentionPlan] = {
-            window: plan_prompt(start, count, total, dtype=self.dtype, device=self.device, window=window)
+        dtype, device, grouped = self.dtype, self.device, self._grouped
+        plans = {
+            window: plan_prompt(start, count, total, dtype=dtype, device=device, window=window, grouped=grouped)
             for window in self._windows
         }
         cache.reserve(max(plan.extent for plan in plans.values()))
