@@ -26,8 +26,9 @@ from ndn_infer import name as ndn
 from ndn_infer import tlv
 from ndn_infer.errors import BadPacket, DigestMismatch
 from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import CONTENT_NACK, Data, encode_data
+from ndn_infer.packet import CONTENT_NACK, Data
 from ndn_infer.tlv import decode_nonneg, encode_nonneg, encode_tlv
+from ndn_infer.wire.segment_packets import segment_packets
 
 SEGMENT_BYTES: Final = 8000
 INLINE_BYTES: Final = 4096
@@ -137,11 +138,10 @@ def build_object(
     name = base + ndn.version(version)
     count = max(1, -(-len(content) // SEGMENT_BYTES))
     packets: dict[Name, bytes] = {}
-    digests = _segment_packets(name, count, content, packets)
+    digests = _cut(name, content, packets)
     manifest_digests = b""
     if count > DIRECT_DIGESTS:
-        pieces = -(-len(digests) // SEGMENT_BYTES)
-        manifest_digests = _segment_packets(base + MANIFEST + ndn.version(version), pieces, digests, packets)
+        manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
     inline = bytes(content) if len(content) <= INLINE_BYTES else None
     manifest = Manifest(name, len(content), count, digests, manifest_digests, inline)
     return _with_metadata(base, version, manifest, packets, sign, freshness_ms)
@@ -155,8 +155,7 @@ def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) 
     name = base + ndn.version(version)
     manifest_digests = b""
     if len(segments) > DIRECT_DIGESTS:
-        upper = base + MANIFEST + ndn.version(version)
-        manifest_digests = _segment_packets(upper, -(-len(digests) // SEGMENT_BYTES), digests, packets)
+        manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
     manifest = Manifest(name, size, len(segments), digests, manifest_digests)
     return _with_metadata(base, version, manifest, packets, sign, LASTING_FRESHNESS_MS)
 
@@ -169,16 +168,11 @@ def _with_metadata(
     return ObjectPackets(base, manifest, metadata, name, packets)
 
 
-def _segment_packets(name: Name, count: int, content: bytes | memoryview, into: dict[Name, bytes]) -> bytes:
-    final = ndn.segment(count - 1)
+def _cut(name: Name, content: bytes | memoryview, into: dict[Name, bytes]) -> bytes:
     digests = []
-    view = memoryview(content)
-    for number in range(count):
-        segment_name = name + ndn.segment(number)
-        piece = view[number * SEGMENT_BYTES : (number + 1) * SEGMENT_BYTES]
-        wire = encode_data(segment_name, bytes(piece), freshness_ms=LASTING_FRESHNESS_MS, final_block=final)
-        into[segment_name] = wire
-        digests.append(hashlib.sha256(wire).digest())
+    for segment, wire, digest in segment_packets(name, content, SEGMENT_BYTES, freshness_ms=LASTING_FRESHNESS_MS):
+        into[segment] = wire
+        digests.append(digest)
     return b"".join(digests)
 
 

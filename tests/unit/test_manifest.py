@@ -23,6 +23,7 @@ from ndn_infer.wire.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from ndn_infer.wire.segment_packets import segment_packets
 
 BASE = ndn.from_uri("/net/object")
 VERSIONED = BASE + ndn.version(9)
@@ -139,3 +140,28 @@ def test_digests_are_of_whole_packets_and_in_order() -> None:
         built.manifest.check_manifest_segment(0, wires[0])
     with pytest.raises(BadPacket):
         built.manifest.with_digests(bytes(64))
+
+
+@given(
+    st.binary(max_size=3000),
+    st.integers(1, 300),
+    st.sampled_from([0, 1, 3_600_000]),
+    st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=3),
+)
+def test_segments_are_the_packets_that_encoding_each_alone_gives(
+    content: bytes, segment_bytes: int, freshness_ms: int, parts: list[bytes]
+) -> None:
+    name = b"".join(ndn.generic(part) for part in parts) + ndn.version(5)
+    pieces = [content[at : at + segment_bytes] for at in range(0, max(len(content), 1), segment_bytes)]
+    final = ndn.segment(len(pieces) - 1)
+    found = list(segment_packets(name, memoryview(content), segment_bytes, freshness_ms=freshness_ms))
+    assert len(found) == len(pieces)
+    for number, (segment, wire, digest) in enumerate(found):
+        assert segment == name + ndn.segment(number)
+        alone = packet.encode_data(segment, pieces[number], freshness_ms=freshness_ms, final_block=final)
+        assert wire == alone and digest == hashlib.sha256(alone).digest()
+
+
+def test_segments_too_large_for_a_packet_are_refused() -> None:
+    with pytest.raises(BadPacket, match="exceeds 8800"):
+        list(segment_packets(VERSIONED, bytes(9000), 8790, freshness_ms=0))
