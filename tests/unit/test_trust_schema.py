@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -389,3 +390,44 @@ def test_odd_names_get_a_verdict(parts: list[str]) -> None:
     for first, second in ((under_net("") + name, certificate_of("decode")), (name, name), (name, NET + name)):
         assert SCHEMA.check(first, second).allowed in (True, False)
         assert SCHEMA.check_interest(first, second).allowed in (True, False)
+
+
+ALIKE = TrustSchema.load(NET)
+"""One that has judged much before."""
+
+TWISTED = """
+#net: "n"
+#root: #net/"KEY"/_/_/_
+#user: #net/a/"KEY"/_/_/_ <= #root
+#own: #net/a/x/"own" <= #user
+#twin: #net/x/x/"twin" <= #user
+#one: #net/x/"one" & {x: $eq_type("v=0")} <= #user
+#either: #net/x/"either" & {x: "red"|"blue"} <= #user
+"""
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_names_that_are_alike_are_judged_alike(data: st.DataObject) -> None:
+    """What is remembered of one name for another never differs from judging the other, for any mixture of parts."""
+    base, _ = data.draw(st.sampled_from(MATRIX))
+    key = under_net(data.draw(st.sampled_from(sorted(KEYS.values()))) + CERT)
+    parts = list(ndn.components(under_net(base)))
+    others = [ndn.generic("zz"), ndn.generic("yy"), ndn.version(3), ndn.segment(0), *parts, *ndn.components(key)]
+    for _ in range(data.draw(st.integers(0, 2))):
+        parts[data.draw(st.integers(0, len(parts) - 1))] = data.draw(st.sampled_from(others))
+    name = b"".join(parts)
+    assert ALIKE.check(name, key) == ALIKE._judge(name, key)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_names_that_are_alike_under_constraints(backwards: bool) -> None:
+    """Every name of up to three words, in both orders, so that each is judged after those it is like."""
+    words = "a b q r own twin one either red blue v=1 v=2 KEY".split()
+    schema, allowed = TrustSchema.load(ndn.from_uri("/n"), TWISTED), 0
+    names = ["/".join(parts) for count in (1, 2, 3) for parts in itertools.product(words, repeat=count)]
+    for owner, text in itertools.product("ab", sorted(names, reverse=backwards)):
+        name, key = ndn.from_uri(f"/n/{text}"), ndn.from_uri(f"/n/{owner}/KEY/k/i/v=1")
+        assert schema.check(name, key) == schema._judge(name, key), text
+        allowed += schema.check(name, key).allowed
+    assert allowed > 20
