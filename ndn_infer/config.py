@@ -108,8 +108,8 @@ class EngineConfig:
     dtype: str = _option("bf16", "compute type: bf16 or fp32")
     weights: str = _option("", "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype")
     attention: str = _option(
-        "grouped", "decoding: grouped (heads that share keys together), or single (slower on long contexts; in bf16 "
-        "then every bit is transformers')")  # fmt: skip
+        "grouped", "grouped (heads that share keys are computed together), or single (up to seven times slower on long "
+        "contexts; in bf16 then every bit is transformers')")  # fmt: skip
     device: str = _option("cpu", "cpu or cuda")
     threads: int = _option(0, "torch threads; 0: as many as cores")
     block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
@@ -118,6 +118,7 @@ class EngineConfig:
     max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue")
     queue_limit: int = _option(64, "streams that may wait; beyond that callers are told to come back")
     kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, taken as it is needed")
+    kv_at_hand_mb: int = _option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
     sharing: str = _option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
         "the last bits then depend on who came first), off")  # fmt: skip

@@ -58,7 +58,7 @@ class EngineHost:
                 implementation=self.engine.implementation,
                 form=self._config.kv_codec,
             )
-            self._plane = KvPlane(host, self._model, shape)
+            self._plane = KvPlane(host, self._model, shape, memory_mb=self._config.kv_at_hand_mb)
         return self._plane
 
     async def close(self) -> None:

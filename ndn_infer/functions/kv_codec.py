@@ -6,6 +6,7 @@ computed a block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -56,6 +57,11 @@ class KvShape:
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
+
+    @property
+    def nbytes(self) -> int:
+        """Of a block in memory."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 class Codec(Protocol):

@@ -90,10 +90,10 @@ class Located:
 
 
 class KvPlane:
-    """KV blocks of one model in one process. At most `memory_blocks` tensors are kept at hand, recently used ones."""
+    """KV blocks of one model in one process. Tensors of `memory_mb` MiB are kept at hand, recently used ones."""
 
     def __init__(
-        self, host: Host, model: str, shape: KvShape, *, memory_blocks: int = 2048, domain: Domain | None = None
+        self, host: Host, model: str, shape: KvShape, *, memory_mb: int = 512, domain: Domain | None = None
     ) -> None:
         self._host = host
         self._model = model
@@ -104,11 +104,11 @@ class KvPlane:
         self._layers = f"0-{shape.layers - 1}"
         self._subject = Subject(model, self.domain.label, shape.codec, self._layers)
         self._own: frozenset[Name] = frozenset()
-        self._memory_blocks = memory_blocks
+        self._memory_blocks = max((memory_mb << 20) // shape.nbytes, 1)
         self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._published: OrderedDict[bytes, bytes] = OrderedDict()
-        self._block_bytes = 4 * torch.Size(shape.shape).numel()
-        """Of the newest one seen; before that the most it could be."""
+        self._block_bytes = block_bytes(shape)
+        """Of the newest one seen: sealed ones are a little longer."""
 
     # ------------------------------------------------------------ names and bytes
 
