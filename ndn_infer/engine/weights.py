@@ -5,13 +5,15 @@ know: the order of operations, caches, streams.
 
 Prompts are computed with the model's own weights, mapped from the file; `precision` says what *decoding* reads, which
 is bound by memory where prompts are bound by arithmetic (an int4 product of 256 rows takes three times as long as a
-bf16 one). So the KV of a prompt does not depend on it, and the dense weights cost no private memory: they lie in the
-page cache, shared by all processes, and are given up when memory is short.
+bf16 one). So the KV of a prompt does not depend on it. Dense weights are either packed, a private copy for quicker
+products (linear.py), or mapped: then they lie in the page cache, shared by all processes, and are given up when memory
+is short. Models of more than PACKED_PART of the machine's memory are mapped.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from ndn_infer.engine.linear import (
     Int8,
     Joined,
     Linear,
+    Matrix,
     QuantisedInt4,
     fits_int4,
     quantise_int4,
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _QUANTISED = ("int8", "int4")
 PRECISIONS = ("bf16", "fp32", *_QUANTISED)
+
+PACKED_PART = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,10 @@ class Part:
             tensors["model.norm.weight"] = tensors["lm_head.weight"] = nothing
 
 
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def check_precision(precision: str, dtype: str) -> str:
     """The precision of weights that an option means; "" is that of `dtype`. Raises UsageError."""
     if dtype not in DTYPES:
@@ -155,6 +164,9 @@ class _Builder:
     def __init__(self, tensors: dict[str, Tensor], config: ModelConfig, precision: str) -> None:
         self._tensors, self._config, self._precision = tensors, config, precision
         self._errors: list[float] = []
+        self._matrices: dict[str, Matrix] = {}
+        size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+        self._pack = size <= PACKED_PART * _memory_bytes()
 
     def build(self) -> Weights:
         embedding = self._tensors["model.embed_tokens.weight"]
@@ -167,17 +179,26 @@ class _Builder:
         quantised = self._precision if self._precision in _QUANTISED else ""
         return Weights(embedding, layers, prompt, self._tensors["model.norm.weight"], self._head(head), quantised)
 
-    def _layer(self, index: int, make: Callable[[Tensor, Tensor | None], Linear]) -> Layer:
-        attention = [self._pair(index, f"self_attn.{name}_proj") for name in "qkv"]
+    def _layer(self, index: int, kind: type[Dense]) -> Layer:
+        def make(name: str) -> Dense:
+            weight, bias = self._pair(index, name)
+            return kind(self._matrix(f"{index}.{name}", weight), bias)
+
         return Layer(
             self._norm(index, "input_layernorm"),
-            Joined([make(*pair) for pair in attention]),
+            Joined([make(f"self_attn.{name}_proj") for name in "qkv"]),
             self._head_norm(index),
-            make(*self._pair(index, "self_attn.o_proj")),
+            make("self_attn.o_proj"),
             self._norm(index, "post_attention_layernorm"),
-            Apart(make(*self._pair(index, "mlp.gate_proj")), make(*self._pair(index, "mlp.up_proj"))),
-            make(*self._pair(index, "mlp.down_proj")),
+            Apart(make("mlp.gate_proj"), make("mlp.up_proj")),
+            make("mlp.down_proj"),
         )
+
+    def _matrix(self, key: str, weight: Tensor) -> Matrix:
+        """One for prompts and decoding."""
+        if key not in self._matrices:
+            self._matrices[key] = Matrix(weight, packed=self._pack)
+        return self._matrices[key]
 
     def _decode_layer(self, index: int, prompt: Layer) -> Layer:
         if self._precision not in _QUANTISED:
@@ -210,7 +231,7 @@ class _Builder:
     def _head(self, weight: Tensor) -> Linear:
         """Four bits are too few for the head: it is what llama.cpp leaves at eight, too."""
         quantise = self._precision in _QUANTISED and weight.shape[0] > 0  # a part without the end has none
-        return self._quantised(weight, None, "int8") if quantise else DenseRows(weight)
+        return self._quantised(weight, None, "int8") if quantise else DenseRows(self._matrix("head", weight))
 
     def _pair(self, index: int, name: str) -> tuple[Tensor, Tensor | None]:
         key = f"model.layers.{index}.{name}"

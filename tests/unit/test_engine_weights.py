@@ -18,6 +18,7 @@ from ndn_infer.engine.linear import (  # noqa: E402
     Int4,
     Int8,
     Joined,
+    Matrix,
     fits_int4,
     quantise_int4,
     quantise_int8,
@@ -40,11 +41,13 @@ def linear_of(precision: str, shape: tuple[int, int]) -> Any:
         return Int8(quantise_int8(weight_of(shape)))
     if precision == "int4":
         return Int4(quantise_int4(weight_of(shape)))
+    if precision == "packed":
+        return DenseRows(Matrix(weight_of(shape), packed=True))
     return DenseRows(weight_of(shape, DTYPES[precision]))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("precision", ["int4", "int8", "bf16", "fp32"])
+@pytest.mark.parametrize("precision", ["int4", "int8", "bf16", "packed", "fp32"])
 def test_rows_are_independent_bit_for_bit(precision: str, shape: tuple[int, int]) -> None:
     linear = linear_of(precision, shape)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
@@ -61,6 +64,18 @@ def test_a_single_dense_row_is_the_plain_product(precision: str) -> None:
         weight = weight_of(shape, DTYPES[precision])
         x = torch.randn(1, shape[0]).to(weight.dtype)
         assert torch.equal(DenseRows(weight)(x), Dense(weight)(x))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_packed_weights_give_the_same_numbers(biased: bool) -> None:
+    """Where the machine can; else nothing is packed, and this compares equals."""
+    for shape in (*SHAPES, (8, 8), (576, 4096), (896, 4864), (64, 65)):
+        weight = weight_of(shape)
+        bias = torch.randn(shape[1], generator=torch.Generator().manual_seed(3)).bfloat16() if biased else None
+        for count in (1, 2, 7, 8, 33, 256):
+            x = torch.randn(count, shape[0], generator=torch.Generator().manual_seed(count)).bfloat16()
+            packed = Dense(Matrix(weight, packed=True), bias)(x)
+            assert torch.equal(packed, Dense(weight, bias)(x)), (shape, count)
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8"])
