@@ -21,6 +21,7 @@ transformers = pytest.importorskip("transformers")
 from ndn_infer import name as ndn  # noqa: E402
 from ndn_infer.config import CallConfig, Config, EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
+from ndn_infer.engine.llama import IMPLEMENTATION  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
 from ndn_infer.forwarder.inprocess import MemoryNetwork  # noqa: E402
@@ -275,7 +276,7 @@ def test_activations_that_nobody_has_any_more_are_computed_again(small: Model) -
         async with line(small, CUTS["two"]) as stages:
             await stages.ask(PROMPTS[-1], GREEDY)
             first = stages.peers[0]
-            held = activations_prefix(NET, small.digest, "fp32.llama-torch-2", 3)
+            held = activations_prefix(NET, small.digest, f"fp32.{IMPLEMENTATION}", 3)
             gone = [name for name in first.server.store._objects if name.startswith(held)]
             assert len(gone) == 3 + GREEDY.max_tokens - 1
             for base in gone:
