@@ -21,7 +21,7 @@ from ndn_infer import name as ndn
 from ndn_infer.apps.network import EmbeddedNetwork, embedded
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.produce import corpus_alias
-from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
+from ndn_infer.apps.session import Session, access_of, ensure_keys, join, role_identity
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.client import Client, Outcome, rag_prompt
 from ndn_infer.config import Config
@@ -29,6 +29,8 @@ from ndn_infer.errors import MissingKey, NoForwarder, PromptError, UnknownModel,
 from ndn_infer.name import Name
 from ndn_infer.records import Message, Sampling, TokenLogprobs
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domain_store import DomainStore, tenant_of
+from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Arrival
 
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--rag", metavar="CORPUS", help="answer from a corpus: a folder, or the alias of a served one")
     parser.add_argument("--passages", type=int, help="passages that --rag puts into the prompt")
+    parser.add_argument("--domain", default="", metavar="NAME", help="ask privately, in a tenant domain")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--trace", action="store_true", help="print every Interest and Data by name")
     parser.add_argument("--quiet", action="store_true", help="the answer alone, no summary")
@@ -71,6 +74,8 @@ class Question:
     corpus: str
     folder: Path | None
     passages: int
+    domain: str = PUBLIC.label
+    """The label of a domain's newest epoch here."""
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
@@ -116,7 +121,16 @@ def read_question(options: argparse.Namespace, config: Config) -> Question:
         corpus=options.rag or "",
         folder=folder if folder is not None and folder.is_dir() else None,
         passages=_or(options.passages, ask.passages),
+        domain=_domain(options, config),
     )
+
+
+def _domain(options: argparse.Namespace, config: Config) -> str:
+    if options.domain in ("", PUBLIC.label):
+        return PUBLIC.label
+    if options.rag:
+        raise UsageError("--rag asks a corpus in public: everybody could read the question", hint="leave out --domain")
+    return tenant_of(DomainStore(config.keys_dir).find(options.domain)).newest.label
 
 
 def _or(given: T | None, default: T) -> T:
@@ -223,10 +237,17 @@ async def _bring_up(options: argparse.Namespace, config: Config, question: Quest
 
 
 async def _converse(options: argparse.Namespace, config: Config, question: Question, session: Session) -> int:
+    user = _user(session)
     client = Client(
-        session.endpoint, session.validator, session.net, config,
-        user=_user(session), certificates=session.keychain.certificates(),
-    )  # fmt: skip
+        session.endpoint,
+        session.validator,
+        session.net,
+        config,
+        user=user,
+        certificates=session.keychain.certificates(),
+        access=None if user is None else access_of(session, user),
+        domain=question.domain,
+    )
     if options.trace:
         session.endpoint.trace = trace_line
     logprobs: list[TokenLogprobs] = []

@@ -18,7 +18,7 @@ from typing import Any
 from ndn_infer import catalog
 from ndn_infer.apps.prepare import prepared, publish_aliases
 from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.session import Session, ensure_keys, join, node_signer, role_identity
+from ndn_infer.apps.session import Session, access_of, ensure_keys, join, node_signer, role_identity
 from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError
 from ndn_infer.functions import registry
@@ -135,9 +135,9 @@ def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
     fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
     caller = Caller(
         session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch,
-        inputs=lambda: inputs,
+        inputs=lambda: inputs, access=(access := access_of(session, signer)),
     )  # fmt: skip
-    host = Host(session.net, config, server, fetcher, caller)
+    host = Host(session.net, config, server, fetcher, caller, access=access)
     return Producer(host, session.keychain, registrar), host
 
 

@@ -16,7 +16,9 @@ from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError, MissingKey, NoForwarder
 from ndn_infer.name import Name
 from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -121,6 +123,11 @@ def node_signer(session: Session) -> Signer | None:
     forwarder that believes its local faces does not mind)."""
     node = Node(session.config.network.site, session.config.network.node).to_name(session.net)
     return session.keychain.signer_for(node) if session.keychain.usable(node) is not None else None
+
+
+def access_of(session: Session, signer: Signer) -> Access:
+    """The tenant domains of this machine, for private calls in the name of `signer`."""
+    return Access(DomainStore(session.config.keys_dir).tenants, signer, session.validator)
 
 
 def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:

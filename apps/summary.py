@@ -7,6 +7,7 @@ from typing import Any
 
 from ndn_infer import name as ndn
 from ndn_infer.client import Client, Outcome
+from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.ledger import Use
 
 
@@ -24,6 +25,8 @@ def print_summary(outcome: Outcome, client: Client, uri: str) -> None:
         line(f"    {use.kind:{width}}  {use.uses:4d} x {use.source}")
         if use.example:
             line(f"    {'':{width}}         {shorten(use.example)}")
+    if client.domain != PUBLIC.label:
+        line(f"  private: question, answer and KV cache sealed in domain {client.domain}")
     line("  verified")
     for key in client.ledger.signers():
         line(f"    {shorten(key)}")
@@ -50,6 +53,7 @@ def as_json(outcome: Outcome, client: Client, uri: str) -> dict[str, Any]:
         "finish": outcome.finish,
         "model": {"alias": outcome.model.alias, "digest": outcome.model.digest},
         "stream": outcome.stream_name,
+        "domain": client.domain,
         "kv_blocks": {key: getattr(kv, key) for key in kv.__dataclass_fields__} if kv is not None else None,
         "cited": [
             {"name": item.name, "score": item.score, "source": item.passage.source, "title": item.passage.title,

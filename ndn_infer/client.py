@@ -14,7 +14,7 @@ from typing import Final
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.config import Config
-from ndn_infer.errors import CallError, NetworkError, PromptError, UnknownModel
+from ndn_infer.errors import CallError, NetworkError, PromptError, UnknownModel, UsageError
 from ndn_infer.name import Name
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import (
@@ -30,8 +30,10 @@ from ndn_infer.records import (
     TokenizeRequest,
     Tokens,
 )
+from ndn_infer.security.access import Access
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.endpoint import Endpoint
@@ -95,15 +97,19 @@ class Client:
         *,
         user: Signer | None = None,
         certificates: tuple[Certificate, ...] = (),
+        access: Access | None = None,
+        domain: str = PUBLIC.label,
     ) -> None:
-        """`user` is the caller's own key, `certificates` vouch for it: only needed to publish inputs that do not fit an
-        Interest."""
+        """`user` is the caller's own key, `certificates` vouch for it: needed to publish inputs that do not fit an
+        Interest, and for private calls, with `access`. With the label of a tenant domain as `domain` every prompt is
+        asked privately."""
         self.ledger = Ledger(net)
         self.fetcher = Fetcher(endpoint, validator, config.fetch, ledger=self.ledger)
         self._caller = Caller(
             endpoint, validator, self.fetcher, net, config=config.call, fetch=config.fetch, ledger=self.ledger,
-            inputs=self._make_inputs,
+            inputs=self._make_inputs, access=access,
         )  # fmt: skip
+        self.domain = domain
         self._endpoint = endpoint
         self._net = net
         self._config = config
@@ -149,11 +155,16 @@ class Client:
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
         request = TokenizeRequest(messages=tuple(messages))
-        tokens = await self._caller.call(("model", model.digest), "tokenize", request, Tokens)
+        tokens = await self._caller.call(
+            ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
+        )  # fmt: skip
         return tokens.ids
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
-        """The passages nearest to `query`, each fetched by name and verified."""
+        """The passages nearest to `query`, each fetched by name and verified. Raises UsageError in a tenant domain:
+        corpora are public, and so would the question be."""
+        if self.domain != PUBLIC.label:
+            raise UsageError("a corpus is asked in the public domain, where others can read the question")
         hits = await self._caller.call(("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits)
         cited = []
         for hit in hits.hits:
@@ -173,11 +184,12 @@ class Client:
                 f"the prompt has {len(prompt)} tokens; {model.alias} takes {model.context_tokens} with the answer",
                 hint="shorten the prompt, or choose a model with a longer context",
             )
-        request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype)
+        request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype, domain=self.domain)
         before, holders = self._turn
         continues = len(before) < len(prompt) and before == prompt[: len(before)]
         events = self._caller.stream(
-            ("model", model.digest), "generate", request, TokenEvent, kv=holders if continues else (), at=at
+            ("model", model.digest), "generate", request, TokenEvent, kv=holders if continues else (), at=at,
+            domain=self.domain,
         )  # fmt: skip
         async for event, answered in events:
             outcome.stream_name = answered.answer.result

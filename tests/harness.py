@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Role
+from ndn_infer.security.access import Access
+from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.inputs import Inputs
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
@@ -28,7 +32,11 @@ NET = ndn.from_uri("/ndn-infer/local")
 class Node:
     """One application on a MemoryNetwork: endpoint, validator, fetcher, caller, server, keys."""
 
-    def __init__(self, network: MemoryNetwork, keychain: Keychain, config: Config, *, clock: Any = time.time) -> None:
+    def __init__(
+        self, network: MemoryNetwork, keychain: Keychain, config: Config, *, clock: Any = time.time,
+        asks_as: str = "", domains: Sequence[TenantDomain] = (),
+    ) -> None:  # fmt: skip
+        """`asks_as`: the role that makes private calls and publishes large requests, a member of `domains`."""
         self.links: list[MemoryLink] = []
         self.network = network
         self.keychain = keychain
@@ -37,6 +45,15 @@ class Node:
         self.validator = Validator(TrustSchema.load(NET), keychain.anchor, self._certificate, now=clock)
         self.server = Server(self.endpoint, ObjectStore(1 << 30))
         self.registrar = Registrar(self.endpoint)
+        self.domains = list(domains)
+        self.access: Access | None = None
+        self.inputs: Inputs | None = None
+        if asks_as:
+            signer = keychain.signer_for(role(asks_as))
+            self.access = Access(lambda: self.domains, signer, self.validator)
+            self.inputs = Inputs(
+                NET, self.server, signer, registrar=self.registrar, certificates=keychain.certificates
+            )  # fmt: skip
 
     async def _dial(self) -> MemoryLink:
         link = self.network.attach()
@@ -55,13 +72,15 @@ class Node:
         await self.endpoint.open()
         self.fetcher = Fetcher(self.endpoint, self.validator, self.config.fetch)
         self.caller = Caller(
-            self.endpoint, self.validator, self.fetcher, NET, config=self.config.call, fetch=self.config.fetch
-        )
+            self.endpoint, self.validator, self.fetcher, NET, config=self.config.call, fetch=self.config.fetch,
+            access=self.access, inputs=lambda: self.inputs,
+        )  # fmt: skip
         await self.registrar.enable_local_fields()
         return self
 
     async def produce(self, *functions: NamedFunction[Any]) -> Producer:
-        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        host = Host(NET, self.config, self.server, self.fetcher, self.caller, access=self.access)
+        self.counters = host.counters
         producer = Producer(host, self.keychain, self.registrar)
         await producer.begin()
         for function in functions:

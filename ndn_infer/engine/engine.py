@@ -118,29 +118,31 @@ class Engine:
     # ------------------------------------------------------------ streams
 
     def start(
-        self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False
-    ) -> Stream:
+        self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False,
+        cache_salt: str = "",
+    ) -> Stream:  # fmt: skip
         """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
 
         When they cover the whole prompt its last token is computed again, since its logits are wanted, and the few
         before it that LEAST_ROWS asks for. `near`: what is left of the prompt, when it is less than a block, is
         computed as decoded tokens are: quicker, but the last bits are not those of a prompt; for KV that is not exact
-        anyway. Raises PromptError (empty, too long, not token ids, more than the KV memory
+        anyway. `cache_salt`: KV is shared with streams of the same salt only, so that nobody else can tell by the time
+        of an answer what was asked. Raises PromptError (empty, too long, not token ids, more than the KV memory
         can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait already).
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
-        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near)
+        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near, salt=cache_salt)
 
     def start_prefill(
-        self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0
+        self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""
     ) -> Stream:
         """Queue a stream of which only the KV of all full blocks is wanted: `take_blocks` after each `step`, until it
         has `finished` ("done"). `prompt_tokens`: length of the prompt of which `ids` are the beginning, when it is
-        longer; the last bits of bf16 KV follow it (attention.py). Raises as `start` does."""
+        longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
-        full = len(ids) // self.block_tokens * self.block_tokens
-        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=max(prompt_tokens, len(ids)), last=full)
+        full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
+        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt)
 
     @torch.inference_mode()
     def step(self) -> list[StepOutput]:
@@ -242,7 +244,7 @@ class Engine:
 
     def _queue(
         self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int,
-        last: int, near: bool = False,
+        last: int, near: bool = False, salt: str,
     ) -> Stream:  # fmt: skip
         """`last`: tokens whose KV it may need."""
         pool = self._scheduler.pool
@@ -263,7 +265,7 @@ class Engine:
             number=number, prompt_tokens=ready if as_decoded else known, known=known, ready=ready, prompt=prompt,
             params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (),
             exported=len(imports),
-            keys=BlockKeys(self.block_tokens, self._bits(number, known, total, imported=ready > 0)),
+            keys=BlockKeys(self.block_tokens, self._apart(number, known, total, salt, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:
             params.check_vocabulary(self.model_config.vocab_size)
@@ -284,13 +286,14 @@ class Engine:
         ready = min(imported, wanted)
         return ready if ready == known or known - ready >= LEAST_ROWS else max(known - LEAST_ROWS, 0)
 
-    def _bits(self, number: int, prompt: int, total: int, *, imported: bool) -> Callable[[int], object]:
-        """What the last bits of a block's KV depend on beside its tokens: see stream.BlockKeys."""
+    def _apart(self, number: int, prompt: int, total: int, salt: str, *, imported: bool) -> Callable[[int], object]:
+        """What must be equal for a block of equal tokens to be shared: see stream.BlockKeys. The salt, and what the
+        last bits of its KV depend on."""
         if self._sharing == "near":
-            return lambda end: None
+            return lambda end: salt
         if self._sharing == "off" or imported:
             return lambda end: ("stream", number)
-        return lambda end: self._model.kv_class(end, total) if end <= prompt else ("stream", number)
+        return lambda end: (salt, self._model.kv_class(end, total)) if end <= prompt else ("stream", number)
 
     # ------------------------------------------------------------ a step
 

@@ -52,12 +52,12 @@ class Counters:
 
 class BlockKeys:
     """Keys under which a stream's full blocks are known in the pool (kv_pool.py): the chain value, which stands for all
-    tokens up to the block's end, and what else its last bits depend on."""
+    tokens up to the block's end, and what else must be equal."""
 
-    def __init__(self, block_tokens: int, bits: Callable[[int], object]) -> None:
-        """`bits(end)`: what the bits of a block that ends before token `end` depend on."""
+    def __init__(self, block_tokens: int, apart: Callable[[int], object]) -> None:
+        """`apart(end)`: blocks of equal tokens that end before token `end` are one only where this is equal too."""
         self._block = block_tokens
-        self._bits = bits
+        self._apart = apart
         self._parent = chain.seed(block_tokens)
         self._keys: list[Key] = []
 
@@ -65,7 +65,7 @@ class BlockKeys:
         """Of the first `count` blocks of `tokens`, which continue those of the call before."""
         for start in range(len(self._keys) * self._block, count * self._block, self._block):
             self._parent = chain.extend(self._parent, tokens[start : start + self._block])
-            self._keys.append((self._parent, self._bits(start + self._block)))
+            self._keys.append((self._parent, self._apart(start + self._block)))
         return self._keys[:count]
 
 

@@ -15,7 +15,9 @@ from ndn_infer.config import Config
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call
 from ndn_infer.records import Envelope, Record
+from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.serve import LiveStream, Server
@@ -33,6 +35,8 @@ class Host:
     fetcher: Fetcher
     caller: Caller
     counters: Counter[str] = field(default_factory=Counter)
+    access: Access | None = None
+    """Tenant domains this process is a member of; None: it answers public calls only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,14 @@ class Job:
     envelope: Envelope
     signer: Signer
     hint: Name
+    domain: Domain = PUBLIC
+    """Who shares what this call computes; of a private call the epoch that it was sealed in."""
+
+    def open_stream(self) -> LiveStream:
+        """The stream that answers this call; sealed where the call is private."""
+        base = self.call.result().to_name(self.host.net)
+        encrypt = self.domain.seal_event if isinstance(self.domain, DomainEpoch) else None
+        return self.host.server.open_stream(base, self.signer, encrypt)
 
 
 class NamedFunction(ABC, Generic[Q]):
@@ -58,6 +70,8 @@ class NamedFunction(ABC, Generic[Q]):
     request_type: ClassVar[type[Record]]
     patience_s: ClassVar[float] = 0.25
     """How long callers wait for the answer itself, once work has begun, before they are told where it will be."""
+    private: ClassVar[bool] = False
+    """Whether calls may be private: all that `run` publishes, and every call it makes, is then of `Job.domain`."""
     subject: tuple[str, str]
 
     @abstractmethod

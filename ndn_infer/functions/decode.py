@@ -42,6 +42,7 @@ class _Generation:
 
     request: GenerateRequest
     job: Job
+    plane: KvPlane
     out: LiveStream
     decoder: StreamDecoder
     stops: StopMatcher
@@ -58,21 +59,18 @@ class Generate(NamedFunction[GenerateRequest]):
     function = "generate"
     role = "decode"
     request_type = GenerateRequest
+    private = True
 
     def __init__(self, model: str, folder: Path, engine: EngineHost) -> None:
         self.subject = ("model", model)
         self._folder = folder
         self._engine = engine
-        self._plane: KvPlane | None = None
-        self._gatherer: KvGatherer | None = None
         self._tokenizer: ChatTokenizer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
-        self._plane = await self._engine.plane(host)
-        self._plane.answer_holders(signer)
-        self._gatherer = KvGatherer(self.subject, self._plane, self._engine)
+        await self._engine.start(host, signer)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -87,13 +85,12 @@ class Generate(NamedFunction[GenerateRequest]):
         return self._engine.worker.waiting
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
-        assert self._tokenizer is not None and self._engine.engine is not None and self._plane is not None
-        check_request(request, self._engine.engine.model_config, self._plane.shape.dtype)
+        assert self._tokenizer is not None and self._engine.engine is not None
+        plane = self._engine.plane(job.host, job.domain)
+        check_request(request, self._engine.engine.model_config, plane.shape.dtype)
         self._engine.engine.refuse_if_busy()
-        base = job.call.result().to_name(job.host.net)
-        out = job.host.server.open_stream(base, job.signer)
-        decoder = StreamDecoder(self._tokenizer)
-        generation = _Generation(request, job, out, decoder, StopMatcher(request.sampling.stop))
+        out, decoder = job.open_stream(), StreamDecoder(self._tokenizer)
+        generation = _Generation(request, job, plane, out, decoder, StopMatcher(request.sampling.stop))
         task = asyncio.get_running_loop().create_task(self._generate(generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -103,11 +100,12 @@ class Generate(NamedFunction[GenerateRequest]):
         """From KV to the last token. Whatever goes wrong ends the stream with words, never in silence."""
         try:
             blocks = await self._gather_kv(generation)
-            assert self._plane is not None and self._tokenizer is not None and self._engine.engine is not None
+            assert self._tokenizer is not None and self._engine.engine is not None
             request, limits = generation.request, self._engine.engine.model_config
             generation.stream = await self._engine.worker.generate(
                 request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
-                lambda output: self._on_step(generation, output), near=not self._plane.shape.exact,
+                lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
+                cache_salt=generation.job.domain.label,
             )  # fmt: skip
             await generation.done.wait()
         except NdnInferError as error:
@@ -118,10 +116,9 @@ class Generate(NamedFunction[GenerateRequest]):
 
     async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
         """KV of the prompt's full blocks, as many as are to be had; noted for the report."""
-        assert self._gatherer is not None and self._plane is not None
-        prompt, job = generation.request.prompt, generation.job
-        gathered = await self._gatherer.gather(prompt, job)
-        block_tokens = self._plane.shape.block_tokens
+        prompt, job, plane = generation.request.prompt, generation.job, generation.plane
+        gathered = await KvGatherer(self.subject, plane, self._engine).gather(prompt, job)
+        block_tokens = plane.shape.block_tokens
         tail_tokens = max(len(prompt) % block_tokens, 1)
         generation.sources = replace(gathered.sources, tail_tokens=tail_tokens)
         generation.kv_names = gathered.names
@@ -187,8 +184,7 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _publish_new_blocks(self, generation: _Generation) -> None:
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
-        plane = self._plane
-        assert plane is not None
+        plane = generation.plane
         computed = len(generation.request.prompt) + len(generation.ids) - 1  # KV of the newest token is not there yet
         if (generation.published + 1) * plane.shape.block_tokens > computed:
             return  # most tokens complete no block
@@ -197,12 +193,13 @@ class Generate(NamedFunction[GenerateRequest]):
             index = generation.published
             generation.published += 1
             value = plane.chain(ids[: (index + 1) * plane.shape.block_tokens])[-1]
-            task = asyncio.get_running_loop().create_task(self._publish_block(generation, plane, index, value))
+            task = asyncio.get_running_loop().create_task(self._publish_block(generation, index, value))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _publish_block(self, generation: _Generation, plane: KvPlane, index: int, value: bytes) -> None:
+    async def _publish_block(self, generation: _Generation, index: int, value: bytes) -> None:
         stream: Any = generation.stream
+        plane = generation.plane
         if stream is None or plane.local(value) is not None:
             return
         try:

@@ -1,23 +1,33 @@
 """One engine, shared by the functions of a process that need it.
 
-Owns: loading the engine once for prefill and decode together, and its KV plane. Must not know: what either does.
+Owns: loading the engine once for prefill and decode together, and its KV planes, one for each domain. Must not know:
+what either does.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
+from typing import Final
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.errors import UsageError
+from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.kv_codec import CODECS, KvShape
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.functions.kv_plane import Common, KvPlane
+from ndn_infer.namespace import Holds
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import Domain
+
+MAX_PLANES: Final = 256
+"""Every epoch of a domain has a plane; those used last stay."""
 
 
 class EngineHost:
-    """`worker` runs the engine; `plane` is made at the first start."""
+    """`worker` runs the engine."""
 
     def __init__(self, model: str, folder: Path, config: EngineConfig) -> None:
         self._model = model
@@ -40,16 +50,19 @@ class EngineHost:
             )
         )
         self.engine: Engine | None = None
-        self._plane: KvPlane | None = None
+        self.shape: KvShape | None = None
+        self._common: Common | None = None
+        self._planes: OrderedDict[str, KvPlane] = OrderedDict()
 
-    async def plane(self, host: Host) -> KvPlane:
-        """Load the engine if that has not happened; the KV plane of this process."""
-        if self._plane is None:
+    async def start(self, host: Host, signer: Signer) -> None:
+        """Load the engine if that has not happened, and tell those who ask which KV blocks this process holds, under
+        the identity of `signer`."""
+        if self._common is None:
             if self._config.kv_codec not in CODECS:
                 raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
             self.engine = await self.worker.start()
             config = self.engine.model_config
-            shape = KvShape(
+            self.shape = KvShape(
                 layers=config.layers,
                 kv_heads=config.kv_heads,
                 head_dim=config.head_dim,
@@ -58,8 +71,26 @@ class EngineHost:
                 implementation=self.engine.implementation,
                 form=self._config.kv_codec,
             )
-            self._plane = KvPlane(host, self._model, shape, memory_mb=self._config.kv_at_hand_mb)
-        return self._plane
+            self._common = Common(self.shape, self._config.kv_at_hand_mb)
+        self._common.own.add(signer.identity)
+        kv_holders.answer(host, signer, self._model, self._version_of)
+
+    def plane(self, host: Host, domain: Domain) -> KvPlane:
+        """KV blocks of `domain`; the engine has been started."""
+        assert self.shape is not None and self._common is not None
+        plane = self._planes.get(domain.label)
+        if plane is None:
+            plane = self._planes[domain.label] = KvPlane(
+                host, self._model, self.shape, domain=domain, common=self._common
+            )  # fmt: skip
+        self._planes.move_to_end(domain.label)
+        while len(self._planes) > MAX_PLANES:
+            self._planes.popitem(last=False)
+        return plane
+
+    def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
+        plane = self._planes.get(asked.domain)
+        return 0 if plane is None else plane.version_of(tag, asked, layers)
 
     async def close(self) -> None:
         await self.worker.close()

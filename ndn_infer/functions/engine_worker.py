@@ -75,7 +75,7 @@ class EngineWorker:
 
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
-        prompt_tokens: int = 0,
+        prompt_tokens: int = 0, cache_salt: str = "",
     ) -> None:  # fmt: skip
         """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready. A caller that
         is cancelled takes its stream with it. Options and errors: `Engine.start_prefill`."""
@@ -83,7 +83,7 @@ class EngineWorker:
         loop, done = self._loop, self._loop.create_future()
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start_prefill(ids, prefix, prompt_tokens=prompt_tokens)
+            stream = engine.start_prefill(ids, prefix, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
             self._prefills[stream] = lambda engine: deliver(engine, stream)
             return stream
 
@@ -103,14 +103,14 @@ class EngineWorker:
 
     async def generate(
         self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
-        near: bool = False,
+        near: bool = False, cache_salt: str = "",
     ) -> Stream:  # fmt: skip
-        """Start a stream; `on_step` gets every step's output until one has `finished`. `near` as in Engine.start."""
+        """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
         loop = self._loop
         assert loop is not None
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start(ids, params, prefix, near=near)
+            stream = engine.start(ids, params, prefix, near=near, cache_salt=cache_salt)
             self._listeners[stream] = lambda output: _post(loop, on_step, output)
             return stream
 

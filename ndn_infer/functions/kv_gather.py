@@ -115,7 +115,7 @@ class KvGatherer:
         upto = (first + blocks) * self._plane.shape.block_tokens
         try:
             await self._engine.worker.prefill(
-                ids[:upto], located.local, computed.__setitem__, prompt_tokens=len(ids)
+                ids[:upto], located.local, computed.__setitem__, prompt_tokens=len(ids), cache_salt=job.domain.label
             )  # fmt: skip
         except NdnInferError as error:
             log.warning("computing %d blocks of a prompt's head failed: %s", blocks, error)
@@ -141,16 +141,16 @@ class KvGatherer:
             return found
         block_tokens = plane.shape.block_tokens
         request = PrefillRequest(
-            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec
+            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec, job.domain.label
         )  # fmt: skip
         publish_token_blocks(
-            job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer
+            job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer, job.domain
         )  # fmt: skip
         began = time.monotonic()
         kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.hint,), began))[:MAX_HINTS]
         try:
             answered = await job.host.caller.start(
-                self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv
+                self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv, domain=job.domain.label
             )  # fmt: skip
             answer = answered.answer
             speed = plane.estimates.remote.value(time.monotonic())

@@ -89,23 +89,46 @@ class Located:
         return len(self.sources)
 
 
+class Common:
+    """What the planes of all domains have in common in one process: blocks at hand, recently used ones of `memory_mb`
+    MiB, what fetching and computing cost, and under which identities this process answers."""
+
+    def __init__(self, shape: KvShape, memory_mb: int = 512) -> None:
+        self.own: set[Name] = set()
+        self.estimates = Estimates()
+        self._limit = max((memory_mb << 20) // shape.nbytes, 1)
+        self._blocks: OrderedDict[tuple[str, bytes], torch.Tensor] = OrderedDict()
+
+    def get(self, label: str, value: bytes) -> torch.Tensor | None:
+        """A block at hand. The label is part of the key: chain values stand in names, so that whoever saw one could
+        else ask for a tenant's block in the public domain."""
+        block = self._blocks.get((label, value))
+        if block is not None:
+            self._blocks.move_to_end((label, value))
+        return block
+
+    def put(self, label: str, value: bytes, block: torch.Tensor) -> None:
+        self._blocks[label, value] = block
+        self._blocks.move_to_end((label, value))
+        while len(self._blocks) > self._limit:
+            self._blocks.popitem(last=False)
+
+
 class KvPlane:
-    """KV blocks of one model in one process. Tensors of `memory_mb` MiB are kept at hand, recently used ones."""
+    """KV blocks of one model in one process, of one domain. `common` is shared by the planes of a process."""
 
     def __init__(
-        self, host: Host, model: str, shape: KvShape, *, memory_mb: int = 512, domain: Domain | None = None
+        self, host: Host, model: str, shape: KvShape, *, domain: Domain = PUBLIC, common: Common | None = None
     ) -> None:
         self._host = host
         self._model = model
         self.shape = shape
-        self.domain = domain or PUBLIC
+        self.domain = domain
         self.holders = HolderBook()
-        self.estimates = Estimates()
+        self._common = common or Common(shape)
+        self.estimates = self._common.estimates
         self._layers = f"0-{shape.layers - 1}"
         self._subject = Subject(model, self.domain.label, shape.codec, self._layers)
-        self._own: frozenset[Name] = frozenset()
-        self._memory_blocks = max((memory_mb << 20) // shape.nbytes, 1)
-        self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._published: OrderedDict[bytes, bytes] = OrderedDict()
         self._block_bytes = block_bytes(shape)
         """Of the newest one seen: sealed ones are a little longer."""
@@ -132,16 +155,10 @@ class KvPlane:
     # ------------------------------------------------------------ what is at hand
 
     def local(self, value: bytes) -> torch.Tensor | None:
-        block = self._memory.get(value)
-        if block is not None:
-            self._memory.move_to_end(value)
-        return block
+        return self._common.get(self.domain.label, value)
 
     def remember(self, value: bytes, block: torch.Tensor) -> None:
-        self._memory[value] = block
-        self._memory.move_to_end(value)
-        while len(self._memory) > self._memory_blocks:
-            self._memory.popitem(last=False)
+        self._common.put(self.domain.label, value, block)
 
     def publish(self, value: bytes, block: torch.Tensor, signer: Signer) -> None:
         """Sign and publish one block, and keep it at hand."""
@@ -158,11 +175,12 @@ class KvPlane:
             self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
 
     def answer_holders(self, signer: Signer) -> None:
-        """Tell those who ask which blocks this process holds, under the identity of `signer`."""
-        self._own |= {signer.identity}
-        kv_holders.answer(self._host, signer, self._model, self._version_of)
+        """Tell those who ask which blocks this plane holds, under the identity of `signer`. Where there are planes of
+        several domains, see EngineHost."""
+        self._common.own.add(signer.identity)
+        kv_holders.answer(self._host, signer, self._model, self.version_of)
 
-    def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
+    def version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
         """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
         value = self._published.get(tag)
         if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.shape.codec, self._layers):
@@ -209,7 +227,7 @@ class KvPlane:
         if not rest:
             return Located(list(values), local, [])
         began = time.monotonic()
-        asked = self.holders.to_ask(hints, began, own=self._own)
+        asked = self.holders.to_ask(hints, began, own=frozenset(self._common.own))
         sources = await _Search(self, rest, asked).run()
         counters = self._host.counters
         counters["kv_searches"] += 1
@@ -307,7 +325,7 @@ class KvPlane:
                 await self._host.fetcher.read_into(item, content, hints=hints)
             except NdnInferError:
                 signer = item.signed_by.identity
-                if hints or signer in self._own:
+                if hints or signer in self._common.own:
                     raise
                 await self._host.fetcher.read_into(item, content, hints=(signer,))
             block = self._decode(base, content)

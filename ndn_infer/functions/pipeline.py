@@ -88,7 +88,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
         if len(self._tasks) >= config.max_streams + config.queue_limit:
             raise Busy(f"{len(self._tasks)} streams run here; try again later")
-        out = job.host.server.open_stream(job.call.result().to_name(job.host.net), job.signer)
+        out = job.open_stream()
         decoder, stops = StreamDecoder(self._tokenizer), StopMatcher(request.sampling.stop)
         generation = _Generation(request, params, job.host, out, decoder, stops, list(request.prompt))
         task = asyncio.get_running_loop().create_task(self._generate(generation))

@@ -10,8 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from ndn_infer import chain, records
 from ndn_infer import name as ndn
+from ndn_infer import records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
@@ -32,16 +32,15 @@ class Prefill(NamedFunction[PrefillRequest]):
     function = "prefill"
     role = "prefill"
     request_type = PrefillRequest
+    private = True
     patience_s = 0.01  # blocks are fetched while they are made: callers are to know soon from whom
 
     def __init__(self, model: str, engine: EngineHost) -> None:
         self.subject = ("model", model)
         self._engine = engine
-        self._plane: KvPlane | None = None
 
     async def start(self, host: Host, signer: Signer, hint: Name) -> None:
-        self._plane = await self._engine.plane(host)
-        self._plane.answer_holders(signer)
+        await self._engine.start(host, signer)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -53,16 +52,16 @@ class Prefill(NamedFunction[PrefillRequest]):
         return self._engine.worker.waiting
 
     async def run(self, request: PrefillRequest, job: Job) -> Record:
-        assert self._plane is not None
-        values = self._check(request, self._plane)
+        plane = self._engine.plane(job.host, job.domain)
+        values = self._check(request, plane)
         wanted = values[request.have :]
         for value in wanted:  # those at hand too: they may not be published yet
-            job.host.server.promise(self._plane.name(value))
+            job.host.server.promise(plane.name(value))
         try:
-            return await self._compute(self._plane, values, request, job)
+            return await self._compute(plane, values, request, job)
         finally:
             for value in wanted:  # what was published is no promise any more
-                job.host.server.break_promise(self._plane.name(value), job.signer)
+                job.host.server.break_promise(plane.name(value), job.signer)
 
     def _check(self, request: PrefillRequest, plane: KvPlane) -> list[bytes]:
         shape = plane.shape
@@ -95,7 +94,7 @@ class Prefill(NamedFunction[PrefillRequest]):
             if index >= request.have:
                 plane.publish(values[index], block, job.signer)
         if len(found.tensors) < len(values):
-            await self._engine.worker.prefill(ids, found.tensors, on_block)
+            await self._engine.worker.prefill(ids, found.tensors, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
         job.host.counters["prefill_tokens_computed"] += computed * plane.shape.block_tokens
         elapsed_ms = round((time.monotonic() - began) * 1000, 1)
@@ -108,13 +107,13 @@ class Prefill(NamedFunction[PrefillRequest]):
         model = self.subject[1]
 
         async def pull(value: bytes) -> tuple[int, ...]:
-            base = TokenBlock(model, "public", value.hex()).to_name(job.host.net)
+            base = TokenBlock(model, job.domain.label, value.hex()).to_name(job.host.net)
             fetched = await job.host.fetcher.fetch(base, hints=hints)
             job.host.counters["token_blocks_pulled"] += 1
-            return records.decode(TokenBlockRecord, fetched.content).ids
+            return records.decode(TokenBlockRecord, job.domain.open(base, fetched.content)).ids
 
         blocks = await asyncio.gather(*(pull(value) for value in values))
         ids = [token for block in blocks for token in block]
-        if chain.chain(ids, plane.shape.block_tokens) != values:
+        if job.domain.chain_values(ids, plane.shape.block_tokens) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")
         return ids

@@ -21,16 +21,20 @@ from ndn_infer import records
 from ndn_infer.errors import (
     BadRecord,
     CallError,
+    MissingKey,
     NdnInferError,
+    NetworkError,
     PromptError,
     RegistrationRefused,
+    TrustError,
     UsageError,
 )
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.name import Name
-from ndn_infer.namespace import Call, function_prefix, results_prefix
+from ndn_infer.namespace import Call, CallClass, function_prefix, results_prefix
 from ndn_infer.records import Answer, Counter, Envelope, ProducerStatus, Record
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, parse_request
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Request
@@ -49,8 +53,23 @@ ERROR_FRESHNESS_MS: Final = 10
 MAX_REMEMBERED_ANSWERS: Final = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call whose request we could read: `plain` is the encoded request, `epoch` that of a private call."""
+
+    call: Call
+    envelope: Envelope
+    plain: bytes
+    epoch: DomainEpoch | None = None
+
+    @property
+    def domain(self) -> Domain:
+        return PUBLIC if self.epoch is None else self.epoch
+
+
 @dataclass(slots=True)
 class _Running:
+    asked: _Asked
     task: asyncio.Task[None]
     waiting: list[Request] = field(default_factory=list)
     acknowledged: Answer | None = None
@@ -65,6 +84,7 @@ class FunctionServer:
         self._signer = signer
         self._hint = hint
         self._running: dict[str, _Running] = {}
+        self._opening: set[asyncio.Task[None]] = set()
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     @property
@@ -85,12 +105,58 @@ class FunctionServer:
         except BadRecord as error:
             self._reply(request, Answer(code="bad-request", error=str(error)))
             return
-        self._host.counters["calls"] += 1
-        answer = self._answers.get(call.request)
-        if answer is not None and self._still_good(answer, envelope):
-            self._reply(request, answer)
+        if call.call_class == CallClass.SHARED:
+            self._admit(request, _Asked(call, envelope, envelope.request))
+        elif len(self._opening) < self._host.config.producer.queue_limit:
+            task = asyncio.get_running_loop().create_task(self._open(request, call, envelope))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
         else:
-            self._join(request, call, envelope)
+            self._host.counters["refused_busy"] += 1
+            self._reply(
+                request, Answer(code="busy", error=f"{self.function.function} is asked too much; try again later")
+            )
+
+    async def _open(self, request: Request, call: Call, envelope: Envelope) -> None:
+        """A private call: who asks is proved, and the request opened, before anything else is looked at. What goes
+        wrong is said in clear, as nobody can seal without the key; it tells nothing of what was computed."""
+        access = self._host.access
+        try:
+            if access is None or not self.function.private:
+                raise CallError(f"{self.function.function} takes no private calls here", code="not-private")
+            caller = await access.caller_of(request.interest)
+            sealed = parse_request(await self._sealed(envelope))
+            epoch, plain = access.open_request(self._prefix(call), caller, sealed)
+        except CallError as error:
+            self._reply(request, Answer(code=error.code, error=str(error)))
+        except MissingKey as error:
+            self._host.counters["refused_domain"] += 1
+            self._reply(request, Answer(code="unknown-domain", error=f"{error}; this producer is no member"))
+        except (TrustError, BadRecord, NetworkError) as error:
+            self._host.counters["refused_private"] += 1
+            log.warning("refused a private call: %s", error)
+            self._reply(request, Answer(code="bad-request", error=str(error)))
+        except NdnInferError as error:
+            log.error("cannot open a private call: %s", error)
+            self._reply(request, Answer(code="failed", error="this producer cannot read its keys"))
+        else:
+            self._admit(request, _Asked(call, envelope, plain, epoch))
+
+    def _prefix(self, call: Call) -> Name:
+        return function_prefix(self._host.net, call.subject_kind, call.subject, call.function)
+
+    async def _sealed(self, envelope: Envelope) -> bytes:
+        """The encoded SealedRequest: in the envelope, or pulled from the caller when it is large."""
+        content = parse_request(envelope.request).content
+        return await self._pull(content, envelope) if content else envelope.request
+
+    def _admit(self, request: Request, asked: _Asked) -> None:
+        self._host.counters["calls"] += 1
+        answer = self._answers.get(asked.call.request)
+        if answer is not None and self._still_good(answer, asked.envelope):
+            self._reply(request, answer, asked.epoch)
+        else:
+            self._join(request, asked)
 
     def _still_good(self, answer: Answer, envelope: Envelope) -> bool:
         """An answer that names a result is good while the result is in the store, and the caller could read it."""
@@ -98,25 +164,27 @@ class FunctionServer:
             return True
         return envelope.salt == 0 and self._host.server.holds(ndn.from_uri(answer.result))
 
-    def _join(self, request: Request, call: Call, envelope: Envelope) -> None:
+    def _join(self, request: Request, asked: _Asked) -> None:
+        call = asked.call
         running = self._running.get(call.request)
         if running is None:
             if len(self._running) >= self._host.config.producer.queue_limit:
                 self._host.counters["refused_busy"] += 1
                 text = f"{self.function.function} has {len(self._running)} calls waiting; try again later"
-                self._reply(request, Answer(code="busy", error=text))
+                self._reply(request, Answer(code="busy", error=text), asked.epoch)
                 return
-            task = asyncio.get_running_loop().create_task(self._work(call, envelope))
-            running = self._running[call.request] = _Running(task)
+            task = asyncio.get_running_loop().create_task(self._work(asked))
+            running = self._running[call.request] = _Running(asked, task)
         if running.acknowledged is not None:
-            self._reply(request, running.acknowledged)
+            self._reply(request, running.acknowledged, asked.epoch)
         else:
             running.waiting.append(request)
 
-    async def _work(self, call: Call, envelope: Envelope) -> None:
+    async def _work(self, asked: _Asked) -> None:
+        call = asked.call
         acknowledge = asyncio.get_running_loop().call_later(PATIENCE_S, self._acknowledge, call)
         try:
-            answer = await self._run(call, envelope)
+            answer = await self._run(asked)
         except CallError as error:
             answer = Answer(code=error.code, error=str(error))
         except (UsageError, PromptError, BadRecord) as error:
@@ -131,10 +199,15 @@ class FunctionServer:
             acknowledge.cancel()
         self._finish(call, answer)
 
-    async def _run(self, call: Call, envelope: Envelope) -> Answer:
-        request = records.decode(self.function.request_type, envelope.request)
-        job = Job(self._host, call, envelope, self._signer, self._hint)
-        request = await self._pull_large(request, envelope)
+    async def _run(self, asked: _Asked) -> Answer:
+        call, domain = asked.call, asked.domain
+        request = records.decode(self.function.request_type, asked.plain)
+        if asked.epoch is None:
+            request = await self._pull_large(request, asked.envelope)
+        if getattr(request, "domain", domain.label) != domain.label:
+            kind = "shared" if asked.epoch is None else f"private, in {domain.label}"
+            raise BadRecord(f"a request in domain {request.domain[:64]!r} in a call that is {kind}")  # type: ignore[attr-defined]
+        job = Job(self._host, call, asked.envelope, self._signer, self._hint, domain)
         sooner = asyncio.get_running_loop().call_later(self.function.patience_s, self._acknowledge, call)
         try:
             result = await self.function.run(request, job)
@@ -147,7 +220,8 @@ class FunctionServer:
         running = self._running[call.request]
         if len(value) <= INLINE_ANSWER_BYTES and running.acknowledged is None:
             return Answer(value=value, hint=hint)
-        packets = self._host.server.publish(call.result().to_name(self._host.net), value, self._signer)
+        base = call.result().to_name(self._host.net)
+        packets = self._host.server.publish(base, domain.seal(base, value), self._signer)
         return Answer(result=ndn.to_uri(packets.manifest.name), hint=hint)
 
     async def _pull_large(self, request: Record, envelope: Envelope) -> Record:
@@ -155,11 +229,15 @@ class FunctionServer:
         content = getattr(request, "content", "")
         if not content:
             return request
+        return records.decode(self.function.request_type, await self._pull(content, envelope))
+
+    async def _pull(self, content: str, envelope: Envelope) -> bytes:
+        """The bytes of this SHA-256, from the caller. Raises BadRecord."""
         hints = (ndn.from_uri(envelope.caller),) if envelope.caller else ()
         for uri in envelope.sources:
             fetched = await self._host.fetcher.fetch(ndn.from_uri(uri), hints=hints)
             if hashlib.sha256(fetched.content).hexdigest() == content:
-                return records.decode(self.function.request_type, fetched.content)
+                return fetched.content
         raise BadRecord("the request names a content that none of its sources has")
 
     def _acknowledge(self, call: Call) -> None:
@@ -176,7 +254,7 @@ class FunctionServer:
             queue=self.function.queue_length(),
         )
         for request in running.waiting:
-            self._reply(request, running.acknowledged)
+            self._reply(request, running.acknowledged, running.asked.epoch)
         running.waiting.clear()
 
     def _finish(self, call: Call, answer: Answer) -> None:
@@ -189,20 +267,24 @@ class FunctionServer:
             self._host.counters["failed"] += 1
             self._host.server.break_promise(call.result().to_name(self._host.net), self._signer)
         for request in running.waiting:
-            self._reply(request, answer)
+            self._reply(request, answer, running.asked.epoch)
 
-    def _reply(self, request: Request, answer: Answer) -> None:
+    def _reply(self, request: Request, answer: Answer, epoch: DomainEpoch | None = None) -> None:
         freshness_ms = DONE_FRESHNESS_MS if answer.value else RESULT_FRESHNESS_MS
         if answer.code:
             freshness_ms = ERROR_FRESHNESS_MS
-        wire = self._signer.sign_data(request.interest.name, records.encode(answer), freshness_ms=freshness_ms)
+        name, content = request.interest.name, records.encode(answer)
+        if epoch is not None:
+            content = epoch.seal_answer(name, content)
+        wire = self._signer.sign_data(name, content, freshness_ms=freshness_ms)
         self._host.counters["answers"] += 1
         request.reply(wire)
 
     async def close(self) -> None:
-        for running in list(self._running.values()):
-            running.task.cancel()
-        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
+        tasks = [*self._opening, *(running.task for running in self._running.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.function.close()
 
 

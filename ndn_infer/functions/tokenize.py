@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ndn_infer import chain, records
+from ndn_infer import records
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
@@ -17,19 +17,20 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
 from ndn_infer.records import DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import Domain
 from ndn_infer.transport.serve import Server
 
 
 def publish_token_blocks(
-    server: Server, net: Name, model: str, ids: tuple[int, ...], block: int, signer: Signer
-) -> None:
+    server: Server, net: Name, model: str, ids: tuple[int, ...], block: int, signer: Signer, domain: Domain
+) -> None:  # fmt: skip
     """Publish every full block of `ids` that is not in the store yet; the names chain (chain.py)."""
-    parent = chain.seed(block)
-    for number, value in enumerate(chain.chain(ids, block)):
-        base = TokenBlock(model, "public", value.hex()).to_name(net)
+    parent = domain.chain_seed(block)
+    for number, value in enumerate(domain.chain_values(ids, block)):
+        base = TokenBlock(model, domain.label, value.hex()).to_name(net)
         if base not in server.store:
             record = TokenBlockRecord(parent.hex(), ids[number * block : (number + 1) * block])
-            server.publish(base, records.encode(record), signer)
+            server.publish(base, domain.seal(base, records.encode(record)), signer)
         parent = value
 
 
@@ -37,6 +38,7 @@ class _OfTokenizer(NamedFunction[Q]):
     """A function that needs one model's tokenizer."""
 
     role = "tokenize"
+    private = True
 
     def __init__(self, model: str, folder: Path) -> None:
         self.subject = ("model", model)
@@ -64,7 +66,7 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         else:
             raise PromptError("nothing to tokenize: the prompt is empty")
         block = job.host.config.engine.block_tokens
-        publish_token_blocks(job.host.server, job.host.net, self.subject[1], ids, block, job.signer)
+        publish_token_blocks(job.host.server, job.host.net, self.subject[1], ids, block, job.signer, job.domain)
         job.host.counters["tokens_out"] += len(ids)
         return Tokens(ids)
 

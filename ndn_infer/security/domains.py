@@ -68,10 +68,15 @@ OVERHEAD_BYTES: Final = _HEADER_BYTES + _TAG_BYTES
 
 @dataclass(frozen=True, slots=True)
 class SealedRequest(Record):
-    """What the envelope of a private call holds instead of a request: the domain's label, and the request sealed."""
+    """What the envelope of a private call holds instead of a request: the domain's label, and the request sealed.
+
+    `content` in place of `sealed`: the SHA-256 (hex) of an encoded SealedRequest that does not fit an Interest and is
+    to be pulled from the envelope's sources.
+    """
 
     domain: str
-    sealed: bytes
+    sealed: bytes = b""
+    content: str = ""
 
 
 class SealBroken(TrustError):
@@ -272,6 +277,11 @@ class TenantDomain:
                 hint="ask the domain's owner for its newest key record, and 'ndn-infer domain join' it",
             )
         return found
+
+
+def is_sealed(content: bytes | memoryview) -> bool:
+    """Whether bytes look sealed. No record begins so: they are maps, which begin with 0x80 or more (records.py)."""
+    return bytes(content[:1]) == _FORMAT
 
 
 def find_epoch(domains: Iterable[TenantDomain], label: str) -> DomainEpoch:

@@ -28,13 +28,15 @@ from ndn_infer.errors import (
     TrustError,
 )
 from ndn_infer.name import Name
-from ndn_infer.namespace import Call, CallClass
+from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.packet import CONTENT_NACK, Data, decode_data, encode_interest
 from ndn_infer.records import Answer, Envelope, Record
+from ndn_infer.security.access import Access
+from ndn_infer.security.domains import PUBLIC, DomainEpoch, SealedRequest, is_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs
+from ndn_infer.transport.inputs import Inputs, PublishedInput
 from ndn_infer.transport.ledger import Ledger, source_of
 from ndn_infer.wire import again
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
@@ -54,11 +56,25 @@ class ResultLost(NetworkError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A verified answer and where it came from."""
+    """A verified answer and where it came from. `epoch` is that of a private call."""
 
     answer: Answer
     signed_by: Validated
     source: str
+    epoch: DomainEpoch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What every try of a call has in common. `epoch` is that of a private call."""
+
+    name: Name
+    request: bytes
+    sources: tuple[str, ...]
+    caller: str
+    kv: tuple[str, ...]
+    at: tuple[Name, ...]
+    epoch: DomainEpoch | None
 
 
 class Caller:
@@ -75,9 +91,12 @@ class Caller:
         fetch: FetchConfig,
         ledger: Ledger | None = None,
         inputs: Callable[[], Inputs | None] = lambda: None,
+        access: Access | None = None,
     ) -> None:
-        """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that."""
+        """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that;
+        `access` is what private calls need."""
         self._inputs = inputs
+        self._access = access
         self._endpoint = endpoint
         self._validator = validator
         self._fetcher = fetcher
@@ -92,18 +111,23 @@ class Caller:
         function: str,
         request: Record,
         result: type[R],
+        *,
+        domain: str = PUBLIC.label,
     ) -> R:
         """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest).
 
-        Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError.
+        In the `domain` of another label than "public" the call is private: signed by our role, request and answer
+        sealed. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError; for a private call
+        MissingKey too.
         """
         machine = self._machine()
+        question = await self._question(subject, function, request, domain=domain)
         while True:
-            answered = await self._ask(machine, subject, function, request)
+            answered = await self._ask(machine, question)
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:
-                content = await self._result_object(answered.answer)
+                content = await self._result_object(answered)
             except NetworkError as error:
                 self._lost(machine, error)
                 continue
@@ -119,21 +143,24 @@ class Caller:
         *,
         kv: tuple[str, ...] = (),
         at: tuple[Name, ...] = (),
+        domain: str = PUBLIC.label,
     ) -> AsyncIterator[tuple[R, Answered]]:
         """Call a function that answers with a stream; yields its verified events in order.
 
-        `kv` are identities that may hold KV of the prompt; `at`, forwarding hints, asks these producers and no others.
+        `kv` are identities that may hold KV of the prompt; `at`, forwarding hints, asks these producers and no others;
+        `domain` as in `call`.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
         machine = self._machine()
+        question = await self._question(subject, function, request, kv=kv, at=at, domain=domain)
         started = False
         while machine.state is not CallState.DONE:
-            answered = await self._ask(machine, subject, function, request, kv=kv, at=at)
+            answered = await self._ask(machine, question)
             if not answered.answer.stream:
                 raise BadRecord(f"{function} answered without a stream")
             try:
-                async for content in self._segments(answered.answer):
+                async for content in self._segments(answered):
                     started = True
                     yield records.decode(event, content), answered
             except NetworkError as error:
@@ -151,10 +178,12 @@ class Caller:
         *,
         caller: str = "",
         kv: tuple[str, ...] = (),
+        domain: str = PUBLIC.label,
     ) -> Answered:
-        """Call, and return the first answer: done, or elsewhere while work goes on. `kv` as in `stream`. Raises as
-        `call` does."""
-        return await self._ask(self._machine(), subject, function, request, caller, kv=kv)
+        """Call, and return the first answer: done, or elsewhere while work goes on. `kv` and `domain` as in `stream`.
+        Raises as `call` does."""
+        question = await self._question(subject, function, request, caller=caller, kv=kv, domain=domain)
+        return await self._ask(self._machine(), question)
 
     async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
         """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
@@ -173,25 +202,51 @@ class Caller:
         if machine.on(CallEvent.RESULT_LOST, time.monotonic()) is CallState.FAILED:
             raise error
 
-    async def _ask(
+    async def _question(
         self,
-        machine: CallMachine,
         subject: tuple[str, str],
         function: str,
         request: Record,
-        caller: str = "",
         *,
+        caller: str = "",
         kv: tuple[str, ...] = (),
         at: tuple[Name, ...] = (),
-    ) -> Answered:
-        encoded, sources, caller = await self._fit(request, caller)
-        digest = hashlib.sha256(encoded).hexdigest()
-        name = Call(*subject, function, CallClass.SHARED, digest).to_name(self._net)
+        domain: str,
+    ) -> _Question:
+        encoded, kind, epoch = records.encode(request), CallClass.SHARED, None
+        if domain != PUBLIC.label:
+            kind, epoch = CallClass.PRIVATE, self._private().epoch(domain)
+            encoded = self._private().seal_request(epoch, function_prefix(self._net, *subject, function), encoded)
+            await self._introduce()
+        sources: tuple[str, ...] = ()
+        if len(encoded) > self._config.inline_bytes:
+            published = await self._publish(encoded)
+            short = type(request)(content=published.content)  # type: ignore[call-arg]
+            encoded = records.encode(short if epoch is None else SealedRequest(domain, content=published.content))
+            sources, caller = (published.source,), published.hint
+        name = Call(*subject, function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
+        return _Question(name, encoded, sources, caller, kv, at, epoch)
+
+    def _private(self) -> Access:
+        if self._access is None:
+            raise MissingKey(
+                "a private call is signed, and this program has no key for that",
+                hint="make one with 'ndn-infer keys issue', or ask in the public domain",
+            )
+        return self._access
+
+    async def _introduce(self) -> None:
+        """Whoever is asked privately fetches the certificate of the key that asks."""
+        inputs = self._inputs()
+        if inputs is not None:
+            await inputs.announce()
+
+    async def _ask(self, machine: CallMachine, question: _Question) -> Answered:
         while True:
             machine.ask()
-            parameters = records.encode(Envelope(encoded, sources, caller, machine.salt, kv))
+            envelope = Envelope(question.request, question.sources, question.caller, machine.salt, question.kv)
             try:
-                answered = await self._ask_once(name, parameters, at)
+                answered = await self._ask_once(question, records.encode(envelope))
             except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
                 distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
                 event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
@@ -200,21 +255,17 @@ class Caller:
                     raise
                 await asyncio.sleep(pause_s)
                 continue
-            self._take(machine, answered, name)
+            self._take(machine, answered, question.name)
             return answered
 
-    async def _fit(self, request: Record, caller: str) -> tuple[bytes, tuple[str, ...], str]:
-        """(canonical request, sources, caller's hint): a large request is published, and the call only names it."""
-        encoded = records.encode(request)
-        if len(encoded) <= self._config.inline_bytes:
-            return encoded, (), caller
+    async def _publish(self, encoded: bytes) -> PublishedInput:
+        """A large request, which the call then only names."""
         inputs = self._inputs()
         if inputs is None:
             raise MissingKey(
                 f"a request of {len(encoded)} bytes does not fit an Interest, and there is no key to publish it with"
             )
-        published = await inputs.publish(encoded)
-        return records.encode(type(request)(content=published.content)), (published.source,), published.hint  # type: ignore[call-arg]
+        return await inputs.publish(encoded)
 
     def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
         answer, now = answered.answer, time.monotonic()
@@ -225,20 +276,25 @@ class Caller:
             raise CallError(answer.error or answer.code, code=answer.code)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
-    async def _ask_once(self, name: Name, parameters: bytes, at: tuple[Name, ...]) -> Answered:
-        data, arrival = await self._endpoint.express(
-            name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
-        )
+    async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:
+        name, at, epoch = question.name, question.at, question.epoch
+        if epoch is None:
+            data, arrival = await self._endpoint.express(
+                name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
+            )
+        else:
+            wire, full = self._private().sign(name, parameters, hints=at, lifetime_ms=ANSWER_LIFETIME_MS)
+            data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=ANSWER_LIFETIME_MS / 1000)
         signed_by = await self._validator.validate(data)
-        answer = records.decode(Answer, data.content)
-        return Answered(answer, signed_by, source_of(arrival))
+        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch)
 
     # ------------------------------------------------------------ results elsewhere
 
     def _hints(self, answer: Answer) -> tuple[Name, ...]:
         return (ndn.from_uri(answer.hint),) if answer.hint else ()
 
-    async def _result_object(self, answer: Answer) -> bytes:
+    async def _result_object(self, answered: Answered) -> bytes:
+        answer, epoch = answered.answer, answered.epoch
         versioned = ndn.from_uri(answer.result)
         base = ndn.prefix(versioned, -1)
         hints = self._hints(answer)
@@ -247,14 +303,31 @@ class Caller:
         if found.manifest is None:
             raise ResultLost(f"the producer no longer has {answer.result}")
         fetched = await self._fetcher.collect(found, hints=hints)
-        return fetched.content
+        return fetched.content if epoch is None else epoch.open(base, fetched.content)
 
-    async def _segments(self, answer: Answer) -> AsyncIterator[bytes]:
-        """Contents of a live stream's segments, verified, in order."""
-        async with _StreamPull(self, ndn.from_uri(answer.result), self._hints(answer)) as pull:
+    async def _segments(self, answered: Answered) -> AsyncIterator[bytes]:
+        """Contents of a live stream's segments, verified and opened, in order."""
+        answer, number = answered.answer, 0
+        name = ndn.from_uri(answer.result)
+        async with _StreamPull(self, name, self._hints(answer)) as pull:
             while not pull.reader.done:
                 for content in await pull.next():
-                    yield content
+                    segment = name + ndn.segment(number)
+                    yield content if answered.epoch is None else answered.epoch.open_event(segment, content)
+                    number += 1
+
+
+def _open(data: Data, epoch: DomainEpoch | None) -> Answer:
+    """The answer in verified Data. That to a private call is sealed, unless it only says why there is none: a producer
+    without the key cannot seal. Raises BadRecord, SealBroken."""
+    if epoch is None:
+        return records.decode(Answer, data.content)
+    if is_sealed(data.content):
+        return records.decode(Answer, epoch.open_answer(data.name, data.content))
+    answer = records.decode(Answer, data.content)
+    if not answer.code or answer.value or answer.result:
+        raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
+    return answer
 
 
 class _StreamPull:

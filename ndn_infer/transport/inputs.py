@@ -44,13 +44,18 @@ class Inputs:
         self._registrar = registrar
         self._certificates = certificates
 
-    async def publish(self, content: bytes) -> PublishedInput:
-        """Publish `content`. Raises RegistrationRefused, Timeout."""
+    async def announce(self) -> None:
+        """Answer below our identity, for our certificates as well. Raises RegistrationRefused, Timeout."""
         identity = self._signer.identity
         if self._registrar is not None and identity not in self._registrar.prefixes:
             self._server.serve(identity, self._signer)
             self._server.answer_certificates(identity + ndn.generic("KEY"), self._certificates)
             await self._registrar.register(identity)
+
+    async def publish(self, content: bytes) -> PublishedInput:
+        """Publish `content`. Raises RegistrationRefused, Timeout."""
+        identity = self._signer.identity
+        await self.announce()
         digest = hashlib.sha256(content).hexdigest()
         site, node, role = (ndn.component_value(part).decode() for part in ndn.components(identity)[-3:])
         base = Input(site, node, role, digest).to_name(self._net)

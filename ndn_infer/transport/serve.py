@@ -48,14 +48,19 @@ class _Promise:
 
 
 class LiveStream:
-    """A stream in the making: append contents, finish with `final`. Sealed by a manifest at its end."""
+    """A stream in the making: append contents, finish with `final`. Sealed by a manifest at its end.
 
-    def __init__(self, server: Server, base: Name, sign: Signer) -> None:
+    `encrypt` makes the content of a segment from its name and what was appended (a private call's events)."""
+
+    def __init__(
+        self, server: Server, base: Name, sign: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
+    ) -> None:
         self.base = base
         self.version = version_now()
         self.name = base + ndn.version(self.version)
         self._server = server
         self._sign = sign
+        self._encrypt = encrypt
         self._writer: StreamWriter[Request] = StreamWriter()
         self._packets: list[Data] = []
 
@@ -66,9 +71,10 @@ class LiveStream:
     def append(self, content: bytes, *, final: bool = False) -> None:
         """Sign and publish the next segment; whoever waits for it gets it now. At most 8,000 bytes."""
         number = len(self._packets)
+        name = self.name + ndn.segment(number)
         wire = self._sign.sign_data(
-            self.name + ndn.segment(number),
-            content,
+            name,
+            content if self._encrypt is None else self._encrypt(name, content),
             freshness_ms=LASTING_FRESHNESS_MS,
             final_block=ndn.segment(number) if final else None,
         )
@@ -188,8 +194,11 @@ class Server:
             self.store.put(packets, lasting=False)
         return packets.metadata
 
-    def open_stream(self, base: Name, signer: Signer) -> LiveStream:
-        stream = LiveStream(self, base, signer)
+    def open_stream(
+        self, base: Name, signer: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
+    ) -> LiveStream:
+        """A new stream below `base`. `encrypt` as in LiveStream."""
+        stream = LiveStream(self, base, signer, encrypt)
         self._streams[stream.name] = stream
         return stream
 

@@ -8,7 +8,7 @@ import torch
 
 from ndn_infer.functions.kv_codec import encode_block
 from ndn_infer.functions.kv_plane import KvPlane
-from ndn_infer.security.domains import Domain, DomainEpoch
+from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from tests.kv_kit import MODEL, SHAPE, Station, block_of, identities, stations
 
 ID = "00112233445566778899aabbccddeeff"
@@ -16,8 +16,8 @@ TENANT = DomainEpoch(ID, 1, bytes(range(32)))
 PROMPT = list(range(5 * SHAPE.block_tokens))
 
 
-def enter(station: Station, domain: Domain | None) -> KvPlane:
-    """This station's plane, from now on that of another domain (None: the public one)."""
+def enter(station: Station, domain: Domain) -> KvPlane:
+    """This station's plane, from now on that of another domain."""
     station.plane = KvPlane(station.host, MODEL, SHAPE, domain=domain)
     station.plane.answer_holders(station.signer)
     return station.plane
@@ -36,7 +36,7 @@ def test_members_share_blocks_and_others_find_none() -> None:
             assert all(torch.equal(block_of(value), got) for value, got in zip(values, found.tensors, strict=True))
             assert all(f"/kv/{ID}.1/" in name for name in found.names)
 
-            for stranger in (None, DomainEpoch(ID, 1, bytes(32)), DomainEpoch(ID, 2, bytes(range(32)))):
+            for stranger in (PUBLIC, DomainEpoch(ID, 1, bytes(32)), DomainEpoch(ID, 2, bytes(range(32)))):
                 other = enter(asker, stranger)
                 theirs = other.chain(PROMPT)
                 assert not set(theirs) & set(values)

@@ -264,9 +264,10 @@ class SlowEngine:
         self.calls: list[tuple[int, int]] = []
 
     async def prefill(
-        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, prompt_tokens: int
-    ) -> None:
-        assert prompt_tokens == len(IDS)
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, prompt_tokens: int,
+        cache_salt: str,
+    ) -> None:  # fmt: skip
+        assert (prompt_tokens, cache_salt) == (len(IDS), "public")
         first, end = len(prefix), len(ids) // SHAPE.block_tokens
         self.calls.append((first, end))
         for index in range(first, end):

@@ -1,0 +1,70 @@
+"""What one program may see of tenant domains, and with which key it asks and answers there.
+
+Owns: finding the epoch of a label, among keys that may change while the program runs, and making and opening the signed
+requests of private calls. Must not know: where keys are kept (domain_store.py), sockets, what is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ndn_infer.errors import MissingKey
+from ndn_infer.name import Name
+from ndn_infer.packet import Interest
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import SALT_BYTES, DomainEpoch, SealedRequest, TenantDomain, find_epoch
+from ndn_infer.security.validator import Validator
+
+READ_AGAIN_S: Final = 1.0
+"""A label that is not known makes us read the keys again, so often at most: anybody can send labels."""
+
+
+@dataclass(slots=True)
+class Access:
+    """`load` reads the domains whose keys are here; `signer` is the role that asks; `validator` judges who asks us."""
+
+    load: Callable[[], Sequence[TenantDomain]]
+    signer: Signer
+    validator: Validator
+    _domains: Sequence[TenantDomain] = ()
+    _read_at: float = field(default=float("-inf"))
+
+    def epoch(self, label: str) -> DomainEpoch:
+        """Raises MissingKey for a label of no domain, or no epoch, that we have a key of."""
+        try:
+            return find_epoch(self._domains, label)
+        except MissingKey:
+            now = time.monotonic()
+            if now - self._read_at < READ_AGAIN_S:
+                raise
+            self._read_at, self._domains = now, self.load()
+            return find_epoch(self._domains, label)
+
+    # ------------------------------------------------------------ asking
+
+    def seal_request(self, epoch: DomainEpoch, function: Name, request: bytes) -> bytes:
+        """What the envelope of a private call holds. Never twice the same."""
+        return epoch.seal_request(function, self.signer.identity, request, os.urandom(SALT_BYTES))
+
+    def sign(self, name: Name, parameters: bytes, *, hints: tuple[Name, ...], lifetime_ms: int) -> tuple[bytes, Name]:
+        """A signed Interest and its full name. Every try is signed anew: nobody answers one twice."""
+        return self.signer.sign_interest(
+            name, parameters, nonce=os.urandom(4), signature_nonce=os.urandom(8), time_ms=time.time_ns() // 1_000_000,
+            must_be_fresh=True, hints=hints, lifetime_ms=lifetime_ms,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ answering
+
+    async def caller_of(self, interest: Interest) -> Name:
+        """The identity that signed a request. Raises a TrustError when it is not signed, not anew, or not by a role of
+        this network."""
+        return (await self.validator.validate_interest(interest)).identity
+
+    def open_request(self, function: Name, caller: Name, sealed: SealedRequest) -> tuple[DomainEpoch, bytes]:
+        """The epoch and the request. Raises MissingKey, SealBroken."""
+        epoch = self.epoch(sealed.domain)
+        return epoch, epoch.open_request(function, caller, sealed)

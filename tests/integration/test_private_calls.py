@@ -1,0 +1,260 @@
+"""Private calls in tenant domains, over a real forwarder core with a hand on the wire: members understand each other,
+and nobody else learns or does anything with what passes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from ndn_infer import lp, records, tlv
+from ndn_infer import name as ndn
+from ndn_infer.config import CallConfig, Config
+from ndn_infer.errors import BadRecord, CallError, MissingKey, TrustError
+from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.namespace import Call, CallClass, function_prefix
+from ndn_infer.packet import decode_data, decode_interest
+from ndn_infer.records import Answer, Envelope, GenerateRequest, Record, Text, TokenEvent, TokenizeRequest
+from ndn_infer.security.domains import DomainEpoch, TenantDomain, parse_request
+from ndn_infer.transport.caller import _open
+from ndn_infer.transport.serve import LiveStream
+from tests.harness import NET, Node, keychain_in, role
+
+ID = "00112233445566778899aabbccddeeff"
+SECRETS = {1: bytes(range(32)), 2: bytes(range(32, 64))}
+MEMBER = TenantDomain(ID, SECRETS)
+SUBJECT = ("model", "ab" * 32)
+CONFIG = replace(Config(), call=replace(CallConfig(), deadline_s=3.0))
+LABEL = MEMBER.newest.label
+PASSAGE = "the merger with Initech is called off; "
+
+
+class Shout(NamedFunction[TokenizeRequest]):
+    """Capital letters, as many as asked for."""
+
+    function, role, request_type, subject, private = "tokenize", "tokenize", TokenizeRequest, SUBJECT, True
+
+    async def run(self, request: TokenizeRequest, job: Job) -> Record:
+        job.host.counters[f"in {job.domain.label}"] += 1
+        return Text(request.text.upper())
+
+
+class Spell(NamedFunction[GenerateRequest]):
+    """A stream of what it was given, an event for each token."""
+
+    function, role, request_type, subject, private = "generate", "decode", GenerateRequest, SUBJECT, True
+
+    async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
+        out = job.open_stream()
+        for token in request.prompt:
+            out.append(records.encode(TokenEvent((token,), f"{PASSAGE}{token}")))
+        out.append(records.encode(TokenEvent((), "", finish="stop")), final=True)
+        return out
+
+
+class Open(Shout):
+    function, private = "detokenize", False
+
+
+@dataclass
+class Net:
+    network: MemoryNetwork
+    producer: Node
+    asker: Node
+    wire: list[bytes] = field(default_factory=list)
+
+    async def shout(self, text: str, domain: str = LABEL, function: str = "tokenize") -> str:
+        request = TokenizeRequest(text=text)
+        return (await self.asker.caller.call(SUBJECT, function, request, Text, domain=domain)).text
+
+    async def again(self, interest: bytes) -> Answer:
+        """The answer in clear to an Interest that somebody sends from elsewhere."""
+        name = decode_interest(interest).name
+        data, _ = await self.asker.endpoint.exchange(interest, name)
+        return records.decode(Answer, data.content)
+
+    def calls(self, function: str = "tokenize") -> list[bytes]:
+        """Private calls that passed."""
+        prefix = function_prefix(NET, *SUBJECT, function) + ndn.generic(CallClass.PRIVATE.value)
+        packets = [packet for packet in self.wire if packet and packet[0] == tlv.INTEREST]
+        return [packet for packet in packets if decode_interest(packet).name.startswith(prefix)]
+
+
+@pytest.fixture
+async def net(tmp_path: Path) -> AsyncIterator[Net]:
+    keychain = keychain_in(tmp_path / "keys", "tokenize", "decode", "user")
+    network = MemoryNetwork()
+    producer = await Node(network, keychain, CONFIG, asks_as="decode", domains=[MEMBER]).open()
+    asker = await Node(network, keychain, CONFIG, asks_as="user", domains=[MEMBER]).open()
+    net = Net(network, producer, asker)
+
+    def listen(wire: bytes) -> bytes:
+        net.wire.append(lp.decode_lp(wire).fragment)
+        return wire
+
+    for node in (producer, asker):
+        node.link.tamper_up = listen
+    offered = await producer.produce(Shout(), Spell(), Open())
+    yield net
+    await offered.close()
+    await asker.close()
+    await producer.close()
+    network.close()
+
+
+async def spell(net: Net, prompt: tuple[int, ...], domain: str = LABEL, said: str = LABEL) -> list[str]:
+    request = GenerateRequest(prompt=prompt, domain=said)
+    stream = net.asker.caller.stream(SUBJECT, "generate", request, TokenEvent, domain=domain)
+    return [event.text async for event, _ in stream]
+
+
+async def test_members_understand_each_other_and_nobody_else_reads(net: Net) -> None:
+    """Inline, larger than an Interest, larger than an answer's Data, and a stream."""
+    short, long = PASSAGE, PASSAGE * 2000
+    assert await net.shout(short) == short.upper()
+    assert await net.shout(long) == long.upper()
+    assert await spell(net, (7, 8)) == [f"{PASSAGE}7", f"{PASSAGE}8", ""]
+    heard = b"".join(net.wire)
+    for text in (PASSAGE, PASSAGE.upper()):
+        assert text.encode()[:16] not in heard
+        assert hashlib.sha256(records.encode(TokenizeRequest(text=text))).digest() not in heard
+    assert len(net.calls()) == 2 and len(net.calls("generate")) == 1
+    assert net.producer.counters[f"in {LABEL}"] == 2
+
+    assert await net.shout(short, "public") == short.upper()  # the ear hears what there is to hear
+    assert PASSAGE.encode()[:16] in b"".join(net.wire)
+
+
+async def test_equal_questions_have_unequal_names(net: Net) -> None:
+    answers = await asyncio.gather(*(net.shout(PASSAGE) for _ in range(3)))
+    assert set(answers) == {PASSAGE.upper()}
+    names = {decode_interest(packet).name for packet in net.calls()}
+    digests = {ndn.components(name)[-2] for name in names}
+    assert len(digests) == 3 and net.producer.counters[f"in {LABEL}"] == 3
+
+
+async def test_older_epochs_are_answered_where_their_key_is(net: Net) -> None:
+    assert await net.shout(PASSAGE, MEMBER.at(1).label) == PASSAGE.upper()
+    assert net.producer.counters[f"in {ID}.1"] == 1
+
+
+async def test_who_was_removed_has_no_key_to_ask_with_and_cannot_answer(net: Net) -> None:
+    old = TenantDomain(ID, {1: SECRETS[1]})
+    net.asker.domains[:] = [old]
+    with pytest.raises(MissingKey, match="no key of epoch 2"):
+        await net.shout(PASSAGE)
+    net.asker.domains[:] = [MEMBER]
+    net.producer.domains[:] = [old]
+    assert net.asker.access is not None
+    net.asker.access._read_at = float("-inf")  # as if a second had passed
+    with pytest.raises(CallError) as refused:
+        await net.shout(PASSAGE)
+    assert refused.value.code == "unknown-domain" and "no member" in str(refused.value)
+    assert net.producer.counters["refused_domain"] == 1
+
+
+async def test_keys_that_come_later_are_found_without_a_restart(net: Net) -> None:
+    net.producer.domains.clear()
+    with pytest.raises(CallError):
+        await net.shout(PASSAGE)
+    net.producer.domains.append(MEMBER)
+    assert net.producer.access is not None
+    net.producer.access._read_at -= 1.0
+    assert await net.shout(PASSAGE) == PASSAGE.upper()
+
+
+async def test_another_key_under_the_same_label_is_refused(net: Net) -> None:
+    net.asker.domains[:] = [TenantDomain(ID, {2: bytes(32)})]
+    with pytest.raises(CallError, match="not sealed under this name"):
+        await net.shout(PASSAGE)
+    assert net.producer.counters["refused_private"] == 1
+
+
+async def test_functions_that_are_not_private_say_so(net: Net) -> None:
+    with pytest.raises(CallError) as refused:
+        await net.shout(PASSAGE, function="detokenize")
+    assert refused.value.code == "not-private"
+    assert net.producer.counters[f"in {LABEL}"] == 0
+
+
+async def test_who_has_no_key_cannot_ask_privately(net: Net) -> None:
+    net.asker.caller._access = None
+    with pytest.raises(MissingKey, match="private call is signed"):
+        await net.shout(PASSAGE)
+
+
+@pytest.mark.parametrize(("domain", "said"), [("public", LABEL), (LABEL, "public"), (LABEL, MEMBER.at(1).label)])
+async def test_the_domain_of_a_request_is_that_of_its_call(net: Net, domain: str, said: str) -> None:
+    with pytest.raises(CallError, match="a request in domain"):
+        await spell(net, (7,), domain, said)
+
+
+async def test_a_call_that_is_heard_cannot_be_made_again(net: Net) -> None:
+    """As it is, unsigned, or signed by another role."""
+    await net.shout(PASSAGE)
+    (heard,) = net.calls()
+    interest = decode_interest(heard)
+    base, parameters = ndn.prefix(interest.name, -1), interest.parameters
+    assert parameters is not None
+    net.network.core.cs.erase(base, 1 << 20)
+
+    assert (await net.again(heard)).code == "bad-request"  # a replay
+    data, _ = await net.asker.endpoint.express(base, must_be_fresh=True, parameters=parameters)
+    unsigned = records.decode(Answer, data.content)
+    assert unsigned.code == "bad-request" and "not signed" in unsigned.error
+    assert net.producer.access is not None  # which signs as decode
+    theirs, _ = net.producer.access.sign(base, parameters, hints=(), lifetime_ms=1000)
+    assert (await net.again(theirs)).code == "bad-request"
+    assert net.producer.counters[f"in {LABEL}"] == 1
+
+
+async def test_every_byte_of_a_sealed_request_counts(net: Net) -> None:
+    assert net.asker.access is not None and net.producer.access is not None
+    function, caller = function_prefix(NET, *SUBJECT, "tokenize"), role("user")
+    sealed = net.asker.access.seal_request(MEMBER.newest, function, b"request")
+    whole = parse_request(sealed)
+    assert net.producer.access.open_request(function, caller, whole) == (MEMBER.newest, b"request")
+    for at in range(len(whole.sealed)):
+        bad = bytearray(whole.sealed)
+        bad[at] ^= 1
+        with pytest.raises(TrustError):
+            net.producer.access.open_request(function, caller, replace(whole, sealed=bytes(bad)))
+    for other in ((function_prefix(NET, *SUBJECT, "generate"), caller), (function, role("decode"))):
+        with pytest.raises(TrustError):
+            net.producer.access.open_request(*other, whole)
+
+
+async def test_garbage_in_private_calls_is_answered_with_words(net: Net) -> None:
+    assert await net.shout(PASSAGE) == PASSAGE.upper()
+    assert net.asker.access is not None
+    for request in (b"", b"\x80", b"\x01" * 300, records.encode(TokenizeRequest(text="x"))):
+        call = Call(*SUBJECT, "tokenize", CallClass.PRIVATE, hashlib.sha256(request).hexdigest())
+        parameters = records.encode(Envelope(request))
+        wire, _ = net.asker.access.sign(call.to_name(NET), parameters, hints=(), lifetime_ms=1000)
+        answer = await net.again(wire)
+        assert answer.code in ("bad-request", "unknown-domain") and answer.error
+    assert await net.shout(PASSAGE) == PASSAGE.upper()
+
+
+def test_an_answer_in_clear_is_not_believed(tmp_path: Path) -> None:
+    """Whoever may sign answers, but is no member, could otherwise make some up."""
+    signer = keychain_in(tmp_path, "decode").signer_for(role("decode"))
+    name = ndn.from_uri("/call")
+
+    def data(answer: Answer, epoch: DomainEpoch | None = None, of: ndn.Name = name) -> bytes:
+        content = records.encode(answer)
+        return signer.sign_data(name, content if epoch is None else epoch.seal_answer(of, content), freshness_ms=0)
+
+    for clear in (Answer(value=b"x"), Answer(result="/x"), Answer(code="busy", value=b"x")):
+        with pytest.raises(BadRecord, match="in clear"):
+            _open(decode_data(data(clear)), MEMBER.newest)
+    assert _open(decode_data(data(Answer(code="busy"))), MEMBER.newest).code == "busy"
+    assert _open(decode_data(data(Answer(value=b"x"), MEMBER.newest)), MEMBER.newest).value == b"x"
+    for wrong in (data(Answer(value=b"x"), MEMBER.at(1)), data(Answer(value=b"x"), MEMBER.newest, name + name)):
+        with pytest.raises(TrustError):
+            _open(decode_data(wrong), MEMBER.newest)
