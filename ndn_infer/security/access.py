@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 from ndn_infer.errors import MissingKey
 from ndn_infer.name import Name
@@ -18,9 +17,6 @@ from ndn_infer.packet import Interest
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import SALT_BYTES, DomainEpoch, SealedRequest, TenantDomain, find_epoch
 from ndn_infer.security.validator import Validator
-
-READ_AGAIN_S: Final = 1.0
-"""A label that is not known makes us read the keys again, so often at most: anybody can send labels."""
 
 
 @dataclass(slots=True)
@@ -31,17 +27,14 @@ class Access:
     signer: Signer
     validator: Validator
     _domains: Sequence[TenantDomain] = ()
-    _read_at: float = field(default=float("-inf"))
 
     def epoch(self, label: str) -> DomainEpoch:
-        """Raises MissingKey for a label of no domain, or no epoch, that we have a key of."""
+        """Raises MissingKey for a label of no domain, or no epoch, that we have a key of. One that is not known makes
+        us read the keys again: ask with what only roles of this network can send."""
         try:
             return find_epoch(self._domains, label)
         except MissingKey:
-            now = time.monotonic()
-            if now - self._read_at < READ_AGAIN_S:
-                raise
-            self._read_at, self._domains = now, self.load()
+            self._domains = self.load()
             return find_epoch(self._domains, label)
 
     # ------------------------------------------------------------ asking

@@ -150,8 +150,6 @@ async def test_who_was_removed_has_no_key_to_ask_with_and_cannot_answer(net: Net
         await net.shout(PASSAGE)
     net.asker.domains[:] = [MEMBER]
     net.producer.domains[:] = [old]
-    assert net.asker.access is not None
-    net.asker.access._read_at = float("-inf")  # as if a second had passed
     with pytest.raises(CallError) as refused:
         await net.shout(PASSAGE)
     assert refused.value.code == "unknown-domain" and "no member" in str(refused.value)
@@ -163,8 +161,6 @@ async def test_keys_that_come_later_are_found_without_a_restart(net: Net) -> Non
     with pytest.raises(CallError):
         await net.shout(PASSAGE)
     net.producer.domains.append(MEMBER)
-    assert net.producer.access is not None
-    net.producer.access._read_at -= 1.0
     assert await net.shout(PASSAGE) == PASSAGE.upper()
 
 

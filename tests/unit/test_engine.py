@@ -381,6 +381,18 @@ def test_exact_sharing_keeps_apart_what_may_differ_in_bits(folder: Path) -> None
     assert engine.counters.tokens_shared == 32
 
 
+@pytest.mark.parametrize("sharing", ["exact", "near"])
+def test_streams_of_another_salt_share_nothing(folder: Path, sharing: str) -> None:
+    engine = load(folder, sharing=sharing)
+    expected = run(engine, engine.start(story(0, 40), GREEDY))
+    for salt in ("tenant", "other"):
+        shared = engine.counters.tokens_shared
+        assert run(engine, engine.start(story(0, 40), GREEDY, cache_salt=salt)) == expected
+        assert engine.counters.tokens_shared == shared, salt
+        run(engine, engine.start(story(0, 40), GREEDY, cache_salt=salt))
+        assert engine.counters.tokens_shared == shared + 32
+
+
 def test_every_block_boundary_is_a_place_to_move(folder: Path) -> None:
     """KV out of one engine and into another, at each boundary, while both have other streams."""
     here, there = load(folder), load(folder, chunk_tokens=8)
