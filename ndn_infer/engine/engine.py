@@ -85,6 +85,8 @@ class Engine:
             pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
             queue_limit=queue_limit, least_rows=LEAST_ROWS,
         )  # fmt: skip
+        self.stalled = False
+        """No stream can be computed further before one is started, cancelled or supplied."""
         self._mapped, self._ahead = 0, _MAPPED_AHEAD // shape.block_bytes
         self._held: list[StepOutput] = []
         self._numbers = itertools.count(1)
@@ -119,9 +121,10 @@ class Engine:
 
     def start(
         self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False,
-        cache_salt: str = "",
+        cache_salt: str = "", arriving: bool = False,
     ) -> Stream:  # fmt: skip
-        """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on.
+        """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on; with
+        `arriving` their contents are on their way, and `supply` says how far they are.
 
         When they cover the whole prompt its last token is computed again, since its logits are wanted, and the few
         before it that LEAST_ROWS asks for. `near`: what is left of the prompt, when it is less than a block, is
@@ -132,7 +135,10 @@ class Engine:
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
-        return self._queue(tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near, salt=cache_salt)
+        return self._queue(
+            tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near and not arriving, salt=cache_salt,
+            arriving=arriving,
+        )  # fmt: skip
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""
@@ -142,7 +148,20 @@ class Engine:
         longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
         full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
-        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt)
+        return self._queue(
+            tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def supply(self, stream: Stream, layers: int) -> None:
+        """The first `layers` layers of all blocks that an `arriving` stream was started with are there. Its first chunk
+        is computed through them while the others are awaited."""
+        if stream.finished is not None or layers <= stream.arrived:
+            return
+        more = slice(stream.arrived, layers)
+        for block, content in zip(stream.table, stream.imports, strict=False):
+            self._pages.put(block, content, more)
+        stream.arrived, stream.held = layers, False
 
     @torch.inference_mode()
     def step(self) -> list[StepOutput]:
@@ -156,6 +175,7 @@ class Engine:
         for stream in plan.settled:
             self._settle(stream)
         outputs, self._held = self._held, []
+        self.stalled = not plan.tokens
         if plan.rows:
             outputs += self._decode(plan.rows)
         for stream, count in plan.chunks:
@@ -244,7 +264,7 @@ class Engine:
 
     def _queue(
         self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int,
-        last: int, near: bool = False, salt: str,
+        last: int, near: bool = False, salt: str, arriving: bool = False,
     ) -> Stream:  # fmt: skip
         """`last`: tokens whose KV it may need."""
         pool = self._scheduler.pool
@@ -258,13 +278,14 @@ class Engine:
         number, known = next(self._numbers), len(prompt)
         imported = len(imports) * self.block_tokens
         ready = self._ready(imported, known, wanted=known - (params is not None))
+        arriving = arriving and ready > 0
         as_decoded = near and imported > 0 and known - imported < self.block_tokens
         if as_decoded:
             ready = min(imported, known - 1)
         stream = Stream(
             number=number, prompt_tokens=ready if as_decoded else known, known=known, ready=ready, prompt=prompt,
             params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (),
-            exported=len(imports),
+            exported=len(imports), held=arriving, arrived=0 if arriving else self.model_config.layers,
             keys=BlockKeys(self.block_tokens, self._apart(number, known, total, salt, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:
@@ -309,8 +330,10 @@ class Engine:
 
     def _settle(self, stream: Stream) -> None:
         """A stream got its blocks: put in what it brought along, give out what others have computed for it."""
+        there = slice(0, stream.arrived)
         for block, content in zip(stream.table, stream.imports, strict=False):
-            self._pages.put(block, content)
+            self._pages.put(block, content, there)
+        stream.advance = None
         if not stream.ready:
             self.counters.tokens_shared += stream.length
         self._collect(stream)
@@ -357,11 +380,17 @@ class Engine:
     def _prefill_chunk(self, stream: Stream, count: int) -> list[StepOutput]:
         """The next `count` tokens of a prompt, and the first token after it when that was the rest."""
         started, first = time.perf_counter(), stream.length
-        cache = KvSequence(self._pages, stream.table, first)
-        chunk = torch.tensor(stream.prompt[first : first + count], device=self._model.device)
-        hidden = self._model.prompt(chunk, cache, stream.total)
-        stream.length = cache.length
+        if stream.advance is None:
+            cache = KvSequence(self._pages, stream.table, first)
+            chunk = torch.tensor(stream.prompt[first : first + count], device=self._model.device)
+            stream.advance = self._model.begin(chunk, cache, stream.total)
+        hidden = stream.advance(stream.arrived)
         self.counters.prefill_s += time.perf_counter() - started
+        if hidden is None:
+            stream.held = True
+            return []
+        stream.advance = None
+        stream.length += count
         self.counters.tokens_prefilled += count
         known = max(-(-first // self.block_tokens), len(stream.imports))
         self.counters.blocks_prefilled += max(stream.length // self.block_tokens - known, 0)

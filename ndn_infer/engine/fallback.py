@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ndn_infer.engine.attention import kv_class
 from ndn_infer.engine.kv_cache import KvSequence
-from ndn_infer.engine.llama import Llama
+from ndn_infer.engine.llama import Advance, Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig
 from ndn_infer.engine.weights import DTYPES, check_precision
 from ndn_infer.errors import DamagedCache, EngineUnavailable
@@ -91,6 +91,10 @@ class ModuleModel:
     def prompt(self, ids: Tensor, cache: KvSequence, total: int) -> Tensor:
         """The next tokens `ids` [n] of a prompt: what `logits` takes, [1, vocab], of the last of them."""
         return self._run(ids, cache, keep=1)
+
+    def begin(self, ids: Tensor, cache: KvSequence, total: int) -> Advance:
+        """As Llama.begin. transformers' modules compute all layers or none, so this waits for the last one."""
+        return lambda upto: self.prompt(ids, cache, total) if upto >= self.config.layers else None
 
     def rows(self, batch: Sequence[tuple[KvSequence, Sequence[int]]]) -> Tensor:
         """The next tokens of several sequences, one token after another: what `logits` takes, [rows, vocab]."""

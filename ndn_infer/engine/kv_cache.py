@@ -24,6 +24,8 @@ from ndn_infer.errors import BadRecord, ModelError
 
 _LEAST_CAPACITY = 256
 
+ALL_LAYERS = slice(None)
+
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
@@ -97,8 +99,9 @@ class KvPages:
         side_by_side = self._layers[layer].index_select(1, table)
         return side_by_side.view(2, shape.kv_heads, -1, shape.head_dim)
 
-    def put(self, number: int, block: Tensor) -> None:
-        self._memory[:, :, number] = block.flatten(1, 2)
+    def put(self, number: int, block: Tensor, layers: slice = ALL_LAYERS) -> None:
+        """Some layers of a block, or all."""
+        self._memory[layers, :, number] = block[layers].flatten(1, 2)
 
     def take(self, number: int) -> Tensor:
         """A copy of a block on the CPU, contiguous."""

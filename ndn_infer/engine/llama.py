@@ -27,6 +27,10 @@ from ndn_infer.engine.weights import Layer, Weights, load_weights
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries [heads, n, head_dim], keys and values [kv_heads, n, head_dim]) -> [n, heads * head_dim]."""
 
+Advance = Callable[[int], Tensor | None]
+"""Computes a chunk of a prompt through all layers before this number: they, and the KV that they need, are there. The
+hidden states after the last layer, None before it."""
+
 IMPLEMENTATION = "llama-torch-3"
 """Changed whenever the same tokens would give other KV bytes on the same machine."""
 
@@ -66,6 +70,10 @@ class Llama:
         norm. Their KV goes to `cache`. However a prompt is cut, the numbers are the same (see attention.py). Instead
         of ids, the later layers of a model take the hidden states that those before gave (stage.py)."""
         return self._one_sequence(ids, cache, total, self._weights.prompt_layers)
+
+    def begin(self, ids: Tensor, cache: KvSequence, total: int) -> Advance:
+        """As `prompt`, a few layers at a time: for KV before these tokens that is not all there yet."""
+        return self._begin(ids, cache, total, self._weights.prompt_layers)
 
     def score(self, ids: Tensor, cache: KvSequence) -> Tensor:
         """Hidden states [n, hidden] of a whole sequence by the weights that decoding reads, to measure what they cost;
@@ -120,6 +128,11 @@ class Llama:
     # ------------------------------------------------------------ inside
 
     def _one_sequence(self, ids: Tensor, cache: KvSequence, total: int, layers: tuple[Layer, ...]) -> Tensor:
+        hidden = self._begin(ids, cache, total, layers)(len(layers))
+        assert hidden is not None
+        return hidden
+
+    def _begin(self, ids: Tensor, cache: KvSequence, total: int, layers: tuple[Layer, ...]) -> Advance:
         start, count = cache.length, int(ids.shape[0])
         dtype, device, grouped = self.dtype, self.device, self._grouped
         plans = {
@@ -136,13 +149,31 @@ class Llama:
             all_keys, all_values = cache.pages.read(layer, table)[:, :, : plan.extent]
             return plan.attend(queries, all_keys, all_values).transpose(0, 1).reshape(count, -1)
 
-        hidden = self._forward(ids, layers, *self._rotary.rows(start, count), attend)
-        cache.advance(count)
-        return hidden
+        cos, sin = self._rotary.rows(start, count)
+        hidden, next_layer = self._embed(ids), 0
+
+        def advance(upto: int) -> Tensor | None:
+            nonlocal hidden, next_layer
+            hidden = self._through(hidden, layers[next_layer:upto], cos, sin, attend, first=next_layer)
+            next_layer = max(upto, next_layer)
+            if next_layer < len(layers):
+                return None
+            cache.advance(count)
+            return hidden
+
+        return advance
 
     def _forward(self, inputs: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        hidden = inputs if inputs.is_floating_point() else F.embedding(inputs, self.embedding)
-        for index, layer in enumerate(layers):
+        return self._through(self._embed(inputs), layers, cos, sin, attend)
+
+    def _embed(self, inputs: Tensor) -> Tensor:
+        return inputs if inputs.is_floating_point() else F.embedding(inputs, self.embedding)
+
+    def _through(
+        self, hidden: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend, *, first: int = 0
+    ) -> Tensor:
+        """Through `layers`, of which the first has the number `first`."""
+        for index, layer in enumerate(layers, first):
             projected = self._project(layer, self._rms(hidden, layer.input_norm), cos, sin)
             hidden = hidden + layer.o(attend(index, *projected))
             gate, up = layer.gate_up(self._rms(hidden, layer.post_norm))

@@ -40,6 +40,8 @@ class Seat:
     """Tokens whose KV the stream brings along; such a stream shares no blocks."""
     length: int = 0
     """Tokens whose KV is computed."""
+    held: bool = False
+    """Nothing of it can be computed now: KV that it brings along is on its way."""
     draft: int = 0
     """Guessed tokens beyond the known ones, to be verified in the next step if there is room."""
     table: list[int] = field(default_factory=list)
@@ -149,7 +151,7 @@ class Scheduler(Generic[S]):
 
     def _plan_rows(self, budget: int) -> tuple[list[tuple[S, int]], int]:
         rows = []
-        prompts = any(seat.length < seat.prompt_tokens for seat in self.running)
+        prompts = any(seat.length < seat.prompt_tokens and not seat.held for seat in self.running)
         for seat in list(self.running):
             if seat.length < seat.prompt_tokens or seat.length == seat.known or not seat.table:
                 continue  # still at its prompt, done, or preempted by an older one just now
@@ -170,7 +172,7 @@ class Scheduler(Generic[S]):
             if self._catch_up(seat) and seat not in settled:
                 settled.append(seat)
             left = seat.prompt_tokens - seat.length
-            if left <= 0:
+            if left <= 0 or seat.held:
                 continue
             count = left if left < self._chunk + self._least else self._chunk
             if budget < self._chunk and count > budget:

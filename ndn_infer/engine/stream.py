@@ -19,6 +19,8 @@ from ndn_infer.engine.speculation import Drafter
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ndn_infer.engine.llama import Advance
+
 
 @dataclass(slots=True)
 class Counters:
@@ -82,6 +84,10 @@ class Stream(Seat):
     block_tokens: int
     keys: BlockKeys
     imports: tuple[Tensor, ...] = ()
+    arrived: int = 0
+    """So many layers of the imports are there."""
+    advance: Advance | None = None
+    """A chunk that waits for more of them."""
     generated: list[int] = field(default_factory=list)
     guesses: list[int] = field(default_factory=list)
     history: TokenHistory | None = None

@@ -103,14 +103,14 @@ class EngineWorker:
 
     async def generate(
         self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
-        near: bool = False, cache_salt: str = "",
+        near: bool = False, cache_salt: str = "", arriving: bool = False,
     ) -> Stream:  # fmt: skip
         """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
         loop = self._loop
         assert loop is not None
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start(ids, params, prefix, near=near, cache_salt=cache_salt)
+            stream = engine.start(ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving)
             self._listeners[stream] = lambda output: _post(loop, on_step, output)
             return stream
 
@@ -134,6 +134,10 @@ class EngineWorker:
         """End a stream, if it has not ended; then its blocks can still be exported."""
         self._commands.put(lambda engine: self._drop(engine, stream))
 
+    def supply(self, stream: Stream, layers: int) -> None:
+        """As Engine.supply."""
+        self._commands.put(lambda engine: engine.supply(stream, layers))
+
     # ------------------------------------------------------------ in the engine's thread
 
     def _main(self, ready: asyncio.Future[Engine]) -> None:
@@ -152,15 +156,16 @@ class EngineWorker:
         idle = not self._listeners and not self._prefills  # nobody waits for anything
         if idle and self._commands.empty():
             engine.prepare()
+        wait = idle or engine.stalled
         while True:
             try:
-                command = self._commands.get(block=idle)
+                command = self._commands.get(block=wait)
             except queue.Empty:
                 return True
             if command is None:
                 return False
             command(engine)
-            idle = False
+            wait = False
 
     def _step(self, engine: Engine) -> None:
         try:
