@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
     parser.add_argument("--quick", action="store_true", help="fetch: smaller objects; kv: fewer lengths")
     parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
+    parser.add_argument("--layers", action="store_true", help="kv: also layer by layer while KV arrives, slower links")
     parser.add_argument("--accuracy", action="store_true", help="kv: also whether answers stay the same; minutes")
     parser.add_argument("--tokens", type=int, nargs="+", metavar="N", help="kv: lengths of prompts")
     parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")

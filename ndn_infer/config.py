@@ -114,6 +114,9 @@ class EngineConfig:
     threads: int = _option(0, "torch threads; 0: as many as cores")
     block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
     kv_codec: str = _option("raw", "KV blocks on the wire: raw (as computed), or int8 (half the bytes, nearly equal)")
+    kv_layers: str = _option(
+        "auto", "compute through those layers of fetched KV that are there while the others come: on, off, or auto "
+        "(where the network is what one waits for)")  # fmt: skip
     chunk_tokens: int = _option(256, "tokens of prompts computed in one step, beside one of each running stream")
     max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue")
     queue_limit: int = _option(64, "streams that may wait; beyond that callers are told to come back")

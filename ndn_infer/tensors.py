@@ -45,8 +45,12 @@ class RawTensor:
 
 
 def encode_tensor(tensor: RawTensor) -> bytes:
-    header = struct.pack(f"<4sBBxx{len(tensor.shape)}I", _MAGIC, _CODES[tensor.dtype], len(tensor.shape), *tensor.shape)
-    return b"".join((header, tensor.payload))  # one copy, also of memory that somebody else owns
+    return b"".join((tensor_header(tensor.dtype, tensor.shape), tensor.payload))  # one copy, also of others' memory
+
+
+def tensor_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before the elements."""
+    return struct.pack(f"<4sBBxx{len(shape)}I", _MAGIC, _CODES[dtype], len(shape), *shape)
 
 
 def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int:

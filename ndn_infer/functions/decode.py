@@ -21,7 +21,7 @@ from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params
-from ndn_infer.functions.kv_gather import KvGatherer
+from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.name import Name
@@ -99,14 +99,14 @@ class Generate(NamedFunction[GenerateRequest]):
     async def _generate(self, generation: _Generation) -> None:
         """From KV to the last token. Whatever goes wrong ends the stream with words, never in silence."""
         try:
-            blocks = await self._gather_kv(generation)
-            assert self._tokenizer is not None and self._engine.engine is not None
-            request, limits = generation.request, self._engine.engine.model_config
-            generation.stream = await self._engine.worker.generate(
-                request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
-                lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
-                cache_salt=generation.job.domain.label,
-            )  # fmt: skip
+            gatherer = KvGatherer(self.subject, generation.plane, self._engine)
+            gathered = await gatherer.gather(generation.request.prompt, generation.job)
+            generation.published = len(gathered.blocks)
+            if gathered.later is None:
+                self._note(generation, gathered)
+                await self._start(generation, gathered.blocks)
+            else:
+                await self._start_while_arriving(generation, gathered.blocks, gathered.later)
             await generation.done.wait()
         except NdnInferError as error:
             self._end(generation, "error", str(error))
@@ -114,17 +114,41 @@ class Generate(NamedFunction[GenerateRequest]):
             log.exception("generation failed")
             self._end(generation, "error", f"{type(error).__name__} in generate")
 
-    async def _gather_kv(self, generation: _Generation) -> Sequence[torch.Tensor]:
-        """KV of the prompt's full blocks, as many as are to be had; noted for the report."""
-        prompt, job, plane = generation.request.prompt, generation.job, generation.plane
-        gathered = await KvGatherer(self.subject, plane, self._engine).gather(prompt, job)
-        block_tokens = plane.shape.block_tokens
-        tail_tokens = max(len(prompt) % block_tokens, 1)
+    async def _start(
+        self, generation: _Generation, blocks: Sequence[torch.Tensor], *, arriving: bool = False
+    ) -> Stream:
+        assert self._tokenizer is not None and self._engine.engine is not None
+        request, limits = generation.request, self._engine.engine.model_config
+        generation.stream = await self._engine.worker.generate(
+            request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
+            lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
+            cache_salt=generation.job.domain.label, arriving=arriving,
+        )  # fmt: skip
+        return generation.stream
+
+    async def _start_while_arriving(
+        self, generation: _Generation, blocks: Sequence[torch.Tensor], later: Later
+    ) -> None:
+        """The stream computes layer after layer as they come. When some blocks do not, another one begins with those
+        that did: there is no token yet."""
+        worker, engine = self._engine.worker, self._engine.engine
+        assert engine is not None
+        stream = await self._start(generation, blocks, arriving=True)
+        gathered = await later(lambda layers: worker.supply(stream, layers))
+        generation.published = len(gathered.blocks)
+        self._note(generation, gathered)
+        if len(gathered.blocks) == len(blocks):
+            worker.supply(stream, engine.model_config.layers)
+        else:
+            worker.cancel(stream)
+            await self._start(generation, gathered.blocks)
+
+    def _note(self, generation: _Generation, gathered: Gathered) -> None:
+        """For the report: where KV came from."""
+        tail_tokens = max(len(generation.request.prompt) % generation.plane.shape.block_tokens, 1)
         generation.sources = replace(gathered.sources, tail_tokens=tail_tokens)
         generation.kv_names = gathered.names
-        generation.kv_holders = (ndn.to_uri(job.hint), *gathered.holders)
-        generation.published = len(gathered.blocks)
-        return gathered.blocks
+        generation.kv_holders = (ndn.to_uri(generation.job.hint), *gathered.holders)
 
     # ------------------------------------------------------------ tokens out
 

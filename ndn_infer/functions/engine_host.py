@@ -17,10 +17,13 @@ from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.kv_codec import CODECS, KvShape
-from ndn_infer.functions.kv_plane import Common, KvPlane
+from ndn_infer.functions.kv_found import Common
+from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.namespace import Holds
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
+
+LAYERS: Final = ("auto", "on", "off")
 
 MAX_PLANES: Final = 256
 """Every epoch of a domain has a plane; those used last stay."""
@@ -50,6 +53,7 @@ class EngineHost:
             )
         )
         self.engine: Engine | None = None
+        self.layers = config.kv_layers
         self.shape: KvShape | None = None
         self._common: Common | None = None
         self._planes: OrderedDict[str, KvPlane] = OrderedDict()
@@ -60,6 +64,8 @@ class EngineHost:
         if self._common is None:
             if self._config.kv_codec not in CODECS:
                 raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
+            if self.layers not in LAYERS:
+                raise UsageError(f"engine.kv_layers is one of {', '.join(LAYERS)}, not {self.layers}")
             self.engine = await self.worker.start()
             config = self.engine.model_config
             self.shape = KvShape(

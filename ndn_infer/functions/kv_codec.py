@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ndn_infer.errors import BadRecord
-from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes
+from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes, tensor_header
 
 DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _RAW: Final = {"bf16": "bf16", "fp32": "f32"}
@@ -69,27 +69,36 @@ class Codec(Protocol):
     back from *verified* content, or raises BadRecord. Layers lie one after the other. A block from content that may be
     written to (a bytearray) can share its memory: whoever decodes it gives it away."""
 
-    def nbytes(self, shape: KvShape) -> int:
-        """Length of every content of this shape: what is longer or shorter is none, and need not be fetched."""
+    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
+        """dtype and shape of the tensor that every content is; the first dimension is that of layers."""
         ...
 
     def encode(self, block: Tensor, shape: KvShape) -> bytes: ...
 
-    def decode(self, content: Content, shape: KvShape) -> Tensor: ...
+    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
+        """The block that these numbers become, with or without memory of its own. They may be written to."""
+        ...
+
+    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
+        """These layers of the numbers have their final values: so have those of the block, which `place` gave. Raises
+        BadRecord."""
+        ...
 
 
 class Raw:
     """The numbers themselves: what is decoded is bit for bit what was encoded."""
 
-    def nbytes(self, shape: KvShape) -> int:
-        return tensor_bytes(_RAW[shape.dtype], shape.shape)
+    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
+        return _RAW[shape.dtype], shape.shape
 
     def encode(self, block: Tensor, shape: KvShape) -> bytes:
         return encode_tensor(RawTensor(_RAW[shape.dtype], tuple(block.shape), _memory(block)))
 
-    def decode(self, content: Content, shape: KvShape) -> Tensor:
-        raw = _expect(content, _RAW[shape.dtype], shape.shape)
-        return torch.frombuffer(_writable(raw), dtype=DTYPES[shape.dtype]).view(shape.shape)
+    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
+        return torch.frombuffer(numbers, dtype=DTYPES[shape.dtype]).view(shape.shape)
+
+    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
+        return  # they are the block
 
 
 class Int8:
@@ -102,11 +111,11 @@ class Int8:
     from the forwarder and the engine beside it (decoding during a fetch took up to ten times as long).
     """
 
-    def nbytes(self, shape: KvShape) -> int:
-        return tensor_bytes("i8", self._rows(shape))
+    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
+        return "i8", (*shape.shape[:-1], shape.head_dim + _SCALE_BYTES)
 
     def encode(self, block: Tensor, shape: KvShape) -> bytes:
-        rows = torch.empty(self._rows(shape), dtype=torch.int8)
+        rows = torch.empty(self.wire(shape)[1], dtype=torch.int8)
         wide = [piece.float() for piece in _pieces(block.cpu().reshape(-1, shape.head_dim), shape)]
         peaks = torch.cat([piece.abs().amax(dim=-1, keepdim=True) for piece in wide])
         scales = (peaks / _LARGEST).clamp_(min=2.0**-14).to(torch.float16)
@@ -118,20 +127,18 @@ class Int8:
             torch.cat((values, narrow.view(torch.int8)), dim=-1, out=place)
         return encode_tensor(RawTensor("i8", tuple(rows.shape), _memory(rows)))
 
-    def decode(self, content: Content, shape: KvShape) -> Tensor:
-        raw = _expect(content, "i8", self._rows(shape))
-        rows = torch.frombuffer(_writable(raw), dtype=torch.int8).view(-1, raw.shape[-1])
+    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
+        return torch.empty(shape.shape, dtype=DTYPES[shape.dtype])
+
+    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
+        wide = shape.head_dim + _SCALE_BYTES
+        rows = torch.frombuffer(numbers, dtype=torch.int8).view(shape.layers, -1, wide)[layers].reshape(-1, wide)
         scales = rows[:, shape.head_dim :].contiguous().view(torch.float16).float()
         if not bool(torch.isfinite(scales).all()):
             raise BadRecord("a KV block has a scale that is no number")
-        block = torch.empty(shape.shape, dtype=DTYPES[shape.dtype])
-        blocks = _pieces(block.view(-1, shape.head_dim), shape)
+        blocks = _pieces(block[layers].view(-1, shape.head_dim), shape)
         for row, scale, out in zip(_pieces(rows, shape), _pieces(scales, shape), blocks, strict=True):
             out.copy_(row[:, : shape.head_dim].float().mul_(scale))
-        return block
-
-    def _rows(self, shape: KvShape) -> tuple[int, ...]:
-        return (*shape.shape[:-1], shape.head_dim + _SCALE_BYTES)
 
 
 CODECS: Final[dict[str, Codec]] = {"raw": Raw(), "int8": Int8()}
@@ -146,12 +153,43 @@ def encode_block(block: Tensor, shape: KvShape) -> bytes:
 def decode_block(content: Content, shape: KvShape) -> Tensor:
     """The tensor in a *verified* KV object. Raises BadRecord for another dtype or shape. Content that may be written to
     becomes the memory of the tensor."""
-    return CODECS[shape.form].decode(content, shape)
+    codec = CODECS[shape.form]
+    numbers = _writable(_expect(content, *codec.wire(shape)))
+    block = codec.place(numbers, shape)
+    codec.fill(numbers, block, shape, slice(None))
+    return block
 
 
 def block_bytes(shape: KvShape) -> int:
-    """Length of the content of every block of this shape."""
-    return CODECS[shape.form].nbytes(shape)
+    """Length of the content of every block of this shape: what is longer or shorter is none, and need not be
+    fetched."""
+    return tensor_bytes(*CODECS[shape.form].wire(shape))
+
+
+class ArrivingBlock:
+    """A block whose content is being written to `content` from its beginning on."""
+
+    def __init__(self, shape: KvShape) -> None:
+        self.content = bytearray(block_bytes(shape))
+        self._shape, self._codec = shape, CODECS[shape.form]
+        self._header = tensor_header(*self._codec.wire(shape))
+        self._numbers = memoryview(self.content)[len(self._header) :]
+        self.block = self._codec.place(self._numbers, shape)
+        self._layers = 0
+
+    def advance(self, nbytes: int) -> int:
+        """The first `nbytes` bytes are there, verified: how many layers of `block` are. Raises BadRecord."""
+        if nbytes < len(self._header):
+            return 0
+        if not self._layers and not self.content.startswith(self._header):
+            raise BadRecord("a KV block of another dtype or shape than its name says")
+        of_layer = len(self._numbers) // self._shape.layers
+        layers = min(nbytes, len(self.content)) - len(self._header)
+        layers //= of_layer
+        if layers > self._layers:
+            self._codec.fill(self._numbers, self.block, self._shape, slice(self._layers, layers))
+            self._layers = layers
+        return layers
 
 
 def _expect(content: Content, dtype: str, shape: tuple[int, ...]) -> RawTensor:
@@ -161,10 +199,10 @@ def _expect(content: Content, dtype: str, shape: tuple[int, ...]) -> RawTensor:
     return raw
 
 
-def _writable(raw: RawTensor) -> bytearray | memoryview:
+def _writable(raw: RawTensor) -> memoryview:
     """The numbers, as torch wants memory."""
     payload = memoryview(raw.payload)
-    return bytearray(payload) if payload.readonly else payload
+    return memoryview(bytearray(payload)) if payload.readonly else payload
 
 
 def _pieces(rows: Tensor, shape: KvShape) -> list[Tensor]:

@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import NdnInferError
+from ndn_infer.errors import NdnInferError, NetworkError
 from ndn_infer.functions import kv_plan
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_codec import ArrivingBlock
+from ndn_infer.functions.kv_found import FoundBlocks, Located
 from ndn_infer.functions.kv_holders import MAX_HINTS, holders_in
 from ndn_infer.functions.kv_plan import Costs, Plan
-from ndn_infer.functions.kv_plane import FoundBlocks, KvPlane, Located
+from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.tokenize import publish_token_blocks
 from ndn_infer.records import KvSources, PrefillRequest
+from ndn_infer.security.domains import PUBLIC
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +35,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Blocks of the prompt from its first on, where they came from, and who holds them (URIs)."""
+    """Blocks of the prompt from its first on, where they came from, and who holds them (URIs).
+
+    With `later` the contents of some are still on their way, and the rest is not known yet. Await it with a callback
+    that hears how many layers are there of all blocks, the last one excepted: it gives what was gathered in the end. If
+    that are fewer blocks than were promised, the contents of the others never come.
+    """
 
     blocks: Sequence[torch.Tensor]
-    sources: KvSources
-    names: tuple[str, ...]
-    holders: tuple[str, ...]
+    sources: KvSources = KvSources()
+    names: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    later: Later | None = None
+
+
+Later = Callable[[Callable[[int], None]], Awaitable[Gathered]]
 
 
 @dataclass(slots=True)
@@ -68,6 +80,8 @@ class KvGatherer:
         effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
         held = len(located.local) + located.held
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
+        if self._layered(effort, len(missing)):
+            return self._arriving(effort, job)
         (head, tail), made = await asyncio.gather(
             self._held(effort, ids, job), self._from_prefill(ids, held, missing, located, job)
         )
@@ -78,6 +92,34 @@ class KvGatherer:
         if len(found.tensors) == held:
             found.extend(made)
         return self._account(effort, found, len(head.tensors), len(made.tensors), job)
+
+    # ------------------------------------------------------------ layer by layer
+
+    def _layered(self, effort: _Effort, missing: int) -> bool:
+        """Whether this prompt's blocks are awaited in the engine."""
+        how, estimates, costs = self._engine.layers, self._plane.estimates, effort.costs
+        now = time.monotonic()
+        wanted = kv_plan.layer_by_layer(effort.plan, costs, estimates.busy.value(now)) or (
+            how == "on" and effort.plan.recompute == 0 < effort.plan.fetch
+        )
+        if how == "off" or not wanted or self._plane.domain is not PUBLIC:
+            return False
+        return not estimates.ask_elsewhere(missing, costs, now)
+
+    def _arriving(self, effort: _Effort, job: Job) -> Gathered:
+        """Blocks without contents; their fetching begins when `later` is awaited."""
+        plane, located = self._plane, effort.located
+        blocks = [ArrivingBlock(plane.shape) for _ in located.sources]
+        job.host.counters["kv_plans_by_layers"] += 1
+
+        async def later(arrived: Callable[[int], None]) -> Gathered:
+            began = time.monotonic()
+            found = plane.at_hand(located)
+            found.extend(await plane.fetch_by_layers(located, blocks, arrived))
+            effort.kv_s = time.monotonic() - began
+            return self._account(effort, found, 0, 0, job)
+
+        return Gathered([*located.local, *(block.block for block in blocks)], later=later)
 
     def _costs(self) -> Costs:
         """What fetching and computing cost now."""
@@ -136,7 +178,7 @@ class KvGatherer:
         """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
         answers we compute them ourselves: slower, and the same tokens."""
         found, plane = FoundBlocks([], []), self._plane
-        if not kv_plan.ask_elsewhere(len(missing), plane.costs(), plane.estimates.remote.value(time.monotonic())):
+        if not plane.estimates.ask_elsewhere(len(missing), plane.costs(), time.monotonic()):
             job.host.counters["prefill_not_asked"] += bool(missing)
             return found
         block_tokens = plane.shape.block_tokens
@@ -149,19 +191,23 @@ class KvGatherer:
         began = time.monotonic()
         kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.hint,), began))[:MAX_HINTS]
         try:
-            answered = await job.host.caller.start(
-                self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv, domain=job.domain.label
-            )  # fmt: skip
+            async with asyncio.timeout(kv_plan.patience_s(len(missing), plane.costs())):
+                answered = await job.host.caller.start(
+                    self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv, domain=job.domain.label
+                )  # fmt: skip
             answer = answered.answer
-            speed = plane.estimates.remote.value(time.monotonic())
-            if not kv_plan.ask_elsewhere(len(missing), plane.costs(), speed, queue=answer.queue):
+            if not plane.estimates.ask_elsewhere(
+                len(missing), plane.costs(), time.monotonic(), queue=answer.queue
+            ):  # fmt: skip
                 log.info("prefill at %s has %d prompts waiting; computing here", answer.hint, answer.queue)
                 job.host.counters["prefill_too_busy"] += 1
                 return found
             wait_s = 10.0 + 0.05 * block_tokens * len(missing)
             found.tensors = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s)
-        except NdnInferError as error:
-            log.warning("no prefill producer helps (%s); computing %d blocks here", error, len(missing))
+        except (NdnInferError, TimeoutError) as error:
+            if isinstance(error, TimeoutError | NetworkError):
+                plane.estimates.unanswered(time.monotonic())
+            log.warning("no prefill producer helps (%s); computing %d blocks here", error or "none", len(missing))
             job.host.counters["prefill_unavailable"] += 1
             return found
         now = time.monotonic()

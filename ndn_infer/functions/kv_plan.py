@@ -29,6 +29,14 @@ is computed here holds up the streams that decode here."""
 
 SLACK_S: Final = 0.25
 
+MOST_PATIENCE_S: Final = 4.0
+UNANSWERED_S: Final = 10.0
+"""For so long no prefill producer is asked after none had answered."""
+
+MOST_BUSY: Final = 0.35
+LEAST_WAIT_S: Final = 0.02
+"""Fetching that is quicker leaves nothing to hide computing behind."""
+
 SHARING: Final = 1.25
 """What doing both at the same time costs before anybody measured it: fetching and computing share processors and
 memory. A network four times as quick as the engine is then left alone with the work."""
@@ -99,6 +107,24 @@ def ask_elsewhere(missing: int, costs: Costs, remote: float | None, *, queue: in
     return max(there, costs.fetch_s(missing)) <= REMOTE_PATIENCE * (SLACK_S + costs.compute_s(missing))
 
 
+def patience_s(missing: int, costs: Costs) -> float:
+    """How long the first answer of a prefill producer is waited for: one that is there says at once where blocks will
+    be, and one that is not must not cost more than it could save."""
+    return min(REMOTE_PATIENCE * (SLACK_S + costs.compute_s(missing)), MOST_PATIENCE_S)
+
+
+def layer_by_layer(plan: Plan, costs: Costs, busy: float | None) -> bool:
+    """Whether blocks are fetched side by side, and the rest of the prompt is computed through those layers that are
+    there.
+
+    That hides the computing behind the waiting, where one waits for the network. Where taking packets keeps a processor
+    `busy`, both only get in each other's way (docs/benchmarks.md); and a head that is computed here has to be there
+    first.
+    """
+    waits = busy is not None and busy < MOST_BUSY and costs.fetch_s(plan.fetch) >= LEAST_WAIT_S
+    return waits and plan.fetch > 0 and plan.recompute == 0
+
+
 @dataclass(slots=True)
 class Average:
     """Exponentially weighted, and forgotten when nothing renews it."""
@@ -122,12 +148,17 @@ class Estimates:
     goodput: Average = field(default_factory=Average)
     prefill: Average = field(default_factory=Average)
     remote: Average = field(default_factory=Average)
+    busy: Average = field(default_factory=Average)
+    """Share of the time of fetches that this thread computed."""
     sharing: Average = field(default_factory=Average)
     _prefilled: tuple[int, float] = (0, 0.0)
+    _unanswered_at: float = float("-inf")
 
-    def fetched(self, size: int, seconds: float, round_trip_s: float, now: float) -> None:
-        """`size` bytes of KV took `seconds`, the first of them a round trip of `round_trip_s`."""
-        if size >= LEAST_BYTES:
+    def fetched(self, size: int, seconds: float, round_trip_s: float, now: float, *, busy_s: float = 0.0) -> None:
+        """`size` bytes of KV took `seconds`, the first of them a round trip of `round_trip_s`; `busy_s` of them this
+        thread computed."""
+        if size >= LEAST_BYTES and seconds > 0:
+            self.busy.add(busy_s / seconds, now)
             self.goodput.add(size / max(seconds - round_trip_s, 0.1 * seconds, 1e-6), now)
 
     def engine(self, tokens: int, seconds: float, now: float) -> None:
@@ -142,6 +173,15 @@ class Estimates:
         alone = max(costs.compute_s(plan.recompute), costs.fetch_s(plan.fetch))
         if plan.recompute and plan.fetch and alone > 0:
             self.sharing.add(min(max(seconds / alone, 1.0), MOST_SHARING), now)
+
+    def unanswered(self, now: float) -> None:
+        """No prefill producer answered."""
+        self._unanswered_at = now
+
+    def ask_elsewhere(self, missing: int, costs: Costs, now: float, *, queue: int = 0) -> bool:
+        """`ask_elsewhere`, by what is known `now`."""
+        there = now - self._unanswered_at >= UNANSWERED_S
+        return there and ask_elsewhere(missing, costs, self.remote.value(now), queue=queue)
 
     def elsewhere(self, tokens: int, seconds: float, now: float) -> None:
         """A prefill producer delivered `tokens` in `seconds`."""

@@ -17,8 +17,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import torch
@@ -27,14 +26,15 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
-from ndn_infer.functions.kv_codec import KvShape, block_bytes, decode_block, encode_block
+from ndn_infer.functions.kv_codec import ArrivingBlock, KvShape, block_bytes, decode_block, encode_block
+from ndn_infer.functions.kv_found import Common, FoundBlocks, Located, Source
 from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
-from ndn_infer.functions.kv_plan import SHARING, Costs, Estimates
+from ndn_infer.functions.kv_plan import SHARING, Costs
 from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
-from ndn_infer.transport.fetch import Discovered
+from ndn_infer.transport.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 log = logging.getLogger(__name__)
@@ -44,74 +44,6 @@ LEAST_PATIENCE_S: Final = 0.25
 answered for by then is taken for absent."""
 
 MAX_TAGS: Final = 65536
-
-
-@dataclass(slots=True)
-class FoundBlocks:
-    """The longest prefix of blocks that could be had: tensors in order, how many came from where, and who signed."""
-
-    tensors: list[torch.Tensor]
-    names: list[str]
-    local: int = 0
-    named: int = 0
-    content_store: int = 0
-    holders: dict[Name, None] = field(default_factory=dict)
-
-    def extend(self, more: FoundBlocks) -> None:
-        """Blocks that follow these."""
-        self.tensors += more.tensors
-        self.names += more.names
-        self.local += more.local
-        self.named += more.named
-        self.content_store += more.content_store
-        self.holders.update(more.holders)
-
-
-@dataclass(slots=True)
-class _Source:
-    """Where one block is to be had: a verified manifest, or claims (holder, version) in the order to try them."""
-
-    value: bytes
-    found: Discovered | None = None
-    claims: list[tuple[Name, int]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Located:
-    """What exists of a prompt's KV: blocks at hand, then blocks held elsewhere, without a gap."""
-
-    values: list[bytes]
-    local: list[torch.Tensor]
-    sources: list[_Source]
-
-    @property
-    def held(self) -> int:
-        return len(self.sources)
-
-
-class Common:
-    """What the planes of all domains have in common in one process: blocks at hand, recently used ones of `memory_mb`
-    MiB, what fetching and computing cost, and under which identities this process answers."""
-
-    def __init__(self, shape: KvShape, memory_mb: int = 512) -> None:
-        self.own: set[Name] = set()
-        self.estimates = Estimates()
-        self._limit = max((memory_mb << 20) // shape.nbytes, 1)
-        self._blocks: OrderedDict[tuple[str, bytes], torch.Tensor] = OrderedDict()
-
-    def get(self, label: str, value: bytes) -> torch.Tensor | None:
-        """A block at hand. The label is part of the key: chain values stand in names, so that whoever saw one could
-        else ask for a tenant's block in the public domain."""
-        block = self._blocks.get((label, value))
-        if block is not None:
-            self._blocks.move_to_end((label, value))
-        return block
-
-    def put(self, label: str, value: bytes, block: torch.Tensor) -> None:
-        self._blocks[label, value] = block
-        self._blocks.move_to_end((label, value))
-        while len(self._blocks) > self._limit:
-            self._blocks.popitem(last=False)
 
 
 class KvPlane:
@@ -269,26 +201,79 @@ class KvPlane:
     async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
         into, sources = FoundBlocks([], []), located.sources[first:]
-        began, round_trip_s = time.monotonic(), self._host.fetcher.round_trip_s or 0.0
+        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
         got = await asyncio.gather(*(self._fetch_source(source) for source in sources))
         size = 0
         for source, item in zip(sources, got, strict=True):
             if item is None:
                 break
             block, found = item
-            into.tensors.append(block)
-            into.names.append(ndn.to_uri(self.name(source.value)))
-            into.named += 1
-            into.content_store += found.arrival.from_content_store
-            into.holders[found.signed_by.identity] = None
+            into.take(block, ndn.to_uri(self.name(source.value)), found)
             assert found.manifest is not None
             self._block_bytes = found.manifest.size
             size += found.manifest.size
         now = time.monotonic()
-        self.estimates.fetched(size, now - began, round_trip_s, now)
+        self.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
         return into
 
-    async def _fetch_source(self, source: _Source) -> tuple[torch.Tensor, Discovered] | None:
+    async def fetch_by_layers(
+        self, located: Located, blocks: Sequence[ArrivingBlock], arrived: Callable[[int], None]
+    ) -> FoundBlocks:
+        """As `fetch`, into the memory of `blocks`, all side by side. `arrived` hears how many layers are there of all
+        of them, but of the last layer, which is there when this returns as many blocks. Not for sealed blocks: they
+        open as a whole."""
+        began, cpu_s = time.monotonic(), time.thread_time()
+        round_trip_s, into = self._host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
+        bad: set[int] = set()
+
+        def on_bytes(count: int) -> None:
+            layers = [self._advance(block, number, count, bad) for number, block in enumerate(blocks)]
+            if not bad:
+                arrived(min(*layers, self.shape.layers - 1))
+
+        found = await asyncio.gather(*(self._with_manifest(source) for source in located.sources))
+        parts = [(item, hints, block.content) for (item, hints), block in zip(found, blocks, strict=True) if item]
+        whole = [False] * len(blocks)
+        if len(parts) == len(blocks):  # else no layer is ever there of all
+            whole = await self._host.fetcher.read_side_by_side(parts, on_bytes)
+        for number, (source, block) in enumerate(zip(located.sources, blocks, strict=True)):
+            item, _ = found[number]
+            if item and whole[number] and self._advance(block, number, len(block.content), bad) == self.shape.layers:
+                self._host.counters["kv_blocks_fetched"] += 1
+                self.remember(source.value, block.block)
+            else:
+                got = await self._fetch_source(source)
+                if got is None:
+                    break
+                block.block.copy_(got[0])
+                item = got[1]
+            into.take(block.block, ndn.to_uri(self.name(source.value)), item)
+        now = time.monotonic()
+        size = len(into.tensors) * self._block_bytes
+        self.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
+        return into
+
+    async def _with_manifest(self, source: Source) -> tuple[Discovered | None, tuple[Name, ...]]:
+        """The manifest of a block that fits our memory, and whom to ask for its segments."""
+        found, hints = source.found, tuple[Name, ...]()
+        if found is None and source.claims:
+            identity, version = source.claims[0]
+            found, hints = await self._claimed(source.value, identity, version), (identity,)
+        if found is None or not found.in_place or found.manifest is None:
+            return None, ()
+        return (found, hints) if found.manifest.size == block_bytes(self.shape) else (None, ())
+
+    def _advance(self, block: ArrivingBlock, number: int, count: int, bad: set[int]) -> int:
+        try:
+            return block.advance(count)
+        except BadRecord as error:
+            if number not in bad:
+                log.warning("KV block %d of a prompt is refused: %s", number, error)
+                self._host.counters["kv_blocks_refused"] += 1
+            bad.add(number)
+            return 0
+
+    async def _fetch_source(self, source: Source) -> tuple[torch.Tensor, Discovered] | None:
         """One block, from whoever has it."""
         if source.found is not None:
             block = await self._fetch(source.value, source.found)
@@ -381,7 +366,7 @@ class _Search:
 
     def __init__(self, plane: KvPlane, values: list[bytes], asked: Sequence[Name]) -> None:
         self._plane = plane
-        self._sources = [_Source(value) for value in values]
+        self._sources = [Source(value) for value in values]
         self._open = [True] * len(values)
         """Whether discovery of a block goes on."""
         self._asked = asked
@@ -389,7 +374,7 @@ class _Search:
         self._settled = 0
         self._news = asyncio.Event()
 
-    async def run(self) -> list[_Source]:
+    async def run(self) -> list[Source]:
         """Sources of the longest prefix that somebody holds."""
         plane, values = self._plane, [source.value for source in self._sources]
         # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.

@@ -11,9 +11,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from functools import partial
 
 from ndn_infer import name as ndn
 from ndn_infer.config import FetchConfig
@@ -31,11 +31,13 @@ from ndn_infer.errors import (
 )
 from ndn_infer.name import METADATA, Name
 from ndn_infer.packet import Data, decode_data
-from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint
+from ndn_infer.transport.fetched import Discovered, Fetched, FetchStats, Placed
 from ndn_infer.transport.ledger import Ledger, source_of
 from ndn_infer.transport.pull import PullLoop, StreamedPull, Want
 from ndn_infer.wire import again
+from ndn_infer.wire.columns import Columns
 from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest, decode_manifest, is_absent, said_at
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
@@ -50,61 +52,6 @@ DENIAL_AGE_S = 10.0
 
 WAITING_LIFETIME_MS = 1000
 """Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A whole object, verified. `source` says where its metadata came from; `segments_from_store` counts segments that
-    this machine's Content Store gave. `seconds` is the time from asking for segments to the last byte."""
-
-    name: Name
-    content: bytes
-    signed_by: Validated
-    source: str
-    segments: int
-    segments_from_store: int
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A whole object, verified, in the reader's own memory: `size` bytes. The rest as in Fetched; `segments_from_store`
-    is not counted for a sealed stream."""
-
-    name: Name
-    size: int
-    signed_by: Validated
-    segments: int
-    segments_from_store: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Discovered:
-    """A verified metadata packet. `manifest` is None when its producer says that it has no such object."""
-
-    manifest: Manifest | None
-    data: Data
-    signed_by: Validated
-    arrival: Arrival
-
-
-@dataclass(slots=True)
-class FetchStats:
-    """What a fetcher did so far. `goodput` is an average over recent objects, bytes a second; None before the first."""
-
-    objects: int = 0
-    content_bytes: int = 0
-    bad_packets: int = 0
-    goodput: float | None = None
-    pull: PullStats = field(default_factory=PullStats)
-
-    def count(self, size: int, seconds: float) -> None:
-        """One more object of `size` bytes. Small ones say more about the round trip than about goodput: left out."""
-        self.objects += 1
-        self.content_bytes += size
-        if size >= 4 * SEGMENT_BYTES and seconds > 0:
-            self.goodput = size / seconds if self.goodput is None else 0.8 * self.goodput + 0.2 * size / seconds
 
 
 class Fetcher:
@@ -294,6 +241,37 @@ class Fetcher:
         seconds = time.monotonic() - began
         self._counts.count(manifest.size, seconds)
         return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
+
+    async def read_side_by_side(
+        self, parts: Sequence[tuple[Discovered, tuple[Name, ...], bytearray]], arrived: Callable[[int], None]
+    ) -> list[bool]:
+        """Write objects to the beginnings of buffers, the beginnings of all before the rest of any: `arrived` hears how
+        many bytes are there, verified, of every object. `parts`: what was found, hints, buffer; each `in_place`.
+        Returns which objects are there whole: one that cannot be had holds up nobody. Raises as `collect` for
+        manifests."""
+        began, pieces = time.monotonic(), []
+        for item, hints, buffer in parts:
+            manifest = self._manifest(item)
+            pieces.append(await self._segments(manifest, hints, into=memoryview(buffer)[: manifest.size]))
+        columns, pulls = Columns(pieces), [self._pulls.open(segments) for segments in pieces]
+
+        def progress(at: int) -> None:
+            if columns.moved(at):
+                arrived(columns.full * SEGMENT_BYTES)
+
+        try:
+            for at, pull in enumerate(pulls):
+                pull.progress = partial(progress, at)
+            for at, numbers in columns.order():
+                self._pulls.extend(pulls[at], numbers)
+            await asyncio.gather(*(pull.future for pull in pulls), return_exceptions=True)
+        finally:
+            for pull in pulls:
+                self._counts.bad_packets += pull.segments.refused
+                self._pulls.leave(pull)
+        size = sum(len(part[2]) for part, item in zip(parts, pieces, strict=True) if item.complete)
+        self._counts.count(size, time.monotonic() - began)
+        return [segments.complete for segments in pieces]
 
     async def stream(
         self, found: Discovered, *, hints: tuple[Name, ...] = ()

@@ -41,7 +41,8 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.endpoint import Endpoint, Request
-from ndn_infer.transport.fetch import Discovered, Fetcher
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.fetched import Discovered
 from ndn_infer.transport.pull import PullLoop
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.repo_records import (

@@ -69,7 +69,7 @@ class Sweep:
         content = make_content(folder / "sweep.bin", QUICK_SWEEP_BYTES if options.quick else SWEEP_BYTES)
         port = free_port()
         with (
-            _forwarder(folder / "far.sock", port, cs_packets=100_000) as far,
+            begin_forwarder(folder / "far.sock", port, cs_packets=100_000) as far,
             keys.publisher(far, {LABEL: content}),
         ):
             keys.fetch(far.path, LABEL, content)  # now B has it
@@ -87,36 +87,46 @@ class Sweep:
     def _near(self, point: Point, seed: int) -> Iterator[Target]:
         """Forwarder A behind a new link."""
         loss, round_trip_ms = point
-        link = [
-            sys.executable, "-m", "ndn_infer.testbed.delay_link", f"--udp={self._port}", f"--loss={loss}",
-            f"--delay-us={round_trip_ms * 500}", f"--mbit={LINK_MBIT}", f"--seed={seed}",
-        ]  # fmt: skip
-        with (
-            background(link) as process,
-            _forwarder(self._folder / "near.sock", free_port(), cs_packets=0) as near,
-        ):
-            assert process.stdout is not None
-            words = process.stdout.readline().split()
-            if words[:2] != ["READY", "link"]:
-                raise CannotMeasure("the emulated link did not start")
-            asyncio.run(self._connect(near, f"udp4://{LOOPBACK}:{words[2]}"))
+        with behind_link(
+            self._folder / "near.sock", self._keys, self._port, mbit=LINK_MBIT, round_trip_ms=round_trip_ms, loss=loss,
+            seed=seed,
+        ) as near:  # fmt: skip
             yield near
-
-    async def _connect(self, near: Target, uri: str) -> None:
-        """A face to the link and the way to everything of our network over it."""
-        config = configuration.load(environment={}, flags=self._keys.settings)
-        node = await ManagedNode.open(
-            "near", config, ensure_keys(config, ()), socket=Path(near.path), neighbours={uri: "far"}
-        )
-        try:
-            await node.link()
-            await node.add_routes({ndn.to_uri(self._keys.net): {"far": 1}})
-        finally:
-            await node.close()
 
 
 @contextmanager
-def _forwarder(path: Path, udp_port: int, *, cs_packets: int) -> Iterator[Target]:
+def behind_link(
+    path: Path, keys: Keys, port: int, *, mbit: float, round_trip_ms: int, loss: float = 0.0, seed: int = 1
+) -> Iterator[Target]:
+    """A forwarder without a Content Store, and a new link from it to the one at this UDP port."""
+    link = [
+        sys.executable, "-m", "ndn_infer.testbed.delay_link", f"--udp={port}", f"--loss={loss}",
+        f"--delay-us={round_trip_ms * 500}", f"--mbit={mbit}", f"--seed={seed}",
+    ]  # fmt: skip
+    with background(link) as process, begin_forwarder(path, free_port(), cs_packets=0) as near:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        if words[:2] != ["READY", "link"]:
+            raise CannotMeasure("the emulated link did not start")
+        asyncio.run(_connect(near, keys, f"udp4://{LOOPBACK}:{words[2]}"))
+        yield near
+
+
+async def _connect(near: Target, keys: Keys, uri: str) -> None:
+    """A face to the link and the way to everything of our network over it."""
+    config = configuration.load(environment={}, flags=keys.settings)
+    node = await ManagedNode.open(
+        "near", config, ensure_keys(config, ()), socket=Path(near.path), neighbours={uri: "far"}
+    )
+    try:
+        await node.link()
+        await node.add_routes({ndn.to_uri(keys.net): {"far": 1}})
+    finally:
+        await node.close()
+
+
+@contextmanager
+def begin_forwarder(path: Path, udp_port: int, *, cs_packets: int) -> Iterator[Target]:
     settings = {
         "cs_capacity_packets": cs_packets, "cs_capacity_mib": 1024, "udp_mtu_bytes": DATAGRAM_BYTES,
     }  # fmt: skip

@@ -3,6 +3,7 @@
     ndn-infer bench kv                 time to first token, warm over cold, 256 to 4,096 tokens, bf16 and int8
     ndn-infer bench kv --fanout        also: many readers of one prefix at once, and what the origin sends
     ndn-infer bench kv --accuracy      also: whether answers stay the same, by 100 prompts (kv_accuracy.py); minutes
+    ndn-infer bench kv --layers        also: computing through layers while others arrive, slower links (kv_layers.py)
     ndn-infer bench kv --quick         256 and 1,024 tokens only
 
 Cold: our engine computes the whole prompt. Warm: this process knows nothing but the prompt; it finds the blocks by name
@@ -41,6 +42,7 @@ from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, ours
 from ndn_infer.testbed.bench.kv_accuracy import accuracy
 from ndn_infer.testbed.bench.kv_fanout import fan_out
+from ndn_infer.testbed.bench.kv_layers import layers
 from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
 from ndn_infer.testbed.bench.report import print_report
 
@@ -64,6 +66,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
         with _holder(target, keys, folder.path, folder.digest, lengths, threads, options.runs) as (ask, ready):
             setup = _Setup(target, keys, engine, folder.digest, ask, Path(place))
             figures, peers, ratios = asyncio.run(_measure(setup, lengths, options))
+    if options.layers:
+        with ram_folder() as place:
+            keys = Keys.make(Path(place), config)
+            figures.update(layers(Path(place), keys, folder.path, folder.digest, threads, options.runs))
     if options.accuracy:
         figures.update(accuracy(folder.path, threads))
     cost = {f"publishing_cost_{name}": ready[f"prefill_and_publish_{name}_s"] / ready["prefill_s"] for name in FORMS}

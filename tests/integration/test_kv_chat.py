@@ -6,10 +6,12 @@ its own."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +24,11 @@ from ndn_infer.forwarder.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.decode import Generate
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_plan import Average
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.records import KvSources, Sampling
+from ndn_infer.security.domains import PUBLIC
 from tests.integration.test_forwarder_clients import command, forwarder
 
 pytestmark = pytest.mark.model
@@ -63,9 +67,11 @@ def config_in(directory: Path, node: str) -> Config:
 
 @asynccontextmanager
 async def peer(
-    daemon: ForwarderDaemon, directory: Path, node: str, role: str, model: ModelFolder
+    daemon: ForwarderDaemon, directory: Path, node: str, role: str, model: ModelFolder, **settings: str
 ) -> AsyncIterator[Peer]:
+    """`settings` of its engine."""
     config = config_in(directory, node)
+    config = replace(config, engine=replace(config.engine, **settings))  # type: ignore[arg-type]
     keychain = ensure_keys(config, (role,))
     session = await join(config, keychain, uri=f"unix://{daemon.options.unix_path}")
     producer, host = build_producer(session, role)
@@ -150,3 +156,59 @@ async def test_second_turn_elsewhere_computes_nothing_twice(
         again = await turn(client, smollm2, more, NEXT_ANSWER + 1, near)
         assert answer.ids == again.ids[:NEXT_ANSWER]
         assert again.last is not None and again.last.kv is not None and again.last.kv.recomputed == 0
+
+
+@pytest.mark.parametrize("codec", ["raw", "int8"])
+async def test_computing_begins_before_the_last_layer_is_there(
+    tmp_path: Path, smollm2: ModelFolder, codec: str
+) -> None:
+    """The same tokens as of blocks that are awaited whole, where the prompt goes on after them and where it does not,
+    and where blocks that were found are gone when their segments are asked for."""
+    keys = tmp_path / "data"
+    near, far = config_in(keys, "near"), config_in(keys, "far")
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        daemon = await enter(forwarder(tmp_path, "one"))
+        first = await enter(peer(daemon, keys, "near", "decode", smollm2, kv_codec=codec, kv_layers="off"))
+        second = await enter(peer(daemon, keys, "far", "decode", smollm2, kv_codec=codec, kv_layers="on"))
+        session = await join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
+        stack.push_async_callback(session.close)
+        client = Client(session.endpoint, session.validator, session.net, near)
+        stack.push_async_callback(client.close)
+        plane = second.engine.plane(second.host, PUBLIC)
+        plane.estimates.remote.add(1.0, time.monotonic())  # nobody computes for it
+        plane.estimates.prefill.add(1e4, time.monotonic())
+
+        prompt = tuple(range(1000, 1000 + 3 * BLOCK + 9))
+        said = await turn(client, smollm2, prompt, 2 * BLOCK, near)
+        await published(first, 4)
+        for number, more in enumerate((tuple(said.ids), (*said.ids, *range(3000, 3000 + 2 * BLOCK + 3))), 1):
+            whole = await turn(client, smollm2, (*prompt, *more), 8, near)
+            plane._common._blocks.clear()  # as if another process asked
+            plane.estimates.goodput = Average()  # and had fetched nothing yet
+            parts = await turn(client, smollm2, (*prompt, *more), 9, far)
+            assert second.counter("kv_plans_by_layers") == number
+            assert parts.last is not None and parts.last.kv is not None and parts.last.kv.named >= 4
+            if codec == "raw":
+                assert parts.ids[:8] == whole.ids
+        assert second.counter("failed") == 0
+
+        lost = first.engine.plane(first.host, PUBLIC).chain(prompt)[2]
+        real = second.host.fetcher.read_side_by_side
+
+        async def late(parts: Any, arrived: Callable[[int], None]) -> list[bool]:
+            first.host.server.store.remove(plane.name(lost))
+            whole = await real(parts, arrived)
+            whole[2] = False
+            return whole
+
+        second.host.fetcher.read_side_by_side = late  # type: ignore[method-assign]
+        plane._common._blocks.clear()
+        plane.estimates.goodput = Average()
+        daemon.core.cs.erase(plane.name(lost), 1 << 20)
+        again = await turn(client, smollm2, (*prompt, *said.ids), 10, far)
+        assert again.last is not None and again.last.kv is not None
+        assert again.last.kv.named == 2 and again.last.kv.recomputed == 3
+        if codec == "raw":
+            assert again.ids[:8] == (await turn(client, smollm2, (*prompt, *said.ids), 8, near)).ids
+        assert second.counter("failed") == 0

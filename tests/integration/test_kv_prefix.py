@@ -6,15 +6,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from ndn_infer import chain, records
+from ndn_infer import chain, lp, records
 from ndn_infer import name as ndn
 from ndn_infer.engine.stream import Counters
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.kv_codec import encode_block
 from ndn_infer.functions.kv_gather import KvGatherer
 from ndn_infer.functions.kv_holders import MAX_TAGS
 from ndn_infer.functions.prefill import Prefill
@@ -22,6 +24,7 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call
 from ndn_infer.records import Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
+from ndn_infer.wire.peek import data_name
 from tests.kv_kit import MODEL, ONE_WAY_S, SHAPE, Station, block_of, identities, stations, values_of
 from tests.poison_kit import run_virtual
 
@@ -257,8 +260,9 @@ SHORTER = IDS[: 56 * SHAPE.block_tokens]
 class SlowEngine:
     """Shaped like EngineHost: computes `tokens_s` tokens of a prompt a second."""
 
-    def __init__(self, tokens_s: float) -> None:
+    def __init__(self, tokens_s: float, layers: str = "off") -> None:
         self.tokens_s = tokens_s
+        self.layers = layers
         self.engine = self.worker = self
         self.counters = Counters(tokens_prefilled=round(10 * tokens_s), prefill_s=10.0)
         self.calls: list[tuple[int, int]] = []
@@ -313,6 +317,86 @@ def test_head_is_computed_while_the_tail_is_fetched(tokens_s: float, goodput: fl
         assert set(gathered.holders) == set(map(ndn.to_uri, identities(p, a, b)))
         if computed:  # both at the same time: no longer than the computing
             assert counters["kv_plan_outcome_us"] == pytest.approx(gathered.sources.recomputed * 16_000, rel=0.05)
+
+    in_network(work)
+
+
+@pytest.mark.parametrize("lost", [None, 0, 40])
+def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
+    """One block's last segments are given up by its producer after it was found: what is before it counts."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        p.hold(*VALUES)
+        layers: list[tuple[int, int]] = []
+        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS, job_of(asker, p))
+        assert gathered.later is not None and len(gathered.blocks) == 64
+        assert asker.host.counters["kv_plans_by_layers"] == 1
+        if lost is not None:
+            p.server.store.remove(p.plane.name(VALUES[lost]))
+            asker.fetcher._config = replace(asker.fetcher._config, deadline_s=0.6)
+            asker.fetcher._pulls._config = asker.fetcher._config
+
+        def arrived(count: int) -> None:
+            layers.append((count, asker.fetcher.stats.received))
+            good = [block[:count] for block in gathered.blocks]
+            assert all(torch.equal(block, block_of(value)[:count]) for block, value in zip(good, VALUES, strict=True))
+
+        done = await gathered.later(arrived)
+        there = 64 if lost is None else lost
+        assert right(list(done.blocks), VALUES[:there])
+        assert (done.sources.named, done.sources.recomputed) == (there, 64 - there)
+        assert len(done.names) == there and asker.host.counters["kv_blocks_fetched"] >= there
+        if lost is None:
+            counts = [count for count, _ in layers]
+            assert counts == sorted(counts) and {1, 2, 3} <= set(counts) and max(counts) == SHAPE.layers - 1
+            first = next(received for count, received in layers if count == 1)
+            assert first <= asker.fetcher.stats.received - 64, "the first layer waited for the last ones"
+
+    in_network(work)
+
+
+@pytest.mark.parametrize("at", [3, 5_000, 45_000])
+def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        p.hold(*VALUES[:8])
+        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS[: 8 * 16], job_of(asker, p))
+        name, number = p.plane.name(VALUES[5]), at // 8000
+        left = [1]
+
+        def alter(wire: bytes) -> bytes:
+            packet = lp.decode_lp(wire)
+            if left[0] and packet.fragment[:1] == b"\x06" and data_name(packet.fragment).startswith(name):
+                if data_name(packet.fragment).endswith(ndn.segment(number)):
+                    left[0] = 0
+                    changed = bytearray(packet.fragment)
+                    changed[-100] ^= 1
+                    packet.fragment = bytes(changed)
+                    return lp.encode_lp(packet)
+            return wire
+
+        asker.link.tamper_down = alter
+        assert gathered.later is not None
+        done = await gathered.later(lambda layers: None)
+        assert left == [0] and asker.fetcher.bad_packets == 1
+        assert right(list(done.blocks), VALUES[:8])
+
+    in_network(work)
+
+
+def test_a_signed_block_of_another_shape_is_refused_while_it_arrives() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        p.hold(*VALUES[:4])
+        name = p.plane.name(VALUES[2])
+        p.server.store.remove(name)
+        content = bytearray(encode_block(block_of(VALUES[2]), SHAPE))
+        content[8] ^= 1  # other dimensions, the same length
+        p.server.publish(name, bytes(content), p.signer)
+        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS[: 4 * 16], job_of(asker, p))
+        assert gathered.later is not None
+        heard: list[int] = []
+        done = await gathered.later(heard.append)
+        assert right(list(done.blocks), VALUES[:2]) and not any(heard)
+        assert asker.host.counters["kv_blocks_refused"] >= 1
 
     in_network(work)
 

@@ -170,6 +170,37 @@ def test_the_module_is_pure() -> None:
     assert not {"asyncio", "time", "torch", "socket"} & set(vars(kv_plan))
 
 
+def test_layers_are_awaited_in_the_engine_where_the_network_is_slow_and_nothing_is_computed_first() -> None:
+    costs = case(QUICK, CPU, sharing=SHARING)
+    plan = choose(64, costs)
+    assert plan.recompute == 0 and costs.fetch_s(64) > kv_plan.LEAST_WAIT_S
+    assert kv_plan.layer_by_layer(plan, costs, 0.2)
+    for busy in (None, kv_plan.MOST_BUSY, 1.0):
+        assert not kv_plan.layer_by_layer(plan, costs, busy)
+    assert not kv_plan.layer_by_layer(choose(1, costs), costs, 0.2), "nothing to hide behind"
+    assert not kv_plan.layer_by_layer(plan._replace(recompute=1), costs, 0.2)
+    assert not kv_plan.layer_by_layer(choose(64, case(None, CPU)), case(None, CPU), 0.2)
+
+
+def test_a_prefill_producer_that_is_not_there_costs_little_and_only_now_and_then() -> None:
+    costs = case(QUICK, CPU)
+    assert kv_plan.patience_s(1, costs) == pytest.approx(4 * (0.25 + 16 / CPU))
+    assert kv_plan.patience_s(1000, costs) == kv_plan.patience_s(1, case(None, None)) == kv_plan.MOST_PATIENCE_S
+    estimates = Estimates()
+    assert estimates.ask_elsewhere(8, costs, 0.0) and not estimates.ask_elsewhere(0, costs, 0.0)
+    estimates.unanswered(1.0)
+    assert not estimates.ask_elsewhere(8, costs, 1.0 + kv_plan.UNANSWERED_S - 0.1)
+    assert estimates.ask_elsewhere(8, costs, 1.0 + kv_plan.UNANSWERED_S)
+
+
+def test_how_busy_fetching_keeps_its_thread_is_measured() -> None:
+    estimates = Estimates()
+    estimates.fetched(10, 0.1, 0.0, 1.0, busy_s=0.1)
+    assert estimates.busy.value(1.0) is None, "too small to say anything"
+    estimates.fetched(10**6, 0.1, 0.0, 1.0, busy_s=0.02)
+    assert estimates.busy.value(1.0) == pytest.approx(0.2)
+
+
 # ---------------------------------------------------------------- whom to ask
 
 

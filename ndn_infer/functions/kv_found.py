@@ -1,0 +1,92 @@
+"""KV blocks that were looked for: where they are to be had, which are at hand, which could be had.
+
+Owns: these, and the memory of blocks at hand. Must not know: how blocks are found or fetched.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+
+from ndn_infer.functions.kv_codec import KvShape
+from ndn_infer.functions.kv_plan import Estimates
+from ndn_infer.name import Name
+from ndn_infer.transport.fetched import Discovered
+
+
+@dataclass(slots=True)
+class FoundBlocks:
+    """The longest prefix of blocks that could be had: tensors in order, how many came from where, and who signed."""
+
+    tensors: list[torch.Tensor]
+    names: list[str]
+    local: int = 0
+    named: int = 0
+    content_store: int = 0
+    holders: dict[Name, None] = field(default_factory=dict)
+
+    def take(self, block: torch.Tensor, name: str, found: Discovered) -> None:
+        """One more that came by name."""
+        self.tensors.append(block)
+        self.names.append(name)
+        self.named += 1
+        self.content_store += found.arrival.from_content_store
+        self.holders[found.signed_by.identity] = None
+
+    def extend(self, more: FoundBlocks) -> None:
+        """Blocks that follow these."""
+        self.tensors += more.tensors
+        self.names += more.names
+        self.local += more.local
+        self.named += more.named
+        self.content_store += more.content_store
+        self.holders.update(more.holders)
+
+
+@dataclass(slots=True)
+class Source:
+    """Where one block is to be had: a verified manifest, or claims (holder, version) in the order to try them."""
+
+    value: bytes
+    found: Discovered | None = None
+    claims: list[tuple[Name, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Located:
+    """What exists of a prompt's KV: blocks at hand, then blocks held elsewhere, without a gap."""
+
+    values: list[bytes]
+    local: list[torch.Tensor]
+    sources: list[Source]
+
+    @property
+    def held(self) -> int:
+        return len(self.sources)
+
+
+class Common:
+    """What the planes of all domains have in common in one process: blocks at hand, recently used ones of `memory_mb`
+    MiB, what fetching and computing cost, and under which identities this process answers."""
+
+    def __init__(self, shape: KvShape, memory_mb: int = 512) -> None:
+        self.own: set[Name] = set()
+        self.estimates = Estimates()
+        self._limit = max((memory_mb << 20) // shape.nbytes, 1)
+        self._blocks: OrderedDict[tuple[str, bytes], torch.Tensor] = OrderedDict()
+
+    def get(self, label: str, value: bytes) -> torch.Tensor | None:
+        """A block at hand. The label is part of the key: chain values stand in names, so that whoever saw one could
+        else ask for a tenant's block in the public domain."""
+        block = self._blocks.get((label, value))
+        if block is not None:
+            self._blocks.move_to_end((label, value))
+        return block
+
+    def put(self, label: str, value: bytes, block: torch.Tensor) -> None:
+        self._blocks[label, value] = block
+        self._blocks.move_to_end((label, value))
+        while len(self._blocks) > self._limit:
+            self._blocks.popitem(last=False)
