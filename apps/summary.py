@@ -25,6 +25,8 @@ def print_summary(outcome: Outcome, client: Client, uri: str) -> None:
         line(f"    {use.kind:{width}}  {use.uses:4d} x {use.source}")
         if use.example:
             line(f"    {'':{width}}         {shorten(use.example)}")
+    if outcome.continued:
+        line(f"  the answer broke off {outcome.continued} x and went on at another producer")
     if client.domain != PUBLIC.label:
         line(f"  private: question, answer and KV cache sealed in domain {client.domain}")
     line("  verified")
@@ -54,6 +56,7 @@ def as_json(outcome: Outcome, client: Client, uri: str) -> dict[str, Any]:
         "model": {"alias": outcome.model.alias, "digest": outcome.model.digest},
         "stream": outcome.stream_name,
         "domain": client.domain,
+        "continued": outcome.continued,
         "kv_blocks": {key: getattr(kv, key) for key in kv.__dataclass_fields__} if kv is not None else None,
         "cited": [
             {"name": item.name, "score": item.score, "source": item.passage.source, "title": item.passage.title,

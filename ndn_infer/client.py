@@ -6,9 +6,10 @@ it all rests on. Must not know: torch, tokenizers, how anything is computed; it 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import name as ndn
@@ -43,6 +44,8 @@ from ndn_infer.transport.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 INPUT_STORE_BYTES: Final = 64 << 20
 
@@ -81,6 +84,8 @@ class Outcome:
     finish: str = ""
     last: TokenEvent | None = None
     stream_name: str = ""
+    continued: int = 0
+    """How often the answer broke off and went on elsewhere."""
     cited: tuple[Cited, ...] = ()
     timing: Timing = field(default_factory=lambda: Timing(time.monotonic()))
 
@@ -178,25 +183,47 @@ class Client:
         *, at: tuple[Name, ...] = (),
     ) -> AsyncIterator[TokenEvent]:  # fmt: skip
         """Stream the answer's events; `outcome` is kept up to date. A prompt that continues the last conversation tells
-        its producer who holds the KV of that. `at`: as in Caller.stream. Raises PromptError for too long a prompt."""
+        its producer who holds the KV of that. `at`: as in Caller.stream.
+
+        When a stream is lost, its producer gone, the answer goes on where it broke off, at whoever answers then:
+        randomness is by seed and position, so the tokens are those it would have had (but where KV differs in the last
+        bits: docs/engine.md). Raises PromptError for too long a prompt, and what Caller.stream raises.
+        """
         if len(prompt) >= model.context_tokens:
             raise PromptError(
                 f"the prompt has {len(prompt)} tokens; {model.alias} takes {model.context_tokens} with the answer",
                 hint="shorten the prompt, or choose a model with a longer context",
             )
-        request = GenerateRequest(sampling, prompt=prompt, dtype=self._config.engine.dtype, domain=self.domain)
         before, holders = self._turn
-        continues = len(before) < len(prompt) and before == prompt[: len(before)]
-        events = self._caller.stream(
-            ("model", model.digest), "generate", request, TokenEvent, kv=holders if continues else (), at=at,
-            domain=self.domain,
+        kv = holders if len(before) < len(prompt) and before == prompt[: len(before)] else ()
+        while True:
+            request = self._request(sampling, prompt, outcome)
+            events = self._caller.stream(
+                ("model", model.digest), "generate", request, TokenEvent, kv=kv, at=at, domain=self.domain
+            )  # fmt: skip
+            known = len(outcome.ids)
+            try:
+                async for event, answered in events:
+                    outcome.stream_name = answered.answer.result
+                    self._take(event, outcome)
+                    if event.finish:
+                        self._turn = (prompt, event.kv_holders)
+                    yield event
+            except NetworkError as error:
+                if len(outcome.ids) == known or outcome.finish:
+                    raise
+                log.warning("an answer broke off after %d tokens; it goes on elsewhere: %s", len(outcome.ids), error)
+                outcome.continued += 1
+            else:
+                return
+
+    def _request(self, sampling: Sampling, prompt: tuple[int, ...], outcome: Outcome) -> GenerateRequest:
+        """What is to be asked now, after the tokens that there are."""
+        made = tuple(outcome.ids)
+        left = replace(sampling, max_tokens=sampling.max_tokens - len(made))
+        return GenerateRequest(
+            left, prompt=prompt + made, dtype=self._config.engine.dtype, domain=self.domain, answered=len(made)
         )  # fmt: skip
-        async for event, answered in events:
-            outcome.stream_name = answered.answer.result
-            self._take(event, outcome)
-            if event.finish:
-                self._turn = (prompt, event.kv_holders)
-            yield event
 
     def _take(self, event: TokenEvent, outcome: Outcome) -> None:
         elapsed = time.monotonic() - outcome.timing.started

@@ -243,13 +243,15 @@ class Sampling(Record):
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest(Record):
-    """Continue a prompt, given as token ids."""
+    """Continue a prompt, given as token ids. The last `answered` of them are an answer that broke off: penalties count
+    them, characters and stop strings may have begun in them, and `max_tokens` is what is still to come."""
 
     sampling: Sampling = Sampling()
     prompt: tuple[int, ...] = ()
     content: str = ""
     dtype: str = "bf16"
     domain: str = "public"
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Engine:
 
     def start(
         self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False,
-        cache_salt: str = "", arriving: bool = False,
+        cache_salt: str = "", arriving: bool = False, answered: int = 0,
     ) -> Stream:  # fmt: skip
         """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on; with
         `arriving` their contents are on their way, and `supply` says how far they are.
@@ -130,15 +130,20 @@ class Engine:
         before it that LEAST_ROWS asks for. `near`: what is left of the prompt, when it is less than a block, is
         computed as decoded tokens are: quicker, but the last bits are not those of a prompt; for KV that is not exact
         anyway. `cache_salt`: KV is shared with streams of the same salt only, so that nobody else can tell by the time
-        of an answer what was asked. Raises PromptError (empty, too long, not token ids, more than the KV memory
-        can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait already).
+        of an answer what was asked. `answered`: so many of the last ids are generated ones, for penalties that count
+        these: the stream goes on where another ended. Raises PromptError (empty, too long, not token ids, more than the
+        KV memory can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait
+        already).
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
-        return self._queue(
+        stream = self._queue(
             tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near and not arriving, salt=cache_salt,
             arriving=arriving,
         )  # fmt: skip
+        if answered and stream.history is not None:
+            stream.history = TokenHistory(ids[:-answered], ids[-answered:])
+        return stream
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""

@@ -20,7 +20,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.generation import check_request, sampling_params
+from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
@@ -89,8 +89,8 @@ class Generate(NamedFunction[GenerateRequest]):
         plane = self._engine.plane(job.host, job.domain)
         check_request(request, self._engine.engine.model_config, plane.shape.dtype)
         self._engine.engine.refuse_if_busy()
-        out, decoder = job.open_stream(), StreamDecoder(self._tokenizer)
-        generation = _Generation(request, job, plane, out, decoder, StopMatcher(request.sampling.stop))
+        out = job.open_stream()
+        generation = _Generation(request, job, plane, out, *text_of(request, self._tokenizer))
         task = asyncio.get_running_loop().create_task(self._generate(generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,7 +122,7 @@ class Generate(NamedFunction[GenerateRequest]):
         generation.stream = await self._engine.worker.generate(
             request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
             lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
-            cache_salt=generation.job.domain.label, arriving=arriving,
+            cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip
         return generation.stream
 

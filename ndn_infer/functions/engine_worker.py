@@ -103,14 +103,16 @@ class EngineWorker:
 
     async def generate(
         self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
-        near: bool = False, cache_salt: str = "", arriving: bool = False,
+        near: bool = False, cache_salt: str = "", arriving: bool = False, answered: int = 0,
     ) -> Stream:  # fmt: skip
         """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
         loop = self._loop
         assert loop is not None
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start(ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving)
+            stream = engine.start(
+                ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving, answered=answered
+            )  # fmt: skip
             self._listeners[stream] = lambda output: _post(loop, on_step, output)
             return stream
 

@@ -22,7 +22,7 @@ from ndn_infer.engine.sampler import Choice, SamplingParams, TokenHistory, choos
 from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
 from ndn_infer.errors import Busy, CallError, NdnInferError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.functions.generation import check_request, sampling_params
+from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.name import Name
@@ -89,7 +89,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         if len(self._tasks) >= config.max_streams + config.queue_limit:
             raise Busy(f"{len(self._tasks)} streams run here; try again later")
         out = job.open_stream()
-        decoder, stops = StreamDecoder(self._tokenizer), StopMatcher(request.sampling.stop)
+        decoder, stops = text_of(request, self._tokenizer)
         generation = _Generation(request, params, job.host, out, decoder, stops, list(request.prompt))
         task = asyncio.get_running_loop().create_task(self._generate(generation))
         self._tasks.add(task)
@@ -109,7 +109,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def _tokens(self, generation: _Generation) -> None:
         logits = await self._prompt(generation)
-        history = TokenHistory(generation.tokens) if generation.params.needs_history else None
+        asked, tokens = len(generation.tokens) - generation.request.answered, generation.tokens
+        history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
             choice = choose(logits.numpy(), generation.params, len(generation.tokens), history)
             if self._take(generation, choice):

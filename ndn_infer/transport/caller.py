@@ -27,6 +27,7 @@ from ndn_infer.errors import (
     Timeout,
     TrustError,
 )
+from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.packet import CONTENT_NACK, Data, decode_data, encode_interest
@@ -347,7 +348,7 @@ class _StreamPull:
             lifetime_s=config.lifetime_ms / 1000,
             idle_s=config.stream_idle_s,
         )
-        self._arrived: asyncio.Queue[tuple[int, bytes | None, Arrival | None]] = asyncio.Queue()
+        self._arrived: asyncio.Queue[tuple[int, bytes | int, Arrival | None]] = asyncio.Queue()
         self._pending: dict[int, Pending] = {}
         self._refused: set[int] = set()
 
@@ -371,8 +372,8 @@ class _StreamPull:
                 number, wire, arrival = await self._arrived.get()
         except TimeoutError:
             return []
-        if wire is None or arrival is None:
-            self.reader.on_refused(number, time.monotonic())
+        if isinstance(wire, int) or arrival is None:
+            self.reader.on_refused(number, time.monotonic(), nowhere=wire == REASON_NO_ROUTE)
             return []
         return await self._accept(number, wire, arrival)
 
@@ -407,7 +408,7 @@ class _StreamPull:
             name,
             False,
             lambda wire, _, arrival: self._arrived.put_nowait((number, wire, arrival)),
-            lambda reason: self._arrived.put_nowait((number, None, None)),
+            lambda reason: self._arrived.put_nowait((number, reason, None)),
         )
         self._pending[number] = pending
         wire, _ = encode_interest(name, nonce=os.urandom(4), hints=self._hints, lifetime_ms=self._lifetime_ms)

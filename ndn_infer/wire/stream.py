@@ -16,6 +16,10 @@ REORDER_S: Final = 0.2
 """How far segments may arrive out of order before the missing ones are asked for again."""
 
 
+NOWHERE_S: Final = 3.0
+"""A producer that was started again has another stream, so a route that comes back later is of no use."""
+
+
 @dataclass(slots=True)
 class StreamWriter(Generic[W]):
     """Producer's end. `W` is whatever identifies a waiting Interest (a PIT token).
@@ -63,7 +67,8 @@ class StreamReader:
     """Consumer's end: which segments to ask for, and in which order they come out.
 
     Keeps `ahead` Interests in flight. An Interest that expires is simply sent again: the segment may not exist yet.
-    The stream fails when nothing new arrived for `idle_s`.
+    The stream fails when nothing new arrived for `idle_s`, or when the network knew nowhere to ask for the next segment
+    for NOWHERE_S.
     """
 
     now: float
@@ -75,6 +80,7 @@ class StreamReader:
     _asked: dict[int, float] = field(default_factory=dict)
     _early: dict[int, bytes] = field(default_factory=dict)
     _progress_at: float = 0.0
+    _nowhere_at: float | None = None
     _not_before: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,7 +110,7 @@ class StreamReader:
         if number < self.delivered or number in self._early:
             return []
         self._early[number] = content
-        self._progress_at = now
+        self._progress_at, self._nowhere_at = now, None
         # Segments appear in order: one that was asked for before this, and is not here after a while, was lost.
         for earlier in [
             other for other, sent_at in self._asked.items() if other < number and now - sent_at > REORDER_S
@@ -117,9 +123,11 @@ class StreamReader:
             self.delivered += 1
         return ready
 
-    def on_refused(self, number: int, now: float, pause_s: float = 0.1) -> None:
-        """A bad segment or a Nack: ask again after a pause."""
+    def on_refused(self, number: int, now: float, pause_s: float = 0.1, *, nowhere: bool = False) -> None:
+        """A bad segment or a Nack: ask again after a pause. `nowhere`: it said that there is no route."""
         self._asked.pop(number, None)
+        if nowhere and number == self.delivered and self._nowhere_at is None:
+            self._nowhere_at = now
         self._not_before[number] = now + pause_s
 
     @property
@@ -127,10 +135,15 @@ class StreamReader:
         return self.final is not None and self.delivered > self.final
 
     def stalled(self, now: float) -> bool:
-        return now >= self._progress_at + self.idle_s
+        return now >= self._gives_up_at
+
+    @property
+    def _gives_up_at(self) -> float:
+        idle = self._progress_at + self.idle_s
+        return idle if self._nowhere_at is None else min(idle, self._nowhere_at + NOWHERE_S)
 
     def next_wake(self, now: float) -> float:
         """When to look at `due` and `stalled` again."""
         times = [sent_at + self.lifetime_s for sent_at in self._asked.values()]
         times += [when for when in self._not_before.values() if when > now]
-        return min([*times, self._progress_at + self.idle_s])
+        return min([*times, self._gives_up_at])

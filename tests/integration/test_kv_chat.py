@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,12 +42,19 @@ TURN_TWO = 40
 NEXT_ANSWER = 12
 
 
+SAMPLED = Sampling(
+    48, temperature=0.8, seed=7, repetition_penalty=1.1, frequency_penalty=0.4, stop=("never",), ignore_eos=True
+)
+
+
 @dataclass
 class Peer:
     """A producer process, but for the process."""
 
     host: Host
     engine: EngineHost
+    leave: Callable[[], Awaitable[None]]
+    """Goes without a word, as a process that is killed."""
 
     def counter(self, name: str) -> int:
         return self.host.counters[name]
@@ -80,7 +87,7 @@ async def peer(
     try:
         await producer.begin()
         await producer.offer(function, keychain.signer_for(role_identity(config, role)))
-        yield Peer(host, engine)
+        yield Peer(host, engine, session.endpoint.close)
     finally:
         await producer.close()
         await session.close()
@@ -212,3 +219,36 @@ async def test_computing_begins_before_the_last_layer_is_there(
         if codec == "raw":
             assert again.ids[:8] == (await turn(client, smollm2, (*prompt, *said.ids), 8, near)).ids
         assert second.counter("failed") == 0
+
+
+@pytest.mark.timeout(180)
+async def test_an_answer_whose_producer_dies_goes_on_elsewhere(tmp_path: Path, smollm2: ModelFolder) -> None:
+    """With penalties, which count the tokens of both producers, and the very tokens and text of one that lives."""
+    keys = tmp_path / "data"
+    near = config_in(keys, "near")
+    near = replace(near, engine=replace(near.engine, dtype="fp32"), fetch=replace(near.fetch, deadline_s=3.0))
+    prompt = tuple(range(1000, 1000 + TURN_ONE))
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        daemon = await enter(forwarder(tmp_path, "one"))
+        peers = [await enter(peer(daemon, keys, node, "decode", smollm2, dtype="fp32")) for node in ("near", "far")]
+        session = await join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
+        stack.push_async_callback(session.close)
+        client = Client(session.endpoint, session.validator, session.net, near)
+        stack.push_async_callback(client.close)
+        record = record_of(smollm2, "smollm2-135m-instruct")
+
+        broken, dead = Outcome(record, prompt), None
+        async for _ in client.generate(record, prompt, SAMPLED, broken):
+            if dead is None and len(broken.ids) >= 20:
+                dead = max(peers, key=lambda item: item.counter("tokens_decoded"))
+                await dead.leave()
+        assert dead is not None and broken.continued == 1 and broken.finish == "length"
+        (alive,) = (item for item in peers if item is not dead)
+        assert 20 <= alive.counter("tokens_decoded") <= 28
+
+        whole = Outcome(record, prompt)
+        async for _ in client.generate(record, prompt, replace(SAMPLED, logprobs=1), whole):
+            pass
+        assert whole.continued == 0
+        assert (broken.ids, broken.text) == (whole.ids, whole.text)

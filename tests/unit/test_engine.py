@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -379,6 +380,22 @@ def test_exact_sharing_keeps_apart_what_may_differ_in_bits(folder: Path) -> None
     assert engine.counters.tokens_shared == 0
     run(engine, engine.start(story(0, 40), GREEDY))
     assert engine.counters.tokens_shared == 32
+
+
+def test_an_answer_with_penalties_goes_on_at_any_position(folder: Path) -> None:
+    """In another engine, which is told how much of its prompt is answer: without that the penalties are others."""
+    engine, other = load(folder), load(folder)
+    params = SamplingParams(
+        max_tokens=20, temperature=0.9, seed=5, repetition_penalty=1.3, frequency_penalty=1.5, presence_penalty=0.5
+    )
+    ids = story(0, 21)
+    whole = run(engine, engine.start(ids, params))
+    differ = 0
+    for made in range(1, 20):
+        rest = replace(params, max_tokens=20 - made)
+        assert run(other, other.start([*ids, *whole[:made]], rest, answered=made)) == whole[made:]
+        differ += run(other, other.start([*ids, *whole[:made]], rest)) != whole[made:]
+    assert differ > 5
 
 
 @pytest.mark.parametrize("sharing", ["exact", "near"])

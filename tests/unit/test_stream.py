@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer.wire.stream import StreamReader, StreamWriter
+from ndn_infer.wire.stream import NOWHERE_S, StreamReader, StreamWriter
 
 
 @dataclass
@@ -127,3 +127,17 @@ def test_the_writer_remembers_a_bounded_number_of_waiters(asks: list[tuple[int, 
     assert len(told) <= bound and set(told) <= set(alive)
     assert len(asks) > bound or sorted(told) == alive
     assert writer.ask(99, 0, 9.0) is None and writer._count == 0  # nobody waits for what will never be
+
+
+def test_a_stream_that_nobody_knows_the_way_to_is_given_up_soon() -> None:
+    reader = StreamReader(0.0, idle_s=30.0)
+    reader.due(0.0)
+    reader.on_refused(2, 0.5, nowhere=True)  # a later one: it may not exist yet
+    reader.on_refused(0, 0.6)  # another reason
+    assert not reader.stalled(29.0)
+    reader.on_refused(0, 1.0, nowhere=True)
+    reader.on_refused(0, 3.0, nowhere=True)
+    assert not reader.stalled(1.0 + NOWHERE_S - 0.1) and reader.stalled(1.0 + NOWHERE_S)
+    assert reader.next_wake(3.5) <= 1.0 + NOWHERE_S
+    assert reader.on_segment(0, b"x", final=None, now=3.6) == [b"x"]  # it came back
+    assert not reader.stalled(30.0)
