@@ -62,6 +62,13 @@ class KvPlane:
         self._layers = f"0-{shape.layers - 1}"
         self._subject = Subject(model, self.domain.label, shape.codec, self._layers)
         self._published: OrderedDict[bytes, bytes] = OrderedDict()
+        """Chain values of blocks in the store, by their tags."""
+        for base in host.server.store.bases():
+            block = KvBlock.parse(host.net, base)
+            if block is not None and (block.model, block.domain, block.codec, block.layers) == (
+                model, self.domain.label, shape.codec, self._layers,
+            ):  # fmt: skip
+                self._remember_tag(bytes.fromhex(block.chain))
         self._block_bytes = block_bytes(shape)
         """Of the newest one seen: sealed ones are a little longer."""
 
@@ -100,11 +107,29 @@ class KvPlane:
             began = time.perf_counter()
             packets = self._host.server.publish(base, self._encode(base, block), signer)
             self._block_bytes = packets.manifest.size
-            self._published[value[:TAG_BYTES]] = value
-            while len(self._published) > MAX_TAGS:
-                self._published.popitem(last=False)
+            self._remember_tag(value)
             self._host.counters["kv_blocks_published"] += 1
             self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
+
+    def _remember_tag(self, value: bytes) -> None:
+        self._published[value[:TAG_BYTES]] = value
+        while len(self._published) > MAX_TAGS:
+            self._published.popitem(last=False)
+
+    def _stored(self, value: bytes) -> torch.Tensor | None:
+        """A block out of our own store: the network would not lead us to ourselves."""
+        base = self.name(value)
+        packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._published else None
+        if packets is None:
+            return None
+        try:
+            block = self._decode(base, bytearray(packets.content()))
+        except NdnInferError as error:
+            log.warning("a KV block of our own store cannot be used: %s", error)
+            return None
+        self.remember(value, block)
+        self._host.counters["kv_blocks_from_store"] += 1
+        return block
 
     def answer_holders(self, signer: Signer) -> None:
         """Tell those who ask which blocks this plane holds, under the identity of `signer`. Where there are planes of
@@ -152,6 +177,9 @@ class KvPlane:
         local: list[torch.Tensor] = []
         for value in values:
             block = self.local(value)
+            if block is None:
+                block = self._stored(value)
+                await asyncio.sleep(0)  # reading takes time that others want too
             if block is None:
                 break
             local.append(block)

@@ -170,7 +170,7 @@ class TrustSchema:
         signers = self.signers_for(name)
         allowed = "keys of " + " or ".join(signers) if signers else "nobody but itself"
         tied = " of the same name" if {"role", "site", "node"} & set(signers) else ""
-        return Verdict(False, explanation=f"{ndn.to_uri(base)} is a {kinds}: {allowed}{tied} may sign it; {why}")
+        return Verdict(False, explanation=f"{ndn.to_uri(base)} counts as {kinds}: {allowed}{tied} may sign it; {why}")
 
 
 def _signers_by_rule(model: Any) -> dict[str, frozenset[str]]:

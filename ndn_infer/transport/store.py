@@ -69,6 +69,10 @@ class ObjectStore:
         entry = self._objects.get(base)
         return entry.packets.manifest if entry is not None else None
 
+    def bases(self) -> list[Name]:
+        """Of all objects that are here."""
+        return list(self._objects)
+
     def close(self) -> None:
         """Nothing of it lasts."""
 

@@ -85,5 +85,8 @@ class TieredStore(ObjectStore):
     def __contains__(self, base: Name) -> bool:
         return super().__contains__(base) or base in self.disk
 
+    def bases(self) -> list[Name]:
+        return list(dict.fromkeys([*super().bases(), *self.disk.bases()]))
+
     def close(self) -> None:
         self.disk.close()

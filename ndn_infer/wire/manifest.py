@@ -26,7 +26,7 @@ from ndn_infer import name as ndn
 from ndn_infer import tlv
 from ndn_infer.errors import BadPacket, DigestMismatch
 from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import CONTENT_NACK, Data
+from ndn_infer.packet import CONTENT_NACK, Data, content_span
 from ndn_infer.tlv import decode_nonneg, encode_nonneg, encode_tlv
 from ndn_infer.wire.segment_packets import segment_packets
 
@@ -123,6 +123,20 @@ class ObjectPackets:
     @property
     def wire_bytes(self) -> int:
         return len(self.metadata) + sum(map(len, self.packets.values()))
+
+    def content(self) -> bytes:
+        """The whole object, out of packets that are ours or verified. Raises BadPacket when one is missing."""
+        manifest = self.manifest
+        if manifest.inline is not None:
+            return manifest.inline
+        pieces = []
+        for number in range(manifest.segments):
+            wire = self.packets.get(manifest.segment_name(number))
+            if wire is None:
+                raise BadPacket(f"{ndn.to_uri(manifest.name)} lacks segment {number}")
+            start, end = content_span(wire)
+            pieces.append(memoryview(wire)[start:end])
+        return b"".join(pieces)
 
 
 def build_object(

@@ -19,6 +19,7 @@ from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.kv_codec import encode_block
 from ndn_infer.functions.kv_gather import KvGatherer
 from ndn_infer.functions.kv_holders import MAX_TAGS
+from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call
@@ -473,5 +474,20 @@ def test_a_prefill_producer_with_a_long_queue_is_left_alone() -> None:
         gathered = await gatherer(asker, engine).gather(SHORTER, job_of(asker))
         assert (len(gathered.blocks), gathered.sources.recomputed) == (0, 56)
         assert asker.host.counters["prefill_too_busy"] == 1
+
+    in_network(work)
+
+
+def test_a_holder_that_was_started_again_tells_and_uses_what_its_store_has() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        p.hold(*VALUES[:6])
+        for station in (p, a):  # as after a restart with a store on disk: nothing but the store is left
+            station.plane = KvPlane(station.host, MODEL, SHAPE)
+            station.plane.answer_holders(station.signer)
+        assert [version > 0 for version in await asker.plane.ask(p.identity, VALUES[:8])] == [True] * 6 + [False] * 2
+        found = await p.plane.find_prefix(VALUES[:8])
+        assert right(found.tensors, VALUES[:6]) and found.local == 6
+        assert p.host.counters["kv_blocks_from_store"] == 6
+        assert await asker.plane.ask(a.identity, VALUES[:8]) == [0] * 8
 
     in_network(work)

@@ -309,11 +309,11 @@ def test_verdicts_name_the_rule() -> None:
 
 def test_refusals_say_what_the_name_is_who_may_sign_it_and_whose_the_key_is() -> None:
     said = SCHEMA.check(under_net(f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}"), certificate_of("rag")).explanation
-    assert "is a kv block" in said
+    assert "counts as kv block" in said
     assert "decode or prefill may sign it" in said
     assert "role rag of node n1, site home" in said
     said = SCHEMA.check(under_net(f"/home/n2/decode/status{META}"), certificate_of("decode")).explanation
-    assert "is a status" in said and "of the same name" in said and "node n1" in said
+    assert "counts as status" in said and "of the same name" in said and "node n1" in said
     said = SCHEMA.check(under_net("/other"), certificate_of("decode")).explanation
     assert "no rule lets anybody sign" in said
     said = SCHEMA.check(under_net(f"/catalog/model/x{META}"), ndn.from_uri("/evil/KEY/1")).explanation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import Timeout
@@ -114,7 +115,7 @@ class Authority:
         self.now += seconds
         await asyncio.sleep(0)
 
-    def validator(self, anchor: Holder | None = None, **options: float) -> Validator:
+    def validator(self, anchor: Holder | None = None, **options: Any) -> Validator:
         """One whose clocks stand still unless a test moves `now`."""
         return Validator(
             TrustSchema.load(self.net),
