@@ -1,4 +1,4 @@
-"""List the models that can be used here, prepare one, or print its digest."""
+"""List the models that can be used here, prepare one, print its digest, or show what is in it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import json
 from ndn_infer.apps.prepare import record_of
 from ndn_infer.apps.progress import Progress
 from ndn_infer.config import Config
+from ndn_infer.errors import UsageError
 from ndn_infer.models import registry, store
+from ndn_infer.models.store import ModelFolder
+from ndn_infer.records import ModelRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "prepare", "digest"))
+    parser.add_argument(
+        "action", choices=("list", "prepare", "digest", "show"), help="show: sizes, and what int8 and int4 weights cost"
+    )
     parser.add_argument("model", nargs="?", help="alias, Hugging Face id, folder or .gguf file")
     parser.add_argument("--force", action="store_true", help="prepare again even if it is there")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -26,6 +31,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
             options.model or config.ask.model, config.cache_dir, progress=progress, force=options.force
         )
     record = record_of(folder, options.model or config.ask.model)
+    if options.action == "show":
+        return _show(folder, record, config, as_json=options.json)
     if options.json:
         print(json.dumps({"digest": folder.digest, "path": str(folder.path), "kind": record.kind,
                           "context_tokens": record.context_tokens, "architecture": record.architecture}))  # fmt: skip
@@ -34,6 +41,36 @@ def run(options: argparse.Namespace, config: Config) -> int:
     else:
         print(f"{record.alias}: {record.kind}, {record.architecture}, {record.context_tokens} tokens of context")
         print(f"  digest {folder.digest}\n  in {folder.path}")
+    return 0
+
+
+def _show(folder: ModelFolder, record: ModelRecord, config: Config, *, as_json: bool) -> int:
+    from ndn_infer.engine.model_config import FAMILIES, ModelConfig
+    from ndn_infer.engine.rounding import rounding_errors
+
+    if record.architecture not in FAMILIES:
+        raise UsageError(
+            f"{record.alias} is {record.architecture}, of which only the digest is known: {folder.digest}",
+            hint=f"'models show' looks into models of {', '.join(FAMILIES)}",
+        )
+    model = ModelConfig.load(folder.path)
+    of_token = 2 * model.layers * model.kv_heads * model.head_dim * (4 if config.engine.dtype == "fp32" else 2)
+    found = rounding_errors(folder.path)
+    facts = {
+        "layers": model.layers, "hidden": model.hidden, "heads": model.heads, "kv_heads": model.kv_heads,
+        "head_dim": model.head_dim, "vocabulary": model.vocab_size, "context_tokens": model.context_length,
+        "kv_bytes_a_token": of_token, "kv_block_bytes": of_token * config.engine.block_tokens,
+    }  # fmt: skip
+    if as_json:
+        rounding = {item.precision: {"mean": item.mean, "most": item.most, "mib": item.mib} for item in found}
+        print(json.dumps({"digest": folder.digest, "architecture": record.architecture, **facts, "rounding": rounding}))
+        return 0
+    print(f"{record.alias}: {record.architecture}, digest {folder.digest}")
+    for key, value in facts.items():
+        print(f"  {key.replace('_', ' '):18} {value:,}")
+    print("  weights in the layers, relative error of rounding (engine.weights)")
+    for item in found:
+        print(f"    {item.precision}  mean {item.mean:.4f}  worst {item.most:.4f}  {item.mib:,.0f} MiB")
     return 0
 
 

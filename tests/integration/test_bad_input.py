@@ -137,6 +137,18 @@ def test_damaged_model_cache_is_repaired_and_never_used(
 
 
 @pytest.mark.model
+def test_models_show(smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
+    """The packaged weights were four-bit ones once: rounding them to four bits again costs next to nothing."""
+    environment = environment_in(tmp_path, model_cache)
+    done = run_command("models", "show", "smollm2-135m-instruct", "--json", environment=environment)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["digest"], told["kv_block_bytes"]) == (smollm2.digest, 368_640)
+    assert 0.002 < told["rounding"]["int4"]["mean"] < 0.003 < told["rounding"]["int8"]["mean"] < 0.01
+    assert_clear(run_command("models", "show", "all-minilm-l6-v2", environment=environment), 2, "BertModel")
+
+
+@pytest.mark.model
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_disk_full_while_preparing(tmp_path: Path) -> None:

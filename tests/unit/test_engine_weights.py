@@ -25,8 +25,10 @@ from ndn_infer.engine.linear import (  # noqa: E402
     relative_error,
 )
 from ndn_infer.engine.llama import Llama  # noqa: E402
+from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
 from ndn_infer.engine.weights import DTYPES, check_precision  # noqa: E402
-from ndn_infer.errors import UsageError  # noqa: E402
+from ndn_infer.errors import DamagedCache, UsageError  # noqa: E402
+from tests.unit.test_engine import small_model  # noqa: E402
 
 SHAPES = [(64, 96), (576, 192), (1536, 576), (2048, 512)]
 """in, out. Above 1,024 numbers torch's bf16 product computes a single row in another way."""
@@ -196,3 +198,14 @@ def test_options_that_are_refused() -> None:
     for precision, dtype in (("int3", "bf16"), ("fp32", "bf16"), ("int4", "fp16")):
         with pytest.raises(UsageError):
             check_precision(precision, dtype)
+
+
+def test_what_fewer_bits_cost_is_told(tmp_path: Path) -> None:
+    folder = small_model(tmp_path)
+    eight, four = rounding_errors(folder)
+    assert (eight.precision, four.precision) == ("int8", "int4")
+    assert 0.001 < eight.mean <= eight.most < 0.02 < four.mean <= four.most < 0.2
+    assert four.mib < 0.7 * eight.mib
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(DamagedCache, match="cannot be used"):
+        rounding_errors(folder)
