@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, help="the bundle to import")
     parser.add_argument("--site", help="site of the node that gets keys")
     parser.add_argument("--node", help="the node that gets keys")
-    parser.add_argument("--roles", default=",".join(ROLES), help="what its keys may sign (default: all)")
+    parser.add_argument(
+        "--roles", default=",".join(ROLES), help="what its keys may sign (default: %(default)s; also repo, domain)"
+    )
     parser.add_argument("--out", type=Path, help="file for the bundle; holds private keys, mode 0600")
     parser.add_argument("--days", type=float, help="validity (default: trust.certificate_days)")
     parser.add_argument("--json", action="store_true", help="one JSON document (list)")

@@ -106,7 +106,8 @@ def print_status(document: dict[str, Any]) -> None:
         print(
             f"  {producer['identity']}  pid {producer['pid']}  queue {producer['queue']}  running {producer['running']}"
         )
-        print(f"    {', '.join(producer['functions'])} of {', '.join(text[:12] for text in producer['subjects'])}")
+        subjects = ", ".join(text[:12] for text in producer["subjects"])
+        print(f"    {', '.join(producer['functions'])}{f' of {subjects}' if subjects else ''}")
         counters = ", ".join(f"{key} {value:g}" for key, value in producer["counters"].items())
         print(f"    {counters or 'no calls yet'}")
     if not document["producers"]:
