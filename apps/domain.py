@@ -5,6 +5,7 @@ ndn-infer domain card --role user --out card.txt     on a member's machine: the 
 ndn-infer domain add acme card.txt           let members in; by file, or by the identity of a role on this machine
 ndn-infer domain export acme --out acme.txt  the key, wrapped for all members: hand it to them, it needs no secrecy
 ndn-infer domain join acme.txt               on a member's machine
+ndn-infer domain join ID                     the same from the network, where the owner's machine runs a producer
 ndn-infer domain remove acme /ndn-infer/local/lab/gpu1/decode     in a new epoch, whose key it does not get
 ndn-infer domain list
 ndn-infer domain show acme
@@ -15,14 +16,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ndn_infer import name as ndn
-from ndn_infer.apps.session import ROLES, ensure_keys, net_name, role_identity
+from ndn_infer.apps.session import ROLES, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
-from ndn_infer.errors import CertificateUnavailable, UsageError
+from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
 from ndn_infer.name import Name
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
 from ndn_infer.packet import Data
@@ -35,6 +37,8 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.keydir import write_private
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.key_records import Renewal
 
 ACTIONS = ("create", "card", "add", "export", "join", "remove", "list", "show")
 
@@ -71,10 +75,13 @@ _WANTED = {
     "card": "no name, but --role and --out",
     "add": "a domain and its new members",
     "export": "a domain",
-    "join": "the file that the domain's owner exported",
+    "join": "the file that the domain's owner exported, or the domain's id",
     "remove": "a domain and the members that go",
     "show": "a domain",
 }
+
+
+_NO_KEYS = "the owner's machine answers while 'ndn-infer up' or 'produce' runs there; or join the file it exports"
 
 
 def _create(options: argparse.Namespace, config: Config, keychain: Keychain, shop: DomainStore) -> int:
@@ -149,6 +156,8 @@ def _export(options: argparse.Namespace, config: Config, keychain: Keychain, sho
 
 def _join(options: argparse.Namespace, config: Config, keychain: Keychain, shop: DomainStore) -> int:
     net = net_name(config)
+    if not Path(options.values[0]).exists():
+        return _join_by_name(options.values[0], config, keychain, shop)
     signed = _read(Path(options.values[0]), net, keychain, config)
     named = DomainKey.parse(net, signed.base)
     if named is None:
@@ -156,7 +165,39 @@ def _join(options: argparse.Namespace, config: Config, keychain: Keychain, shop:
     with shop.locked():
         domain = store.join(net, signed, shop.encryption_keys(), shop.by_id(named.domain))
         shop.save(domain)
+    _say_joined(domain)
+    return 0
+
+
+def _say_joined(domain: DomainFile) -> None:
     print(f"member of domain {domain.name}, epoch {store.newest(domain).epoch}, owned by {domain.owner}")
+
+
+def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainStore) -> int:
+    """By a domain's id, or the name of one that this machine is in: all epochs that the network has for us."""
+    known = next((item for item in shop.domains() if value in (item.name, item.domain)), None)
+    ident = value if known is None else known.domain
+    if re.fullmatch("[0-9a-f]{32}", ident) is None:
+        raise UsageError(
+            f"{value!r} is neither a file, nor the id of a domain, nor the name of one that this machine is in",
+            hint="the owner's 'ndn-infer domain list' prints the id",
+        )
+
+    async def fetch() -> DomainFile | None:
+        session = await join(config, keychain)
+        try:
+            fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+            return await Renewal(session.net, fetcher, shop).join(ident)
+        finally:
+            await session.close()
+
+    try:
+        domain = asyncio.run(fetch())
+    except NetworkError as error:
+        raise NetworkError(f"nobody answers for the keys of domain {ident}: {error}", hint=_NO_KEYS) from error
+    if domain is None and known is None:
+        raise NetworkError(f"there is no domain {ident} in this network", hint=_NO_KEYS)
+    _say_joined(domain or shop.find(ident))
     return 0
 
 

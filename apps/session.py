@@ -23,6 +23,8 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.key_records import Renewal
 from ndn_infer.transport.links import StreamLink, connect, forwarder_uris
 from ndn_infer.transport.registration import Registrar
 
@@ -125,9 +127,12 @@ def node_signer(session: Session) -> Signer | None:
     return session.keychain.signer_for(node) if session.keychain.usable(node) is not None else None
 
 
-def access_of(session: Session, signer: Signer) -> Access:
-    """The tenant domains of this machine, for private calls in the name of `signer`."""
-    return Access(DomainStore(session.config.keys_dir).tenants, signer, session.validator)
+def access_of(session: Session, signer: Signer, fetcher: Fetcher | None = None) -> Access:
+    """The tenant domains of this machine, for private calls in the name of `signer`. With `fetcher` the keys of new
+    epochs are looked for in the network."""
+    shop = DomainStore(session.config.keys_dir)
+    renew = None if fetcher is None else Renewal(session.net, fetcher, shop).renew
+    return Access(shop.tenants, signer, session.validator, renew)
 
 
 def certificate_fetcher(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:

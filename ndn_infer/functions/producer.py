@@ -126,7 +126,7 @@ class FunctionServer:
                 raise CallError(f"{self.function.function} takes no private calls here", code="not-private")
             caller = await access.caller_of(request.interest)
             sealed = parse_request(await self._sealed(envelope))
-            epoch, plain = access.open_request(self._prefix(call), caller, sealed)
+            epoch, plain = await access.open_request(self._prefix(call), caller, sealed)
         except CallError as error:
             self._reply(request, Answer(code=error.code, error=str(error)))
         except MissingKey as error:
@@ -315,6 +315,10 @@ class Producer:
         """Serve and announce one object that the store holds already (a catalogue record)."""
         self._host.server.serve(base, signer)
         await self._register(base)
+
+    async def offer_identity(self, signer: Signer) -> None:
+        """Serve the certificates of another role of this machine, which signs what is served here."""
+        await self._serve_identity(signer)
 
     async def offer(self, function: NamedFunction[Any], signer: Signer) -> None:
         """Load a function and answer its calls. Raises what its `start` raises, MissingKey, RegistrationRefused."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ndn_infer.errors import MissingKey
@@ -26,6 +26,8 @@ class Access:
     load: Callable[[], Sequence[TenantDomain]]
     signer: Signer
     validator: Validator
+    renew: Callable[[str], Awaitable[bool]] | None = None
+    """Looks for newer epochs of the domain of this id; whether there are."""
     _domains: Sequence[TenantDomain] = ()
 
     def epoch(self, label: str) -> DomainEpoch:
@@ -57,7 +59,13 @@ class Access:
         this network."""
         return (await self.validator.validate_interest(interest)).identity
 
-    def open_request(self, function: Name, caller: Name, sealed: SealedRequest) -> tuple[DomainEpoch, bytes]:
-        """The epoch and the request. Raises MissingKey, SealBroken."""
-        epoch = self.epoch(sealed.domain)
+    async def open_request(self, function: Name, caller: Name, sealed: SealedRequest) -> tuple[DomainEpoch, bytes]:
+        """The epoch and the request. In an epoch that is new to us its key is looked for. Raises MissingKey,
+        SealBroken."""
+        try:
+            epoch = self.epoch(sealed.domain)
+        except MissingKey:
+            if self.renew is None or not await self.renew(sealed.domain.rpartition(".")[0]):
+                raise
+            epoch = self.epoch(sealed.domain)
         return epoch, epoch.open_request(function, caller, sealed)

@@ -102,6 +102,19 @@ def pack(packets: ObjectPackets, certificates: Iterable[Certificate]) -> str:
     return "".join(text[at : at + 64] + "\n" for at in range(0, len(text), 64))
 
 
+def packets_in(text: str) -> ObjectPackets:
+    """The packets of an object in a file of our own, to be served: readers verify them. Raises StorageError."""
+    try:
+        wires = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+        packets = [decode_data(wires[at:end]) for at, end in _elements(wires)]
+        metadata = packets[0]
+        manifest = decode_manifest(metadata)
+    except (binascii.Error, UnicodeEncodeError, BadPacket, IndexError) as error:
+        raise StorageError(f"this file is damaged, or of another kind: {error}", hint=_HINT) from error
+    below = {item.name: item.wire for item in packets[1:] if item.content_type != CONTENT_KEY}
+    return ObjectPackets(ndn.prefix(manifest.name, -1), manifest, metadata.wire, metadata.name, below)
+
+
 async def unpack(text: str, validate: Validate) -> SignedObject:
     """The object in a file. Raises StorageError for no such file, TrustError when it must not be believed."""
     try:
@@ -325,6 +338,20 @@ class DomainStore:
         if not path.exists():
             raise UsageError(f"the key record of {domain.name} is at its owner, {domain.owner}")
         return path
+
+    def stamp(self) -> object:
+        """Another one whenever a domain here has changed."""
+        with contextlib.suppress(OSError):
+            return tuple(sorted((path.name, path.stat().st_mtime_ns) for path in self._domains.iterdir()))
+        return ()
+
+    def records(self) -> list[tuple[ObjectPackets, Name]]:
+        """The key records of all epochs of the domains that are owned here, and their owners."""
+        found = []
+        for domain in self.domains():
+            for path in sorted(self._domains.glob(f"{domain.domain}.*.packets")):
+                found.append((packets_in(read_text(path)), ndn.from_uri(domain.owner)))
+        return found
 
     def tenants(self) -> list[TenantDomain]:
         """What this machine can read and write."""

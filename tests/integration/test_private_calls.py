@@ -14,15 +14,19 @@ import pytest
 from ndn_infer import lp, records, tlv
 from ndn_infer import name as ndn
 from ndn_infer.config import CallConfig, Config
-from ndn_infer.errors import BadRecord, CallError, MissingKey, TrustError
+from ndn_infer.errors import BadRecord, CallError, MissingKey, NetworkError, TrustError
 from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.packet import decode_data, decode_interest
 from ndn_infer.records import Answer, Envelope, GenerateRequest, Record, Text, TokenEvent, TokenizeRequest
+from ndn_infer.security import domain_store
+from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, parse_request
 from ndn_infer.transport.caller import _open
+from ndn_infer.transport.key_records import OwnedRecords, Renewal
 from ndn_infer.transport.serve import LiveStream
+from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"
@@ -214,15 +218,15 @@ async def test_every_byte_of_a_sealed_request_counts(net: Net) -> None:
     function, caller = function_prefix(NET, *SUBJECT, "tokenize"), role("user")
     sealed = net.asker.access.seal_request(MEMBER.newest, function, b"request")
     whole = parse_request(sealed)
-    assert net.producer.access.open_request(function, caller, whole) == (MEMBER.newest, b"request")
+    assert await net.producer.access.open_request(function, caller, whole) == (MEMBER.newest, b"request")
     for at in range(len(whole.sealed)):
         bad = bytearray(whole.sealed)
         bad[at] ^= 1
         with pytest.raises(TrustError):
-            net.producer.access.open_request(function, caller, replace(whole, sealed=bytes(bad)))
+            await net.producer.access.open_request(function, caller, replace(whole, sealed=bytes(bad)))
     for other in ((function_prefix(NET, *SUBJECT, "generate"), caller), (function, role("decode"))):
         with pytest.raises(TrustError):
-            net.producer.access.open_request(*other, whole)
+            await net.producer.access.open_request(*other, whole)
 
 
 async def test_garbage_in_private_calls_is_answered_with_words(net: Net) -> None:
@@ -254,3 +258,60 @@ def test_an_answer_in_clear_is_not_believed(tmp_path: Path) -> None:
     for wrong in (data(Answer(value=b"x"), MEMBER.at(1)), data(Answer(value=b"x"), MEMBER.newest, name + name)):
         with pytest.raises(TrustError):
             _open(decode_data(wrong), MEMBER.newest)
+
+
+async def test_members_take_new_epochs_and_strangers_get_nothing_from_the_network(net: Net, tmp_path: Path) -> None:
+    """The owner's machine answers for its records, also for those made while it runs; a member that is asked in an
+    epoch it does not know looks for its key."""
+    net.asker.keychain.ensure(role("domain"))  # the asker's machine owns the domain
+    mine, theirs = (DomainStore(tmp_path / name) for name in ("owner", "member"))
+    signer = net.asker.keychain.signer_for(role("domain"))
+
+    def change(domain: DomainFile) -> DomainFile:
+        with mine.locked():
+            mine.save(domain)
+            mine.save_record(domain, domain_store.pack(domain_store.issue(domain, NET, signer, 7), ()))
+        return domain
+
+    async def offer(prefix: ndn.Name, _: ndn.Name) -> None:
+        net.asker.server.serve(prefix, signer)
+        net.asker.server.answer_certificates(role("domain") + ndn.generic("KEY"), net.asker.keychain.certificates)
+        for name in (prefix, role("domain")):
+            await net.asker.registrar.register(name)
+
+    async def offer_again() -> None:
+        await offered.refresh()
+        await asyncio.sleep(5 * ABSENT_FRESHNESS_MS / 1000)  # caches know that there was no such epoch
+
+    with theirs.locked():
+        key = theirs.make_encryption_key(role("decode"))
+    member = DomainMember(ndn.to_uri(role("decode")), key.public)
+    domain = change(domain_store.add(domain_store.create("acme", role("domain")), [member]))
+    offered = OwnedRecords(NET, net.asker.server, mine, offer)
+    await offered.refresh()
+    renewal = Renewal(NET, net.producer.fetcher, theirs)
+    assert not await renewal.renew(domain.domain), "not in it: nobody can make us look"
+    joined = await renewal.join(domain.domain)
+    assert joined is not None and joined.keys == domain.keys and joined.name == "acme"
+
+    # A new epoch, while both run: the first call in it finds the key.
+    newer = change(domain_store.remove(domain, ()))
+    await offer_again()
+    assert net.producer.access is not None and net.asker.access is not None
+    net.producer.access.load, net.producer.access.renew = theirs.tenants, renewal.renew
+    net.asker.access.load = mine.tenants
+    label = tenant_of(newer).newest.label
+    assert label.endswith(".2") and await net.shout(PASSAGE, label) == PASSAGE.upper()
+    assert theirs.find("acme").keys == newer.keys
+
+    # One without the member: its key does not open for it, and it says so.
+    change(domain_store.remove(newer, [member.identity]))
+    await offer_again()
+    renewal._asked.clear()
+    with pytest.raises(CallError) as refused:
+        await net.shout(PASSAGE, tenant_of(mine.find("acme")).newest.label)
+    assert refused.value.code == "unknown-domain" and len(theirs.find("acme").keys) == 2
+    with pytest.raises(MissingKey):
+        await renewal.join(domain.domain)
+    with pytest.raises(NetworkError):
+        await renewal.join("0" * 32)
