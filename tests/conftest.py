@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,17 @@ from tests.daemons import RunningNetwork, run_network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as apps/cli.py does, for engines in this process
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_engine_outlives_its_module() -> Iterator[None]:
+    """Applications of ours freeze what there is and leave the collector in peace (apps/session.py). Here many of them
+    run in one process, and engines in cycles would stay for ever."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
