@@ -139,6 +139,7 @@ class ProducerConfig:
     store_disk_mib: int = _option(4096, "published objects kept on disk, MiB")
     store_policies: str = _option("", "who is forgotten last, by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
     refresh_s: float = _option(60.0, "how often prefixes are registered again")
+    event_ms: int = _option(50, "tokens made within so many milliseconds leave in one packet; 0: each in its own")
 
 
 @dataclass(frozen=True, slots=True)

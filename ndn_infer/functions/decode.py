@@ -24,6 +24,7 @@ from ndn_infer.functions.generation import check_request, sampling_params, text_
 from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.functions.token_events import TokenEvents
 from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.records import GenerateRequest, KvSources, TokenEvent, TokenLogprobs
@@ -46,9 +47,11 @@ class _Generation:
     out: LiveStream
     decoder: StreamDecoder
     stops: StopMatcher
+    events: TokenEvents
     sources: KvSources = field(default_factory=KvSources)
     kv_names: tuple[str, ...] = ()
     kv_holders: tuple[str, ...] = ()
+    timer: asyncio.TimerHandle | None = None
     ids: list[int] = field(default_factory=list)
     stream: Stream | None = None
     published: int = 0
@@ -90,7 +93,8 @@ class Generate(NamedFunction[GenerateRequest]):
         check_request(request, self._engine.engine.model_config, plane.shape.dtype)
         self._engine.engine.refuse_if_busy()
         out = job.open_stream()
-        generation = _Generation(request, job, plane, out, *text_of(request, self._tokenizer))
+        events = TokenEvents(job.host.config.producer.event_ms / 1000)
+        generation = _Generation(request, job, plane, out, *text_of(request, self._tokenizer), events)
         task = asyncio.get_running_loop().create_task(self._generate(generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -172,9 +176,24 @@ class Generate(NamedFunction[GenerateRequest]):
             tail = "" if stopped else generation.stops.finish()
             self._end(generation, "stop" if stopped else finish, "", emit + tail, output)
         else:
-            event = TokenEvent((output.token_id,), emit, logprobs=_logprobs(generation.request, output))
-            generation.out.append(records.encode(event))
+            logprobs, now = _logprobs(generation.request, output), asyncio.get_running_loop().time()
+            self._send(generation, generation.events.add(output.token_id, emit, logprobs, now))
             self._publish_new_blocks(generation)
+
+    def _send(self, generation: _Generation, event: TokenEvent | None) -> None:
+        """An event, if there is one; what waits for the next token waits for a bounded time."""
+        if event is not None:
+            generation.out.append(records.encode(event))
+        loop, due_at = asyncio.get_running_loop(), generation.events.due_at
+        if due_at is not None and generation.timer is None:
+            generation.timer = loop.call_at(due_at, self._send_late, generation)
+
+    def _send_late(self, generation: _Generation) -> None:
+        generation.timer = None
+        now, due_at = asyncio.get_running_loop().time(), generation.events.due_at
+        if not generation.out.closed:
+            late = due_at is not None and due_at <= now
+            self._send(generation, generation.events.take(now) if late else None)
 
     def _end(
         self, generation: _Generation, finish: str, error: str, text: str = "", last: StepOutput | None = None
@@ -187,16 +206,19 @@ class Generate(NamedFunction[GenerateRequest]):
                 self._publish_new_blocks(generation)
             # After the exports, which ask for their turn as soon as this returns.
             asyncio.get_running_loop().call_soon(self._engine.worker.cancel, generation.stream)
+        waiting = generation.events.take(0.0) or TokenEvent(())
+        if generation.timer is not None:
+            generation.timer.cancel()
         event = TokenEvent(
-            () if last is None else (last.token_id,),
-            text,
+            waiting.ids + (() if last is None else (last.token_id,)),
+            waiting.text + text,
             finish=finish,
             error=error,
             kv=generation.sources,
             prompt_tokens=len(generation.request.prompt),
             kv_names=generation.kv_names[:8],
             kv_holders=generation.kv_holders[:MAX_HINTS],
-            logprobs=() if last is None else _logprobs(generation.request, last),
+            logprobs=waiting.logprobs + (() if last is None else _logprobs(generation.request, last)),
         )
         engine = self._engine.engine
         assert engine is not None

@@ -46,8 +46,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         "added_ttft_ms": named["warm_ttft_ms"] - local["ttft_ms"],
     }
     ratios = {
-        "named_over_local_tokens_per_s": named["cold_tokens_per_s"] / local["tokens_per_s"],
-        "named_over_transformers_tokens_per_s": None if peer is None else named["cold_tokens_per_s"] / peer,
+        "named_over_local_tokens_per_s": named["warm_tokens_per_s"] / local["tokens_per_s"],
+        "named_over_transformers_tokens_per_s": None if peer is None else named["warm_tokens_per_s"] / peer,
     }
     print_report("ask", figures, {"transformers_tokens_per_s": peer}, ratios)
     return 0
