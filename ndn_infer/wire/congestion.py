@@ -14,6 +14,11 @@ CUBIC_C: Final = 0.4
 CUBIC_BETA: Final = 0.7
 """RFC 9438."""
 
+RANDOM_BETA: Final = 0.95
+"""After a loss on a path where nothing queues: the window that filled a queue would show in the round trip, and routers
+that are congested mark before they drop. So links that lose at random are not taken for full ones; where shallow queues
+drop without a sign, the window still shrinks, in smaller steps."""
+
 
 LEAST_REORDER_S: Final = 0.002
 QUEUE_S: Final = 0.002
@@ -57,6 +62,11 @@ class RttEstimator:
         with a bound that suits paths within one machine too)."""
         return self.recent_s > 2 * self.least_s + QUEUE_S
 
+    @property
+    def idle_path(self) -> bool:
+        """Whether packets take hardly longer than the path itself: no queue that could have overflowed."""
+        return self.recent_s < 1.25 * self.least_s + QUEUE_S
+
     def back_off(self) -> None:
         """Double the timeout after a loss by timeout."""
         self.rto_s = min(self.rto_s * 2, self.max_rto_s)
@@ -70,6 +80,8 @@ class CubicWindow:
     limit: float = 512.0
     threshold: float = float("inf")
     _peak: float = 0.0
+    _base: float = 0.0
+    """What was left after the last reduction."""
     _epoch: float | None = None
     _plateau_s: float = 0.0
     _reduced_at: float = -1.0
@@ -85,7 +97,7 @@ class CubicWindow:
             self._peak = max(self._peak, self.size)
         elapsed = now - self._epoch + rtt_s
         cubic = CUBIC_C * (elapsed - self._plateau_s) ** 3 + self._peak
-        friendly = self._peak * CUBIC_BETA + 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA) * elapsed / max(rtt_s, 1e-4)
+        friendly = self._base + 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA) * elapsed / max(rtt_s, 1e-4)
         target = min(max(cubic, friendly), self.size * 1.5)
         if target > self.size:
             self.size = min(self.size + min(count / self.size, 1.0) * (target - self.size), self.limit)
@@ -93,19 +105,19 @@ class CubicWindow:
     def end_slow_start(self) -> None:
         """Grow as CUBIC does from here on."""
         if self.size < self.threshold:
-            self.threshold = self._peak = self.size
+            self.threshold = self._peak = self._base = self.size
             self._epoch = None
 
-    def on_congestion(self, now: float, sent_at: float) -> bool:
-        """A loss or a mark for an Interest sent at `sent_at`. True when the window shrank.
+    def on_congestion(self, now: float, sent_at: float, beta: float = CUBIC_BETA) -> bool:
+        """A loss or a mark for an Interest sent at `sent_at`. True when the window shrank, to `beta` of its size.
 
         Interests sent before the last reduction report the same congestion: they do not shrink it again.
         """
         if sent_at <= self._reduced_at:
             return False
         self._peak = self.size if self.size >= self._peak else self.size * (1 + CUBIC_BETA) / 2
-        self.size = max(self.size * CUBIC_BETA, 2.0)
-        self.threshold = self.size
+        self.size = max(self.size * beta, 2.0)
+        self.threshold = self._base = self.size
         self._epoch = None
         self._reduced_at = now
         return True

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from ndn_infer.lp import REASON_CONGESTION, REASON_DUPLICATE
-from ndn_infer.wire.congestion import CubicWindow, RttEstimator
+from ndn_infer.wire.congestion import CUBIC_BETA, RANDOM_BETA, CubicWindow, RttEstimator
 
 Key = Hashable
 
@@ -218,7 +218,8 @@ class Puller:
                 self.stats.overtaken += 1
             else:
                 self.stats.timeouts += 1
-            if self._congested(now, sent_at) and not overtaken:
+            random = overtaken and self.rtt.idle_path
+            if self._congested(now, sent_at, RANDOM_BETA if random else CUBIC_BETA) and not overtaken:
                 self.rtt.back_off()
             self._retry(key, now)
         if self._next_give_up <= now:
@@ -305,7 +306,7 @@ class Puller:
         trouble = self._trouble.pop(key, None) or _Trouble()
         self.failures.append(Failure(key, "nack" if trouble.nacks else "timeout", trouble.nack_reason))
 
-    def _congested(self, now: float, sent_at: float) -> bool:
-        reduced = self.window.on_congestion(now, sent_at)
+    def _congested(self, now: float, sent_at: float, beta: float = CUBIC_BETA) -> bool:
+        reduced = self.window.on_congestion(now, sent_at, beta)
         self.stats.window_reductions += reduced
         return reduced

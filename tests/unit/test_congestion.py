@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer.wire.congestion import CUBIC_BETA, CUBIC_C, CubicWindow, RttEstimator
+from ndn_infer.wire.congestion import CUBIC_BETA, CUBIC_C, RANDOM_BETA, CubicWindow, RttEstimator
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 600)) | st.none(), max_size=60))
@@ -81,3 +81,28 @@ def test_fast_convergence_gives_room_to_others() -> None:
     window.on_congestion(1.0, sent_at=0.5)
     window.on_congestion(2.0, sent_at=1.5)
     assert window._peak == pytest.approx(70 * (1 + CUBIC_BETA) / 2)
+
+
+def test_a_loss_where_nothing_queues_costs_little_and_a_full_queue_is_seen() -> None:
+    rtt, window = RttEstimator(), CubicWindow(size=100.0)
+    for _ in range(40):
+        rtt.sample(0.010)
+    assert rtt.idle_path
+    assert window.on_congestion(1.0, sent_at=0.9, beta=RANDOM_BETA) and window.size == pytest.approx(95.0)
+    for _ in range(40):
+        rtt.sample(0.030)  # what a window of three times the path adds
+    assert not rtt.idle_path
+    for number in range(20):  # losses on an idle path, one a round trip, still bring it down
+        window.on_congestion(2.0 + number, sent_at=1.99 + number, beta=RANDOM_BETA)
+    assert window.size < 40
+
+
+def test_after_a_reduction_it_grows_from_what_was_left() -> None:
+    """RFC 9438, section 4.3: the window that a Reno flow would have begins at the window of that moment."""
+    window, now = CubicWindow(size=20.0), 0.0
+    window.on_congestion(now, sent_at=0.0, beta=RANDOM_BETA)
+    for _ in range(10):  # round trips of 10 ms: CUBIC alone is flat for seconds
+        for _ in range(int(window.size)):
+            window.on_data(now, 0.01)
+        now += 0.01
+    assert 19.0 + 3 < window.size < 19.0 + 8
