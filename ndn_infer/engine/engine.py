@@ -51,8 +51,8 @@ MOST_GUESSES = 7
 
 _MIB = 1 << 20
 
-_MAPPED_AHEAD = 64 * _MIB
-"""Of KV memory, mapped before it is needed."""
+_MAPPED_AHEAD = 64 * _MIB  # of KV memory, mapped before it is needed
+_MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhile waits
 
 
 class Engine:
@@ -153,9 +153,7 @@ class Engine:
         longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
         full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
-        return self._queue(
-            tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt
-        )  # fmt: skip
+        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt)
 
     @torch.inference_mode()
     def supply(self, stream: Stream, layers: int) -> None:
@@ -189,13 +187,15 @@ class Engine:
         self._count()
         return outputs
 
-    def prepare(self) -> None:
-        """For whoever has nothing else to do: map the memory that the next prompt gets. Its first use costs 2 us a page
-        of 4 KiB, 10 ms for 1,024 tokens of SmolLM2."""
-        first, end = max(self._scheduler.pool.fresh, self._mapped), self._scheduler.pool.fresh + self._ahead
-        if first < min(end, self._pages.blocks):
-            self._mapped = min(end, self._pages.blocks)
+    def prepare(self) -> bool:
+        """For whoever has nothing else to do: map some of the memory that the next prompt gets, whose first use costs
+        2 us a page of 4 KiB (10 ms for 1,024 tokens of SmolLM2). Whether there is more to do."""
+        fresh = self._scheduler.pool.fresh
+        first, end = max(fresh, self._mapped), min(fresh + self._ahead, self._pages.blocks)
+        if first < end:
+            self._mapped = min(first + _MAPPED_AT_ONCE, end)
             self._pages.touch(first, self._mapped)
+        return self._mapped < end
 
     @property
     def idle(self) -> bool:

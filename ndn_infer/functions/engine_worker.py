@@ -156,8 +156,8 @@ class EngineWorker:
     def _take_commands(self, engine: Engine) -> bool:
         """Run what was asked for; waits when there is nothing else to do. False when the thread is to end."""
         idle = not self._listeners and not self._prefills  # nobody waits for anything
-        if idle and self._commands.empty():
-            engine.prepare()
+        while idle and self._commands.empty() and engine.prepare():
+            pass
         wait = idle or engine.stalled
         while True:
             try:
