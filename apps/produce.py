@@ -168,7 +168,7 @@ async def _offer_domain_keys(producer: Producer, host: Host, session: Session) -
 
     async def offer(prefix: Name, owner: Name) -> None:
         signer = session.keychain.signer_for(owner)
-        await producer.offer_identity(signer)
+        await producer.offer_certificates(signer.identity)
         await producer.offer_object(prefix, signer)
 
     records = OwnedRecords(session.net, host.server, DomainStore(session.config.keys_dir), offer)

@@ -306,19 +306,19 @@ class Producer:
             kind = parse_identity(self._host.net, certificate.identity)
             if kind is None or kind.kind is IdentityKind.ROLE:
                 continue  # a role's certificates lie below the prefix of its own producer
-            keys = certificate.identity + ndn.generic("KEY")
-            if keys not in self._registrar.prefixes:
-                self._host.server.answer_certificates(keys, self._keychain.certificates)
-                await self._register(keys)
+            await self.offer_certificates(certificate.identity)
 
     async def offer_object(self, base: Name, signer: Signer) -> None:
         """Serve and announce one object that the store holds already (a catalogue record)."""
         self._host.server.serve(base, signer)
         await self._register(base)
 
-    async def offer_identity(self, signer: Signer) -> None:
-        """Serve the certificates of another role of this machine, which signs what is served here."""
-        await self._serve_identity(signer)
+    async def offer_certificates(self, identity: Name) -> None:
+        """Serve the certificates of another role of this machine, which signed what is served here."""
+        keys = identity + ndn.generic("KEY")
+        if keys not in self._registrar.prefixes:
+            self._host.server.answer_certificates(keys, self._keychain.certificates)
+            await self._register(keys)
 
     async def offer(self, function: NamedFunction[Any], signer: Signer) -> None:
         """Load a function and answer its calls. Raises what its `start` raises, MissingKey, RegistrationRefused."""

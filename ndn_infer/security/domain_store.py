@@ -51,6 +51,9 @@ from ndn_infer.security.keydir import KeyDirectory, write_private
 from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
 
 MAX_FILE_BYTES: Final = 4 << 20
+RECORD_FRESHNESS_MS: Final = 1000
+"""Of key records: who was just added shall not be told by a cache that it was not."""
+
 _HINT: Final = "make it again with 'ndn-infer domain card' or 'ndn-infer domain export'"
 
 Validate = Callable[[Data, Sequence[Certificate]], Awaitable[Name]]
@@ -209,7 +212,7 @@ def issue(domain: DomainFile, net: Name, signer: Signer, version: int) -> Object
     base = DomainKey(domain.domain, str(key.epoch)).to_name(net)
     publics = [item.public for item in domain.members]
     content = wrap(base, signer.identity, domain.salt, key.epoch, DomainSecret(key.key, domain.name), publics)
-    return build_object(base, version, content, signer.sign_data)
+    return build_object(base, version, content, signer.sign_data, freshness_ms=RECORD_FRESHNESS_MS)
 
 
 def card(net: Name, signer: Signer, key: EncryptionKey, version: int) -> ObjectPackets:

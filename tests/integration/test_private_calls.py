@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,6 @@ from ndn_infer.security.domains import DomainEpoch, TenantDomain, parse_request
 from ndn_infer.transport.caller import _open
 from ndn_infer.transport.key_records import OwnedRecords, Renewal
 from ndn_infer.transport.serve import LiveStream
-from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"
@@ -260,58 +260,71 @@ def test_an_answer_in_clear_is_not_believed(tmp_path: Path) -> None:
             _open(decode_data(wrong), MEMBER.newest)
 
 
-async def test_members_take_new_epochs_and_strangers_get_nothing_from_the_network(net: Net, tmp_path: Path) -> None:
-    """The owner's machine answers for its records, also for those made while it runs; a member that is asked in an
-    epoch it does not know looks for its key."""
-    net.asker.keychain.ensure(role("domain"))  # the asker's machine owns the domain
-    mine, theirs = (DomainStore(tmp_path / name) for name in ("owner", "member"))
-    signer = net.asker.keychain.signer_for(role("domain"))
+class Owner:
+    """The asker's machine, which owns a domain and answers for its key records."""
 
-    def change(domain: DomainFile) -> DomainFile:
-        with mine.locked():
-            mine.save(domain)
-            mine.save_record(domain, domain_store.pack(domain_store.issue(domain, NET, signer, 7), ()))
+    def __init__(self, net: Net, folder: Path) -> None:
+        net.asker.keychain.ensure(role("domain"))
+        self.net, self.node, self.shop = net, net.asker, DomainStore(folder)
+        self.signer = net.asker.keychain.signer_for(role("domain"))
+        self.records = OwnedRecords(NET, net.asker.server, self.shop, self._offer)
+        self.versions = itertools.count(7)
+
+    async def _offer(self, prefix: ndn.Name, _: ndn.Name) -> None:
+        server, keys = self.node.server, role("domain") + ndn.generic("KEY")
+        server.serve(prefix, self.signer)
+        server.answer_certificates(keys, self.node.keychain.certificates)
+        for name in (prefix, keys):
+            await self.node.registrar.register(name)
+
+    async def change(self, domain: DomainFile) -> DomainFile:
+        """Issue it, offer it, and wait until caches have forgotten what was before."""
+        record = domain_store.issue(domain, NET, self.signer, next(self.versions))
+        with self.shop.locked():
+            self.shop.save(domain)
+            self.shop.save_record(domain, domain_store.pack(record, ()))
+        await self.records.refresh()
+        await asyncio.sleep(1.2 * domain_store.RECORD_FRESHNESS_MS / 1000)
         return domain
 
-    async def offer(prefix: ndn.Name, _: ndn.Name) -> None:
-        net.asker.server.serve(prefix, signer)
-        net.asker.server.answer_certificates(role("domain") + ndn.generic("KEY"), net.asker.keychain.certificates)
-        for name in (prefix, role("domain")):
-            await net.asker.registrar.register(name)
 
-    async def offer_again() -> None:
-        await offered.refresh()
-        await asyncio.sleep(5 * ABSENT_FRESHNESS_MS / 1000)  # caches know that there was no such epoch
-
+async def test_members_join_by_name_and_others_do_not(net: Net, tmp_path: Path) -> None:
+    owner, theirs = Owner(net, tmp_path / "owner"), DomainStore(tmp_path / "member")
     with theirs.locked():
         key = theirs.make_encryption_key(role("decode"))
     member = DomainMember(ndn.to_uri(role("decode")), key.public)
-    domain = change(domain_store.add(domain_store.create("acme", role("domain")), [member]))
-    offered = OwnedRecords(NET, net.asker.server, mine, offer)
-    await offered.refresh()
+    domain = await owner.change(domain_store.create("acme", role("domain")))
     renewal = Renewal(NET, net.producer.fetcher, theirs)
-    assert not await renewal.renew(domain.domain), "not in it: nobody can make us look"
-    joined = await renewal.join(domain.domain)
-    assert joined is not None and joined.keys == domain.keys and joined.name == "acme"
-
-    # A new epoch, while both run: the first call in it finds the key.
-    newer = change(domain_store.remove(domain, ()))
-    await offer_again()
-    assert net.producer.access is not None and net.asker.access is not None
-    net.producer.access.load, net.producer.access.renew = theirs.tenants, renewal.renew
-    net.asker.access.load = mine.tenants
-    label = tenant_of(newer).newest.label
-    assert label.endswith(".2") and await net.shout(PASSAGE, label) == PASSAGE.upper()
-    assert theirs.find("acme").keys == newer.keys
-
-    # One without the member: its key does not open for it, and it says so.
-    change(domain_store.remove(newer, [member.identity]))
-    await offer_again()
-    renewal._asked.clear()
-    with pytest.raises(CallError) as refused:
-        await net.shout(PASSAGE, tenant_of(mine.find("acme")).newest.label)
-    assert refused.value.code == "unknown-domain" and len(theirs.find("acme").keys) == 2
     with pytest.raises(MissingKey):
         await renewal.join(domain.domain)
     with pytest.raises(NetworkError):
         await renewal.join("0" * 32)
+    domain = await owner.change(domain_store.add(domain, [member]))
+    assert not await renewal.renew(domain.domain), "not in it yet: nobody can make us look"
+    joined = await renewal.join(domain.domain)
+    assert joined is not None and (joined.keys, joined.name) == (domain.keys, "acme")
+    assert await renewal.join(domain.domain) is None, "nothing newer"
+
+
+async def test_a_member_that_is_asked_in_a_new_epoch_finds_its_key(net: Net, tmp_path: Path) -> None:
+    """Made while both run. One without the member: its key does not open for it, and it says so."""
+    owner, theirs = Owner(net, tmp_path / "owner"), DomainStore(tmp_path / "member")
+    with theirs.locked():
+        key = theirs.make_encryption_key(role("decode"))
+    member = DomainMember(ndn.to_uri(role("decode")), key.public)
+    first = await owner.change(domain_store.add(domain_store.create("acme", role("domain")), [member]))
+    renewal = Renewal(NET, net.producer.fetcher, theirs)
+    await renewal.join(first.domain)
+    assert net.producer.access is not None and net.asker.access is not None
+    net.producer.access.load, net.producer.access.renew = theirs.tenants, renewal.renew
+    net.asker.access.load = owner.shop.tenants
+
+    second = await owner.change(domain_store.remove(first, ()))
+    assert await net.shout(PASSAGE, tenant_of(second).newest.label) == PASSAGE.upper()
+    assert theirs.find("acme").keys == second.keys and len(second.keys) == 2
+
+    third = await owner.change(domain_store.remove(second, [member.identity]))
+    renewal._asked.clear()  # as if some time had passed
+    with pytest.raises(CallError) as refused:
+        await net.shout(PASSAGE, tenant_of(third).newest.label)
+    assert refused.value.code == "unknown-domain" and len(theirs.find("acme").keys) == 2
