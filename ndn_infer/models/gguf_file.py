@@ -63,7 +63,8 @@ class GgufFile:
         self._data.close()
 
     def load(self, name: str) -> np.ndarray:
-        """The tensor `name` as float32, de-quantised. Raises ModelError when it is missing or beyond the file."""
+        """The tensor `name` as float32, de-quantised; of a damaged file with inf and nan. Raises ModelError when it is
+        missing or beyond the file."""
         import numpy as np
 
         try:
@@ -88,7 +89,8 @@ class GgufFile:
             return raw.view(np.float32).reshape(tensor.shape)
         if kind == GGMLQuantizationType.F16:
             return raw.view(np.float16).reshape(tensor.shape).astype(np.float32)
-        values: np.ndarray = dequantize(raw.reshape(*rows, row_bytes), kind)
+        with np.errstate(all="ignore"):  # scales of a damaged file give inf and nan, which whoever converts refuses
+            values: np.ndarray = dequantize(raw.reshape(*rows, row_bytes), kind)
         return values.reshape(tensor.shape)
 
     # ------------------------------------------------------------ the container
