@@ -13,7 +13,8 @@ from typing import Final
 from ndn_infer.records import TokenEvent, TokenLogprobs
 
 MOST_TOKENS: Final = 32
-"""Of one event: with log probabilities it must fit a packet."""
+MOST_TOLD: Final = 4
+"""Of one event, and of one with log probabilities, which take 340 bytes a token: it must fit a packet."""
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class TokenEvents:
         self._ids.append(token)
         self._text += text
         self._logprobs += logprobs
-        full = len(self._ids) >= MOST_TOKENS or (len(self._logprobs) > 0 and len(self._ids) >= 4)
+        full = len(self._ids) >= (MOST_TOLD if self._logprobs else MOST_TOKENS)
         return self.take(now) if full or now >= self._sent_at + self.interval_s else None
 
     def take(self, now: float) -> TokenEvent | None:
