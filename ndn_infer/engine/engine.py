@@ -87,7 +87,7 @@ class Engine:
         )  # fmt: skip
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
-        self._mapped, self._ahead = 0, _MAPPED_AHEAD // shape.block_bytes
+        self._ahead = _MAPPED_AHEAD // shape.block_bytes
         self._held: list[StepOutput] = []
         self._numbers = itertools.count(1)
         self._count()
@@ -189,13 +189,12 @@ class Engine:
 
     def prepare(self) -> bool:
         """For whoever has nothing else to do: map some of the memory that the next prompt gets, whose first use costs
-        2 us a page of 4 KiB (10 ms for 1,024 tokens of SmolLM2). Whether there is more to do."""
-        fresh = self._scheduler.pool.fresh
-        first, end = max(fresh, self._mapped), min(fresh + self._ahead, self._pages.blocks)
-        if first < end:
-            self._mapped = min(first + _MAPPED_AT_ONCE, end)
-            self._pages.touch(first, self._mapped)
-        return self._mapped < end
+        2 us a page of 4 KiB (10 ms for 1,024 tokens of SmolLM2). Whether anything was done; to be called again until
+        nothing is, which is after as many calls as there are blocks at most, over the engine's whole life."""
+        fresh = self._scheduler.pool.map_ahead(self._ahead, _MAPPED_AT_ONCE)
+        if fresh:
+            self._pages.touch(fresh.start, fresh.stop)
+        return len(fresh) > 0
 
     @property
     def idle(self) -> bool:

@@ -22,6 +22,7 @@ class BlockPool:
     def __init__(self, blocks: int) -> None:
         self.blocks = blocks
         self._fresh = 0
+        self._mapped = 0
         self._returned: list[int] = []
         self._holders: dict[int, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
@@ -46,6 +47,13 @@ class BlockPool:
     def free(self) -> int:
         """Blocks that `allocate` can give: all that nobody holds."""
         return self.blocks - len(self._holders)
+
+    def map_ahead(self, count: int, at_once: int) -> range:
+        """At most `at_once` of the next `count` fresh blocks, for the caller to map; each is returned once in the life
+        of a pool. Empty when there are none, so a loop over this ends after `blocks` calls at most."""
+        first, end = max(self._fresh, self._mapped), min(self._fresh + count, self.blocks)
+        self._mapped = max(min(first + at_once, end), self._mapped)
+        return range(first, self._mapped)
 
     def allocate(self, count: int) -> list[int]:
         """Blocks for one holder, content unknown. Raises ValueError when fewer are free: ask `free` first."""

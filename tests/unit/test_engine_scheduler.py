@@ -227,3 +227,25 @@ def test_equal_content_is_known_once() -> None:
     assert pool.used == 1
     pool.release(one)
     assert (pool.used, pool.cached, pool.idle(one)) == (0, 1, 1)
+
+
+@given(
+    blocks=st.integers(1, 40), ahead=st.integers(0, 50), at_once=st.integers(1, 8),
+    taken=st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=12),
+)  # fmt: skip
+def test_mapping_ahead_has_an_end_in_every_state_of_the_pool(
+    blocks: int, ahead: int, at_once: int, taken: list[tuple[int, bool]]
+) -> None:
+    """Also when every block was used once: then nothing is left to be mapped."""
+    pool, mapped = BlockPool(blocks), []
+    for count, released in [*taken, (0, True)]:
+        held = pool.allocate(min(count, pool.free))
+        if released:
+            pool.release(held)
+        before, steps = pool.fresh, 0
+        while fresh := pool.map_ahead(ahead, at_once):
+            assert before <= fresh.start and fresh.stop <= min(before + ahead, blocks) and len(fresh) <= at_once
+            mapped += fresh
+            steps += 1
+            assert steps <= blocks, "there is always more to do"
+    assert len(set(mapped)) == len(mapped), "nothing is mapped twice"

@@ -1,0 +1,68 @@
+"""The engine's thread: when nobody waits for anything it waits, too."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ndn_infer.engine.engine import Engine, StepOutput  # noqa: E402
+from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
+from ndn_infer.functions.engine_worker import EngineWorker  # noqa: E402
+from tests.unit.test_engine import small_model  # noqa: E402
+
+LONGEST_PROMPT = 120
+
+
+class Counted(Engine):
+    """Counts what its thread asks of it."""
+
+    calls = 0
+
+    def prepare(self) -> bool:
+        self.calls += 1
+        return super().prepare()
+
+    def step(self) -> list[StepOutput]:
+        self.calls += 1
+        return super().step()
+
+
+@pytest.mark.parametrize("prompts", [0, 1, 8])
+def test_an_idle_engine_does_nothing_however_much_of_its_memory_was_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: int
+) -> None:
+    """All prompts come at once, so that nothing is mapped ahead between them, as where memory is large."""
+    monkeypatch.setattr("ndn_infer.engine.engine._MAPPED_AHEAD", 1 << 14)
+    folder = small_model(tmp_path)
+
+    async def scenario() -> None:
+        worker = EngineWorker(lambda: Counted.load(folder, dtype="fp32", block_tokens=4, max_streams=1))
+        engine = await worker.start()
+        assert isinstance(engine, Counted)
+
+        async def ask(number: int) -> None:
+            ids = [(number * 31 + at) % 140 + 5 for at in range(LONGEST_PROMPT)]
+            ended = asyncio.Event()
+
+            def on_step(output: StepOutput) -> None:
+                if output.finished:
+                    ended.set()
+
+            await worker.generate(ids, SamplingParams(max_tokens=2), (), on_step)
+            await ended.wait()
+
+        await asyncio.gather(*map(ask, range(prompts)))
+        pool = engine._scheduler.pool
+        assert (pool.fresh == pool.blocks) is (prompts == 8), "the last case uses every block"
+        await asyncio.sleep(0.2)  # what is left to be mapped takes a millisecond
+        before = engine.calls
+        await asyncio.sleep(0.2)
+        assert engine.calls == before, "the thread of an idle engine is awake"
+        await worker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
