@@ -199,7 +199,7 @@ class Client:
         while True:
             request = self._request(sampling, prompt, outcome)
             events = self._caller.stream(
-                ("model", model.digest), "generate", request, TokenEvent, kv=kv, at=at, domain=self.domain
+                ("model", model.digest), "generate", request, TokenEvent, advice=kv, at=at, domain=self.domain
             )  # fmt: skip
             known = len(outcome.ids)
             try:
@@ -222,7 +222,7 @@ class Client:
         made = tuple(outcome.ids)
         left = replace(sampling, max_tokens=sampling.max_tokens - len(made))
         return GenerateRequest(
-            left, prompt=prompt + made, dtype=self._config.engine.dtype, domain=self.domain, answered=len(made)
+            left, prompt=prompt + made, dtype=self._config.engine.dtype, answered=len(made)
         )  # fmt: skip
 
     def _take(self, event: TokenEvent, outcome: Outcome) -> None:

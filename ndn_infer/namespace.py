@@ -174,7 +174,9 @@ class Input(Kind):
     content: str
     title: ClassVar[str] = "input"
     pattern: ClassVar[str] = "/<site>/<node>/<role>/input/<content>"
-    meaning: ClassVar[str] = "a request too large for an Interest, published by the caller and pulled by the producer"
+    meaning: ClassVar[str] = (
+        "a canonical request too large for an Interest, published by the caller and pulled by the producer"
+    )
     example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", _SAMPLE)
 
 

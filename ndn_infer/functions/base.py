@@ -41,15 +41,19 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call being worked on. `signer` is the key of the function's role, `hint` that role's routable prefix."""
+    """One call being worked on. `signer` is the key of the function's role."""
 
     host: Host
     call: Call
     envelope: Envelope
     signer: Signer
-    hint: Name
     domain: Domain = PUBLIC
     """Who shares what this call computes; of a private call the epoch that it was sealed in."""
+
+    @property
+    def hint(self) -> Name:
+        """Our routable prefix."""
+        return self.signer.identity
 
     def open_stream(self) -> LiveStream:
         """The stream that answers this call; sealed where the call is private."""
@@ -69,7 +73,8 @@ class NamedFunction(ABC, Generic[Q]):
     role: ClassVar[str]
     request_type: ClassVar[type[Record]]
     patience_s: ClassVar[float] = 0.25
-    """How long callers wait for the answer itself, once work has begun, before they are told where it will be."""
+    """How long callers wait for the answer itself before an acknowledgement tells them where it will be. Shorter than
+    transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
     private: ClassVar[bool] = False
     """Whether calls may be private: all that `run` publishes, and every call it makes, is then of `Job.domain`."""
     subject: tuple[str, str]
@@ -79,7 +84,7 @@ class NamedFunction(ABC, Generic[Q]):
         """Compute the answer. A record is answered inline when small and soon, else published as the call's result;
         a LiveStream is answered at once by its name. Errors of the tree become signed error answers."""
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         """Load what is needed before the first call; serve further prefixes. Nothing by default."""
 
     async def close(self) -> None:

@@ -71,7 +71,7 @@ class Generate(NamedFunction[GenerateRequest]):
         self._tokenizer: ChatTokenizer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         await self._engine.start(host, signer)
 

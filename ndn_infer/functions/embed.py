@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.name import Name
 from ndn_infer.records import EmbedRequest, Record, TensorRecord
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import RawTensor, encode_tensor
@@ -69,7 +68,7 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         self._folder = folder
         self._embedder: TextEmbedder | None = None
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         from ndn_infer.engine.text_embedder import TextEmbedder
 
         self._embedder = await asyncio.to_thread(TextEmbedder.load, self._folder)

@@ -75,7 +75,7 @@ class KvGatherer:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
         network does: what cannot be had is left to the stream."""
         plane = self._plane
-        located = await plane.locate(plane.chain(ids), holders_in(job.host.net, job.envelope.kv))
+        located = await plane.locate(plane.chain(ids), holders_in(job.host.net, job.envelope.advice))
         costs = self._costs()
         effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
         held = len(located.local) + located.held
@@ -183,7 +183,7 @@ class KvGatherer:
             return found
         block_tokens = plane.shape.block_tokens
         request = PrefillRequest(
-            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec, job.domain.label
+            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec
         )  # fmt: skip
         publish_token_blocks(
             job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer, job.domain
@@ -193,7 +193,7 @@ class KvGatherer:
         try:
             async with asyncio.timeout(kv_plan.patience_s(len(missing), plane.costs())):
                 answered = await job.host.caller.start(
-                    self._subject, "prefill", request, caller=ndn.to_uri(job.hint), kv=kv, domain=job.domain.label
+                    self._subject, "prefill", request, caller=ndn.to_uri(job.hint), advice=kv, domain=job.domain.label
                 )  # fmt: skip
             answer = answered.answer
             if not plane.estimates.ask_elsewhere(

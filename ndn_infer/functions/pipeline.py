@@ -25,7 +25,6 @@ from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
-from ndn_infer.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.serve import LiveStream
@@ -65,7 +64,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         self._seats = asyncio.Semaphore(stages.config.max_streams)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         stage = await self._stages.start()
         if not stage.ends:

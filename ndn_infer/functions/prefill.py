@@ -39,7 +39,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         self.subject = ("model", model)
         self._engine = engine
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         await self._engine.start(host, signer)
 
     async def close(self) -> None:
@@ -82,7 +82,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too."""
         began = time.monotonic()
         ids = await self._pull_ids(plane, values, job)
-        found = await plane.find_prefix(values, holders_in(job.host.net, job.envelope.kv))
+        found = await plane.find_prefix(values, holders_in(job.host.net, job.envelope.advice))
         computed = 0
 
         def on_block(index: int, block: torch.Tensor) -> None:

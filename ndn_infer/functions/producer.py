@@ -32,19 +32,16 @@ from ndn_infer.errors import (
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass, function_prefix, results_prefix
-from ndn_infer.records import Answer, Counter, Envelope, ProducerStatus, Record
+from ndn_infer.records import Answer, Counter, Envelope, ProducerStatus
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, parse_request
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Request
 from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import LiveStream, version_now
+from ndn_infer.transport.serve import LiveStream
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S: Final = 0.25
-"""How long a caller is kept waiting for the answer itself before it gets an acknowledgement."""
 
 INLINE_ANSWER_BYTES: Final = 6000
 DONE_FRESHNESS_MS: Final = 3_600_000
@@ -55,7 +52,8 @@ MAX_REMEMBERED_ANSWERS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A call whose request we could read: `plain` is the encoded request, `epoch` that of a private call."""
+    """A call that was looked at: `plain` is the encoded request, empty while it is still at its caller; `epoch` that of
+    a private call."""
 
     call: Call
     envelope: Envelope
@@ -78,14 +76,18 @@ class _Running:
 class FunctionServer:
     """Answers the calls of one function."""
 
-    def __init__(self, function: NamedFunction[Any], host: Host, signer: Signer, hint: Name) -> None:
+    def __init__(self, function: NamedFunction[Any], host: Host, signer: Signer) -> None:
         self.function = function
         self._host = host
         self._signer = signer
-        self._hint = hint
+        self._hint = ndn.to_uri(signer.identity)
         self._running: dict[str, _Running] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._answers: OrderedDict[str, Answer] = OrderedDict()
+
+    @property
+    def identity(self) -> Name:
+        return self._signer.identity
 
     @property
     def running(self) -> int:
@@ -100,8 +102,10 @@ class FunctionServer:
         call, _ = parsed
         try:
             envelope = records.decode(Envelope, request.interest.parameters)
-            if hashlib.sha256(envelope.request).hexdigest() != call.request:
+            if envelope.request and hashlib.sha256(envelope.request).hexdigest() != call.request:
                 raise BadRecord("the name does not carry the digest of the request")
+            if not envelope.request and not envelope.sources:
+                raise BadRecord("neither a request nor a source of it")
         except BadRecord as error:
             self._reply(request, Answer(code="bad-request", error=str(error)))
             return
@@ -125,7 +129,7 @@ class FunctionServer:
             if access is None or not self.function.private:
                 raise CallError(f"{self.function.function} takes no private calls here", code="not-private")
             caller = await access.caller_of(request.interest)
-            sealed = parse_request(await self._sealed(envelope))
+            sealed = parse_request(await self._whole(call, envelope))
             epoch, plain = await access.open_request(self._prefix(call), caller, sealed)
         except CallError as error:
             self._reply(request, Answer(code=error.code, error=str(error)))
@@ -144,11 +148,6 @@ class FunctionServer:
 
     def _prefix(self, call: Call) -> Name:
         return function_prefix(self._host.net, call.subject_kind, call.subject, call.function)
-
-    async def _sealed(self, envelope: Envelope) -> bytes:
-        """The encoded SealedRequest: in the envelope, or pulled from the caller when it is large."""
-        content = parse_request(envelope.request).content
-        return await self._pull(content, envelope) if content else envelope.request
 
     def _admit(self, request: Request, asked: _Asked) -> None:
         self._host.counters["calls"] += 1
@@ -182,7 +181,7 @@ class FunctionServer:
 
     async def _work(self, asked: _Asked) -> None:
         call = asked.call
-        acknowledge = asyncio.get_running_loop().call_later(PATIENCE_S, self._acknowledge, call)
+        acknowledge = asyncio.get_running_loop().call_later(self.function.patience_s, self._acknowledge, call)
         try:
             answer = await self._run(asked)
         except CallError as error:
@@ -201,44 +200,30 @@ class FunctionServer:
 
     async def _run(self, asked: _Asked) -> Answer:
         call, domain = asked.call, asked.domain
-        request = records.decode(self.function.request_type, asked.plain)
-        if asked.epoch is None:
-            request = await self._pull_large(request, asked.envelope)
-        if getattr(request, "domain", domain.label) != domain.label:
-            kind = "shared" if asked.epoch is None else f"private, in {domain.label}"
-            raise BadRecord(f"a request in domain {request.domain[:64]!r} in a call that is {kind}")  # type: ignore[attr-defined]
-        job = Job(self._host, call, asked.envelope, self._signer, self._hint, domain)
-        sooner = asyncio.get_running_loop().call_later(self.function.patience_s, self._acknowledge, call)
-        try:
-            result = await self.function.run(request, job)
-        finally:
-            sooner.cancel()
-        hint = ndn.to_uri(self._hint)
+        plain = asked.plain or await self._whole(call, asked.envelope)
+        request = records.decode(self.function.request_type, plain)
+        result = await self.function.run(request, Job(self._host, call, asked.envelope, self._signer, domain))
         if isinstance(result, LiveStream):
-            return Answer(result=ndn.to_uri(result.name), hint=hint, stream=True, queue=self.function.queue_length())
+            queue = self.function.queue_length()
+            return Answer(result=ndn.to_uri(result.name), hint=self._hint, stream=True, queue=queue)
         value = records.encode(result)
         running = self._running[call.request]
         if len(value) <= INLINE_ANSWER_BYTES and running.acknowledged is None:
-            return Answer(value=value, hint=hint)
+            return Answer(value=value, hint=self._hint)
         base = call.result().to_name(self._host.net)
         packets = self._host.server.publish(base, domain.seal(base, value), self._signer)
-        return Answer(result=ndn.to_uri(packets.manifest.name), hint=hint)
+        return Answer(result=ndn.to_uri(packets.manifest.name), hint=self._hint)
 
-    async def _pull_large(self, request: Record, envelope: Envelope) -> Record:
-        """A request that only names its content is pulled from the caller, and must have the digest it promised."""
-        content = getattr(request, "content", "")
-        if not content:
-            return request
-        return records.decode(self.function.request_type, await self._pull(content, envelope))
-
-    async def _pull(self, content: str, envelope: Envelope) -> bytes:
-        """The bytes of this SHA-256, from the caller. Raises BadRecord."""
+    async def _whole(self, call: Call, envelope: Envelope) -> bytes:
+        """The canonical request: in the envelope, or pulled from the caller when it is large. Raises BadRecord."""
+        if envelope.request:
+            return envelope.request
         hints = (ndn.from_uri(envelope.caller),) if envelope.caller else ()
         for uri in envelope.sources:
             fetched = await self._host.fetcher.fetch(ndn.from_uri(uri), hints=hints)
-            if hashlib.sha256(fetched.content).hexdigest() == content:
+            if hashlib.sha256(fetched.content).hexdigest() == call.request:
                 return fetched.content
-        raise BadRecord("the request names a content that none of its sources has")
+        raise BadRecord("none of its sources has the request that the name of the call means")
 
     def _acknowledge(self, call: Call) -> None:
         """Work takes longer than callers should wait: tell them where the result will be."""
@@ -248,9 +233,8 @@ class FunctionServer:
         base = call.result().to_name(self._host.net)
         self._host.server.promise(base)
         running.acknowledged = Answer(
-            result=ndn.to_uri(base + ndn.version(version_now())),
-            hint=ndn.to_uri(self._hint),
-            wait_ms=1000,
+            result=ndn.to_uri(base),
+            hint=self._hint,
             queue=self.function.queue_length(),
         )
         for request in running.waiting:
@@ -322,9 +306,9 @@ class Producer:
 
     async def offer(self, function: NamedFunction[Any], signer: Signer) -> None:
         """Load a function and answer its calls. Raises what its `start` raises, MissingKey, RegistrationRefused."""
-        net, hint = self._host.net, signer.identity
-        await function.start(self._host, signer, hint)
-        server = FunctionServer(function, self._host, signer, hint)
+        net = self._host.net
+        await function.start(self._host, signer)
+        server = FunctionServer(function, self._host, signer)
         self._servers.append(server)
         calls = function_prefix(net, *function.subject, function.function)
         results = results_prefix(net, *function.subject, function.function)
@@ -356,7 +340,7 @@ class Producer:
 
     def status(self, identity: Name) -> ProducerStatus:
         """What the status record says now."""
-        servers = [server for server in self._servers if server._hint == identity]
+        servers = [server for server in self._servers if server.identity == identity]
         counters = self._host.counters
         return ProducerStatus(
             identity=ndn.to_uri(identity),

@@ -54,7 +54,7 @@ class Lookup(NamedFunction[LookupRequest]):
         self._embedder = embedder
         self._names: dict[PassageText, str] = {}
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         """Publish every passage as a signed object named by the digest of its record."""
         for passage in self._corpus.passages:
             record = records.encode(PassageRecord(passage.source, passage.title, passage.text, passage.index))

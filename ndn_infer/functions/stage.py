@@ -33,7 +33,7 @@ class RunStage(NamedFunction[StageRequest]):
         self._next = host.layers[1] + 1
         self.function = function_before(self._next, host.model)
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         stage = await self._stages.start()
         if stage.ends:
             last, whole = self._next - 1, stage.whole.layers

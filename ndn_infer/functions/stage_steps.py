@@ -48,7 +48,6 @@ class StageRequest(Record):
     chunk_tokens: int = 0
     before: tuple[int, ...] = ()
     again: int = 0
-    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class _OfTokenizer(NamedFunction[Q]):
         self._folder = folder
         self._tokenizer: ChatTokenizer | None = None
 
-    async def start(self, host: Host, signer: Signer, hint: Name) -> None:
+    async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
 
 

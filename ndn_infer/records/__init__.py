@@ -46,9 +46,6 @@ class CorpusRecord(Record):
 
 
 # ---------------------------------------------------------------- requests (canonical: their digest is the call's name)
-#
-# A request too large for an Interest travels as `content` alone: the SHA-256 (hex) of an Input object that holds the
-# whole record, which the producer pulls by name.
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +62,11 @@ class TokenizeRequest(Record):
 
     messages: tuple[Message, ...] = ()
     text: str = ""
-    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DetokenizeRequest(Record):
     ids: tuple[int, ...] = ()
-    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,6 @@ class EmbedRequest(Record):
 
     ids: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
-    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +86,6 @@ class PrefillRequest(Record):
     have: int = 0
     block_tokens: int = 0
     codec: str = ""
-    domain: str = "public"
-    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +127,7 @@ class GenerateRequest(Record):
 
     sampling: Sampling = Sampling()
     prompt: tuple[int, ...] = ()
-    content: str = ""
     dtype: str = "bf16"
-    domain: str = "public"
     answered: int = 0
 
 
@@ -147,7 +137,6 @@ class LookupRequest(Record):
 
     query: str = ""
     limit: int = 5
-    content: str = ""
 
 
 # ---------------------------------------------------------------- the envelope of a call, and its answer
@@ -155,33 +144,34 @@ class LookupRequest(Record):
 
 @dataclass(frozen=True, slots=True)
 class Envelope(Record):
-    """ApplicationParameters of a call: the canonical request and, outside its digest, where inputs can be pulled.
+    """ApplicationParameters of a call: the canonical request, or where to pull it, and what is outside its digest.
 
-    `sources` are name URIs of Input objects; `caller` is a routable hint to whoever serves them. `salt` is not 0 when
-    an answer that caches hold turned out to be of no use. `kv` are identities (URIs) that may hold KV of the prompt.
+    `request` is empty when it does not fit an Interest: Input objects `sources` (name URIs) hold it, and its SHA-256 is
+    the one in the call's name. `caller` is a routable hint to whoever serves them. `salt` is not 0 when an answer that
+    caches hold turned out to be of no use. `advice` are names (URIs) that may help with the work and do not change its
+    result: for generate and prefill, identities that may hold KV of the prompt.
     """
 
-    request: bytes
+    request: bytes = b""
     sources: tuple[str, ...] = ()
     caller: str = ""
     salt: int = 0
-    kv: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
     """A producer's signed answer to a call; exactly one of three.
 
-    done: `value` holds the result record. elsewhere: `result` is the name (with version) of an object or stream that
-    holds or will hold it; `hint` a routable prefix of its producer; `stream` says it grows while one reads;
-    `wait_ms` estimates when it begins, `queue` how many are before. failed: `code` and `error` say why.
+    done: `value` holds the result record. elsewhere: `result` is the name of what holds it: with version, an object or
+    (`stream`: it grows while one reads) a stream; without, an object that is still being made. `hint` is a routable
+    prefix of its producer, `queue` how many calls are before. failed: `code` and `error` say why.
     """
 
     value: bytes = b""
     result: str = ""
     hint: str = ""
     stream: bool = False
-    wait_ms: int = 0
     queue: int = 0
     code: str = ""
     error: str = ""

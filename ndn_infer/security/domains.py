@@ -68,15 +68,10 @@ OVERHEAD_BYTES: Final = _HEADER_BYTES + _TAG_BYTES
 
 @dataclass(frozen=True, slots=True)
 class SealedRequest(Record):
-    """What the envelope of a private call holds instead of a request: the domain's label, and the request sealed.
-
-    `content` in place of `sealed`: the SHA-256 (hex) of an encoded SealedRequest that does not fit an Interest and is
-    to be pulled from the envelope's sources.
-    """
+    """The request of a private call, as it travels: the domain's label, and the request sealed."""
 
     domain: str
-    sealed: bytes = b""
-    content: str = ""
+    sealed: bytes
 
 
 class SealBroken(TrustError):
@@ -293,9 +288,9 @@ def find_epoch(domains: Iterable[TenantDomain], label: str) -> DomainEpoch:
     raise MissingKey(f"no key of domain {label[:64]!r}", hint="members get one with 'ndn-infer domain join'")
 
 
-def parse_request(envelope_request: bytes) -> SealedRequest:
-    """What the envelope of a private call holds. Raises BadRecord."""
-    sealed = records.decode(SealedRequest, envelope_request)
+def parse_request(request: bytes) -> SealedRequest:
+    """The canonical request of a private call. Raises BadRecord."""
+    sealed = records.decode(SealedRequest, request)
     if len(sealed.domain) > 64:
         raise BadRecord("the label of a domain has 64 characters at most")
     return sealed

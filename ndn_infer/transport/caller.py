@@ -33,7 +33,7 @@ from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.packet import CONTENT_NACK, Data, decode_data, encode_interest
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.access import Access
-from ndn_infer.security.domains import PUBLIC, DomainEpoch, SealedRequest, is_sealed
+from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.fetch import Fetcher
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 
 ANSWER_LIFETIME_MS: Final = 1000
-"""Producers answer or acknowledge within a quarter of a second: what takes longer was lost, and is asked again."""
+"""Producers answer or acknowledge within `NamedFunction.patience_s`: what takes longer was lost, and is asked again."""
 
 
 class ResultLost(NetworkError):
@@ -67,13 +67,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What every try of a call has in common. `epoch` is that of a private call."""
+    """What every try of a call has in common. `request` is empty when `sources` have it; `epoch` is that of a private
+    call."""
 
     name: Name
     request: bytes
     sources: tuple[str, ...]
     caller: str
-    kv: tuple[str, ...]
+    advice: tuple[str, ...]
     at: tuple[Name, ...]
     epoch: DomainEpoch | None
 
@@ -142,19 +143,19 @@ class Caller:
         request: Record,
         event: type[R],
         *,
-        kv: tuple[str, ...] = (),
+        advice: tuple[str, ...] = (),
         at: tuple[Name, ...] = (),
         domain: str = PUBLIC.label,
     ) -> AsyncIterator[tuple[R, Answered]]:
         """Call a function that answers with a stream; yields its verified events in order.
 
-        `kv` are identities that may hold KV of the prompt; `at`, forwarding hints, asks these producers and no others;
+        `advice` as in records.Envelope; `at`, forwarding hints, asks these producers and no others;
         `domain` as in `call`.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
         machine = self._machine()
-        question = await self._question(subject, function, request, kv=kv, at=at, domain=domain)
+        question = await self._question(subject, function, request, advice=advice, at=at, domain=domain)
         started = False
         while machine.state is not CallState.DONE:
             answered = await self._ask(machine, question)
@@ -178,12 +179,12 @@ class Caller:
         request: Record,
         *,
         caller: str = "",
-        kv: tuple[str, ...] = (),
+        advice: tuple[str, ...] = (),
         domain: str = PUBLIC.label,
     ) -> Answered:
-        """Call, and return the first answer: done, or elsewhere while work goes on. `kv` and `domain` as in `stream`.
+        """Call, and return the first answer: done, or elsewhere while work goes on. `advice`, `domain` as in `stream`.
         Raises as `call` does."""
-        question = await self._question(subject, function, request, caller=caller, kv=kv, domain=domain)
+        question = await self._question(subject, function, request, caller=caller, advice=advice, domain=domain)
         return await self._ask(self._machine(), question)
 
     async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
@@ -210,7 +211,7 @@ class Caller:
         request: Record,
         *,
         caller: str = "",
-        kv: tuple[str, ...] = (),
+        advice: tuple[str, ...] = (),
         at: tuple[Name, ...] = (),
         domain: str,
     ) -> _Question:
@@ -219,14 +220,13 @@ class Caller:
             kind, epoch = CallClass.PRIVATE, self._private().epoch(domain)
             encoded = self._private().seal_request(epoch, function_prefix(self._net, *subject, function), encoded)
             await self._introduce()
+        name = Call(*subject, function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
+        inline = encoded
         sources: tuple[str, ...] = ()
         if len(encoded) > self._config.inline_bytes:
             published = await self._publish(encoded)
-            short = type(request)(content=published.content)  # type: ignore[call-arg]
-            encoded = records.encode(short if epoch is None else SealedRequest(domain, content=published.content))
-            sources, caller = (published.source,), published.hint
-        name = Call(*subject, function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
-        return _Question(name, encoded, sources, caller, kv, at, epoch)
+            inline, sources, caller = b"", (published.source,), published.hint
+        return _Question(name, inline, sources, caller, advice, at, epoch)
 
     def _private(self) -> Access:
         if self._access is None:
@@ -245,7 +245,7 @@ class Caller:
     async def _ask(self, machine: CallMachine, question: _Question) -> Answered:
         while True:
             machine.ask()
-            envelope = Envelope(question.request, question.sources, question.caller, machine.salt, question.kv)
+            envelope = Envelope(question.request, question.sources, question.caller, machine.salt, question.advice)
             try:
                 answered = await self._ask_once(question, records.encode(envelope))
             except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
@@ -296,11 +296,8 @@ class Caller:
 
     async def _result_object(self, answered: Answered) -> bytes:
         answer, epoch = answered.answer, answered.epoch
-        versioned = ndn.from_uri(answer.result)
-        base = ndn.prefix(versioned, -1)
-        hints = self._hints(answer)
-        deadline_s = max(self._config.deadline_s, 4 * answer.wait_ms / 1000)
-        found = await self._fetcher.await_object(base, hints=hints, deadline_s=deadline_s)
+        base, hints = _base_of(ndn.from_uri(answer.result)), self._hints(answer)
+        found = await self._fetcher.await_object(base, hints=hints, deadline_s=self._config.deadline_s)
         if found.manifest is None:
             raise ResultLost(f"the producer no longer has {answer.result}")
         fetched = await self._fetcher.collect(found, hints=hints)
@@ -316,6 +313,12 @@ class Caller:
                     segment = name + ndn.segment(number)
                     yield content if answered.epoch is None else answered.epoch.open_event(segment, content)
                     number += 1
+
+
+def _base_of(result: Name) -> Name:
+    """The base name of a result, which has a version only when it is made already."""
+    last = ndn.components(result)[-1]
+    return result[: -len(last)] if ndn.component_type(last) == ndn.VERSION else result
 
 
 def _open(data: Data, epoch: DomainEpoch | None) -> Answer:

@@ -19,9 +19,8 @@ from ndn_infer.transport.serve import Server
 
 
 class PublishedInput(NamedTuple):
-    """`content`: the SHA-256 (hex) in the request; `source`: the object's URI; `hint`: a routable prefix."""
+    """`source`: the object's URI; `hint`: a routable prefix."""
 
-    content: str
     source: str
     hint: str
 
@@ -61,4 +60,4 @@ class Inputs:
         base = Input(site, node, role, digest).to_name(self._net)
         if base not in self._server.store:
             self._server.publish(base, content, self._signer)
-        return PublishedInput(digest, ndn.to_uri(base), ndn.to_uri(identity))
+        return PublishedInput(ndn.to_uri(base), ndn.to_uri(identity))

@@ -111,8 +111,8 @@ async def net(tmp_path: Path) -> AsyncIterator[Net]:
     network.close()
 
 
-async def spell(net: Net, prompt: tuple[int, ...], domain: str = LABEL, said: str = LABEL) -> list[str]:
-    request = GenerateRequest(prompt=prompt, domain=said)
+async def spell(net: Net, prompt: tuple[int, ...], domain: str = LABEL) -> list[str]:
+    request = GenerateRequest(prompt=prompt)
     stream = net.asker.caller.stream(SUBJECT, "generate", request, TokenEvent, domain=domain)
     return [event.text async for event, _ in stream]
 
@@ -188,10 +188,24 @@ async def test_who_has_no_key_cannot_ask_privately(net: Net) -> None:
         await net.shout(PASSAGE)
 
 
-@pytest.mark.parametrize(("domain", "said"), [("public", LABEL), (LABEL, "public"), (LABEL, MEMBER.at(1).label)])
-async def test_the_domain_of_a_request_is_that_of_its_call(net: Net, domain: str, said: str) -> None:
-    with pytest.raises(CallError, match="a request in domain"):
-        await spell(net, (7,), domain, said)
+@pytest.mark.parametrize("domain", ["public", LABEL])
+async def test_a_call_is_named_by_its_whole_request_however_that_travels(net: Net, domain: str) -> None:
+    """Callers that publish requests of other sizes ask for the same name; of a private call the whole sealed request
+    is what its name is the digest of."""
+    names: list[ndn.Name] = []
+    for inline_bytes in (4096, 10):
+        net.asker.caller._config = replace(CONFIG.call, inline_bytes=inline_bytes)
+        question = await net.asker.caller._question(
+            SUBJECT, "tokenize", TokenizeRequest(text=PASSAGE), domain=domain
+        )  # fmt: skip
+        assert bool(question.request) == (inline_bytes > 10) == (not question.sources)
+        names.append(question.name)
+        assert await net.shout(PASSAGE, domain) == PASSAGE.upper()
+    if domain == "public":
+        assert names[0] == names[1]
+        assert net.producer.counters["in public"] == 1
+    asked = [records.decode(Envelope, decode_interest(packet).parameters or b"") for packet in net.calls()]
+    assert [bool(envelope.request) for envelope in asked] == ([True, False] if domain == LABEL else [])
 
 
 async def test_a_call_that_is_heard_cannot_be_made_again(net: Net) -> None:
