@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -44,6 +45,7 @@ from ndn_infer.transport.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
+from ndn_infer.transport.stream_pull import OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -180,10 +182,10 @@ class Client:
 
     async def generate(
         self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling, outcome: Outcome,
-        *, at: tuple[Name, ...] = (),
-    ) -> AsyncIterator[TokenEvent]:  # fmt: skip
+        *, at: tuple[Name, ...] = (), on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[TokenEvent]:  # fmt: skip
         """Stream the answer's events; `outcome` is kept up to date. A prompt that continues the last conversation tells
-        its producer who holds the KV of that. `at`: as in Caller.stream.
+        its producer who holds the KV of that. `at`, `on_progress`: as in Caller.stream.
 
         When a stream is lost, its producer gone, the answer goes on where it broke off, at whoever answers then:
         randomness is by seed and position, so the tokens are those it would have had (but where KV differs in the last
@@ -199,16 +201,18 @@ class Client:
         while True:
             request = self._request(sampling, prompt, outcome)
             events = self._caller.stream(
-                ("model", model.digest), "generate", request, TokenEvent, advice=kv, at=at, domain=self.domain
+                ("model", model.digest), "generate", request, TokenEvent, advice=kv, at=at, domain=self.domain,
+                on_progress=on_progress,
             )  # fmt: skip
             known = len(outcome.ids)
             try:
-                async for event, answered in events:
-                    outcome.stream_name = answered.answer.result
-                    self._take(event, outcome)
-                    if event.finish:
-                        self._turn = (prompt, event.kv_holders)
-                    yield event
+                async with aclosing(events):  # a reader that stops leaves no Interest behind
+                    async for event, answered in events:
+                        outcome.stream_name = answered.answer.result
+                        self._take(event, outcome)
+                        if event.finish:
+                            self._turn = (prompt, event.kv_holders)
+                        yield event
             except NetworkError as error:
                 if len(outcome.ids) == known or outcome.finish:
                     raise

@@ -37,6 +37,7 @@ _DIGESTS_BY_TYPE: Final = {number: text for text, number in _DIGESTS.items()}
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 METADATA: Final[Component] = encode_tlv(KEYWORD, b"metadata")
+PROGRESS: Final[Component] = encode_tlv(KEYWORD, b"progress")
 """The `32=metadata` component of RDR discovery."""
 
 ROOT: Final[Name] = b""

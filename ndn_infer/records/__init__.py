@@ -256,6 +256,17 @@ class TokenEvent(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Progress(Record):
+    """What a stream's producer says of it while nothing else comes. `state` is "queued" (then `position` others are
+    before it), "prefill" (`done_blocks` of the prompt's `total_blocks` KV blocks are there) or "decode"."""
+
+    state: str
+    position: int = 0
+    done_blocks: int = 0
+    total_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class HoldsQuery(Record):
     """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
 

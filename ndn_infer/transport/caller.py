@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -27,21 +27,19 @@ from ndn_infer.errors import (
     Timeout,
     TrustError,
 )
-from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass, function_prefix
-from ndn_infer.packet import CONTENT_NACK, Data, decode_data, encode_interest
+from ndn_infer.packet import Data
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.transport.endpoint import Arrival, Endpoint, Pending
+from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.inputs import Inputs, PublishedInput
 from ndn_infer.transport.ledger import Ledger, source_of
-from ndn_infer.wire import again
+from ndn_infer.transport.stream_pull import OnProgress, StreamPull
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
-from ndn_infer.wire.stream import StreamReader
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +144,13 @@ class Caller:
         advice: tuple[str, ...] = (),
         at: tuple[Name, ...] = (),
         domain: str = PUBLIC.label,
-    ) -> AsyncIterator[tuple[R, Answered]]:
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[tuple[R, Answered]]:
         """Call a function that answers with a stream; yields its verified events in order.
 
         `advice` as in records.Envelope; `at`, forwarding hints, asks these producers and no others;
-        `domain` as in `call`.
+        `domain` as in `call`; `on_progress` hears where the producer is with it while no event comes (in the queue, in
+        the prompt), about once a second. The key that signed the answer is the only one that may speak of the stream.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
@@ -162,9 +162,10 @@ class Caller:
             if not answered.answer.stream:
                 raise BadRecord(f"{function} answered without a stream")
             try:
-                async for content in self._segments(answered):
-                    started = True
-                    yield records.decode(event, content), answered
+                async with aclosing(self._pull(answered, on_progress).contents()) as contents:
+                    async for content in contents:
+                        started = True
+                        yield records.decode(event, content), answered
             except NetworkError as error:
                 if started:
                     raise
@@ -303,16 +304,12 @@ class Caller:
         fetched = await self._fetcher.collect(found, hints=hints)
         return fetched.content if epoch is None else epoch.open(base, fetched.content)
 
-    async def _segments(self, answered: Answered) -> AsyncIterator[bytes]:
-        """Contents of a live stream's segments, verified and opened, in order."""
-        answer, number = answered.answer, 0
-        name = ndn.from_uri(answer.result)
-        async with _StreamPull(self, name, self._hints(answer)) as pull:
-            while not pull.reader.done:
-                for content in await pull.next():
-                    segment = name + ndn.segment(number)
-                    yield content if answered.epoch is None else answered.epoch.open_event(segment, content)
-                    number += 1
+    def _pull(self, answered: Answered, on_progress: OnProgress | None) -> StreamPull:
+        answer = answered.answer
+        return StreamPull(
+            self._endpoint, self._validator, ndn.from_uri(answer.result), answered.signed_by, config=self._fetch,
+            hints=self._hints(answer), epoch=answered.epoch, ledger=self._ledger, on_progress=on_progress,
+        )  # fmt: skip
 
 
 def _base_of(result: Name) -> Name:
@@ -332,87 +329,3 @@ def _open(data: Data, epoch: DomainEpoch | None) -> Answer:
     if not answer.code or answer.value or answer.result:
         raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
     return answer
-
-
-class _StreamPull:
-    """Keeps a StreamReader's Interests in flight and its segments coming."""
-
-    def __init__(self, owner: Caller, name: Name, hints: tuple[Name, ...]) -> None:
-        self._endpoint = owner._endpoint
-        self._validator = owner._validator
-        self._ledger = owner._ledger
-        self._name = name
-        self._hints = hints
-        config = owner._fetch
-        self._lifetime_ms = config.lifetime_ms
-        self.reader = StreamReader(
-            time.monotonic(),
-            ahead=config.stream_ahead,
-            lifetime_s=config.lifetime_ms / 1000,
-            idle_s=config.stream_idle_s,
-        )
-        self._arrived: asyncio.Queue[tuple[int, bytes | int, Arrival | None]] = asyncio.Queue()
-        self._pending: dict[int, Pending] = {}
-        self._refused: set[int] = set()
-
-    async def __aenter__(self) -> _StreamPull:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for pending in self._pending.values():
-            self._endpoint.forget(pending)
-
-    async def next(self) -> list[bytes]:
-        """Wait for the next event; returns contents that are ready (possibly none)."""
-        now = time.monotonic()
-        if self.reader.stalled(now):
-            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
-        for number in self.reader.due(now):
-            self._send(number)
-        wait_s = max(0.0, self.reader.next_wake(now) - now)
-        try:
-            async with asyncio.timeout(wait_s):
-                number, wire, arrival = await self._arrived.get()
-        except TimeoutError:
-            return []
-        if isinstance(wire, int) or arrival is None:
-            self.reader.on_refused(number, time.monotonic(), nowhere=wire == REASON_NO_ROUTE)
-            return []
-        return await self._accept(number, wire, arrival)
-
-    async def _accept(self, number: int, wire: bytes, arrival: Arrival) -> list[bytes]:
-        name = self._name + ndn.segment(number)
-        try:
-            data = decode_data(again.unwrap_named(wire, name) if number in self._refused else wire)
-            signed_by = await self._validator.validate(data)
-            final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
-        except (TrustError, BadPacket) as error:
-            log.warning("refused segment %d of %s: %s", number, ndn.to_uri(self._name), error)
-            self._refused.add(number)
-            self.reader.on_refused(number, time.monotonic())
-            return []
-        if data.content_type == CONTENT_NACK:
-            if number > self.reader.delivered:  # perhaps only beyond the end, which a lost last segment would tell
-                self.reader.on_refused(number, time.monotonic())
-                return []
-            raise ResultLost(f"the producer no longer has {ndn.to_uri(self._name)}")
-        if self._ledger is not None:
-            self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
-        return self.reader.on_segment(number, data.content, final=final, now=time.monotonic())
-
-    def _send(self, number: int) -> None:
-        old = self._pending.pop(number, None)
-        if old is not None:
-            self._endpoint.forget(old)
-        name = self._name + ndn.segment(number)
-        if number in self._refused:  # a cache would give the bad one again
-            name = again.question(name, os.urandom(again.NONCE_BYTES))
-        pending = Pending(
-            name,
-            False,
-            lambda wire, _, arrival: self._arrived.put_nowait((number, wire, arrival)),
-            lambda reason: self._arrived.put_nowait((number, reason, None)),
-        )
-        self._pending[number] = pending
-        wire, _ = encode_interest(name, nonce=os.urandom(4), hints=self._hints, lifetime_ms=self._lifetime_ms)
-        self._endpoint.send_interest(wire, pending)

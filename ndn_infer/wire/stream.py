@@ -19,6 +19,13 @@ REORDER_S: Final = 0.2
 NOWHERE_S: Final = 3.0
 """A producer that was started again has another stream, so a route that comes back later is of no use."""
 
+LIFETIME_S: Final = 1.0
+"""Of a reader's Interests. They are how a producer knows that somebody reads (readership.py), so those of a reader that
+left must expire soon; and as long as one waits, each second brings a new one."""
+
+NEWS_S: Final = 1.0
+"""A reader that heard nothing for so long asks the producer how it gets on."""
+
 
 @dataclass(slots=True)
 class StreamWriter(Generic[W]):
@@ -67,24 +74,25 @@ class StreamReader:
     """Consumer's end: which segments to ask for, and in which order they come out.
 
     Keeps `ahead` Interests in flight. An Interest that expires is simply sent again: the segment may not exist yet.
-    The stream fails when nothing new arrived for `idle_s`, or when the network knew nowhere to ask for the next segment
-    for NOWHERE_S.
+    While no segment comes `wants_news` says when to ask for the producer's progress. The stream fails when neither a
+    new segment nor news arrived for `idle_s`, or when the network knew no route to the next segment for NOWHERE_S.
     """
 
     now: float
     ahead: int = 4
-    lifetime_s: float = 4.0
+    lifetime_s: float = LIFETIME_S
     idle_s: float = 30.0
     final: int | None = None
     delivered: int = 0
     _asked: dict[int, float] = field(default_factory=dict)
     _early: dict[int, bytes] = field(default_factory=dict)
-    _progress_at: float = 0.0
+    _heard_at: float = 0.0
+    _news_asked_at: float = 0.0
     _nowhere_at: float | None = None
     _not_before: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._progress_at = self.now
+        self._heard_at = self._news_asked_at = self.now
 
     def due(self, now: float) -> list[int]:
         """Segment numbers whose Interest is to be sent now."""
@@ -110,7 +118,7 @@ class StreamReader:
         if number < self.delivered or number in self._early:
             return []
         self._early[number] = content
-        self._progress_at, self._nowhere_at = now, None
+        self._heard_at, self._nowhere_at = now, None
         # Segments appear in order: one that was asked for before this, and is not here after a while, was lost.
         for earlier in [
             other for other, sent_at in self._asked.items() if other < number and now - sent_at > REORDER_S
@@ -131,6 +139,21 @@ class StreamReader:
         self._not_before[number] = now + pause_s
 
     @property
+    def _news_due_at(self) -> float:
+        return max(self._heard_at, self._news_asked_at) + NEWS_S
+
+    def wants_news(self, now: float) -> bool:
+        """Whether to ask for the producer's progress now; the question counts as asked."""
+        if now < self._news_due_at:
+            return False
+        self._news_asked_at = now
+        return True
+
+    def on_news(self, now: float) -> None:
+        """The producer said how it gets on: it lives, and waiting is not death."""
+        self._heard_at, self._nowhere_at = now, None
+
+    @property
     def done(self) -> bool:
         return self.final is not None and self.delivered > self.final
 
@@ -139,11 +162,11 @@ class StreamReader:
 
     @property
     def _gives_up_at(self) -> float:
-        idle = self._progress_at + self.idle_s
+        idle = self._heard_at + self.idle_s
         return idle if self._nowhere_at is None else min(idle, self._nowhere_at + NOWHERE_S)
 
     def next_wake(self, now: float) -> float:
-        """When to look at `due` and `stalled` again."""
+        """When to look at `due`, `wants_news` and `stalled` again."""
         times = [sent_at + self.lifetime_s for sent_at in self._asked.values()]
         times += [when for when in self._not_before.values() if when > now]
-        return min([*times, self._gives_up_at])
+        return min([*times, self._gives_up_at, self._news_due_at])

@@ -24,6 +24,8 @@ class Path:
     pace_s: float
     reader: StreamReader
     delay_s: float = 0.05
+    alive: bool = False
+    """Whether the producer answers questions for its progress."""
     now: float = 0.0
     got: list[bytes] = field(default_factory=list)
     writer: StreamWriter[int] = field(default_factory=StreamWriter)
@@ -46,6 +48,8 @@ class Path:
         while not reader.done and not reader.stalled(self.now):
             for number in reader.due(self.now):
                 self.send("ask", number)
+            if reader.wants_news(self.now):
+                self.send("news_ask", 0)
             wake = reader.next_wake(self.now)
             assert wake > self.now, "woken without anything to do"
             self.now = min(wake, self.events[0][0]) if self.events else wake
@@ -64,6 +68,13 @@ class Path:
             self.send("nack", number)
         elif self.writer.ask(number, number, self.now + 1.0) is not None:
             self.send("data", number)
+
+    def on_news_ask(self, number: int) -> None:
+        if self.alive:
+            self.send("news", number)
+
+    def on_news(self, number: int) -> None:
+        self.reader.on_news(self.now)
 
     def on_nack(self, number: int) -> None:
         self.reader.on_refused(number, self.now)
@@ -90,6 +101,24 @@ def test_a_dead_network_ends_in_a_stall_that_is_told() -> None:
     path = Path(5, 1, 1.0, 0.0, 0.1, StreamReader(0.0, idle_s=30.0))
     path.run()
     assert path.got == [] and not path.reader.done and path.now == 30.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3]))
+def test_a_producer_that_says_how_it_gets_on_is_not_given_up(seed: int, loss: float) -> None:
+    """Ten minutes in a queue; the same silence without news is death."""
+    path = Path(2, seed, loss, 0.0, 600.0, StreamReader(0.0, idle_s=30.0), alive=True)
+    path.run()
+    assert path.got == [b"0", b"1"] and path.now >= 1200.0
+    path = Path(2, seed, loss, 0.0, 600.0, StreamReader(0.0, idle_s=30.0))
+    path.run()
+    assert path.got == [] and path.now == 30.0
+
+
+def test_news_are_asked_for_only_while_nothing_comes() -> None:
+    path = Path(100, 1, 0.0, 0.0, 0.2, StreamReader(0.0))
+    path.run()
+    assert path.reader.done and path.reader._news_asked_at == 0.0
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9))
