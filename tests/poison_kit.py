@@ -45,8 +45,9 @@ from ndn_infer.security.validator import Validator
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.live_stream import LiveStream
 from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import LiveStream, Server
+from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
 from ndn_infer.wire.manifest import (
     MANIFEST,

@@ -20,7 +20,8 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.serve import LiveStream, Server
+from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.serve import Server
 
 Q = TypeVar("Q", bound=Record)
 

@@ -29,7 +29,7 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.records import GenerateRequest, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.serve import LiveStream
+from ndn_infer.transport.live_stream import LiveStream
 
 if TYPE_CHECKING:
     import torch

@@ -38,8 +38,8 @@ from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, parse_reques
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.endpoint import Request
+from ndn_infer.transport.live_stream import LiveStream
 from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import LiveStream
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport,
 from ndn_infer.name import Name
 from ndn_infer.namespace import Activation
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
-from ndn_infer.transport.serve import version_now
+from ndn_infer.transport.live_stream import version_now
 
 log = logging.getLogger(__name__)
 

@@ -5,39 +5,34 @@ Owns: the order in which those are tried, and who waits for what. Must not know:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import BadPacket
+from ndn_infer.errors import BadPacket, Busy
 from ndn_infer.lp import REASON_NO_ROUTE
-from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import CONTENT_NACK, Data, Interest, decode_data
+from ndn_infer.name import METADATA, PROGRESS, Name
+from ndn_infer.packet import Interest
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.endpoint import Endpoint, Request
+from ndn_infer.transport.live_stream import LiveStream, version_now
 from ndn_infer.transport.store import ObjectStore
 from ndn_infer.wire import again
 from ndn_infer.wire.manifest import (
-    ABSENT_FRESHNESS_MS,
     LASTING_FRESHNESS_MS,
     ObjectPackets,
     absent,
     build_object,
-    seal_stream,
 )
-from ndn_infer.wire.stream import StreamWriter
 
 CallHandler = Callable[[Request], None]
 
 MAX_PROMISE_WAITERS = 1024
 FLEETING_FRESHNESS_MS = 500
-
-
-def version_now() -> int:
-    """A fresh version: microseconds of the Unix epoch."""
-    return time.time_ns() // 1000
+MAX_STREAMS = 1024
 
 
 @dataclass(slots=True)
@@ -45,48 +40,6 @@ class _Promise:
     """An object that is being made; Interests for its metadata wait."""
 
     waiting: list[Request] = field(default_factory=list)
-
-
-class LiveStream:
-    """A stream in the making: append contents, finish with `final`. Sealed by a manifest at its end.
-
-    `encrypt` makes the content of a segment from its name and what was appended (a private call's events)."""
-
-    def __init__(
-        self, server: Server, base: Name, sign: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
-    ) -> None:
-        self.base = base
-        self.version = version_now()
-        self.name = base + ndn.version(self.version)
-        self._server = server
-        self._sign = sign
-        self._encrypt = encrypt
-        self._writer: StreamWriter[Request] = StreamWriter()
-        self._packets: list[Data] = []
-
-    @property
-    def closed(self) -> bool:
-        return self._writer.closed
-
-    def append(self, content: bytes, *, final: bool = False) -> None:
-        """Sign and publish the next segment; whoever waits for it gets it now. At most 8,000 bytes."""
-        number = len(self._packets)
-        name = self.name + ndn.segment(number)
-        wire = self._sign.sign_data(
-            name,
-            content if self._encrypt is None else self._encrypt(name, content),
-            freshness_ms=LASTING_FRESHNESS_MS,
-            final_block=ndn.segment(number) if final else None,
-        )
-        self._packets.append(decode_data(wire))
-        for request in self._writer.append(wire, time.monotonic(), final=final):
-            request.reply(wire)
-        if final:
-            packets = seal_stream(self.base, self.version, self._packets, self._sign.sign_data)
-            self._server.finish_stream(self, packets)
-
-    def ask(self, number: int, request: Request) -> bytes | None:
-        return self._writer.ask(number, request, request.expires)
 
 
 def answering_again(handler: Callable[[Request, bytes], None]) -> CallHandler:
@@ -197,21 +150,34 @@ class Server:
     def open_stream(
         self, base: Name, signer: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
     ) -> LiveStream:
-        """A new stream below `base`. `encrypt` as in LiveStream."""
-        stream = LiveStream(self, base, signer, encrypt)
+        """A new stream below `base`. `encrypt` as in LiveStream. Raises Busy."""
+        if len(self._streams) >= MAX_STREAMS:
+            raise Busy(f"{len(self._streams)} streams are open here; try again later")
+        stream = LiveStream(base, signer, encrypt, self._end_stream)
         self._streams[stream.name] = stream
         return stream
 
-    def holds(self, versioned: Name) -> bool:
-        """Whether this version of an object, or this run of a stream, can still be read here."""
-        base = ndn.prefix(versioned, -1)
-        manifest = self.store.manifest(base)
-        return versioned in self._streams or (manifest is not None and manifest.name == versioned)
+    @property
+    def streams(self) -> int:
+        """Open streams, and those that failed a moment ago."""
+        return len(self._streams)
 
-    def finish_stream(self, stream: LiveStream, packets: ObjectPackets) -> None:
-        """Called by a stream at its end: it lives on in the store, as an object."""
-        del self._streams[stream.name]
-        self.put(packets)
+    def holds(self, versioned: Name) -> bool:
+        """Whether this version of an object, or this run of a stream, can still be read here and is worth it."""
+        stream = self._streams.get(versioned)
+        if stream is not None:
+            return not stream.failed
+        manifest = self.store.manifest(ndn.prefix(versioned, -1))
+        return manifest is not None and manifest.name == versioned
+
+    def _end_stream(self, stream: LiveStream, packets: ObjectPackets | None, linger_s: float) -> None:
+        """Called by a stream at its end: it lives on in the store, as an object, or not at all after `linger_s`."""
+        if packets is not None:
+            self.put(packets)
+        if linger_s:
+            asyncio.get_running_loop().call_later(linger_s, self._streams.pop, stream.name, None)
+        else:
+            self._streams.pop(stream.name, None)
 
     # ------------------------------------------------------------ answering
 
@@ -222,7 +188,7 @@ class Server:
             request.reply(wire)
         elif interest.name.endswith(METADATA):
             self._on_discovery(request, signer, nonce)
-        elif self._on_segment(request, signer):
+        elif self._on_stream(request):
             return
         elif handler is not None:
             handler(request)
@@ -245,24 +211,21 @@ class Server:
             promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]
             promise.waiting.append(request)
 
-    def _on_segment(self, request: Request, signer: Signer) -> bool:
-        """Whether the Interest was for a segment; unknown ones are answered as absent, so that nobody waits."""
+    def _on_stream(self, request: Request) -> bool:
+        """Whether the Interest was for a segment, or for the progress of a stream. Those of other streams are refused
+        with a Nack, never with signed Data: who else holds them we cannot know, and a denial could be played back."""
         name = request.interest.name
-        parts = ndn.components(name)
-        if ndn.component_type(parts[-1]) != ndn.SEGMENT:
+        last = ndn.components(name)[-1]
+        if last != PROGRESS and ndn.component_type(last) != ndn.SEGMENT:
             return False
-        stream = self._streams.get(name[: -len(parts[-1])])
-        if stream is None and METADATA in parts:
-            request.refuse(REASON_NO_ROUTE)  # a signed "absent" of a version that one may ask for could be replayed
-            return True
+        stream = self._streams.get(name[: -len(last)])
         if stream is None:
-            wire = signer.sign_data(name, b"", freshness_ms=ABSENT_FRESHNESS_MS, content_type=CONTENT_NACK)
-            request.reply(wire)
-            return True
-        try:
-            wire_or_none = stream.ask(ndn.component_number(parts[-1], ndn.SEGMENT), request)
-        except BadPacket:
-            return True
-        if wire_or_none is not None:
-            request.reply(wire_or_none)
+            request.refuse(REASON_NO_ROUTE)
+        elif last == PROGRESS:
+            stream.ask_progress(request)
+        else:
+            try:
+                stream.ask(ndn.component_number(last, ndn.SEGMENT), request)
+            except BadPacket:
+                request.refuse(REASON_NO_ROUTE)
         return True

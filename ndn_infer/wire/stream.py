@@ -27,46 +27,53 @@ NEWS_S: Final = 1.0
 """A reader that heard nothing for so long asks the producer how it gets on."""
 
 
+MOST_AHEAD: Final = 64
+"""So many segments beyond the last one may be waited for; readers keep 4 ahead."""
+
+MOST_WAITERS: Final = 16
+"""For one segment: Interests of one name that differ in their other fields. Data for one satisfies them all."""
+
+
 @dataclass(slots=True)
 class StreamWriter(Generic[W]):
     """Producer's end. `W` is whatever identifies a waiting Interest (a PIT token).
 
-    `ask` answers with the segment, or remembers the waiter until `expires`; `append` returns those to answer now.
-    At most `max_waiting` Interests wait per stream: beyond that the oldest is forgotten.
+    `ask` answers with the segment, or keeps the waiter until `expires`; `append` returns those to answer now. Waiters
+    are bounded by MOST_AHEAD and MOST_WAITERS; beyond, the oldest for the same segment is dropped: Interests for one
+    segment cannot push out those for another.
     """
 
-    max_waiting: int = 256
     segments: list[bytes] = field(default_factory=list)
     closed: bool = False
     _waiting: dict[int, list[tuple[W, float]]] = field(default_factory=dict)
-    _count: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def append(self, wire: bytes, now: float, *, final: bool = False) -> list[W]:
         """Add the next segment. Returns the waiters whose Interests are still alive."""
         assert not self.closed
         waiting = self._waiting.pop(len(self.segments), [])
-        self._count -= len(waiting)
         self.segments.append(wire)
-        self.closed = final
+        if final:
+            self.close(now)
         return [waiter for waiter, expires in waiting if expires > now]
 
+    def close(self, now: float) -> list[W]:
+        """No further segment comes. Returns who waited for one."""
+        waiting, self._waiting, self.closed = self._waiting, {}, True
+        return [waiter for waiters in waiting.values() for waiter, expires in waiters if expires > now]
+
     def ask(self, number: int, waiter: W, expires: float) -> bytes | None:
-        """The segment, or None: then the waiter is remembered (unless no such segment will ever be)."""
+        """The segment, or None: then the waiter is kept (unless no such segment will ever be, or not soon)."""
         if number < len(self.segments):
             return self.segments[number]
-        if not self.closed:
-            if self._count >= self.max_waiting:
-                self._forget_oldest()
-            self._waiting.setdefault(number, []).append((waiter, expires))
-            self._count += 1
+        if not self.closed and number < len(self.segments) + MOST_AHEAD:
+            waiters = self._waiting.setdefault(number, [])
+            del waiters[: len(waiters) + 1 - MOST_WAITERS]
+            waiters.append((waiter, expires))
         return None
-
-    def _forget_oldest(self) -> None:
-        number = next(iter(self._waiting))
-        self._waiting[number].pop(0)
-        self._count -= 1
-        if not self._waiting[number]:
-            del self._waiting[number]
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStor
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, parse_request
 from ndn_infer.transport.caller import _open
 from ndn_infer.transport.key_records import OwnedRecords, Renewal
-from ndn_infer.transport.serve import LiveStream
+from ndn_infer.transport.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer.wire.stream import NOWHERE_S, StreamReader, StreamWriter
+from ndn_infer.wire.readership import FIRST_READ_S, KEPT_S, KEPT_UNBEGUN_S, MOST_READ_S, READ_S, Readers, Readership
+from ndn_infer.wire.stream import LIFETIME_S, MOST_AHEAD, MOST_WAITERS, NOWHERE_S, StreamReader, StreamWriter
 
 
 @dataclass
@@ -146,16 +147,19 @@ def test_duplicates_and_late_segments_change_nothing() -> None:
     assert reader.done
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 5)), max_size=60), st.integers(1, 20))
-def test_the_writer_remembers_a_bounded_number_of_waiters(asks: list[tuple[int, float]], bound: int) -> None:
-    writer: StreamWriter[int] = StreamWriter(max_waiting=bound)
+@given(st.lists(st.tuples(st.integers(0, 300), st.floats(0, 5)), max_size=200))
+def test_the_writer_keeps_a_bounded_number_of_waiters_and_none_pushes_out_those_of_another_segment(
+    asks: list[tuple[int, float]],
+) -> None:
+    writer: StreamWriter[int] = StreamWriter()
     for waiter, (number, expires) in enumerate(asks):
         assert writer.ask(number, waiter, expires) is None
-    told = [waiter for number in range(31) for waiter in writer.append(b"x", 0.0, final=number == 30)]
-    alive = [waiter for waiter, (_, expires) in enumerate(asks) if expires > 0]
-    assert len(told) <= bound and set(told) <= set(alive)
-    assert len(asks) > bound or sorted(told) == alive
-    assert writer.ask(99, 0, 9.0) is None and writer._count == 0  # nobody waits for what will never be
+    told = [waiter for number in range(301) for waiter in writer.append(b"x", 0.0, final=number == 300)]
+    for number in range(301):
+        those = [waiter for waiter, (asked, _) in enumerate(asks) if asked == number][-MOST_WAITERS:]
+        expected = [waiter for waiter in those if asks[waiter][1] > 0] if number < MOST_AHEAD else []
+        assert [waiter for waiter in told if asks[waiter][0] == number] == expected
+    assert writer.ask(999, 0, 9.0) is None and not writer._waiting  # nobody waits for what will never be
 
 
 def test_a_stream_that_nobody_knows_the_way_to_is_given_up_soon() -> None:
@@ -170,3 +174,30 @@ def test_a_stream_that_nobody_knows_the_way_to_is_given_up_soon() -> None:
     assert reader.next_wake(3.5) <= 1.0 + NOWHERE_S
     assert reader.on_segment(0, b"x", final=None, now=3.6) == [b"x"]  # it came back
     assert not reader.stalled(30.0)
+
+
+# ------------------------------------------------------------ whether anybody reads
+
+
+@given(st.lists(st.floats(0.0, 1.0), max_size=30), st.booleans())
+def test_a_stream_pauses_soon_after_its_last_interest_and_ends_after_a_bound(gaps: list[float], begun: bool) -> None:
+    """Readers ask again each second at least; how long their Interests live does not hold it up."""
+    readers, now = Readership(0.0, begun=begun), 0.0
+    for gap in gaps:
+        now += gap
+        assert readers.look(now) is Readers.PRESENT
+        readers.asked(now, now + LIFETIME_S)
+    pause_at = max(FIRST_READ_S, now + READ_S if gaps else 0.0)
+    assert readers.next_change(now) == pause_at and readers.look(pause_at) is Readers.AWAY
+    gone_at = pause_at + (KEPT_S if begun else KEPT_UNBEGUN_S)
+    assert readers.next_change(pause_at) == gone_at and readers.look(gone_at) is Readers.GONE
+    readers.asked(gone_at - 1.0, gone_at)  # somebody came back in time
+    assert readers.look(gone_at) is Readers.PRESENT
+
+
+def test_an_interest_that_waits_counts_while_it_waits_but_not_for_hours() -> None:
+    readers = Readership(0.0)
+    readers.asked(10.0, 14.0)
+    assert readers.look(13.9) is Readers.PRESENT and readers.look(14.0) is Readers.AWAY
+    readers.asked(20.0, 20.0 + 3600)
+    assert readers.next_change(20.0) == 20.0 + MOST_READ_S

@@ -21,6 +21,7 @@ SCHEMA = TrustSchema.load(NET)
 
 META = "/32=metadata/v=7/seg=0"
 LIVE = "/v=7/seg=3"
+NEWS = "/v=7/32=progress/v=9"
 PARAMS = f"/params-sha256={DIGEST}"
 CERT = "/KEY/k1/issuer/v=1"
 
@@ -135,7 +136,7 @@ MATRIX: list[tuple[str, set[str]]] = [
             ("/service/user", "anything", {"user"}),
             ("/service/nobody", "anything", set()),
         )
-        for form in (META, LIVE)
+        for form in (META, LIVE, NEWS)
     ],
     # Call: the answer has the name of the Interest
     *[(f"{MODEL}/{name}", {"tokenize"}) for name in answers("tokenize") + answers("detokenize")],

@@ -1,0 +1,250 @@
+"""Live streams over a real forwarder core: whose word counts, who is read, and an end in every case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.config import CallConfig, Config, FetchConfig
+from ndn_infer.errors import Busy, NetworkError
+from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.name import PROGRESS
+from ndn_infer.packet import CONTENT_NACK, decode_data
+from ndn_infer.records import GenerateRequest, Progress, TokenEvent
+from ndn_infer.security.crypto import Signer
+from ndn_infer.tlv import DATA
+from ndn_infer.transport import serve
+from ndn_infer.transport.caller import Answered
+from ndn_infer.transport.live_stream import LiveStream
+from tests.harness import NET, Node, keychain_in, role
+
+SUBJECT = ("model", "cd" * 32)
+CONFIG = replace(Config(), call=replace(CallConfig(), deadline_s=5.0), fetch=replace(FetchConfig(), stream_idle_s=3.0))
+
+
+class Open(NamedFunction[GenerateRequest]):
+    """Opens streams; the test writes them."""
+
+    function, role, request_type, subject = "generate", "decode", GenerateRequest, SUBJECT
+
+    def __init__(self) -> None:
+        self.streams: list[LiveStream] = []
+        self.signers: list[Signer] = []
+
+    async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
+        self.streams.append(job.open_stream())
+        self.signers.append(job.signer)
+        return self.streams[-1]
+
+    async def opened(self, count: int = 1) -> LiveStream:
+        await until(lambda: len(self.streams) >= count)
+        return self.streams[-1]
+
+
+async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+    async with asyncio.timeout(limit_s):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class Reading:
+    node: Node
+    request: GenerateRequest = GenerateRequest(prompt=(1,))
+    ids: list[int] = field(default_factory=list)
+    news: list[Progress] = field(default_factory=list)
+    answered: Answered | None = None
+
+    async def run(self) -> list[int]:
+        stream = self.node.caller.stream(
+            SUBJECT, "generate", self.request, TokenEvent, on_progress=self.news.append
+        )  # fmt: skip
+        async for event, self.answered in stream:
+            self.ids += event.ids
+        return self.ids
+
+
+@dataclass
+class World:
+    network: MemoryNetwork
+    function: Open
+    producer: Node
+    reader: Node
+    keys: Path
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    keychain = keychain_in(folder / "keys", "decode", "prefill", "user")
+    network = MemoryNetwork()
+    producer = await Node(network, keychain, CONFIG).open()
+    reader = await Node(network, keychain, CONFIG).open()
+    function = Open()
+    offered = await producer.produce(function)
+    yield World(network, function, producer, reader, folder)
+    await offered.close()
+    await reader.close()
+    await producer.close()
+    network.close()
+
+
+def event(token: int) -> bytes:
+    return records.encode(TokenEvent((token,), f"{token} "))
+
+
+async def write(stream: LiveStream, first: int, last: int, end: int = 19) -> None:
+    for token in range(first, last + 1):
+        stream.append(event(token), final=token == end)
+        await asyncio.sleep(0.01)
+
+
+# ------------------------------------------------------------ who said it
+
+
+@pytest.mark.parametrize(("who", "what"), [("itself", "denial"), ("another", "denial"), ("another", "segment")])
+async def test_what_caches_hold_of_a_stream_by_another_key_or_as_a_denial_ends_no_reader(
+    tmp_path: Path, who: str, what: str
+) -> None:
+    """The trust schema allows every decode key to sign it; the answer to the call named one. A denial by that one may
+    be an old one that is played back."""
+    async with world(tmp_path) as w:
+        w.producer.keychain.ensure(role("decode", node="n2"))
+        forged: list[bytes] = []
+
+        def forge(wire: bytes) -> bytes:
+            """In place of segment 5; nothing is left of the true one."""
+            data = decode_data(wire) if wire[0] == DATA else None
+            if not w.function.streams or data is None or data.name != w.function.streams[0].name + ndn.segment(5):
+                return wire
+            signer = w.producer.keychain.signer_for(role("decode", node="n1" if who == "itself" else "n2"))
+            kind, content = (CONTENT_NACK, b"") if what == "denial" else (0, event(666))
+            forged.append(signer.sign_data(data.name, content, freshness_ms=60_000, content_type=kind))
+            return forged[-1]
+
+        w.producer.link.tamper_up = forge
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        await write(stream, 0, 19)
+        assert await work == list(range(20)) and len(forged) == 1
+
+
+async def test_a_producer_signs_nothing_about_streams_that_are_not_its_own(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        other = stream.base + ndn.version(stream.version + 1)
+        for name in (other + ndn.segment(0), other + PROGRESS, other + ndn.segment(1 << 60)):
+            with pytest.raises(NetworkError):
+                await w.reader.endpoint.express(name, lifetime_ms=500)
+        await write(stream, 0, 19)
+        await work
+
+
+# ------------------------------------------------------------ waiting is not death
+
+
+async def test_a_stream_that_waits_longer_than_readers_are_patient_is_read_to_its_end(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        stream.progress = lambda: records.encode(Progress("queued", 3))
+        await asyncio.sleep(CONFIG.fetch.stream_idle_s + 1.0)
+        stream.progress = lambda: records.encode(Progress("prefill", 0, 40, 190))
+        await until(lambda: reading.news[-1].state == "prefill")
+        await write(stream, 0, 19)
+        assert await work == list(range(20)) and reading.news[0] == Progress("queued", 3)
+        assert len(reading.news) < 10
+
+
+async def test_old_news_and_news_by_another_key_are_no_sign_of_life(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.producer.keychain.ensure(role("decode", node="n2"))
+        other = w.producer.keychain.signer_for(role("decode", node="n2"))
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        stream.append(event(0))
+        await until(lambda: len(reading.ids) == 1)
+        name = stream.name + PROGRESS + ndn.version(stream.version)
+        for signer, content in ((w.function.signers[0], Progress("queued", 7)), (other, Progress("queued", 8))):
+            packet = signer.sign_data(name, records.encode(content), freshness_ms=100)
+            stream.ask_progress = lambda request, packet=packet: request.reply(packet)  # type: ignore[method-assign,misc]
+            await asyncio.sleep(1.5)
+        with pytest.raises(NetworkError):
+            await work
+        assert len(reading.news) <= 1 and all(news.position == 7 for news in reading.news)
+
+
+async def test_news_cost_nothing_when_nobody_looks_and_little_when_many_do(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        made = []
+        stream.progress = lambda: (made.append(0), records.encode(Progress("decode")))[1]
+        await write(stream, 0, 9)
+        assert not made
+        for _ in range(50):
+            await w.reader.endpoint.express(stream.name + PROGRESS, can_be_prefix=True, lifetime_ms=500)
+        assert len(made) <= 2
+        await write(stream, 10, 19)
+        await work
+
+
+# ------------------------------------------------------------ an end is an end
+
+
+async def test_a_stream_that_failed_is_read_for_a_while_and_no_later_call_is_sent_to_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        stream.append(event(1), failed=True)
+        assert await work == [1] and stream.closed and w.producer.server.holds(stream.name) is False
+        w.network.core.cs.erase(NET, 1 << 20)
+        work = asyncio.create_task(Reading(w.reader).run())
+        second = await w.function.opened(2)
+        second.append(event(2), final=True)
+        assert await work == [2] and second.name != stream.name
+
+
+async def test_an_abandoned_stream_tells_its_readers_that_there_is_no_route(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        stream.append(event(1))
+        await until(lambda: stream.waiting > 0)
+        stream.abandon()
+        stream.abandon()
+        assert stream.closed and w.producer.server.streams == 0
+        with pytest.raises(NetworkError):
+            await work
+
+
+async def test_the_last_event_of_any_size_closes_its_stream(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        with pytest.raises(Exception, match="8,?800|exceeds|bytes"):
+            stream.append(bytes(9000), final=True)
+        assert stream.closed and w.producer.server.streams == 0
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_open_streams_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path) as w:
+        monkeypatch.setattr(serve, "MAX_STREAMS", 3)
+        signer = w.producer.keychain.signer_for(role("decode"))
+        for number in range(3):
+            w.producer.server.open_stream(NET + ndn.generic(str(number)), signer)
+        with pytest.raises(Busy):
+            w.producer.server.open_stream(NET, signer)
