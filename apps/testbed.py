@@ -15,7 +15,7 @@ import json
 
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
-from ndn_infer.testbed import topology as topologies
+from ndn_infer.testbed import topology_file as topologies
 from ndn_infer.testbed.evidence import DEFAULT_EXPECT, DEFAULT_PROMPT
 
 SET_BY_TESTBED = ("network.", "paths.", "forwarder.unix_path", "forwarder.udp_bind")

@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import ctypes
 import fcntl
+import heapq
 import os
 import random
 import selectors
@@ -28,7 +29,6 @@ import socket
 import struct
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ NETNS_DIRECTORY: Final = Path("/run/netns")
 FRAME_BYTES: Final = 65_536
 LOOPBACK: Final = "127.0.0.1"
 SOCKET_BUFFER_BYTES: Final = 4 << 20
+QUEUE_PACKETS: Final = 10_000
 _TUNSETIFF: Final = 0x400454CA
 _TAP_WITHOUT_HEADER: Final = 0x0002 | 0x1000
 _CLONE_NEWNET: Final = 0x40000000
@@ -46,20 +47,24 @@ _CLONE_NEWNET: Final = 0x40000000
 
 @dataclass(slots=True)
 class Shaper:
-    """One direction. `delay_s` one way; `bytes_per_s` 0 is unlimited; `loss` is the part of frames that is lost.
+    """One direction. `delay_s` one way, plus or minus up to `jitter_s`; `bytes_per_s` 0 is unlimited; `loss` is the
+    part of frames that is lost.
 
-    Frames leave in order: each is first serialized at the bandwidth, then delayed. A queue beyond `limit` frames drops,
-    as a router's does. Equal seeds lose the same frames.
+    Each frame is first serialized at the bandwidth, then delayed; jitter lets a later frame leave first, as netem's
+    does. A queue beyond `limit` frames drops, as a router's does. Equal seeds lose the same frames.
     """
 
     delay_s: float = 0.0
     bytes_per_s: float = 0.0
     loss: float = 0.0
-    limit: int = 10_000
+    limit: int = QUEUE_PACKETS
     seed: int = 0
+    jitter_s: float = 0.0
     dropped: int = 0
     _free_at: float = 0.0
-    _queue: deque[tuple[float, bytes]] = field(default_factory=deque)
+    _entered: int = 0
+    _queue: list[tuple[float, int, bytes]] = field(default_factory=list)
+    """A heap by the time of leaving; frames of one time leave in the order in which they entered."""
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,13 +78,15 @@ class Shaper:
         if self.bytes_per_s:
             self._free_at = max(self._free_at, now) + len(frame) / self.bytes_per_s
             now = self._free_at
-        self._queue.append((now + self.delay_s, frame))
+        jitter = self._random.uniform(-self.jitter_s, self.jitter_s) if self.jitter_s else 0.0
+        self._entered += 1
+        heapq.heappush(self._queue, (now + self.delay_s + jitter, self._entered, frame))
 
     def due(self, now: float) -> list[bytes]:
         """Frames that leave by now, in order."""
         frames = []
         while self._queue and self._queue[0][0] <= now:
-            frames.append(self._queue.popleft()[1])
+            frames.append(heapq.heappop(self._queue)[2])
         return frames
 
     def next_wake(self) -> float | None:
@@ -161,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: os.write(writable, b"x") and None)
     stop = [readable, sys.stdin.fileno()] if options.exit_with_parent else [readable]
     delay_s, rate, loss = options.delay_us / 1e6, options.mbit * 125_000, options.loss / 100
-    first, second = (Shaper(delay_s, rate, loss, options.queue, options.seed + side) for side in range(2))
+    jitter_s = options.jitter_us / 1e6
+    first, second = (Shaper(delay_s, rate, loss, options.queue, options.seed + side, jitter_s) for side in range(2))
     if options.udp:
         near, far = open_udp(), open_udp()
         far.connect((LOOPBACK, options.udp))
@@ -186,9 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("device", nargs="?", default="")
     parser.add_argument("--udp", type=int, default=0, metavar="PORT", help="carry datagrams to this port instead")
     parser.add_argument("--delay-us", type=int, default=0)
+    parser.add_argument("--jitter-us", type=int, default=0, help="up to so much more or less delay")
     parser.add_argument("--mbit", type=float, default=0.0)
     parser.add_argument("--loss", type=float, default=0.0, help="percent")
-    parser.add_argument("--queue", type=int, default=10_000, help="frames on the way at most, each direction")
+    parser.add_argument("--queue", type=int, default=QUEUE_PACKETS, help="frames on the way at most, each direction")
     parser.add_argument("--seed", type=int, default=1, help="equal seeds lose the same frames")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
     return parser

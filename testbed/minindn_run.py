@@ -26,7 +26,8 @@ ROOT: Final = HERE.parent if (HERE.parent / "ndn_infer").is_dir() else HERE.pare
 if __name__ == "__main__":  # run as a script: our package is beside us, not installed for this interpreter
     sys.path[0] = str(ROOT)
 
-from ndn_infer.testbed import evidence, nfdc_text  # noqa: E402
+from ndn_infer.errors import NdnInferError  # noqa: E402
+from ndn_infer.testbed import evidence, nfdc_text, topology_file  # noqa: E402
 
 NET: Final = "/ndn-infer/testbed"
 STATUS_KEPT_S: Final = 0.6
@@ -47,6 +48,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--link", default="", metavar="MODULE:CLASS", help="another Mininet link class than TCLink")
     parser.add_argument("--cli", action="store_true", help="open Mini-NDN's command line after the verdict")
     return parser
+
+
+def check_topology(path: str) -> None:
+    """Read the file as `ndn-infer testbed run` does: Mini-NDN's own reader passes on whatever is misspelt. Raises
+    SystemExit with words."""
+    try:
+        topology_file.load(path)
+    except NdnInferError as error:
+        raise SystemExit(f"minindn_run: {error} ({error.hint})") from None
 
 
 def placement(hosts: Sequence[Any]) -> tuple[dict[str, list[str]], str]:
@@ -164,7 +174,8 @@ def main() -> int:
     if options.link:
         module, _, name = options.link.partition(":")
         more["link"] = getattr(importlib.import_module(module), name)
-    topology = str(HERE / "topologies" / "three_nodes.conf") if default else None
+    topology = str(HERE / "topologies" / "three_nodes.conf") if default else options.topoFile
+    check_topology(topology)
     ndn = Minindn(parser=ours, topoFile=topology, controller=None, **more)
     try:
         ndn.start()

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.testbed.delay_link import TUN_DEVICE
+from ndn_infer.testbed.delay_link import QUEUE_PACKETS, TUN_DEVICE
 from ndn_infer.testbed.evidence import Question, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.node_process import NodeProcess
@@ -96,13 +96,13 @@ class Namespaces:
             _ip("netns", "add", self.name(node.name))
             self._made.append(self.name(node.name))
             _ip("-n", self.name(node.name), "link", "set", "lo", "up")
-        shaped = [link for link in self.topology.links if link.delay_us or link.loss_percent]
+        shaped = [link for link in self.topology.links if link.shaped]
         if shaped and not _has_netem(self.name(self.topology.nodes[0].name)):
             if TUN_DEVICE.exists():
                 self.relayed = shaped
                 self._note("this kernel has no netem: processes of ours delay the links")
             else:
-                self._note("this kernel has neither netem nor TAP devices: delay and loss of the links are not applied")
+                self._note("this kernel has neither netem nor TAP devices: of the links only bandwidth is applied")
         for link in self.topology.links:
             if link not in self.relayed:
                 self._connect(link)
@@ -127,9 +127,10 @@ class Namespaces:
 
     def _shape(self, namespace: str, device: str, link: LinkSpec) -> None:
         """Delay, loss and bandwidth by netem, where there is netem; else the bandwidth by tbf."""
-        netem = ["delay", f"{link.delay_us}us", "loss", f"{link.loss_percent}%"]
+        netem = ["delay", f"{link.delay_us}us", f"{link.jitter_us}us", "loss", f"{link.loss_percent}%"]
         rate = ["rate", f"{link.bandwidth_mbit:g}mbit"] if link.bandwidth_mbit else []
-        if _tc(namespace, device, "netem", "limit", "10000", *netem, *rate) or not rate:
+        limit = ["limit", str(link.queue_packets or QUEUE_PACKETS)]
+        if _tc(namespace, device, "netem", *limit, *netem, *rate) or not rate:
             return
         if not _tc(namespace, device, "tbf", *rate, "burst", "256kb", "latency", "100ms"):
             self._note("this kernel has neither netem nor tbf: bandwidth of the links is not applied")
@@ -251,7 +252,8 @@ class Testbed:
         first, second = self.namespaces.name(link.first), self.namespaces.name(link.second)
         arguments = [
             first, second, self.namespaces.device(link), f"--delay-us={link.delay_us}",
-            f"--mbit={link.bandwidth_mbit}", f"--loss={link.loss_percent}",
+            f"--mbit={link.bandwidth_mbit}", f"--loss={link.loss_percent}", f"--jitter-us={link.jitter_us}",
+            f"--queue={link.queue_packets or QUEUE_PACKETS}",
         ]  # fmt: skip
         title = f"link-{link.first}-{link.second}"
         process = NodeProcess(

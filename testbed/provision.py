@@ -33,7 +33,8 @@ from ndn_infer.security.keydir import KeyDirectory
 
 NET: Final = "/ndn-infer/testbed"
 SITE: Final = "lab"
-OPERATOR: Final = "operator"
+OPERATOR: Final = "Operator"
+"""Its home lies among those of the nodes, whose names are lower case."""
 COMMAND_TIMEOUT_S: Final = 60.0
 
 

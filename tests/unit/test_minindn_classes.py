@@ -21,7 +21,7 @@ import pytest
 
 from ndn_infer.testbed import evidence, minindn_run, nfdc_text
 from ndn_infer.testbed.evidence import NodeCounters, Question, Snapshot
-from ndn_infer.testbed.topology import FOLDER
+from ndn_infer.testbed.topology_file import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -340,6 +340,14 @@ def test_placement_comes_from_the_topology(tmp_path: Path) -> None:
 def test_placement_that_cannot_work(tmp_path: Path, functions: dict[str, str], words: str) -> None:
     with pytest.raises(SystemExit, match=words):
         minindn_run.placement(_ndn(tmp_path, functions).net.hosts)
+
+
+def test_a_misspelt_topology_ends_the_script_before_mini_ndn_reads_it(tmp_path: Path) -> None:
+    minindn_run.check_topology(str(FOLDER / "three_nodes.conf"))
+    path = tmp_path / "x.conf"
+    path.write_text("[nodes]\na: function=decode\nb\n[links]\na:b delay=1ms")
+    with pytest.raises(SystemExit, match="x.conf:2: unknown node parameter 'function'; did you mean 'functions'"):
+        minindn_run.check_topology(str(path))
 
 
 def test_the_whole_script_over_the_stand_in(

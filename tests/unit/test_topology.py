@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer.testbed import topology as topologies
+from ndn_infer.functions import registry
+from ndn_infer.testbed import topology as paths
+from ndn_infer.testbed import topology_file as topologies
 from ndn_infer.testbed.delay_link import Shaper
-from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way, parse
+from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way
+from ndn_infer.testbed.topology_file import parse
 
 SQUARE = """
 [nodes]
@@ -69,18 +72,18 @@ def test_links_and_parameters() -> None:
 
 def test_paths_follow_the_delay_not_the_number_of_hops() -> None:
     square = parse(SQUARE)
-    assert topologies.shortest_paths(square, "b") == {"a": Way("a", 10), "c": Way("c", 10), "d": Way("a", 11)}
-    assert topologies.shortest_paths(square, "a")["c"] == Way("d", 2)
+    assert paths.shortest_paths(square, "b") == {"a": Way("a", 10), "c": Way("c", 10), "d": Way("a", 11)}
+    assert paths.shortest_paths(square, "a")["c"] == Way("d", 2)
 
 
 def test_cost_overrules_delay() -> None:
     found = parse("[nodes]\na\nb\n[links]\na:b delay=10ms cost=3")
-    assert topologies.shortest_paths(found, "a")["b"].cost == 3
+    assert paths.shortest_paths(found, "a")["b"].cost == 3
 
 
 def test_every_node_gets_routes_to_what_the_others_offer() -> None:
     square = parse(SQUARE)
-    table = topologies.forwarding(square, {"b": ["/n/kv", "/n/b"], "c": ["/n/kv"]})
+    table = paths.forwarding(square, {"b": ["/n/kv", "/n/b"], "c": ["/n/kv"]})
     assert table["a"] == {"/n/kv": {"b": 10, "d": 2}, "/n/b": {"b": 10}}
     assert table["b"] == {"/n/kv": {"c": 10}}  # its own applications are no route
     assert table["d"] == {"/n/kv": {"a": 11, "c": 1}, "/n/b": {"a": 11}}
@@ -88,7 +91,7 @@ def test_every_node_gets_routes_to_what_the_others_offer() -> None:
 
 def test_one_next_hop_for_several_targets_has_the_lowest_cost() -> None:
     row = parse("[nodes]\na\nb\nc\n[links]\na:b delay=4ms\nb:c delay=3ms")
-    assert topologies.forwarding(row, {"b": ["/p"], "c": ["/p"]})["a"] == {"/p": {"b": 4}}
+    assert paths.forwarding(row, {"b": ["/p"], "c": ["/p"]})["a"] == {"/p": {"b": 4}}
 
 
 def test_addresses_are_unique_and_pairs_share_a_slash_30() -> None:
@@ -101,28 +104,71 @@ def test_addresses_are_unique_and_pairs_share_a_slash_30() -> None:
         assert {int(first) & 3, int(second) & 3} == {1, 2}
 
 
+MINI_NDN = """
+# A comment; Mini-NDN reads names in lower case.
+[nodes]
+Stockholm: _ radius=15.7 angle=0.7,0.05
+MUMBAI_AWS: _ network=/world router=/m.Router/
+4ward: nfd-log-level=DEBUG nlsr-log-level=INFO
+[switches]
+[faces]
+[cars]
+[links]
+Stockholm:MUMBAI_AWS delay=100ms jitter=2.5ms max_queue_size=50
+MUMBAI_AWS:4ward bw=1000 loss=0.1
+"""
+
+
+def test_what_mini_ndn_can_say_is_read_as_mini_ndn_reads_it() -> None:
+    found = parse(MINI_NDN)
+    assert [node.name for node in found.nodes] == ["stockholm", "mumbai_aws", "4ward"]
+    assert found.links == (
+        LinkSpec("stockholm", "mumbai_aws", delay_us=100_000, jitter_us=2_500, queue_packets=50, cost=100),
+        LinkSpec("mumbai_aws", "4ward", bandwidth_mbit=1000.0, loss_percent=0.1, cost=1),
+    )
+
+
+def test_the_functions_of_a_topology_are_producers_of_ours() -> None:
+    assert set(topologies.FUNCTIONS) <= set(registry.BUILDERS)
+
+
+PAIR = "[nodes]\na\nb\n[links]\na:b "
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: _", "x.conf:1: 'a: _' stands before"),
-        ("[nodes]\na\n[switches]\ns1", "x.conf:3: sections are"),
-        ("[nodes]\nEdge: _", "x.conf:2: a node's name"),
-        ("[nodes]\nelevenchars: _", "x.conf:2: a node's name"),
-        ("[nodes]\na\nb\na", "x.conf:4: node 'a' is there twice"),
+        ("[nodes]\na\n[switches]\ns1", "x.conf:4: [switches] must be empty, not 's1': nodes are linked directly"),
+        ("[stations]\nsta1: range=50", "x.conf:2: [stations] must be empty, not 'sta1:': this is Mini-NDN-WiFi"),
+        ("[nodes]\na\n[link]", "x.conf:3: sections are [nodes] and [links], not [link]; did you mean 'links'?"),
+        ("[nodes]\n_a: _", "x.conf:2: a node's name"),
+        (f"[nodes]\n{33 * 'a'}: _", "x.conf:2: a node's name"),
+        ("[nodes]\na\nb\nA", "x.conf:4: node 'a' is there twice"),
         ("[nodes]\na functions", "x.conf:2: expected key=value, not 'functions'"),
+        ("[nodes]\na: function=decode", "x.conf:2: unknown node parameter 'function'; did you mean 'functions'?"),
+        ("[nodes]\na: functions=decode,prefil", "x.conf:2: unknown function 'prefil'; did you mean 'prefill'?"),
+        ("[nodes]\na: functions=rag", "x.conf:2: unknown function 'rag'"),
         ("[nodes]\na\nb\n[links]\na-b", "x.conf:5: a link is written"),
-        ("[nodes]\na\nb\n[links]\n\n# far\na:c", "x.conf:7: no node 'c'"),
+        ("[nodes]\nalpha\nb\n[links]\n\n# far\nalpa:b", "x.conf:7: no node 'alpa' in [nodes]; did you mean 'alpha'?"),
         ("[nodes]\na\nb\n[links]\na:a", "x.conf:5: a is linked to itself"),
-        ("[nodes]\na\nb\n[links]\na:b\nb:a", "x.conf:6: b and a are linked already"),
-        ("[nodes]\na\nb\n[links]\na:b delay=10", "x.conf:5: a delay is a number with"),
-        ("[nodes]\na\nb\n[links]\na:b bw=fast", "x.conf:5: bw is a number"),
-        ("[nodes]\na\nb\n[links]\na:b loss=101", "x.conf:5: loss is a number between 0 and 100"),
+        (PAIR + "\nb:a", "x.conf:6: b and a are linked already"),
+        (PAIR + "dealy=500ms", "x.conf:5: unknown link option 'dealy'; did you mean 'delay'?"),
+        (PAIR + "delay=5ms delay=6ms", "x.conf:5: delay is there twice"),
+        (PAIR + "use_hfsc=True", "x.conf:5: use_hfsc is an option of Mininet's own links"),
+        (PAIR + "delay=10", "x.conf:5: delay is a number with"),
+        (PAIR + "delay=61s", "x.conf:5: delay is at most 60 s"),
+        (PAIR + "delay=1ms jitter=2ms", "x.conf:5: jitter is at most the delay"),
+        (PAIR + "bw=fast", "x.conf:5: bw is a number"),
+        (PAIR + "loss=101", "x.conf:5: loss is a number between 0 and 100"),
+        (PAIR + "max_queue_size=0", "x.conf:5: max_queue_size is a whole number between 1 and 1,000,000"),
+        (PAIR + "cost=1.5", "x.conf:5: cost is a whole number between 1 and"),
         ("[nodes]\na\nb\nc\n[links]\na:b", "x.conf: no path from a to c"),
         ("[nodes]\na", "x.conf: a topology has two nodes"),
         ("", "x.conf: a topology has two nodes"),
     ],
 )
-def test_errors_name_the_line(text: str, message: str) -> None:
+def test_errors_name_the_line_and_the_nearest_right_word(text: str, message: str) -> None:
     with pytest.raises(TopologyError) as caught:
         parse(text, "x.conf")
     assert str(caught.value).startswith(message)
@@ -172,12 +218,12 @@ def test_dijkstra_agrees_with_trying_every_path(found: Topology) -> None:
     costs = {frozenset((link.first, link.second)): link.cost for link in found.links}
     names = [node.name for node in found.nodes]
     for source in names:
-        ways = topologies.shortest_paths(found, source)
+        ways = paths.shortest_paths(found, source)
         assert set(ways) == set(names) - {source}
         for target, way in ways.items():
             best = min(_all_costs(costs, source, target, names))
             assert way.cost == best
-            rest = 0 if way.next_hop == target else topologies.shortest_paths(found, way.next_hop)[target].cost
+            rest = 0 if way.next_hop == target else paths.shortest_paths(found, way.next_hop)[target].cost
             assert costs[frozenset((source, way.next_hop))] + rest == best  # the next hop is on a shortest path
 
 
@@ -234,6 +280,16 @@ def test_loss_is_that_share_and_repeats_with_its_seed() -> None:
 
     assert kept(1) == kept(1) != kept(2)
     assert 0.75 < len(kept(1)) / 2000 < 0.85
+
+
+def test_jitter_is_around_the_delay_and_lets_frames_overtake() -> None:
+    shaper = Shaper(delay_s=0.010, jitter_s=0.005)
+    for number in range(100):
+        shaper.put(bytes([number]), 0.0)
+    found = _drain(shaper, 0.1)
+    assert sorted(frame for _, frame in found) == [bytes([number]) for number in range(100)]
+    assert 0.005 <= found[0][0] < 0.007 and 0.013 < found[-1][0] <= 0.016
+    assert [frame for _, frame in found] != sorted(frame for _, frame in found)
 
 
 def test_a_full_queue_drops() -> None:
