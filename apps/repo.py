@@ -136,6 +136,7 @@ def _repo(
     validator = Validator(
         TrustSchema.load(session.net), session.keychain.anchor,
         shelf.recording(certificate_fetcher(session.endpoint)), max_depth=config.trust.max_chain_depth,
+        seen=session.validator.seen,
     )  # fmt: skip
     own = session.keychain.certificates()
     shelf.see(*own)
@@ -143,7 +144,7 @@ def _repo(
     server = Server(session.endpoint, store)
     fetcher = Fetcher(session.endpoint, validator, config.fetch)
     parts = RepoParts(
-        session.endpoint, server, store, fetcher, config.fetch, validator, registrar, shelf, signer
+        session.endpoint, server, store, fetcher, validator, registrar, shelf, signer
     )  # fmt: skip
     return Repo(parts, prefixes=prefixes)
 

@@ -22,6 +22,7 @@ from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
+from ndn_infer.security.version_memory import VersionMemory
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.key_records import Renewal
@@ -113,8 +114,9 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     gc.freeze()  # what was imported stays; the collector need not look at it again and again
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
     validator = Validator(
-        TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth
-    )
+        TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth,
+        seen=VersionMemory(config.keys_dir / "versions"),
+    )  # fmt: skip
     if offer_own:
         validator.add_certificates(*keychain.certificates())
     return Session(config, net, keychain, endpoint, validator, used)

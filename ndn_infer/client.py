@@ -16,9 +16,9 @@ from typing import Final
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.config import Config
-from ndn_infer.errors import CallError, NetworkError, PromptError, UnknownModel, UsageError
+from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
 from ndn_infer.name import Name
-from ndn_infer.namespace import CatalogRecord
+from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.records import (
     CorpusRecord,
     GenerateRequest,
@@ -138,7 +138,8 @@ class Client:
     # ------------------------------------------------------------ catalogue
 
     async def resolve_model(self, alias: str) -> ModelRecord:
-        """What the operator signed for this alias or digest. Raises UnknownModel, NetworkError, TrustError."""
+        """What the operator signed for this alias or digest, no older than what was seen before. Raises UnknownModel,
+        NetworkError, TrustError; StaleVersion among these, when nothing but a replaced record can be had."""
         record = await self._resolve("model", alias, ModelRecord)
         return record
 
@@ -168,14 +169,23 @@ class Client:
         return tokens.ids
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
-        """The passages nearest to `query`, each fetched by name and verified. Raises UsageError in a tenant domain:
-        corpora are public, and so would the question be."""
+        """The passages nearest to `query`, each fetched by name, verified and compared with the digest in its name; one
+        that is another text under that name is asked for at the producer that answered. Raises UsageError in a tenant
+        domain (corpora are public, and so would the question be), BadRecord for a hit that is no passage of `corpus`.
+        """
         if self.domain != PUBLIC.label:
             raise UsageError("a corpus is asked in the public domain, where others can read the question")
-        hits = await self._caller.call(("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits)
+        producers: dict[Name, None] = {}
+        hits = await self._caller.call(
+            ("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits,
+            on_answer=lambda answered: producers.update({answered.signed_by.identity: None}),
+        )  # fmt: skip
         cited = []
-        for hit in hits.hits:
-            fetched = await self.fetcher.fetch(ndn.from_uri(hit.name))
+        for hit in hits.hits[:limit]:
+            named = Passage.parse(self._net, base := ndn.from_uri(hit.name))
+            if named is None or named.corpus != corpus.digest:
+                raise BadRecord(f"lookup answered with {hit.name[:200]!r}, no passage of corpus {corpus.alias}")
+            fetched = await self.fetcher.fetch(base, elsewhere=tuple(reversed(producers)))
             passage = records.decode(PassageRecord, fetched.content)
             cited.append(Cited(hit.name, hit.score, passage, fetched.signed_by))
         return tuple(cited)

@@ -19,6 +19,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- DigestMismatch              the bytes are not those of the signed manifest
     |  |- KeyNotAllowed               no rule of the trust schema lets this key sign this name
     |  |- StaleDenial                 a signed "there is none" from another time
+    |  |- StaleVersion                a version older than one that was seen before
     |  |- CertificateExpired          outside the validity period
     |  |- CertificateUnavailable      a certificate of the chain cannot be had
     |  `- MissingKey                  we have no key that may sign this name
@@ -139,6 +140,10 @@ class KeyNotAllowed(TrustError):
 
 class StaleDenial(TrustError):
     default_hint = "somebody plays back old answers; the producer itself was asked"
+
+
+class StaleVersion(TrustError):
+    default_hint = "possible replay of a record that its signer has replaced since; it was not used"
 
 
 class CertificateExpired(TrustError):

@@ -51,6 +51,8 @@ class Kind:
     pattern: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
     example: ClassVar[tuple[str, ...]] = ()
+    lasting: ClassVar[bool] = False
+    """Whether its newest version replaces all others for good: a reader refuses older ones than it has seen."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -185,6 +187,7 @@ class EncryptionKey(Kind):
     site: str
     node: str
     role: str
+    lasting: ClassVar[bool] = True
     title: ClassVar[str] = "encryption key"
     pattern: ClassVar[str] = "/<site>/<node>/<role>/encryption"
     meaning: ClassVar[str] = "the public key with which others encrypt to this identity; its signing key vouches for it"
@@ -230,6 +233,7 @@ class RepoCommand(Kind):
 class CatalogRecord(Kind):
     record: str
     id: str
+    lasting: ClassVar[bool] = True
     title: ClassVar[str] = "catalogue record"
     pattern: ClassVar[str] = "/catalog/<record>/<id>"
     meaning: ClassVar[str] = "the operator's signed word that an alias means a digest (<record>: model or corpus)"
@@ -240,6 +244,7 @@ class CatalogRecord(Kind):
 class DomainKey(Kind):
     domain: str
     epoch: str
+    lasting: ClassVar[bool] = True
     title: ClassVar[str] = "domain key"
     pattern: ClassVar[str] = "/domain/<domain>/key/<epoch>"
     meaning: ClassVar[str] = "the key of one epoch of a tenant domain, wrapped for each member; <domain> is its id"
@@ -340,6 +345,13 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Call,
 )
 """Every kind. No name is of two kinds (tested)."""
+
+
+def parse_base(net: Name, base: Name) -> Kind | None:
+    """The kind of a base name (without version and segment); None for a name of no kind."""
+    texts = _texts(net, base)
+    found = (cls._match(texts, exact=True) for cls in KINDS)
+    return next((kind for kind in found if kind is not None), None)
 
 
 def function_prefix(net: Name, subject_kind: str, subject: str, function: str) -> Name:

@@ -35,7 +35,7 @@ from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
 from ndn_infer.name import METADATA, Name
-from ndn_infer.namespace import Passage, Result
+from ndn_infer.namespace import Result
 from ndn_infer.packet import CONTENT_NACK, DIGEST_INFO, Data, decode_data, encode_data, encode_interest
 from ndn_infer.records import Answer, GenerateRequest, TokenEvent
 from ndn_infer.security.crypto import ECDSA, ED25519, Signer
@@ -504,7 +504,7 @@ class World:
 
     def _publish(self, index: int, shape: str) -> Target:
         size, build = SHAPES[shape]
-        base = Passage(MODEL, f"{index:064x}").to_name(NET)
+        base = Result("corpus", MODEL, "lookup", f"{index:064x}").to_name(NET)
         rng = random.Random(shape)
         old, new = (build(base, number, rng.randbytes(size), self.rag.sign_data) for number in (1000, 2000))
         contents = {packets.manifest.name: _content(packets) for packets in (old, new)}

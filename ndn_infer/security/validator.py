@@ -33,6 +33,7 @@ from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertif
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
 from ndn_infer.security.replay import ReplayWindow
 from ndn_infer.security.trust import TrustSchema, Verdict
+from ndn_infer.security.version_memory import VersionMemory
 
 MAX_DEPTH: Final = 5
 """Certificates between a packet and the anchor, the anchor's not counted."""
@@ -103,8 +104,11 @@ class Validator:
         max_depth: int = MAX_DEPTH,
         max_cached: int = MAX_CACHED,
         cache_s: float = CACHE_S,
+        seen: VersionMemory | None = None,
     ) -> None:
         self._schema = schema
+        self.seen = seen or VersionMemory()
+        """Newest versions of records that must not be rolled back; kept by those who fetch."""
         self._now = now
         self._max_depth = max_depth
         self._max_cached = max_cached
@@ -115,6 +119,10 @@ class Validator:
         self._replay = ReplayWindow()
 
     # ------------------------------------------------------------ the public side
+
+    @property
+    def net(self) -> Name:
+        return self._schema.net
 
     async def validate(self, data: Data) -> Validated:
         """Prove who signed `data`. Raises BadSignature, KeyNotAllowed, CertificateExpired, CertificateUnavailable."""

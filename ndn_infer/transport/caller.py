@@ -113,8 +113,10 @@ class Caller:
         result: type[R],
         *,
         domain: str = PUBLIC.label,
+        on_answer: Callable[[Answered], None] = lambda answered: None,
     ) -> R:
-        """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest).
+        """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest). `on_answer`
+        gets every answer that was believed, before its result is fetched.
 
         In the `domain` of another label than "public" the call is private: signed by our role, request and answer
         sealed. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError; for a private call
@@ -124,6 +126,7 @@ class Caller:
         question = await self._question(subject, function, request, domain=domain)
         while True:
             answered = await self._ask(machine, question)
+            on_answer(answered)
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -21,37 +20,26 @@ from ndn_infer.errors import (
     BadPacket,
     DigestMismatch,
     FetchIncomplete,
-    KeyNotAllowed,
-    Nacked,
     NdnInferError,
     NetworkError,
-    StaleDenial,
     Timeout,
     TrustError,
 )
-from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import Data, decode_data
+from ndn_infer.name import Name
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.endpoint import Arrival, Endpoint
+from ndn_infer.transport import self_certified
+from ndn_infer.transport.discovery import Discovery, version_of
+from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetched import Discovered, Fetched, FetchStats, Placed
 from ndn_infer.transport.ledger import Ledger, source_of
-from ndn_infer.transport.pull import PullLoop, StreamedPull, Want
-from ndn_infer.wire import again
+from ndn_infer.transport.pull import PullLoop, StreamedPull
+from ndn_infer.transport.verbatim import pull_packets
 from ndn_infer.wire.columns import Columns
-from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest, decode_manifest, is_absent, said_at
+from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest, ObjectPackets
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
 log = logging.getLogger(__name__)
-
-METADATA_PAUSES_S = (0.0, 0.0, 0.1, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6)
-"""Before each attempt at a metadata packet: the last ones come after the validator forgot a bad certificate."""
-
-DENIAL_AGE_S = 10.0
-"""An "absent" whose time differs more from our clock is asked for again, with a nonce that it must repeat."""
-
-WAITING_LIFETIME_MS = 1000
-"""Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
 
 
 class Fetcher:
@@ -66,6 +54,7 @@ class Fetcher:
         self._ledger = ledger
         self._pulls = PullLoop(endpoint, config)
         self._counts = FetchStats(pull=self._pulls.stats)
+        self._discovery = Discovery(endpoint, validator, self._pulls, self._counts)
 
     @property
     def stats(self) -> PullStats:
@@ -94,98 +83,52 @@ class Fetcher:
     async def discover(
         self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False
     ) -> Discovered:
-        """The newest version of the object at `base`, or exactly `version`, and its verified manifest: one round trip.
-
-        What somebody else says about the base, absent for example, is no answer to a question for one version.
-        What cannot be believed is asked for again past every cache (wire.again); `past_caches` does so from the start.
-        So is an "absent" that was not said just now: somebody may play back an old one.
-        Raises Timeout, Nacked, or the TrustError of the last bad packet.
-        """
-        name = base + METADATA + (b"" if version is None else ndn.version(version) + ndn.segment(0))
-        last: NdnInferError | None = None
-        refused: set[bytes] = set()
-        for pause_s in METADATA_PAUSES_S:
-            nonce = os.urandom(again.NONCE_BYTES) if past_caches or last is not None else b""
-            await asyncio.sleep(pause_s)
-            try:
-                data, arrival = await self._metadata(name, hints, nonce, newest=version is None)
-                return await self._judge(data, arrival, nonce)
-            except KeyNotAllowed as error:
-                last = error
-                if data.wire in refused and not self._validator.permits(data):
-                    break  # the producer itself says so: it has the keys of another role or network
-                refused.add(data.wire)
-            except (TrustError, BadPacket) as error:
-                self._counts.bad_packets += 1
-                log.warning("refused metadata of %s: %s", ndn.to_uri(base), error)
-                last = error
-        assert last is not None
-        raise last
+        """As Discovery.discover."""
+        return await self._discovery.discover(base, hints=hints, version=version, past_caches=past_caches)
 
     async def await_object(self, base: Name, *, hints: tuple[Name, ...], deadline_s: float) -> Discovered:
-        """Like `discover`, for an object that is still being made: Interests wait at its producer.
-
-        Raises Timeout when it does not appear within `deadline_s`.
-        """
-        give_up_at = time.monotonic() + deadline_s
-        name, nonce = base + METADATA, b""
-        while True:
-            try:
-                data, arrival = await self._endpoint.express(
-                    again.question(name, nonce) if nonce else name, can_be_prefix=not nonce, must_be_fresh=True,
-                    hints=hints, lifetime_ms=WAITING_LIFETIME_MS,
-                )  # fmt: skip
-                return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
-            except (Timeout, Nacked, TrustError, BadPacket) as error:
-                if time.monotonic() >= give_up_at:
-                    raise
-                if not isinstance(error, Timeout):
-                    await asyncio.sleep(0.1)
-                if isinstance(error, TrustError | BadPacket):
-                    nonce = os.urandom(again.NONCE_BYTES)
-
-    async def _metadata(
-        self, name: Name, hints: tuple[Name, ...], nonce: bytes, *, newest: bool
-    ) -> tuple[Data, Arrival]:
-        """What comes for a discovery, decoded, not verified; with `nonce`, past caches. Raises Timeout, Nacked,
-        BadPacket."""
-        packets: list[tuple[Data, Arrival]] = []
-
-        def accept(wire: bytes, arrival: Arrival) -> None:
-            packets.append((_inner(wire, name, nonce), arrival))
-
-        asked = again.question(name, nonce) if nonce else name
-        newest = newest and not nonce
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._one(Want(asked, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints))
-        return packets[0]
-
-    async def _judge(self, data: Data, arrival: Arrival, nonce: bytes) -> Discovered:
-        signed_by = await self._validator.validate(data)
-        if not is_absent(data):
-            return Discovered(decode_manifest(data), data, signed_by, arrival)
-        if nonce and data.content != nonce:
-            raise StaleDenial(f"{ndn.to_uri(data.name)} says that there is none, in answer to another question")
-        if not nonce and abs(time.time() * 1e6 - said_at(data)) > DENIAL_AGE_S * 1e6:
-            raise StaleDenial(f"{ndn.to_uri(data.name)} said that there is none, but not just now")
-        return Discovered(None, data, signed_by, arrival)
+        """As Discovery.await_object."""
+        return await self._discovery.await_object(base, hints=hints, deadline_s=deadline_s)
 
     # ------------------------------------------------------------ reading
 
-    async def fetch(self, base: Name, *, hints: tuple[Name, ...] = ()) -> Fetched:
+    async def fetch(
+        self, base: Name, *, hints: tuple[Name, ...] = (), elsewhere: Sequence[Name] = ()
+    ) -> Fetched:  # fmt: skip
         """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError.
 
         When its segments cannot be had, the metadata may be an old one that somebody played back: it is asked for
-        again past caches, and if there is a newer version that one is fetched.
+        again past caches, and if there is a newer version that one is fetched. So it is when the content is not what
+        the name says (self_certified.py). `elsewhere` are identities to ask then, one after the other.
         """
-        found = await self.discover(base, hints=hints)
-        try:
-            return await self.collect(found, hints=hints)
-        except FetchIncomplete:
-            newer = await self.discover(base, hints=hints, past_caches=True)
-            if found.manifest is None or newer.manifest is None or newer.manifest.name == found.manifest.name:
-                raise
-        return await self.collect(newer, hints=hints)
+        error: NdnInferError | None = None
+        tried: Name = b""
+        places = [hints, hints, *((identity,) for identity in elsewhere if (identity,) != hints)]
+        for number, place in enumerate(places):
+            if number == 1 and not isinstance(error, FetchIncomplete | DigestMismatch):
+                continue  # nothing came: caches have no part in that
+            try:
+                found = await self.discover(base, hints=place, past_caches=number > 0)
+                if number == 1 and (found.manifest is None or found.manifest.name == tried):
+                    continue
+                tried = found.manifest.name if found.manifest is not None else b""
+                return await self.collect(found, hints=place)
+            except (NetworkError, TrustError) as failed:
+                error = failed if error is None or isinstance(failed, TrustError) else error
+        assert error is not None
+        raise error
+
+    async def packets(
+        self, found: Discovered, *, hints: tuple[Name, ...] = (),
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> ObjectPackets:  # fmt: skip
+        """All packets of a discovered object as its producer made them, verified: whoever hands them on signs nothing.
+        Raises as `collect`."""
+        manifest = self._manifest(found)
+        packets = await pull_packets(self._pulls, manifest, found.data, self._config, hints=hints, progress=progress)
+        whole = self_certified.applies(self._validator.net, packets.base)
+        self._accept(found, packets.content() if whole else b"")
+        return packets
 
     async def collect(
         self, found: Discovered, *, hints: tuple[Name, ...] = (),
@@ -200,12 +143,14 @@ class Fetcher:
         manifest = self._manifest(found)
         source = source_of(found.arrival, manifest.name)
         if manifest.inline is not None:
+            self._accept(found, manifest.inline)
             return Fetched(manifest.name, manifest.inline, found.signed_by, source, 0, 0)
         began = time.monotonic()
         segments = await self._segments(manifest, hints, have=have)
         await self._pull(segments, progress)
         content = b"".join(map(segments.contents.__getitem__, range(manifest.segments)))
         _check_size(manifest, len(content))
+        self._accept(found, content)
         seconds = time.monotonic() - began
         self._counts.count(len(content), seconds)
         stored = segments.from_content_store
@@ -238,6 +183,7 @@ class Fetcher:
                     view[at : at + len(piece)] = piece
                     at += len(piece)
             _check_size(manifest, at)
+        self._accept(found, view)
         seconds = time.monotonic() - began
         self._counts.count(manifest.size, seconds)
         return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
@@ -247,8 +193,8 @@ class Fetcher:
     ) -> list[bool]:
         """Write objects to the beginnings of buffers, the beginnings of all before the rest of any: `arrived` hears how
         many bytes are there, verified, of every object. `parts`: what was found, hints, buffer; each `in_place`.
-        Returns which objects are there whole: one that cannot be had holds up nobody. Raises as `collect` for
-        manifests."""
+        Returns which objects are there whole: one that cannot be had holds up nobody. Not for names that certify their
+        content, which is complete too late here. Raises as `collect` for manifests."""
         began, pieces = time.monotonic(), []
         for item, hints, buffer in parts:
             manifest = self._manifest(item)
@@ -278,10 +224,10 @@ class Fetcher:
     ) -> AsyncGenerator[bytes | memoryview, None]:
         """The verified content in order, in pieces, as they arrive. A reader that is slower than the network holds the
         network back. Raises as `collect` does, at any step; what was handed over by then is good."""
-        manifest = self._manifest(found)
-        if manifest.inline is not None:
-            yield manifest.inline
+        if self._only_whole(found):
+            yield (await self.collect(found, hints=hints)).content
             return
+        manifest = self._manifest(found)
         size = 0
         async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
             async for piece in pieces:
@@ -295,10 +241,11 @@ class Fetcher:
 
         Raises BadPacket for a range that begins outside the object, else as `collect`.
         """
+        if self._only_whole(found):
+            content = (await self.collect(found, hints=hints)).content
+            return content[slice(*check_range(len(content), start, length))]
         manifest = self._manifest(found)
         start, end = check_range(manifest.size, start, length)
-        if manifest.inline is not None:
-            return manifest.inline[start:end]
         if start == end:
             return b""
         size = uniform_bytes(manifest)
@@ -311,6 +258,28 @@ class Fetcher:
         return joined[start - numbers[0] * size : end - numbers[0] * size]
 
     # ------------------------------------------------------------ inside
+
+    def _only_whole(self, found: Discovered) -> bool:
+        """Whether it came whole, or can only be judged as a whole."""
+        manifest = found.manifest
+        if manifest is None:
+            return False
+        return manifest.inline is not None or self_certified.applies(
+            self._validator.net, ndn.prefix(manifest.name, -1)
+        )  # fmt: skip
+
+    def _accept(self, found: Discovered, content: bytes | memoryview) -> None:
+        """The last check of a whole content: whether it is what its name says. Raises DigestMismatch."""
+        manifest = found.manifest
+        assert manifest is not None
+        base = ndn.prefix(manifest.name, -1)
+        try:
+            kind = self_certified.check(self._validator.net, base, content, found.signed_by.identity)
+        except TrustError:
+            self._counts.bad_packets += 1
+            raise
+        if kind is not None and kind.lasting:
+            self._validator.seen.accept(type(kind).__name__, base, version_of(manifest))
 
     def _manifest(self, found: Discovered) -> Manifest:
         if found.manifest is None:
@@ -382,19 +351,6 @@ class Fetcher:
                 if at >= end:
                     break
         return b"".join(found)
-
-    async def _one(self, want: Want) -> None:
-        self._pulls.want(want)
-        self._pulls.pump_soon()
-        try:
-            await want.future
-        finally:
-            self._pulls.drop(want)
-
-
-def _inner(wire: bytes, name: Name, nonce: bytes) -> Data:
-    """The metadata packet that came, alone or as the answer to a question past caches. Raises BadPacket."""
-    return decode_data(again.unwrap_named(wire, name, prefix=True) if nonce else wire)
 
 
 def _check_size(manifest: Manifest, size: int) -> None:

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from ndn_infer import name as ndn
 from ndn_infer import records
-from ndn_infer.config import FetchConfig
 from ndn_infer.errors import (
     BadName,
     BadPacket,
@@ -43,7 +42,6 @@ from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.fetched import Discovered
-from ndn_infer.transport.pull import PullLoop
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.repo_records import (
     COMMANDS,
@@ -58,7 +56,6 @@ from ndn_infer.transport.repo_records import (
 )
 from ndn_infer.transport.serve import Server, answering_again
 from ndn_infer.transport.tiered_store import TieredStore
-from ndn_infer.transport.verbatim import pull_packets
 from ndn_infer.wire.again import AGAIN
 from ndn_infer.wire.manifest import Manifest, ObjectPackets
 
@@ -86,7 +83,6 @@ class RepoParts:
     server: Server
     store: TieredStore
     fetcher: Fetcher
-    fetch: FetchConfig
     validator: Validator
     registrar: Registrar
     shelf: CertificateShelf
@@ -101,7 +97,6 @@ class Repo:
         self._disk = parts.store.disk
         self._prefixes = prefixes
         self._hint = ndn.to_uri(parts.signer.identity)
-        self._pulls = PullLoop(parts.endpoint, parts.fetch)
         self._room = asyncio.Semaphore(MAX_FETCHES)
         self._commands: set[asyncio.Task[None]] = set()
         self._running: dict[InsertCommand, asyncio.Task[RepoAnswer]] = {}
@@ -401,7 +396,7 @@ class Repo:
             self._progress[command] = (done, total)
 
         progress(0, manifest.segments)
-        packets = await pull_packets(self._pulls, manifest, found.data, parts.fetch, hints=hints, progress=progress)
+        packets = await parts.fetcher.packets(found, hints=hints, progress=progress)
         await parts.shelf.keep_chain(found.data, parts.validator)
         await self._put(packets, pin=command.pin or self._disk.pinned(packets.base))
 

@@ -27,7 +27,7 @@ from ndn_infer.errors import (
 from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.models.store import ModelFolder
-from ndn_infer.namespace import KvBlock, Passage
+from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
 from ndn_infer.wire.peek import data_name
 from tests.harness import NET, Node, keychain_in, role
@@ -86,7 +86,7 @@ def tamper(chosen: Callable[[ndn.Name], bool], times: int = 1 << 30, at: int = -
 async def publish(node: Node, content: bytes, label: str = "rag") -> ndn.Name:
     """A passage object by the key of `label`, on the network."""
     signer = node.keychain.signer_for(role(label))
-    base = Passage(DIGEST, DIGEST).to_name(NET)
+    base = Result("corpus", DIGEST, "lookup", DIGEST).to_name(NET)
     node.server.publish(base, content, signer)
     node.server.serve(base, signer)
     node.server.answer_certificates(NET, node.keychain.certificates)
@@ -96,7 +96,7 @@ async def publish(node: Node, content: bytes, label: str = "rag") -> ndn.Name:
 
 async def test_name_that_nobody_serves(net: Net) -> None:
     with pytest.raises(Nacked, match="no route"):
-        await net.consumer.fetcher.fetch(Passage(DIGEST, DIGEST).to_name(NET))
+        await net.consumer.fetcher.fetch(Result("corpus", DIGEST, "lookup", DIGEST).to_name(NET))
 
 
 async def test_honest_object_of_many_segments(net: Net) -> None:

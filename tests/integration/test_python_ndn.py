@@ -23,7 +23,7 @@ from ndn_infer import tlv
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import Nacked
 from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.namespace import TokenBlock
+from ndn_infer.namespace import Result
 from ndn_infer.packet import decode_data, digest_signer, encode_data
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -49,7 +49,7 @@ from tests.integration.test_forwarder_clients import (
 )
 
 OBJECT = random.Random(7).randbytes(100_000)
-BLOCK = TokenBlock("ab" * 32, "public", "cd" * 32).to_name(NET)
+BLOCK = Result("model", "ab" * 32, "tokenize", "cd" * 32).to_name(NET)
 
 
 @asynccontextmanager

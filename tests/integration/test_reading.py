@@ -15,14 +15,14 @@ from ndn_infer import name as ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import BadPacket, FetchIncomplete
 from ndn_infer.forwarder.inprocess import MemoryNetwork
-from ndn_infer.namespace import Passage
+from ndn_infer.namespace import Result
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.wire.manifest import SEGMENT_BYTES
 from ndn_infer.wire.peek import data_name
 from tests.harness import NET, Node, keychain_in, role
 
 CONFIG = replace(Config(), fetch=replace(FetchConfig(), deadline_s=2.0, lifetime_ms=500))
-BASE = Passage("cd" * 32, "12" * 32).to_name(NET)
+BASE = Result("corpus", "cd" * 32, "lookup", "12" * 32).to_name(NET)
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Pair:
 
     def publish(self, size: int, number: int = 0) -> tuple[bytes, bytes]:
         content = random.Random(size).randbytes(size)
-        base = Passage("cd" * 32, f"{number:064x}").to_name(NET)
+        base = Result("corpus", "cd" * 32, "lookup", f"{number:064x}").to_name(NET)
         self.producer.server.publish(base, content, self.producer.keychain.signer_for(role("rag")))
         return base, content
 

@@ -25,7 +25,7 @@ from ndn_infer.errors import CallError, Timeout, TrustError
 from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.name import Name
 from ndn_infer.namespace import Node as NodeName
-from ndn_infer.namespace import Passage, Role, operator_identity
+from ndn_infer.namespace import Result, Role, operator_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -48,7 +48,7 @@ SIZES = (0, 100, 4097, 100_000, 1_700_000)  # inline, one segment, several, two 
 
 
 def base(number: int) -> Name:
-    return Passage("cd" * 32, f"{number:064x}").to_name(NET)
+    return Result("corpus", "cd" * 32, "lookup", f"{number:064x}").to_name(NET)
 
 
 def content(number: int) -> bytes:
@@ -104,10 +104,10 @@ async def start_repo(
     validator.add_certificates(*keychain.certificates(), *shelf.certificates)
     server, signer = Server(node.endpoint, store), keychain.signer_for(REPO)
     server.answer_certificates(REPO + ndn.generic("KEY"), keychain.certificates)
-    node.fetcher._validator = validator
+    node.fetcher = Fetcher(node.endpoint, validator, CONFIG.fetch)
     repo = Repo(
         RepoParts(
-            node.endpoint, server, store, node.fetcher, CONFIG.fetch, validator, node.registrar, shelf, signer
+            node.endpoint, server, store, node.fetcher, validator, node.registrar, shelf, signer
         ),
         prefixes=prefixes,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from ndn_infer import name as ndn
 from ndn_infer.config import FetchConfig
-from ndn_infer.namespace import TokenBlock
+from ndn_infer.namespace import Result
 from ndn_infer.packet import decode_data
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -159,7 +159,10 @@ def test_ndnget_of_other_chunk_sizes(ours: Peer, size: int) -> None:
 async def test_stock_ndnget_downloads_an_object_of_ours(ours: Peer, tmp_path: Path, kind: str) -> None:
     """A public token block, signed by a producer's key and published by our Server: found by 32=metadata, then
     fetched segment by segment with every pipeline. Our own verified fetch gives the same bytes."""
-    blob, block = _blob(2 * MB, 3), TokenBlock("ab" * 32, "public", kind.encode().hex().ljust(64, "0")).to_name(NET)
+    blob, block = (
+        _blob(2 * MB, 3),
+        Result("model", "ab" * 32, "tokenize", kind.encode().hex().ljust(64, "0")).to_name(NET),
+    )
     keychain = keychain_in(tmp_path / "keys", "tokenize")
     signer = keychain.signer_for(role("tokenize"))
     async with _endpoint(ours) as producer, _endpoint(ours) as consumer:
