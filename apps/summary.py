@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ndn_infer import name as ndn
@@ -32,6 +33,9 @@ def print_summary(outcome: Outcome, client: Client, uri: str) -> None:
     line("  verified")
     for key in client.ledger.signers():
         line(f"    {shorten(key)}")
+    if outcome.last is not None and outcome.last.kv is not None:
+        for signed in outcome.last.kv.signers:
+            line(f"    KV of {signed.blocks} blocks: {signed.identity}")
     bad = client.fetcher.bad_packets
     line(f"    all signatures and digests good{f'; {bad} bad packets refused' if bad else ''}")
     for cited in outcome.cited:
@@ -57,7 +61,7 @@ def as_json(outcome: Outcome, client: Client, uri: str) -> dict[str, Any]:
         "stream": outcome.stream_name,
         "domain": client.domain,
         "continued": outcome.continued,
-        "kv_blocks": {key: getattr(kv, key) for key in kv.__dataclass_fields__} if kv is not None else None,
+        "kv_blocks": asdict(kv) if kv is not None else None,
         "cited": [
             {"name": item.name, "score": item.score, "source": item.passage.source, "title": item.passage.title,
              "signed_by": ndn.to_uri(item.signed_by.key_name)}

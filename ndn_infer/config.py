@@ -129,6 +129,13 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KvConfig:
+    trusted_signers: str = _option(
+        "", "whose KV blocks are used: identities (a site, node or role and all below it) separated by spaces; "
+        "DIGEST=IDENTITY for one model; empty: every prefill and decode role of the network")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ProducerConfig:
     functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
     queue_limit: int = _option(64, "calls that may wait; beyond that callers are told to come back")
@@ -166,6 +173,7 @@ class Config:
     forwarder: ForwarderConfig = ForwarderConfig()
     log: LogConfig = LogConfig()
     engine: EngineConfig = EngineConfig()
+    kv: KvConfig = KvConfig()
     producer: ProducerConfig = ProducerConfig()
     ask: AskConfig = AskConfig()
     origins: Mapping[str, str] = field(default_factory=dict)

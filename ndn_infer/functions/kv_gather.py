@@ -164,8 +164,9 @@ class KvGatherer:
             return found
         for index in range(first, first + blocks):
             value = located.values[index]
-            self._plane.remember(value, computed[index])
+            self._plane.remember(value, computed[index], None)
             found.tensors.append(computed[index])
+            found.origins.append(None)
             found.names.append(ndn.to_uri(self._plane.name(value)))
         job.host.counters["kv_head_blocks_computed"] += blocks
         return found
@@ -203,7 +204,7 @@ class KvGatherer:
                 job.host.counters["prefill_too_busy"] += 1
                 return found
             wait_s = 10.0 + 0.05 * block_tokens * len(missing)
-            found.tensors = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s)
+            found = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s)
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
                 plane.estimates.unanswered(time.monotonic())
@@ -213,10 +214,9 @@ class KvGatherer:
         now = time.monotonic()
         log.info("prefill at %s gave %d of %d blocks", answer.hint, len(found.tensors), len(missing))
         plane.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
-        found.named = len(found.tensors)
-        found.names = [ndn.to_uri(plane.name(value)) for value in missing[: found.named]]
         if found.tensors:
-            found.holders[ndn.from_uri(answer.hint)] = None
+            found.content_store = 0  # of these the report says that prefill made them
+            found.holders = {ndn.from_uri(answer.hint): None}
         return found
 
     # ------------------------------------------------------------ accounts
@@ -249,5 +249,6 @@ class KvGatherer:
             content_store=found.content_store,
             prefilled=prefilled,
             recomputed=computed,
+            signers=found.signers(),
         )
         return Gathered(found.tensors, sources, tuple(found.names), tuple(map(ndn.to_uri, found.holders)))

@@ -17,8 +17,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import torch
 
@@ -27,13 +27,17 @@ from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import ArrivingBlock, KvShape, block_bytes, decode_block, encode_block
-from ndn_infer.functions.kv_found import Common, FoundBlocks, Located, Source
+from ndn_infer.functions.kv_found import Common, FoundBlocks, Located, Origin, Source
 from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
 from ndn_infer.functions.kv_plan import SHARING, Costs
+from ndn_infer.functions.kv_search import Search
 from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, KvBlock
+from ndn_infer.packet import decode_data
+from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
+from ndn_infer.security.signer_policy import parse_signer_policy
 from ndn_infer.transport.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -54,6 +58,7 @@ class KvPlane:
     ) -> None:
         self._host = host
         self._model = model
+        self._policy = parse_signer_policy(host.config.kv.trusted_signers)
         self.shape = shape
         self.domain = domain
         self.holders = HolderBook()
@@ -93,15 +98,17 @@ class KvPlane:
 
     # ------------------------------------------------------------ what is at hand
 
-    def local(self, value: bytes) -> torch.Tensor | None:
+    def local(self, value: bytes) -> tuple[torch.Tensor, Origin | None] | None:
         return self._common.get(self.domain.label, value)
 
-    def remember(self, value: bytes, block: torch.Tensor) -> None:
-        self._common.put(self.domain.label, value, block)
+    def remember(self, value: bytes, block: torch.Tensor, origin: Origin | None) -> None:
+        """Keep a block at hand. `origin` is None only for what this process computed."""
+        self._common.put(self.domain.label, value, block, origin)
 
     def publish(self, value: bytes, block: torch.Tensor, signer: Signer) -> None:
-        """Sign and publish one block, and keep it at hand."""
-        self.remember(value, block)
+        """Sign and publish one block that was computed here, and keep it at hand. Never for a block of another's
+        signature: see `pass_on`."""
+        self.remember(value, block, None)
         base = self.name(value)
         if base not in self._host.server.store:
             began = time.perf_counter()
@@ -111,25 +118,57 @@ class KvPlane:
             self._host.counters["kv_blocks_published"] += 1
             self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
 
+    async def pass_on(self, value: bytes, origin: Origin) -> bool:
+        """Serve a block that somebody else computed, packet for packet, under its signature. Whether that can be done;
+        else it has to be computed here."""
+        base = self.name(value)
+        if base in self._host.server.store:
+            return True
+        if origin.found is None:
+            return False
+        try:
+            packets = await self._host.fetcher.packets(origin.found, hints=(origin.signer,))
+        except NdnInferError as error:
+            log.info("a KV block of %s is computed here: %s", ndn.to_uri(origin.signer), error)
+            return False
+        self._host.server.put(packets)
+        self._remember_tag(value)
+        self._host.counters["kv_blocks_passed_on"] += 1
+        return True
+
+    def _believed(self, signer: Name) -> bool:
+        """Whether a verified block that this identity signed is used (option kv.trusted_signers)."""
+        if signer in self._common.own or self._policy.believes(self._model, signer):
+            return True
+        self._host.counters["kv_signers_refused"] += 1
+        log.info("KV of %s is not used: kv.trusted_signers does not name it", ndn.to_uri(signer))
+        return False
+
     def _remember_tag(self, value: bytes) -> None:
         self._published[value[:TAG_BYTES]] = value
         while len(self._published) > MAX_TAGS:
             self._published.popitem(last=False)
 
-    def _stored(self, value: bytes) -> torch.Tensor | None:
-        """A block out of our own store: the network would not lead us to ourselves."""
+    def _stored(self, value: bytes) -> tuple[torch.Tensor, Origin | None] | None:
+        """A block out of our own store: the network would not lead us to ourselves. After a restart the signature alone
+        tells who computed it."""
         base = self.name(value)
         packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._published else None
         if packets is None:
             return None
         try:
+            locator = decode_data(packets.metadata).signature_info.key_locator
+            located = split_locator(locator) if locator is not None else None
+            if located is None or not self._believed(located.identity):
+                return None
             block = self._decode(base, bytearray(packets.content()))
         except NdnInferError as error:
             log.warning("a KV block of our own store cannot be used: %s", error)
             return None
-        self.remember(value, block)
+        origin = None if located.identity in self._common.own else Origin(located.identity)
+        self.remember(value, block, origin)
         self._host.counters["kv_blocks_from_store"] += 1
-        return block
+        return block, origin
 
     def answer_holders(self, signer: Signer) -> None:
         """Tell those who ask which blocks this plane holds, under the identity of `signer`. Where there are planes of
@@ -175,29 +214,33 @@ class KvPlane:
         """The longest prefix of `values` that is at hand or held by somebody, in about one round trip, whatever its
         length. `hints` are identities to ask before all others."""
         local: list[torch.Tensor] = []
+        origins: list[Origin | None] = []
         for value in values:
-            block = self.local(value)
-            if block is None:
-                block = self._stored(value)
+            held = self.local(value)
+            if held is None:
+                held = self._stored(value)
                 await asyncio.sleep(0)  # reading takes time that others want too
-            if block is None:
+            if held is None:
                 break
-            local.append(block)
+            local.append(held[0])
+            origins.append(held[1])
         rest = list(values[len(local) :])
         if not rest:
-            return Located(list(values), local, [])
+            return Located(list(values), local, [], origins)
         began = time.monotonic()
         asked = self.holders.to_ask(hints, began, own=frozenset(self._common.own))
-        sources = await _Search(self, rest, asked).run()
+        search = Search(self, rest, asked)
+        sources = await search.run()
         counters = self._host.counters
         counters["kv_searches"] += 1
         counters["kv_holders_asked"] += len(asked)
+        counters["kv_holders_silent"] += search.unanswered
         counters["kv_search_us"] += round((time.monotonic() - began) * 1e6)
-        return Located(list(values), local, sources)
+        return Located(list(values), local, sources, origins)
 
     def at_hand(self, located: Located) -> FoundBlocks:
         names = [ndn.to_uri(self.name(value)) for value in located.values[: len(located.local)]]
-        return FoundBlocks(list(located.local), names, local=len(located.local))
+        return FoundBlocks(list(located.local), names, list(located.origins), local=len(located.local))
 
     def patience_s(self) -> float:
         """How long one answer of a holder is waited for."""
@@ -209,7 +252,7 @@ class KvPlane:
             found = await self._host.fetcher.discover(self.name(value))
         except NdnInferError:
             return None
-        if found.manifest is None:
+        if found.manifest is None or not self._believed(found.signed_by.identity):
             return None
         self.holders.heard(found.signed_by.identity)
         return found
@@ -268,7 +311,7 @@ class KvPlane:
             item, _ = found[number]
             if item and whole[number] and self._advance(block, number, len(block.content), bad) == self.shape.layers:
                 self._host.counters["kv_blocks_fetched"] += 1
-                self.remember(source.value, block.block)
+                self.remember(source.value, block.block, Origin(item.signed_by.identity, item))
             else:
                 got = await self._fetch_source(source)
                 if got is None:
@@ -327,7 +370,7 @@ class KvPlane:
                 found = await self._host.fetcher.discover(self.name(value), hints=(identity,), version=version)
         except (NdnInferError, TimeoutError):
             return None
-        return found if found.manifest is not None else None
+        return found if found.manifest is not None and self._believed(found.signed_by.identity) else None
 
     async def _fetch(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> torch.Tensor | None:
         """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
@@ -346,7 +389,7 @@ class KvPlane:
             log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
             self._host.counters["kv_blocks_refused"] += 1
             return None
-        self.remember(value, block)
+        self.remember(value, block, Origin(item.signed_by.identity, item))
         self._host.counters["kv_blocks_fetched"] += 1
         return block
 
@@ -358,12 +401,13 @@ class KvPlane:
             raise BadRecord(f"a KV block has {plain} bytes, this one {size}")
         return bytearray(size)
 
-    async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> list[torch.Tensor]:
-        """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived."""
+    async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> FoundBlocks:
+        """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived. What it
+        passes on bears the signature of whoever computed it, and that one has to be believed too."""
 
         deadline = time.monotonic() + deadline_s
 
-        async def one(value: bytes) -> torch.Tensor | None:
+        async def one(value: bytes) -> tuple[torch.Tensor, Discovered] | None:
             while True:
                 left_s = deadline - time.monotonic()
                 try:
@@ -371,7 +415,9 @@ class KvPlane:
                 except NdnInferError:
                     return None
                 if found.manifest is not None:
-                    return await self._fetch(value, found, (hint,))
+                    believed = self._believed(found.signed_by.identity)
+                    block = await self._fetch(value, found, (hint,)) if believed else None
+                    return None if block is None else (block, found)
                 # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
                 # to somebody else's question.
                 theirs = found.signed_by.identity == hint and not found.arrival.from_content_store
@@ -379,71 +425,11 @@ class KvPlane:
                     return None
                 await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)
 
-        blocks: list[torch.Tensor] = []
-        for block in await asyncio.gather(*(one(value) for value in values)):
-            if block is None:
+        blocks = FoundBlocks([], [])
+        for value, got in zip(values, await asyncio.gather(*(one(value) for value in values)), strict=True):
+            if got is None:
                 break
-            blocks.append(block)
-        if blocks:
+            blocks.take(got[0], ndn.to_uri(self.name(value)), got[1])
+        if blocks.tensors:
             self.holders.heard(hint)
         return blocks
-
-
-class _Search:
-    """One search: all questions at once, and an end as soon as the length of the prefix is known."""
-
-    def __init__(self, plane: KvPlane, values: list[bytes], asked: Sequence[Name]) -> None:
-        self._plane = plane
-        self._sources = [Source(value) for value in values]
-        self._open = [True] * len(values)
-        """Whether discovery of a block goes on."""
-        self._asked = asked
-        self._unanswered = len(asked)
-        self._settled = 0
-        self._news = asyncio.Event()
-
-    async def run(self) -> list[Source]:
-        """Sources of the longest prefix that somebody holds."""
-        plane, values = self._plane, [source.value for source in self._sources]
-        # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
-        tasks = [_start(self._discover(number)) for number in range(len(values))]
-        tasks += [_start(self._ask(identity, values)) for identity in self._asked]
-        try:
-            async with asyncio.timeout(4 * plane.patience_s()):
-                while not self._done():
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            log.info("only %d of %d KV blocks were answered for in time", self._settled, len(values))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        plane._host.counters["kv_holders_silent"] += self._unanswered
-        return self._sources[: self._settled]
-
-    def _done(self) -> bool:
-        """Whether all blocks up to the first that nobody has are settled; moves on over those that are."""
-        while self._settled < len(self._sources):
-            source = self._sources[self._settled]
-            if source.found is None and not source.claims:
-                return not self._open[self._settled] and self._unanswered == 0
-            self._settled += 1
-        return True
-
-    async def _discover(self, number: int) -> None:
-        source = self._sources[number]
-        source.found = await self._plane.discover(source.value)
-        self._open[number] = False
-        self._news.set()
-
-    async def _ask(self, identity: Name, values: list[bytes]) -> None:
-        for source, version in zip(self._sources, await self._plane.ask(identity, values), strict=True):
-            if version:
-                source.claims.append((identity, version))
-        self._unanswered -= 1
-        self._news.set()
-
-
-def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.get_running_loop().create_task(work)

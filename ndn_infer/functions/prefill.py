@@ -15,6 +15,7 @@ from ndn_infer import records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_found import FoundBlocks, count_signers
 from ndn_infer.functions.kv_holders import holders_in
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.name import Name
@@ -79,7 +80,11 @@ class Prefill(NamedFunction[PrefillRequest]):
         return values
 
     async def _compute(self, plane: KvPlane, values: list[bytes], request: PrefillRequest, job: Job) -> PrefillReport:
-        """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too."""
+        """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too.
+
+        Only what is computed here gets our signature: blocks of others are passed on as they came, under theirs, and
+        computed here where that cannot be done.
+        """
         began = time.monotonic()
         ids = await self._pull_ids(plane, values, job)
         found = await plane.find_prefix(values, holders_in(job.host.net, job.envelope.advice))
@@ -90,15 +95,26 @@ class Prefill(NamedFunction[PrefillRequest]):
             computed += 1
             plane.publish(values[index], block, job.signer)
 
-        for index, block in enumerate(found.tensors):  # known here, wanted by name
-            if index >= request.have:
-                plane.publish(values[index], block, job.signer)
-        if len(found.tensors) < len(values):
-            await self._engine.worker.prefill(ids, found.tensors, on_block, cache_salt=job.domain.label)
+        known = await self._publish_known(plane, values, found, request, job)
+        if known < len(values):
+            before = found.tensors[:known]
+            await self._engine.worker.prefill(ids, before, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
         job.host.counters["prefill_tokens_computed"] += computed * plane.shape.block_tokens
         elapsed_ms = round((time.monotonic() - began) * 1000, 1)
-        return PrefillReport(len(values), computed, elapsed_ms)
+        return PrefillReport(len(values), computed, elapsed_ms, count_signers(found.origins[:known]))
+
+    async def _publish_known(
+        self, plane: KvPlane, values: list[bytes], found: FoundBlocks, request: PrefillRequest, job: Job
+    ) -> int:
+        """Blocks that are known here and wanted by name; how many of the first can be had from us, then."""
+        for index in range(request.have, len(found.tensors)):
+            origin = found.origins[index]
+            if origin is None:
+                plane.publish(values[index], found.tensors[index], job.signer)
+            elif not await plane.pass_on(values[index], origin):
+                return index
+        return len(found.tensors)
 
     async def _pull_ids(self, plane: KvPlane, values: list[bytes], job: Job) -> list[int]:
         """The token ids behind the chain values. A chain value is a digest: blocks that do not hash to it are refused,

@@ -205,17 +205,30 @@ class TokenBlockRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class KvSigner(Record):
+    """Whose signature stands on `blocks` blocks of KV: an identity (URI)."""
+
+    identity: str
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillReport(Record):
-    """Result of prefill: how many blocks it published, of which `computed` now and the others found in its store."""
+    """Result of prefill: how many blocks there are now, of which `computed` here and now; the others were at hand or
+    found by name. `signers`: of those that this producer did not compute, who signed how many. What was computed rests
+    on these."""
 
     blocks: int
     computed: int
     prefill_ms: float = 0.0
+    signers: tuple[KvSigner, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KvSources(Record):
-    """Where the KV of a prompt came from, in blocks; `tail_tokens` is the rest computed by the decoder itself."""
+    """Where the KV of a prompt came from, in blocks; `tail_tokens` is the rest computed by the decoder itself.
+
+    `signers`: who signed the blocks that the decoder did not compute, the most blocks first."""
 
     local: int = 0
     named: int = 0
@@ -223,6 +236,7 @@ class KvSources(Record):
     prefilled: int = 0
     recomputed: int = 0
     tail_tokens: int = 0
+    signers: tuple[KvSigner, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

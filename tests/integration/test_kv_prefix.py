@@ -287,7 +287,7 @@ def gatherer(asker: Station, engine: SlowEngine) -> KvGatherer:
 def job_of(asker: Station, *holders: Station) -> Job:
     call = Call("model", MODEL, "generate", "shared", "0" * 64)
     envelope = Envelope(advice=tuple(map(ndn.to_uri, identities(*holders))))
-    return Job(asker.host, call, envelope, asker.signer, asker.identity)
+    return Job(asker.host, call, envelope, asker.signer)
 
 
 @pytest.mark.parametrize(

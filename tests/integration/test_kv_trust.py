@@ -1,0 +1,141 @@
+"""Whose KV is used and whose name stands on it, through the real forwarder core, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ndn_infer import chain
+from ndn_infer import name as ndn
+from ndn_infer.config import KvConfig
+from ndn_infer.functions.base import Job
+from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.functions.prefill import Prefill
+from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.namespace import Call, blocks_prefix
+from ndn_infer.packet import decode_data
+from ndn_infer.records import Envelope, KvSigner, PrefillReport, PrefillRequest
+from ndn_infer.security.certificate import split_locator
+from ndn_infer.security.domains import PUBLIC
+from tests.harness import NET
+from tests.kv_kit import MODEL, SHAPE, Station, block_of, stations
+from tests.poison_kit import run_virtual
+
+IDS = tuple(range(4 * SHAPE.block_tokens))
+VALUES = chain.chain(IDS, SHAPE.block_tokens)
+MADE_UP = torch.full(SHAPE.shape, 7.0, dtype=torch.bfloat16)
+
+
+class Engine:
+    """Shaped like EngineHost: one plane, blocks that are right."""
+
+    def __init__(self, plane: KvPlane) -> None:
+        self._plane = plane
+        self.worker = self
+
+    def plane(self, host: Any, domain: Any) -> KvPlane:
+        return self._plane
+
+    async def prefill(
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, cache_salt: str
+    ) -> None:
+        for index in range(len(prefix), len(VALUES)):
+            on_block(index, block_of(VALUES[index]))
+
+
+async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> PrefillReport:
+    """What prefill at `p` answers, told that `kv` may hold some of it."""
+    publish_token_blocks(asker.server, NET, MODEL, IDS, SHAPE.block_tokens, asker.signer, PUBLIC)
+    tokens = blocks_prefix(NET, MODEL, "tokens")
+    asker.server.serve(tokens, asker.signer)
+    await asker.registrar.register(tokens)
+    request = PrefillRequest(tuple(value.hex() for value in VALUES), have, SHAPE.block_tokens, SHAPE.codec)
+    envelope = Envelope(caller=ndn.to_uri(asker.identity), advice=(ndn.to_uri(kv.identity),))
+    job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), envelope, p.signer)
+    report = await Prefill(MODEL, Engine(p.plane)).run(request, job)  # type: ignore[arg-type]
+    assert isinstance(report, PrefillReport)
+    return report
+
+
+def trust(station: Station, signers: str) -> None:
+    """As `--set kv.trusted_signers=...` from its start on."""
+    station.host = replace(station.host, config=replace(station.config, kv=KvConfig(signers)))
+    station.plane = KvPlane(station.host, MODEL, SHAPE)
+    station.plane.answer_holders(station.signer)
+
+
+def signer_in_store(station: Station, value: bytes) -> ndn.Name:
+    packets = station.server.store.get(station.plane.name(value))
+    assert packets is not None
+    located = split_locator(decode_data(packets.metadata).signature_info.key_locator or b"")
+    assert located is not None
+    return located.identity
+
+
+def in_network(work: Callable[..., Awaitable[Any]]) -> None:
+    async def whole() -> None:
+        async with stations() as made:
+            await work(*made)
+
+    run_virtual(whole)
+
+
+def test_a_block_that_another_computed_is_passed_on_under_its_signature_and_never_signed_again() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        for value in VALUES[:3]:
+            b.plane.publish(value, MADE_UP, b.signer)
+        report = await prefill_at(p, asker, b)
+        assert (report.blocks, report.computed) == (4, 1)
+        assert report.signers == (KvSigner(ndn.to_uri(b.identity), 3),)
+        assert [signer_in_store(p, value) for value in VALUES] == [b.identity] * 3 + [p.identity]
+        located = await asker.plane.locate(VALUES, (p.identity,))
+        found = await asker.plane.fetch(located)
+        assert found.signers() == (KvSigner(ndn.to_uri(b.identity), 3), KvSigner(ndn.to_uri(p.identity), 1))
+
+    in_network(work)
+
+
+def test_signers_that_the_policy_does_not_name_are_not_used_and_the_blocks_are_computed() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        trust(p, ndn.to_uri(a.identity))
+        for value in VALUES:
+            b.plane.publish(value, MADE_UP, b.signer)
+        report = await prefill_at(p, asker, b)
+        assert (report.computed, report.signers) == (4, ())
+        assert [signer_in_store(p, value) for value in VALUES] == [p.identity] * 4
+        assert p.host.counters["kv_signers_refused"] > 0
+
+    in_network(work)
+
+
+def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
+    """The asker believes p, not b: blocks of b that p hands on are of no use to it."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        trust(asker, ndn.to_uri(p.identity))
+        b.plane.publish(VALUES[0], MADE_UP, b.signer)
+        await prefill_at(p, asker, b)
+        assert signer_in_store(p, VALUES[0]) == b.identity
+        blocks = await asker.plane.await_blocks(VALUES, p.identity, 5.0)
+        assert blocks.tensors == []
+
+    in_network(work)
+
+
+def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        b.plane.publish(VALUES[0], MADE_UP, b.signer)
+        await prefill_at(p, asker, b)
+        trust(p, "")
+        await asyncio.sleep(0)
+        found = await p.plane.find_prefix(VALUES)
+        assert found.local == 4
+        assert [origin.signer if origin else None for origin in found.origins] == [b.identity, None, None, None]
+        trust(p, ndn.to_uri(a.identity))  # b is not believed any more: its block is computed
+        assert (await p.plane.find_prefix(VALUES[:1], (b.identity,))).tensors == []
+
+    in_network(work)
