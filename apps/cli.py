@@ -1,7 +1,7 @@
 """Entry point of `ndn-infer`: the parser, and the one border at which errors become words and exit codes.
 
-Owns: global options, the list of subcommands, what the user sees when something fails. Subcommands are imported only
-when they run, so `--help` is quick and a consumer needs no torch.
+Owns: global options, the list of subcommands, what the user sees when something fails. Must not know: what a command
+does. Subcommands are imported only when they run, so `--help` is quick and a consumer needs no torch.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ndn_infer import __version__, config
+from ndn_infer.apps import networks
 from ndn_infer.apps.logs import set_up_logging
-from ndn_infer.errors import NdnInferError
+from ndn_infer.apps.terminal import one_line, safe_output
+from ndn_infer.errors import NdnInferError, UsageError
 
 COMMANDS: Final = {
     "ask": "ask a question and stream the answer",
@@ -25,15 +27,19 @@ COMMANDS: Final = {
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
     "forwarder": "run the embedded forwarder alone",
     "repo": "keep objects of others by name, and command such a repo",
+    "get": "fetch a named object, verified",
     "status": "faces, routes, Content Store, producers and their queues",
     "domain": "tenant domains: cached state for members only; create, add, remove, join",
-    "keys": "make, list, export and import keys and certificates",
-    "models": "list, prepare and identify models",
+    "keys": "make, list, issue and import keys and certificates; choose the network in use",
+    "models": "list, prepare, identify and publish models",
     "names": "explain a name of this network, or list the kinds of names",
     "bench": "measure; ends with one JSON line",
     "testbed": "run a scenario of several nodes on this machine",
     "config": "print the effective configuration and where each value comes from",
 }
+
+OF_NO_NETWORK: Final = frozenset({"names", "bench", "testbed"})
+"""Commands that make no network's name at the first start: they need none."""
 
 EPILOG: Final = """exit status: 0 done; 2 wrong input; 3 the network did not answer; 4 something could not be verified;
 5 model or engine missing; 6 a producer answered with an error; 7 disk; 130 interrupted.
@@ -89,9 +95,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Two engines on few cores: idle threads that spin steal the other's time (measured: 8.6 tokens/s with OpenMP's
     # default, 17 with this, 46 alone with either). Read by libgomp when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    options = command_parser(arguments[0]).parse_args(arguments[1:])
+    with safe_output():
+        return _run(arguments[0], arguments[1:])
+
+
+def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of one command, which may stand before, between and behind its other arguments. What follows `--` is
+    never an option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    # argparse loses its way with '--' and options in between: what follows takes part under names that are no options.
+    behind = {f"\0{place}": text for place, text in enumerate(arguments[end + 1 :])}
+    options = command_parser(command).parse_intermixed_args([*arguments[:end], *behind])
+    for key, value in vars(options).items():
+        setattr(options, key, _named_back(value, behind))
+    return options
+
+
+def _named_back(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_named_back(item, names) for item in value]
+    found = names.get(str(value)) if isinstance(value, str | Path) else None
+    return value if found is None else type(value)(found)
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    options = parse(command, arguments)
     try:
         effective = config.load(file=options.config, environment=os.environ, flags=options.settings)
+        if command not in OF_NO_NETWORK:
+            effective = networks.settle(effective)
         set_up_logging(options.verbose, effective.log)
         status: int = options.run(options, effective)
         sys.stdout.flush()
@@ -107,6 +139,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _print_error(error, as_json=getattr(options, "json", False))
         return error.exit_code
+    except UnicodeError as error:
+        if options.debug:
+            raise
+        print(f"ndn-infer: this text cannot be read or written here: {error}", file=sys.stderr)
+        print("  texts are UTF-8; set LANG to a UTF-8 locale, or convert it with iconv", file=sys.stderr)
+        return UsageError.exit_code
     except Exception as error:
         if options.debug:
             raise
@@ -119,9 +157,9 @@ def _print_error(error: NdnInferError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"kind": error.kind, "message": str(error), "hint": error.hint}}))
         return
-    print(f"ndn-infer: {error}", file=sys.stderr)
+    print(f"ndn-infer: {one_line(str(error))}", file=sys.stderr)
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        print(f"  {one_line(error.hint)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

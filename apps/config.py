@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ndn_infer.config import ENVIRONMENT_PREFIX, Config, default_file, options
+from ndn_infer.config import ENVIRONMENT_PREFIX, Config, default_file, limits, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +23,13 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         "flag: --set section.key=value"
     )
     current = ""
-    for section, key, _, help_text in options():
+    for section, key, default, help_text in options():
         if section != current:
             current = section
             print(f"\n[{section}]")
         if arguments.explain:
-            print(f"# {help_text}")
+            words = str(limits(section, key)) if not isinstance(default, str) or limits(section, key).choices else ""
+            print(f"# {help_text}{f' ({words})' if words else ''}")
         value = getattr(getattr(config, section), key)
         origin = config.origins[f"{section}.{key}"]
         print(f"{f'{key} = {_toml(value)}':40}  # {origin}")

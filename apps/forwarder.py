@@ -26,6 +26,7 @@ from pathlib import Path
 from ndn_infer import config as configuration
 from ndn_infer import name as ndn
 from ndn_infer.apps.logs import set_up_logging
+from ndn_infer.apps.networks import make_runtime_dir
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name
 from ndn_infer.config import Config
@@ -57,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
+    if not (options.unix or config.forwarder.unix_path):
+        make_runtime_dir(config)
     return asyncio.run(_Running(options, config).serve())
 
 

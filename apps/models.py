@@ -1,12 +1,19 @@
-"""List the models that can be used here, prepare one, print its digest, or show what is in it."""
+"""List the models that can be used here, prepare one, print its digest, show what is in it, or publish its alias.
+
+ndn-infer models publish smollm2-135m-instruct    where the operator's key is: sign what the alias means; bundles that
+                                                  'keys issue' makes afterwards carry it to producers
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from ndn_infer.apps.prepare import record_of
+from ndn_infer import catalog
+from ndn_infer import name as ndn
+from ndn_infer.apps.prepare import full_digest, network_name, prepared, record_of
 from ndn_infer.apps.progress import Progress
+from ndn_infer.apps.session import ensure_keys
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
 from ndn_infer.models import registry, store
@@ -16,8 +23,9 @@ from ndn_infer.records import ModelRecord
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=("list", "prepare", "digest", "show"), help="show: sizes, and what int8 and int4 weights cost"
-    )
+        "action", choices=("list", "prepare", "digest", "show", "publish"),
+        help="show: sizes, and what int8 and int4 weights cost; publish: sign what the alias means",
+    )  # fmt: skip
     parser.add_argument("model", nargs="?", help="alias, Hugging Face id, folder or .gguf file")
     parser.add_argument("--force", action="store_true", help="prepare again even if it is there")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -26,10 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, config: Config) -> int:
     if options.action == "list":
         return _list(options, config)
-    with Progress(quiet=options.json) as progress:
-        folder = store.prepare(
-            options.model or config.ask.model, config.cache_dir, progress=progress, force=options.force
-        )
+    folder = _folder(options, config)
+    if options.action == "publish":
+        return _publish(options, config, folder)
     record = record_of(folder, options.model or config.ask.model)
     if options.action == "show":
         return _show(folder, record, config, as_json=options.json)
@@ -41,6 +48,27 @@ def run(options: argparse.Namespace, config: Config) -> int:
     else:
         print(f"{record.alias}: {record.kind}, {record.architecture}, {record.context_tokens} tokens of context")
         print(f"  digest {folder.digest}\n  in {folder.path}")
+    return 0
+
+
+def _folder(options: argparse.Namespace, config: Config) -> ModelFolder:
+    model = full_digest(config, options.model or config.ask.model)
+    if not options.force:
+        return prepared(config, model, quiet=options.json)
+    with Progress(quiet=options.json) as progress:
+        return store.prepare(model, config.cache_dir, progress=progress, force=True)
+
+
+def _publish(options: argparse.Namespace, config: Config, folder: ModelFolder) -> int:
+    """Raises MissingKey where the operator's key is not."""
+    alias = network_name(config, options.model or config.ask.model, quiet=True)
+    keychain = ensure_keys(config)
+    catalog.publish(config.catalog_dir, keychain, record_of(folder, alias))
+    if options.json:
+        print(json.dumps({"alias": alias, "digest": folder.digest, "network": ndn.to_uri(keychain.net)}))
+    else:
+        print(f"{alias} is {folder.digest} in network {ndn.to_uri(keychain.net)}")
+        print("  producers on other machines get it with their next bundle: 'ndn-infer keys issue', then 'keys import'")
     return 0
 
 

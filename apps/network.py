@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ndn_infer.apps.networks import make_runtime_dir
 from ndn_infer.apps.processes import Child, start_all, stop_all
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import StorageError
@@ -51,11 +52,11 @@ class EmbeddedNetwork:
 
 def private_socket(config: Config) -> tuple[Path, Path]:
     """A socket path of our own in a fresh directory (both returned): an embedded network for one question."""
+    runtime = make_runtime_dir(config)
     try:
-        config.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        directory = Path(tempfile.mkdtemp(prefix="ask-", dir=config.runtime_dir))
+        directory = Path(tempfile.mkdtemp(prefix="ask-", dir=runtime))
     except OSError as error:
-        raise StorageError(f"cannot make a socket directory in {config.runtime_dir}: {error.strerror}") from error
+        raise StorageError(f"cannot make a socket directory in {runtime}: {error.strerror}") from error
     return directory / "forwarder.sock", directory
 
 
@@ -70,8 +71,11 @@ def embedded(
     private: bool,
     config_file: Path | None = None,
     settings: Sequence[str] = (),
+    verbose: int = 0,
 ) -> EmbeddedNetwork:
     """Describe a network (nothing starts yet). With `private` it has a socket of its own that nobody else finds."""
+    if not (private or config.forwarder.unix_path):
+        make_runtime_dir(config)
     socket, directory = private_socket(config) if private else (config.socket_path, None)
     environment = {
         "NDN_CLIENT_TRANSPORT": f"unix://{socket}",
@@ -80,7 +84,11 @@ def embedded(
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # children find everything in the cache
     }
-    common = [*(["--config", str(config_file)] if config_file else []), *(f"--set={text}" for text in settings)]
+    common = [
+        *(["--config", str(config_file)] if config_file else []),
+        *(f"--set={text}" for text in settings),
+        *["-v"] * verbose,
+    ]
     children = [Child("forwarder", ["forwarder", f"--unix={socket}", *common], environment)]
     for function in functions:
         arguments = ["produce", "--functions", function, "--model", model, "--embedder", embedder, *common]

@@ -1,7 +1,7 @@
 """Processes of an embedded network: start, wait for READY, restart, stop; none is left behind.
 
-Owns: children and their ends. A child that is told `--exit-with-parent` holds the read end of a pipe of ours: when we
-die, however we die, the pipe closes and the child stops by itself.
+Owns: children and their ends. Must not know: what they do. A child that is told `--exit-with-parent` holds the read end
+of a pipe of ours: when we die, however we die, the pipe closes and the child stops by itself.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ndn_infer.apps.child_lines import JSON_LOGS, LastWords, shown
+from ndn_infer.apps.logs import logs_as_json
 from ndn_infer.errors import NdnInferError
 
 log = logging.getLogger(__name__)
@@ -45,15 +46,15 @@ class Child:
     process: asyncio.subprocess.Process | None = None
     ready: str = ""
     restarts: int = 0
-    _errors: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+    _words: LastWords = field(default_factory=LastWords)
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self, timeout_s: float = 300.0) -> None:
         """Start it and wait until it is ready. Raises ChildFailed with the child's last words."""
         self.ready = ""
-        self._errors.clear()
+        self._words.clear()
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ndn_infer", *self.arguments, "--exit-with-parent",
+            sys.executable, "-m", "ndn_infer", *self.arguments, "--exit-with-parent", JSON_LOGS,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **self.environment}, start_new_session=True,
         )  # fmt: skip
@@ -75,26 +76,24 @@ class Child:
 
     def _failure(self) -> ChildFailed:
         status = self.process.returncode if self.process is not None else None
-        words = [line.removeprefix("ndn-infer: ") for line in self._errors if line.strip()]
-        message = next((line for line in words if not line.startswith((" ", "20"))), "it gave no reason")
-        hint = next((line.strip() for line in words if line.startswith("  ")), "")
+        message, hint = self._words.reason()
         return ChildFailed(f"{self.title} did not start: {message}", status=status or 1, hint=hint)
 
     async def _read_output(self, is_ready: asyncio.Event) -> None:
         assert self.process is not None and self.process.stdout is not None
-        async for line in self.process.stdout:
-            text = line.decode("utf-8", "replace").rstrip()
+        async for text in lines_of(self.process.stdout):
             if text.startswith("READY"):
                 self.ready = text
                 is_ready.set()
 
     async def _read_errors(self) -> None:
         assert self.process is not None and self.process.stderr is not None
-        async for line in self.process.stderr:
-            text = line.decode("utf-8", "replace").rstrip()
-            self._errors.append(text)
-            if log.isEnabledFor(logging.INFO) or (self.ready and " W " in text):
-                print(f"[{self.title}] {text}", file=sys.stderr)
+        as_json = logs_as_json()
+        async for line in lines_of(self.process.stderr):
+            self._words.add(line)
+            text = shown(self.title, line, ready=bool(self.ready), as_json=as_json)
+            if text is not None:
+                print(text, file=sys.stderr, flush=True)
 
     async def stop(self) -> None:
         """SIGTERM, a grace period, SIGKILL; by pid, to the child alone."""
@@ -120,8 +119,9 @@ class Child:
             started = loop.time()
             status = await self.process.wait()
             self.restarts += 1
-            print(f"{self.title} ended with status {status}; starting it again", file=sys.stderr, flush=True)
             await asyncio.gather(*self._readers, return_exceptions=True)
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            print(f"{self.title} {how} ({self._words.reason()[0]}); starting it again", file=sys.stderr, flush=True)
             pause_s = RESTART_PAUSE_S if loop.time() > started + STABLE_S else pause_s
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, MAX_RESTART_PAUSE_S)
@@ -130,6 +130,20 @@ class Child:
                 print(f"{self.title} is back", file=sys.stderr, flush=True)
             except ChildFailed as error:
                 log.warning("%s", error)
+
+
+async def lines_of(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines without their ends; one beyond the reader's limit comes in pieces."""
+    while True:
+        try:
+            raw = await stream.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                yield error.partial.decode("utf-8", "replace").rstrip()
+            return
+        except asyncio.LimitOverrunError as error:
+            raw = await stream.readexactly(error.consumed)
+        yield raw.decode("utf-8", "replace").rstrip()
 
 
 async def start_all(children: Sequence[Child]) -> None:

@@ -1,6 +1,7 @@
 """A progress bar on standard error for long work, silent when nobody watches.
 
-Owns: how progress looks. Callables of the form (stage, done, total) draw it; they come from models/ and corpus/.
+Owns: how progress looks. Callables of the form (stage, done, total) draw it; they come from models/ and corpus/. Must
+not know: what takes so long.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tqdm import tqdm
+
+from ndn_infer.apps.terminal import raw
 
 SHOW_AFTER_S: Final = 0.5
 """A stage that is over sooner is not worth a line."""
@@ -50,7 +53,7 @@ class Progress:
         if not watched:
             print(f"  {stage} ...", file=sys.stderr, flush=True)
         self._bar = tqdm(
-            total=max(total, 1), desc=f"  {stage}", disable=not watched, leave=True, file=sys.stderr,
+            total=max(total, 1), desc=f"  {stage}", disable=not watched, leave=True, file=raw(sys.stderr),
             bar_format="{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}",
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ndn_infer import name as ndn
+from ndn_infer.apps.networks import check_runtime_dir
 from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError, MissingKey, NoForwarder
 from ndn_infer.name import Name
@@ -101,6 +102,8 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     With `offer_own` our own certificates need not be fetched from the network to be verified.
     """
     uris = [uri] if uri else forwarder_uris(config.network.transport, config.socket_path, os.environ)
+    if f"unix://{config.socket_path}" in uris and not config.forwarder.unix_path:
+        check_runtime_dir(config)
     link, used = await connect_any(config, uris)
     first: list[StreamLink] = [link]
 

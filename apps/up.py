@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
     network = embedded(
         config, names, model=model, embedder=embedder, corpus=options.corpus, corpus_name=alias, private=False,
-        config_file=options.config, settings=options.settings,
+        config_file=options.config, settings=options.settings, verbose=options.verbose,
     )  # fmt: skip
     return asyncio.run(_serve(network))
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.errors import BadPacket, StorageError
 from ndn_infer.name import METADATA, Name
@@ -51,22 +52,57 @@ def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRec
     return paths
 
 
+def records_in(directory: Path) -> list[bytes]:
+    """The records in this catalogue, as `install` takes them on another machine. Raises StorageError."""
+    try:
+        return [path.read_bytes() for path in sorted(directory.glob("*/*.ndn"))]
+    except OSError as error:
+        raise StorageError(f"cannot read the catalogue in {directory}: {error.strerror}") from error
+
+
+def install(directory: Path, net: Name, wires: Iterable[bytes]) -> list[str]:
+    """Keep records that came from another machine; returns the aliases and digests they are about.
+
+    One that is not newer than what is here changes nothing. Raises BadPacket for what is no catalogue record of `net`.
+    Signatures are for those to verify who fetch the records.
+    """
+    kept = []
+    for wire in wires:
+        packets = _decode(wire, "a catalogue record")
+        named = CatalogRecord.parse(net, packets.base)
+        if named is None or "/" in named.id or named.id.startswith(".") or named.record not in ("model", "corpus"):
+            raise BadPacket(f"{ndn.to_uri(packets.base)} is not the name of a catalogue record of {ndn.to_uri(net)}")
+        path = directory / named.record / f"{named.id}.ndn"
+        if not path.is_file() or _version(_load_one(path)) < _version(packets):
+            _write(path, wire)
+        kept.append(named.id)
+    return kept
+
+
 def load(paths: Iterable[Path]) -> list[ObjectPackets]:
     """The objects in catalogue files; unreadable ones raise BadPacket naming the file."""
     return [_load_one(path) for path in paths if path.is_file()]
 
 
-def records_in(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*/*.ndn"))
-
-
 def _load_one(path: Path) -> ObjectPackets:
     try:
-        wires = Framer().feed(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return _decode(content, str(path))
+
+
+def _version(packets: ObjectPackets) -> int:
+    return ndn.component_number(ndn.components(packets.manifest.name)[-1], ndn.VERSION)
+
+
+def _decode(content: bytes, what: str) -> ObjectPackets:
+    try:
+        wires = Framer().feed(content)
         metadata, *segments = [decode_data(wire) for wire in wires]
         manifest = decode_manifest(metadata)
     except (BadPacket, ValueError) as error:
-        raise BadPacket(f"{path} is damaged: {error}", hint="delete it; 'ndn-infer up' makes it again") from error
+        raise BadPacket(f"{what} is damaged: {error}", hint="delete it; 'ndn-infer up' makes it again") from error
     base = metadata.name[: metadata.name.index(METADATA)]
     return ObjectPackets(base, manifest, metadata.wire, metadata.name, {data.name: data.wire for data in segments})
 

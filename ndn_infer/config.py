@@ -1,9 +1,12 @@
 """Configuration: one frozen dataclass a layer, from defaults, a TOML file, the environment and flags, in that order.
 
-Owns: every option with its default, its unit (in the name) and its meaning; where each effective value came from.
-Must not know: what any layer does with its options. Unknown sections and keys are errors, and so are values of the
-wrong type: a misspelt option must not be silently without effect.
+Owns: every option with its default, its unit (in the name), its meaning and the values it takes; where each effective
+value came from; the directories of this machine's networks. Must not know: what any layer does with its options.
+Unknown sections and keys are errors, and so are values of the wrong type or out of range: a misspelt option must not
+be silently without effect.
 
+    network      net = "/lab"                      in <data_dir>/network.toml: net, site and node of the network in use,
+                                                   written by 'ndn-infer keys' (apps/networks.py)
     file         [fetch] / lifetime_ms = 2000      in $XDG_CONFIG_HOME/ndn-infer/config.toml, or --config FILE
     environment  NDN_INFER_FETCH_LIFETIME_MS=2000
     flag         --set fetch.lifetime_ms=2000      on every command
@@ -12,6 +15,7 @@ wrong type: a misspelt option must not be silently without effect.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import os
 import tempfile
@@ -28,49 +32,94 @@ from ndn_infer.errors import ConfigError
 ENVIRONMENT_PREFIX: Final = "NDN_INFER_"
 
 
-def _option(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
+NETWORK_FILE: Final = "network.toml"
+NETWORK_KEYS: Final = ("net", "site", "node")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The values that an option takes: one of `choices` where there are any, numbers from `low` to `high`."""
+
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = math.inf
+
+    def refuses(self, value: Any) -> str:
+        """Why `value`, of the right type, cannot be taken; "" when it can."""
+        if isinstance(value, str):
+            return f"is one of {self._words()}, not {value!r}" if self.choices and value not in self.choices else ""
+        if isinstance(value, float) and not math.isfinite(value):
+            return "must be finite"
+        if isinstance(value, bool) or self.low <= value <= self.high:
+            return ""
+        return f"is {self}, not {value}"
+
+    def __str__(self) -> str:
+        """In words; "" for what takes anything."""
+        if self.choices:
+            return f"one of {self._words()}"
+        if self.high < math.inf:
+            return f"{self.low:g} to {self.high:g}"
+        return f"{self.low:g} or more"
+
+    def _words(self) -> str:
+        return ", ".join(choice or "empty" for choice in self.choices)
+
+
+def _option(
+    default: Any, help_text: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = math.inf
+) -> Any:
+    """A field with its meaning and its limits (inclusive)."""
+    return field(default=default, metadata={"help": help_text, "limits": Limits(choices, low, high)})
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    net: str = _option("/ndn-infer/local", "name of the network: the identity of its trust anchor")
+    net: str = _option(
+        "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
+        "'ndn-infer keys use' chooses one, the first start makes one of this machine's own")  # fmt: skip
     site: str = _option("home", "this machine's site; its identity is <net>/<site>/<node>")
     node: str = _option("n1", "this machine's name within the site")
     transport: str = _option(
         "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
         "running 'ndn-infer up', then client.conf")  # fmt: skip
-    connect_timeout_s: float = _option(3.0, "how long to try to connect to a forwarder")
+    connect_timeout_s: float = _option(3.0, "how long to try to connect to a forwarder", low=0.01, high=600)
 
 
 @dataclass(frozen=True, slots=True)
 class PathsConfig:
     data_dir: str = _option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
     cache_dir: str = _option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
-    runtime_dir: str = _option("", "sockets of a running network; empty: $XDG_RUNTIME_DIR/ndn-infer")
+    runtime_dir: str = _option(
+        "", "sockets of a running network; empty: a folder of this network's own in $XDG_RUNTIME_DIR/ndn-infer"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrustConfig:
-    max_chain_depth: int = _option(5, "longest certificate chain that is followed")
-    certificate_days: int = _option(365, "validity of certificates made by 'ndn-infer keys'")
+    max_chain_depth: int = _option(5, "longest certificate chain that is followed", low=1, high=32)
+    certificate_days: int = _option(365, "validity of certificates made by 'ndn-infer keys'", low=1, high=36500)
 
 
 @dataclass(frozen=True, slots=True)
 class FetchConfig:
-    lifetime_ms: int = _option(4000, "InterestLifetime of ordinary Interests")
-    deadline_s: float = _option(60.0, "give up on an object after this long")
-    window_initial: int = _option(16, "Interests in flight at the start")
-    window_limit: int = _option(512, "most Interests in flight (NDNd drops beyond 1,024)")
-    stream_ahead: int = _option(4, "Interests kept ahead on a live stream")
-    stream_idle_s: float = _option(30.0, "give up on a live stream after this long without a new segment")
+    lifetime_ms: int = _option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
+    deadline_s: float = _option(60.0, "give up on an object after this long", low=0.01, high=86_400)
+    window_initial: int = _option(16, "Interests in flight at the start", low=1, high=65536)
+    window_limit: int = _option(512, "most Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
+    stream_ahead: int = _option(4, "Interests kept ahead on a live stream", low=1, high=1024)
+    stream_idle_s: float = _option(
+        30.0, "give up on a live stream after this long without a new segment", low=0.01, high=86_400
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class CallConfig:
-    deadline_s: float = _option(30.0, "give up on a call that nobody answers after this long")
-    attempts: int = _option(16, "most Interests for one call")
-    inline_bytes: int = _option(4096, "larger requests are published by the caller and pulled by the producer")
+    deadline_s: float = _option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
+    attempts: int = _option(16, "most Interests for one call", low=1, high=10_000)
+    inline_bytes: int = _option(
+        4096, "larger requests are published by the caller and pulled by the producer", high=8000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,46 +135,64 @@ class ForwarderConfig:
     cs_counted: str = _option("", "Content Store: prefixes with counters of their own, separated by spaces")
     cs_disk_path: str = _option("", "Content Store: file of a second tier that survives a restart; empty: none")
     cs_disk_mib: int = _option(1024, "Content Store: most disk space, MiB")
-    pit_capacity: int = _option(200_000, "most pending Interests")
-    face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets")
-    udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)")
-    udp_idle_timeout_s: float = _option(600.0, "UDP faces that came by themselves go after this much silence")
-    producer_regions: str = _option("", "network regions this forwarder is in, for forwarding hints, by spaces")
-    local_commands: str = _option("any", "management commands from this machine: any, or signed")
-    remote_commands: str = _option("off", "routes that neighbours register below /localhop/nfd: off, or signed")
+    pit_capacity: int = _option(200_000, "most pending Interests", low=1)
+    face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets", low=1)
+    udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", high=65_507)
+    udp_idle_timeout_s: float = _option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
+    producer_regions: str = _option(
+        "", "network regions this forwarder is in, for forwarding hints, separated by spaces"
+    )
+    local_commands: str = _option(
+        "any", "management commands from this machine: any, or signed", choices=("any", "signed")
+    )
+    remote_commands: str = _option(
+        "off", "routes that neighbours register below /localhop/nfd: off, or signed", choices=("off", "signed")
+    )
     grants: str = _option("", "who else may register what, when signed: identity=prefix pairs separated by spaces")
     trace_file: str = _option("", "write a JSON line for every packet and every drop with its reason; empty: none")
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    format: str = _option("text", "log lines on standard error: text or json")
-    level: str = _option("", "debug, info or warning; empty: what -v says")
+    format: str = _option("text", "log lines on standard error: text or json", choices=("text", "json"))
+    level: str = _option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    dtype: str = _option("bf16", "compute type: bf16 or fp32")
-    weights: str = _option("", "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype")
+    dtype: str = _option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
+    weights: str = _option(
+        "",
+        "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype",
+        choices=("", "bf16", "fp32", "int8", "int4"),
+    )
     attention: str = _option(
         "grouped", "grouped (heads that share keys are computed together), or single (up to seven times slower on long "
-        "contexts; in bf16 then every bit is transformers')")  # fmt: skip
+        "contexts; in bf16 then every bit is transformers')", choices=("grouped", "single"))  # fmt: skip
     device: str = _option("cpu", "cpu or cuda")
-    threads: int = _option(0, "torch threads; 0: as many as cores")
-    block_tokens: int = _option(16, "tokens in a KV block; must be equal in a network for KV to be shared")
-    kv_codec: str = _option("raw", "KV blocks on the wire: raw (as computed), or int8 (half the bytes, nearly equal)")
+    threads: int = _option(0, "torch threads; 0: as many as cores", high=1024)
+    block_tokens: int = _option(
+        16, "tokens in a KV block; must be equal in a network for KV to be shared", low=1, high=1024
+    )
+    kv_codec: str = _option(
+        "raw",
+        "KV blocks on the wire: raw (as computed), or int8 (half the bytes, nearly equal)",
+        choices=("raw", "int8"),
+    )
     kv_layers: str = _option(
-        "auto", "compute through those layers of fetched KV that are there while the others come: on, off, or auto "
-        "(where the network is what one waits for)")  # fmt: skip
-    chunk_tokens: int = _option(256, "tokens of prompts computed in one step, beside one of each running stream")
-    max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue")
+        "auto", "start computing before all layers of fetched KV have arrived: on, off, or auto "
+        "(where the network is the bottleneck)", choices=("auto", "on", "off"))  # fmt: skip
+    chunk_tokens: int = _option(256, "tokens of prompts computed in one step, beside one of each running stream", low=1)
+    max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
     queue_limit: int = _option(64, "streams that may wait; beyond that callers are told to come back")
     kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, taken as it is needed")
     kv_at_hand_mb: int = _option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
     sharing: str = _option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
-        "the last bits then depend on who came first), off")  # fmt: skip
-    speculation: str = _option("off", "guess tokens and verify several at once: ngram (from the text so far), or off")
+        "the last bits then depend on who came first), off", choices=("exact", "near", "off"))  # fmt: skip
+    speculation: str = _option(
+        "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +211,11 @@ class ProducerConfig:
         "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
         "memory only")  # fmt: skip
     store_disk_mib: int = _option(4096, "published objects kept on disk, MiB")
-    store_policies: str = _option("", "who is forgotten last, by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
-    refresh_s: float = _option(60.0, "how often prefixes are registered again")
-    event_ms: int = _option(50, "tokens made within so many milliseconds leave in one packet; 0: each in its own")
+    store_policies: str = _option("", "eviction policy by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
+    refresh_s: float = _option(60.0, "how often prefixes are registered again", low=0.1)
+    event_ms: int = _option(
+        50, "tokens made within this many milliseconds leave in one packet; 0: each in its own", high=60_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +223,11 @@ class AskConfig:
     model: str = _option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = _option("all-minilm-l6-v2", "embedding model of retrieval")
     max_tokens: int = _option(256, "most tokens of an answer")
-    temperature: float = _option(0.0, "0: greedy; above: sampled")
-    top_p: float = _option(1.0, "sample from the smallest set of tokens with this probability; 1: off")
+    temperature: float = _option(0.0, "0: greedy; above: sampled", high=100)
+    top_p: float = _option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
     top_k: int = _option(0, "sample from this many most likely tokens; 0: off")
     system: str = _option("", "system prompt; empty: the model's own")
-    passages: int = _option(4, "passages that --rag puts into the prompt")
+    passages: int = _option(4, "passages that --rag puts into the prompt", low=1, high=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +257,16 @@ class Config:
 
     @property
     def runtime_dir(self) -> Path:
-        return Path(self.paths.runtime_dir).expanduser() if self.paths.runtime_dir else _default_runtime_dir()
+        """One for each network instance: two homes of a user, and two networks of a home, share no socket."""
+        if self.paths.runtime_dir:
+            return Path(self.paths.runtime_dir).expanduser()
+        instance = hashlib.sha256(os.fsencode(self.keys_dir.resolve())).hexdigest()[:8]
+        return runtime_base() / instance
 
     @property
     def keys_dir(self) -> Path:
         """Keys and certificates of this network; two networks never share a directory."""
-        return self.data_dir / self.network.net.strip("/").replace("/", "+") / "keys"
+        return self.data_dir / self.network.net.strip("/").replace("+", "%2B").replace("/", "+") / "keys"
 
     @property
     def catalog_dir(self) -> Path:
@@ -205,8 +278,9 @@ class Config:
         return Path(self.forwarder.unix_path) if self.forwarder.unix_path else self.runtime_dir / "forwarder.sock"
 
 
-def _default_runtime_dir() -> Path:
-    """$XDG_RUNTIME_DIR/ndn-infer; a machine without a session manager has none: then a folder of the user's in /tmp."""
+def runtime_base() -> Path:
+    """Where the run-time folders of a user's networks are:
+    $XDG_RUNTIME_DIR/ndn-infer; a machine without a session manager has none: then a folder of the user's in /tmp."""
     session = os.environ.get("XDG_RUNTIME_DIR")
     return Path(session) / "ndn-infer" if session else Path(tempfile.gettempdir()) / f"ndn-infer-{os.getuid()}"
 
@@ -221,6 +295,12 @@ def options() -> Iterable[tuple[str, str, Any, str]]:
     for section in SECTIONS:
         for item in fields(_HINTS[section]):
             yield section, item.name, item.default, item.metadata["help"]
+
+
+def limits(section: str, key: str) -> Limits:
+    """The values that an option takes."""
+    found: Limits = next(item.metadata["limits"] for item in fields(_HINTS[section]) if item.name == key)
+    return found
 
 
 def default_file() -> Path:
@@ -248,16 +328,36 @@ def load(
         section, key, text = _split_flag(flag)
         _put(values, origins, section, key, _parse(section, key, text, "--set"), "flag --set")
     built = {section: _HINTS[section](**values[section]) for section in SECTIONS}
+    network = Config(**built).data_dir / NETWORK_FILE
+    for key, value in network_in_use(network).items():
+        if origins[f"network.{key}"] == "default":
+            _put(values, origins, "network", key, value, f"file {network}")
+    built["network"] = NetworkConfig(**values["network"])
     return Config(**built, origins=origins)
 
 
-def _from_file(path: Path) -> Iterable[tuple[str, str, Any]]:
+def network_in_use(path: Path) -> dict[str, Any]:
+    """Net, site and node in a NETWORK_FILE; empty when there is none. Raises ConfigError."""
+    if not path.is_file():
+        return {}
+    content = _toml(path)
+    unknown = sorted(content.keys() - set(NETWORK_KEYS))
+    if unknown:
+        raise ConfigError(f"{path} holds {unknown[0]!r}", hint=f"it holds {', '.join(NETWORK_KEYS)} and nothing else")
+    return content
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _from_file(path: Path) -> Iterable[tuple[str, str, Any]]:
+    content = _toml(path)
     for section, table in content.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: '{section}' stands outside of a [section]")
@@ -270,7 +370,8 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, str
         if variable.startswith(ENVIRONMENT_PREFIX):
             section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("_")
             if not key or section not in SECTIONS:
-                raise ConfigError(f"environment variable {variable} names no option")
+                near = _nearest(section, SECTIONS)
+                raise ConfigError(f"environment variable {variable} names no option{near}")
             yield section, key, text
 
 
@@ -298,11 +399,15 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+_BOOLEANS: Final = {"true": True, "on": True, "yes": True, "1": True}
+_BOOLEANS.update({"false": False, "off": False, "no": False, "0": False})
+
+
 def _parse(section: str, key: str, text: str, where: str) -> Any:
     kind = _kind(section, key, where)
     try:
-        return kind(text)
-    except ValueError as error:
+        return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError) as error:
         raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {text!r}") from error
 
 
@@ -314,9 +419,8 @@ def _put(
         value = float(value)
     if type(value) is not kind:
         raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where}: {section}.{key} must be finite")
-    if isinstance(value, int | float) and value < 0:
-        raise ConfigError(f"{where}: {section}.{key} must not be negative")
+    reason = limits(section, key).refuses(value)
+    if reason:
+        raise ConfigError(f"{where}: {section}.{key} {reason}")
     values[section][key] = value
     origins[f"{section}.{key}"] = where

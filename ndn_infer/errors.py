@@ -21,7 +21,7 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |  |- StaleDenial                 a signed "there is none" from another time
     |  |- StaleVersion                a version older than one that was seen before
     |  |- CertificateExpired          outside the validity period
-    |  |- CertificateUnavailable      a certificate of the chain cannot be had
+    |  |- CertificateUnavailable      a certificate of the chain is not available
     |  `- MissingKey                  we have no key that may sign this name
     |- ModelError            exit 5   models and their cache
     |  |- UnknownModel
@@ -110,7 +110,7 @@ class RegistrationRefused(NetworkError):
 
 
 class FetchIncomplete(NetworkError):
-    """`missing` holds the segment numbers that could not be had, `contents` the verified contents of those that could:
+    """`missing` holds the segment numbers that did not arrive, `contents` the verified contents of those that could:
     another try need not fetch them again."""
 
     def __init__(
@@ -127,11 +127,11 @@ class TrustError(NdnInferError):
 
 
 class BadSignature(TrustError):
-    default_hint = "somebody on the path altered this Data, or the producer signs with another key than it names"
+    default_hint = "this Data was altered on its way, or signed with another key than the one it names"
 
 
 class DigestMismatch(TrustError):
-    default_hint = "somebody on the path altered this segment; it was not used"
+    default_hint = "this segment was altered on its way; it was not used"
 
 
 class KeyNotAllowed(TrustError):
@@ -139,7 +139,7 @@ class KeyNotAllowed(TrustError):
 
 
 class StaleDenial(TrustError):
-    default_hint = "somebody plays back old answers; the producer itself was asked"
+    default_hint = "possible replay of an old answer; retried past caches"
 
 
 class StaleVersion(TrustError):
@@ -193,7 +193,7 @@ class Busy(CallError):
 
 class StorageError(NdnInferError):
     exit_code = 7
-    default_hint = "free some space, or set paths.cache_dir / paths.data_dir to another disk"
+    default_hint = "check the path, its permissions and the free space there (paths.cache_dir, paths.data_dir)"
 
 
 class StoreFull(StorageError):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,10 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import config as configuration
-from ndn_infer import name as ndn
 from ndn_infer.apps.prepare import prepared, publish_aliases
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import NdnInferError
-from ndn_infer.namespace import operator_identity
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.security.keydir import KeyDirectory
 
 NET: Final = "/ndn-infer/testbed"
 SITE: Final = "lab"
@@ -104,8 +100,8 @@ def provision(grounds: Grounds, roles: Mapping[str, Sequence[str]], *, quiet: bo
     """
     for node in (OPERATOR, *roles):
         _empty_file(grounds.home(node))
-    operator = grounds.config(OPERATOR)
     _command(grounds, OPERATOR, "keys", "init")
+    _catalogue(grounds.config(OPERATOR), roles, quiet=quiet)
     for node, names in roles.items():
         bundle = str(grounds.bundle(node))
         _command(
@@ -114,7 +110,6 @@ def provision(grounds: Grounds, roles: Mapping[str, Sequence[str]], *, quiet: bo
         )  # fmt: skip
         _command(grounds, node, "keys", "import", bundle)
         Path(bundle).unlink()
-    _catalogue(grounds, operator, roles, quiet=quiet)
 
 
 def _command(grounds: Grounds, node: str, *arguments: str) -> None:
@@ -127,23 +122,13 @@ def _command(grounds: Grounds, node: str, *arguments: str) -> None:
         raise ProvisionFailed(f"ndn-infer {' '.join(arguments)}: {words[0].removeprefix('ndn-infer: ')}")
 
 
-def _catalogue(grounds: Grounds, operator: Config, roles: Mapping[str, Sequence[str]], *, quiet: bool) -> None:
-    """Sign what the aliases mean, and carry the records to the nodes, with the certificate that vouches for them.
-
-    A bundle holds a node's own keys only; whoever serves the catalogue serves the operator's certificate too.
-    """
+def _catalogue(operator: Config, roles: Mapping[str, Sequence[str]], *, quiet: bool) -> None:
+    """Sign what the aliases mean; bundles that are issued afterwards carry the records to the nodes."""
     keychain = Keychain.open(operator.keys_dir)
     everything = {role for names in roles.values() for role in names}
     models = [operator.ask.model] if everything & {"tokenize", "prefill", "decode"} else []
     models += [operator.ask.embedder] if "embed" in everything else []
     publish_aliases(operator, keychain, {alias: prepared(operator, alias, quiet=quiet) for alias in models})
-    signer = operator_identity(ndn.from_uri(NET))
-    certificates = [item for item in keychain.certificates() if item.identity == signer]
-    for node in roles:
-        there = grounds.config(node)
-        shutil.copytree(operator.catalog_dir, there.catalog_dir, dirs_exist_ok=True)
-        for certificate in certificates:
-            KeyDirectory(there.keys_dir).write_certificate(certificate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

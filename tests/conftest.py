@@ -17,6 +17,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as apps/cli.py does, for eng
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_network_of_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is configured in this process comes from the test, not from the network in use on the machine."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_engine_outlives_its_module() -> Iterator[None]:
     """Applications of ours freeze what there is and leave the collector in peace (apps/session.py). Here many of them

@@ -69,6 +69,7 @@ def environment_in(directory: Path, model_cache: Path, **more: str) -> dict[str,
         **clean,
         "HOME": str(directory),
         "NDN_INFER_PATHS_CACHE_DIR": str(model_cache),
+        "NDN_INFER_NETWORK_NET": "/ndn-infer/local",  # a fresh HOME's network has a name of its own
         **more,
     }
 

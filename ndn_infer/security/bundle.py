@@ -5,6 +5,7 @@ Owns: the file's form, PEM blocks one after the other. Must not know: key direct
     NDN TRUST ANCHOR    one block, the anchor's certificate
     NDN CERTIFICATE     the node's certificates and those of their issuers
     PRIVATE KEY         PKCS#8; a key belongs to the certificates that hold its public half
+    NDN RECORD          a record of the operator's catalogue, as signed packets: what aliases mean (catalog.py)
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ MAX_BYTES: Final = 1 << 20
 _ANCHOR: Final = "NDN TRUST ANCHOR"
 _CERTIFICATE: Final = "NDN CERTIFICATE"
 _KEY: Final = "PRIVATE KEY"
+_RECORD: Final = "NDN RECORD"
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----\s*([A-Za-z0-9+/=\s]*)-----END \1-----")
-_HINT: Final = "make it with 'ndn-infer keys export' on the machine that holds the root key"
+_HINT: Final = "make it with 'ndn-infer keys issue' on the machine that holds the root key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Bundle:
     anchor: Certificate
     certificates: tuple[Certificate, ...]
     keys: tuple[PrivateKey, ...]
+    records: tuple[bytes, ...] = ()
 
 
 def encode(bundle: Bundle) -> str:
     blocks = [_encode_block(_ANCHOR, bundle.anchor.wire)]
     blocks += [_encode_block(_CERTIFICATE, certificate.wire) for certificate in bundle.certificates]
     blocks += [key.to_pem().decode("ascii") for key in bundle.keys]
+    blocks += [_encode_block(_RECORD, record) for record in bundle.records]
     return "".join(blocks)
 
 
@@ -49,9 +53,12 @@ def decode(text: str) -> Bundle:
     anchors: list[Certificate] = []
     certificates: list[Certificate] = []
     keys: list[PrivateKey] = []
+    records: list[bytes] = []
     for match in _BLOCK.finditer(text):
         if match[1] == _KEY:
             keys.append(PrivateKey.from_pem(match[0].encode("ascii")))
+        elif match[1] == _RECORD:
+            records.append(_decode_block(match[2], "record"))
         elif match[1] in (_ANCHOR, _CERTIFICATE):
             (anchors if match[1] == _ANCHOR else certificates).append(_decode_certificate(match[2]))
         else:
@@ -60,7 +67,7 @@ def decode(text: str) -> Bundle:
         raise StorageError("this file is damaged, or no key bundle", hint=_HINT)
     if len(anchors) != 1:
         raise StorageError(f"a key bundle holds one trust anchor, this one {len(anchors)}", hint=_HINT)
-    return Bundle(anchors[0], tuple(certificates), tuple(keys))
+    return Bundle(anchors[0], tuple(certificates), tuple(keys), tuple(records))
 
 
 def _encode_block(label: str, content: bytes) -> str:
@@ -71,6 +78,13 @@ def _encode_block(label: str, content: bytes) -> str:
 
 def _decode_certificate(text: str) -> Certificate:
     try:
-        return parse(base64.b64decode("".join(text.split()), validate=True))
-    except (binascii.Error, BadPacket) as error:
+        return parse(_decode_block(text, "certificate"))
+    except BadPacket as error:
         raise StorageError(f"a certificate of this key bundle is damaged: {error}", hint=_HINT) from error
+
+
+def _decode_block(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise StorageError(f"a {what} of this key bundle is damaged: {error}", hint=_HINT) from error

@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Never
 
@@ -114,7 +114,7 @@ class Keychain:
         if anchor.identity != net:
             raise ConfigError(
                 f"the keys in {directory} are of {ndn.to_uri(anchor.identity)}, not of {ndn.to_uri(net)}",
-                hint="choose another key directory for this network",
+                hint="'ndn-infer keys use NET' chooses the network; --set network.net=NET does so for one command",
             )
         return cls(files, anchor, clock)
 
@@ -352,7 +352,7 @@ class Keychain:
                 return *site, "site"
         raise MissingKey(
             f"no key that may certify {ndn.to_uri(identity)} ({owner.words()}) in {self._directory.path}",
-            hint="run 'ndn-infer keys issue' and 'export' where the root key is, and 'import' here",
+            hint="run 'ndn-infer keys issue' where the root key is, and 'ndn-infer keys import' here",
         )
 
     def _renew_anchor(self, validity_s: float | None) -> None:
@@ -379,12 +379,12 @@ class Keychain:
 
     # ------------------------------------------------------------ other machines
 
-    def export(self, identities: Iterable[Name]) -> str:
+    def export(self, identities: Iterable[Name], records: Iterable[bytes] = ()) -> str:
         """A bundle (text, to be kept secret) of these identities and of all below them that can sign now.
 
         Without identities it holds the anchor's certificate alone: what a reader needs. The anchor's private key goes
         along only when `net` is among `identities`, and then without those below. Raises MissingKey when one of them
-        has no key here that can sign, itself or below.
+        has no key here that can sign, itself or below. `records` of the catalogue go along as they are.
         """
         self.reload()
         holders: list[tuple[Certificate, PrivateKey]] = []
@@ -394,11 +394,12 @@ class Keychain:
             if not any(found):
                 self._raise_missing(wanted)
             holders += [item for item in found if item is not None]
-        return bundles.encode(provision.pack(self._anchor, self._certificates.values(), holders))
+        bundle = provision.pack(self._anchor, self._certificates.values(), holders)
+        return bundles.encode(replace(bundle, records=tuple(records)))
 
-    def export_file(self, path: Path, identities: Iterable[Name]) -> None:
+    def export_file(self, path: Path, identities: Iterable[Name], records: Iterable[bytes] = ()) -> None:
         """`export` into a file of mode 0600. Raises StorageError too."""
-        write_private(path, self.export(identities).encode("ascii"))
+        write_private(path, self.export(identities, records).encode("ascii"))
 
     @classmethod
     def import_bundle(cls, directory: Path, text: str, *, clock: Callable[[], float] = time.time) -> Keychain:

@@ -55,7 +55,8 @@ def install(files: KeyDirectory, bundle: Bundle) -> None:
         if anchor is not None and anchor.public_der != bundle.anchor.public_der:
             raise ConfigError(
                 f"the keys in {files.path} belong to another trust anchor ({ndn.to_uri(anchor.key_name)})",
-                hint="choose another key directory for this network",
+                hint="another network of the same name has its keys there: give '--set paths.data_dir=DIR' with this "
+                "and every later command, or move that folder away",
             )
         by_public = {item.public_der: item for item in (*bundle.certificates, bundle.anchor)}
         for key in bundle.keys:
@@ -105,6 +106,8 @@ def read_file(path: Path) -> str:
         with path.open("rb") as file:
             return file.read(bundles.MAX_BYTES + 1).decode("ascii")
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        raise StorageError(
+            f"cannot read {path}: {error.strerror}", hint="give the file that 'ndn-infer keys issue --out FILE' wrote"
+        ) from error
     except UnicodeDecodeError as error:
         raise StorageError(f"{path} is no key bundle") from error

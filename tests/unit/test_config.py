@@ -15,15 +15,21 @@ from ndn_infer.errors import ConfigError
 OPTIONS = list(config.options())
 
 
-def other(value: object) -> str:
-    """A text for another value of the same type."""
-    return f"{value}x" if isinstance(value, str) else str(value + 1)  # type: ignore[operator]
+def other(section: str, key: str, value: object) -> str:
+    """A text for another value that the option takes."""
+    limits = config.limits(section, key)
+    if limits.choices:
+        return next(choice for choice in limits.choices if choice and choice != value)
+    if isinstance(value, str):
+        return f"{value}x"
+    assert isinstance(value, int | float)
+    return str(value + 1 if value + 1 <= limits.high else type(value)(value - 1))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option[0]}.{option[1]}")
 def test_every_option_can_be_set_everywhere(option: tuple[str, str, object, str], tmp_path: Path) -> None:
     section, key, default, _ = option
-    text = other(default)
+    text = other(section, key, default)
     expected = type(default)(text)
     file = tmp_path / "config.toml"
     file.write_text(f"[{section}]\n{key} = " + (f'"{text}"' if isinstance(default, str) else text))
@@ -48,7 +54,7 @@ def test_every_option_can_be_set_everywhere(option: tuple[str, str, object, str]
         ({"NDN_INFER_FETCH_LIFETIME": "1"}, [], "lifetime_ms"), ({"NDN_INFER_FOO_BAR": "1"}, [], "FOO_BAR"),
         ({"NDN_INFER_FETCH_LIFETIME_MS": "soon"}, [], "int"), ({}, ["fetch.lifetime_ms"], "section.key=value"),
         ({}, ["lifetime_ms=1"], "section.key=value"), ({}, ["fetch.lifetme_ms=1"], "did you mean 'lifetime_ms'"),
-        ({}, ["ftch.lifetime_ms=1"], "did you mean 'fetch'"), ({}, ["fetch.lifetime_ms=-1"], "negative"),
+        ({}, ["ftch.lifetime_ms=1"], "did you mean 'fetch'"), ({}, ["fetch.lifetime_ms=-1"], "0.* or more|1 to 600000"),
         ({}, ["fetch.deadline_s=nan"], "finite"), ({}, ["fetch.deadline_s=inf"], "finite"),
         ({}, ["fetch.deadline_s=1,5"], "float"), ({}, ["fetch.lifetime_ms=1.5"], "int"),
     ],
@@ -78,6 +84,38 @@ def test_files_that_are_wrong(content: bytes, words: str, tmp_path: Path) -> Non
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=words):
         config.load(file=file)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option[0]}.{option[1]}")
+def test_every_option_refuses_what_is_out_of_its_range(option: tuple[str, str, object, str]) -> None:
+    section, key, default, _ = option
+    limits = config.limits(section, key)
+    assert not limits.refuses(default)
+    beyond = [f"{limits.low - 1:g}", f"{limits.high + 1:g}"] if not isinstance(default, str) else []
+    for text in ["no-such-word"] if limits.choices else [value for value in beyond if value not in ("inf", "nan")]:
+        text = str(int(float(text))) if isinstance(default, int) and not limits.choices else text
+        with pytest.raises(ConfigError, match=f"{section}.{key} ") as caught:
+            config.load(file=Path(os.devnull), flags=[f"{section}.{key}={text}"])
+        assert str(limits) in str(caught.value)
+
+
+def test_truth_is_read_from_words_not_from_length() -> None:
+    """bool("false") is True."""
+    for text, value in {"false": False, "0": False, "off": False, "True": True, "on": True}.items():
+        assert config._BOOLEANS[text.lower()] is value
+    assert config.Limits().refuses(False) == ""
+
+
+def test_the_network_in_use_is_below_every_other_setting(tmp_path: Path) -> None:
+    (tmp_path / "network.toml").write_text('net = "/lab"\nsite = "gpu"\nnode = "g1"\n')
+    flags = [f"paths.data_dir={tmp_path}"]
+    effective = config.load(file=Path(os.devnull), flags=flags)
+    assert (effective.network.net, effective.network.site, effective.network.node) == ("/lab", "gpu", "g1")
+    assert config.load(file=Path(os.devnull), flags=[*flags, "network.net=/x"]).network.net == "/x"
+    for wrong, words in {"net = 1": "net", 'nett = "/x"': "nett", "[[": "TOML"}.items():
+        (tmp_path / "network.toml").write_text(wrong)
+        with pytest.raises(ConfigError, match=words):
+            config.load(file=Path(os.devnull), flags=flags)
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
@@ -120,5 +158,12 @@ def test_directories_of_two_networks_differ(tmp_path: Path) -> None:
         config.load(file=Path(os.devnull), flags=[f"paths.data_dir={tmp_path}", f"network.net={net}"])
         for net in ("/a/b", "/a+b")
     )
+    assert one.keys_dir != two.keys_dir
     assert one.keys_dir.parent.parent == two.keys_dir.parent.parent == tmp_path
     assert one.socket_path.name == "forwarder.sock"
+    assert one.socket_path != two.socket_path
+
+
+def test_two_homes_of_a_user_have_two_sockets(tmp_path: Path) -> None:
+    one, two = (config.load(file=Path(os.devnull), flags=[f"paths.data_dir={tmp_path / home}"]) for home in "ab")
+    assert one.socket_path != two.socket_path and one.socket_path.parent.parent == two.socket_path.parent.parent

@@ -246,6 +246,7 @@ class Machine:
     def __init__(self, path: Path, node: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path / node
         self._settings = ["--set", f"paths.data_dir={self.path}", "--set", f"network.node={node}"]
+        self._settings += ["--set", "network.net=/ndn-infer/local"]
         self._capsys = capsys
 
     def run(self, *words: object, fails: int = 0) -> str:

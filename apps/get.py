@@ -1,0 +1,98 @@
+"""Fetch a named object, every byte verified, to standard output or a file.
+
+ndn-infer get /ndn-infer/local/catalog/model/smollm2-135m-instruct -o record.bin
+ndn-infer get NAME | xxd | head              any object: a token block, a KV block, a passage, a sealed answer
+
+NAME is an object's name, with or without its version and segment; without one the newest version is fetched. Says on
+standard error what it is, who signed it and where it came from. Exit status 3: nobody has it; 4: it did not verify.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from ndn_infer import name as ndn
+from ndn_infer.apps.session import ensure_keys, join
+from ndn_infer.config import Config
+from ndn_infer.errors import FetchIncomplete, StorageError, UsageError
+from ndn_infer.name import METADATA, Name
+from ndn_infer.namespace import classify
+from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.fetched import Fetched
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the object's name")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--quiet", action="store_true", help="the object alone")
+    parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    base, version = split(ndn.from_uri(options.name))
+    content, words = asyncio.run(_fetch(config, base, version))
+    if not options.quiet:
+        print("\n".join(words), file=sys.stderr)
+    if options.output is not None:
+        try:
+            options.output.write_bytes(content)
+        except OSError as error:
+            raise StorageError(f"cannot write {options.output}: {error.strerror}") from error
+    elif sys.stdout.isatty():
+        sys.stdout.write(_text(content))
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def split(name: Name) -> tuple[Name, int | None]:
+    """An object's base name and version, out of the name of the object or of one of its packets."""
+    parts = ndn.components(name)
+    kinds = [ndn.component_type(part) for part in parts]
+    if kinds and kinds[-1] == ndn.SEGMENT:
+        parts, kinds = parts[:-1], kinds[:-1]
+    version = None
+    if kinds and kinds[-1] == ndn.VERSION:
+        version, parts = ndn.component_number(parts[-1], ndn.VERSION), parts[:-1]
+    if parts and parts[-1] == METADATA:
+        parts = parts[:-1]
+    if not parts:
+        raise UsageError("this names no object", hint="'ndn-infer names' lists the kinds of names")
+    return b"".join(parts), version
+
+
+async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
+    session = await join(config, ensure_keys(config))
+    try:
+        fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+        found = await fetcher.discover(base, version=version)
+        if found.manifest is None:
+            raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
+        fetched = await fetcher.collect(found)
+        return fetched.content, _words(session.net, base, fetched)
+    finally:
+        await session.close()
+
+
+def _words(net: Name, base: Name, fetched: Fetched) -> list[str]:
+    kind = classify(net, base).kind
+    return [
+        ndn.to_uri(fetched.name),
+        f"  {kind.title if kind is not None else 'object'}, {len(fetched.content)} bytes, from {fetched.source}",
+        f"  signed by {ndn.to_uri(fetched.signed_by.key_name)}",
+    ]
+
+
+def _text(content: bytes) -> str:
+    """Raises UsageError for what is no text: it could command the terminal."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(f"{len(content)} bytes that are no text", hint="-o FILE, or pipe them on: ... | xxd")
+    return text if text.endswith("\n") else text + "\n"
