@@ -84,6 +84,7 @@ def forwarder_options(arguments: argparse.Namespace, config: Config) -> Forwarde
         udp_mtu_bytes=settings.udp_mtu_bytes,
         udp_idle_timeout_s=settings.udp_idle_timeout_s,
         local_commands=settings.local_commands,
+        loopback_commands=settings.loopback_commands,
         remote_commands=settings.remote_commands,
     )
 
@@ -158,6 +159,22 @@ class _Running:
         await self._close_authority()
         if "signed" in (config.forwarder.local_commands, config.forwarder.remote_commands):
             self._daemon.check = await self._authority(config)
+        elif config.forwarder.loopback_commands == "signed":
+            self._daemon.check = self._when_asked(config)
+
+    def _when_asked(self, config: Config) -> CommandCheck:
+        """The same, made for the first command that needs it: most forwarders never see one."""
+        made: CommandCheck | None = None
+        making = asyncio.Lock()
+
+        async def check(claim: Claim) -> None:
+            nonlocal made
+            async with making:
+                if made is None:
+                    made = await self._authority(config)
+            await made(claim)
+
+        return check
 
     async def _authority(self, config: Config) -> CommandCheck:
         """Verify commands against this network's trust anchor; certificates are fetched through ourselves."""

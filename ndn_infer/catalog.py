@@ -98,7 +98,10 @@ def _version(packets: ObjectPackets) -> int:
 
 def _decode(content: bytes, what: str) -> ObjectPackets:
     try:
-        wires = Framer().feed(content)
+        framer = Framer()
+        wires = framer.feed(content)
+        if framer.fault is not None:
+            raise framer.fault
         metadata, *segments = [decode_data(wire) for wire in wires]
         manifest = decode_manifest(metadata)
     except (BadPacket, ValueError) as error:

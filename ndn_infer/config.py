@@ -145,6 +145,9 @@ class ForwarderConfig:
     local_commands: str = _option(
         "any", "management commands from this machine: any, or signed", choices=("any", "signed")
     )
+    loopback_commands: str = _option(
+        "signed", "those that come by TCP, UDP or WebSocket of this machine, not by the Unix socket: signed, or any",
+        choices=("signed", "any"))  # fmt: skip
     remote_commands: str = _option(
         "off", "routes that neighbours register below /localhop/nfd: off, or signed", choices=("off", "signed")
     )

@@ -123,20 +123,22 @@ def is_critical(type_number: int) -> bool:
 
 
 class Framer:
-    """Cuts the bytes of a stream transport into whole TLV elements.
+    """Cuts the bytes of a stream transport into whole packets.
 
-    `feed` takes what arrived and returns the elements now complete. An element longer than `limit` or a malformed
-    header raises BadPacket: a stream cannot be resynchronised, so its face must be closed. Holds at most one
-    incomplete element.
+    `feed` takes what arrived and returns the packets now complete. A stream carries Interests, Data and LpPackets and
+    nothing else: at any other type, a malformed length, or an element longer than `limit`, `fault` says why, and what
+    came before is still returned. A stream cannot be resynchronised, so its face must be closed after that; more bytes
+    raise the fault. Holds at most one incomplete packet.
 
     `feed_from` does the same for a socket's `recv_into`, with every byte copied once: all framers of a process read
-    into one buffer, into which an incomplete element is put back first.
+    into one buffer, into which an incomplete packet is put back first.
     """
 
-    __slots__ = ("_buffer", "_limit")
+    __slots__ = ("_buffer", "_limit", "fault")
     _shared: ClassVar[bytearray] = bytearray(READ_BYTES)
 
     def __init__(self, limit: int = MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES) -> None:
+        self.fault: BadPacket | None = None
         self._buffer = b""
         self._limit = limit
 
@@ -154,38 +156,44 @@ class Framer:
         return self._cut(shared, view, kept + count) if count else None
 
     def _cut(self, buffer: bytes | bytearray, view: memoryview, size: int) -> list[bytes]:
+        if self.fault is not None:
+            raise self.fault
         packets: list[bytes] = []
         offset = 0
         while offset < size:
-            # The common cases without a call: a type and a length of one byte, or a length of three.
+            kind = buffer[offset]
+            if kind != DATA and kind != LP_PACKET and kind != INTEREST:
+                self.fault = BadPacket(f"bytes that are no packet of NDN: type {kind}")
+                break
+            # The common cases without a call: a length of one byte, or of three.
             after: int | None
-            length = buffer[offset + 1] if size - offset >= 4 and 0 < buffer[offset] < 253 else 255
+            length = buffer[offset + 1] if size - offset >= 4 else 255
             if length < 253:
                 after = offset + 2 + length
             elif length == 253 and 253 <= (length := buffer[offset + 2] << 8 | buffer[offset + 3]) < self._limit - 4:
                 after = offset + 4 + length
             else:
-                after = self._element_end(buffer, offset, size)
+                after = self._packet_end(buffer, offset, size)
             if after is None or after > size:
                 break
             packets.append(bytes(view[offset:after]))
             offset = after
-        self._buffer = bytes(view[offset:size])
+        self._buffer = b"" if self.fault is not None else bytes(view[offset:size])
         return packets
 
-    def _element_end(self, buffer: bytes | bytearray, offset: int, size: int) -> int | None:
-        """Where the element at `offset` ends, or None while its header is incomplete."""
-        available = size - offset
-        type_size = _number_size(buffer[offset])
-        if available < type_size + 1:
+    def _packet_end(self, buffer: bytes | bytearray, offset: int, size: int) -> int | None:
+        """Where the packet at `offset` ends; None while its header is incomplete, or with a `fault`."""
+        at = offset + 1
+        if at == size or at + _number_size(buffer[at]) > size:
             return None
-        length_size = _number_size(buffer[offset + type_size])
-        if available < type_size + length_size:
+        try:
+            length, value = read_number(buffer, at, size)
+        except BadPacket as error:
+            self.fault = error
             return None
-        type_number, length_at = read_number(buffer, offset, size)
-        length, value = read_number(buffer, length_at, size)
-        if type_number == 0 or value + length - offset > self._limit:
-            raise BadPacket(f"a TLV of type {type_number} and {length} bytes does not belong on a stream of packets")
+        if value + length - offset > self._limit:
+            self.fault = BadPacket(f"a packet of {length} bytes: at most {self._limit} are allowed")
+            return None
         return value + length
 
 

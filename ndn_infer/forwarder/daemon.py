@@ -229,15 +229,22 @@ class ForwarderDaemon:
     # ------------------------------------------------------------ who may command
 
     def _authorise(self, claim: Claim, verdict: Verdict) -> None:
-        if claim.local and (self.options.local_commands == "any" or claim.own_face):
+        if claim.local and (claim.own_face or self._anybody_may(claim)):
             verdict(None)
+        elif not claim.local and self.options.remote_commands == "off":
+            anybody_local(claim, verdict)
         elif self.check is None:
-            anybody_local(claim, verdict) if not claim.local else verdict("this forwarder wants signed commands")
+            verdict("this forwarder wants signed commands")
         elif self._undecided >= MAX_UNDECIDED:
             verdict("too many commands wait for the certificates of their signers; try again")
         else:
             self._undecided += 1
             self._spawn(self._decide(self.check, claim, verdict))
+
+    def _anybody_may(self, claim: Claim) -> bool:
+        """A port of this machine is open to web pages and to every user of it: what comes there proves nothing."""
+        options = self.options
+        return options.local_commands == "any" and (claim.private or options.loopback_commands == "any")
 
     async def _decide(self, check: CommandCheck, claim: Claim, verdict: Verdict) -> None:
         try:
@@ -264,6 +271,9 @@ def _classes(options: ForwarderOptions) -> CsClasses:
 def _check_options(options: ForwarderOptions) -> None:
     if options.udp_mtu_bytes < MIN_MTU_BYTES:
         raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
-    for key, known in (("local_commands", ("any", "signed")), ("remote_commands", ("off", "signed"))):
+    any_or_signed = ("any", "signed")
+    for key, known in (
+        ("local_commands", any_or_signed), ("loopback_commands", any_or_signed), ("remote_commands", ("off", "signed")),
+    ):  # fmt: skip
         if getattr(options, key) not in known:
             raise ConfigError(f"forwarder.{key} is {' or '.join(known)}, not {getattr(options, key)!r}")

@@ -35,7 +35,9 @@ def _nothing() -> None:
 
 @dataclass(slots=True, eq=False)
 class Face:
-    """One face. `local` decides about /localhost. `allowed_persistency` is what faces/update may set.
+    """One face. `local` decides about /localhost. `private`: only programs that the permission bits of a Unix socket
+    admit can be at the other end; a port of this machine is open to all its users, and to web pages.
+    `allowed_persistency` is what faces/update may set.
 
     `close` ends the transport; the shell then takes the face out of the forwarder. `expires_in_s` says after how much
     more silence the face goes away (None: never). `pending` counts the PIT entries that began with it.
@@ -50,6 +52,7 @@ class Face:
     allowed_persistency: frozenset[int] = frozenset({ON_DEMAND})
     close: Callable[[], None] = _nothing
     expires_in_s: Callable[[], float | None] = lambda: None
+    private: bool = False
     pending: int = 0
     counters: FaceCounters = field(init=False)
 

@@ -44,6 +44,7 @@ class MemoryLink:
             local=True,
             persistency=ON_DEMAND,
             close=self.close,
+            private=True,
         )
         core.add_face(self.face)
 

@@ -76,7 +76,7 @@ class Management:
         link.congestion_marking = False
         self.face = Face(
             MANAGEMENT_FACE_ID, "internal://", "internal://", link, local=True, persistency=PERMANENT,
-            allowed_persistency=frozenset(),
+            allowed_persistency=frozenset(), private=True,
         )  # fmt: skip
         forwarder.add_face(self.face)
         forwarder.fib.add(PREFIX, MANAGEMENT_FACE_ID, 0)
@@ -187,7 +187,9 @@ class Management:
 
         module, verb = (part.decode("utf-8", "replace") for part in key)
         own_face = key == (b"faces", b"update") and request.face_id == incoming
-        self._authority(Claim(interest, module, verb, request.prefix, local, own_face), decided)
+        face = self._forwarder.faces.get(incoming)
+        private = face is not None and face.private
+        self._authority(Claim(interest, module, verb, request.prefix, local, own_face, private), decided)
 
     def _request(
         self,

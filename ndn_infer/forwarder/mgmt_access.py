@@ -17,8 +17,8 @@ from ndn_infer.packet import Interest
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A command that somebody sent. `prefix` is the Name it is about, None where a command has none; `local` says
-    whether it came below /localhost, which only local faces can use; `own_face` whether it changes nothing but the
-    face that it came from."""
+    whether it came below /localhost, which only local faces can use, `private` whether by a private one; `own_face`
+    whether it changes nothing but the face that it came from."""
 
     interest: Interest
     module: str
@@ -26,6 +26,7 @@ class Claim:
     prefix: Name | None
     local: bool
     own_face: bool = False
+    private: bool = False
 
 
 Verdict = Callable[[str | None], None]

@@ -16,7 +16,8 @@ class ForwarderOptions:
     packets are fragmented. `unix_mode` are the permission bits of the Unix socket.
 
     `cs_protected` prefixes are evicted last, `cs_counted` ones counted apart; `cs_disk_path` is the file of the second
-    tier, None for none. `local_commands` is "any" or "signed", `remote_commands` "off" or "signed".
+    tier, None for none. `local_commands` is "any" or "signed", and so is `loopback_commands`, for those that come by a
+    port of this machine and not by its Unix socket; `remote_commands` is "off" or "signed".
     """
 
     unix_path: str | None = None
@@ -37,5 +38,6 @@ class ForwarderOptions:
     cs_disk_path: str | None = None
     cs_disk_bytes: int = 1 << 30
     local_commands: str = "any"
+    loopback_commands: str = "signed"
     remote_commands: str = "off"
     metrics_bind: str | None = None

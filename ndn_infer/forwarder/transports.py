@@ -18,7 +18,6 @@ import termios
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.face_uri import ip_uri, is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
@@ -98,6 +97,7 @@ class StreamFace:
         self._paused: asyncio.TimerHandle | None = None
         self._closed = False
         self._detached = True
+        self._proven = False
         self._socket = sock
         face_id = core.new_face_id()
         uri, local_uri, local = self._describe(face_id)
@@ -110,6 +110,7 @@ class StreamFace:
             persistency=persistency,
             allowed_persistency=_allowed_persistency(scheme, remote_uri),
             close=self.close,
+            private=scheme == "unix",
         )
         core.open_face(self.face)
         self.attach(sock)
@@ -123,6 +124,7 @@ class StreamFace:
         self._socket = sock
         self._framer = Framer()
         self._detached = False
+        self._proven = self._scheme != "tcp"  # until its first packet came whole
         self._start_reading()
 
     def close(self) -> None:
@@ -167,34 +169,44 @@ class StreamFace:
         except OSError as error:
             log.debug("face %d: %s", self.face.id, error)
             packets = None
-        except BadPacket as error:
-            self.face.counters.malformed += 1
-            log.info("closing the connection of face %d: %s", self.face.id, error)
-            self._lost()
-            return
         if packets is None:
             self._lost()
         elif packets:
             self._waiting = packets
             self._turn()
+        elif self._framer.fault is not None:
+            self._end_of_ndn(self._framer.fault)
 
     def _turn(self) -> None:
         """Some of what waits; the rest, and further reading, after the other faces had their turn."""
         counters = self.face.counters
-        size = max(LEAST_A_TURN, PACKETS_A_TURN // max(1, self._core.backlogged))
+        size = max(LEAST_A_TURN, PACKETS_A_TURN // max(1, self._core.backlogged)) if self._proven else 1
         packets, self._waiting = self._waiting[:size], self._waiting[size:]
         self._count_backlog()
-        data_before = counters.in_data
+        data_before, malformed_before = counters.in_data, counters.malformed
         self._core.receive(self.face, packets)
         if self._detached:
             return
-        if self._queue.size > PAUSE_BYTES and counters.in_data == data_before:
+        if not self._proven and counters.malformed > malformed_before:
+            self._end_of_ndn("its first packet is malformed")
+            return
+        self._proven = True
+        if not self._waiting and self._framer.fault is not None:
+            self._end_of_ndn(self._framer.fault)
+        elif self._queue.size > PAUSE_BYTES and counters.in_data == data_before:
             self._pause()
         elif self._waiting:
             self._stop_reading()
             self._loop.call_soon(self._more)
         else:
             self._start_reading()
+
+    def _end_of_ndn(self, why: object) -> None:
+        """The peer speaks another protocol. What it sends must not run as commands once it happens to look like NDN: a
+        browser posts whatever a page wants to any port (a method of the page's choice may even begin like a packet)."""
+        self.face.counters.malformed += 1
+        log.info("closing the connection of face %d: %s", self.face.id, why)
+        self._lost()
 
     def _count_backlog(self) -> None:
         behind = bool(self._waiting)

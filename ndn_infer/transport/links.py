@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from ndn_infer.errors import BadPacket, ConfigError, NoForwarder
+from ndn_infer.errors import ConfigError, NoForwarder
 from ndn_infer.tlv import Framer
 from ndn_infer.wire.send_queue import SendQueue
 
@@ -119,14 +119,13 @@ class StreamLink:
         except OSError as error:
             self._end(error)
             return
-        except BadPacket as error:
-            log.warning("the forwarder sent bytes that are no packets (%s); closing the link", error)
-            self._end(None)
-            return
-        if packets is None:
-            self._end(None)
-        elif packets:
+        if packets:
             self.receiver(packets)
+        fault = self._framer.fault
+        if fault is not None:
+            log.warning("the forwarder sent bytes that are no packets (%s); closing the link", fault)
+        if packets is None or fault is not None:
+            self._end(None)
 
     def _end(self, error: OSError | None) -> None:
         if self._closed:

@@ -38,15 +38,14 @@ def _check_framer(wire: bytes) -> None:
         assert _frames([bytes((byte,)) for byte in wire]) == whole
 
 
-def _frames(chunks: list[bytes]) -> list[bytes] | None:
-    """The packets of a stream; None when it is refused."""
-    framer, found = tlv.Framer(), []
-    try:
-        for chunk in chunks:
-            found += framer.feed(chunk)
-    except BadPacket:
-        return None
-    return found
+def _frames(chunks: list[bytes]) -> tuple[list[bytes], bool]:
+    """The packets of a stream, and whether it was refused after them."""
+    framer, found = tlv.Framer(), list[bytes]()
+    for chunk in chunks:
+        found += framer.feed(chunk)
+        if framer.fault is not None:
+            return found, True
+    return found, False
 
 
 def _check_link(wire: bytes) -> lp.LpPacket | None:

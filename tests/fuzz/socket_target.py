@@ -189,6 +189,7 @@ async def running() -> AsyncIterator[SocketTarget]:
     with tempfile.TemporaryDirectory(prefix="ndn-fuzz-") as directory:
         options = ForwarderOptions(
             unix_path=str(Path(directory) / "f.sock"), tcp_bind="127.0.0.1:0", udp_bind="127.0.0.1:0",
+            loopback_commands="any",
             ws_bind="127.0.0.1:0", pit_capacity=PIT_CAPACITY, cs_capacity_bytes=CS_BYTES, face_queue_bytes=QUEUE_BYTES,
         )  # fmt: skip
         daemon = ForwarderDaemon(options)

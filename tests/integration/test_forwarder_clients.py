@@ -32,7 +32,7 @@ CONNECTED_S = 10.0
 
 @asynccontextmanager
 async def forwarder(directory: Path, name: str = "nfd", **options: Any) -> AsyncIterator[ForwarderDaemon]:
-    settings = {"tcp_bind": "127.0.0.1:0", "udp_bind": "127.0.0.1:0", **options}
+    settings = {"tcp_bind": "127.0.0.1:0", "udp_bind": "127.0.0.1:0", "loopback_commands": "any", **options}
     daemon = ForwarderDaemon(ForwarderOptions(unix_path=str(directory / f"{name}.sock"), **settings))
     await daemon.start()
     try:
@@ -153,9 +153,11 @@ async def test_routes_go_with_the_application(tmp_path: Path) -> None:
             await fetch_v1(daemon, "unix", "/py/short/x")
 
 
-async def command(daemon: ForwarderDaemon, module: str, verb: str, **fields: Any) -> nfd_mgmt.ControlResponse:
+async def command(
+    daemon: ForwarderDaemon, module: str, verb: str, kind: str = "unix", **fields: Any
+) -> nfd_mgmt.ControlResponse:
     """A command by python-ndn's own encoder (v0.3), answered as its own decoder reads it."""
-    async with running(appv2.NDNApp(face=face_to(daemon, "unix"), registerer=NfdRegister())) as application:
+    async with running(appv2.NDNApp(face=face_to(daemon, kind), registerer=NfdRegister())) as application:
         name = nfd_mgmt.make_command_v2(module, verb, **fields)
         _, content, _ = await application.express(
             name, accept, app_param=b"", signer=DigestSha256Signer(for_interest=True), lifetime=4000

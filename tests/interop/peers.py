@@ -234,7 +234,8 @@ def our_forwarder(directory: Path, **settings: str) -> Iterator[Peer]:
     """`ndn-infer forwarder` as a process; `settings` are options of section [forwarder]."""
     directory.mkdir(parents=True, exist_ok=True)
     peer = Peer("ndn-infer", directory, free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM))
-    options = [f"--set=forwarder.{key}={value}" for key, value in settings.items()]
+    given = {"loopback_commands": "any", **settings}
+    options = [f"--set=forwarder.{key}={value}" for key, value in given.items()]
     command = [
         sys.executable, "-m", "ndn_infer", "forwarder", "--unix", str(peer.socket),
         "--tcp", f"127.0.0.1:{peer.tcp_port}", "--udp", f"127.0.0.1:{peer.udp_port}", *options,

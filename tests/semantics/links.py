@@ -137,7 +137,7 @@ SCENARIOS = [
     Scenario("a Data's own PIT token goes nowhere (LP PitToken)", [
         (0, "c", A, ["p<I/a/b#1"]), (0.1, "p", link(DA, pit_token=b"\1"), ["c<D/a/b"])]),
     Scenario("what is neither Interest nor Data nor link packet is dropped (LP Fragment)", [
-        (0, "c", b"\x08\x01a", []), (0, "c", b"\x64\x05\x50\x03\x08\x01a", []), (0, "c", A, ["p<I/a/b#1"])]),
+        (0, "P", b"\x08\x01a", []), (0, "P", b"\x64\x05\x50\x03\x08\x01a", []), (0, "P", A, ["p<I/a/b#1"])]),
     Scenario("an Interest of 8,800 bytes is not too large (NFD MAX_NDN_PACKET_SIZE)", [
         (0, "c", raw_interest(tlv.encode_tlv(0xFD00, bytes(8800 - 4 - len(A) + 2 - 6 - 0))), ["p<I/a/b#1"])]),
     Scenario("a queue of 512 KiB marks at once (OURS link_service.py)", [

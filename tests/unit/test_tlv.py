@@ -75,20 +75,35 @@ def test_which_types_are_critical(kind: int, critical: bool) -> None:
 
 @pytest.mark.parametrize("limit", [10, 100])
 def test_the_framer_holds_no_more_than_its_limit(limit: int) -> None:
-    fits = tlv.encode_tlv(6, bytes(limit - 2))
-    assert tlv.Framer(limit).feed(fits) == [fits]
-    with pytest.raises(BadPacket):
-        tlv.Framer(limit).feed(tlv.encode_tlv(6, bytes(limit - 1))[:2])
+    fits, framer = tlv.encode_tlv(6, bytes(limit - 2)), tlv.Framer(limit)
+    assert framer.feed(fits) == [fits] and framer.fault is None
+    assert framer.feed(tlv.encode_tlv(6, bytes(limit - 1))[:2]) == [] and framer.fault is not None
 
 
 @given(st.binary(max_size=400), st.integers(1, 50))
 def test_the_framer_gives_back_or_refuses_whatever_comes(garbage: bytes, cut: int) -> None:
     framer, whole = tlv.Framer(200), b""
-    try:
-        for start in range(0, len(garbage), cut):
-            for element in framer.feed(garbage[start : start + cut]):
-                assert tlv.read_header(element, 0, len(element))[2] == len(element)
-                whole += element
-    except BadPacket:
-        return
-    assert garbage.startswith(whole) and len(garbage) - len(whole) <= 200
+    for start in range(0, len(garbage), cut):
+        for element in framer.feed(garbage[start : start + cut]):
+            assert tlv.read_header(element, 0, len(element))[2] == len(element)
+            whole += element
+        if framer.fault is not None:
+            break
+    assert garbage.startswith(whole)
+    assert framer.fault is not None or len(garbage) - len(whole) <= 200
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"GET / HTTP/1.1\r\n", b"\x64" + b"\xff" * 9, b"\x16\x03\x01", b"\0\1", b"\x06\xfd\0\1"]
+)
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+def test_packets_before_the_first_foreign_byte_come_out_and_nothing_after_it(foreign: bytes, cut: int) -> None:
+    packets = [tlv.encode_tlv(kind, bytes(30)) for kind in (tlv.INTEREST, tlv.DATA, tlv.LP_PACKET)]
+    stream, framer, found = b"".join(packets) + foreign + packets[0], tlv.Framer(), list[bytes]()
+    for start in range(0, len(stream), cut):
+        found += framer.feed(stream[start : start + cut])
+        if framer.fault is not None:
+            break
+    assert found == packets and framer.fault is not None
+    with pytest.raises(BadPacket):
+        framer.feed(packets[0])
