@@ -205,6 +205,11 @@ class Engine:
         """Raises Busy when `start` would. May be asked from any thread."""
         self._scheduler.refuse_if_busy()
 
+    def pause(self, stream: Stream, paused: bool = True) -> None:
+        """Compute no more of a stream (nobody reads it), or go on with the same tokens: see Scheduler.pause."""
+        (self._scheduler.pause if paused else self._scheduler.resume)(stream)
+        self._count()
+
     def cancel(self, stream: Stream) -> None:
         """End a stream and free its KV. When it has ended, its blocks cannot be exported any more."""
         stream.cancelled = True
@@ -229,7 +234,7 @@ class Engine:
             raise ModelError(f"KV block {index} of a stream that has ended was freed: others needed the memory")
         return self._pages.take(block)
 
-    # ------------------------------------------------------------ prompts without tokens, embeddings
+    # ------------------------------------------------------------ prompts without tokens
 
     def take_blocks(self, stream: Stream) -> list[tuple[int, Tensor]]:
         """(index, block) of a stream of `start_prefill` that were computed since the last call."""
@@ -248,12 +253,6 @@ class Engine:
                 yield from self.take_blocks(stream)
         finally:
             self.cancel(stream)
-
-    @torch.inference_mode()
-    def embed_tokens(self, ids: Sequence[int]) -> Tensor:
-        """Rows of the input embedding, [len(ids), hidden], on the CPU. Raises PromptError."""
-        self._check(ids, room=0)
-        return self._model.embedding[torch.tensor(ids, device=self._model.device)].cpu()
 
     # ------------------------------------------------------------ a stream comes
 

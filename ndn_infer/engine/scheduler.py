@@ -12,6 +12,7 @@ The rules, each of which a property test holds (tests/unit/test_engine_scheduler
 - A stream is admitted when a seat and the blocks of all its known tokens are free; later ones are taken as it grows.
 - When blocks run out, the stream admitted last gives all of its own up and waits at the head of the queue. The oldest
   stream is never preempted for another, so something always gets done: nobody starves.
+- A stream that is paused holds nothing and is in nobody's way; it comes back as the last one.
 - How a stream's prompt is cut depends on that stream only, never on who else is there (some attention kernels round by
   the cut, see attention.py).
 """
@@ -120,6 +121,21 @@ class Scheduler(Generic[S]):
         elif seat in self.waiting:
             self.waiting.remove(seat)
         self._give_up(seat, keep=keep)
+
+    def pause(self, seat: S) -> None:
+        """Take a stream out of turn. Its blocks and its place are free for others; what it computed is kept as long as
+        nobody else needs the memory."""
+        if seat in self.running:
+            self.running.remove(seat)
+            self._give_up(seat, keep=True)
+            seat.length = 0
+        elif seat in self.waiting:
+            self.waiting.remove(seat)
+
+    def resume(self, seat: S) -> None:
+        """It comes back as if it had come now, and is not refused: it was let in before."""
+        if seat.finished is None and seat not in self.running and seat not in self.waiting:
+            self.waiting.append(seat)
 
     def plan(self) -> Plan[S]:
         """The next step. Blocks for everything in it are in the tables when this returns."""

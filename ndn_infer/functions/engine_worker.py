@@ -136,6 +136,10 @@ class EngineWorker:
         """End a stream, if it has not ended; then its blocks can still be exported."""
         self._commands.put(lambda engine: self._drop(engine, stream))
 
+    def pause(self, stream: Stream, paused: bool = True) -> None:
+        """As Engine.pause."""
+        self._commands.put(lambda engine: engine.pause(stream, paused))
+
     def supply(self, stream: Stream, layers: int) -> None:
         """As Engine.supply."""
         self._commands.put(lambda engine: engine.supply(stream, layers))

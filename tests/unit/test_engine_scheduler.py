@@ -114,6 +114,36 @@ def test_everybody_ends_nothing_leaks_the_budget_holds(
 
 
 @settings(max_examples=200, deadline=None)
+@given(jobs, st.integers(15, 40), st.integers(1, 4), st.lists(st.tuples(st.integers(0, 13), st.integers(0, 60))))
+def test_who_is_paused_holds_nothing_and_gets_everything_after_its_return(
+    wanted: list[dict[str, int]], blocks: int, seats: int, switches: list[tuple[int, int]]
+) -> None:
+    core = scheduler(blocks, max_streams=seats)
+    crowd = [job(number, **one) for number, one in enumerate(wanted)]
+    for one in crowd:
+        core.add(one)
+    paused: set[int] = set()
+    for now in range(2000):
+        for number, at in switches:
+            if at == now and number < len(crowd):
+                one = crowd[number]
+                (core.resume if number in paused else core.pause)(one)
+                paused ^= {number}
+                assert number not in paused or not one.table
+        compute(core, now)
+        held = [block for seat in core.running for block in seat.table]
+        assert core.pool.used == len(set(held)) and core.pool.used + core.pool.free == core.pool.blocks
+        if all(one.finished is not None for one in crowd if one.number not in paused) and now > 60:
+            break
+    assert all(one.finished == "length" for one in crowd if one.number not in paused)
+    for one in crowd:
+        core.resume(one)
+    while not core.idle:
+        compute(core, 0)
+    assert all(one.finished == "length" for one in crowd) and core.pool.used == 0
+
+
+@settings(max_examples=200, deadline=None)
 @given(jobs, st.integers(1, 8), st.integers(1, 24))
 def test_budget(wanted: list[dict[str, int]], least: int, chunk: int) -> None:
     core = scheduler(30, max_streams=4, least_rows=least, chunk_tokens=chunk)
