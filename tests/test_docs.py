@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.generate_docs import namespace_page, readme, tracked
+from tests.generate_docs import namespace_page, readme, records_page, tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_namespace_page_is_generated_from_the_code() -> None:
     assert (ROOT / "docs" / "namespace.md").read_text("utf-8") == namespace_page(), "run 'make docs'"
+
+
+def test_records_page_is_generated_from_the_code() -> None:
+    assert (ROOT / "docs" / "records.md").read_text("utf-8") == records_page(), "run 'make docs'"
 
 
 def test_file_tree_of_the_readme() -> None:

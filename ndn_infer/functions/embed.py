@@ -18,8 +18,6 @@ from ndn_infer.tensors import RawTensor, encode_tensor
 if TYPE_CHECKING:
     from ndn_infer.engine.text_embedder import TextEmbedder
 
-MAX_TEXTS = 256
-
 
 class EmbedTokens(NamedFunction[EmbedRequest]):
     """Rows of the model's input embedding: [len(ids), width], in the dtype of the weights."""
@@ -75,8 +73,8 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
 
     async def run(self, request: EmbedRequest, job: Job) -> Record:
         assert self._embedder is not None
-        if not 0 < len(request.texts) <= MAX_TEXTS:
-            raise PromptError(f"embed takes 1 to {MAX_TEXTS} texts")
+        if not request.texts:
+            raise PromptError("embed of a text model takes texts")
         vectors = await asyncio.to_thread(self._embedder.encode, list(request.texts))
         job.host.counters["texts_embedded"] += len(request.texts)
         shape = tuple(int(size) for size in vectors.shape)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
@@ -16,11 +15,8 @@ from ndn_infer import name as ndn
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plan import Estimates
 from ndn_infer.name import Name
-from ndn_infer.records import KvSigner
+from ndn_infer.records import MAX_SIGNERS, KvSigner
 from ndn_infer.transport.fetched import Discovered
-
-MAX_SIGNERS: Final = 8
-"""That a report names: those of the most blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ndn_infer.functions.base import Host
 from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, Role
-from ndn_infer.records import Holdings, HoldsQuery
+from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.endpoint import Request
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 TAG_BYTES: Final = 8
 """Of each chain value. Two blocks with the same tag are mixed up once in 2**64, and then refused by name."""
-
-MAX_TAGS: Final = 512
-"""Blocks of one question: what fits an Interest, and its answer a Data packet."""
 
 MAX_ASKED: Final = 8
 MAX_KNOWN: Final = 64
@@ -120,7 +117,7 @@ async def ask(
     host: Host, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
 ) -> list[int] | None:
     """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer."""
-    asked = values[:MAX_TAGS]
+    asked = values[:MAX_HOLDS]
     query = HoldsQuery(b"".join(value[:TAG_BYTES] for value in asked), subject.layers)
     try:
         data, _ = await host.caller.ask_once(
@@ -153,7 +150,7 @@ def answer(
             query = records.decode(HoldsQuery, request.interest.parameters)
         except BadRecord:
             return
-        if len(query.tags) % TAG_BYTES or len(query.tags) > MAX_TAGS * TAG_BYTES:
+        if len(query.tags) % TAG_BYTES:
             return
         tags = [query.tags[at : at + TAG_BYTES] for at in range(0, len(query.tags), TAG_BYTES)]
         versions = struct.pack(f">{len(tags)}Q", *(version_of(tag, parsed[0], query.layers) for tag in tags))

@@ -26,8 +26,6 @@ from ndn_infer.security.crypto import Signer
 if TYPE_CHECKING:
     import torch
 
-MAX_BLOCKS = 4096
-
 
 class Prefill(NamedFunction[PrefillRequest]):
     function = "prefill"
@@ -69,15 +67,9 @@ class Prefill(NamedFunction[PrefillRequest]):
         if request.codec != shape.codec or request.block_tokens != shape.block_tokens:
             mine = f"{shape.codec} in blocks of {shape.block_tokens}"
             raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
-        if not 0 < len(request.blocks) <= MAX_BLOCKS or not 0 <= request.have < len(request.blocks):
+        if not 0 <= request.have < len(request.blocks):
             raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}")
-        try:
-            values = [bytes.fromhex(block) for block in request.blocks]
-        except ValueError as error:
-            raise BadRecord(f"chain values are hex: {error}") from error
-        if any(len(value) != 32 for value in values):
-            raise BadRecord("chain values have 32 bytes")
-        return values
+        return [bytes.fromhex(block) for block in request.blocks]
 
     async def _compute(self, plane: KvPlane, values: list[bytes], request: PrefillRequest, job: Job) -> PrefillReport:
         """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too.

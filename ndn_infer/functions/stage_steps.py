@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from ndn_infer import chain
 from ndn_infer.engine.attention import LEAST_ROWS, kv_class
 from ndn_infer.engine.stage import prompt_chunks
-from ndn_infer.records import Record
+from ndn_infer.records import MAX_INLINE, Record
+from ndn_infer.records.bounds import AtMost, Digest, Ids, Label, Size, TokenCount, Uri
 
 NO_KV: Final = "no-kv"
 """The code of a stage that has not got the KV of the steps before: ask again with all tokens."""
@@ -39,15 +40,15 @@ class StageRequest(Record):
     tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `again` is
     any number not used before when an activation that caches know of is nowhere to be had."""
 
-    model: str = ""
-    codec: str = ""
-    start: int = 0
-    prompt: int = 0
-    ids: tuple[int, ...] = ()
-    parent: str = ""
-    chunk_tokens: int = 0
-    before: tuple[int, ...] = ()
-    again: int = 0
+    model: Label = ""
+    codec: Label = ""
+    start: TokenCount = 0
+    prompt: TokenCount = 0
+    ids: Ids = ()
+    parent: Digest = ""
+    chunk_tokens: TokenCount = 0
+    before: Ids = ()
+    again: Size = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class StageReport(Record):
     """Answer to a StageRequest: `chain` names the activation, `holder` (URI) is who published it. A small one is here
     as well, in its wire form (tensors.py)."""
 
-    chain: str
-    holder: str
-    tensor: bytes = b""
+    chain: Digest
+    holder: Uri
+    tensor: Annotated[bytes, AtMost(MAX_INLINE)] = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,52 @@ encoded (codec.py).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
 
-from ndn_infer.records.codec import MAX_RECORD_BYTES, R, Record, decode, encode, request_digest
+from ndn_infer.records.bounds import (
+    MAX_HITS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOPS,
+    MAX_TEXT,
+    Amount,
+    AtMost,
+    Between,
+    Count,
+    Digest,
+    Ids,
+    Label,
+    OneOf,
+    Packed,
+    Size,
+    TokenCount,
+    TokenId,
+    Uri,
+    Uris,
+    Words,
+)
+from ndn_infer.records.codec import R, decode, encode, most_bytes, request_digest
+from ndn_infer.records.forms import Record
 
-__all__ = ["MAX_RECORD_BYTES", "R", "Record", "decode", "encode", "request_digest"]
+__all__ = ["R", "Record", "decode", "encode", "most_bytes", "request_digest"]
+
+ROLES: Final = ("system", "user", "assistant", "tool")
+MAX_EMBED_IDS: Final = 4096
+MAX_EMBED_TEXTS: Final = 256
+MAX_BLOCKS: Final = 4096
+"""KV blocks of one prefill."""
+MAX_TENSOR: Final = 64 << 20
+"""Bytes of the tensor in an answer: MAX_EMBED_IDS rows of 4096 numbers in 4 bytes."""
+MAX_EVENT_TOKENS: Final = 1024
+MAX_SIGNERS: Final = 8
+"""Named in one report."""
+MAX_HOLDS: Final = 512
+"""Blocks of one question who holds them: what fits an Interest, and its answer a Data packet."""
+MAX_INLINE: Final = 8800
+"""Bytes in one packet at the very most, and so in an envelope, an answer or an event."""
+
+LogProbability = Annotated[float, Between(-math.inf, 1.0)]
 
 # ---------------------------------------------------------------- catalogue
 
@@ -22,27 +63,27 @@ class ModelRecord(Record):
     `layers`, `kv_heads`, `head_dim` describe its KV; `dtypes` the compute types that its producers may declare.
     """
 
-    alias: str
-    digest: str
-    kind: str
-    architecture: str
-    context_tokens: int
-    vocabulary: int
-    layers: int = 0
-    kv_heads: int = 0
-    head_dim: int = 0
-    embedding_width: int = 0
-    source: str = ""
+    alias: Label
+    digest: Label
+    kind: Label
+    architecture: Label
+    context_tokens: Count
+    vocabulary: Count
+    layers: Count = 0
+    kv_heads: Count = 0
+    head_dim: Count = 0
+    embedding_width: Count = 0
+    source: Uri = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusRecord(Record):
     """What a corpus alias means; `embedder` is the digest of the embedding model its index was made with."""
 
-    alias: str
-    digest: str
-    passages: int
-    embedder: str
+    alias: Label
+    digest: Label
+    passages: Count
+    embedder: Label
 
 
 # ---------------------------------------------------------------- requests (canonical: their digest is the call's name)
@@ -50,31 +91,31 @@ class CorpusRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Message(Record):
-    """One chat message; `role` is system, user or assistant."""
+    """One chat message. Its text is text: no part of it becomes a control token of the model, whoever wrote it."""
 
-    role: str
-    content: str
+    role: Annotated[str, OneOf(ROLES)]
+    content: Annotated[str, AtMost(MAX_TEXT)]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest(Record):
     """Either `messages` through the chat template, or `text` as it stands."""
 
-    messages: tuple[Message, ...] = ()
-    text: str = ""
+    messages: Annotated[tuple[Message, ...], AtMost(1024)] = ()
+    text: Annotated[str, AtMost(MAX_TEXT)] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DetokenizeRequest(Record):
-    ids: tuple[int, ...] = ()
+    ids: Ids = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest(Record):
     """`ids` for token embeddings of a causal model, `texts` for sentence vectors of a text-embedding model."""
 
-    ids: tuple[int, ...] = ()
-    texts: tuple[str, ...] = ()
+    ids: Annotated[tuple[int, ...], Packed(MAX_EMBED_IDS)] = ()
+    texts: Annotated[tuple[Annotated[str, AtMost(1 << 16)], ...], AtMost(MAX_EMBED_TEXTS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +123,18 @@ class PrefillRequest(Record):
     """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
     `have` exists by name already. `codec` (dtype and implementation of the engine) must be the producer's own."""
 
-    blocks: tuple[str, ...] = ()
-    have: int = 0
-    block_tokens: int = 0
-    codec: str = ""
+    blocks: Annotated[tuple[Digest, ...], AtMost(MAX_BLOCKS)] = ()
+    have: Count = 0
+    block_tokens: Count = 0
+    codec: Label = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBias(Record):
     """`bias` is added to the logit of token `id`."""
 
-    id: int
-    bias: float
+    id: TokenId
+    bias: Annotated[float, Between(-100, 100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +146,19 @@ class Sampling(Record):
     changes the answer's bytes. `logit_bias` stands in rising order of ids, so that equal requests have equal names.
     """
 
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
+    max_tokens: TokenCount = 256
+    temperature: Annotated[float, Between(0, 100)] = 0.0
+    top_p: Annotated[float, Between(0, 1)] = 1.0
+    top_k: Annotated[int, Between(-1, (1 << 32) - 1)] = 0
+    seed: Annotated[int, Between(0, (1 << 64) - 1)] = 0
+    stop: Annotated[tuple[Annotated[str, AtMost(MAX_STOP_CHARACTERS, 1)], ...], AtMost(MAX_STOPS)] = ()
     ignore_eos: bool = False
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: tuple[TokenBias, ...] = ()
-    logprobs: int = 0
+    min_p: Annotated[float, Between(0, 1)] = 0.0
+    repetition_penalty: Annotated[float, Between(0.01, 100)] = 1.0
+    frequency_penalty: Annotated[float, Between(-2, 2)] = 0.0
+    presence_penalty: Annotated[float, Between(-2, 2)] = 0.0
+    logit_bias: Annotated[tuple[TokenBias, ...], AtMost(1024)] = ()
+    logprobs: Annotated[int, Between(0, 20)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +167,17 @@ class GenerateRequest(Record):
     them, characters and stop strings may have begun in them, and `max_tokens` is what is still to come."""
 
     sampling: Sampling = Sampling()
-    prompt: tuple[int, ...] = ()
-    dtype: str = "bf16"
-    answered: int = 0
+    prompt: Ids = ()
+    dtype: Label = "bf16"
+    answered: TokenCount = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LookupRequest(Record):
     """The `limit` passages nearest in meaning to `query`."""
 
-    query: str = ""
-    limit: int = 5
+    query: Annotated[str, AtMost(1 << 14)] = ""
+    limit: Annotated[int, Between(1, MAX_HITS)] = 5
 
 
 # ---------------------------------------------------------------- the envelope of a call, and its answer
@@ -152,11 +193,11 @@ class Envelope(Record):
     result: for generate and prefill, identities that may hold KV of the prompt.
     """
 
-    request: bytes = b""
-    sources: tuple[str, ...] = ()
-    caller: str = ""
-    salt: int = 0
-    advice: tuple[str, ...] = ()
+    request: Annotated[bytes, AtMost(MAX_INLINE)] = b""
+    sources: Uris = ()
+    caller: Uri = ""
+    salt: Size = 0
+    advice: Uris = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,48 +209,49 @@ class Answer(Record):
     prefix of its producer, `queue` how many calls are before. failed: `code` and `error` say why.
     """
 
-    value: bytes = b""
-    result: str = ""
-    hint: str = ""
+    value: Annotated[bytes, AtMost(MAX_INLINE)] = b""
+    result: Uri = ""
+    hint: Uri = ""
     stream: bool = False
-    queue: int = 0
-    code: str = ""
-    error: str = ""
+    queue: Count = 0
+    code: Label = ""
+    error: Words = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens(Record):
     """Answer to tokenize: the ids and the names of their full blocks, when published (`chains` in hex)."""
 
-    ids: tuple[int, ...]
+    ids: Ids
 
 
 @dataclass(frozen=True, slots=True)
 class Text(Record):
-    text: str
+    text: Annotated[str, AtMost(MAX_TEXT)]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord(Record):
     """Answer to embed: one tensor in its wire form (tensors.py)."""
 
-    tensor: bytes
+    max_bytes: ClassVar[int] = MAX_TENSOR + 64
+    tensor: Annotated[bytes, AtMost(MAX_TENSOR)]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBlockRecord(Record):
     """Content of a token block. `parent` is the chain value (hex) before it, the chain's seed for the first block."""
 
-    parent: str
-    ids: tuple[int, ...]
+    parent: Digest
+    ids: Annotated[tuple[int, ...], Packed(4096)]
 
 
 @dataclass(frozen=True, slots=True)
 class KvSigner(Record):
     """Whose signature stands on `blocks` blocks of KV: an identity (URI)."""
 
-    identity: str
-    blocks: int
+    identity: Uri
+    blocks: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +260,10 @@ class PrefillReport(Record):
     found by name. `signers`: of those that this producer did not compute, who signed how many. What was computed rests
     on these."""
 
-    blocks: int
-    computed: int
-    prefill_ms: float = 0.0
-    signers: tuple[KvSigner, ...] = ()
+    blocks: Count
+    computed: Count
+    prefill_ms: Amount = 0.0
+    signers: Annotated[tuple[KvSigner, ...], AtMost(MAX_SIGNERS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +272,13 @@ class KvSources(Record):
 
     `signers`: who signed the blocks that the decoder did not compute, the most blocks first."""
 
-    local: int = 0
-    named: int = 0
-    content_store: int = 0
-    prefilled: int = 0
-    recomputed: int = 0
-    tail_tokens: int = 0
-    signers: tuple[KvSigner, ...] = ()
+    local: Count = 0
+    named: Count = 0
+    content_store: Count = 0
+    prefilled: Count = 0
+    recomputed: Count = 0
+    tail_tokens: Count = 0
+    signers: Annotated[tuple[KvSigner, ...], AtMost(MAX_SIGNERS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +286,8 @@ class TokenLogprobs(Record):
     """Natural logarithm of a token's probability under the model, before bias, penalties, temperature and filters, and
     (id, the same) of the most likely tokens, the likeliest first."""
 
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    logprob: LogProbability
+    top: Annotated[tuple[tuple[TokenId, LogProbability], ...], AtMost(20)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +300,15 @@ class TokenEvent(Record):
     `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
     """
 
-    ids: tuple[int, ...]
-    text: str = ""
-    finish: str = ""
-    error: str = ""
+    ids: Annotated[tuple[int, ...], Packed(MAX_EVENT_TOKENS)]
+    text: Annotated[str, AtMost(MAX_INLINE)] = ""
+    finish: Annotated[str, OneOf(("", "stop", "length", "error"))] = ""
+    error: Words = ""
     kv: KvSources | None = None
-    prompt_tokens: int = 0
-    kv_names: tuple[str, ...] = ()
-    kv_holders: tuple[str, ...] = ()
-    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_tokens: TokenCount = 0
+    kv_names: Uris = ()
+    kv_holders: Uris = ()
+    logprobs: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,18 +316,18 @@ class Progress(Record):
     """What a stream's producer says of it while nothing else comes. `state` is "queued" (then `position` others are
     before it), "prefill" (`done_blocks` of the prompt's `total_blocks` KV blocks are there) or "decode"."""
 
-    state: str
-    position: int = 0
-    done_blocks: int = 0
-    total_blocks: int = 0
+    state: Annotated[str, OneOf(("queued", "prefill", "decode"))]
+    position: Count = 0
+    done_blocks: Count = 0
+    total_blocks: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HoldsQuery(Record):
     """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
 
-    tags: bytes
-    layers: str
+    tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
+    layers: Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,46 +337,46 @@ class Holdings(Record):
     A claim, not a proof: whoever acts on it verifies each object under the name that the version completes.
     """
 
-    versions: bytes
+    versions: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
 class PassageRecord(Record):
-    source: str
-    title: str
-    text: str
-    index: int
+    source: Uri
+    title: Words
+    text: Annotated[str, AtMost(1 << 16)]
+    index: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Hit(Record):
     """One retrieved passage: its object name (URI, no version), score and text."""
 
-    name: str
-    score: float
+    name: Uri
+    score: Annotated[float, Between(-1e6, 1e6)]
 
 
 @dataclass(frozen=True, slots=True)
 class Hits(Record):
-    hits: tuple[Hit, ...]
+    hits: Annotated[tuple[Hit, ...], AtMost(MAX_HITS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Counter(Record):
-    name: str
-    value: float
+    name: Label
+    value: Annotated[float, Between(-1e18, 1e18)]
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerStatus(Record):
     """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work."""
 
-    identity: str
-    functions: tuple[str, ...]
-    models: tuple[str, ...]
-    offers: tuple[str, ...]
-    pid: int
-    uptime_s: float
-    queue: int
-    running: int
-    counters: tuple[Counter, ...] = ()
+    identity: Uri
+    functions: Annotated[tuple[Label, ...], AtMost(256)]
+    models: Annotated[tuple[Label, ...], AtMost(256)]
+    offers: Annotated[tuple[Uri, ...], AtMost(1024)]
+    pid: Count
+    uptime_s: Amount
+    queue: Count
+    running: Count
+    counters: Annotated[tuple[Counter, ...], AtMost(1024)] = ()

@@ -23,7 +23,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,6 +37,7 @@ from ndn_infer.errors import BadName, BadRecord, KeyNotAllowed, MissingKey, Stor
 from ndn_infer.name import Name
 from ndn_infer.namespace import DomainKey
 from ndn_infer.records import Record
+from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security.domains import KEY_BYTES, MAX_EPOCH, SALT_BYTES, SealBroken
 
 MAX_MEMBERS: Final = 4096
@@ -56,7 +57,7 @@ _CURVE: Final = ec.SECP256R1()
 class EncryptionKeyRecord(Record):
     """The key with which others encrypt to an identity: an uncompressed P-256 point (SEC 1, 65 bytes)."""
 
-    public: bytes
+    public: Annotated[bytes, AtMost(_POINT_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +66,19 @@ class DomainKeyRecord(Record):
     `salt`. `ephemeral` is a P-256 point (SEC 1). Each member has one of `entries`; all are of one size, and some are
     for nobody."""
 
-    owner: str
-    salt: bytes
-    epoch: int
-    ephemeral: bytes
-    entries: tuple[bytes, ...]
+    owner: Uri
+    salt: Annotated[bytes, AtMost(SALT_BYTES)]
+    epoch: Annotated[int, Between(1, MAX_EPOCH)]
+    ephemeral: Annotated[bytes, AtMost(_POINT_BYTES)]
+    entries: Annotated[tuple[Annotated[bytes, AtMost(_ENTRY_BYTES)], ...], AtMost(MAX_MEMBERS + _ENTRIES_STEP)]
 
 
 @dataclass(frozen=True, slots=True)
 class DomainSecret(Record):
     """What a member finds in its entry: the key, and what the owner calls the domain."""
 
-    key: bytes
-    name: str
+    key: Annotated[bytes, AtMost(KEY_BYTES)]
+    name: Annotated[str, AtMost(MAX_NAME)]
 
 
 class EncryptionKey:

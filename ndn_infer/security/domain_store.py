@@ -24,7 +24,7 @@ import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from ndn_infer import name as ndn
 from ndn_infer import records, tlv
@@ -34,10 +34,13 @@ from ndn_infer.namespace import DomainKey, Role
 from ndn_infer.namespace import EncryptionKey as EncryptionKeyName
 from ndn_infer.packet import CONTENT_KEY, Data, decode_data
 from ndn_infer.records import Record
+from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_keys import (
+    MAX_MEMBERS,
+    MAX_NAME,
     DomainSecret,
     EncryptionKey,
     EncryptionKeyRecord,
@@ -62,28 +65,29 @@ Validate = Callable[[Data, Sequence[Certificate]], Awaitable[Name]]
 
 @dataclass(frozen=True, slots=True)
 class EpochKey(Record):
-    epoch: int
-    key: bytes
+    epoch: Annotated[int, Between(1, MAX_EPOCH)]
+    key: Annotated[bytes, AtMost(KEY_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
 class DomainMember(Record):
     """`identity` is a URI, `public` its encryption key as in EncryptionKeyRecord."""
 
-    identity: str
-    public: bytes
+    identity: Uri
+    public: Annotated[bytes, AtMost(128)]
 
 
 @dataclass(frozen=True, slots=True)
 class DomainFile(Record):
     """A domain as its owner and its members keep it, secret. `members` are known to the owner only."""
 
-    name: str
-    domain: str
-    owner: str
-    salt: bytes
-    keys: tuple[EpochKey, ...]
-    members: tuple[DomainMember, ...] = ()
+    max_bytes: ClassVar[int] = 4 << 20
+    name: Annotated[str, AtMost(MAX_NAME)]
+    domain: Annotated[str, AtMost(64)]
+    owner: Uri
+    salt: Annotated[bytes, AtMost(SALT_BYTES)]
+    keys: Annotated[tuple[EpochKey, ...], AtMost(65536)]
+    members: Annotated[tuple[DomainMember, ...], AtMost(MAX_MEMBERS)] = ()
 
 
 # ---------------------------------------------------------------- signed objects as files

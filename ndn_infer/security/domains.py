@@ -37,7 +37,7 @@ import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -49,6 +49,7 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadRecord, MissingKey, TrustError
 from ndn_infer.name import Name
 from ndn_infer.records import Record
+from ndn_infer.records.bounds import AtMost
 
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16
@@ -65,13 +66,17 @@ _INFO: Final = b"ndn-infer domain v1 "
 OVERHEAD_BYTES: Final = _HEADER_BYTES + _TAG_BYTES
 """What sealing adds, beside padding of 1 to PAD_BYTES bytes."""
 
+MAX_SEALED: Final = Record.max_bytes + SALT_BYTES + PAD_BYTES + OVERHEAD_BYTES
+"""Bytes of the largest request, sealed."""
+
 
 @dataclass(frozen=True, slots=True)
 class SealedRequest(Record):
     """The request of a private call, as it travels: the domain's label, and the request sealed."""
 
-    domain: str
-    sealed: bytes
+    max_bytes: ClassVar[int] = MAX_SEALED + 128
+    domain: Annotated[str, AtMost(64)]
+    sealed: Annotated[bytes, AtMost(MAX_SEALED)]
 
 
 class SealBroken(TrustError):

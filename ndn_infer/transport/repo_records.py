@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from ndn_infer import name as ndn
 from ndn_infer import records
@@ -23,6 +23,7 @@ from ndn_infer.errors import CallError, Timeout
 from ndn_infer.name import Name
 from ndn_infer.namespace import RepoCommand
 from ndn_infer.records import Record
+from ndn_infer.records.bounds import AtMost, Label, Size, Uri, Uris, Words
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
@@ -38,8 +39,8 @@ class InsertCommand(Record):
     """Fetch and keep the object `name` (a base name, or a versioned one), reached by `hints`; pinned objects are never
     evicted, and are durable when the answer comes."""
 
-    name: str
-    hints: tuple[str, ...] = ()
+    name: Uri
+    hints: Uris = ()
     pin: bool = False
 
 
@@ -47,15 +48,15 @@ class InsertCommand(Record):
 class DeleteCommand(Record):
     """Forget the object with the base name `name`, pinned or not."""
 
-    name: str
+    name: Uri
 
 
 @dataclass(frozen=True, slots=True)
 class ListCommand(Record):
     """Which objects below `prefix` are kept, in the order of their names' bytes, those after the base name `after`."""
 
-    prefix: str = "/"
-    after: str = ""
+    prefix: Uri = "/"
+    after: Uri = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +68,22 @@ class StatusCommand(Record):
 class RepoEntry(Record):
     """One object. `name` is its versioned name; `hint` where it can be had without a route to its name."""
 
-    name: str
-    size: int
+    name: Uri
+    size: Size
     pinned: bool = False
-    hint: str = ""
+    hint: Uri = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RepoStatus(Record):
-    objects: int
-    used_bytes: int
-    capacity_bytes: int
-    pinned_objects: int = 0
-    evicted: int = 0
-    damaged: int = 0
-    unwritten: int = 0
-    working: int = 0
+    objects: Size
+    used_bytes: Size
+    capacity_bytes: Size
+    pinned_objects: Size = 0
+    evicted: Size = 0
+    damaged: Size = 0
+    unwritten: Size = 0
+    working: Size = 0
     read_only: bool = False
 
 
@@ -91,13 +92,13 @@ class RepoAnswer(Record):
     """`code` is "" when it was done, else a word, and `text` says more. `state` is stored, working or deleted; `done`
     of `total` segments are there while it is working (0 of 0 before the object was found)."""
 
-    code: str = ""
-    text: str = ""
-    state: str = ""
-    entries: tuple[RepoEntry, ...] = ()
+    code: Label = ""
+    text: Words = ""
+    state: Label = ""
+    entries: Annotated[tuple[RepoEntry, ...], AtMost(1024)] = ()
     more: bool = False
-    done: int = 0
-    total: int = 0
+    done: Size = 0
+    total: Size = 0
     status: RepoStatus | None = None
 
 

@@ -18,12 +18,11 @@ from ndn_infer.engine.stream import Counters
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.kv_codec import encode_block
 from ndn_infer.functions.kv_gather import KvGatherer
-from ndn_infer.functions.kv_holders import MAX_TAGS
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call
-from ndn_infer.records import Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
+from ndn_infer.records import MAX_HOLDS, Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import MODEL, ONE_WAY_S, SHAPE, Station, block_of, identities, stations, values_of
@@ -214,12 +213,12 @@ def test_nobody_is_there() -> None:
 
 def test_more_blocks_than_a_question_takes() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
-        values = values_of(MAX_TAGS + 40)
+        values = values_of(MAX_HOLDS + 40)
         assert await asker.plane.ask(a.identity, values) == [0] * len(values)
-        a.hold(values[MAX_TAGS - 1], values[MAX_TAGS])
+        a.hold(values[MAX_HOLDS - 1], values[MAX_HOLDS])
         await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)  # caches repeat an answer so long
         versions = await asker.plane.ask(a.identity, values)
-        assert [number for number, version in enumerate(versions) if version] == [MAX_TAGS - 1]
+        assert [number for number, version in enumerate(versions) if version] == [MAX_HOLDS - 1]
 
     in_network(work)
 
