@@ -49,6 +49,7 @@ from ndn_infer.security.validator import Validator
 from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.pin_ledger import PinLedger
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.repo import Repo, RepoParts
 from ndn_infer.transport.repo_records import RepoClient, RepoEntry
@@ -107,9 +108,10 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
     )  # fmt: skip
     try:
         shelf = CertificateShelf(path.with_name(f"{path.name}.certificates"))
+        pins = PinLedger(path.with_name(f"{path.name}.pins"), store.disk.capacity_bytes)
         session = await join(config, keychain)
         registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
-        repo = _repo(session, store, shelf, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
+        repo = _repo(session, store, shelf, pins, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
         try:
             await registrar.start()
             await _serve_keys(session, repo.server, registrar)
@@ -128,8 +130,8 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
 
 
 def _repo(
-    session: Session, store: TieredStore, shelf: CertificateShelf, signer: Signer, registrar: Registrar,
-    prefixes: tuple[Name, ...],
+    session: Session, store: TieredStore, shelf: CertificateShelf, pins: PinLedger, signer: Signer,
+    registrar: Registrar, prefixes: tuple[Name, ...],
 ) -> Repo:  # fmt: skip
     """A repo of this session, with a validator of its own: the certificates that it fetches are worth keeping."""
     config = session.config
@@ -144,7 +146,7 @@ def _repo(
     server = Server(session.endpoint, store)
     fetcher = Fetcher(session.endpoint, validator, config.fetch)
     parts = RepoParts(
-        session.endpoint, server, store, fetcher, validator, registrar, shelf, signer
+        session.endpoint, server, store, fetcher, validator, registrar, shelf, signer, pins
     )  # fmt: skip
     return Repo(parts, prefixes=prefixes)
 

@@ -211,3 +211,11 @@ def component_to_uri(component: Component) -> str:
 def to_uri(name: Name) -> str:
     """The canonical URI of a name; `from_uri(to_uri(name)) == name`."""
     return "/" + "/".join(component_to_uri(part) for part in components(name))
+
+
+def split_version(name: Name) -> tuple[Name, int | None]:
+    """(base name, version) of a name that ends in a version component; (the name, None) for others."""
+    parts = components(name)
+    if parts and component_type(parts[-1]) == VERSION:
+        return name[: -len(parts[-1])], component_number(parts[-1], VERSION)
+    return name, None

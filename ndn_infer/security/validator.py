@@ -28,7 +28,7 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
 from ndn_infer.name import Name
 from ndn_infer.packet import Data, Interest, SignatureInfo
-from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, split_locator
+from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, parse, split_locator
 from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
 from ndn_infer.security.replay import ReplayWindow
@@ -124,9 +124,21 @@ class Validator:
     def net(self) -> Name:
         return self._schema.net
 
+    def now(self) -> float:
+        """Unix epoch seconds, by the clock that judges certificates."""
+        return self._now()
+
     async def validate(self, data: Data) -> Validated:
-        """Prove who signed `data`. Raises BadSignature, KeyNotAllowed, CertificateExpired, CertificateUnavailable."""
-        return await self._validate(self._of_data("Data", data))
+        """Prove who signed `data`. Raises BadSignature, KeyNotAllowed, CertificateExpired, CertificateUnavailable.
+
+        Data that is a certificate is judged as one: outside its own validity it proves nothing (CertificateExpired).
+        """
+        validated = await self._validate(self._of_data("Data", data))
+        if _is_certificate(data.name):
+            certificate = _parsed(data)
+            if not certificate.valid_at(self._now()):
+                raise _outside_validity(certificate, self._now())
+        return validated
 
     def try_validate(self, data: Data) -> Validated | None:
         """`validate` without waiting: None when a certificate would have to be fetched. Raises the same errors."""
@@ -297,6 +309,20 @@ _ANCHOR_HINT: Final = "import the renewed trust anchor from your operator"
 
 
 # ---------------------------------------------------------------- single checks
+
+
+def _is_certificate(name: Name) -> bool:
+    """Whether this is the name of a certificate."""
+    located = split_locator(name)
+    return located is not None and located.is_certificate
+
+
+def _parsed(data: Data) -> Certificate:
+    """Raises BadSignature for Data of a certificate's name that is none."""
+    try:
+        return parse(data.wire)
+    except BadPacket as error:
+        raise BadSignature(f"{ndn.to_uri(data.name)} is no certificate: {error}") from error
 
 
 def _locator_name(signed: _Signed) -> Name:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.errors import BadPacket, ConfigError
+from ndn_infer.errors import BadPacket, CertificateExpired, ConfigError
 from ndn_infer.name import Name
 from ndn_infer.packet import Data
 from ndn_infer.security import certificate as certs
@@ -82,24 +82,32 @@ class CertificateShelf:
             self._seen.popitem(last=False)
 
     async def keep_chain(self, signed: Data, validator: Validator) -> None:
-        """Keep the certificates that lead from a verified packet's signer up to the anchor. Raises StorageError, or a
-        TrustError when one of them does not verify any more."""
+        """Keep the certificates that lead from a verified packet's signer up to the anchor: of each key the newest that
+        is valid now, and the one that is named, by which readers begin (expired, it leads them to the other). Raises
+        StorageError, or a TrustError when one of them does not verify any more."""
         locator = signed.signature_info.key_locator
         for _ in range(MAX_DEPTH):
-            item = self._find(locator) if locator is not None else None
-            if item is None or item.self_signed:
+            located = certs.split_locator(locator) if locator is not None else None
+            if located is None:
                 return
-            if item.name not in self._kept:
-                await validator.validate(item.data)
-                path = self._folder / f"{hashlib.sha256(item.wire).hexdigest()[:32]}.cert"
-                await asyncio.to_thread(write_private, path, item.wire)
-                self._kept[item.name] = item
-            locator = item.issuer_locator
+            known = [item for item in {**self._seen, **self._kept}.values() if item.key_name == located.key_name]
+            valid = [item for item in known if item.valid_at(validator.now())]
+            newest = max(valid or known, key=certs.version_of, default=None)
+            if newest is None or newest.self_signed:
+                return
+            for item in known:
+                if item is newest or item.name == locator:
+                    await self._keep(item, validator)
+            locator = newest.issuer_locator
 
-    def _find(self, locator: Name) -> Certificate | None:
-        """The certificate of this name, or the newest of this key."""
-        for known in (self._kept, self._seen):
-            if locator in known:
-                return known[locator]
-        below = [item for item in (*self._kept.values(), *self._seen.values()) if item.key_name == locator]
-        return max(below, key=certs.version_of, default=None)
+    async def _keep(self, item: Certificate, validator: Validator) -> None:
+        if item.name in self._kept:
+            return
+        try:
+            await validator.validate(item.data)
+        except CertificateExpired:
+            if item.valid_at(validator.now()):
+                raise  # another one on its way to the anchor has expired
+        path = self._folder / f"{hashlib.sha256(item.wire).hexdigest()[:32]}.cert"
+        await asyncio.to_thread(write_private, path, item.wire)
+        self._kept[item.name] = item

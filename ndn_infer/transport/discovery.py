@@ -154,7 +154,9 @@ class Discovery:
 
 
 def version_of(manifest: Manifest) -> int:
-    return ndn.component_number(ndn.components(manifest.name)[-1], ndn.VERSION)
+    version = ndn.split_version(manifest.name)[1]
+    assert version is not None  # decode_manifest has checked it
+    return version
 
 
 def _inner(wire: bytes, name: Name, nonce: bytes) -> Data:

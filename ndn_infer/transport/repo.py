@@ -1,19 +1,16 @@
 """A repo: keeps objects of others by name, on command, and answers for them when their producers are gone.
 
-Owns: what a command does, fetching (once for equal commands), which names are announced. Must not know: files (the
-store does), who may command (the trust schema does), processes.
+Owns: what a command does, and which names are announced. Must not know: how objects are fetched (repo_insert.py), files
+(the store does), who may command (the trust schema does), processes.
 
-An object is fetched as anybody would fetch it: its metadata packet is validated by the trust schema, every other packet
-against the manifest in it. The packets are kept as they are, so whoever asks later verifies the producer's signature,
-not ours. What the repo has not got it refuses; it never calls a name absent, which only a producer may.
+Packets are given out as their producers made them. A name that is not kept is refused with a Nack; a repo never calls
+one absent, which only a producer may.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,15 +22,14 @@ from ndn_infer.errors import (
     BadPacket,
     BadRecord,
     CallError,
-    FetchIncomplete,
     NdnInferError,
     NetworkError,
     RegistrationRefused,
-    StoreFull,
     TrustError,
 )
 from ndn_infer.lp import REASON_CONGESTION, REASON_NO_ROUTE
 from ndn_infer.name import Name
+from ndn_infer.namespace import operator_identity
 from ndn_infer.packet import Interest
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
@@ -41,13 +37,13 @@ from ndn_infer.security.validator import Validator
 from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.fetched import Discovered
+from ndn_infer.transport.pin_ledger import OPERATOR, PinLedger
 from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.repo_insert import Inserter
 from ndn_infer.transport.repo_records import (
     COMMANDS,
     UNKNOWN,
     DeleteCommand,
-    InsertCommand,
     ListCommand,
     RepoAnswer,
     RepoEntry,
@@ -57,21 +53,11 @@ from ndn_infer.transport.repo_records import (
 from ndn_infer.transport.serve import Server, answering_again
 from ndn_infer.transport.tiered_store import TieredStore
 from ndn_infer.wire.again import AGAIN
-from ndn_infer.wire.manifest import Manifest, ObjectPackets
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S: Final = 0.5
-"""How long a command waits for its answer before it is told that the work goes on."""
-
 FRESHNESS_MS: Final = 10
 MAX_COMMANDS: Final = 64
-MAX_RUNNING: Final = 256
-MAX_FETCHES: Final = 2
-"""Objects in memory at a time, on their way to the disk."""
-
-OUTCOMES: Final = 256
-OUTCOME_AGE_S: Final = 60.0
 LIST_BYTES: Final = 6000
 
 
@@ -87,6 +73,7 @@ class RepoParts:
     registrar: Registrar
     shelf: CertificateShelf
     signer: Signer
+    pins: PinLedger
 
 
 class Repo:
@@ -97,15 +84,16 @@ class Repo:
         self._disk = parts.store.disk
         self._prefixes = prefixes
         self._hint = ndn.to_uri(parts.signer.identity)
-        self._room = asyncio.Semaphore(MAX_FETCHES)
         self._commands: set[asyncio.Task[None]] = set()
-        self._running: dict[InsertCommand, asyncio.Task[RepoAnswer]] = {}
-        self._progress: dict[InsertCommand, tuple[int, int]] = {}
-        self._outcomes: OrderedDict[InsertCommand, tuple[float, RepoAnswer]] = OrderedDict()
+        self._inserter = Inserter(
+            parts.fetcher, self._disk, parts.shelf, parts.validator, parts.pins, prefixes=prefixes,
+            entry=self._entry, stored=self._on_stored,
+        )  # fmt: skip
+        self._operator = operator_identity(parts.validator.net)
         self._announced: set[Name] = set()
         self._announced_keys: set[Name] = set()
-        self._verbs: dict[str, Callable[[Any], Awaitable[RepoAnswer]]] = {
-            "insert": self._insert,
+        self._verbs: dict[str, Callable[[Any, str], Awaitable[RepoAnswer]]] = {
+            "insert": lambda command, owner: self._inserter.insert(owner, command),
             "delete": self._delete,
             "list": self._list,
             "status": self._status,
@@ -123,16 +111,24 @@ class Repo:
         identity = self._parts.signer.identity
         self._parts.server.answer(identity + ndn.generic("command"), self._on_command)
         await self._parts.registrar.register(identity)
+        self._parts.pins.retain(filter(self._disk.pinned, self._disk.bases()), self._size)
         for prefix in self._prefixes or tuple(self._disk.bases()):
             await self._announce(prefix)
         await self._announce_certificates()
 
     async def close(self) -> None:
-        tasks = [*self._commands, *self._running.values()]
+        tasks = list(self._commands)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._inserter.close()
         await self._parts.validator.aclose()
+
+    async def _on_stored(self, base: Name) -> None:
+        await self._announce_certificates()
+        if not self._prefixes:
+            await self._announce(base)
+        await self._withdraw_gone()
 
     async def _announce(self, prefix: Name) -> None:
         """A zero-trust forwarder may refuse; readers then need the hint that answers carry."""
@@ -216,31 +212,25 @@ class Repo:
             raise BadRecord("a command is <repo>/command/<insert, delete, list or status> with its parameters")
         command = records.decode(COMMANDS[verb], interest.parameters)
         log.info("%s of %s by %s", verb, command, ndn.to_uri(signed.identity))
-        return await self._verbs[verb](command)
+        owner = OPERATOR if signed.identity == self._operator else ndn.to_uri(signed.identity)
+        return await self._verbs[verb](command, owner)
 
-    async def _delete(self, command: DeleteCommand) -> RepoAnswer:
-        base = ndn.from_uri(command.name)
-        if not await self._stop_inserting(base) and base not in self._disk:
+    async def _delete(self, command: DeleteCommand, _: str) -> RepoAnswer:
+        base, version = ndn.split_version(ndn.from_uri(command.name))
+        held = self._disk.manifest(base)
+        if held is not None and version is not None and held.name != base + ndn.version(version):
+            raise CallError(f"{command.name} is not kept here, but {ndn.to_uri(held.name)}", code=UNKNOWN)
+        if not await self._inserter.stop(base) and held is None:
             raise CallError(f"{command.name} is not kept here", code=UNKNOWN)
         self._parts.store.remove(base)
+        self._parts.pins.unpin(base)
         await asyncio.wrap_future(self._disk.flush())
         await self._withdraw_gone()
         return RepoAnswer(state="deleted")
 
-    async def _stop_inserting(self, base: Name) -> bool:
-        """Whether it was being inserted. What is being written now is there afterwards, or not at all."""
-        stopped = [
-            task for command, task in self._running.items() if _split_version(ndn.from_uri(command.name))[0] == base
-        ]
-        for task in stopped:
-            task.cancel()
-        if stopped:
-            await asyncio.wait(stopped)
-            await asyncio.wrap_future(self._disk.flush())
-        return bool(stopped)
-
-    async def _list(self, command: ListCommand) -> RepoAnswer:
-        prefix = ndn.from_uri(command.prefix)
+    async def _list(self, command: ListCommand, _: str) -> RepoAnswer:
+        asked = ndn.from_uri(command.prefix)
+        prefix, version = ndn.split_version(asked)
         after = ndn.from_uri(command.after) if command.after else b""
         entries: list[RepoEntry] = []
         size = 0
@@ -248,7 +238,7 @@ class Repo:
             if base <= after or not base.startswith(prefix):
                 continue
             entry = self._entry(base)
-            if entry is None:
+            if entry is None or (version is not None and ndn.from_uri(entry.name) != asked):
                 continue
             size += len(records.encode(entry))
             if size > LIST_BYTES:
@@ -256,13 +246,13 @@ class Repo:
             entries.append(entry)
         return RepoAnswer(entries=tuple(entries))
 
-    async def _status(self, _: StatusCommand) -> RepoAnswer:
+    async def _status(self, _: StatusCommand, __: str) -> RepoAnswer:
         disk = self._disk
         bases = disk.bases()
         status = RepoStatus(
             objects=len(bases), used_bytes=disk.used_bytes, capacity_bytes=disk.capacity_bytes,
             pinned_objects=sum(map(disk.pinned, bases)), evicted=disk.evicted, damaged=disk.damaged,
-            unwritten=disk.unwritten, working=len(self._running), read_only=disk.read_only,
+            unwritten=disk.unwritten, working=self._inserter.running, read_only=disk.read_only,
         )  # fmt: skip
         return RepoAnswer(status=status)
 
@@ -272,6 +262,10 @@ class Repo:
             return None
         return RepoEntry(ndn.to_uri(manifest.name), manifest.size, self._disk.pinned(base), self._hint)
 
+    def _size(self, base: Name) -> int:
+        manifest = self._disk.manifest(base)
+        return manifest.size if manifest is not None else 0
+
     def status(self) -> dict[str, int]:
         """Counters for a status record."""
         disk = self._disk
@@ -280,159 +274,17 @@ class Repo:
             "repo_damaged": disk.damaged, "repo_unwritten": disk.unwritten,
         }  # fmt: skip
 
-    # ------------------------------------------------------------ inserting
-
-    async def _insert(self, command: InsertCommand) -> RepoAnswer:
-        """One fetch for equal commands; who waits longer than PATIENCE_S is told so, and asks again."""
-        found = self._outcomes.pop(command, None)
-        if found is not None and time.monotonic() - found[0] < OUTCOME_AGE_S:
-            return found[1]
-        task = self._running.get(command)
-        if task is None:
-            if len(self._running) >= MAX_RUNNING:
-                raise CallError(f"{MAX_RUNNING} objects wait to be fetched; try again later", code="busy")
-            task = self._running[command] = asyncio.get_running_loop().create_task(self._keep(command))
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
-        if done:
-            self._forget_running(command, task)
-            if task.cancelled():
-                raise CallError(f"{command.name} was deleted while it was fetched", code="deleted")
-            return task.result()
-        task.add_done_callback(lambda task: self._remember(command, task))
-        there, total = self._progress.get(command, (0, 0))
-        return RepoAnswer(state="working", done=there, total=total)
-
-    def _forget_running(self, command: InsertCommand, task: asyncio.Task[RepoAnswer]) -> None:
-        if self._running.get(command) is task:
-            del self._running[command]
-            self._progress.pop(command, None)
-
-    def _remember(self, command: InsertCommand, task: asyncio.Task[RepoAnswer]) -> None:
-        """Whoever was told that the work goes on will ask how it went."""
-        self._forget_running(command, task)
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled():
-            answer = RepoAnswer("deleted", f"{command.name} was deleted while it was fetched")
-        elif isinstance(error, CallError):
-            answer = RepoAnswer(error.code, str(error))
-        elif error is not None:
-            answer = RepoAnswer("failed", f"{type(error).__name__}: {error}")
-        else:
-            answer = task.result()
-        self._outcomes[command] = (time.monotonic(), answer)
-        while len(self._outcomes) > OUTCOMES:
-            self._outcomes.popitem(last=False)
-
-    async def _keep(self, command: InsertCommand) -> RepoAnswer:
-        name, version = _split_version(ndn.from_uri(command.name))
-        hints = tuple(map(ndn.from_uri, command.hints))
-        if not name or (self._prefixes and not name.startswith(self._prefixes)):
-            below = ", ".join(map(ndn.to_uri, self._prefixes))
-            raise CallError(f"this repo keeps objects below {below or '/<name>'}, not {command.name}", code="not-kept")
-        async with self._room:
-            held = self._disk.manifest(name)
-            found = await self._look(name, version, hints, held)
-            if found is None or not self._is_newer(found, held):
-                await self._pin(name, command)
-            else:
-                await self._fetch_newest(found, (name, version), hints, command)
-        entry = self._entry(name)
-        if entry is None:
-            raise CallError(f"{command.name} could not be kept: the store is full or cannot be written", code="full")
-        await self._announce_certificates()
-        if not self._prefixes:
-            await self._announce(name)
-        await self._withdraw_gone()
-        return RepoAnswer(state="stored", entries=(entry,))
-
-    async def _fetch_newest(
-        self, found: Discovered, wanted: tuple[Name, int | None], hints: tuple[Name, ...], command: InsertCommand
-    ) -> None:  # fmt: skip
-        """When the segments cannot be had, what was found may be an old version that a cache on the way still knows."""
-        try:
-            await self._fetch_and_store(found, hints, command)
-        except FetchIncomplete:
-            if wanted[1] is not None:
-                raise
-            newer = await self._parts.fetcher.discover(wanted[0], hints=hints, past_caches=True)
-            if newer.manifest is None or not self._is_newer(newer, found.manifest):
-                raise
-            await self._fetch_and_store(newer, hints, command)
-
-    async def _look(
-        self, name: Name, version: int | None, hints: tuple[Name, ...], held: Manifest | None
-    ) -> Discovered | None:
-        """What its producer has; None when that is not to be had, but what is wanted is kept already."""
-        wanted = held is not None and (version is None or held.name == name + ndn.version(version))
-        if wanted and version is not None:
-            return None
-        newer = held is not None and version is None  # caches on the way may still know the one that is kept
-        try:
-            found = await self._parts.fetcher.discover(name, hints=hints, version=version, past_caches=newer)
-        except NetworkError as error:
-            if wanted:
-                return None
-            raise CallError(f"{ndn.to_uri(name)} cannot be had: {error}", code="unreachable") from error
-        if found.manifest is None and not wanted:
-            raise CallError(f"there is no object {ndn.to_uri(name)}: its producer says so", code=UNKNOWN)
-        if found.manifest is not None and version is not None and found.manifest.name != name + ndn.version(version):
-            raise CallError(f"version {version} of {ndn.to_uri(name)} cannot be had", code=UNKNOWN)
-        return found if found.manifest is not None else None
-
-    @staticmethod
-    def _is_newer(found: Discovered, held: Manifest | None) -> bool:
-        """Not what is kept already, and not older: a cache on the way may have answered."""
-        if held is None or found.manifest is None:
-            return True
-        return _version_of(found.manifest.name) > _version_of(held.name)
-
-    async def _fetch_and_store(self, found: Discovered, hints: tuple[Name, ...], command: InsertCommand) -> None:
-        manifest, parts = found.manifest, self._parts
-        assert manifest is not None
-        if manifest.size > self._disk.capacity_bytes:
-            raise CallError(f"it has {manifest.size} bytes, this store {self._disk.capacity_bytes}", code="full")
-
-        def progress(done: int, total: int) -> None:
-            self._progress[command] = (done, total)
-
-        progress(0, manifest.segments)
-        packets = await parts.fetcher.packets(found, hints=hints, progress=progress)
-        await parts.shelf.keep_chain(found.data, parts.validator)
-        await self._put(packets, pin=command.pin or self._disk.pinned(packets.base))
-
-    async def _pin(self, base: Name, command: InsertCommand) -> None:
-        """It is kept already. An object is pinned by storing it again as pinned."""
-        if not command.pin or self._disk.pinned(base):
-            return
-        packets = self._disk.get(base)
-        if packets is not None:
-            await self._put(packets, pin=True)
-
-    async def _put(self, packets: ObjectPackets, *, pin: bool) -> None:
-        """Done when it is on disk; the loop goes on meanwhile."""
-        try:
-            await asyncio.wrap_future(self._disk.put(packets, pinned=pin) or self._disk.flush())
-        except StoreFull as error:
-            raise CallError(str(error), code="full") from error
-
 
 def _certificate_prefixes(certificates: Iterable[Certificate]) -> list[Name]:
     """Exactly these certificates, and questions for them past caches. Not all keys of their owners: a newer certificate
-    is to be had from the owner, while he lives, and must not be looked for here."""
+    is to be had from the owner, while he lives, and must not be looked for here. But for a key whose certificate was
+    renewed: who has a packet that names the old one asks by the key's name."""
     found: dict[Name, None] = {}
+    known: set[Name] = set()
     for certificate in certificates:
         found[certificate.name] = None
         found[ndn.prefix(certificate.name, -1) + AGAIN] = None
+        if certificate.key_name in known:
+            found[certificate.key_name] = None
+        known.add(certificate.key_name)
     return list(found)
-
-
-def _split_version(name: Name) -> tuple[Name, int | None]:
-    """(base name, version or None)."""
-    parts = ndn.components(name)
-    if parts and ndn.component_type(parts[-1]) == ndn.VERSION:
-        return name[: -len(parts[-1])], ndn.component_number(parts[-1], ndn.VERSION)
-    return name, None
-
-
-def _version_of(versioned: Name) -> int:
-    return ndn.component_number(ndn.components(versioned)[-1], ndn.VERSION)

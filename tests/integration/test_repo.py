@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,12 +27,14 @@ from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.name import Name
 from ndn_infer.namespace import Node as NodeName
 from ndn_infer.namespace import Result, Role, operator_identity
+from ndn_infer.security.certificate import version_of
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.pin_ledger import PinLedger
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.repo import Repo, RepoParts
 from ndn_infer.transport.repo_records import RepoClient
@@ -107,7 +110,8 @@ async def start_repo(
     node.fetcher = Fetcher(node.endpoint, validator, CONFIG.fetch)
     repo = Repo(
         RepoParts(
-            node.endpoint, server, store, node.fetcher, validator, node.registrar, shelf, signer
+            node.endpoint, server, store, node.fetcher, validator, node.registrar, shelf, signer,
+            PinLedger(directory / "pins", store.disk.capacity_bytes),
         ),
         prefixes=prefixes,
     )  # fmt: skip
@@ -193,6 +197,92 @@ async def test_insert_is_idempotent_and_keeps_the_newest(tmp_path: Path) -> None
         assert (await client.insert(second.base)).name == ndn.to_uri(second.manifest.name)
         status = await client.status()
         assert status.objects == 1
+
+
+async def test_a_versioned_name_as_insert_printed_it_lists_and_deletes(tmp_path: Path) -> None:
+    async with world_in(tmp_path) as world:
+        client = world.client(identity("n3", "user"), keychain=world.reader.keychain)
+        owner = world.client(operator_identity(NET))
+        first = world.publish(3)
+        printed = ndn.from_uri((await client.insert(first.base)).name)
+        await client.insert(world.publish(1).base)
+        assert [ndn.from_uri(entry.name) async for entry in client.list(printed)] == [printed]
+        older = ndn.prefix(printed, -1) + ndn.version(7)
+        assert [entry async for entry in client.list(older)] == []
+        with pytest.raises(CallError, match="is not kept here, but .*v="):
+            await owner.delete(older)
+        await owner.delete(printed)
+        assert (await client.status()).objects == 1
+
+
+async def test_a_role_pins_its_share_and_others_are_not_shut_out(tmp_path: Path) -> None:
+    """A quarter of the store for a role; what is pinned already, and the operator, are not counted."""
+    async with world_in(tmp_path, mib=5) as world:
+        first = world.client(identity("n3", "user"), keychain=world.reader.keychain)
+        second = world.client(identity("n3", "decode"))
+        small = world.publish(3).base  # 100 kB
+        await first.insert(small, pin=True)
+        with pytest.raises(CallError, match="exceed its share") as caught:
+            await first.insert(world.publish(4).base, pin=True)  # 1.7 MB
+        assert caught.value.code == "quota"
+        assert (await second.insert(small, pin=True)).pinned
+        assert not (await first.insert(base(4))).pinned, "while there is room it may stay"
+        for number in (8, 13, 18, 23, 28, 33, 38, 43, 48, 53, 58, 63):  # 100 kB each
+            try:
+                await first.insert(world.publish(number).base, pin=True)
+            except CallError as error:
+                assert error.code == "quota"
+        pinned = sum([entry.size async for entry in first.list() if entry.pinned])
+        assert pinned <= 0.25 * (5 << 20)
+        assert (await second.insert(world.publish(68).base, pin=True)).pinned
+        await stop_repo(world)  # the account outlives the process
+        world.repo, world.repo_node, world.store = await start_repo(
+            world.network, world.repo_node.keychain, tmp_path / "repo", mib=5
+        )
+        with pytest.raises(CallError, match="exceed its share"):
+            await first.insert(world.publish(73).base, pin=True)
+
+
+async def test_slow_inserts_of_one_role_do_not_block_another(tmp_path: Path) -> None:
+    """The producer says nothing to the segments of eight large objects that one role wants."""
+    async with world_in(tmp_path) as world:
+        slow = world.client(identity("n3", "decode"))
+        client = world.client(identity("n3", "user"), keychain=world.reader.keychain)
+        stuck = [world.publish(4 + 5 * number) for number in range(1, 9)]
+        for packets in stuck:
+            for name in packets.packets:
+                world.producer.server.store._owner.pop(name)
+        work = [asyncio.ensure_future(slow.insert(packets.base, deadline_s=5.0)) for packets in stuck]
+        await asyncio.sleep(0.6)
+        entry = await client.insert(world.publish(3).base, deadline_s=2.0)
+        assert entry.size == 100_000
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
+async def test_a_renewed_certificate_outlives_its_owner_beside_the_expired_one_that_packets_name(
+    tmp_path: Path,
+) -> None:
+    """An object names the old certificate; at the time of its insertion only the new one is valid."""
+    async with world_in(tmp_path) as world:
+        rag, clock = identity("n1", "rag"), [time.time() - 250]
+        issuer = Keychain.open(tmp_path / "operator", clock=lambda: clock[0])
+        old = issuer.issue(rag, validity_s=100.0)
+        producer = Keychain.import_bundle(tmp_path / "n1", issuer.export([rag]), clock=lambda: clock[0])
+        packets = world.producer.server.publish(base(3), content(3), producer.signer_for(rag))
+        issuer.certify(rag, old.key_name, old.public_der, validity_s=100_000.0)
+        chain = Keychain.import_bundle(tmp_path / "n1", issuer.export([])).certificates()
+        chain += issuer.certificates()
+        world.producer.server.answer_certificates(
+            rag + ndn.generic("KEY"), lambda: sorted(chain, key=version_of, reverse=True)
+        )
+        client = world.client(identity("n3", "user"), keychain=world.reader.keychain)
+        await client.insert(packets.base, pin=True)
+        await producer_goes(world)
+        reader = await Node(world.network, world.reader.keychain, CONFIG).open()
+        assert (await reader.fetcher.fetch(packets.base)).content == content(3)
+        await reader.close()
 
 
 async def test_what_cannot_be_kept_says_why(tmp_path: Path) -> None:

@@ -333,6 +333,16 @@ async def test_a_renewed_anchor_keeps_the_chains(authority: Authority) -> None:
 # ---------------------------------------------------------------- validity
 
 
+@pytest.mark.parametrize("when", ["expired", "not yet valid"])
+async def test_a_certificate_as_data_counts_only_within_its_own_validity(authority: Authority, when: str) -> None:
+    bounds = {"end": NOW - 1} if when == "expired" else {"start": NOW + 1}
+    site = authority.issue("/home", authority.root)
+    decode = authority.issue("/home/n1/decode", site, **bounds)
+    with pytest.raises(CertificateExpired):
+        await authority.validator().validate(decode.certificate.data)
+    await authority.validator().validate(site.certificate.data)
+
+
 @pytest.mark.parametrize("level", ["anchor", "site", "role"])
 @pytest.mark.parametrize("when", ["expired", "not yet valid"])
 async def test_validity_at_each_level(authority: Authority, level: str, when: str) -> None:
