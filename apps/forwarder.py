@@ -49,9 +49,11 @@ TRACE_FLUSH_S = 0.5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unix", default="", metavar="PATH", help="Unix socket (default: forwarder.unix_path)")
-    parser.add_argument("--tcp", default="", metavar="HOST:PORT", help="accept TCP faces")
-    parser.add_argument("--udp", default="", metavar="HOST:PORT", help="accept UDP faces")
-    parser.add_argument("--ws", default="", metavar="HOST:PORT", help="accept WebSocket faces")
+    several = "; may be repeated, and :PORT is all addresses, IPv4 and IPv6"
+    for kind, protocol in (("tcp", "TCP"), ("udp", "UDP"), ("ws", "WebSocket")):
+        parser.add_argument(
+            f"--{kind}", action="append", default=[], metavar="HOST:PORT", help=f"accept {protocol} faces{several}"
+        )
     parser.add_argument("--metrics", default="", metavar="HOST:PORT", help="serve Prometheus metrics")
     parser.add_argument("--trace", default="", metavar="FILE", help="write a JSON line for every packet and every drop")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
@@ -68,9 +70,9 @@ def forwarder_options(arguments: argparse.Namespace, config: Config) -> Forwarde
     settings = config.forwarder
     return ForwarderOptions(
         unix_path=arguments.unix or str(config.socket_path),
-        tcp_bind=arguments.tcp or settings.tcp_bind or None,
-        udp_bind=arguments.udp or settings.udp_bind or None,
-        ws_bind=arguments.ws or settings.ws_bind or None,
+        tcp_bind=" ".join(arguments.tcp) or settings.tcp_bind or None,
+        udp_bind=" ".join(arguments.udp) or settings.udp_bind or None,
+        ws_bind=" ".join(arguments.ws) or settings.ws_bind or None,
         metrics_bind=arguments.metrics or settings.metrics_bind or None,
         cs_capacity_packets=settings.cs_capacity_packets,
         cs_capacity_bytes=settings.cs_capacity_mib << 20,

@@ -122,12 +122,15 @@ class CallConfig:
     )
 
 
+_WHERE = "host:port (several separated by spaces; :port is all addresses, IPv4 and IPv6)"
+
+
 @dataclass(frozen=True, slots=True)
 class ForwarderConfig:
     unix_path: str = _option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
-    tcp_bind: str = _option("", "host:port to accept TCP faces on; empty: none")
-    udp_bind: str = _option("", "host:port to accept UDP faces on; empty: none")
-    ws_bind: str = _option("", "host:port to accept WebSocket faces on; empty: none")
+    tcp_bind: str = _option("", f"{_WHERE} to accept TCP faces on; empty: none")
+    udp_bind: str = _option("", f"{_WHERE} to accept UDP faces on; empty: none")
+    ws_bind: str = _option("", f"{_WHERE} to accept WebSocket faces on; empty: none")
     metrics_bind: str = _option("", "host:port of the Prometheus endpoint, GET /metrics; empty: none")
     cs_capacity_packets: int = _option(65536, "Content Store: most packets")
     cs_capacity_mib: int = _option(512, "Content Store: most memory, MiB")

@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
-GROUND = {"errors", "tlv", "name", "packet", "lp", "config", "namespace", "records", "tensors", "chain"}
+GROUND = {"errors", "addresses", "tlv", "name", "packet", "lp", "config", "namespace", "records", "tensors", "chain"}
 
 # unit -> units it may import (itself always)
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "addresses": set(),
     "tlv": {"errors"},
     "name": {"errors", "tlv"},
     "packet": {"errors", "tlv", "name"},
@@ -29,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "namespace": {"errors", "name"},
     "wire": GROUND - {"records", "config", "namespace"},
     "security": {"errors", "tlv", "name", "packet", "namespace", "chain", "records", "wire"},
-    "forwarder": {"errors", "tlv", "name", "packet", "lp", "wire"},
+    "forwarder": {"errors", "addresses", "tlv", "name", "packet", "lp", "wire"},
     "transport": GROUND | {"wire", "security"},
     "engine": {"errors", "chain"},
     "models": {"errors"},
@@ -59,8 +60,8 @@ ONLY: dict[str, set[str]] = {
 }
 
 FORWARDER_SHELLS = {
-    "cs_disk", "daemon", "dialer", "inprocess", "listeners", "metrics_server", "ports", "trace_file", "transports",
-    "udp", "websocket",
+    "cs_disk", "daemon", "dialer", "inprocess", "listeners", "metrics_server", "ports", "sockaddr", "trace_file",
+    "transports", "udp", "websocket",
 }  # fmt: skip
 
 # pure cores: no socket, no clock, no event loop

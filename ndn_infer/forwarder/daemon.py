@@ -84,15 +84,15 @@ class ForwarderDaemon:
 
     @property
     def tcp_address(self) -> Address | None:
-        return self._ports.addresses.get("tcp")
+        return self._ports.address("tcp")
 
     @property
     def udp_address(self) -> Address | None:
-        return self._ports.addresses.get("udp")
+        return self._ports.address("udp")
 
     @property
     def ws_address(self) -> Address | None:
-        return self._ports.addresses.get("ws")
+        return self._ports.address("ws")
 
     @property
     def metrics_address(self) -> Address | None:

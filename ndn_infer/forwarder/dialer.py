@@ -16,6 +16,7 @@ from ndn_infer.forwarder.faces import DOWN, UP, Face
 from ndn_infer.forwarder.listeners import connect_tcp
 from ndn_infer.forwarder.mgmt_commands import FaceDone
 from ndn_infer.forwarder.ports import Ports
+from ndn_infer.forwarder.sockaddr import address_of
 from ndn_infer.forwarder.transports import Core, StreamFace
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,12 @@ class Dialer:
             self._spawn(self._connect(uri, persistency, done))
             return
         try:
+            peer = address_of(uri)
             udp = self._ports.udp_socket(6 if ":" in uri.host else 4)
         except OSError as error:
             done(None, 504, f"no UDP socket for {uri}: {error.strerror}")
             return
-        done(udp.open_face((uri.host, uri.port), persistency=persistency, mtu_bytes=mtu), 200, "OK")
+        done(udp.open_face(peer, persistency=persistency, mtu_bytes=mtu), 200, "OK")
 
     async def _connect(self, uri: FaceUri, persistency: int, done: FaceDone) -> None:
         try:

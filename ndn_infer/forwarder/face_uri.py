@@ -1,6 +1,6 @@
-"""Face URIs and listen addresses as text.
+"""Face URIs.
 
-Owns: parsing "host:port" and canonical udp4/udp6/tcp4/tcp6 URIs. Must not know: sockets. Source: FaceUri of ndn-cxx.
+Owns: canonical udp4/udp6/tcp4/tcp6 URIs. Must not know: sockets. Source: FaceUri of ndn-cxx.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
+
+from ndn_infer.addresses import split_host_port
 
 _SCHEMES: Final = {"udp4": 4, "udp6": 6, "tcp4": 4, "tcp6": 6}
 _AMBIGUOUS: Final = ("udp", "tcp")
@@ -23,7 +25,7 @@ class FaceUriError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FaceUri:
-    """A canonical URI: `kind` is "udp" or "tcp", `host` a numeric address."""
+    """A canonical URI: `kind` is "udp" or "tcp", `host` a numeric address, a link-local one with its %interface."""
 
     kind: str
     host: str
@@ -43,11 +45,11 @@ def parse_face_uri(text: str) -> FaceUri:
     if scheme not in _SCHEMES:
         raise FaceUriError(406, "Unsupported protocol")
     try:
-        host, port = parse_bind(rest)
+        host, port = split_host_port(rest)
         address = ipaddress.ip_address(host)
     except ValueError as error:
         raise FaceUriError(400, "Non-canonical remote URI") from error
-    if address.version != _SCHEMES[scheme] or port == 0:
+    if address.version != _SCHEMES[scheme] or port == 0 or not _is_canonical(host, address):
         raise FaceUriError(400, "Non-canonical remote URI")
     if address.is_multicast:
         raise FaceUriError(406, f"Cannot create multicast {scheme[:3].upper()} faces")
@@ -56,18 +58,13 @@ def parse_face_uri(text: str) -> FaceUri:
     return FaceUri(scheme[:3], host, port)
 
 
-def parse_bind(text: str) -> tuple[str, int]:
-    """host and port of "host:port", "[v6]:port" or ":port"; raises ValueError."""
-    host, separator, port = text.rpartition(":")
-    if not separator or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"expected host:port, not {text!r}")
-    return host.strip("[]") or "0.0.0.0", int(port)
+def _is_canonical(host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """One way of writing each address: faces are known by their URI. Link-local addresses name their interface."""
+    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None:
+        return True
+    scope = address.scope_id or ""
+    return host == str(address) and bool(scope) == address.is_link_local and not scope.startswith("25")
 
 
 def ip_uri(kind: str, host: str, port: int) -> str:
     return f"{kind}6://[{host}]:{port}" if ":" in host else f"{kind}4://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Loopback counts as local also over UDP: python-ndn expects it (NFD does not, NDNd does)."""
-    return host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")

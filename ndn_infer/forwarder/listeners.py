@@ -13,10 +13,12 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from ndn_infer.addresses import split_host_port
 from ndn_infer.errors import AddressTaken, ConfigError
-from ndn_infer.forwarder.face_uri import FaceUri, parse_bind
+from ndn_infer.forwarder.face_uri import FaceUri
+from ndn_infer.forwarder.sockaddr import address_of
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +70,10 @@ class Acceptor:
                 peer.close()
 
 
-def parse_address(option: str, text: str) -> Address:
-    """The address in option forwarder.<option>_bind. Raises ConfigError."""
+def parse_addresses(option: str, text: str) -> list[Address]:
+    """The addresses in option forwarder.<option>_bind, separated by spaces or commas. Raises ConfigError."""
     try:
-        return parse_bind(text)
+        return list(dict.fromkeys(split_host_port(part) for part in text.replace(",", " ").split()))
     except ValueError as error:
         raise ConfigError(f"forwarder.{option}_bind: {error}") from error
 
@@ -90,20 +92,14 @@ def listen_unix(path: Path, mode: int) -> socket.socket:
         raise address_error(f"Unix socket {path}", error) from error
 
 
-async def listen_tcp(bind: Address) -> socket.socket:
-    """A bound TCP socket. Raises AddressTaken, ConfigError."""
-    try:
-        return await _open(bind, socket.SOCK_STREAM)
-    except OSError as error:
-        raise address_error(f"TCP port {bind[0]}:{bind[1]}", error) from error
+async def listen_tcp(bind: Address) -> list[socket.socket]:
+    """Bound TCP sockets, one for each address that the host has. Raises AddressTaken, ConfigError."""
+    return await _open(bind, "TCP", socket.SOCK_STREAM)
 
 
-async def bind_udp(bind: Address) -> socket.socket:
-    """A bound UDP socket. Raises AddressTaken, ConfigError."""
-    try:
-        return await _open(bind, socket.SOCK_DGRAM)
-    except OSError as error:
-        raise address_error(f"UDP port {bind[0]}:{bind[1]}", error) from error
+async def bind_udp(bind: Address) -> list[socket.socket]:
+    """The same for UDP."""
+    return await _open(bind, "UDP", socket.SOCK_DGRAM)
 
 
 def any_udp(family: int) -> socket.socket:
@@ -120,7 +116,7 @@ async def connect_tcp(uri: FaceUri) -> socket.socket:
     sock.setblocking(False)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await asyncio.get_running_loop().sock_connect(sock, (uri.host, uri.port))
+            await asyncio.get_running_loop().sock_connect(sock, address_of(uri))
     except TimeoutError as error:
         sock.close()
         raise OSError(errno.ETIMEDOUT, "no answer") from error
@@ -130,13 +126,36 @@ async def connect_tcp(uri: FaceUri) -> socket.socket:
     return sock
 
 
-async def _open(bind: Address, kind: int) -> socket.socket:
-    found = await asyncio.get_running_loop().getaddrinfo(*bind, type=kind)
-    family, _, _, _, address = found[0]
-    return _bound(family, kind, (str(address[0]), int(address[1])))
+async def _open(bind: Address, what: str, kind: int) -> list[socket.socket]:
+    """No host is all IPv4 and IPv6 addresses of this machine, a name all addresses that it has; those of a family that
+    this machine does not have are left out, unless none remains. A port 0 is the same for all of them."""
+    host, port = bind
+    what = f"{what} port {host or '*'}:{port}"
+    opened: list[socket.socket] = []
+    refused: OSError | None = None
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in sorted(dict.fromkeys(found), key=lambda entry: entry[0]):
+            at = opened[0].getsockname()[1] if opened else port
+            try:
+                opened.append(_bound(family, kind, (address[0], at, *address[2:])))
+            except OSError as error:
+                refused = error
+                if error.errno not in _NOT_HERE:
+                    raise
+        if refused is not None and not opened:
+            raise refused
+    except (OSError, UnicodeError) as error:
+        for sock in opened:
+            sock.close()
+        raise address_error(what, error) from error
+    return opened
 
 
-def _bound(family: int, kind: int, address: Address | str) -> socket.socket:
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def _bound(family: int, kind: int, address: Any) -> socket.socket:
     sock = socket.socket(family, kind)
     try:
         if kind == socket.SOCK_STREAM and family != socket.AF_UNIX:
@@ -170,8 +189,10 @@ def _clear_stale_socket(path: Path) -> None:
     raise AddressTaken(f"Unix socket {path} is in use: a forwarder is running there")
 
 
-def address_error(what: str, error: OSError) -> AddressTaken | ConfigError:
-    """What to tell about an address that cannot be had."""
+def address_error(what: str, error: OSError | UnicodeError) -> AddressTaken | ConfigError:
+    """What to tell about an address that cannot be had (UnicodeError: a name that no host can have)."""
+    if isinstance(error, UnicodeError):
+        return ConfigError(f"cannot listen on {what}: no host has such a name")
     if error.errno == errno.EADDRINUSE:
         return AddressTaken(f"{what} is taken by another process")
     return ConfigError(f"cannot listen on {what}: {error.strerror or error}")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from ndn_infer import name as ndn
+from ndn_infer.addresses import is_loopback
 from ndn_infer.forwarder.announcement import ORIGIN as ANNOUNCED
 from ndn_infer.forwarder.announcement import ROUTE_COST, PrefixAnnouncement
-from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, is_loopback, parse_face_uri
+from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, parse_face_uri
 from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import MIN_MTU_BYTES
 from ndn_infer.forwarder.mgmt_datasets import (

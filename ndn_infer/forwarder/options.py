@@ -9,7 +9,8 @@ from ndn_infer.name import Name
 
 @dataclass(frozen=True, slots=True)
 class ForwarderOptions:
-    """What `daemon.ForwarderDaemon` needs to know. Addresses are "host:port"; None means no such listener.
+    """What `daemon.ForwarderDaemon` needs to know. Addresses are "host:port", several separated by spaces, without host
+    all of this machine, IPv4 and IPv6; None means no such listener.
 
     `producer_regions` are the names of the network regions this forwarder belongs to: a ForwardingHint that reached
     one of them has done its work (NFD developer guide, section 4.2). `udp_mtu_bytes` is the largest UDP payload; larger

@@ -1,18 +1,18 @@
 """What the forwarder listens on: Unix, TCP, UDP and WebSocket, opened, reported, changed while it runs.
 
-Owns: listeners by kind. Faces that came through a listener outlive it. Must not know: forwarding, commands.
+Owns: listeners by kind and address, several of a kind. Faces that came through a listener outlive it. Must not know:
+forwarding, commands.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from ndn_infer.forwarder.face_uri import ip_uri
 from ndn_infer.forwarder.listeners import (
     Acceptor,
     Address,
@@ -21,14 +21,25 @@ from ndn_infer.forwarder.listeners import (
     bind_udp,
     listen_tcp,
     listen_unix,
-    parse_address,
+    parse_addresses,
 )
 from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer.forwarder.sockaddr import uri_of
 from ndn_infer.forwarder.transports import Core, StreamFace
 from ndn_infer.forwarder.udp import UdpSocket
 from ndn_infer.forwarder.websocket import WebSocketServer, websocket_uri
 
 BINDS: Final = ("tcp", "udp", "ws")
+
+Bind = tuple[str, Address]
+
+
+class _Listener(NamedTuple):
+    """What one bind opened: where it listens, as addresses and as URIs, and how to end it."""
+
+    addresses: list[Address]
+    uris: list[str]
+    close: Callable[[], Awaitable[None]]
 
 
 class Ports:
@@ -39,45 +50,48 @@ class Ports:
         self._core = core
         self._clock = clock
         self._unix: tuple[Acceptor, Path, int] | None = None
-        self._tcp: Acceptor | None = None
-        self._websocket: WebSocketServer | None = None
+        self._listeners: dict[Bind, _Listener] = {}
         self.udp: list[UdpSocket] = []
-        self.addresses: dict[str, Address] = {}
 
     async def open(self, options: ForwarderOptions) -> None:
         if options.unix_path is not None:
             self._open_unix(Path(options.unix_path), options.unix_mode)
-        for kind, bind in _binds(options).items():
-            await self._open(kind, bind)
+        for bind in _binds(options):
+            await self._open(bind)
 
     async def change(self, old: ForwarderOptions, new: ForwarderOptions) -> None:
         """Listen where `new` says. Those that stay are not touched; faces stay in any case, and a UDP socket that has
         any goes on serving them."""
-        wanted, known = _binds(new), _binds(old)
+        wanted = _binds(new)
         if new.unix_path != old.unix_path:
             self._close_unix()
             if new.unix_path is not None:
                 self._open_unix(Path(new.unix_path), new.unix_mode)
-        for kind in BINDS:
-            if wanted.get(kind) != known.get(kind):
-                await self._close(kind)
-                if kind in wanted:
-                    await self._open(kind, wanted[kind])
+        for bind in [known for known in self._listeners if known not in wanted]:
+            await self._listeners.pop(bind).close()
+        for bind in wanted:
+            if bind not in self._listeners:
+                await self._open(bind)
 
     async def close(self) -> None:
-        for kind in BINDS:
-            await self._close(kind)
+        while self._listeners:
+            await self._listeners.popitem()[1].close()
         for udp in self.udp:
             udp.close()
         self.udp.clear()
         self._close_unix()
 
+    def address(self, kind: str) -> Address | None:
+        """The first of this kind, with its port."""
+        found = (listener.addresses for (known, _), listener in self._listeners.items() if known == kind)
+        return next((addresses[0] for addresses in found), None)
+
     def uris(self) -> Iterator[str]:
         """Of the listeners, for faces/channels."""
         if self._unix is not None:
             yield f"unix://{self._unix[1]}"
-        for kind, address in self.addresses.items():
-            yield websocket_uri("ws", address) if kind == "ws" else ip_uri(kind, *address)
+        for listener in self._listeners.values():
+            yield from listener.uris
 
     def udp_socket(self, family: int) -> UdpSocket:
         """One to send from, IPv4 or 6: the listener, or for want of one a socket on any port. Raises OSError."""
@@ -88,28 +102,38 @@ class Ports:
 
     # ------------------------------------------------------------
 
-    async def _open(self, kind: str, bind: Address) -> None:
-        if kind == "tcp":
-            sock = await listen_tcp(bind)
-            self._tcp = Acceptor(sock, lambda peer: StreamFace(self._core, peer, "tcp"))
-            self.addresses["tcp"] = sock.getsockname()[:2]
-        elif kind == "udp":
-            self.addresses["udp"] = self._serve_udp(await bind_udp(bind)).address
-        else:
-            self._websocket = WebSocketServer(self._core)
-            try:
-                self.addresses["ws"] = await self._websocket.start(*bind)
-            except OSError as error:
-                raise address_error(f"WebSocket port {bind[0]}:{bind[1]}", error) from error
+    async def _open(self, bind: Bind) -> None:
+        opener = {"tcp": self._open_tcp, "udp": self._open_udp, "ws": self._open_websocket}[bind[0]]
+        self._listeners[bind] = await opener(bind[1])
 
-    async def _close(self, kind: str) -> None:
-        self.addresses.pop(kind, None)
-        if kind == "tcp" and self._tcp is not None:
-            self._tcp.close()
-            self._tcp = None
-        elif kind == "ws" and self._websocket is not None:
-            await self._websocket.close()
-            self._websocket = None
+    async def _open_tcp(self, bind: Address) -> _Listener:
+        sockets = await listen_tcp(bind)
+        acceptors = [Acceptor(sock, lambda peer: StreamFace(self._core, peer, "tcp")) for sock in sockets]
+
+        async def close() -> None:
+            for acceptor in acceptors:
+                acceptor.close()
+
+        names = [sock.getsockname() for sock in sockets]
+        return _Listener([name[:2] for name in names], [uri_of("tcp", name) for name in names], close)
+
+    async def _open_udp(self, bind: Address) -> _Listener:
+        """A bind that was given up and comes back has its sockets still: faces use them."""
+        kept = [udp for udp in self.udp if udp.bind == bind]
+        sockets = kept or [self._serve_udp(sock, bind) for sock in await bind_udp(bind)]
+
+        async def close() -> None:
+            return
+
+        return _Listener([udp.address for udp in sockets], [udp.uri for udp in sockets], close)
+
+    async def _open_websocket(self, bind: Address) -> _Listener:
+        server = WebSocketServer(self._core)
+        try:
+            addresses = await server.start(*bind)
+        except (OSError, UnicodeError) as error:
+            raise address_error(f"WebSocket port {bind[0] or '*'}:{bind[1]}", error) from error
+        return _Listener(addresses, [websocket_uri("ws", address) for address in addresses], server.close)
 
     def _open_unix(self, path: Path, mode: int) -> None:
         sock = listen_unix(path, mode)
@@ -128,12 +152,12 @@ class Ports:
             if os.stat(path).st_ino == inode:
                 os.unlink(path)
 
-    def _serve_udp(self, sock: socket.socket) -> UdpSocket:
-        udp = UdpSocket(self._core, sock, self._clock)
+    def _serve_udp(self, sock: socket.socket, bind: Address | None = None) -> UdpSocket:
+        udp = UdpSocket(self._core, sock, self._clock, bind)
         self.udp.append(udp)
         return udp
 
 
-def _binds(options: ForwarderOptions) -> dict[str, Address]:
+def _binds(options: ForwarderOptions) -> list[Bind]:
     texts = {"tcp": options.tcp_bind, "udp": options.udp_bind, "ws": options.ws_bind}
-    return {kind: parse_address(kind, text) for kind, text in texts.items() if text is not None}
+    return [(kind, address) for kind in BINDS for address in parse_addresses(kind, texts[kind] or "")]

@@ -18,10 +18,11 @@ import termios
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from ndn_infer.forwarder.face_uri import ip_uri, is_loopback
+from ndn_infer.addresses import is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer.forwarder.sockaddr import uri_of
 from ndn_infer.tlv import Framer
 from ndn_infer.wire.send_queue import SendQueue
 
@@ -293,7 +294,7 @@ class StreamFace:
             peer = self._socket.getpeername()
         except OSError:
             peer = ("0.0.0.0", 0)  # gone already
-        return ip_uri("tcp", peer[0], peer[1]), ip_uri("tcp", here[0], here[1]), is_loopback(peer[0])
+        return uri_of("tcp", peer), uri_of("tcp", here), is_loopback(peer[0]) and is_loopback(here[0])
 
 
 def _allowed_persistency(scheme: str, remote_uri: str | None) -> frozenset[int]:

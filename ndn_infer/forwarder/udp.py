@@ -15,10 +15,11 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from ndn_infer.addresses import is_loopback
 from ndn_infer.forwarder.counters import FaceCounters
-from ndn_infer.forwarder.face_uri import ip_uri, is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
+from ndn_infer.forwarder.sockaddr import SockAddress, uri_of, without_flow
 from ndn_infer.forwarder.transports import Core, unsent_bytes
 
 log = logging.getLogger(__name__)
@@ -32,23 +33,24 @@ SOCKET_BUFFER_BYTES: Final = 4 << 20
 _SO_RCVBUFFORCE: Final = 33
 _SO_SNDBUFFORCE: Final = 32
 
-Peer = tuple[str, int]
-
 
 class UdpSocket:
-    """A bound socket. `now` is the loop's clock."""
+    """A bound socket. `now` is the loop's clock, `bind` the option that it was opened for, if any."""
 
-    def __init__(self, core: Core, sock: socket.socket, now: Callable[[], float]) -> None:
+    def __init__(
+        self, core: Core, sock: socket.socket, now: Callable[[], float], bind: tuple[str, int] | None = None
+    ) -> None:
         self._core = core
+        self.bind = bind
         self._sock = sock
         self._now = now
-        self._faces: dict[Peer, Face] = {}
+        self._faces: dict[SockAddress, Face] = {}
         self._heard: OrderedDict[int, float] = OrderedDict()  # by face id, the one silent longest first
-        self._peer_of: dict[int, Peer] = {}
+        self._peer_of: dict[int, SockAddress] = {}
         sock.setblocking(False)
         _enlarge(sock)
-        self.address: Peer = sock.getsockname()[:2]
-        self.uri = ip_uri("udp", *self.address)
+        self.address: tuple[str, int] = sock.getsockname()[:2]
+        self.uri = uri_of("udp", sock.getsockname())
         asyncio.get_running_loop().add_reader(sock, self._readable)
 
     @property
@@ -56,7 +58,7 @@ class UdpSocket:
         """4 or 6."""
         return 6 if self._sock.family == socket.AF_INET6 else 4
 
-    def open_face(self, peer: Peer, *, persistency: int, mtu_bytes: int | None = None) -> Face:
+    def open_face(self, peer: SockAddress, *, persistency: int, mtu_bytes: int | None = None) -> Face:
         """The face to `peer`, made when there is none."""
         known = self._faces.get(peer)
         if known is not None:
@@ -69,7 +71,7 @@ class UdpSocket:
         )
         face = Face(
             face_id,
-            ip_uri("udp", *peer),
+            uri_of("udp", peer),
             self.uri,
             link,
             local=is_loopback(peer[0]),
@@ -102,7 +104,7 @@ class UdpSocket:
             return None
         return heard + self._core.options.udp_idle_timeout_s - self._now()
 
-    def _forget(self, peer: Peer, face_id: int) -> None:
+    def _forget(self, peer: SockAddress, face_id: int) -> None:
         self._faces.pop(peer, None)
         self._heard.pop(face_id, None)
         self._peer_of.pop(face_id, None)
@@ -119,7 +121,7 @@ class UdpSocket:
             except OSError as error:  # an ICMP error of an earlier datagram
                 log.debug("UDP: %s", error)
                 continue
-            face = self._face_of(address[:2])
+            face = self._face_of(without_flow(address))
             if face is None:
                 continue
             self._heard[face.id] = now
@@ -132,7 +134,7 @@ class UdpSocket:
         if batch_face is not None:
             self._core.receive(batch_face, batch)
 
-    def _face_of(self, peer: Peer) -> Face | None:
+    def _face_of(self, peer: SockAddress) -> Face | None:
         face = self._faces.get(peer)
         if face is None and (len(self._faces) < self._core.options.max_udp_faces or self._make_room()):
             face = self.open_face(peer, persistency=ON_DEMAND)
@@ -150,7 +152,7 @@ class UdpSocket:
                 return True
         return False
 
-    def _send(self, packet: bytes, peer: Peer, counters: FaceCounters) -> None:
+    def _send(self, packet: bytes, peer: SockAddress, counters: FaceCounters) -> None:
         try:
             self._sock.sendto(packet, peer)
         except OSError:  # the socket's queue is full, or there is no way to that host

@@ -13,15 +13,15 @@ import asyncio
 import logging
 from collections import deque
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
 
-from ndn_infer.forwarder.face_uri import is_loopback
+from ndn_infer.addresses import is_loopback
 from ndn_infer.forwarder.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.listeners import Address
 from ndn_infer.forwarder.transports import Core
+from ndn_infer.forwarder.web_pages import from_this_machine
 from ndn_infer.tlv import MAX_LP_OVERHEAD_BYTES, MAX_PACKET_BYTES
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class WebSocketServer:
         self._core = core
         self._runner: web.AppRunner | None = None
 
-    async def start(self, host: str, port: int) -> Address:
-        """Listen; where (port 0 is any). Raises OSError."""
+    async def start(self, host: str, port: int) -> list[Address]:
+        """Listen; where (port 0 is any, no host all addresses). Raises OSError, UnicodeError."""
         application = web.Application()
         application.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(
@@ -49,12 +49,11 @@ class WebSocketServer:
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError:
+            await web.TCPSite(self._runner, host or None, port).start()
+        except (OSError, UnicodeError):
             await self.close()
             raise
-        address: Address = self._runner.addresses[0][:2]
-        return address
+        return [address[:2] for address in self._runner.addresses]
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -84,7 +83,8 @@ class WebSocketFace:
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._open = True
         peer, here = (_host_port(request, which) for which in ("peername", "sockname"))
-        local = is_loopback(peer[0]) and _from_this_machine(request.headers.get("Origin"))
+        origins, hosts = (request.headers.getall(header, []) for header in ("Origin", "Host"))
+        local = is_loopback(peer[0]) and from_this_machine(origins, hosts)
         self.face = Face(
             core.new_face_id(),
             websocket_uri("wsclient", peer),
@@ -134,17 +134,6 @@ class WebSocketFace:
                     self._queued_bytes -= len(packet)
         except (OSError, RuntimeError) as error:  # closed meanwhile
             log.debug("face %d: %s", self.face.id, error)
-
-
-def _from_this_machine(origin: str | None) -> bool:
-    """Whether a page of this machine connects, or a program, which names no page."""
-    if origin is None:
-        return True
-    try:
-        host = urlsplit(origin).hostname
-    except ValueError:
-        return False
-    return host is not None and (host == "localhost" or is_loopback(host))
 
 
 def _host_port(request: web.Request, which: str) -> tuple[str, int]:

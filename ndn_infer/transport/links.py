@@ -13,8 +13,8 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
+from ndn_infer.addresses import split_host_port
 from ndn_infer.errors import ConfigError, NoForwarder
 from ndn_infer.tlv import Framer
 from ndn_infer.wire.send_queue import SendQueue
@@ -143,21 +143,41 @@ class StreamLink:
 async def connect(uri: str, timeout_s: float) -> StreamLink:
     """Connect to a forwarder at `unix:///path`, `tcp://host[:port]` or `tcp4://`, `tcp6://`.
 
-    Raises NoForwarder when nothing answers there, ConfigError for another kind of URI.
+    Raises NoForwarder when nothing answers there, ConfigError for anything else.
     """
-    parts = urlsplit(uri)
+    family, path, (host, port) = parse_uri(uri)
     try:
         async with asyncio.timeout(timeout_s):
-            if parts.scheme == "unix":
-                return StreamLink(await _connected(socket.AF_UNIX, parts.path))
-            if parts.scheme in _FAMILIES and parts.hostname:
-                return StreamLink(await _connected_tcp(_FAMILIES[parts.scheme], parts.hostname, parts.port or 6363))
+            if family == socket.AF_UNIX:
+                return StreamLink(await _connected(family, path))
+            return StreamLink(await _connected_tcp(family, host, port))
+    except UnicodeError as error:
+        raise ConfigError(f"cannot use forwarder address {uri!r}: no host has such a name", hint=_URIS) from error
     except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or "no answer"
+        reason = getattr(error, "strerror", None) or str(error) or "no answer"
         raise NoForwarder(f"no NDN forwarder at {uri}: {reason}") from error
-    raise ConfigError(f"cannot use forwarder address {uri!r}", hint="use unix:///path or tcp://host:port")
 
 
+def parse_uri(uri: str) -> tuple[int, str, tuple[str, int]]:
+    """Address family, path of a Unix socket or "", host and port, of a forwarder's URI. Raises ConfigError."""
+    scheme, separator, rest = uri.partition("://")
+    try:
+        if separator and scheme == "unix":
+            if not rest.startswith("/") or "\0" in rest:
+                raise ValueError("a Unix socket has an absolute path")
+            return socket.AF_UNIX, rest, ("", 0)
+        if separator and scheme in _FAMILIES:
+            host, port = split_host_port(rest.removesuffix("/"), DEFAULT_PORT)
+            if not host or not port:
+                raise ValueError("host and port are missing or 0")
+            return _FAMILIES[scheme], "", (host, port)
+        raise ValueError(f"a forwarder has no address {scheme}://" if separator else "it has no scheme")
+    except ValueError as error:
+        raise ConfigError(f"cannot use forwarder address {uri!r}: {error}", hint=_URIS) from error
+
+
+DEFAULT_PORT = 6363
+_URIS = "use unix:///path or tcp://host:port (tcp4, tcp6; an IPv6 address in brackets)"
 _FAMILIES = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
 
 

@@ -53,6 +53,29 @@ async def test_addresses_that_cannot_be(
     assert (tmp_path / "file").read_text() == "somebody's"
 
 
+@pytest.mark.parametrize("kind", ["tcp", "udp", "ws"])
+async def test_ipv4_and_ipv6_are_listened_on(tmp_path: Path, kind: str) -> None:
+    """No host is every address of both; several binds of a kind stand beside each other, and one of them can go."""
+    found = asyncio.get_running_loop().getaddrinfo
+    if not socket.has_ipv6 or not await found(None, 0, family=socket.AF_INET6, flags=socket.AI_PASSIVE):
+        pytest.skip("no IPv6 here")
+    options = ForwarderOptions(**{f"{kind}_bind": "127.0.0.1:0 [::1]:0"})
+    daemon = ForwarderDaemon(options)
+    await daemon.start()
+    try:
+        here = {uri.rpartition(":")[0] for uri in daemon._ports.uris()}
+        scheme = {"tcp": ("tcp4", "tcp6"), "udp": ("udp4", "udp6"), "ws": ("ws", "ws")}[kind]
+        assert here == {f"{scheme[0]}://127.0.0.1", f"{scheme[1]}://[::1]"}
+        await daemon.reload(ForwarderOptions(**{f"{kind}_bind": "[::1]:0"}))
+        assert {uri.rpartition(":")[0] for uri in daemon._ports.uris()} == {f"{scheme[1]}://[::1]"}
+        await daemon.reload(ForwarderOptions(**{f"{kind}_bind": ":0"}))
+        assert {uri.rpartition(":")[0] for uri in daemon._ports.uris()} == {
+            f"{scheme[0]}://0.0.0.0", f"{scheme[1]}://[::]",
+        }  # fmt: skip
+    finally:
+        await daemon.close()
+
+
 async def test_nothing_is_left_when_the_second_listener_fails(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

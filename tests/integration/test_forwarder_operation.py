@@ -178,6 +178,9 @@ async def test_metrics_in_prometheus_format(tmp_path: Path) -> None:
         async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
             assert response.status == 200 and response.content_type == "text/plain"
             lines = (await response.text()).splitlines()
+        for host, status in (("rebound.example", 421), ("localhost:1", 200), ("127.0.0.1.evil.example", 421)):
+            async with session.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": host}) as response:
+                assert response.status == status
         assert 'ndn_forwarder_drops_total{reason="no_route"} 2.0' in lines
         assert 'ndn_forwarder_cs_misses_total{prefix="/counted"} 1.0' in lines
         assert 'ndn_forwarder_packets_total{direction="in",type="interest"} 2.0' in lines

@@ -71,6 +71,8 @@ async def test_packets_both_ways_and_the_face_goes_with_its_routes(tmp_path: Pat
         ("https://attacker.example", False),
         ("null", False),
         ("http://[::broken", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://127.attacker.net", False),
     ],
 )
 async def test_a_page_from_elsewhere_is_not_local(tmp_path: Path, origin: str | None, local: bool) -> None:
@@ -83,6 +85,14 @@ async def test_a_page_from_elsewhere_is_not_local(tmp_path: Path, origin: str | 
             assert (await receive(socket)).startswith("D/localhost/nfd/status/general/v=")
         else:
             await until(lambda: daemon.core.counters.scope_violations == 1)
+
+
+async def test_a_page_that_lets_its_name_resolve_to_this_machine_is_not_local(tmp_path: Path) -> None:
+    """DNS rebinding: the peer is loopback, what was asked for is a name of the page's."""
+    async with listening(tmp_path) as (daemon, uri), aiohttp.ClientSession() as session:
+        await session.ws_connect(uri, headers={"Host": "rebound.example:9696"})
+        await until(lambda: faces_of(daemon))
+        assert not faces_of(daemon)[0].local
 
 
 async def test_what_is_no_packet_is_counted_and_an_endless_message_ends_the_face(tmp_path: Path) -> None:

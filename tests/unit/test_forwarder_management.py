@@ -17,7 +17,7 @@ from ndn.security import DigestSha256Signer
 from ndn_infer import lp, packet, tlv
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.face_uri import FaceUri, FaceUriError, parse_bind, parse_face_uri
+from ndn_infer.forwarder.face_uri import FaceUri
 from ndn_infer.forwarder.faces import PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.management import Management
@@ -523,22 +523,3 @@ def test_decoders_of_hostile_bytes(body: bytes, kind: int) -> None:
                 decode(wire)
             except BadPacket:
                 pass
-
-
-def test_face_uris() -> None:
-    assert str(parse_face_uri("udp4://10.0.0.2:6363")) == "udp4://10.0.0.2:6363"
-    assert str(parse_face_uri("tcp6://[::1]:6363")) == "tcp6://[::1]:6363"
-    assert parse_bind(":6363") == ("0.0.0.0", 6363) and parse_bind("[::]:1") == ("::", 1)
-    for text in (
-        "udp6://10.0.0.2:1",
-        "udp4://[::1]:1",
-        "tcp4://10.0.0.2",
-        "tcp4://10.0.0.2:x",
-        "tcp4://10.0.0.2:65536",
-    ):
-        with pytest.raises(FaceUriError) as caught:
-            parse_face_uri(text)
-        assert caught.value.code == 400
-    for text in ("6363", "host:", "host:-1", "host:٣"):
-        with pytest.raises(ValueError):
-            parse_bind(text)
