@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
 from ndn_infer.config import Config
+from ndn_infer.errors import Busy
 from ndn_infer.name import Name
 from ndn_infer.namespace import Call
 from ndn_infer.records import Envelope, Record
@@ -20,15 +23,18 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.input_pull import InputPuller
 from ndn_infer.transport.live_stream import LiveStream
 from ndn_infer.transport.serve import Server
+from ndn_infer.wire.shares import Seat, Seats
 
 Q = TypeVar("Q", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The network side that a producer process lends to its functions. `counters` go into its status record."""
+    """The network side that a producer process lends to its functions. `counters` go into its status record, which
+    everybody can read: what is done for tenants is counted apart, in `tenant_counters`."""
 
     net: Name
     config: Config
@@ -36,8 +42,23 @@ class Host:
     fetcher: Fetcher
     caller: Caller
     counters: Counter[str] = field(default_factory=Counter)
+    tenant_counters: Counter[str] = field(default_factory=Counter)
     access: Access | None = None
     """Tenant domains this process is a member of; None: it answers public calls only."""
+    pulls: InputPuller | None = None
+
+    @property
+    def inputs(self) -> InputPuller:
+        assert self.pulls is not None
+        return self.pulls
+
+    def __post_init__(self) -> None:
+        if self.pulls is None:
+            object.__setattr__(self, "pulls", InputPuller(self.fetcher, self.net))
+
+    def for_tenants(self) -> Host:
+        """The same, as private calls use it."""
+        return replace(self, counters=self.tenant_counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +71,22 @@ class Job:
     signer: Signer
     domain: Domain = PUBLIC
     """Who shares what this call computes; of a private call the epoch that it was sealed in."""
+    seat: Seat = field(default_factory=lambda: Seat(Seats(1), None))
 
     @property
     def hint(self) -> Name:
         """Our routable prefix."""
         return self.signer.identity
+
+    @asynccontextmanager
+    async def pulling(self) -> AsyncIterator[Fetcher]:
+        """A fetcher for what the request names at its caller. It has a window and a deadline of its own, and the call
+        holds no seat meanwhile: a caller that is silent slows nobody else down. Raises Busy, Timeout."""
+        self.seat.give()
+        async with self.host.inputs.window(self.seat.who) as (fetcher, _):
+            yield fetcher
+        if not self.seat.take():
+            raise Busy(f"{self.call.function} has as many calls as it takes; try again later")
 
     def open_stream(self) -> LiveStream:
         """The stream that answers this call; sealed where the call is private."""
@@ -76,6 +108,8 @@ class NamedFunction(ABC, Generic[Q]):
     patience_s: ClassVar[float] = 0.25
     """How long callers wait for the answer itself before an acknowledgement tells them where it will be. Shorter than
     transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
+    max_request_bytes: ClassVar[int] = 1 << 20
+    """How large a canonical request may be."""
     private: ClassVar[bool] = False
     """Whether calls may be private: all that `run` publishes, and every call it makes, is then of `Job.domain`."""
     subject: tuple[str, str]

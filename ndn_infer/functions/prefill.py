@@ -22,6 +22,7 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
 from ndn_infer.records import PrefillReport, PrefillRequest, Record, TokenBlockRecord
 from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.fetch import Fetcher
 
 if TYPE_CHECKING:
     import torch
@@ -114,13 +115,14 @@ class Prefill(NamedFunction[PrefillRequest]):
         hints = (ndn.from_uri(job.envelope.caller),) if job.envelope.caller else ()
         model = self.subject[1]
 
-        async def pull(value: bytes) -> tuple[int, ...]:
+        async def pull(fetcher: Fetcher, value: bytes) -> tuple[int, ...]:
             base = TokenBlock(model, job.domain.label, value.hex()).to_name(job.host.net)
-            fetched = await job.host.fetcher.fetch(base, hints=hints)
+            fetched = await fetcher.fetch(base, hints=hints)
             job.host.counters["token_blocks_pulled"] += 1
             return records.decode(TokenBlockRecord, job.domain.open(base, fetched.content)).ids
 
-        blocks = await asyncio.gather(*(pull(value) for value in values))
+        async with job.pulling() as fetcher:
+            blocks = await asyncio.gather(*(pull(fetcher, value) for value in values))
         ids = [token for block in blocks for token in block]
         if job.domain.chain_values(ids, plane.shape.block_tokens) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")

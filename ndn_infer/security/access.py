@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ndn_infer.errors import MissingKey
 from ndn_infer.name import Name
-from ndn_infer.packet import Interest
+from ndn_infer.security.askers import Askers
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import SALT_BYTES, DomainEpoch, SealedRequest, TenantDomain, find_epoch
 from ndn_infer.security.validator import Validator
@@ -21,14 +21,19 @@ from ndn_infer.security.validator import Validator
 
 @dataclass(slots=True)
 class Access:
-    """`load` reads the domains whose keys are here; `signer` is the role that asks; `validator` judges who asks us."""
+    """`load` reads the domains whose keys are here; `signer` is the role that asks; `validator` judges who asks us
+    (`askers`)."""
 
     load: Callable[[], Sequence[TenantDomain]]
     signer: Signer
     validator: Validator
     renew: Callable[[str], Awaitable[bool]] | None = None
     """Looks for newer epochs of the domain of this id; whether there are."""
+    askers: Askers = field(init=False)
     _domains: Sequence[TenantDomain] = ()
+
+    def __post_init__(self) -> None:
+        self.askers = Askers(self.validator)
 
     def epoch(self, label: str) -> DomainEpoch:
         """Raises MissingKey for a label of no domain, or no epoch, that we have a key of. One that is not known makes
@@ -54,18 +59,12 @@ class Access:
 
     # ------------------------------------------------------------ answering
 
-    async def caller_of(self, interest: Interest) -> Name:
-        """The identity that signed a request. Raises a TrustError when it is not signed, not anew, or not by a role of
-        this network."""
-        return (await self.validator.validate_interest(interest)).identity
-
-    async def open_request(self, function: Name, caller: Name, sealed: SealedRequest) -> tuple[DomainEpoch, bytes]:
-        """The epoch and the request. In an epoch that is new to us its key is looked for. Raises MissingKey,
-        SealBroken."""
-        try:
-            epoch = self.epoch(sealed.domain)
-        except MissingKey:
-            if self.renew is None or not await self.renew(sealed.domain.rpartition(".")[0]):
-                raise
-            epoch = self.epoch(sealed.domain)
+    def open_request(self, function: Name, caller: Name, sealed: SealedRequest) -> tuple[DomainEpoch, bytes]:
+        """The epoch and the request of a caller whose signature was verified. Raises MissingKey, SealBroken."""
+        epoch = self.epoch(sealed.domain)
         return epoch, epoch.open_request(function, caller, sealed)
+
+    async def look_for(self, label: str) -> None:
+        """Look for the key of an epoch that is new to us, where a verified caller asks in it."""
+        if self.renew is not None:
+            await self.renew(label.rpartition(".")[0])

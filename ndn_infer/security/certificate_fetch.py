@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -51,6 +51,7 @@ class CertificateFetcher:
         self._monotonic = monotonic
         self._sleep = sleep
         self._tasks: dict[Name, asyncio.Task[Certificate | TrustError]] = {}
+        self._waiting: Counter[Name] = Counter()
         self._failures: OrderedDict[Name, tuple[float, TrustError]] = OrderedDict()
         self._offered: OrderedDict[Name, Certificate] = OrderedDict()
         self._suspect: OrderedDict[Name, None] = OrderedDict()
@@ -81,7 +82,7 @@ class CertificateFetcher:
         """The certificate of this name, or some certificate of this key.
 
         Raises CertificateUnavailable, or what `reject` was given. A caller that is cancelled leaves the fetch to those
-        who still wait.
+        who still wait; the last one ends it, so that nobody fills MAX_FETCHES with what nobody waits for.
         """
         offered = self._offered.get(name)
         if offered is not None:
@@ -95,11 +96,23 @@ class CertificateFetcher:
                 raise _unavailable(name, f"{MAX_FETCHES} certificates are being fetched already")
             task = asyncio.get_running_loop().create_task(self._run(name))
             self._tasks[name] = task
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
-        outcome = await asyncio.shield(task)
+            task.add_done_callback(lambda ended: self._ended(name, ended))
+        self._waiting[name] += 1
+        try:
+            outcome = await asyncio.shield(task)
+        finally:
+            self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._waiting[name]
+                task.cancel()
+                self._ended(name, task)
         if isinstance(outcome, TrustError):
             raise _again(outcome)
         return outcome
+
+    def _ended(self, name: Name, task: asyncio.Task[Certificate | TrustError]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
 
     async def _run(self, name: Name) -> Certificate | TrustError:
         """The certificate, or why there is none: a task that nobody awaits any more must not end in an exception."""

@@ -293,6 +293,17 @@ def find_epoch(domains: Iterable[TenantDomain], label: str) -> DomainEpoch:
     raise MissingKey(f"no key of domain {label[:64]!r}", hint="members get one with 'ndn-infer domain join'")
 
 
+def is_sealed_request(request: bytes) -> bool:
+    """Whether these bytes can be read as a SealedRequest, however they are encoded."""
+    if b"sealed" not in request or b"domain" not in request:
+        return False
+    try:
+        records.decode(SealedRequest, request)
+    except BadRecord:
+        return False
+    return True
+
+
 def parse_request(request: bytes) -> SealedRequest:
     """The canonical request of a private call. Raises BadRecord."""
     sealed = records.decode(SealedRequest, request)

@@ -161,6 +161,21 @@ class Validator:
 
         BadSignature too for an Interest that is not signed, or a replay.
         """
+        signed = self._of_interest(interest)
+        return self._not_again(signed, await self._validate(signed))
+
+    def try_validate_interest(self, interest: Interest) -> Validated | None:
+        """`validate_interest` without waiting: None when a certificate would have to be fetched. Raises the same."""
+        signed = self._of_interest(interest)
+        located, verdict = self._locate(signed)
+        good = self._known(signed, located)
+        return self._not_again(signed, _conclude(signed, good, verdict)) if good is not None else None
+
+    def _not_again(self, signed: _Signed, validated: Validated) -> Validated:
+        self._replay.accept(validated.key_name, signed.info, self._now())
+        return validated
+
+    def _of_interest(self, interest: Interest) -> _Signed:
         info = interest.signature_info
         if info is None:
             raise BadSignature(
@@ -176,9 +191,7 @@ class Validator:
         )
         if not interest.parameters_digest_matches():
             raise BadSignature(f"{signed.what}: the name does not hold the digest of the parameters")
-        validated = await self._validate(signed)
-        self._replay.accept(validated.key_name, info, self._now())
-        return validated
+        return signed
 
     def add_certificates(self, *certificates: Certificate) -> None:
         """Offer certificates at hand (our own, a bundle's): they are verified when needed, and spare the fetch."""

@@ -75,12 +75,14 @@ class Numbered(Protocol):
 
 
 class Request(NamedTuple):
-    """An Interest that arrived, and how to answer it: `reply(data wire)`, or `refuse(reason)` with a Nack."""
+    """An Interest that arrived, and how to answer it: `reply(data wire)`, or `refuse(reason)` with a Nack. `face_id` is
+    the face it came from, None when the forwarder does not tell."""
 
     interest: Interest
     reply: Callable[[bytes], None]
     refuse: Callable[[int], None]
     expires: float
+    face_id: int | None = None
 
 
 Handler = Callable[[Request], None]
@@ -324,7 +326,7 @@ class Endpoint:
                 self.stats.data_out += 1
                 self._link.send(ready)
             else:
-                self._on_interest(wire, b"")
+                self._on_interest(wire, b"", None)
         elif (peeled := lp.peel(wire)) is not None and peeled[0][0] == tlv.DATA:
             self._on_data(peeled[0], Arrival(peeled[1], peeled[2]))
         else:
@@ -340,7 +342,7 @@ class Endpoint:
         elif packet.fragment[0] == tlv.DATA:
             self._on_data(packet.fragment, Arrival(packet.congestion_mark > 0, packet.incoming_face_id))
         elif packet.fragment[0] == tlv.INTEREST:
-            self._on_interest(packet.fragment, packet.pit_token)
+            self._on_interest(packet.fragment, packet.pit_token, packet.incoming_face_id)
 
     def _on_data(self, wire: bytes, arrival: Arrival) -> None:
         name = data_name(wire)
@@ -397,7 +399,7 @@ class Endpoint:
         for pending in table.pop(interest.name, []):
             pending.on_nack(reason)
 
-    def _on_interest(self, wire: bytes, token: bytes) -> None:
+    def _on_interest(self, wire: bytes, token: bytes, face_id: int | None) -> None:
         interest = decode_interest(wire)
         self.stats.interests_in += 1
         if interest.parameters is not None and not interest.parameters_digest_matches():
@@ -412,6 +414,7 @@ class Endpoint:
                 lambda data: self._send_data(data, token),
                 lambda reason: self._send_nack(wire, token, reason),
                 time.monotonic() + interest.lifetime_ms / 1000,
+                face_id,
             )
         )
 

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from ndn_infer import name as ndn
@@ -77,6 +78,11 @@ class Fetcher:
     def window(self) -> float:
         """Interests that may be in flight now."""
         return self._pulls.window
+
+    def apart(self, *, deadline_s: float, window_limit: int) -> Fetcher:
+        """Another one over the same endpoint, with a window of its own: what it fetches slows nothing of ours."""
+        config = replace(self._config, deadline_s=deadline_s, window_limit=window_limit)
+        return Fetcher(self._endpoint, self._validator, config, ledger=self._ledger)
 
     # ------------------------------------------------------------ discovery
 

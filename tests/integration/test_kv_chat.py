@@ -57,7 +57,7 @@ class Peer:
     """Goes without a word, as a process that is killed."""
 
     def counter(self, name: str) -> int:
-        return self.host.counters[name]
+        return self.host.counters[name] + self.host.tenant_counters[name]
 
     @property
     def blocks_computed(self) -> int:

@@ -62,7 +62,7 @@ async def test_a_cancelled_waiter_leaves_the_others(authority: Authority) -> Non
 
 
 async def test_all_waiters_cancelled(authority: Authority) -> None:
-    """The fetch goes on, and a failure of it that nobody awaits is no unhandled exception."""
+    """The fetch ends: nobody can fill all places with what nobody waits for. Who comes then fetches anew."""
     decode = decode_of(authority)
     authority.gate = asyncio.Event()
     authority.served.clear()
@@ -71,9 +71,11 @@ async def test_all_waiters_cancelled(authority: Authority) -> None:
     await settle()
     task.cancel()
     await settle()
-    authority.gate.set()
-    await settle()
-    assert len(authority.asked) == TRIES
+    assert not validator._fetcher._tasks and not validator._fetcher._waiting
+    with pytest.raises(CertificateUnavailable):
+        authority.gate.set()
+        await validator.validate(decode.data(kv_name()))
+    assert len(authority.asked) == 1 + TRIES
 
 
 async def test_closing_stops_the_fetches(authority: Authority) -> None:

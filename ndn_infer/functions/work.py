@@ -1,0 +1,91 @@
+"""What a producer works on: under which key running and remembered work is known, and who waits for it.
+
+Owns: the key of work, the calls that were looked at, the answers that are remembered. Must not know: how Interests
+arrive, what any function computes. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ndn_infer.name import Name
+from ndn_infer.namespace import Call
+from ndn_infer.records import Answer, Envelope
+from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.wire.shares import Seat
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ndn_infer.transport.endpoint import Request
+
+MAX_REMEMBERED: Final = 4096
+MAX_REMEMBERED_BYTES: Final = 8 << 20
+MAX_WAITING: Final = 256
+"""Interests that wait for one piece of work; they are acknowledged soon, so that only a flood is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkKey:
+    """Work is found by nobody who does not give all of this: `call` has class, subject, function and the digest of the
+    request; `domain` is the label, with the epoch, in which the request was sealed, or "public"; `caller` the verified
+    identity that asked privately, b"" for shared work."""
+
+    call: Call
+    domain: str = PUBLIC.label
+    caller: Name = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An Interest for a call, as far as it was looked at. `who` is what its share is counted under: the verified
+    `caller` of a private call, else the neighbour it came from."""
+
+    request: Request
+    call: Call
+    envelope: Envelope
+    who: Hashable
+    caller: Name = b""
+
+
+@dataclass(slots=True)
+class Work:
+    """Work that goes on. Its answers are sealed in `domain`, whoever asks."""
+
+    key: WorkKey
+    domain: Domain
+    envelope: Envelope
+    seat: Seat
+    task: asyncio.Task[None] | None = None
+    waiting: list[Request] = field(default_factory=list)
+    acknowledged: Answer | None = None
+
+
+class Answers:
+    """Answers to finished work, the least recently used forgotten first."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[WorkKey, Answer] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: WorkKey) -> Answer | None:
+        answer = self._answers.get(key)
+        if answer is not None:
+            self._answers.move_to_end(key)
+        return answer
+
+    def put(self, key: WorkKey, answer: Answer) -> None:
+        self._drop(self._answers.pop(key, None))
+        self._answers[key] = answer
+        self._bytes += len(answer.value)
+        while len(self._answers) > MAX_REMEMBERED or self._bytes > MAX_REMEMBERED_BYTES:
+            self._drop(self._answers.popitem(last=False)[1])
+
+    def _drop(self, answer: Answer | None) -> None:
+        self._bytes -= len(answer.value) if answer is not None else 0
+
+    def __len__(self) -> int:
+        return len(self._answers)
