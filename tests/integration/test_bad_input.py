@@ -6,10 +6,13 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from ndn_infer.__main__ import main as command
 from ndn_infer.models.store import ModelFolder
 from tests.daemons import environment_in, processes_of, run_command
 
@@ -33,6 +36,18 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_empty_prompt(environment: dict[str, str]) -> None:
     assert_clear(run_command("ask", "  ", environment=environment), 2, "empty")
     assert_clear(run_command("ask", "-", environment=environment, text=""), 2, "empty")
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupts(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "ndn_infer.apps", Interrupts("ndn_infer.apps"))
+    assert command() == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_unknown_model(environment: dict[str, str]) -> None:
