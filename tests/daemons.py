@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,17 @@ def run_command(
 
 
 @contextlib.contextmanager
-def run_network(directory: Path, model_cache: Path, *arguments: str, **more: str) -> Iterator[RunningNetwork]:
-    """`ndn-infer up ARGUMENTS` until the block ends."""
+def run_network(
+    directory: Path, model_cache: Path, *arguments: str, before_exec: Callable[[], None] | None = None, **more: str
+) -> Iterator[RunningNetwork]:
+    """`ndn-infer up ARGUMENTS` until the block ends. `before_exec` runs in the child first."""
     runtime = Path(tempfile.mkdtemp(prefix="ndn-infer-t-"))  # short: a Unix socket path has 107 bytes
     environment = environment_in(directory, model_cache, NDN_INFER_PATHS_RUNTIME_DIR=str(runtime), **more)
     log = (directory / "up.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "ndn_infer", "up", *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+        preexec_fn=before_exec,
     )  # fmt: skip
     network = RunningNetwork(process, environment, directory, runtime)
     try:

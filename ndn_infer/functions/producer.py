@@ -96,7 +96,7 @@ class Producer:
     def status(self, identity: Name) -> ProducerStatus:
         """What the status record says now."""
         servers = [server for server in self._servers if server.identity == identity]
-        counters = self._host.counters
+        counters = {**self._host.counters, "streams_open": self._host.server.streams}
         return ProducerStatus(
             identity=ndn.to_uri(identity),
             functions=tuple(server.function.function for server in servers),
