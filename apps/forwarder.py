@@ -28,7 +28,7 @@ from ndn_infer import name as ndn
 from ndn_infer.apps.logs import set_up_logging
 from ndn_infer.apps.networks import make_runtime_dir
 from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name
+from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name, replay_window
 from ndn_infer.config import Config
 from ndn_infer.errors import BadName, ConfigError, NdnInferError
 from ndn_infer.forwarder.daemon import CommandCheck, ForwarderDaemon
@@ -184,7 +184,9 @@ class _Running:
         self._endpoint = Endpoint(lambda: connect(uri, config.network.connect_timeout_s))
         await self._endpoint.open()
         net, keychain = net_name(config), ensure_keys(config)
-        self._validator = Validator(TrustSchema.load(net), keychain.anchor, certificate_fetcher(self._endpoint))
+        self._validator = Validator(
+            TrustSchema.load(net), keychain.anchor, certificate_fetcher(self._endpoint), replay=replay_window(config)
+        )
         self._validator.add_certificates(*keychain.certificates())
         authority = CommandAuthority(self._validator, net, parse_grants(config.forwarder.grants))
 

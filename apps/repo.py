@@ -35,6 +35,7 @@ from ndn_infer.apps.session import (
     join,
     net_name,
     node_signer,
+    replay_window,
     role_identity,
 )
 from ndn_infer.config import Config
@@ -138,7 +139,7 @@ def _repo(
     validator = Validator(
         TrustSchema.load(session.net), session.keychain.anchor,
         shelf.recording(certificate_fetcher(session.endpoint)), max_depth=config.trust.max_chain_depth,
-        seen=session.validator.seen,
+        seen=session.validator.seen, replay=replay_window(config),
     )  # fmt: skip
     own = session.keychain.certificates()
     shelf.see(*own)

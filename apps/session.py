@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.replay import GRACE_S, ReplayWindow
+from ndn_infer.security.replay_journal import ReplayJournal
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.security.version_memory import VersionMemory
@@ -118,11 +121,17 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
     validator = Validator(
         TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth,
-        seen=VersionMemory(config.keys_dir / "versions"),
+        seen=VersionMemory(config.keys_dir / "versions"), replay=replay_window(config),
     )  # fmt: skip
     if offer_own:
         validator.add_certificates(*keychain.certificates())
     return Session(config, net, keychain, endpoint, validator, used)
+
+
+def replay_window(config: Config) -> ReplayWindow:
+    """Of this machine's verifiers: a command that one of them took before is refused by those that start later."""
+    oldest_ms = int((time.time() - GRACE_S) * 1000)
+    return ReplayWindow(journal=ReplayJournal(config.keys_dir / "replay", oldest_ms=oldest_ms))
 
 
 def node_signer(session: Session) -> Signer | None:

@@ -105,6 +105,7 @@ class Validator:
         max_cached: int = MAX_CACHED,
         cache_s: float = CACHE_S,
         seen: VersionMemory | None = None,
+        replay: ReplayWindow | None = None,
     ) -> None:
         self._schema = schema
         self.seen = seen or VersionMemory()
@@ -116,7 +117,7 @@ class Validator:
         self._anchor = _check_anchor(schema, anchor)
         self._good: OrderedDict[Name, _Good] = OrderedDict()
         self._fetcher = CertificateFetcher(fetch_certificate, monotonic=monotonic, sleep=sleep)
-        self._replay = ReplayWindow()
+        self._replay = replay or ReplayWindow()
 
     # ------------------------------------------------------------ the public side
 
@@ -133,7 +134,9 @@ class Validator:
 
         Data that is a certificate is judged as one: outside its own validity it proves nothing (CertificateExpired).
         """
-        validated = await self._validate(self._of_data("Data", data))
+        return self._in_time(data, await self._validate(self._of_data("Data", data)))
+
+    def _in_time(self, data: Data, validated: Validated) -> Validated:
         if _is_certificate(data.name):
             certificate = _parsed(data)
             if not certificate.valid_at(self._now()):
@@ -145,7 +148,7 @@ class Validator:
         signed = self._of_data("Data", data)
         located, verdict = self._locate(signed)
         good = self._known(signed, located)
-        return _conclude(signed, good, verdict) if good is not None else None
+        return self._in_time(data, _conclude(signed, good, verdict)) if good is not None else None
 
     def permits(self, data: Data) -> bool:
         """Whether the schema lets the key that `data` names sign this name, whoever holds that key. Waits for nothing
@@ -172,7 +175,8 @@ class Validator:
         return self._not_again(signed, _conclude(signed, good, verdict)) if good is not None else None
 
     def _not_again(self, signed: _Signed, validated: Validated) -> Validated:
-        self._replay.accept(validated.key_name, signed.info, self._now())
+        site = ndn.prefix(validated.key_name, len(ndn.components(self.net)) + 1)
+        self._replay.accept(validated.key_name, signed.info, self._now(), group=site)
         return validated
 
     def _of_interest(self, interest: Interest) -> _Signed:

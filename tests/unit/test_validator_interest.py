@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,9 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
 from ndn_infer.name import Name
 from ndn_infer.packet import Interest, SignatureInfo, decode_interest, encode_interest
+from ndn_infer.security import replay_journal
 from ndn_infer.security.replay import ReplayWindow
+from ndn_infer.security.replay_journal import ReplayJournal
 from tests.unit.trust_kit import DIGEST, NOW, Authority, Holder, under_net
 
 CALL = under_net(f"/model/{DIGEST}/generate/private/{DIGEST}")
@@ -217,6 +221,51 @@ def test_a_forgotten_key_stays_refused() -> None:
     for number, key in enumerate(keys):
         assert refused(window, info(number, NOW + number), key=key)
     assert not refused(window, info(0, NOW + 10), key=keys[0])
+
+
+SITES = [ndn.from_uri(f"/net/{site}") for site in ("lab", "home")]
+
+
+def test_a_site_that_dates_the_commands_of_a_thousand_keys_ahead_locks_out_nobody_else() -> None:
+    lab, home = SITES
+    window = ReplayWindow(max_keys=100)
+    for number in range(1001):
+        key = lab + ndn.from_uri(f"/n/{number}/KEY/1")
+        window.accept(key, info(number, NOW + 100 + number * 0.01), NOW, group=lab)
+    assert len(window) == 100
+    for number in range(50):
+        key = home + ndn.from_uri(f"/n/{number}/KEY/1")
+        window.accept(key, info(number, NOW), NOW, group=home)
+        with pytest.raises(BadSignature, match="seen before"):
+            window.accept(key, info(number, NOW), NOW, group=home)
+    assert len(window) == 100
+    with pytest.raises(BadSignature):  # its own keys meet the floor that it raised itself
+        window.accept(lab + ndn.from_uri("/n/new/KEY/1"), info(1, NOW), NOW, group=lab)
+
+
+def test_a_restarted_verifier_accepts_nothing_that_was_accepted_before(tmp_path: Path) -> None:
+    file, oldest = tmp_path / "replay", int((NOW - 120) * 1000)
+    before = ReplayWindow(journal=ReplayJournal(file, oldest_ms=oldest))
+    before.accept(KEY, info(1, NOW + 100), NOW)
+    before.accept(KEY, info(2, NOW), NOW)
+    after = ReplayWindow(journal=ReplayJournal(file, oldest_ms=oldest))
+    assert refused(after, info(1, NOW + 100)) and refused(after, info(2, NOW))
+    assert not refused(after, info(3, NOW), key=ndn.from_uri("/v/KEY/1")), "other keys are not concerned"
+    assert not refused(after, info(4, NOW + 101))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_journal_stays_small_and_one_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_journal, "_MAX_BYTES", 160)
+    journal = ReplayJournal(tmp_path / "replay", oldest_ms=0)
+    for number in range(1000):
+        journal.note(KEY, number)
+    assert (tmp_path / "replay").stat().st_size <= 3 * 160
+    assert ReplayJournal(tmp_path / "replay", oldest_ms=0).floor_ms(KEY) == 999
+    nowhere = ReplayWindow(journal=ReplayJournal(tmp_path / "no folder" / "replay", oldest_ms=0))
+    nowhere.accept(KEY, info(1), NOW)
 
 
 @given(
