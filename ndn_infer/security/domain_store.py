@@ -18,6 +18,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -54,8 +55,13 @@ from ndn_infer.security.keydir import KeyDirectory, write_private
 from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
 
 MAX_FILE_BYTES: Final = 4 << 20
+MAX_EPOCHS: Final = 1024
+"""Of one domain, kept on a machine. Every removal of members begins one: an owner cannot fill its members' disks."""
+
 RECORD_FRESHNESS_MS: Final = 1000
 """Of key records: who was just added shall not be told by a cache that it was not."""
+
+log = logging.getLogger(__name__)
 
 _HINT: Final = "make it again with 'ndn-infer domain card' or 'ndn-infer domain export'"
 
@@ -79,14 +85,15 @@ class DomainMember(Record):
 
 @dataclass(frozen=True, slots=True)
 class DomainFile(Record):
-    """A domain as its owner and its members keep it, secret. `members` are known to the owner only."""
+    """A domain as its owner and its members keep it, secret. `members` are known to the owner only. Of more epochs
+    than MAX_EPOCHS the newest are kept."""
 
     max_bytes: ClassVar[int] = 4 << 20
     name: Annotated[str, AtMost(MAX_NAME)]
     domain: Annotated[str, AtMost(64)]
     owner: Uri
     salt: Annotated[bytes, AtMost(SALT_BYTES)]
-    keys: Annotated[tuple[EpochKey, ...], AtMost(65536)]
+    keys: Annotated[tuple[EpochKey, ...], AtMost(MAX_EPOCHS)]
     members: Annotated[tuple[DomainMember, ...], AtMost(MAX_MEMBERS)] = ()
 
 
@@ -203,7 +210,7 @@ def remove(domain: DomainFile, identities: Iterable[str]) -> DomainFile:
         )
     fresh = EpochKey(newest(domain).epoch + 1, secrets.token_bytes(KEY_BYTES))
     left = tuple(item for item in domain.members if item.identity not in gone)
-    return replace(domain, keys=(*domain.keys, fresh), members=left)
+    return replace(domain, keys=(*domain.keys, fresh)[-MAX_EPOCHS:], members=left)
 
 
 def newest(domain: DomainFile) -> EpochKey:
@@ -256,7 +263,7 @@ def join(net: Name, signed: SignedObject, keys: Iterable[EncryptionKey], known: 
         epochs = {item.epoch: item for item in known.keys}
         if epochs.setdefault(key.epoch, key) != key:
             raise BadRecord(f"epoch {key.epoch} of domain {known.name} has another key than the one here")
-        return replace(known, keys=tuple(epochs[epoch] for epoch in sorted(epochs)))
+        return replace(known, keys=tuple(epochs[epoch] for epoch in sorted(epochs)[-MAX_EPOCHS:]))
     raise refused
 
 
@@ -273,6 +280,8 @@ class DomainStore:
         self._keys = KeyDirectory(keys_dir)
         self._domains = keys_dir / "domains"
         self._encryption = keys_dir / "encryption"
+        self._read: dict[Path, tuple[object, DomainFile | StorageError]] = {}
+        self._tenants: dict[Path, tuple[DomainFile, TenantDomain]] = {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -302,24 +311,31 @@ class DomainStore:
         return key
 
     def domains(self) -> list[DomainFile]:
-        """All domains known here, by name."""
-        found = []
-        for path in sorted(self._domains.glob("*.domain")):
-            content = _read_private(path)
-            try:
-                domain = records.decode(DomainFile, content or b"")
-                _check_file(domain, path)
-            except BadRecord as error:
-                raise StorageError(
-                    f"{path} is damaged: {error}", hint="restore it, or remove it and join again"
-                ) from error
-            found.append(domain)
+        """All domains known here, by name. One damaged file hides no other: it is left out, with a warning."""
+        found = [item for item in self._files().values() if isinstance(item, DomainFile)]
         return sorted(found, key=lambda item: (item.name, item.domain))
+
+    def damaged(self) -> list[StorageError]:
+        """What is wrong with files here that cannot be used."""
+        return [item for item in self._files().values() if isinstance(item, StorageError)]
+
+    def _files(self) -> dict[Path, DomainFile | StorageError]:
+        """Every file, read again when it has changed."""
+        paths = sorted(self._domains.glob("*.domain"))
+        self._read = {path: item for path in paths if (item := self._read.get(path)) is not None}
+        for path in paths:
+            stamp = _stamp(path)
+            known = self._read.get(path)
+            if known is None or known[0] != stamp:
+                self._read[path] = (stamp, _read_domain(path))
+        return {path: self._read[path][1] for path in paths}
 
     def find(self, name: str) -> DomainFile:
         """The domain of this name or id. Raises UsageError when there is none, or more than one of this name."""
         found = [item for item in self.domains() if name in (item.name, item.domain)]
         if not found:
+            for error in self.damaged():
+                raise error
             raise UsageError(f"no domain {name!r} here", hint="'ndn-infer domain list' lists those that are")
         if len(found) > 1:
             ids = ", ".join(item.domain for item in found)
@@ -327,7 +343,11 @@ class DomainStore:
         return found[0]
 
     def by_id(self, domain: str) -> DomainFile | None:
-        return next((item for item in self.domains() if item.domain == domain), None)
+        """Raises StorageError when its file is damaged."""
+        item = self._files().get(self._domains / f"{domain}.domain")
+        if isinstance(item, StorageError):
+            raise item
+        return item
 
     def save(self, domain: DomainFile) -> None:
         """Inside `locked`."""
@@ -362,7 +382,11 @@ class DomainStore:
 
     def tenants(self) -> list[TenantDomain]:
         """What this machine can read and write."""
-        return [tenant_of(item) for item in self.domains()]
+        files = self._files()
+        for path, item in files.items():
+            if isinstance(item, DomainFile) and (path not in self._tenants or self._tenants[path][0] is not item):
+                self._tenants[path] = (item, tenant_of(item))
+        return [self._tenants[path][1] for path, item in files.items() if isinstance(item, DomainFile)]
 
 
 def tenant_of(domain: DomainFile) -> TenantDomain:
@@ -376,6 +400,26 @@ def _check_file(domain: DomainFile, path: Path) -> None:
         raise BadRecord("its keys are not one an epoch")
     if path.name != f"{domain.domain}.domain":
         raise BadRecord("it holds another domain than its name says")
+
+
+def _stamp(path: Path) -> object:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
+    return None
+
+
+def _read_domain(path: Path) -> DomainFile | StorageError:
+    try:
+        domain = records.decode(DomainFile, _read_private(path) or b"")
+        _check_file(domain, path)
+        return domain
+    except BadRecord as error:
+        damaged = StorageError(f"{path} is damaged: {error}", hint="restore it, or remove it and join again")
+    except StorageError as error:
+        damaged = error
+    log.warning("%s", damaged)
+    return damaged
 
 
 def _key_file(identity: Name) -> str:

@@ -254,28 +254,32 @@ class DomainEpoch:
 
 
 class TenantDomain:
-    """All epochs of a domain whose keys we have. New content belongs to the newest; older epochs stay readable."""
+    """All epochs of a domain whose keys we have. New content belongs to the newest; older epochs stay readable. The
+    keys of an epoch are derived when it is first used."""
 
     def __init__(self, domain: str, secrets: Mapping[int, bytes]) -> None:
         """`secrets` by epoch, one at least."""
         self.domain = domain
-        self._epochs = {epoch: DomainEpoch(domain, epoch, secrets[epoch]) for epoch in sorted(secrets)}
-        self.newest = self._epochs[max(secrets)]
+        self._secrets = {epoch: secrets[epoch] for epoch in sorted(secrets)}
+        self._epochs: dict[int, DomainEpoch] = {}
+        self.newest = self.at(max(secrets))
 
     @property
     def epochs(self) -> tuple[DomainEpoch, ...]:
         """Oldest first."""
-        return tuple(self._epochs.values())
+        return tuple(map(self.at, self._secrets))
 
     def at(self, epoch: int) -> DomainEpoch:
         """Raises MissingKey for an epoch before we were a member, or after."""
         found = self._epochs.get(epoch)
-        if found is None:
-            known = ", ".join(map(str, self._epochs))
+        if found is None and epoch not in self._secrets:
+            known = list(map(str, self._secrets))
             raise MissingKey(
-                f"no key of epoch {epoch} of domain {self.domain}; here are those of {known}",
+                f"no key of epoch {epoch} of domain {self.domain}; here are those of {', '.join(known[-20:])}",
                 hint="ask the domain's owner for its newest key record, and 'ndn-infer domain join' it",
             )
+        if found is None:
+            found = self._epochs[epoch] = DomainEpoch(self.domain, epoch, self._secrets[epoch])
         return found
 
 

@@ -17,13 +17,18 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import DomainKey
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainStore, SignedObject
+from ndn_infer.security.domains import MAX_EPOCH
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.fetched import Discovered
 from ndn_infer.transport.serve import Server
 
 log = logging.getLogger(__name__)
 
 RENEW_S: Final = 5.0
 """Members that ask in an epoch unknown here make us look for it, so often at most."""
+
+MOST_JOINED: Final = 64
+"""Epochs that are fetched at one time: a member away for longer gets the newest of those that it missed."""
 
 Offer = Callable[[Name, Name], Awaitable[None]]
 """(prefix, the identity that owns it): answer below it, and tell the network."""
@@ -78,34 +83,52 @@ class Renewal:
             return False
 
     async def join(self, domain: str) -> DomainFile | None:
-        """Join every epoch of the domain of this id after those known here; None when there is none that holds a key
-        for us. Raises NetworkError when nobody has the records, MissingKey when we are in none of them."""
+        """Join the epochs of the domain of this id after those known here, of many the newest; None when there is none
+        that holds a key for us. Raises NetworkError when nobody has the records, MissingKey when we are in none of
+        them."""
         known = self._shop.by_id(domain)
-        epoch = 0 if known is None else domain_store.newest(known).epoch
+        last = 0 if known is None else domain_store.newest(known).epoch
+        newest = await self._newest(domain, last)
         joined, refused = None, None
-        while (signed := await self._fetch(domain, epoch := epoch + 1)) is not None:
+        for epoch in range(max(last, newest - MOST_JOINED) + 1, newest + 1):
+            found = await self._look(domain, epoch)
+            if found is None:
+                continue
+            base = DomainKey(domain, str(epoch)).to_name(self._net)
+            fetched = await self._fetcher.collect(found)
+            signed = SignedObject(base, fetched.content, fetched.signed_by.identity)
             try:
                 with self._shop.locked():
-                    known = domain_store.join(self._net, signed, self._shop.encryption_keys(), known)
-                    self._shop.save(known)
+                    joined = domain_store.join(
+                        self._net, signed, self._shop.encryption_keys(), joined or self._shop.by_id(domain)
+                    )
             except MissingKey as error:  # before we were a member, or after
                 refused = error
-            else:
-                joined = known
-        if joined is None and refused is not None:
+        if joined is not None:
+            with self._shop.locked():
+                self._shop.save(joined)
+        elif refused is not None:
             raise refused
         return joined
 
-    async def _fetch(self, domain: str, epoch: int) -> SignedObject | None:
-        """The key record of an epoch, verified; None when there is no such epoch (yet)."""
-        base = DomainKey(domain, str(epoch)).to_name(self._net)
+    async def _newest(self, domain: str, last: int) -> int:
+        """The newest epoch that there is after `last`, `last` when there is none: epochs follow each other without a
+        gap, so twice as far each time, then halves, whatever their number."""
+        there, step = last, 1
+        while there + step <= MAX_EPOCH and await self._look(domain, there + step) is not None:
+            there, step = there + step, 2 * step
+        while step > 1:
+            step //= 2
+            if there + step <= MAX_EPOCH and await self._look(domain, there + step) is not None:
+                there += step
+        return there
+
+    async def _look(self, domain: str, epoch: int) -> Discovered | None:
+        """The metadata of an epoch's key record, verified; None when there is no such epoch (yet)."""
         try:
-            found = await self._fetcher.discover(base)
+            found = await self._fetcher.discover(DomainKey(domain, str(epoch)).to_name(self._net))
         except NetworkError:
             if epoch > 1:
                 return None
             raise
-        if found.manifest is None:
-            return None
-        fetched = await self._fetcher.collect(found)
-        return SignedObject(base, fetched.content, fetched.signed_by.identity)
+        return found if found.manifest is not None else None

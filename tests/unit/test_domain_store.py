@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -27,12 +28,14 @@ from ndn_infer.errors import (
     UsageError,
 )
 from ndn_infer.name import Name
+from ndn_infer.namespace import DomainKey as DomainKeyName
 from ndn_infer.packet import Data, decode_data
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.domain_keys import EncryptionKey
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, EpochKey, SignedObject
 from ndn_infer.security.domains import SealBroken
+from ndn_infer.transport.key_records import MOST_JOINED, Renewal
 from ndn_infer.wire.manifest import build_object
 from tests.unit.trust_kit import NET, Authority, under_net
 
@@ -226,17 +229,72 @@ def test_files_that_others_can_read_or_that_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "domains" / f"{domain.domain}.domain"
     path.chmod(0o644)
     with pytest.raises(StorageError, match="by others"):
-        shop.domains()
+        shop.find("acme")
     path.chmod(0o600)
     good = path.read_bytes()
     for bad in (b"", good[:-1], good + b"\0", good.replace(domain.keys[0].key, bytes(31) + b"")):
         path.write_bytes(bad)
         with pytest.raises(StorageError, match="damaged"):
-            shop.domains()
+            shop.find("acme")
+        with pytest.raises(StorageError, match="damaged"):
+            shop.by_id(domain.domain)
     path.write_bytes(good)
     path.rename(path.with_name("0" * 32 + ".domain"))
     with pytest.raises(StorageError, match="another domain"):
-        shop.domains()
+        shop.find("acme")
+
+
+def test_one_damaged_domain_hides_no_other(tmp_path: Path) -> None:
+    shop = DomainStore(tmp_path)
+    good, bad = store.create("good", OWNER), store.create("bad", OWNER)
+    with shop.locked():
+        shop.save(good)
+        shop.save(bad)
+    (tmp_path / "domains" / f"{bad.domain}.domain").write_bytes(b"x")
+    assert [tenant.domain for tenant in shop.tenants()] == [good.domain]
+    assert shop.find("good") == good and shop.by_id(good.domain) == good and len(shop.damaged()) == 1
+
+
+def test_an_owner_with_many_epochs_costs_its_members_the_newest_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read once for each change, and the keys of an epoch derived when it is used."""
+    domain = store.create("acme", OWNER)
+    key = domain.keys[0].key
+    keys = tuple(EpochKey(epoch, key) for epoch in range(1, store.MAX_EPOCHS + 1))
+    full = replace(domain, keys=keys, members=(DomainMember("/a", bytes(65)),))
+    fresh = store.remove(full, ["/a"])
+    assert len(fresh.keys) == store.MAX_EPOCHS and store.newest(fresh).epoch == store.MAX_EPOCHS + 1
+    shop, read = DomainStore(tmp_path), list[Path]()
+    with shop.locked():
+        shop.save(fresh)
+    monkeypatch.setattr(store, "_read_private", lambda path: (read.append(path), path.read_bytes())[1])
+    tenants = [shop.tenants() for _ in range(100)]
+    assert len(read) == 1 and tenants[0] == tenants[99]
+    assert list(tenants[0][0]._epochs) == [store.MAX_EPOCHS + 1]
+
+
+async def test_whoever_joins_late_asks_a_bounded_number_of_times_however_many_epochs_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Records:
+        """95,000 epochs, none of which holds a key for us."""
+
+        async def discover(self, base: Name) -> object:
+            named = DomainKeyName.parse(NET, base)
+            assert named is not None
+            asked.append(int(named.epoch))
+            return SimpleNamespace(manifest=True if asked[-1] <= 95_000 else None)
+
+        async def collect(self, found: object) -> object:
+            return SimpleNamespace(content=b"", signed_by=SimpleNamespace(identity=OWNER))
+
+    monkeypatch.setattr(store, "join", lambda *_: (_ for _ in ()).throw(MissingKey("not for us")))
+    with pytest.raises(MissingKey):
+        await Renewal(NET, Records(), DomainStore(tmp_path)).join("ab" * 16)  # type: ignore[arg-type]
+    assert 95_000 in asked and len(asked) <= MOST_JOINED + 40
 
 
 # ---------------------------------------------------------------- commands
