@@ -13,7 +13,6 @@ A stage's KV blocks are slices of the whole model's: [layers of this stage, 2, k
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,7 +81,9 @@ class Stage:
         At least LEAST_ROWS tokens at once, except in a shorter prompt. Raises PromptError (ids), BadRecord (shape).
         """
         inputs = self._check(inputs)
-        if cache.length + inputs.shape[0] > min(total, self.whole.context_length):
+        if total > self.whole.context_length:
+            raise PromptError(f"this model takes {self.whole.context_length} tokens")
+        if cache.length + inputs.shape[0] > total:
             raise PromptError(f"{cache.length + inputs.shape[0]} tokens of a prompt of {total}")
         return self._model.prompt(inputs, cache, total)
 
@@ -191,10 +192,10 @@ class Sequences:
         return copy
 
 
-def prompt_chunks(total: int, chunk_tokens: int, least: int) -> Sequence[tuple[int, int]]:
-    """(start, end) of the pieces in which a prompt is computed: `chunk_tokens` each, the last one as many more as would
-    be fewer than `least` alone."""
-    ends = [*range(chunk_tokens, total, chunk_tokens), total]
-    if len(ends) > 1 and ends[-1] - ends[-2] < least:
-        del ends[-2]
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+def piece_end(start: int, total: int, chunk_tokens: int, least: int) -> int:
+    """Where the piece of a prompt of `total` tokens ends that begins at `start`: pieces have `chunk_tokens` each, the
+    last one as many more as would be fewer than `least` alone. `start` when no piece begins there."""
+    end = start + chunk_tokens
+    if start % chunk_tokens or start >= total or (start > 0 and total - start < least):
+        return start
+    return total if total - end < least else end

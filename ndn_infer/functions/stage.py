@@ -10,7 +10,7 @@ which asks for what its own first layer takes, and so on down to the ids.
 from __future__ import annotations
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import BadRecord, CallError, UsageError
+from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
@@ -69,17 +69,5 @@ class RunStage(NamedFunction[StageRequest]):
         if (request.model, request.codec, request.chunk_tokens) != mine:
             text = f"this stage computes {mine[1]} in pieces of {mine[2]} tokens, not {request.codec} in pieces of "
             raise CallError(f"{text}{request.chunk_tokens}", code="wrong-codec")
-        if not request.ids or min(request.start, min(request.ids)) < 0 or request.start + len(request.ids) >= 1 << 32:
-            raise BadRecord(f"{len(request.ids)} tokens from {request.start} on are no step")
-        if request.prompt < 1 or max(request.ids) >= stages.stage.whole.vocab_size:
-            raise BadRecord("a step holds ids that are no tokens of this model")
-        crosses = request.start < request.prompt < request.start + len(request.ids)
-        if crosses or (request.start >= request.prompt and len(request.ids) != 1):
-            raise BadRecord("a step is a piece of a prompt, or one token after it")
-        try:
-            parent = bytes.fromhex(request.parent)
-        except ValueError as error:
-            raise BadRecord(f"chain values are hex: {error}") from error
-        if (request.start == 0) != (parent == stages.cutter.seed) or len(parent) != len(stages.cutter.seed):
-            raise BadRecord("a sequence begins with the seed of its chain, and only there")
-        return stages.cutter.step(request.ids, request.start, request.prompt, parent)
+        whole = stages.stage.whole
+        return stages.cutter.check(request, whole.context_length, whole.vocab_size)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ndn_infer import name as ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
-from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError
+from ndn_infer.errors import BadRecord, CallError, NetworkError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import DTYPES
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
@@ -144,7 +144,7 @@ class StageHost:
             return
         if len(before) < step.start:
             raise CallError(f"layers {self.layers[0]}-{self.layers[1]} do not hold the KV of this text", code=NO_KV)
-        past = self.cutter.steps(before[: step.start], step.prompt)
+        past = await asyncio.to_thread(self.cutter.steps, before[: step.start], step.prompt)
         if not past or past[-1].value != step.parent:
             raise BadRecord("the tokens before a step do not hash to its parent")
         known = max((number for number, one in enumerate(past, 1) if one.value in self._sequences), default=0)
@@ -172,8 +172,6 @@ class StageHost:
     def _run(self, step: Step, inputs: Tensor) -> Tensor:
         assert self._sequences is not None
         stage = self.stage
-        if step.end > stage.whole.context_length or step.prompt > stage.whole.context_length:
-            raise PromptError(f"this model takes {stage.whole.context_length} tokens")
         cache = stage.sequence() if step.start == 0 else self._sequences.take(step.parent)
         if cache is None:
             raise CallError("the KV of this text was given up meanwhile", code=NO_KV)

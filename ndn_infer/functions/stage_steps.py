@@ -15,7 +15,8 @@ from typing import Annotated, Final
 
 from ndn_infer import chain
 from ndn_infer.engine.attention import LEAST_ROWS, kv_class
-from ndn_infer.engine.stage import prompt_chunks
+from ndn_infer.engine.stage import piece_end
+from ndn_infer.errors import BadRecord
 from ndn_infer.records import MAX_INLINE, Record
 from ndn_infer.records.bounds import AtMost, Digest, Ids, Label, Size, TokenCount, Uri
 
@@ -40,13 +41,13 @@ class StageRequest(Record):
     tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `again` is
     any number not used before when an activation that caches know of is nowhere to be had."""
 
-    model: Label = ""
-    codec: Label = ""
-    start: TokenCount = 0
-    prompt: TokenCount = 0
-    ids: Ids = ()
-    parent: Digest = ""
-    chunk_tokens: TokenCount = 0
+    model: Label
+    codec: Label
+    start: TokenCount
+    prompt: TokenCount
+    ids: Ids
+    parent: Digest
+    chunk_tokens: TokenCount
     before: Ids = ()
     again: Size = 0
 
@@ -92,8 +93,31 @@ class Cutter:
     def steps(self, tokens: Sequence[int], prompt: int) -> list[Step]:
         """All steps of `tokens`, which begin with a prompt of `prompt` tokens, or with some whole pieces of it."""
         found: list[Step] = []
-        cuts = [cut for cut in prompt_chunks(prompt, self.chunk_tokens, LEAST_ROWS) if cut[1] <= len(tokens)]
-        cuts += [(at, at + 1) for at in range(prompt, len(tokens))]
-        for start, end in cuts:
-            found.append(self.step(tokens[start:end], start, prompt, found[-1].value if found else self.seed))
+        start, parent = 0, self.seed
+        while start < len(tokens) and (end := self.end(start, prompt)) <= len(tokens):
+            found.append(self.step(tokens[start:end], start, prompt, parent))
+            start, parent = end, found[-1].value
         return found
+
+    def end(self, start: int, prompt: int) -> int:
+        """Where the step ends that begins at `start`; `start` where none begins."""
+        return start + 1 if start >= prompt else piece_end(start, prompt, self.chunk_tokens, LEAST_ROWS)
+
+    def check(self, request: StageRequest, context_tokens: int, vocabulary: int) -> Step:
+        """The step that a request means, of a model with such limits. Nothing of the request was fetched, allocated or
+        looped over before its numbers were compared with them. Raises BadRecord."""
+        start, end = request.start, request.start + len(request.ids)
+        if not 0 < request.prompt <= context_tokens or end > context_tokens:
+            raise BadRecord(f"tokens {start} to {end}, a prompt of {request.prompt}; a context is {context_tokens}")
+        if not request.ids or end != self.end(start, request.prompt):
+            raise BadRecord(
+                f"{len(request.ids)} tokens from {start} on: steps are pieces of a prompt, or one token after it"
+            )
+        if request.before and len(request.before) != start:
+            raise BadRecord(f"{len(request.before)} tokens do not come before a step that begins at {start}")
+        if max(max(request.ids), max(request.before, default=0)) >= vocabulary:
+            raise BadRecord("a step holds ids that are no tokens of this model")
+        parent = bytes.fromhex(request.parent)
+        if (start == 0) != (parent == self.seed):
+            raise BadRecord("a sequence begins with the seed of its chain, and only there")
+        return self.step(request.ids, start, request.prompt, parent)
