@@ -33,6 +33,16 @@ def test_links_and_file_names_exist() -> None:
             assert path in files, f"{page.name} names {path}"
 
 
+def test_tests_that_pages_name_exist() -> None:
+    """docs/security.md promises nothing that no test holds."""
+    found = 0
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8")):
+            assert re.search(rf"def {name}\b", (ROOT / path).read_text("utf-8")), f"{page.name}: {path}::{name}"
+            found += 1
+    assert found > 60
+
+
 def test_readme_prints_exactly_two_commands_to_begin_with() -> None:
     block = re.search(r"## Two commands.*?```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert block and block[1].split("\n")[:-1] == ["make ask", "make test"]
