@@ -316,13 +316,18 @@ def content_span(wire: bytes) -> tuple[int, int]:
 
 
 _DATA_ORDER: Final = {0x14: 1, 0x15: 2, 0x16: 3, 0x17: 4}
+_APPLICATIONS: Final = 0x1B
 
 
 def _decode_metainfo(wire: Buffer, offset: int, end: int) -> tuple[int, int, Component | None]:
+    """From the first element that is none of the three on, all is the application's (ndn-cxx, AppMetaInfo)."""
     content_type = freshness_ms = last = 0
     final_block: Component | None = None
     for type_number, value, after in tlv.iterate(wire, offset, end):
         raw = bytes(wire[value:after])
+        if last == _APPLICATIONS:
+            _ignore(type_number)
+            continue
         if 0x18 <= type_number <= 0x1A:
             if type_number <= last:
                 raise BadPacket(f"MetaInfo element {type_number:#x} is repeated or out of order")
@@ -337,6 +342,7 @@ def _decode_metainfo(wire: Buffer, offset: int, end: int) -> tuple[int, int, Com
             final_block = raw
         else:
             _ignore(type_number)
+            last = _APPLICATIONS
     return content_type, freshness_ms, final_block
 
 

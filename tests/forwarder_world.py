@@ -53,9 +53,12 @@ def describe(wire: bytes) -> str:
         text = f"{kind}{ndn.to_uri(fields[0x07])}#{int.from_bytes(fields.get(0x0A, b''), 'big')}"
         text += f" h{fields[0x22][0]}" if 0x22 in fields else ""
         hints = fields.get(0x1E, b"")
-        text += "".join(f" via={ndn.to_uri(hints[start:end])}" for _, start, end in tlv.iterate(hints))
+        for element, start, end in tlv.iterate(hints):
+            if element == 31:  # a Delegation of Packet Format 0.2: a Preference, then a Name
+                _, (_, start, end) = tlv.iterate(hints, start, end)
+            text += f" via={ndn.to_uri(hints[start:end])}"
     else:
-        text = f"D{ndn.to_uri(packet.decode_data(header.fragment).name)}"
+        text = f"D{ndn.to_uri(_first_of_each(header.fragment)[0x07])}"
     text += f" t={header.pit_token.hex()}" if header.pit_token else ""
     text += f" from={header.incoming_face_id}" if header.incoming_face_id is not None else ""
     return text + (" marked" if header.congestion_mark else "")

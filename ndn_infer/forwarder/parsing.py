@@ -1,8 +1,9 @@
 """Just as much of an Interest or Data as forwarding needs, read in one pass over the bytes.
 
-Owns: the hot-path parsers. Must not know: tables, faces. They accept hostile bytes: the outer layout is checked
-(element order, sizes, critical types), parameters, content and signatures are not looked into. Source: NDN Packet
-Format 0.3, sections 2 to 5.
+Owns: the hot-path parsers. Must not know: tables, faces. They accept hostile bytes: what NFD (ndn-cxx) refuses to
+decode is refused, so that nothing malformed is passed on or cached (element order, sizes, critical types, MetaInfo,
+SignatureInfo); the values of parameters, content, key locators and signatures are not looked into. What one packet
+costs is bounded: MAX_COMPONENTS, MAX_HINTS. Source: NDN Packet Format 0.3, sections 2 to 5.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from ndn_infer.tlv import decode_nonneg, read_header
 
 MAX_LIFETIME_MS: Final = 300_000
 """Longer InterestLifetimes are cut: nobody may occupy a PIT for days."""
+
+MAX_COMPONENTS: Final = 128
+"""Packets with longer names are not forwarded: every prefix of a name may be looked up for one packet."""
+
+MAX_HINTS: Final = 16
 
 
 class ParsedInterest(NamedTuple):
@@ -38,6 +44,9 @@ class ParsedInterest(NamedTuple):
 _INTEREST_ORDER: Final = {0x21: 1, 0x12: 2, 0x1E: 3, 0x0A: 4, 0x0C: 5, 0x22: 6, 0x24: 7}
 _DATA_ORDER: Final = {0x14: 1, 0x15: 2, 0x16: 3, 0x17: 4}
 _MAX_COMPONENT_TYPE: Final = 0xFFFF
+_DELEGATION: Final = 31
+_VALIDITY_PERIOD: Final = 0xFD
+_DIGEST_HEAD: Final = b"\x02\x20"
 
 
 def parse_name(wire: bytes, expected: int) -> tuple[Name, list[int], int, int]:
@@ -61,6 +70,8 @@ def parse_name(wire: bytes, expected: int) -> tuple[Name, list[int], int, int]:
         else:
             at = _component_end(wire, at, after)
         ends.append(at - start)
+    if len(ends) > MAX_COMPONENTS + 1:
+        raise BadPacket(f"a name of more than {MAX_COMPONENTS} components is not forwarded")
     return wire[start:after], ends, after, end
 
 
@@ -74,8 +85,9 @@ def _component_end(wire: bytes, offset: int, end: int) -> int:
 
 
 def parse_interest(wire: bytes) -> ParsedInterest:
-    """Raises BadPacket. What follows ApplicationParameters is the producer's business."""
+    """Raises BadPacket."""
     name, ends, offset, end = parse_name(wire, tlv.INTEREST)
+    digests = _parameters_digests(name, ends) if _DIGEST_HEAD in name else 0
     nonce_at = offset
     can_be_prefix = must_be_fresh = False
     hints: tuple[Name, ...] = ()
@@ -107,28 +119,37 @@ def parse_interest(wire: bytes) -> ParsedInterest:
         elif place == 6:
             _sized(wire[value:offset], 1)
             hop_limit_at = value
-        else:
-            _need_parameters_digest(wire, name, ends)
-            break
+        elif not digests:
+            raise BadPacket("an Interest with parameters has their digest in its name")
     return ParsedInterest(
         name, ends, can_be_prefix, must_be_fresh, hints, nonce, lifetime_ms, hop_limit_at, nonce_at, hints_span
     )
 
 
-def _need_parameters_digest(wire: bytes, name: Name, ends: list[int]) -> None:
-    if not any(name[at] == PARAMETERS_DIGEST for at in ends[:-1]):
-        raise BadPacket("an Interest with parameters has their digest in its name")
+def _parameters_digests(name: Name, ends: list[int]) -> int:
+    found = sum(name[at] == PARAMETERS_DIGEST for at in ends[:-1])
+    if found > 1:
+        raise BadPacket("a name has one parameters digest at most")
+    return found
 
 
 def _hints(wire: bytes, value: int, end: int) -> tuple[Name, ...]:
-    hints = []
+    """The names of a ForwardingHint; those of Delegations (Packet Format 0.2) too, as ndn-cxx takes them."""
+    hints: list[Name] = []
     for kind, start, stop in tlv.iterate(wire, value, end):
-        if kind != tlv.NAME:
+        if kind == _DELEGATION:
+            nested = next(
+                ((first, last) for kind, first, last in tlv.iterate(wire, start, stop) if kind == tlv.NAME), None
+            )
+            if nested is None:
+                raise BadPacket("a Delegation has a Name")
+            start, stop = nested
+        elif kind != tlv.NAME:
             _ignore(kind)
             continue
         hints.append(decode_name(wire, start, stop))
-    if not hints:
-        raise BadPacket("a ForwardingHint names at least one delegation")
+    if not 0 < len(hints) <= MAX_HINTS:
+        raise BadPacket(f"a ForwardingHint has 1 to {MAX_HINTS} names")
     return tuple(hints)
 
 
@@ -153,20 +174,59 @@ def parse_data(wire: bytes) -> tuple[Name, int]:
             raise BadPacket(f"Data element {kind:#x} is repeated or out of order")
         last = place
         if place == 1:
-            freshness_ms = _freshness(wire, value, offset)
+            freshness_ms = _meta_info(wire, value, offset)
         elif place == 3:
+            _check_signature_info(wire, value, offset)
             signed = True
     if not signed or last != 4:
         raise BadPacket("a Data packet has SignatureInfo and SignatureValue")
     return name, freshness_ms
 
 
-def _freshness(wire: bytes, offset: int, end: int) -> int:
+def _meta_info(wire: bytes, offset: int, end: int) -> int:
+    """The FreshnessPeriod. ContentType, FreshnessPeriod and FinalBlockId come in this order or not at all; from the
+    first other element on all is the application's, whatever its type (ndn-cxx, MetaInfo::wireDecode)."""
+    freshness_ms = last = 0
     while offset < end:
         kind, value, offset = read_header(wire, offset, end)
-        if kind == 0x19:
-            return decode_nonneg(wire[value:offset])
-    return 0
+        place = kind - 0x17 if 0x18 <= kind <= 0x1A else 0
+        if place <= last:
+            last = 3
+            continue
+        last = place
+        if place == 2:
+            freshness_ms = decode_nonneg(wire[value:offset])
+        elif place == 1:
+            if decode_nonneg(wire[value:offset]) > 0xFFFFFFFF:
+                raise BadPacket("a ContentType has at most 32 bits")
+        elif _component_end(wire, value, offset) != offset:
+            raise BadPacket("a FinalBlockId is one name component")
+    return freshness_ms
+
+
+def _check_signature_info(wire: bytes, value: int, end: int) -> None:
+    """ndn-cxx, SignatureInfo::wireDecode, but for what is in the KeyLocator."""
+    if wire[value : value + 2] == b"\x1b\x01" and (
+        value + 3 == end or (value + 5 <= end and wire[value + 3] == 0x1C and value + 5 + wire[value + 4] == end)
+    ):
+        return  # the common case: one byte of SignatureType, perhaps a short KeyLocator
+    last, typed, offset = 0, False, value
+    while offset < end:
+        kind, value, offset = read_header(wire, offset, end)
+        if kind in (0x1B, 0x1C):
+            if kind - 0x1A <= last:
+                raise BadPacket("SignatureType or KeyLocator is repeated or out of order")
+            last = kind - 0x1A
+            if kind == 0x1B:
+                typed = True
+                if decode_nonneg(wire[value:offset]) > 0xFFFF:
+                    raise BadPacket("a SignatureType has at most 16 bits")
+        elif kind == 0x26 and value == offset:
+            raise BadPacket("a SignatureNonce is not empty")
+        elif kind != _VALIDITY_PERIOD:
+            _ignore(kind)
+    if not typed:
+        raise BadPacket("a SignatureInfo has a SignatureType")
 
 
 def _ignore(kind: int) -> None:
