@@ -8,8 +8,9 @@ that ids are equal; a test compares them. Templates come with a model, that is f
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from ndn_infer.engine.token_bytes import token_bytes_of
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -79,6 +81,11 @@ class ChatTokenizer:
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             raise PromptError(f"token ids of this model are 0 to {self.vocab_size - 1}")
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
+    @cached_property
+    def token_bytes(self) -> Callable[[int], bytes]:
+        """The bytes of a token by its id: see token_bytes.py."""
+        return token_bytes_of(self._tokenizer)
 
 
 class StreamDecoder:

@@ -132,3 +132,7 @@ class NamedFunction(ABC, Generic[Q]):
     def queue_length(self) -> int:
         """Calls accepted and not yet begun."""
         return 0
+
+    def in_work(self) -> int:
+        """Streams that were begun and have not ended; calls without an answer are counted elsewhere."""
+        return 0

@@ -54,6 +54,8 @@ class EngineHost:
         )
         self.engine: Engine | None = None
         self.layers = config.kv_layers
+        self.most_answers = 2 * (config.max_streams + config.queue_limit)
+        """Those that nobody reads at the moment included: they hold no KV."""
         self.shape: KvShape | None = None
         self._common: Common | None = None
         self._planes: OrderedDict[str, KvPlane] = OrderedDict()

@@ -68,7 +68,7 @@ class FunctionServer:
 
     @property
     def running(self) -> int:
-        return len(self._work)
+        return len(self._work) + self.function.in_work()
 
     # ------------------------------------------------------------ who asks
 

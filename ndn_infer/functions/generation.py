@@ -1,7 +1,7 @@
 """What every way to generate has in common: which requests are taken, and how they ask for sampling.
 
-Owns: checking a GenerateRequest against a model, sampling parameters and the state of the text from a request. Must not
-know: KV, networks.
+Owns: checking a GenerateRequest against a model, and the sampling parameters of a request. Must not know: KV, text,
+networks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ndn_infer.engine.sampler import SamplingParams
-from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.records import GenerateRequest
 
@@ -39,14 +38,6 @@ def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
         raise PromptError(f"{request.answered} of {len(request.prompt)} tokens cannot be an answer")
     if request.dtype != dtype:
         raise CallError(f"this producer computes in {dtype}", code="wrong-dtype")
-
-
-def text_of(request: GenerateRequest, tokenizer: ChatTokenizer) -> tuple[StreamDecoder, StopMatcher]:
-    """What turns the answer's tokens into text, in the state in which an answer broke off."""
-    decoder, stops = StreamDecoder(tokenizer), StopMatcher(request.sampling.stop)
-    for token in request.prompt[len(request.prompt) - request.answered :]:
-        stops.push(decoder.push(token))
-    return decoder, stops
 
 
 def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> SamplingParams:

@@ -70,6 +70,8 @@ class KvGatherer:
         self._subject = subject
         self._plane = plane
         self._engine = engine
+        self.blocks_here = 0
+        """Blocks of the prompt that are here so far, for whoever waits."""
 
     async def gather(self, ids: Sequence[int], job: Job) -> Gathered:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
@@ -79,6 +81,7 @@ class KvGatherer:
         costs = self._costs()
         effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
         held = len(located.local) + located.held
+        self.blocks_here = len(located.local)
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
         if self._layered(effort, len(missing)):
             return self._arriving(effort, job)
@@ -130,6 +133,9 @@ class KvGatherer:
         )  # fmt: skip
         return self._plane.costs()
 
+    def _arrived(self) -> None:
+        self.blocks_here += 1
+
     # ------------------------------------------------------------ what somebody holds
 
     async def _held(self, effort: _Effort, ids: Sequence[int], job: Job) -> tuple[FoundBlocks, FoundBlocks]:
@@ -154,10 +160,15 @@ class KvGatherer:
             return found
         first = len(located.local)
         computed: dict[int, torch.Tensor] = {}
+
+        def on_block(index: int, block: torch.Tensor) -> None:
+            computed[index] = block
+            self._arrived()
+
         upto = (first + blocks) * self._plane.shape.block_tokens
         try:
             await self._engine.worker.prefill(
-                ids[:upto], located.local, computed.__setitem__, prompt_tokens=len(ids), cache_salt=job.domain.label
+                ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=job.domain.label
             )  # fmt: skip
         except NdnInferError as error:
             log.warning("computing %d blocks of a prompt's head failed: %s", blocks, error)
@@ -204,7 +215,7 @@ class KvGatherer:
                 job.host.counters["prefill_too_busy"] += 1
                 return found
             wait_s = 10.0 + 0.05 * block_tokens * len(missing)
-            found = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s)
+            found = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
                 plane.estimates.unanswered(time.monotonic())

@@ -401,9 +401,12 @@ class KvPlane:
             raise BadRecord(f"a KV block has {plain} bytes, this one {size}")
         return bytearray(size)
 
-    async def await_blocks(self, values: Sequence[bytes], hint: Name, deadline_s: float) -> FoundBlocks:
+    async def await_blocks(
+        self, values: Sequence[bytes], hint: Name, deadline_s: float, arrived: Callable[[], None]
+    ) -> FoundBlocks:
         """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived. What it
-        passes on bears the signature of whoever computed it, and that one has to be believed too."""
+        passes on bears the signature of whoever computed it, and that one has to be believed too. `arrived` is called
+        for each."""
 
         deadline = time.monotonic() + deadline_s
 
@@ -417,6 +420,7 @@ class KvPlane:
                 if found.manifest is not None:
                     believed = self._believed(found.signed_by.identity)
                     block = await self._fetch(value, found, (hint,)) if believed else None
+                    arrived()
                     return None if block is None else (block, found)
                 # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
                 # to somebody else's question.

@@ -1,7 +1,7 @@
 """generate, on a node that holds the last layers only: the stages before it compute the others.
 
 Owns: the order of a generation over stages: the prompt piece by piece, then token by token. Must not know: how a step
-is computed or pulled (stage_host.py), where the other stages are.
+is computed or pulled (stage_host.py), where the other stages are, what a stream of tokens looks like.
 
 To callers it is the `generate` of any decode producer, and the tokens are the same: the logits are those of the whole
 model bit for bit, and choices are made by seed and position.
@@ -10,45 +10,50 @@ model bit for bit, and choices are made by seed and position.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from ndn_infer import records
 from ndn_infer.engine.sampler import Choice, SamplingParams, TokenHistory, choose
-from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
-from ndn_infer.errors import Busy, CallError, NdnInferError, UsageError
+from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.errors import CallError, UsageError
+from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.functions.generation import check_request, sampling_params, text_of
+from ndn_infer.functions.generation import check_request, sampling_params
+from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
-from ndn_infer.records import GenerateRequest, KvSources, TokenEvent, TokenLogprobs
+from ndn_infer.records import GenerateRequest, KvSources, Progress
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.live_stream import LiveStream
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Generation:
-    """One stream in the making."""
+    """One answer in the making."""
 
     request: GenerateRequest
     params: SamplingParams
     host: Host
-    out: LiveStream
-    decoder: StreamDecoder
-    stops: StopMatcher
+    answer: AnswerStream
     tokens: list[int] = field(default_factory=list)
     """Prompt and answer."""
     parent: bytes = b""
+    seated: bool = False
+    steps_done: int = 0
+    steps: int = 0
+    """Of the prompt."""
 
     @property
     def made(self) -> int:
         return len(self.tokens) - len(self.request.prompt)
+
+    def progress(self) -> Progress:
+        if self.made:
+            return Progress("decode")
+        return Progress("prefill", 0, self.steps_done, self.steps) if self.seated else Progress("queued")
 
 
 class GenerateOverStages(NamedFunction[GenerateRequest]):
@@ -62,7 +67,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         self._stages = stages
         self._tokenizer: ChatTokenizer | None = None
         self._seats = asyncio.Semaphore(stages.config.max_streams)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers = OpenAnswers(stages.config.max_streams + stages.config.queue_limit)
 
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
@@ -72,39 +77,50 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             raise UsageError(text, hint=f"offer stage:{stage.first}-{stage.last} here, and decode with the last layers")
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._answers.close()
         await self._stages.close()
 
     def queue_length(self) -> int:
-        return max(len(self._tasks) - self._stages.config.max_streams, 0)
+        return self._answers.queued
+
+    def in_work(self) -> int:
+        return len(self._answers) - self._answers.queued
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None
         whole, config = self._stages.stage.whole, self._stages.config
         check_request(request, whole, config.dtype)
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
-        if len(self._tasks) >= config.max_streams + config.queue_limit:
-            raise Busy(f"{len(self._tasks)} streams run here; try again later")
-        out = job.open_stream()
-        decoder, stops = text_of(request, self._tokenizer)
-        generation = _Generation(request, params, job.host, out, decoder, stops, list(request.prompt))
-        task = asyncio.get_running_loop().create_task(self._generate(generation))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._answers.admit()
+        out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
+        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters)
+        answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
+        generation = _Generation(request, params, job.host, answer, list(request.prompt))
+        answer.progress = generation.progress
+        self._answers.start(answer, lambda: self._generate(generation))
         return out
 
     async def _generate(self, generation: _Generation) -> None:
-        """From the prompt to the last token. Whatever goes wrong ends the stream with words, never in silence."""
+        """From the prompt to the last token."""
         try:
-            async with self._seats:
-                await self._tokens(generation)
-        except NdnInferError as error:
-            self._end(generation, "error", error=str(error))
-        except Exception as error:
-            log.exception("generation failed")
-            self._end(generation, "error", error=f"{type(error).__name__} in generate")
+            await self._seat(generation)
+            await self._tokens(generation)
+        finally:
+            self._leave_seat(generation)
+
+    async def _seat(self, generation: _Generation) -> None:
+        """A place among those who compute; who is not read waits without one."""
+        if generation.answer.away:
+            self._leave_seat(generation)
+            await generation.answer.wait_read()
+        if not generation.seated:
+            await self._seats.acquire()
+            generation.seated = True
+
+    def _leave_seat(self, generation: _Generation) -> None:
+        if generation.seated:
+            generation.seated = False
+            self._seats.release()
 
     async def _tokens(self, generation: _Generation) -> None:
         logits = await self._prompt(generation)
@@ -114,6 +130,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             choice = choose(logits.numpy(), generation.params, len(generation.tokens), history)
             if self._take(generation, choice):
                 return
+            await self._seat(generation)
             if history is not None:
                 history.add(choice.token)
             start, cutter = len(generation.tokens) - 1, self._stages.cutter
@@ -125,6 +142,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         host, tokens = generation.host, generation.tokens
         steps = self._stages.cutter.steps(tokens, len(tokens))
         pulls: list[asyncio.Task[Tensor]] = []
+        generation.steps = len(steps)
 
         def pull_next() -> None:
             if len(pulls) < len(steps):
@@ -135,7 +153,9 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             for number, step in enumerate(steps):
                 await asyncio.wait({pulls[number]})
                 pull_next()
+                await self._seat(generation)
                 logits = await self._step(generation, step, pulls[number])
+                generation.steps_done = number + 1
         finally:
             for pull in pulls:
                 pull.cancel()
@@ -157,45 +177,13 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         counters["steps_us"] += round((time.perf_counter() - began) * 1e6)
         return logits
 
-    # ------------------------------------------------------------ tokens out
-
     def _take(self, generation: _Generation, choice: Choice) -> bool:
         """One token; whether it was the last."""
         params, whole = generation.params, self._stages.stage.whole
         generation.tokens.append(choice.token)
-        generation.host.counters["tokens_decoded"] += 1
         finish = ""
         if choice.token in params.stop_ids:
             finish = "stop"
         elif generation.made >= params.max_tokens or len(generation.tokens) >= whole.context_length:
             finish = "length"
-        text = generation.decoder.push(choice.token) + (generation.decoder.finish() if finish else "")
-        emit, stopped = generation.stops.push(text)
-        if stopped or finish:
-            tail = "" if stopped else generation.stops.finish()
-            self._end(generation, "stop" if stopped else finish, emit + tail, choice)
-            return True
-        event = TokenEvent((choice.token,), emit, logprobs=_logprobs(params, choice))
-        generation.out.append(records.encode(event))
-        return False
-
-    def _end(
-        self, generation: _Generation, finish: str, text: str = "", last: Choice | None = None, error: str = ""
-    ) -> None:
-        """The last event of the stream."""
-        event = TokenEvent(
-            () if last is None else (last.token,),
-            text,
-            finish=finish,
-            error=error,
-            kv=KvSources(tail_tokens=len(generation.request.prompt)),
-            prompt_tokens=len(generation.request.prompt),
-            logprobs=() if last is None else _logprobs(generation.params, last),
-        )
-        generation.out.append(records.encode(event), final=True)
-        if error:
-            generation.host.counters["failed"] += 1
-
-
-def _logprobs(params: SamplingParams, choice: Choice) -> tuple[TokenLogprobs, ...]:
-    return (TokenLogprobs(choice.logprob, choice.top),) if params.logprobs else ()
+        return generation.answer.push(choice.token, choice.logprob, choice.top, finish)

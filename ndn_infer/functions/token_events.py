@@ -1,20 +1,48 @@
-"""Tokens that travel together.
+"""Tokens that travel together, in events that fit a packet.
 
-Owns: when tokens leave. Each event is a signed packet that three processes handle and that a reader verifies: where an
-engine makes tokens quicker than anybody reads, one packet for a few of them costs a fraction. Pure: `now` is passed in.
-Must not know: clocks, streams, engines.
+Owns: when tokens leave, and how much of them in one event. Each event is a signed packet that three processes handle
+and that a reader verifies: where an engine makes tokens quicker than anybody reads, one packet for a few of them costs
+a fraction. Whatever a token brings along (text that was held back, log probabilities), no event is larger than
+EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ndn_infer import records
 from ndn_infer.records import TokenEvent, TokenLogprobs
 
 MOST_TOKENS: Final = 32
-MOST_TOLD: Final = 4
-"""Of one event, and of one with log probabilities, which take 340 bytes a token: it must fit a packet."""
+"""Of one event."""
+
+EVENT_BYTES: Final = 6000
+"""Most bytes of an encoded event. With a seal, a long name and a signature it fits a packet, and that packet fits
+another one (wire.again)."""
+
+_FRAME_BYTES: Final = 100
+"""Of an event without its contents."""
+
+ERROR_CHARACTERS: Final = 500
+MOST_NAMES: Final = 8
+NAMES_BYTES: Final = 1000
+"""Of each list of names in the last event: they are advice, and may be cut short."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """One token and what it brought along."""
+
+    token: int
+    text: str
+    logprobs: tuple[TokenLogprobs, ...]
+
+    @property
+    def size(self) -> int:
+        """More than it takes in an encoded event."""
+        return 12 + len(self.text.encode()) + sum(len(records.encode(told)) for told in self.logprobs)
 
 
 @dataclass(slots=True)
@@ -24,27 +52,86 @@ class TokenEvents:
 
     interval_s: float
     _sent_at: float = float("-inf")
-    _ids: list[int] = field(default_factory=list)
-    _text: str = ""
-    _logprobs: list[TokenLogprobs] = field(default_factory=list)
+    _waiting: list[_Piece] = field(default_factory=list)
+    _size: int = _FRAME_BYTES
 
-    def add(self, token: int, text: str, logprobs: tuple[TokenLogprobs, ...], now: float) -> TokenEvent | None:
-        """One more token. The event that leaves now, if one does."""
-        self._ids.append(token)
-        self._text += text
-        self._logprobs += logprobs
-        full = len(self._ids) >= (MOST_TOLD if self._logprobs else MOST_TOKENS)
-        return self.take(now) if full or now >= self._sent_at + self.interval_s else None
+    def add(
+        self, token: int, text: str, logprobs: tuple[TokenLogprobs, ...], now: float, *, last: bool = False
+    ) -> list[TokenEvent]:
+        """One more token. The events that leave now: none or one, more where it brings much text. The `last` one waits
+        for `finish`."""
+        piece = _Piece(token, text, logprobs)
+        size = piece.size
+        left = self.take(now) if self._size + size > EVENT_BYTES else []
+        self._waiting.append(piece)
+        self._size += size
+        full = len(self._waiting) >= MOST_TOKENS or self._size > EVENT_BYTES
+        leaves = not last and (full or now >= self._sent_at + self.interval_s)
+        return left + self.take(now) if leaves else left
 
-    def take(self, now: float) -> TokenEvent | None:
-        """All that waits, when something does."""
-        if not self._ids:
-            return None
-        event = TokenEvent(tuple(self._ids), self._text, logprobs=tuple(self._logprobs))
-        self._ids, self._text, self._logprobs, self._sent_at = [], "", [], now
-        return event
+    def take(self, now: float) -> list[TokenEvent]:
+        """All that waits."""
+        if not self._waiting:
+            return []
+        waiting, large = self._waiting, self._size > EVENT_BYTES
+        self._waiting, self._size, self._sent_at = [], _FRAME_BYTES, now
+        return list(_split(waiting[0])) if large else [_event(waiting)]
+
+    def finish(self, report: TokenEvent, now: float) -> list[TokenEvent]:
+        """All that waits, then the last event of a stream: `report` has neither ids nor text of its own. Both are one
+        event where they fit."""
+        events, report = self.take(now), trimmed(report)
+        if not events:
+            return [report]
+        *before, last = events
+        if len(records.encode(last)) + len(records.encode(report)) <= EVENT_BYTES:
+            return [*before, replace(report, ids=last.ids, text=last.text, logprobs=last.logprobs)]
+        return [*events, report]
 
     @property
     def due_at(self) -> float | None:
         """When to `take` what waits although no token came; None while nothing waits."""
-        return self._sent_at + 2 * self.interval_s if self._ids else None
+        return self._sent_at + 2 * self.interval_s if self._waiting else None
+
+
+def _event(pieces: list[_Piece]) -> TokenEvent:
+    return TokenEvent(
+        tuple(piece.token for piece in pieces),
+        "".join(piece.text for piece in pieces),
+        logprobs=tuple(told for piece in pieces for told in piece.logprobs),
+    )
+
+
+def _split(piece: _Piece) -> Iterator[TokenEvent]:
+    """A token with more text than an event holds (it was held back): pieces of the text, the token with the last."""
+    room = EVENT_BYTES - _FRAME_BYTES - 12 - sum(len(records.encode(told)) for told in piece.logprobs)
+    characters = max(room // 4, 1)  # of up to four bytes
+    while len(piece.text) > characters:
+        yield TokenEvent((), piece.text[:characters])
+        piece = replace(piece, text=piece.text[characters:])
+    yield _event([piece])
+
+
+def trimmed(report: TokenEvent) -> TokenEvent:
+    """A last event whose words and lists are short enough for a packet, and can be encoded."""
+    kv = report.kv
+    if kv is not None:
+        kv = replace(kv, signers=kv.signers[: _fitting(tuple(signer.identity for signer in kv.signers))])
+    return replace(
+        report,
+        error=report.error[:ERROR_CHARACTERS].encode("utf-8", "replace").decode(),
+        kv=kv,
+        kv_names=report.kv_names[: _fitting(report.kv_names)],
+        kv_holders=report.kv_holders[: _fitting(report.kv_holders)],
+    )
+
+
+def _fitting(names: tuple[str, ...]) -> int:
+    """How many of these fit."""
+    count, room = 0, NAMES_BYTES
+    for name in names[:MOST_NAMES]:
+        room -= len(name.encode("utf-8", "replace")) + 20
+        if room < 0:
+            break
+        count += 1
+    return count

@@ -44,6 +44,8 @@ MAX_BLOCKS: Final = 4096
 MAX_TENSOR: Final = 64 << 20
 """Bytes of the tensor in an answer: MAX_EMBED_IDS rows of 4096 numbers in 4 bytes."""
 MAX_EVENT_TOKENS: Final = 1024
+MAX_TOKEN_BYTES: Final = 64
+"""Of one token's text; longer ones are cut."""
 MAX_SIGNERS: Final = 8
 """Named in one report."""
 MAX_HOLDS: Final = 512
@@ -284,10 +286,13 @@ class KvSources(Record):
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs(Record):
     """Natural logarithm of a token's probability under the model, before bias, penalties, temperature and filters, and
-    (id, the same) of the most likely tokens, the likeliest first."""
+    (id, the same) of the most likely tokens, the likeliest first. `text` are the token's own bytes, not always whole
+    characters, and `top_text` those of each of `top`."""
 
     logprob: LogProbability
     top: Annotated[tuple[tuple[TokenId, LogProbability], ...], AtMost(20)] = ()
+    text: Annotated[bytes, AtMost(MAX_TOKEN_BYTES)] = b""
+    top_text: Annotated[tuple[Annotated[bytes, AtMost(MAX_TOKEN_BYTES)], ...], AtMost(20)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
         b.plane.publish(VALUES[0], MADE_UP, b.signer)
         await prefill_at(p, asker, b)
         assert signer_in_store(p, VALUES[0]) == b.identity
-        blocks = await asker.plane.await_blocks(VALUES, p.identity, 5.0)
+        blocks = await asker.plane.await_blocks(VALUES, p.identity, 5.0, lambda: None)
         assert blocks.tensors == []
 
     in_network(work)

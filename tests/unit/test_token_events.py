@@ -1,31 +1,47 @@
-"""Which tokens leave together: none is lost, none is late, the first is alone."""
+"""Which tokens leave together: none is lost, none is late, the first is alone, and every event fits a packet."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndn_infer import name as ndn
 from ndn_infer import records
-from ndn_infer.functions.token_events import MOST_TOKENS, TokenEvents
-from ndn_infer.records import TokenEvent, TokenLogprobs
-from ndn_infer.wire.manifest import SEGMENT_BYTES
+from ndn_infer.functions.token_events import EVENT_BYTES, MOST_TOKENS, TokenEvents
+from ndn_infer.records import KvSigner, KvSources, TokenEvent, TokenLogprobs
+from ndn_infer.security.crypto import PrivateKey, Signer
+from ndn_infer.security.domains import TenantDomain
+from ndn_infer.tlv import MAX_PACKET_BYTES
+from ndn_infer.wire import again
 
 ALTERNATIVES = tuple((token, -1.5) for token in range(100_000, 100_020))
+TOLD = TokenLogprobs(-0.5, ALTERNATIVES, b"token", tuple(b" alternative %d" % n for n in range(20)))
+
+LONG = ndn.from_uri("/" + "/".join(["a-network-of-a-very-long-name"] * 8) + "/model/" + "ab" * 32)
+SIGNER = Signer.of(PrivateKey.generate(), LONG, LONG + ndn.from_uri("/KEY/k/i/v=1"))
 
 
 def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
     events = TokenEvents(0.05)
-    assert events.add(1, "a", (), 10.0) == TokenEvent((1,), "a")
+    assert events.add(1, "a", (), 10.0) == [TokenEvent((1,), "a")]
     assert events.due_at is None
-    assert events.add(2, "b", (), 10.02) is None and events.add(3, "", (), 10.04) is None
+    assert not events.add(2, "b", (), 10.02) and not events.add(3, "", (), 10.04)
     assert events.due_at == 10.1
-    assert events.add(4, "c", (), 10.06) == TokenEvent((2, 3, 4), "bc")
-    assert events.take(11.0) is None
+    assert events.add(4, "c", (), 10.06) == [TokenEvent((2, 3, 4), "bc")]
+    assert events.take(11.0) == []
 
 
 def test_without_an_interval_each_token_leaves_alone() -> None:
     events = TokenEvents(0.0)
-    assert [events.add(token, "x", (), 1.0) for token in range(3)] == [TokenEvent((token,), "x") for token in range(3)]
+    assert [events.add(token, "x", (), 1.0) for token in range(3)] == [
+        [TokenEvent((token,), "x")] for token in range(3)
+    ]
+
+
+def test_the_last_token_and_the_report_are_one_event_where_they_fit() -> None:
+    events, report = TokenEvents(0.0), TokenEvent((), finish="stop", prompt_tokens=3)
+    assert events.add(1, "a", (), 1.0, last=True) == []
+    assert events.finish(report, 1.0) == [TokenEvent((1,), "a", finish="stop", prompt_tokens=3)]
 
 
 @given(st.lists(st.floats(0, 0.2), max_size=300), st.floats(0, 0.3), st.booleans())
@@ -34,11 +50,11 @@ def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], inter
     made: dict[int, float] = {}
     left: list[TokenEvent] = []
 
-    def leave(event: TokenEvent | None, now: float) -> None:
-        if event is not None:
+    def leave(some: list[TokenEvent], now: float) -> None:
+        for event in some:
             left.append(event)
             assert all(now - made[token] <= 2 * interval_s + 1e-6 for token in event.ids)
-            assert len(event.ids) <= MOST_TOKENS and len(records.encode(event)) < SEGMENT_BYTES
+            assert len(event.ids) <= MOST_TOKENS and len(records.encode(event)) <= EVENT_BYTES
             assert len(event.logprobs) == (len(event.ids) if told else 0)
 
     for token, pause in enumerate(pauses):
@@ -47,7 +63,47 @@ def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], inter
             leave(events.take(due_at), due_at)
         now += pause
         made[token] = now
-        leave(events.add(token, f"{token} ", (TokenLogprobs(-0.5, ALTERNATIVES),) if told else (), now), now)
+        leave(events.add(token, f"{token} ", (TOLD,) if told else (), now), now)
     leave(events.take(now), now)
     assert [token for event in left for token in event.ids] == list(range(len(pauses)))
     assert "".join(event.text for event in left) == "".join(f"{token} " for token in range(len(pauses)))
+
+
+def repeated(texts: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
+    return st.builds(lambda text, count: text * count, texts, st.integers(0, most))
+
+
+texts = st.one_of(st.text(max_size=20), repeated(st.sampled_from(["x", "\ufffd", "\U0001f600", "ä\n"]), 9000))
+names = st.lists(repeated(st.text(min_size=1, max_size=3), 3000), max_size=9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), texts, st.booleans()), max_size=12), st.text(max_size=9000), names,
+    names, st.sampled_from([0.0, 10.0]),
+)  # fmt: skip
+def test_no_event_is_too_large_whatever_was_held_back(
+    tokens: list[tuple[int, str, bool]], error: str, kv_names: list[str], holders: list[str], interval_s: float
+) -> None:
+    """Nothing of ids, text and log probabilities is lost; sealed, signed and inside another packet it still fits."""
+    events, left = TokenEvents(interval_s), []
+    for number, (token, text, told) in enumerate(tokens, 1):
+        last = number == len(tokens)
+        left += events.add(token, text, (TOLD,) if told else (), float(number), last=last)
+    signers = tuple(KvSigner(name, 2**32 - 1) for name in holders)
+    report = TokenEvent(
+        (), finish="stop", error=error, kv=KvSources(*[2**32 - 1] * 6, signers=signers), prompt_tokens=2**18,
+        kv_names=tuple(kv_names), kv_holders=tuple(holders),
+    )  # fmt: skip
+    left += events.finish(report, 99.0)
+    assert [token for event in left for token in event.ids] == [token for token, _, _ in tokens]
+    assert "".join(event.text for event in left) == "".join(text for _, text, _ in tokens)
+    assert sum(len(event.logprobs) for event in left) == sum(told for _, _, told in tokens)
+    assert [event.finish for event in left] == [""] * (len(left) - 1) + ["stop"]
+    domain = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)}).newest
+    for event in left:
+        content = records.encode(event)
+        assert len(content) <= EVENT_BYTES and records.decode(TokenEvent, content) == event
+        name = LONG + ndn.version(2**60) + ndn.segment(40_000)
+        wire = SIGNER.sign_data(name, domain.seal_event(name, content), final_block=ndn.segment(40_000))
+        assert len(again.wrap(again.question(name, bytes(8)), wire)) <= MAX_PACKET_BYTES

@@ -1,0 +1,225 @@
+"""An answer on its way to its readers: tokens in, a signed stream of events out.
+
+Owns: what a stream of tokens is beside how they are made: text, stop strings, events and the timer that sends them, the
+last event, pausing while nobody reads, the progress record. Must not know: engines, KV, stages, the network beyond its
+LiveStream.
+
+Whatever happens the stream ends, once: with a reason, with words, or, when nobody reads it any more, without a trace
+for later callers. Code that makes tokens calls `push` and may stop when it returns True; it ends with `close`, which
+does nothing to a stream that has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ndn_infer import name as ndn
+from ndn_infer import records
+from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
+from ndn_infer.functions.token_events import TokenEvents
+from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
+from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.wire.readership import Readers
+
+log = logging.getLogger(__name__)
+
+MOST_TOP = 20
+"""Alternatives that are told with a token."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What the last event says of the KV of prompt and answer."""
+
+    sources: KvSources = KvSources()
+    names: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+
+
+class AnswerStream:
+    """The answer to `request` as events of `out`.
+
+    `on_away` and `on_back` hear that nobody reads at the moment, and that somebody does again; `on_left` that it ended
+    because nobody came back. They are assigned by whoever makes the tokens, as is `progress`.
+    """
+
+    def __init__(
+        self, request: GenerateRequest, tokenizer: ChatTokenizer, out: LiveStream, event_s: float,
+        counters: Counter[str],
+    ) -> None:  # fmt: skip
+        """`event_s`: tokens made within so many seconds leave together."""
+        self.request = request
+        self.out = out
+        self.report = Report()
+        self.ids: list[int] = []
+        """Tokens so far."""
+        self.away, self.away_since = False, 0.0
+        self.progress: Callable[[], Progress] = lambda: Progress("decode")
+        self.on_away: Callable[[], None] = _nothing
+        self.on_back: Callable[[], None] = _nothing
+        self.on_left: Callable[[], object] = _nothing
+        self._ended = asyncio.Event()
+        self._back = asyncio.Event()
+        self._counters = counters
+        self._tokenizer = tokenizer
+        self._decoder, self._stops = StreamDecoder(tokenizer), StopMatcher(request.sampling.stop)
+        for token in request.prompt[len(request.prompt) - request.answered :]:
+            self._stops.push(self._text(token))  # the state in which the answer broke off
+        self._events = TokenEvents(event_s)
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        out.progress = lambda: records.encode(self.progress())
+        out.on_asked = self._asked
+        self._look()
+
+    @property
+    def ended(self) -> bool:
+        return self.out.closed
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+    async def wait_read(self) -> None:
+        """Until somebody reads again."""
+        while self.away:
+            self._back.clear()
+            await self._back.wait()
+
+    # ------------------------------------------------------------ tokens in
+
+    def push(self, token: int, logprob: float, top: Sequence[tuple[int, float]], finish: str = "") -> bool:
+        """One token, the last one when `finish` says why. Whether the answer has ended, which a stop string may do."""
+        if self.ended:
+            return True
+        try:
+            self._push(token, self._told(logprob, token, top), finish)
+        except Exception as error:
+            log.exception("an event cannot be made")
+            self.fail(f"{type(error).__name__} in generate")
+        return self.ended
+
+    def fail(self, error: str) -> None:
+        """End it with words, unless it has ended."""
+        self._end(TokenEvent((), finish="error", error=error or "generation failed"))
+
+    def close(self) -> None:
+        """Give it up without words, unless it has ended: whoever made it stops, and it can be asked for again."""
+        self.out.abandon()
+        self._over()
+
+    # ------------------------------------------------------------ events out
+
+    def _push(self, token: int, logprobs: tuple[TokenLogprobs, ...], finish: str) -> None:
+        self._counters["tokens_decoded"] += 1
+        self.ids.append(token)
+        text = self._text(token) + (self._decoder.finish() if finish else "")
+        emit, stopped = self._stops.push(text)
+        if finish and not stopped:
+            emit += self._stops.finish()
+        last = stopped or bool(finish)
+        self._send(self._events.add(token, emit, logprobs, time.monotonic(), last=last))
+        if last:
+            self._end(TokenEvent((), finish="stop" if stopped else finish))
+
+    def _text(self, token: int) -> str:
+        """Nothing for an id without a token: vocabularies of weights are padded, and transformers goes on there."""
+        return self._decoder.push(token) if 0 <= token < self._tokenizer.vocab_size else ""
+
+    def _told(self, logprob: float, token: int, top: Sequence[tuple[int, float]]) -> tuple[TokenLogprobs, ...]:
+        """What an event tells about its token, when the caller asked for it."""
+        if not self.request.sampling.logprobs:
+            return ()
+        text, top = self._tokenizer.token_bytes, tuple(top[:MOST_TOP])
+        return (TokenLogprobs(logprob, top, text(token), tuple(text(other) for other, _ in top)),)
+
+    def _send(self, events: Sequence[TokenEvent]) -> None:
+        """What waits for the next token waits for a bounded time."""
+        for event in events:
+            self.out.append(records.encode(event))
+        due_at = self._events.due_at
+        if due_at is not None and self._timer is None:
+            self._timer = _call_at(due_at, self._send_late)
+
+    def _send_late(self) -> None:
+        self._timer = None
+        now, due_at = time.monotonic(), self._events.due_at
+        if not self.ended:
+            self._send(self._events.take(now) if due_at is not None and due_at <= now else ())
+
+    def _end(self, report: TokenEvent) -> None:
+        """The last event, with the report of where KV came from. It cannot fail to be the last."""
+        if self.ended:
+            return
+        kv, prompt_tokens = self.report, len(self.request.prompt)
+        report = replace(
+            report, kv=kv.sources, prompt_tokens=prompt_tokens, kv_names=kv.names, kv_holders=kv.holders
+        )  # fmt: skip
+        try:
+            *before, last = self._events.finish(report, time.monotonic())
+            for event in before:
+                self.out.append(records.encode(event))
+            self.out.append(records.encode(last), final=True, failed=bool(report.error))
+        except Exception:
+            log.exception("the end of an answer cannot be told")
+            self._end_plainly()
+        finally:
+            self._counters["failed"] += self.out.failed
+            self._over()
+
+    def _end_plainly(self) -> None:
+        if not self.ended:
+            event = TokenEvent((), finish="error", error="the end of the answer cannot be told")
+            self.out.append(records.encode(event), failed=True)
+
+    def _over(self) -> None:
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._watch = None
+        self.away = False
+        self._back.set()
+        self._ended.set()
+
+    # ------------------------------------------------------------ readers
+
+    def _look(self) -> None:
+        """Whether anybody reads. Runs when that may have changed, and while somebody reads about once a second."""
+        now = time.monotonic()
+        readers = self.out.readers.look(now)
+        if readers is Readers.GONE:
+            self.leave()
+            return
+        if readers is Readers.AWAY and not self.away:
+            self.away, self.away_since = True, now
+            self.on_away()
+        self._watch = _call_at(self.out.readers.next_change(now), self._look)
+
+    def leave(self) -> None:
+        """End it, because nobody reads it."""
+        log.info("nobody reads %s: it ends after %d tokens", ndn.to_uri(self.out.name), len(self.ids))
+        self._counters["abandoned"] += 1
+        self.close()
+        self.on_left()
+
+    def _asked(self) -> None:
+        if self.away:
+            self.away = False
+            self._back.set()
+            if self._watch is not None:
+                self._watch.cancel()
+            self._look()
+            self.on_back()
+
+
+def _call_at(when: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+    """`when` by time.monotonic."""
+    return asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), action)
+
+
+def _nothing() -> None:
+    pass

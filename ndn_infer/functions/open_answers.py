@@ -1,0 +1,84 @@
+"""The answers that one function is making: their tasks, their number, their places in the queue.
+
+Owns: one task for each answer, which ends with it in every case, and how many there may be. Must not know: how tokens
+are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ndn_infer import records
+from ndn_infer.errors import Busy, NdnInferError
+from ndn_infer.functions.answer_stream import AnswerStream
+from ndn_infer.records import Progress
+
+log = logging.getLogger(__name__)
+
+QUEUED = "queued"
+
+
+class OpenAnswers:
+    """At most `limit`, those that nobody reads at the moment included."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._tasks: dict[AnswerStream, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def queued(self) -> int:
+        """Answers whose prompt is not begun."""
+        return sum(answer.progress().state == QUEUED for answer in self._tasks)
+
+    def admit(self) -> None:
+        """Make room for one more: whoever is without a reader for the longest time ends. Raises Busy."""
+        if len(self._tasks) < self._limit:
+            return
+        away = [answer for answer in self._tasks if answer.away and not answer.ended]
+        if not away:
+            raise Busy(f"{len(self._tasks)} answers are being made here; try again later")
+        min(away, key=lambda answer: answer.away_since).leave()
+
+    def start(self, answer: AnswerStream, make: Callable[[], Awaitable[None]]) -> None:
+        """Make it: `make` pushes tokens until the answer has ended. Whatever goes wrong ends it with words."""
+        task = asyncio.get_running_loop().create_task(self._make(answer, make))
+        self._tasks[answer] = task
+        answer.on_left = task.cancel
+        answer.out.progress = lambda: records.encode(self._placed(answer))
+        task.add_done_callback(lambda _: self._end(answer))
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _make(self, answer: AnswerStream, make: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await make()
+        except NdnInferError as error:
+            answer.fail(str(error))
+        except Exception as error:
+            log.exception("generation failed")
+            answer.fail(f"{type(error).__name__} in generate")
+
+    def _end(self, answer: AnswerStream) -> None:
+        """The task is over, if only because it was cancelled before it began."""
+        del self._tasks[answer]
+        answer.close()
+
+    def _placed(self, answer: AnswerStream) -> Progress:
+        progress = answer.progress()
+        if progress.state != QUEUED:
+            return progress
+        place = 0
+        for other in self._tasks:
+            if other is answer:
+                break
+            place += other.progress().state == QUEUED
+        return Progress(QUEUED, place)
