@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ndn_infer import name as ndn  # noqa: E402
-from ndn_infer.config import CallConfig, Config, EngineConfig  # noqa: E402
+from ndn_infer.config import CallConfig, Config, EngineConfig, ProducerConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.llama import IMPLEMENTATION  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
@@ -161,7 +161,9 @@ async def line(
     deadline_s: float = 30.0, **options: Any,
 ) -> AsyncIterator[Line]:  # fmt: skip
     engine = EngineConfig(dtype=dtype, chunk_tokens=CHUNK, **options)
-    config = replace(Config(), engine=engine, call=replace(CallConfig(), deadline_s=deadline_s))
+    config = replace(
+        Config(), engine=engine, call=replace(CallConfig(), deadline_s=deadline_s), producer=ProducerConfig(event_ms=0)
+    )
     made = Line(folder, config, cut, delay_s)
     with tempfile.TemporaryDirectory() as keys:
         try:
