@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -143,3 +144,14 @@ def processes_of(environment: dict[str, str]) -> list[int]:
                 if marker in variables and state != "Z":
                     found.append(int(entry.name))
     return found
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback, "" for none: whoever comes from there is of another host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.254", 9))  # nothing is sent
+        except OSError:
+            return ""
+        address: str = sock.getsockname()[0]
+    return "" if address.startswith("127.") else address

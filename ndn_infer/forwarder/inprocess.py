@@ -31,6 +31,7 @@ class MemoryLink:
         self._loss = loss
         self.receiver: Callable[[Sequence[bytes]], None] = lambda packets: None
         self.lost: Callable[[], None] = lambda: None
+        self.local = True
         self.tamper_up: Tamper | None = None
         self.tamper_down: Tamper | None = None
         self.closed = False

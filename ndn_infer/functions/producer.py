@@ -41,11 +41,14 @@ class Producer:
     async def begin(self) -> None:
         """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`."""
         await self._registrar.start()
-        for certificate in self._keychain.certificates():
-            kind = parse_identity(self._host.net, certificate.identity)
-            if kind is None or kind.kind is IdentityKind.ROLE:
-                continue  # a role's certificates lie below the prefix of its own producer
-            await self.offer_certificates(certificate.identity)
+        # A role's certificates lie below the prefix of its own producer.
+        owners = dict.fromkeys(certificate.identity for certificate in self._keychain.certificates())
+        kinds = {identity: parse_identity(self._host.net, identity) for identity in owners}
+        mine = [identity for identity, kind in kinds.items() if kind is not None and kind.kind is not IdentityKind.ROLE]
+        for identity in mine:  # all before the first command: a forwarder may ask for what signed it
+            self._host.server.answer_certificates(identity + ndn.generic("KEY"), self._keychain.certificates)
+        for identity in mine:
+            await self.offer_certificates(identity)
 
     async def offer_object(self, base: Name, signer: Signer) -> None:
         """Serve and announce one object that the store holds already (a catalogue record)."""

@@ -114,6 +114,7 @@ class Endpoint:
         self._handlers: dict[Name, Handler] = {}
         self._ready: Callable[[Name], bytes | None] = _nothing_ready
         self._after_packets: list[Callable[[], None]] = []
+        self._local = True
         self._reconnect: asyncio.Task[None] | None = None
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
         self.stats = EndpointStats()
@@ -135,6 +136,11 @@ class Endpoint:
     def connected(self) -> bool:
         return self._link is not None
 
+    @property
+    def local(self) -> bool:
+        """Whether the forwarder is on this host, by the link's address; of the last link while there is none."""
+        return self._local
+
     async def close(self) -> None:
         self.closed = True
         if self._reconnect is not None:
@@ -149,7 +155,7 @@ class Endpoint:
     def _use(self, link: Link) -> None:
         link.receiver = self._receive
         link.lost = self._lost
-        self._link = link
+        self._link, self._local = link, link.local
 
     def _lost(self) -> None:
         self._link = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ndn_infer.addresses import split_host_port
+from ndn_infer.addresses import is_loopback, split_host_port
 from ndn_infer.errors import ConfigError, NoForwarder
 from ndn_infer.tlv import Framer
 from ndn_infer.wire.send_queue import SendQueue
@@ -37,6 +37,8 @@ class Link(Protocol):
 
     receiver: Receiver
     lost: Callable[[], None]
+    local: bool
+    """Whether the forwarder counts this link as one of its own host: it then answers /localhost, else /localhop."""
 
     def send(self, wire: bytes) -> None: ...
 
@@ -70,6 +72,7 @@ class StreamLink:
         self._blocked = False
         self._closed = False
         self._socket = sock
+        self.local = sock.family == socket.AF_UNIX or is_loopback(sock.getpeername()[0])
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
         if sock.family == socket.AF_UNIX:

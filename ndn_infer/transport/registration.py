@@ -1,7 +1,10 @@
-"""Prefix registration with the local forwarder, by NFD's management protocol.
+"""Prefix registration with a forwarder, by NFD's management protocol.
 
 Owns: rib/register and rib/unregister commands, their signing, retry and refresh, and the face option that makes the
 forwarder tell where Data came from. Must not know: who answers the Interests that then arrive.
+
+A forwarder of this host is commanded below /localhost/nfd. One of another host has only /localhop/nfd/rib for us, and
+wants a signature that its operator's rules accept (NFD: rib.localhop_security; ours: forwarder.remote_commands).
 
 One command at a time with strictly rising timestamps: NFD refuses what looks replayed (NFD #4500; python-ndn #34).
 Registrations run out and are repeated, so a forwarder that restarts learns them again.
@@ -19,7 +22,7 @@ from typing import Final, Protocol
 
 from ndn_infer import name as ndn
 from ndn_infer import tlv
-from ndn_infer.errors import BadPacket, NdnInferError, RegistrationRefused, Timeout
+from ndn_infer.errors import BadPacket, Nacked, NdnInferError, RegistrationRefused, Timeout
 from ndn_infer.name import Name
 from ndn_infer.packet import DIGEST_INFO, SignatureInfo, digest_signer, encode_interest
 from ndn_infer.tlv import decode_nonneg, encode_nonneg, encode_tlv
@@ -27,7 +30,8 @@ from ndn_infer.transport.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-_COMMAND_PREFIX: Final = ndn.from_uri("/localhost/nfd")
+_LOCAL: Final = ndn.from_uri("/localhost/nfd")
+_REMOTE: Final = ndn.from_uri("/localhop/nfd")
 _ORIGIN_APP: Final = 0
 _ORIGIN_CLIENT: Final = 65
 _FLAG_CHILD_INHERIT: Final = 1
@@ -73,6 +77,8 @@ class Registrar:
         self._last_ms = 0
         self._prefixes: dict[Name, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._shut = ""
+        """Why a forwarder of another host takes no commands."""
         endpoint.on_connected(self._after_reconnect)
 
     @property
@@ -104,19 +110,22 @@ class Registrar:
         self._prefixes.pop(prefix, None)
         await self.command("rib", "unregister", _parameters(prefix, origin=_ORIGIN_CLIENT))
 
-    async def command(self, module: str, verb: str, parameters: bytes) -> ControlResponse:
+    async def command(
+        self, module: str, verb: str, parameters: bytes, *, attempts: int = ATTEMPTS
+    ) -> ControlResponse:  # fmt: skip
         """One management command with `parameters` (a ControlParameters TLV); retried when unanswered.
 
         Raises Timeout or Nacked when the forwarder does not answer, BadPacket when it answers nonsense.
         """
-        name = _COMMAND_PREFIX + ndn.generic(module) + ndn.generic(verb) + ndn.generic(parameters)
-        for attempt in range(ATTEMPTS):
+        prefix = _LOCAL if self._endpoint.local else _REMOTE
+        name = prefix + ndn.generic(module) + ndn.generic(verb) + ndn.generic(parameters)
+        for attempt in range(attempts):
             try:
                 async with self._lock:
                     return await self._command_once(name)
-            except Timeout:
-                if attempt == ATTEMPTS - 1:
-                    raise
+            except (Timeout, Nacked) as error:
+                if attempt == attempts - 1 or (isinstance(error, Nacked) and self._endpoint.local):
+                    raise  # a forwarder of another host may not have opened its prefix for commands yet
             await asyncio.sleep(0.05 * (1 << attempt))
         raise AssertionError("unreachable")
 
@@ -130,6 +139,25 @@ class Registrar:
         return decode_response(data.content)
 
     async def _register_once(self, prefix: Name) -> None:
+        if self._shut:
+            raise self._no_commands()
+        try:
+            await self._ask_for(prefix)
+        except (Timeout, Nacked) as error:
+            if self._endpoint.local:
+                raise
+            self._shut = str(error)
+            raise self._no_commands() from error
+
+    def _no_commands(self) -> RegistrationRefused:
+        """One that stayed silent once is not asked for every prefix: not before the next connection or refresh."""
+        return RegistrationRefused(
+            f"the forwarder of another host takes no commands from us: {self._shut}",
+            hint="its operator opens /localhop/nfd/rib: rib.localhop_security of NFD, forwarder.remote_commands=signed "
+            "of ours; and our keys must be ones that it accepts",
+        )
+
+    async def _ask_for(self, prefix: Name) -> None:
         expires_ms = int(self._refresh_s * 4 * 1000)
         parameters = _parameters(prefix, origin=_ORIGIN_CLIENT, flags=_FLAG_CHILD_INHERIT, expires_ms=expires_ms)
         response = await self.command("rib", "register", parameters)
@@ -149,10 +177,13 @@ class Registrar:
             )
 
     async def enable_local_fields(self) -> None:
-        """Ask the forwarder to tell where Data comes from (IncomingFaceId); one that cannot is left in peace."""
+        """Ask the forwarder to tell where Data comes from (IncomingFaceId): once, and one of another host never, since
+        that is for its own host only. Where it does not, nothing is known of caches."""
+        if not self._endpoint.local:
+            return
         flags = encode_tlv(0x6C, b"\x01") + encode_tlv(0x70, b"\x01")
         try:
-            await self.command("faces", "update", encode_tlv(0x68, flags))
+            await self.command("faces", "update", encode_tlv(0x68, flags), attempts=1)
         except NdnInferError as error:
             log.debug("the forwarder does not tell where Data comes from: %s", error)
 
@@ -166,6 +197,7 @@ class Registrar:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        self._shut = ""
         for prefix in list(self._prefixes):
             try:
                 await self._register_once(prefix)

@@ -27,6 +27,7 @@ from ndn_infer.transport.datasets import Datasets
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.links import connect
 from ndn_infer.transport.registration import Registrar
+from tests.daemons import own_address
 from tests.forwarder_world import data, interest
 
 WAIT_S = 20.0
@@ -286,3 +287,30 @@ async def test_only_certified_keys_command_and_only_below_their_names(tmp_path: 
         codes = [(await who.command("cs", "erase", erase)).code for who in (nobody, machine, operator)]
         assert codes == [403, 403, 200]
         await endpoint.close()
+
+
+async def test_an_application_of_another_host_registers_with_its_key(tmp_path: Path) -> None:
+    address = own_address()
+    if not address:
+        pytest.skip("this machine has no address but loopback")
+    port = free_port()
+    data_dir = tmp_path / ".local" / "share" / "ndn-infer"
+    config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
+    keychain = ensure_keys(config)
+    node = Node(config.network.site, config.network.node).to_name(ndn.from_uri(config.network.net))
+    arguments = ("--set", "forwarder.remote_commands=signed", "--tcp", f"{address}:{port}")
+    async with running(tmp_path, *arguments) as forwarder:
+        endpoint = Endpoint(lambda: connect(f"tcp4://{address}:{port}", 3.0))
+        await endpoint.open()
+        machine, nobody = Registrar(endpoint, keychain.signer_for(node)), Registrar(endpoint)
+        await machine.start()
+        prefix = node + ndn.generic("x")
+        await machine.register(prefix)
+        local = Endpoint(lambda: connect(f"unix://{forwarder.socket}", 3.0))
+        await local.open()
+        assert ndn.to_uri(prefix) in {route["prefix"] for route in await Datasets(local).routes()}
+        with pytest.raises(RegistrationRefused):
+            await nobody.register(prefix)
+        await machine.close()
+        await endpoint.close()
+        await local.close()

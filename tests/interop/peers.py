@@ -300,6 +300,7 @@ authorizations
 rib
 {{
   localhost_security {{ trust-anchor {{ type any }} }}
+  {localhop}
   prefix_announcement_validation {{ trust-anchor {{ type any }} }}
   readvertise_nlsr no
 }}
@@ -307,8 +308,12 @@ rib
 
 
 @contextlib.contextmanager
-def nfd(directory: Path, *, listen: bool = True, udp_mtu_bytes: int = 8800, log_level: str = "INFO") -> Iterator[Peer]:
-    """A private NFD. With `listen` it takes TCP and UDP faces, on every address of the machine: it cannot be told
+def nfd(
+    directory: Path, *, listen: bool = True, udp_mtu_bytes: int = 8800, log_level: str = "INFO", localhop: bool = False
+) -> Iterator[Peer]:
+    """A private NFD; with `localhop` it takes routes from applications of other hosts, whoever signs.
+
+    With `listen` it takes TCP and UDP faces, on every address of the machine: it cannot be told
     another; without it makes faces only when told to."""
     directory.mkdir(parents=True, exist_ok=True)
     peer = Peer("NFD", directory, free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM))
@@ -317,6 +322,7 @@ def nfd(directory: Path, *, listen: bool = True, udp_mtu_bytes: int = 8800, log_
         NFD_CONF.format(
             level=log_level, socket=peer.socket, tcp=peer.tcp_port, udp=peer.udp_port, mtu=udp_mtu_bytes,
             listen="yes" if listen else "no",
+            localhop="localhop_security { trust-anchor { type any } }" if localhop else "",
         )
     )  # fmt: skip
     path = find("nfd")

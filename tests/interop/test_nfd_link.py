@@ -22,12 +22,14 @@ from typing import Any
 import pytest
 
 from ndn_infer import name as ndn
+from ndn_infer.errors import RegistrationRefused
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.testbed.provision import NET, SITE, Grounds, provision
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.links import connect
 from ndn_infer.transport.registration import Registrar
-from tests.daemons import run_command, stop, wait_ready
+from tests.daemons import own_address, run_command, stop, wait_ready
 from tests.interop.peers import OLD_LIST_S, Peer, needs, nfd, our_forwarder, until
 
 pytestmark = needs("nfd", "nfdc", "ndnpeek", "ndnping", "ndnpingserver", "ndnget", "ndnserve")
@@ -302,6 +304,30 @@ async def test_applications_of_ours_register_at_nfd_at_the_same_time(theirs: Pee
             await endpoint.close()
 
     await asyncio.gather(*(application(number) for number in range(3)))
+
+
+@pytest.mark.skipif(not own_address(), reason="this machine has no address but loopback")
+@pytest.mark.parametrize("open_to_others", [True, False])
+async def test_an_application_of_another_host_registers_at_nfd_or_is_told_why_not(
+    tmp_path: Path, open_to_others: bool
+) -> None:
+    prefix = ndn.from_uri("/elsewhere/p")
+    key = PrivateKey.generate(ECDSA)
+    signer = Signer.of(key, ndn.from_uri("/elsewhere"), ndn.from_uri("/elsewhere/KEY/1/self/v=1"))
+    with nfd(tmp_path / "nfd", localhop=open_to_others) as peer:
+        endpoint = Endpoint(lambda: connect(f"tcp4://{own_address()}:{peer.tcp_port}", 3.0))
+        await endpoint.open()
+        registrar = Registrar(endpoint, signer)
+        await registrar.start()
+        if open_to_others:
+            until(lambda: peer.routed("/localhop/nfd"), "NFD opens its prefix for commands")
+            await registrar.register(prefix)
+            assert peer.routed("/elsewhere/p")
+        else:
+            with pytest.raises(RegistrationRefused, match="another host takes no commands"):
+                await registrar.register(prefix)
+        await registrar.close()
+        await endpoint.close()
 
 
 CORE, EDGE = "core", "edge"
