@@ -32,7 +32,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs
+from ndn_infer.transport.inputs import Inputs, new_instance
 from ndn_infer.transport.key_records import OwnedRecords
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
@@ -138,14 +138,15 @@ def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
     registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
     signer = session.keychain.signer_for(role_identity(config, role))
     inputs = Inputs(
-        session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates
+        session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates,
+        instance=(instance := new_instance()),
     )  # fmt: skip
     fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
     caller = Caller(
         session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch,
         inputs=lambda: inputs, access=(access := access_of(session, signer, fetcher)),
     )  # fmt: skip
-    host = Host(session.net, config, server, fetcher, caller, access=access)
+    host = Host(session.net, config, server, fetcher, caller, access=access, instance=instance)
     return Producer(host, session.keychain, registrar), host
 
 

@@ -15,7 +15,7 @@ from ndn_infer import records
 from ndn_infer.apps.session import Session, ensure_keys, join
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError
-from ndn_infer.namespace import Role
+from ndn_infer.namespace import Instance, Role
 from ndn_infer.records import ProducerStatus
 from ndn_infer.transport.datasets import Datasets
 from ndn_infer.transport.fetch import Fetcher
@@ -47,12 +47,8 @@ async def collect(session: Session) -> dict[str, Any]:
     datasets = Datasets(session.endpoint)
     general = await datasets.general()
     faces, routes, store = await datasets.faces(), await datasets.routes(), await datasets.content_store()
-    roles = {}
-    for route in routes:
-        role = Role.parse(session.net, ndn.from_uri(route["prefix"]))
-        if role is not None:
-            roles[route["prefix"]] = role
-    producers = await asyncio.gather(*(_producer(session, prefix) for prefix in sorted(roles)))
+    prefixes = sorted({route["prefix"] for route in routes})
+    producers = await asyncio.gather(*(_producer(session, prefix) for prefix in _producers(session, prefixes)))
     return {
         "forwarder": {"uri": session.uri, **general},
         "content_store": store,
@@ -62,6 +58,14 @@ async def collect(session: Session) -> dict[str, Any]:
     }
 
 
+def _producers(session: Session, prefixes: list[str]) -> list[str]:
+    """Whom to ask: every process that has a route of its own, and roles of which there is none (repos)."""
+    names = {uri: ndn.from_uri(uri) for uri in prefixes}
+    instances = {uri: ndn.prefix(name, -2) for uri, name in names.items() if Instance.parse(session.net, name)}
+    roles = [uri for uri, name in names.items() if Role.parse(session.net, name) and name not in instances.values()]
+    return sorted([*roles, *instances])
+
+
 async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
     fetcher = Fetcher(session.endpoint, session.validator, session.config.fetch)
     try:
@@ -69,6 +73,8 @@ async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
             fetched = await fetcher.fetch(ndn.from_uri(prefix) + ndn.generic("status"))
         status = records.decode(ProducerStatus, fetched.content)
     except (NdnInferError, TimeoutError) as error:
+        if Instance.parse(session.net, ndn.from_uri(prefix)) is not None:
+            return None  # a process that only asks has a name of its own too
         return {"identity": prefix, "error": str(error) or "no answer"}
     return {
         "identity": status.identity,

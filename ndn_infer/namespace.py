@@ -169,17 +169,50 @@ class Status(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Instance(Kind):
+    site: str
+    node: str
+    role: str
+    instance: str
+    title: ClassVar[str] = "instance"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>"
+    meaning: ClassVar[str] = "one running process of an identity, of which there may be several: a routable hint to it"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "0123456789abcdef")
+
+    @classmethod
+    def of(cls, net: Name, identity: Name, instance: str) -> Name:
+        """The name of a process of this role identity. Raises BadName."""
+        role = Role.parse(net, identity)
+        if role is None:
+            raise BadName(f"{ndn.to_uri(identity)} is no role of this network")
+        return cls(role.site, role.node, role.role, instance).to_name(net)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus(Kind):
+    site: str
+    node: str
+    role: str
+    instance: str
+    title: ClassVar[str] = "status record of an instance"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>/status"
+    meaning: ClassVar[str] = "the status record of one process, where several have one identity"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
 class Input(Kind):
     site: str
     node: str
     role: str
+    instance: str
     content: str
     title: ClassVar[str] = "input"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/input/<content>"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>/input/<content>"
     meaning: ClassVar[str] = (
         "a canonical request too large for an Interest, published by the caller and pulled by the producer"
     )
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", _SAMPLE)
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", "0123456789abcdef", _SAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +364,8 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Node,
     Role,
     Status,
+    Instance,
+    InstanceStatus,
     Input,
     EncryptionKey,
     Holds,

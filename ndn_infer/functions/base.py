@@ -16,7 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 from ndn_infer.config import Config
 from ndn_infer.errors import Busy
 from ndn_infer.name import Name
-from ndn_infer.namespace import Call
+from ndn_infer.namespace import Call, Instance
 from ndn_infer.records import Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
@@ -24,6 +24,7 @@ from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.input_pull import InputPuller
+from ndn_infer.transport.inputs import new_instance
 from ndn_infer.transport.live_stream import LiveStream
 from ndn_infer.transport.serve import Server
 from ndn_infer.wire.shares import Seat, Seats
@@ -46,11 +47,17 @@ class Host:
     access: Access | None = None
     """Tenant domains this process is a member of; None: it answers public calls only."""
     pulls: InputPuller | None = None
+    instance: str = field(default_factory=new_instance)
+    """Tells this process from others of the same identities."""
 
     @property
     def inputs(self) -> InputPuller:
         assert self.pulls is not None
         return self.pulls
+
+    def hint(self, signer: Signer) -> Name:
+        """A routable prefix of this process, where it answers as the identity of `signer`."""
+        return Instance.of(self.net, signer.identity, self.instance)
 
     def __post_init__(self) -> None:
         if self.pulls is None:
@@ -75,8 +82,8 @@ class Job:
 
     @property
     def hint(self) -> Name:
-        """Our routable prefix."""
-        return self.signer.identity
+        """A routable prefix of this process."""
+        return self.host.hint(self.signer)
 
     @asynccontextmanager
     async def pulling(self) -> AsyncIterator[Fetcher]:

@@ -170,7 +170,7 @@ class Generate(NamedFunction[GenerateRequest]):
     def _note(self, generation: _Generation, gathered: Gathered) -> None:
         """For the report: where KV came from."""
         tail_tokens = max(len(generation.request.prompt) % generation.plane.shape.block_tokens, 1)
-        holders = (ndn.to_uri(generation.job.hint), *gathered.holders)
+        holders = (ndn.to_uri(generation.job.signer.identity), *gathered.holders)
         sources = replace(gathered.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, gathered.names[:8], holders[:MAX_HINTS])
 

@@ -53,7 +53,7 @@ class FunctionServer:
         self._host = host
         self._tenants_host = host.for_tenants()
         self._signer = signer
-        self._hint = ndn.to_uri(signer.identity)
+        self._hint = ndn.to_uri(host.hint(signer))
         self._prefix = function_prefix(host.net, *function.subject, function.function)
         self._seats = Seats(host.config.producer.queue_limit)
         self._refusals = Allowance(*REFUSALS)

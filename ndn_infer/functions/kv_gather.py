@@ -201,7 +201,7 @@ class KvGatherer:
             job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer, job.domain
         )  # fmt: skip
         began = time.monotonic()
-        kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.hint,), began))[:MAX_HINTS]
+        kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.signer.identity,), began))[:MAX_HINTS]
         try:
             async with asyncio.timeout(kv_plan.patience_s(len(missing), plane.costs())):
                 answered = await job.host.caller.start(
@@ -227,7 +227,7 @@ class KvGatherer:
         plane.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
         if found.tensors:
             found.content_store = 0  # of these the report says that prefill made them
-            found.holders = {ndn.from_uri(answer.hint): None}
+            found.holders = {answered.signed_by.identity: None}
         return found
 
     # ------------------------------------------------------------ accounts

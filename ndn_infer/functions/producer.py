@@ -70,24 +70,29 @@ class Producer:
         self._servers.append(server)
         calls = function_prefix(net, *function.subject, function.function)
         results = results_prefix(net, *function.subject, function.function)
-        self._host.server.serve(calls, signer, server.on_request)
-        for prefix in (results, *function.serves(net)):
+        self._host.server.serve(calls, signer, server.on_request, denies=False)
+        self._host.server.serve(results, signer, denies=False)
+        for prefix in function.serves(net):
             self._host.server.serve(prefix, signer)
         await self._serve_identity(signer)
         for prefix in (calls, results, *function.serves(net)):
             await self._register(prefix)
 
     async def _serve_identity(self, signer: Signer) -> None:
-        """The prefix every network grants: our own identity, with our certificates and status below it."""
+        """The prefix every network grants: our own identity, with our certificates and status below it; and the name
+        of this process, where others have the same identity."""
         if signer.identity in self._identities:
             return
         self._identities.add(signer.identity)
-        self._host.server.serve(signer.identity, signer)
+        instance = self._host.hint(signer)
+        self._host.server.serve(signer.identity, signer, denies=False)
+        self._host.server.serve(instance, signer)
         keys = signer.identity + ndn.generic("KEY")
         self._host.server.answer_certificates(keys, self._keychain.certificates)
-        status = signer.identity + ndn.generic("status")
-        self._host.server.compute(status, lambda: records.encode(self.status(signer.identity)))
-        await self._registrar.register(signer.identity)
+        for prefix in (signer.identity, instance):
+            status = prefix + ndn.generic("status")
+            self._host.server.compute(status, lambda: records.encode(self.status(signer.identity)))
+            await self._registrar.register(prefix, capture=prefix == instance)
 
     async def _register(self, prefix: Name) -> None:
         """A zero-trust forwarder may refuse all but our own identity; callers then reach us by forwarding hint."""

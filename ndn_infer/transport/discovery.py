@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 
@@ -22,6 +23,7 @@ from ndn_infer.errors import (
     Timeout,
     TrustError,
 )
+from ndn_infer.lp import REASON_NO_ROUTE
 from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import parse_base
 from ndn_infer.packet import Data, decode_data
@@ -39,6 +41,9 @@ METADATA_PAUSES_S = (0.0, 0.0, 0.1, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6)
 
 DENIAL_AGE_S = 10.0
 """An "absent" whose time differs more from our clock is asked for again, with a nonce that it must repeat."""
+
+NO_ROUTE_S = 2.0
+"""A forwarder that restarts knows its producers again by then."""
 
 WAITING_LIFETIME_MS = 1000
 """Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
@@ -87,9 +92,11 @@ class Discovery:
     async def await_object(self, base: Name, *, hints: tuple[Name, ...], deadline_s: float) -> Discovered:
         """Like `discover`, for an object that is still being made: Interests wait at its producer.
 
-        Raises Timeout when it does not appear within `deadline_s`.
+        Raises Timeout when it does not appear within `deadline_s`, Nacked when there is no route to its producer for
+        NO_ROUTE_S: it has gone.
         """
         give_up_at = time.monotonic() + deadline_s
+        no_route_until = math.inf
         name, nonce = base + METADATA, b""
         while True:
             try:
@@ -99,7 +106,9 @@ class Discovery:
                 )  # fmt: skip
                 return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
             except (Timeout, Nacked, TrustError, BadPacket) as error:
-                if time.monotonic() >= give_up_at:
+                nowhere = isinstance(error, Nacked) and error.reason == REASON_NO_ROUTE
+                no_route_until = min(no_route_until, time.monotonic() + NO_ROUTE_S) if nowhere else math.inf
+                if time.monotonic() >= min(give_up_at, no_route_until):
                     raise
                 if not isinstance(error, Timeout):
                     await asyncio.sleep(0.1)

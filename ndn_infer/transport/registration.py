@@ -35,6 +35,7 @@ _REMOTE: Final = ndn.from_uri("/localhop/nfd")
 _ORIGIN_APP: Final = 0
 _ORIGIN_CLIENT: Final = 65
 _FLAG_CHILD_INHERIT: Final = 1
+_FLAG_CAPTURE: Final = 2
 ATTEMPTS: Final = 4
 ATTEMPTS_REFUSED: Final = 6
 REFUSED_PAUSE_S: Final = (0.002, 0.05)
@@ -75,7 +76,7 @@ class Registrar:
         self._refresh_s = refresh_s
         self._lock = asyncio.Lock()
         self._last_ms = 0
-        self._prefixes: dict[Name, None] = {}
+        self._prefixes: dict[Name, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._shut = ""
         """Why a forwarder of another host takes no commands."""
@@ -101,10 +102,12 @@ class Registrar:
             except NdnInferError:
                 break
 
-    async def register(self, prefix: Name) -> None:
-        """Register and keep registered. Raises RegistrationRefused (403: not allowed), Timeout."""
-        await self._register_once(prefix)
-        self._prefixes[prefix] = None
+    async def register(self, prefix: Name, *, capture: bool = False) -> None:
+        """Register and keep registered. `capture`: Interests below it come to nobody who has registered a shorter
+        prefix of it. Raises RegistrationRefused (403: not allowed), Timeout."""
+        flags = _FLAG_CHILD_INHERIT | (_FLAG_CAPTURE if capture else 0)
+        await self._register_once(prefix, flags)
+        self._prefixes[prefix] = flags
 
     async def unregister(self, prefix: Name) -> None:
         self._prefixes.pop(prefix, None)
@@ -138,11 +141,11 @@ class Registrar:
         data, _ = await self._endpoint.exchange(wire, full_name, lifetime_s=1.0)
         return decode_response(data.content)
 
-    async def _register_once(self, prefix: Name) -> None:
+    async def _register_once(self, prefix: Name, flags: int) -> None:
         if self._shut:
             raise self._no_commands()
         try:
-            await self._ask_for(prefix)
+            await self._ask_for(prefix, flags)
         except (Timeout, Nacked) as error:
             if self._endpoint.local:
                 raise
@@ -157,9 +160,9 @@ class Registrar:
             "of ours; and our keys must be ones that it accepts",
         )
 
-    async def _ask_for(self, prefix: Name) -> None:
+    async def _ask_for(self, prefix: Name, flags: int) -> None:
         expires_ms = int(self._refresh_s * 4 * 1000)
-        parameters = _parameters(prefix, origin=_ORIGIN_CLIENT, flags=_FLAG_CHILD_INHERIT, expires_ms=expires_ms)
+        parameters = _parameters(prefix, origin=_ORIGIN_CLIENT, flags=flags, expires_ms=expires_ms)
         response = await self.command("rib", "register", parameters)
         for _ in range(ATTEMPTS_REFUSED):
             if response.code != 403:
@@ -198,9 +201,9 @@ class Registrar:
 
     async def _refresh(self) -> None:
         self._shut = ""
-        for prefix in list(self._prefixes):
+        for prefix, flags in list(self._prefixes.items()):
             try:
-                await self._register_once(prefix)
+                await self._register_once(prefix, flags)
             except NdnInferError as error:
                 log.warning("could not refresh %s: %s", ndn.to_uri(prefix), error)
 

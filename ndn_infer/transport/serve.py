@@ -77,10 +77,14 @@ class Server:
         self._dynamic: dict[Name, Callable[[], bytes]] = {}
         endpoint.answer_from(store.segment)
 
-    def serve(self, prefix: Name, signer: Signer, handler: CallHandler | None = None) -> None:
-        """Answer below `prefix`: what is not stored goes to `handler`; without one it is absent, signed by `signer`."""
+    def serve(
+        self, prefix: Name, signer: Signer, handler: CallHandler | None = None, *, denies: bool = True
+    ) -> None:  # fmt: skip
+        """Answer below `prefix`: what is not stored goes to `handler`. Objects that are not here are absent, signed by
+        `signer`; with `denies=False`, where others may hold what we do not, a Nack lets the forwarder ask them."""
         self._endpoint.attach(
-            prefix, answering_again(lambda request, nonce: self._on_request(request, signer, handler, nonce))
+            prefix,
+            answering_again(lambda request, nonce: self._on_request(request, signer, handler, nonce, denies)),
         )
 
     def answer(self, prefix: Name, handler: CallHandler) -> None:
@@ -181,13 +185,15 @@ class Server:
 
     # ------------------------------------------------------------ answering
 
-    def _on_request(self, request: Request, signer: Signer, handler: CallHandler | None, nonce: bytes) -> None:
+    def _on_request(
+        self, request: Request, signer: Signer, handler: CallHandler | None, nonce: bytes, denies: bool
+    ) -> None:
         interest = request.interest
         wire = self.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
         if wire is not None and not self._outdated(interest.name):
             request.reply(wire)
         elif interest.name.endswith(METADATA):
-            self._on_discovery(request, signer, nonce)
+            self._on_discovery(request, signer, nonce, denies)
         elif self._on_stream(request):
             return
         elif handler is not None:
@@ -199,11 +205,13 @@ class Server:
         """Discovery of a computed object never stops at the copy that the store keeps for its segments."""
         return name.endswith(METADATA) and name[: -len(METADATA)] in self._dynamic
 
-    def _on_discovery(self, request: Request, signer: Signer, nonce: bytes) -> None:
+    def _on_discovery(self, request: Request, signer: Signer, nonce: bytes, denies: bool) -> None:
         base = request.interest.name[: -len(METADATA)]
         promise = self._promises.get(base)
         if base in self._dynamic:
             request.reply(self.publish_fleeting(base, signer))
+        elif promise is None and not denies:
+            request.refuse(REASON_NO_ROUTE)
         elif promise is None:
             request.reply(absent(base, version_now(), signer.sign_data, nonce))
         elif len(promise.waiting) < MAX_PROMISE_WAITERS:

@@ -74,9 +74,14 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/lab/m1/decode/status{META}", {"decode-lab"}),
     (f"/home/n1/decode/status{LIVE}", set()),
     # Input
-    (f"/home/n1/user/input/{DIGEST}{META}", {"user"}),
-    (f"/home/n1/decode/input/{DIGEST}{META}", {"decode"}),
-    (f"/home/n1/user/input/{DIGEST}{LIVE}", set()),
+    (f"/home/n1/user/instance/0a/input/{DIGEST}{META}", {"user"}),
+    (f"/home/n1/decode/instance/0a/input/{DIGEST}{META}", {"decode"}),
+    (f"/home/n1/user/instance/0a/input/{DIGEST}{LIVE}", set()),
+    (f"/home/n1/user/input/{DIGEST}{META}", set()),
+    # Instance, InstanceStatus
+    (f"/home/n1/decode/instance/0a{META}", set()),
+    (f"/home/n1/decode/instance/0a/status{META}", {"decode"}),
+    (f"/home/n1/user/instance/0a/status{META}", {"user"}),
     # EncryptionKey: vouched for by the identity's own signing key
     (f"/home/n1/decode/encryption{META}", {"decode"}),
     (f"/home/n1/user/encryption{META}", {"user"}),
