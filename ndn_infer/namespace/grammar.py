@@ -1,0 +1,116 @@
+"""The grammar of names: what a kind of name is, which texts its components may be.
+
+Owns: building and parsing names by a pattern, words that are reserved. Must not know: which kinds there are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Self
+
+from ndn_infer import name as ndn
+from ndn_infer.errors import BadName
+from ndn_infer.name import Name
+
+RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "domain", "model", "operator", "service"})
+"""First components below `<net>` that are no sites."""
+
+RESERVED_FUNCTIONS: Final = frozenset({"act", "kv", "passage", "result", "tokens"})
+"""What stands where the function of a call stands, in names that are no calls."""
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LAYERS: Final = re.compile(r"(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Base of all kinds. `to_name` and `parse` are inverse; both raise BadName for values outside the grammar."""
+
+    title: ClassVar[str] = ""
+    pattern: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
+    example: ClassVar[tuple[str, ...]] = ()
+    lasting: ClassVar[bool] = False
+    """Whether its newest version replaces all others for good: a reader refuses older ones than it has seen."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name))
+
+    def to_name(self, net: Name) -> Name:
+        """The name below `net`."""
+        parts = []
+        for part in self.pattern.split("/")[1:]:
+            parts.append(str(getattr(self, part[1:-1].replace("-", "_"))) if part.startswith("<") else part)
+        return net + b"".join(ndn.generic(part) for part in parts)
+
+    @classmethod
+    def parse(cls, net: Name, name: Name) -> Self | None:
+        """The kind that exactly this name (base name, without version and segment) is, or None."""
+        return cls._match(texts_of(net, name), exact=True)
+
+    @classmethod
+    def parse_prefix(cls, net: Name, name: Name) -> tuple[Self, list[ndn.Component]] | None:
+        """Like `parse`, for a name that goes on: the kind and the components after it."""
+        texts = texts_of(net, name)
+        found = cls._match(texts, exact=False)
+        if found is None or not name.startswith(net):
+            return None
+        return found, ndn.components(name[len(net) :])[len(cls.pattern.split("/")) - 1 :]
+
+    @classmethod
+    def _match(cls, texts: list[str | None], *, exact: bool) -> Self | None:
+        parts = cls.pattern.split("/")[1:]
+        if len(texts) < len(parts) or (exact and len(texts) != len(parts)):
+            return None
+        values: dict[str, str] = {}
+        for part, text in zip(parts, texts, strict=False):
+            if text is None or (not part.startswith("<") and part != text):
+                return None
+            if part.startswith("<"):
+                values[part[1:-1].replace("-", "_")] = text
+        try:
+            return cls(**values)
+        except BadName:
+            return None
+
+
+def texts_of(net: Name, name: Name) -> list[str | None]:
+    """Generic components below `net` as text; None for a component that is not generic ASCII."""
+    if not name.startswith(net):
+        return []
+    texts: list[str | None] = []
+    for component in ndn.components(name[len(net) :]):
+        value = ndn.component_value(component)
+        plain = ndn.component_type(component) == ndn.GENERIC and value.isascii()
+        texts.append(value.decode("ascii") if plain else None)
+    return texts
+
+
+def _check(field: str, value: Any) -> None:
+    text = str(value)
+    if field in _DIGEST_FIELDS:
+        if not _DIGEST.fullmatch(text):
+            raise BadName(f"{field} is 64 lower-case hex digits, not {text!r}")
+    elif field == "layers":
+        match = _LAYERS.fullmatch(text)
+        if not match or int(match[1]) > int(match[2]):
+            raise BadName(f"layers are written first-last, not {text!r}")
+    elif field in _WORDS:
+        pattern, meaning = _WORDS[field]
+        if not pattern.fullmatch(text):
+            raise BadName(f"{meaning}, not {text!r}")
+    elif not _LABEL.fullmatch(text) or text == "KEY" or text in _RESERVED.get(field, ()):
+        raise BadName(f"{field} is 1 to 64 of A-Z a-z 0-9 . _ - and no reserved word, not {text!r}")
+
+
+_WORDS: Final = {
+    "layer": (re.compile(r"0|[1-9][0-9]{0,4}"), "a layer is a number"),
+    "epoch": (re.compile(r"[1-9][0-9]{0,8}"), "epochs count from 1 and have nine digits at most"),
+    "call_class": (re.compile("shared|private"), "a call is 'shared' or 'private'"),
+    "subject_kind": (re.compile("model|corpus|service"), "a call concerns a model, a corpus or a service"),
+}
+_DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content"})
+_RESERVED: Final = {"site": RESERVED_SITES, "function": RESERVED_FUNCTIONS}
