@@ -15,6 +15,7 @@ import importlib
 from pathlib import Path
 from typing import Final
 
+from ndn_infer.apps.processes import ended_by_signals
 from ndn_infer.config import Config
 
 BENCHES: Final = {
@@ -46,5 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     module = importlib.import_module(BENCHES[options.name])
-    status: int = module.run(options, config)
+    with ended_by_signals():
+        status: int = module.run(options, config)
     return status

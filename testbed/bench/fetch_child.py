@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.errors import NdnInferError
+from ndn_infer.testbed.bench.children import run_to_end
 from ndn_infer.testbed.bench.forwarders import CannotMeasure
 
 RAM: Final = Path("/dev/shm")
@@ -81,7 +82,7 @@ def command(module: str, what: str, options: Mapping[str, Any]) -> list[str]:
 def run_client(module: str, what: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Run a client to its end; what it printed. Raises CannotMeasure."""
     try:
-        done = subprocess.run(command(module, what, options), capture_output=True, text=True, timeout=CLIENT_S)
+        done = run_to_end(command(module, what, options), timeout=CLIENT_S)
     except subprocess.TimeoutExpired as error:
         raise CannotMeasure(f"{module} {what} takes longer than {CLIENT_S:.0f} s") from error
     lines = done.stdout.strip().splitlines()

@@ -26,8 +26,9 @@ from ndn_infer.apps.session import Session, ensure_keys, join, net_name, role_id
 from ndn_infer.config import Config
 from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, client_main, command, run_client
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server

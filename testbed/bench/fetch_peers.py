@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from ndn_infer import name as ndn
 from ndn_infer.name import Name
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import MB, Content, Sample, WrongBytes, free_port, run_client
 from ndn_infer.testbed.bench.fetch_client import CHUNK_BYTES, Redis
 from ndn_infer.testbed.bench.fetch_ours import Publisher
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 
 PACKAGES: Final = {
     "ndnget": "ndn-tools (named-data.net)",

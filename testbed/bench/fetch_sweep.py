@@ -21,10 +21,11 @@ from typing import Final
 from ndn_infer import config as configuration
 from ndn_infer import name as ndn
 from ndn_infer.apps.session import ensure_keys
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, free_port, make_content
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import NDNGET_SETTINGS, find, ndnget
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.testbed.delay_link import LOOPBACK
 from ndn_infer.testbed.managed import ManagedNode
 

@@ -22,7 +22,8 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from ndn_infer.config import Config
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, nfd, nfd_version, ours
+from ndn_infer.testbed.bench.children import background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, nfd, nfd_version, ours
 from ndn_infer.testbed.bench.report import print_report
 
 PAYLOADS: Final = (100, 8000)

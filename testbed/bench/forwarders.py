@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.errors import NdnInferError
+from ndn_infer.testbed.bench.children import background, run_to_end
 
 READY_S: Final = 30.0
 LOAD_S: Final = 600.0
@@ -61,9 +62,7 @@ class Target:
 
     def load(self, what: str, **options: Any) -> dict[str, float]:
         """Run a load to its end; its figures. Raises CannotMeasure."""
-        done = subprocess.run(
-            _load(what, {"path": self.path, **options}), capture_output=True, text=True, timeout=LOAD_S
-        )
+        done = run_to_end(_load(what, {"path": self.path, **options}), timeout=LOAD_S)
         lines = done.stdout.strip().splitlines()
         document: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": done.stderr[-300:]}
         if "error" in document:
@@ -90,23 +89,6 @@ class Target:
 
 def _load(what: str, options: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", "ndn_infer.testbed.bench.packet_load", what, json.dumps(options)]
-
-
-@contextmanager
-def background(command: list[str], *, output: int = subprocess.PIPE, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block."""
-    process = subprocess.Popen(command, stdout=output, text=True, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @contextmanager

@@ -35,11 +35,12 @@ from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.kv_codec import decode_block, encode_block
 from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import ram_folder
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import find
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background, ours
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, ours
 from ndn_infer.testbed.bench.kv_accuracy import accuracy
 from ndn_infer.testbed.bench.kv_fanout import fan_out
 from ndn_infer.testbed.bench.kv_layers import layers

@@ -17,9 +17,10 @@ from typing import Any, Final
 from ndn_infer import name as ndn
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
 from ndn_infer.testbed.bench.fetch_peers import find
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, joined
 from ndn_infer.tlv import encode_nonneg, encode_tlv
 from ndn_infer.transport.endpoint import Endpoint

@@ -22,10 +22,11 @@ from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.kv_codec import ArrivingBlock
 from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import free_port
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_sweep import begin_forwarder, behind_link
-from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, background
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
 
 PREFIX_TOKENS: Final = 1024

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +19,8 @@ import pytest
 
 from ndn_infer.apps import cli
 from ndn_infer.testbed.bench import fetch, fetch_client, fetch_peers
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, WrongBytes, make_content, ram_folder
-from ndn_infer.testbed.bench.forwarders import background
 from ndn_infer.testbed.delay_link import LOOPBACK, Shaper
 
 TINY = ("bench", "fetch", "--megabytes", "0.5", "--runs", "1", "--no-peers")
@@ -76,6 +79,48 @@ def link_to(port: int, *options: str) -> Iterator[socket.socket]:
         near.connect((LOOPBACK, int(words[2])))
         near.settimeout(WAIT_S)
         yield near
+
+
+# ---------------------------------------------------------------- ends
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_bench_that_is_ended_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:
+    """However it ends; its forwarder, which is ready and has a load, does not end by itself."""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "ndn_infer", "bench", "forwarder", "--runs", "99"]
+    bench = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any(map(_is_forwarder, _children(bench.pid))) and len(_children(bench.pid)) > 1)
+        children = _children(bench.pid)
+        bench.send_signal(how)
+        bench.wait(WAIT_S)
+        wait_until(lambda: not any(map(_lives, children)))
+    finally:
+        bench.kill()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_forwarder(pid: int) -> bool:
+    return b"cs_capacity_packets" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _lives(pid: int) -> bool:
+    """Not where it has ended and nobody has asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_udp_link_loses_what_its_seed_says_and_carries_answers_back() -> None:
