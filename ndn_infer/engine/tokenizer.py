@@ -1,6 +1,6 @@
-"""Text to token ids and back, as the model's own tokenizer does it; text of a growing answer; stop strings.
+"""Text to token ids and back, as the model's own tokenizer does it.
 
-Owns: the chat template, incremental decoding, stop strings. Must not know: torch, transformers, weights. The template
+Owns: the chat template, text and ids. Must not know: torch, transformers, weights, answers. The template
 is rendered as transformers renders it (chat_template_utils.py of 5.23: sandboxed Jinja, same filters and globals), so
 that ids are equal; a test compares them. Templates come with a model, that is from strangers: hence the sandbox.
 """
@@ -24,7 +24,6 @@ from ndn_infer.engine.token_bytes import token_bytes_of
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_BROKEN = "\ufffd"
 
 
 class ChatTokenizer:
@@ -38,6 +37,7 @@ class ChatTokenizer:
         self._template = _environment().from_string(template) if template else None
         self.eos_ids = eos_ids
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        self._silent = frozenset(at for at, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -87,73 +87,11 @@ class ChatTokenizer:
         """The bytes of a token by its id: see token_bytes.py."""
         return token_bytes_of(self._tokenizer)
 
-
-class StreamDecoder:
-    """Text of a stream of ids, piece by piece: never half a character; all pieces joined equal `decode` of all ids."""
-
-    def __init__(self, tokenizer: ChatTokenizer, *, skip_special: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip_special = skip_special
-        # Tokenizers of the SentencePiece kind treat the first token of a text in another way, so the last token that
-        # was shown stays in the window: `_window` holds ids, of which `_shown` characters are out already.
-        self._window: list[int] = []
-        self._shown = 0
-        self._pending = 0
-
-    def push(self, token: int) -> str:
-        """The text that `token` completes, "" while a character is incomplete."""
-        self._window.append(token)
-        self._pending += 1
-        text = self._tokenizer.decode(self._window, self._skip_special)
-        if text.endswith(_BROKEN):
-            return ""
-        piece = text[self._shown :]
-        self._window = self._window[-self._pending :]
-        self._shown = len(self._tokenizer.decode(self._window, self._skip_special))
-        self._pending = 0
-        return piece
-
-    def finish(self) -> str:
-        """What was held back: an incomplete character becomes U+FFFD."""
-        piece = self._tokenizer.decode(self._window, self._skip_special)[self._shown :]
-        self._window, self._shown, self._pending = [], 0, 0
-        return piece
-
-
-class StopMatcher:
-    """Ends a text before the first stop string, however the text is cut into pieces.
-
-    The first is the one that ends first; of two that end together, the longer.
-    """
-
-    def __init__(self, stops: Sequence[str] = ()) -> None:
-        self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
-        self.stopped = False
-
-    def push(self, text: str) -> tuple[str, bool]:
-        """(text that may be shown, whether a stop string was found). Text which may be the beginning of a stop string
-        is held back; the stop string itself and what follows is dropped."""
-        if self.stopped:
-            return "", True
-        text, self._held = self._held + text, ""
-        found = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            return text[: min(found)[1]], True
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], False
-
-    def finish(self) -> str:
-        """The text held back, when the answer ended otherwise."""
-        held, self._held = self._held, ""
-        return "" if self.stopped else held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+    def shows(self, token: int, skip_special: bool = True) -> bool:
+        """Whether an id has a text of its own: vocabularies of weights are padded with ids that have none."""
+        if skip_special and token in self._silent:
+            return False
+        return 0 <= token < self.vocab_size and self._tokenizer.id_to_token(token) is not None
 
 
 # ------------------------------------------------------------ files of a model folder

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from ndn_infer import name as ndn
 from ndn_infer import records
-from ndn_infer.engine.tokenizer import ChatTokenizer, StopMatcher, StreamDecoder
+from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
+from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.token_events import TokenEvents
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.transport.live_stream import LiveStream
@@ -50,9 +51,9 @@ class AnswerStream:
 
     def __init__(
         self, request: GenerateRequest, tokenizer: ChatTokenizer, out: LiveStream, event_s: float,
-        counters: Counter[str],
+        counters: Counter[str], text: tuple[StreamDecoder, StopMatcher],
     ) -> None:  # fmt: skip
-        """`event_s`: tokens made within so many seconds leave together."""
+        """`event_s`: tokens made within so many seconds leave together. `text`: see generation.text_of."""
         self.request = request
         self.out = out
         self.report = Report()
@@ -67,9 +68,7 @@ class AnswerStream:
         self._back = asyncio.Event()
         self._counters = counters
         self._tokenizer = tokenizer
-        self._decoder, self._stops = StreamDecoder(tokenizer), StopMatcher(request.sampling.stop)
-        for token in request.prompt[len(request.prompt) - request.answered :]:
-            self._stops.push(self._text(token))  # the state in which the answer broke off
+        self._decoder, self._stops = text
         self._events = TokenEvents(event_s)
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -117,7 +116,7 @@ class AnswerStream:
     def _push(self, token: int, logprobs: tuple[TokenLogprobs, ...], finish: str) -> None:
         self._counters["tokens_decoded"] += 1
         self.ids.append(token)
-        text = self._text(token) + (self._decoder.finish() if finish else "")
+        text = self._decoder.push(token) + (self._decoder.finish() if finish else "")
         emit, stopped = self._stops.push(text)
         if finish and not stopped:
             emit += self._stops.finish()
@@ -125,10 +124,6 @@ class AnswerStream:
         self._send(self._events.add(token, emit, logprobs, time.monotonic(), last=last))
         if last:
             self._end(TokenEvent((), finish="stop" if stopped else finish))
-
-    def _text(self, token: int) -> str:
-        """Nothing for an id without a token: vocabularies of weights are padded, and transformers goes on there."""
-        return self._decoder.push(token) if 0 <= token < self._tokenizer.vocab_size else ""
 
     def _told(self, logprob: float, token: int, top: Sequence[tuple[int, float]]) -> tuple[TokenLogprobs, ...]:
         """What an event tells about its token, when the caller asked for it."""

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ndn_infer import name as ndn
 from ndn_infer.engine.engine import StepOutput, Stream
+from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.generation import check_request, sampling_params
+from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
@@ -43,6 +44,7 @@ class _Generation:
     """One answer in the making. `stream` is the engine's."""
 
     request: GenerateRequest
+    params: SamplingParams
     job: Job
     plane: KvPlane
     answer: AnswerStream
@@ -99,14 +101,17 @@ class Generate(NamedFunction[GenerateRequest]):
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None and self._engine.engine is not None
         plane = self._engine.plane(job.host, job.domain)
-        check_request(request, self._engine.engine.model_config, plane.shape.dtype)
+        limits = self._engine.engine.model_config
+        check_request(request, limits, plane.shape.dtype)
+        params = sampling_params(request, limits, self._tokenizer.eos_ids)
+        text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
         self._answers.admit()
         out = job.open_stream()
         event_s = job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters)
+        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
         gatherer = KvGatherer(self.subject, plane, self._engine)
-        generation = _Generation(request, job, plane, answer, gatherer)
+        generation = _Generation(request, params, job, plane, answer, gatherer)
         answer.progress = generation.progress
         answer.on_away = lambda: self._pause(generation, True)
         answer.on_back = lambda: self._pause(generation, False)
@@ -134,10 +139,9 @@ class Generate(NamedFunction[GenerateRequest]):
     async def _start(
         self, generation: _Generation, blocks: Sequence[torch.Tensor], *, arriving: bool = False
     ) -> Stream:
-        assert self._tokenizer is not None and self._engine.engine is not None
-        request, limits = generation.request, self._engine.engine.model_config
+        request = generation.request
         generation.stream = await self._engine.worker.generate(
-            request.prompt, sampling_params(request, limits, self._tokenizer.eos_ids), blocks,
+            request.prompt, generation.params, blocks,
             lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
             cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip

@@ -1,15 +1,18 @@
 """What every way to generate has in common: which requests are taken, and how they ask for sampling.
 
-Owns: checking a GenerateRequest against a model, and the sampling parameters of a request. Must not know: KV, text,
-networks.
+Owns: checking a GenerateRequest against a model, the sampling parameters of a request and the state of its text. Must
+not know: KV, networks.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
+from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.records import GenerateRequest
 
@@ -32,12 +35,21 @@ def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
         raise PromptError("max_tokens must be at least 1")
     if len(request.prompt) + 1 > limits.context_length:
         raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limits.context_length}")
-    if max(request.prompt) >= limits.vocab_size or min(request.prompt) < 0:
+    if max(request.prompt) >= limits.vocab_size:
         raise PromptError("the prompt holds ids that are no tokens of this model")
-    if not 0 <= request.answered < len(request.prompt):
+    if request.answered >= len(request.prompt):
         raise PromptError(f"{request.answered} of {len(request.prompt)} tokens cannot be an answer")
     if request.dtype != dtype:
         raise CallError(f"this producer computes in {dtype}", code="wrong-dtype")
+
+
+async def text_of(request: GenerateRequest, tokenizer: ChatTokenizer) -> tuple[StreamDecoder, StopMatcher]:
+    """What turns the answer's tokens into text, in the state in which an answer broke off: bounded work, and not in the
+    event loop."""
+    answered, stops = request.prompt[len(request.prompt) - request.answered :], request.sampling.stop
+    if not answered:
+        return StreamDecoder(tokenizer), StopMatcher(stops)
+    return await asyncio.to_thread(resume, tokenizer, stops, answered)
 
 
 def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> SamplingParams:

@@ -21,7 +21,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.functions.generation import check_request, sampling_params
+from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
@@ -91,9 +91,10 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         whole, config = self._stages.stage.whole, self._stages.config
         check_request(request, whole, config.dtype)
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
+        text = await text_of(request, self._tokenizer)
         self._answers.admit()
         out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters)
+        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
         answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
         generation = _Generation(request, params, job.host, answer, list(request.prompt))
         answer.progress = generation.progress

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ndn_infer import name as ndn
 from ndn_infer import records
+from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import Busy, ModelError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
@@ -72,7 +73,8 @@ def stream() -> LiveStream:
 def answer(out: LiveStream, *, prompt: tuple[int, ...] = (1, 2), answered: int = 0, event_s: float = 0.0,
            counters: Counter[str] | None = None, **sampling: object) -> AnswerStream:  # fmt: skip
     request = GenerateRequest(Sampling(**sampling), prompt=prompt, answered=answered)  # type: ignore[arg-type]
-    return AnswerStream(request, TOKENIZER, out, event_s, Counter() if counters is None else counters)
+    text = resume(TOKENIZER, request.sampling.stop, prompt[len(prompt) - answered :])
+    return AnswerStream(request, TOKENIZER, out, event_s, Counter() if counters is None else counters, text)
 
 
 def push(made: AnswerStream, tokens: list[int], finish: str = "length") -> None:
