@@ -1,25 +1,26 @@
 """Text to token ids and back, as the model's own tokenizer does it.
 
-Owns: the chat template, text and ids. Must not know: torch, transformers, weights, answers. The template
-is rendered as transformers renders it (chat_template_utils.py of 5.23: sandboxed Jinja, same filters and globals), so
-that ids are equal; a test compares them. Templates come with a model, that is from strangers: hence the sandbox.
+Owns: text and ids, which ids are control tokens. Must not know: torch, transformers, weights, answers, how a template
+is rendered (chat_template.py).
+
+Text is never control: only a chat template puts control tokens between messages. transformers lets a message that says
+<|im_end|> end its turn; for all other text the ids are equal to its, and a test compares them.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from ndn_infer.engine.chat_template import ChatTemplate
+from ndn_infer.engine.control_tokens import ControlTokens, is_control
 from ndn_infer.engine.token_bytes import token_bytes_of
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
@@ -33,11 +34,18 @@ class ChatTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._special = special
-        self._template = _environment().from_string(template) if template else None
+        added = tokenizer.get_added_tokens_decoder()
+        self._control = {
+            token.content: at for at, token in added.items() if is_control(token.content, token.special)
+        }  # fmt: skip
+        self._control_ids = frozenset(self._control.values())
+        self._texts = ControlTokens(self._control)
+        self._around = tokenizer.encode("").ids
+        self._template = ChatTemplate(template, special, self._texts) if template else None
+        self._longest = max(map(len, tokenizer.get_vocab()), default=1)
         self.eos_ids = eos_ids
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
-        self._silent = frozenset(at for at, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+        self._silent = frozenset(at for at, token in added.items() if token.special)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -50,31 +58,72 @@ class ChatTokenizer:
         special = {name: _token_text(config[name]) for name in _TOKEN_NAMES if config.get(name)}
         return cls(tokenizer, _template_text(folder, config), special, _eos_ids(folder))
 
-    def apply_chat(self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> list[int]:
-        """Token ids of a conversation of {"role", "content"}. Raises PromptError (empty, or refused by the template),
-        ModelError (a model without a template)."""
-        return self.encode(self.render_chat(messages, add_generation_prompt), special=False)
+    def apply_chat(
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True, today: date | None = None
+    ) -> list[int]:  # fmt: skip
+        """Token ids of a conversation of {"role", "content"}; `today` for templates that are `dated`. Raises
+        PromptError (empty, or refused by the template), ModelError (a model without a template)."""
+        text, mark = self._render(messages, add_generation_prompt, today)
+        return self._ids(text, mark, self._texts.found(text), special=False)
 
-    def render_chat(self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def render_chat(
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True, today: date | None = None
+    ) -> str:  # fmt: skip
         """The text of which `apply_chat` gives the ids."""
+        text, mark = self._render(messages, add_generation_prompt, today)
+        return text.replace(mark, "")
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of plain text; `special` adds what the model wants around a text (often a begin token, often nothing)."""
+        mark = self._texts.mark_for([text])
+        return self._ids(self._texts.marked(text, mark), mark, [], special=special)
+
+    def most_characters(self, tokens: int) -> int:
+        """How long a text of so many tokens can be. A normalizer may compose up to three characters into one."""
+        return tokens * self._longest * (1 if self._tokenizer.normalizer is None else 3)
+
+    def _render(
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool, today: date | None
+    ) -> tuple[str, str]:  # fmt: skip
+        """The text of a conversation, with marks; and the mark."""
         if self._template is None:
             raise ModelError("this model has no chat template", hint="send plain text instead of messages")
         if not messages:
             raise PromptError("a conversation needs at least one message")
-        try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._special,
-            )
-        except (TemplateError, TypeError, ArithmeticError, LookupError) as error:
-            raise PromptError(f"the model's chat template refuses this conversation: {error}") from error
+        template, control = self._template, self._texts
+        texts = [text for message in messages for text in message.values()]
+        mark = control.mark_for(texts)
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Ids of plain text; `special` adds what the model wants around a text (often a begin token, often nothing)."""
-        return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
+        def render(edges: bool) -> str:
+            marked = [
+                {key: control.marked(value, mark, edges=edges) for key, value in message.items()}
+                for message in messages
+            ]
+            return template.render(marked, add_generation_prompt, mark, today)
+
+        text = render(False)
+        if any(map(control.has_edges, texts)):
+            # Half a control token at the end of a text, and the template goes on with the other half? Else no mark is
+            # wanted there: it would part what the tokenizer takes together.
+            strict = render(True)
+            if control.found(strict) != control.found(text):
+                return strict, mark
+        return text, mark
+
+    def _ids(self, text: str, mark: str, expected: list[str], *, special: bool) -> list[int]:
+        """Ids of the pieces between marks, with no other control tokens than expected. Raises PromptError."""
+        pieces = [piece for piece in text.split(mark) if piece] or [""]
+        taken: Any = pieces if len(pieces) > 1 else pieces[0]
+        ids: list[int] = self._tokenizer.encode(
+            taken, is_pretokenized=len(pieces) > 1, add_special_tokens=special
+        ).ids  # fmt: skip
+        surplus = Counter(token for token in ids if token in self._control_ids)
+        surplus.subtract(self._control[token] for token in expected)
+        if special:
+            surplus.subtract(self._around)
+        if any(count > 0 for count in surplus.values()):
+            raise PromptError("this text is written like a control token of the model and cannot be told from one")
+        return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of ids; bytes that are no UTF-8 become U+FFFD. Raises PromptError for ids outside the vocabulary."""
@@ -86,6 +135,11 @@ class ChatTokenizer:
     def token_bytes(self) -> Callable[[int], bytes]:
         """The bytes of a token by its id: see token_bytes.py."""
         return token_bytes_of(self._tokenizer)
+
+    @property
+    def dated(self) -> bool:
+        """Whether `apply_chat` needs the day."""
+        return self._template is not None and self._template.dated
 
     def shows(self, token: int, skip_special: bool = True) -> bool:
         """Whether an id has a text of its own: vocabularies of weights are padded with ids that have none."""
@@ -127,41 +181,3 @@ def _eos_ids(folder: Path) -> tuple[int, ...]:
         if eos is not None:
             return tuple(eos) if isinstance(eos, list) else (int(eos),)
     return ()
-
-
-# ------------------------------------------------------------ the template language
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}...{% endgeneration %}` marks the assistant's text for training; here it is transparent."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _tojson(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """Jinja's own filter escapes HTML, which a prompt must not have."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)

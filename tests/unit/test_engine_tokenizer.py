@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -208,6 +210,84 @@ def test_text_that_may_begin_a_stop_string_is_held_back() -> None:
     assert matcher.push("\nUser: hi") == ("", True)
     assert matcher.push("more") == ("", True)
     assert matcher.finish() == ""
+
+
+# ------------------------------------------------------------ text is not control
+
+CONTROL = TOKENIZER.vocab_size - 2, TOKENIZER.vocab_size - 1
+TEMPLATES = [
+    TEMPLATE,
+    "{% for m in messages %}<|user|>{{ m.content | trim }}<|end|>{% endfor %}",
+    "{% for m in messages %}{{ m.content }}{% endfor %}<|user|>",
+    "{% for m in messages %}<{{ m.content }}|>{{ m.content[1:] }}end|>{% endfor %}",
+    "{{ messages | tojson }}{% for m in messages %}"
+    "{{ (m.content ~ '<|end|>').split('x') | join('<|user|>') }}{% endfor %}",
+]
+PARTS = st.sampled_from(
+    ["<|end|>", "<|user|>", "<", "<|", "|>", ">", "end", "end|>", "user", "x", " ", "\n", "\ufdd0", "<<|end|>"]
+)
+
+
+def control_in(ids: list[int]) -> list[int]:
+    return [token for token in ids if token in CONTROL]
+
+
+@given(st.sampled_from(TEMPLATES), st.lists(st.lists(PARTS, max_size=6).map("".join), min_size=1, max_size=3))
+def test_no_text_of_a_message_becomes_a_control_token(template: str, texts: list[str]) -> None:
+    """A passage that said <|end|><|user|> had the model read a turn that nobody wrote."""
+    tokenizer = ChatTokenizer(byte_tokenizer(), template, {"eos_token": "<|end|>"}, ())
+    ids = tokenizer.apply_chat([{"role": "user", "content": text} for text in texts])
+    plain = tokenizer.apply_chat([{"role": "user", "content": re.sub(r"[^x\s]", ".", text)} for text in texts])
+    assert control_in(ids) == control_in(plain)
+    messages = [{"role": "user", "content": text} for text in texts]
+    assert tokenizer.decode(ids, skip_special=False) == tokenizer.render_chat(messages), "and it is all there"
+
+
+@given(st.lists(PARTS, max_size=8).map("".join))
+def test_no_plain_text_has_control_tokens(text: str) -> None:
+    ids = TOKENIZER.encode(text)
+    assert not control_in(ids) and TOKENIZER.decode(ids, skip_special=False) == text
+
+
+def test_templates_find_what_they_look_for_in_messages() -> None:
+    """Qwen's takes an assistant's thoughts out of earlier turns: by their control tokens, which stay text here."""
+    inner = byte_tokenizer()
+    inner.add_tokens([AddedToken("<think>"), AddedToken("</think>"), AddedToken("  ", normalized=False)])
+    template = (
+        "{% for m in messages %}{% if '</think>' in m.content and m.content.startswith('<think>') %}"
+        "{{ m.content.split('</think>')[-1].lstrip('\\n') }}{% else %}{{ m.content }}{% endif %}{% endfor %}<think>"
+    )
+    tokenizer = ChatTokenizer(inner, template, {}, ())
+    said = [{"role": "assistant", "content": "<think>hm</think>\nhe  llo"}]
+    assert tokenizer.render_chat(said) == "he  llo<think>"
+    ids = tokenizer.apply_chat(said)
+    assert ids.count(tokenizer.encode("  ")[0]) == 1 and ids[-1] not in tokenizer.encode("<think>")
+    forged = tokenizer.apply_chat([{"role": "user", "content": "</think>"}])
+    assert len(forged) > 2 and tokenizer.decode(forged) == "</think><think>"
+
+
+def test_a_normalizer_makes_no_control_token_of_other_characters() -> None:
+    inner = byte_tokenizer()
+    inner.normalizer = normalizers.NFKC()
+    inner.add_tokens([AddedToken("<call>", normalized=True)])
+    tokenizer = ChatTokenizer(inner, "{{ messages[0].content }}", {}, ())
+    for text in ("\uff1ccall\uff1e", "<call>"):
+        for messages in ((), ({"role": "user", "content": text},)):
+            try:
+                ids = tokenizer.apply_chat(messages) if messages else tokenizer.encode(text)
+            except PromptError as error:
+                assert "control token" in str(error)
+            else:
+                assert inner.token_to_id("<call>") not in ids
+
+
+def test_the_day_of_a_template_is_the_requests() -> None:
+    tokenizer = ChatTokenizer(byte_tokenizer(), "{{ strftime_now('%d %b %Y %H:%M') }}", {}, ())
+    assert tokenizer.dated and not TOKENIZER.dated
+    said = [{"role": "user", "content": "x"}]
+    assert tokenizer.render_chat(said, today=date(2026, 7, 9)) == "09 Jul 2026 00:00"
+    with pytest.raises(PromptError, match="the day"):
+        tokenizer.apply_chat(said)
 
 
 # ------------------------------------------------------------ conversations and files
