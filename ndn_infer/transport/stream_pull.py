@@ -89,10 +89,10 @@ class StreamPull:
     async def _next(self) -> list[bytes]:
         """Wait for the next event; returns contents that are ready (possibly none)."""
         now = time.monotonic()
-        if self._reader.stalled(now):
-            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
         for number in self._reader.due(now):
             self._send(number)
+        if self._reader.stalled(now):
+            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
         if self._reader.wants_news(now):
             self._send(NEWS)
         try:

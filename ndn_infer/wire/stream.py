@@ -83,6 +83,7 @@ class StreamReader:
     Keeps `ahead` Interests in flight. An Interest that expires is simply sent again: the segment may not exist yet.
     While no segment comes `wants_news` says when to ask for the producer's progress. The stream fails when neither a
     new segment nor news arrived for `idle_s`, or when the network knew no route to the next segment for NOWHERE_S.
+    Time in which the reader itself was held up (nobody called `due`) is no silence of the producer.
     """
 
     now: float
@@ -95,14 +96,17 @@ class StreamReader:
     _early: dict[int, bytes] = field(default_factory=dict)
     _heard_at: float = 0.0
     _news_asked_at: float = 0.0
+    _looked_at: float = 0.0
     _nowhere_at: float | None = None
     _not_before: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._heard_at = self._news_asked_at = self.now
+        self._heard_at = self._news_asked_at = self._looked_at = self.now
 
     def due(self, now: float) -> list[int]:
         """Segment numbers whose Interest is to be sent now."""
+        self._heard_at += max(now - self._looked_at - NEWS_S, 0.0)
+        self._looked_at = now
         expired = [number for number, sent_at in self._asked.items() if now >= sent_at + self.lifetime_s]
         for number in expired:
             del self._asked[number]

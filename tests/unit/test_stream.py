@@ -116,6 +116,16 @@ def test_a_producer_that_says_how_it_gets_on_is_not_given_up(seed: int, loss: fl
     assert path.got == [] and path.now == 30.0
 
 
+def test_a_reader_that_was_held_up_itself_does_not_blame_the_producer() -> None:
+    reader = StreamReader(0.0, idle_s=30.0)
+    reader.due(0.0)
+    reader.due(100.0)
+    assert not reader.stalled(100.0) and reader.wants_news(100.0)
+    for second in range(101, 129):
+        assert not reader.stalled(second) and reader.due(second) is not None
+    assert reader.stalled(130.0)
+
+
 def test_news_are_asked_for_only_while_nothing_comes() -> None:
     path = Path(100, 1, 0.0, 0.0, 0.2, StreamReader(0.0))
     path.run()

@@ -1,0 +1,163 @@
+"""Answers of a real engine (small, random weights) over a real forwarder core: no work for nobody, waiting is told."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig  # noqa: E402
+from ndn_infer.forwarder.inprocess import MemoryNetwork  # noqa: E402
+from ndn_infer.functions.decode import Generate  # noqa: E402
+from ndn_infer.functions.engine_host import EngineHost  # noqa: E402
+from ndn_infer.functions.producer import Producer  # noqa: E402
+from ndn_infer.models.store import ModelFolder  # noqa: E402
+from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent  # noqa: E402
+from ndn_infer.wire import readership  # noqa: E402
+from tests.harness import Node, keychain_in, role  # noqa: E402
+from tests.integration.test_streams import until  # noqa: E402
+
+MODEL = "ef" * 32
+CONTEXT = 8192
+
+
+@pytest.fixture(scope="module")
+def folder(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, of more rows than the tokenizer knows."""
+    folder = tmp_path_factory.mktemp("small")
+    for file in smollm2.path.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=49_152 + 64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=CONTEXT, tie_word_embeddings=True, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class World:
+    producer: Node
+    offered: Producer
+    reader: Node
+
+    @property
+    def decoded(self) -> int:
+        return self.producer.counters["tokens_decoded"]
+
+    @property
+    def status(self) -> tuple[int, int]:
+        status = self.offered.status(role("decode"))
+        return status.running, status.queue
+
+
+@asynccontextmanager
+async def world(keys: Path, folder: Path, **engine: Any) -> AsyncIterator[World]:
+    config = replace(
+        Config(), call=replace(CallConfig(), deadline_s=20.0), fetch=replace(FetchConfig(), stream_idle_s=3.0),
+        engine=EngineConfig(dtype="fp32", threads=1, **engine),
+    )  # fmt: skip
+    network, keychain = MemoryNetwork(), keychain_in(keys, "decode", "user")
+    producer = await Node(network, keychain, config, asks_as="decode").open()
+    reader = await Node(network, keychain, config, asks_as="user").open()
+    await reader.registrar.start()
+    offered = await producer.produce(Generate(MODEL, folder, EngineHost(MODEL, folder, config.engine)))
+    yield World(producer, offered, reader)
+    await offered.close()
+    assert producer.server.streams == 0
+    await reader.close()
+    await producer.close()
+    network.close()
+
+
+@dataclass
+class Asking:
+    """One question; `run` reads the answer, or its first `most` tokens, and leaves."""
+
+    world: World
+    prompt: tuple[int, ...]
+    max_tokens: int
+    seed: int = 0
+    ids: list[int] = field(default_factory=list)
+    news: list[Progress] = field(default_factory=list)
+    last: TokenEvent | None = None
+
+    async def run(self, most: int = CONTEXT, each: Callable[[], Any] | None = None) -> Asking:
+        sampling = Sampling(self.max_tokens, 0.8, seed=self.seed, ignore_eos=True)
+        request = GenerateRequest(sampling, prompt=self.prompt, dtype="fp32")
+        events = self.world.reader.caller.stream(
+            ("model", MODEL), "generate", request, TokenEvent, on_progress=self.news.append
+        )  # fmt: skip
+        async with aclosing(events):
+            async for event, _ in events:
+                self.ids += event.ids
+                self.last = event
+                if len(self.ids) >= most:
+                    break
+                if each is not None:
+                    await each()
+        return self
+
+
+async def test_who_left_is_not_answered_and_holds_nobody_up(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many long answers as there are places, all left after their first words; then another question."""
+    monkeypatch.setattr(readership, "KEPT_S", 2.0)
+    async with world(tmp_path, folder, max_streams=2, queue_limit=4) as w:
+        asked = [Asking(w, (5, 6, 7 + number), 8000) for number in range(3)]
+        tasks = [asyncio.create_task(one.run()) for one in asked]
+        await until(lambda: sum(len(one.ids) >= 20 for one in asked) >= 2, 60.0)
+        assert w.status == (2, 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        done = await asyncio.wait_for(Asking(w, (9, 9), 5).run(), 30.0)
+        assert len(done.ids) == 5 and done.last is not None and done.last.finish == "length"
+        decoded = w.decoded
+        assert decoded < 3 * 8000, "nobody decoded to the end"
+        await asyncio.sleep(1.0)
+        assert w.decoded == decoded, "nobody is decoded for nobody"
+        await until(lambda: w.status == (0, 0) and w.producer.server.streams == 0, 30.0)
+        assert w.producer.counters["abandoned"] == 3
+
+
+async def test_a_reader_that_pauses_gets_the_answer_of_one_that_does_not(tmp_path: Path, folder: Path) -> None:
+    """A terminal that is held up asks for nothing; the answer waits for it."""
+    async with world(tmp_path, folder) as w:
+        once = (await Asking(w, (5, 6), 300, seed=1).run()).ids
+        held = 0
+
+        async def hold_up() -> None:
+            nonlocal held
+            if held < 1 and len(slow.ids) > 10:
+                held += 1
+                await asyncio.sleep(readership.READ_S + 1.5)
+
+        slow = Asking(w, (5, 6), 600, seed=1)
+        assert (await slow.run(each=hold_up)).ids[:300] == once and held == 1 and len(slow.ids) == 600
+
+
+async def test_a_long_prompt_and_a_queue_are_not_given_up(tmp_path: Path, folder: Path) -> None:
+    """Prompts that take longer than readers wait in silence, and one that waits for them; padded rows win at times."""
+    async with world(tmp_path, folder, max_streams=1, chunk_tokens=16) as w:
+        prompt = tuple(3 + (7 * at) % 1000 for at in range(CONTEXT - 2))
+        first, second = Asking(w, prompt, 2), Asking(w, (4, *prompt[1:]), 2)
+        await asyncio.gather(first.run(), second.run())
+        assert len(first.ids) == len(second.ids) == 2
+        done = [news.done_blocks for news in first.news if news.state == "prefill"]
+        assert done == sorted(done) and done[-1] > 0
+        assert {news.total_blocks for news in first.news if news.state == "prefill"} == {(CONTEXT - 2) // 16}
+        assert any(news.state == "queued" for news in second.news)
