@@ -44,13 +44,16 @@ class Readership:
     now: float
     begun: bool = False
     _until: float = 0.0
+    _found: bool = False
+    """Whether somebody has asked at all."""
 
     def __post_init__(self) -> None:
         self._until = self.now + FIRST_READ_S
 
     def asked(self, now: float, expires: float) -> None:
         """An Interest came, which its sender takes back at `expires`."""
-        self._until = max(self._until, now + READ_S, min(expires, now + MOST_READ_S))
+        earlier, self._found = self._until if self._found else 0.0, True
+        self._until = max(earlier, now + READ_S, min(expires, now + MOST_READ_S))
 
     def look(self, now: float) -> Readers:
         """Whether to go on, to pause, or to end for good."""

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import activations_prefix  # noqa: E402
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
+from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.harness import NET, Node, role  # noqa: E402
 
@@ -251,6 +252,31 @@ def test_a_stage_that_is_restarted_computes_again_what_it_lost(small: Model, gon
             assert ids == expected
             for number in gone:
                 assert stages.counter(number, "steps_computed_again") >= 3
+
+    asyncio.run(run())
+
+
+def test_who_left_gives_the_place_away_and_finds_the_same_tokens_when_it_comes_back(
+    small: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One place. The first answer is left, another one is given meanwhile, then somebody reads the first to its end."""
+    monkeypatch.setattr(readership, "READ_S", 0.3)
+    long = replace(GREEDY, max_tokens=200)
+    expected = alone(small, [(PROMPTS[-1], long)], dtype="fp32")[0]
+
+    async def run() -> None:
+        async with line(small, CUTS["two"], max_streams=1, delay_s=0.003) as stages:
+            ids: list[int] = []
+            async with aclosing(stages.events(PROMPTS[-1], long)) as events:
+                async for event in events:
+                    ids += event.ids
+                    if len(ids) >= 3:
+                        break
+            assert len(await stages.ask(PROMPTS[0], GREEDY)) == GREEDY.max_tokens
+            made = stages.counter(1, "tokens_decoded") - GREEDY.max_tokens
+            assert made < 200 and stages.peers[1].producer.status(role("decode", node="s1")).running == 1
+            assert await stages.ask(PROMPTS[-1], long) == expected
+            assert stages.counter(1, "tokens_decoded") == 200 + GREEDY.max_tokens, "it went on where it was"
 
     asyncio.run(run())
 

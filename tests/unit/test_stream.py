@@ -197,7 +197,7 @@ def test_a_stream_pauses_soon_after_its_last_interest_and_ends_after_a_bound(gap
         now += gap
         assert readers.look(now) is Readers.PRESENT
         readers.asked(now, now + LIFETIME_S)
-    pause_at = max(FIRST_READ_S, now + READ_S if gaps else 0.0)
+    pause_at = now + READ_S if gaps else FIRST_READ_S
     assert readers.next_change(now) == pause_at and readers.look(pause_at) is Readers.AWAY
     gone_at = pause_at + (KEPT_S if begun else KEPT_UNBEGUN_S)
     assert readers.next_change(pause_at) == gone_at and readers.look(gone_at) is Readers.GONE
