@@ -109,7 +109,10 @@ class FetchConfig:
     window_limit: int = _option(512, "most Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
     stream_ahead: int = _option(4, "Interests kept ahead on a live stream", low=1, high=1024)
     stream_idle_s: float = _option(
-        30.0, "give up on a live stream after this long without a new segment", low=0.01, high=86_400
+        30.0,
+        "give up on a live stream after this long without a segment or a sign of life of its producer",
+        low=0.01,
+        high=86_400,
     )
 
 
