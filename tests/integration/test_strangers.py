@@ -1,0 +1,44 @@
+"""No stranger gets a byte that depends on what a tenant asked: the short form of tests/load/strangers.py, and a proof
+that it would notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndn_infer.functions import function_server
+from ndn_infer.functions.work import Asked, WorkKey
+from ndn_infer.security.domains import PUBLIC, Domain
+from tests.load import strangers
+
+
+async def test_hundreds_of_attempts_give_a_stranger_nothing(seed: int = 11) -> None:
+    report = await strangers.campaign(500, seed)
+    assert report.tried == 500 and report.answered > 200
+    assert report.leaks == [], str(report)
+
+
+async def test_the_attempts_find_work_that_is_known_by_its_digest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was once: whoever says the digest gets the answer, sealed for nobody when it is asked as shared."""
+    original = function_server.FunctionServer._with_request
+
+    def by_digest_alone(self: function_server.FunctionServer, asked: Asked) -> None:
+        for key in [*self._work, *self._answers._answers]:
+            if key.call.request == asked.call.request and not asked.caller:
+                self._from_known(asked, key, PUBLIC)
+                return
+        original(self, asked)
+
+    monkeypatch.setattr(function_server.FunctionServer, "_with_request", by_digest_alone)
+    report = await strangers.campaign(200, 11, (strangers.changed,))
+    assert any("holds the secret" in leak for leak in report.leaks), str(report)
+
+
+def test_work_has_a_key_of_all_that_tells_it_from_other_work() -> None:
+    call = strangers.Call(*strangers.MODEL, "generate", strangers.CallClass.PRIVATE, "ab" * 32)
+    keys = {
+        WorkKey(call, domain, caller)
+        for domain in ("public", strangers.MEMBER.newest.label, strangers.MEMBER.at(1).label)
+        for caller in (b"", strangers.role("user"), strangers.role("rag"))
+    }
+    domain: Domain = PUBLIC
+    assert len(keys) == 9 and WorkKey(call).domain == domain.label and WorkKey(call).caller == b""
