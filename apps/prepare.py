@@ -74,6 +74,8 @@ def network_name(config: Config, text: str, *, quiet: bool = False) -> str:
 
 def record_of(folder: ModelFolder, alias: str) -> ModelRecord:
     """What the catalogue says about a model."""
+    from ndn_infer.engine.tokenizer import template_is_dated  # takes its time, and most commands need no record
+
     facts = folder.manifest.facts
     return ModelRecord(
         alias=alias,
@@ -86,6 +88,7 @@ def record_of(folder: ModelFolder, alias: str) -> ModelRecord:
         kv_heads=facts.kv_heads,
         head_dim=facts.head_dim,
         embedding_width=facts.hidden,
+        dated=template_is_dated(folder.path),
     )
 
 

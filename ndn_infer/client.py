@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Final
 
 from ndn_infer import name as ndn
@@ -32,6 +33,7 @@ from ndn_infer.records import (
     TokenizeRequest,
     Tokens,
 )
+from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.security.access import Access
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
@@ -162,7 +164,13 @@ class Client:
         """Token ids of a conversation, through the model's chat template."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        request = TokenizeRequest(messages=tuple(messages))
+        size = sum(len(message.content) for message in messages)
+        if size > MAX_TEXT:
+            raise PromptError(
+                f"the prompt has {size} characters, and {MAX_TEXT} are the most", hint="shorten the prompt"
+            )
+        today = date.today().isoformat() if model.dated else ""
+        request = TokenizeRequest(messages=tuple(messages), today=today)
         tokens = await self._caller.call(
             ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
         )  # fmt: skip

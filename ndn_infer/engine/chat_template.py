@@ -29,6 +29,11 @@ _SEARCHING: Final = frozenset(
 """Methods of str whose first argument is looked for."""
 
 
+def is_dated(source: str) -> bool:
+    """Whether a template asks what day it is."""
+    return "strftime_now" in source
+
+
 class ChatTemplate:
     """`special` are the tokens that templates know by name, such as bos_token."""
 
@@ -38,8 +43,6 @@ class ChatTemplate:
         self._special = special
         self._control = control
         self._templates: dict[str, Template] = {}
-        self.dated = "strftime_now" in source
-        """Whether it asks what day it is."""
 
     def render(
         self, messages: Sequence[dict[str, str]], add_generation_prompt: bool, mark: str, today: date | None

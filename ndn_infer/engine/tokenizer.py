@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from tokenizers import Tokenizer
 
-from ndn_infer.engine.chat_template import ChatTemplate
+from ndn_infer.engine.chat_template import ChatTemplate, is_dated
 from ndn_infer.engine.control_tokens import ControlTokens, is_control
 from ndn_infer.engine.token_bytes import token_bytes_of
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
@@ -136,11 +136,6 @@ class ChatTokenizer:
         """The bytes of a token by its id: see token_bytes.py."""
         return token_bytes_of(self._tokenizer)
 
-    @property
-    def dated(self) -> bool:
-        """Whether `apply_chat` needs the day."""
-        return self._template is not None and self._template.dated
-
     def shows(self, token: int, skip_special: bool = True) -> bool:
         """Whether an id has a text of its own: vocabularies of weights are padded with ids that have none."""
         if skip_special and token in self._silent:
@@ -163,6 +158,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _token_text(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
+
+
+def template_is_dated(folder: Path) -> bool:
+    """Whether the chat template in a prepared folder asks for the day."""
+    return is_dated(_template_text(folder, _read_json(folder / "tokenizer_config.json")))
 
 
 def _template_text(folder: Path, config: dict[str, Any]) -> str:

@@ -197,7 +197,7 @@ class KvGatherer:
         request = PrefillRequest(
             tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec
         )  # fmt: skip
-        publish_token_blocks(
+        await publish_token_blocks(
             job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer, job.domain
         )  # fmt: skip
         began = time.monotonic()

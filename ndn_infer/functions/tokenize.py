@@ -7,9 +7,12 @@ runs where no model fits.
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 from pathlib import Path
+from typing import Final
 
 from ndn_infer import records
+from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
@@ -20,13 +23,19 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
 from ndn_infer.transport.serve import Server
 
+PUBLISHED_AT_ONCE: Final = 4
+"""Token blocks signed in one turn of the event loop: a millisecond or two."""
 
-def publish_token_blocks(
+
+async def publish_token_blocks(
     server: Server, net: Name, model: str, ids: tuple[int, ...], block: int, signer: Signer, domain: Domain
 ) -> None:  # fmt: skip
-    """Publish every full block of `ids` that is not in the store yet; the names chain (chain.py)."""
+    """Publish every full block of `ids` that is not in the store yet; the names chain (chain.py). `ids` fit a context:
+    that was checked. Others have their turn in between."""
     parent = domain.chain_seed(block)
-    for number, value in enumerate(domain.chain_values(ids, block)):
+    for number, value in enumerate(await asyncio.to_thread(domain.chain_values, ids, block)):
+        if number % PUBLISHED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         base = TokenBlock(model, domain.label, value.hex()).to_name(net)
         if base not in server.store:
             record = TokenBlockRecord(parent.hex(), ids[number * block : (number + 1) * block])
@@ -44,9 +53,15 @@ class _OfTokenizer(NamedFunction[Q]):
         self.subject = ("model", model)
         self._folder = folder
         self._tokenizer: ChatTokenizer | None = None
+        self._context_tokens = 0
 
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
+        self._context_tokens = (await asyncio.to_thread(ModelConfig.load, self._folder)).context_length
+
+    def _check_tokens(self, count: int) -> None:
+        if count > self._context_tokens:
+            raise PromptError(f"the prompt has {count} tokens, this model takes {self._context_tokens}")
 
 
 class Tokenize(_OfTokenizer[TokenizeRequest]):
@@ -57,18 +72,37 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         return (blocks_prefix(net, self.subject[1], "tokens"),)
 
     async def run(self, request: TokenizeRequest, job: Job) -> Record:
-        assert self._tokenizer is not None
-        if request.messages:
-            messages = [{"role": message.role, "content": message.content} for message in request.messages]
-            ids = tuple(await asyncio.to_thread(self._tokenizer.apply_chat, messages))
-        elif request.text:
-            ids = tuple(await asyncio.to_thread(self._tokenizer.encode, request.text))
-        else:
-            raise PromptError("nothing to tokenize: the prompt is empty")
+        self._check(request)
+        ids = await asyncio.to_thread(self._ids, request)
+        self._check_tokens(len(ids))
         block = job.host.config.engine.block_tokens
-        publish_token_blocks(job.host.server, job.host.net, self.subject[1], ids, block, job.signer, job.domain)
+        await publish_token_blocks(job.host.server, job.host.net, self.subject[1], ids, block, job.signer, job.domain)
         job.host.counters["tokens_out"] += len(ids)
         return Tokens(ids)
+
+    def _check(self, request: TokenizeRequest) -> None:
+        """Before any of it is looked at: what is longer than a context of the longest tokens cannot fit."""
+        assert self._tokenizer is not None
+        if not request.messages and not request.text:
+            raise PromptError("nothing to tokenize: the prompt is empty")
+        characters = len(request.text) + sum(len(message.content) for message in request.messages)
+        most = self._tokenizer.most_characters(self._context_tokens)
+        if characters > most:
+            raise PromptError(
+                f"the prompt has {characters} characters; the {self._context_tokens} tokens that this model takes have "
+                f"{most} at most"
+            )
+
+    def _ids(self, request: TokenizeRequest) -> tuple[int, ...]:
+        assert self._tokenizer is not None
+        if not request.messages:
+            return tuple(self._tokenizer.encode(request.text))
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        try:
+            today = date.fromisoformat(request.today) if request.today else None
+        except ValueError as error:
+            raise PromptError(f"{request.today} is no day like 2026-12-31") from error
+        return tuple(self._tokenizer.apply_chat(messages, today=today))
 
 
 class Detokenize(_OfTokenizer[DetokenizeRequest]):
@@ -77,7 +111,5 @@ class Detokenize(_OfTokenizer[DetokenizeRequest]):
 
     async def run(self, request: DetokenizeRequest, job: Job) -> Record:
         assert self._tokenizer is not None
-        try:
-            return Text(self._tokenizer.decode(request.ids))
-        except (OverflowError, ValueError) as error:
-            raise PromptError(f"not token ids of this model: {error}") from error
+        self._check_tokens(len(request.ids))
+        return Text(await asyncio.to_thread(self._tokenizer.decode, request.ids))

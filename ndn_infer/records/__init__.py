@@ -39,7 +39,7 @@ __all__ = ["R", "Record", "decode", "encode", "most_bytes", "request_digest"]
 ROLES: Final = ("system", "user", "assistant", "tool")
 MAX_EMBED_IDS: Final = 4096
 MAX_EMBED_TEXTS: Final = 256
-MAX_BLOCKS: Final = 4096
+MAX_BLOCKS: Final = 8192
 """KV blocks of one prefill."""
 MAX_TENSOR: Final = 64 << 20
 """Bytes of the tensor in an answer: MAX_EMBED_IDS rows of 4096 numbers in 4 bytes."""
@@ -62,7 +62,7 @@ LogProbability = Annotated[float, Between(-math.inf, 1.0)]
 class ModelRecord(Record):
     """What an alias means. `digest` names weights, tokenizer and configuration; `kind` is causal-lm or text-embedding.
 
-    `layers`, `kv_heads`, `head_dim` describe its KV; `dtypes` the compute types that its producers may declare.
+    `layers`, `kv_heads`, `head_dim` describe its KV; `dated`: its chat template asks what day it is.
     """
 
     alias: Label
@@ -76,6 +76,7 @@ class ModelRecord(Record):
     head_dim: Count = 0
     embedding_width: Count = 0
     source: Uri = ""
+    dated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,12 @@ class Message(Record):
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest(Record):
-    """Either `messages` through the chat template, or `text` as it stands."""
+    """Either `messages` through the chat template, or `text` as it stands. `today` (like 2026-12-31) for models whose
+    template has the day in it (ModelRecord.dated): equal requests have equal answers, whenever they are asked."""
 
     messages: Annotated[tuple[Message, ...], AtMost(1024)] = ()
     text: Annotated[str, AtMost(MAX_TEXT)] = ""
+    today: Annotated[str, AtMost(10)] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Engine:
 
 async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> PrefillReport:
     """What prefill at `p` answers, told that `kv` may hold some of it."""
-    publish_token_blocks(asker.server, NET, MODEL, IDS, SHAPE.block_tokens, asker.signer, PUBLIC)
+    await publish_token_blocks(asker.server, NET, MODEL, IDS, SHAPE.block_tokens, asker.signer, PUBLIC)
     tokens = blocks_prefix(NET, MODEL, "tokens")
     asker.server.serve(tokens, asker.signer)
     await asker.registrar.register(tokens)
