@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.generate_docs import namespace_page, readme, records_page, tracked
+from tests.generate_docs import files_page, namespace_page, records_page, tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,8 +18,8 @@ def test_records_page_is_generated_from_the_code() -> None:
     assert (ROOT / "docs" / "records.md").read_text("utf-8") == records_page(), "run 'make docs'"
 
 
-def test_file_tree_of_the_readme() -> None:
-    assert (ROOT / "README.md").read_text("utf-8") == readme(), "run 'make docs'"
+def test_files_page_is_generated_from_the_code() -> None:
+    assert (ROOT / "docs" / "files.md").read_text("utf-8") == files_page(), "run 'make docs'"
 
 
 def test_links_and_file_names_exist() -> None:
