@@ -14,6 +14,7 @@ from tests.daemons import RunningNetwork, run_network
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as apps/cli.py does, for engines in this process
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # as the engine does: whoever computes first decides
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
