@@ -5,6 +5,9 @@ ndn-infer keys list
 ndn-infer keys issue --site lab --node gpu1 --roles prefill,decode --out gpu1.bundle
 ndn-infer keys import gpu1.bundle            on the other machine: it is site lab, node gpu1 of that network from now on
 ndn-infer keys use /lab                      go back to another network whose keys are on this machine
+ndn-infer keys export lab/gpu1 --out FILE    keys of a node that are here already; without a name the trust anchor alone
+ndn-infer keys renew [lab/gpu1] [--out FILE] new certificates for the same keys; the file holds no private key
+ndn-infer keys revoke lab/gpu1               these keys are refused everywhere from the next minutes on
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ import difflib
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from ndn_infer import catalog
 from ndn_infer import name as ndn
-from ndn_infer.apps import networks
+from ndn_infer.apps import key_changes, networks
 from ndn_infer.apps.session import ROLES, ensure_keys, net_name
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
@@ -32,8 +37,13 @@ from ndn_infer.security.keychain import Keychain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("init", "list", "issue", "import", "use"))
-    parser.add_argument("what", nargs="?", default="", metavar="FILE|NET", help="import: the bundle; use: the network")
+    parser.add_argument("action", choices=tuple(ACTIONS))
+    parser.add_argument(
+        "what", nargs="?", default="", metavar="FILE|NET|WHO",
+        help="import: the bundle; use: the network; export, renew, revoke: SITE, SITE/NODE, SITE/NODE/ROLE or operator "
+        "(and all below it); revoke also takes the name of a key",
+    )  # fmt: skip
+    parser.add_argument("--reason", default="", help="revoke: a word for those who are refused")
     parser.add_argument("--net", default="", metavar="NAME", help="init: make a network of this name, and use it")
     parser.add_argument("--site", default="", help="issue: site of the node that gets keys; else: of this machine")
     parser.add_argument("--node", default="", help="issue: the node that gets keys; else: this machine")
@@ -47,8 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    action = {"init": _init, "issue": _issue, "import": _import, "use": _use, "list": _list}[options.action]
-    return action(options, config)
+    return ACTIONS[options.action](options, config)
 
 
 def _init(options: argparse.Namespace, config: Config) -> int:
@@ -112,7 +121,10 @@ def _import(options: argparse.Namespace, config: Config) -> int:
     aliases = catalog.install(directory.parent / "catalog", net, bundle.records)
     print(f"imported keys of {ndn.to_uri(net)} into {directory}")
     if not bundle.keys:
-        print("  the trust anchor alone: enough to read, not to sign")
+        mine = {ndn.to_uri(item.identity) for item in bundle.certificates if keychain.usable(item.identity) is not None}
+        print(
+            f"  certificates of {', '.join(sorted(mine))}" if mine else "  no private key: enough to read, not to sign"
+        )
         return 0
     return _in_use(config, keychain, bundle, options, [alias for alias in aliases if len(alias) != 64])
 
@@ -168,3 +180,15 @@ def _list(options: argparse.Namespace, config: Config) -> int:
     if others:
         print(f"also on this machine: {', '.join(others)} ('ndn-infer keys use NET' changes to it)")
     return 0
+
+
+ACTIONS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
+    "init": _init,
+    "list": _list,
+    "issue": _issue,
+    "import": _import,
+    "use": _use,
+    "export": key_changes.export,
+    "renew": key_changes.renew,
+    "revoke": key_changes.revoke,
+}

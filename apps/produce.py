@@ -19,21 +19,19 @@ from ndn_infer import catalog
 from ndn_infer.apps.prepare import prepared, publish_aliases
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.session import Session, access_of, ensure_keys, join, node_signer, role_identity
+from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config
-from ndn_infer.errors import ConfigError, NdnInferError
+from ndn_infer.errors import ConfigError
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
-from ndn_infer.name import Name
 from ndn_infer.records import CorpusRecord
-from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.caller import Caller
 from ndn_infer.transport.disk_store import DiskStore
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.inputs import Inputs, new_instance
-from ndn_infer.transport.key_records import OwnedRecords
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
@@ -42,9 +40,6 @@ from ndn_infer.transport.tiered_store import TieredStore
 from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
-
-DOMAIN_KEYS_S = 2.0
-"""So often this machine's domains are looked at for new epochs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +100,8 @@ async def _serve(
         if work.done():
             await work  # raises what went wrong
             _say_ready(session, names)
-            keys = asyncio.ensure_future(_offer_domain_keys(producer, host, session))
-            await stop.wait()
-            keys.cancel()
+            async with upkeep(producer, host, session):
+                await stop.wait()
         else:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -162,23 +156,6 @@ async def _offer_all(
     for packets in records:
         host.server.put(packets, pinned=True)
         await producer.offer_object(packets.base, signer)
-
-
-async def _offer_domain_keys(producer: Producer, host: Host, session: Session) -> None:
-    """Members find the keys of this machine's domains by name, also of epochs that begin while this runs."""
-
-    async def offer(prefix: Name, owner: Name) -> None:
-        signer = session.keychain.signer_for(owner)
-        await producer.offer_certificates(signer.identity)
-        await producer.offer_object(prefix, signer)
-
-    records = OwnedRecords(session.net, host.server, DomainStore(session.config.keys_dir), offer)
-    while True:
-        try:
-            await records.refresh()
-        except NdnInferError as error:
-            log.warning("domain keys are not offered: %s", error)
-        await asyncio.sleep(DOMAIN_KEYS_S)
 
 
 async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str) -> Any:

@@ -32,6 +32,7 @@ from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.key_records import Renewal
 from ndn_infer.transport.links import StreamLink, connect, forwarder_uris
 from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.revocation_feed import RevocationFeed
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,11 @@ class Session:
     endpoint: Endpoint
     validator: Validator
     uri: str
+    revocations: RevocationFeed | None = None
 
     async def close(self) -> None:
+        if self.revocations is not None:
+            await self.revocations.close()
         await self.validator.aclose()
         await self.endpoint.close()
 
@@ -81,7 +85,8 @@ def ensure_keys(config: Config, roles: Sequence[str] = ROLES) -> Keychain:
     validity_s = config.trust.certificate_days * 86400.0
     roles_here = [role_identity(config, role) for role in roles]
     try:
-        keychain.ensure(operator_identity(net), node, *roles_here, validity_s=validity_s)
+        keychain.ensure(operator_identity(net))
+        keychain.ensure(node, *roles_here, validity_s=validity_s)
     except MissingKey:
         log.debug("this machine cannot issue keys; using those it was given")
     return keychain
@@ -122,10 +127,22 @@ async def join(config: Config, keychain: Keychain, *, uri: str = "", offer_own: 
     validator = Validator(
         TrustSchema.load(net), keychain.anchor, certificate_fetcher(endpoint), max_depth=config.trust.max_chain_depth,
         seen=VersionMemory(config.keys_dir / "versions"), replay=replay_window(config),
+        require_deny_list=config.trust.revocations == "required",
     )  # fmt: skip
     if offer_own:
         validator.add_certificates(*keychain.certificates())
-    return Session(config, net, keychain, endpoint, validator, used)
+    return Session(config, net, keychain, endpoint, validator, used, await _revocations(config, endpoint, validator))
+
+
+async def _revocations(config: Config, endpoint: Endpoint, validator: Validator) -> RevocationFeed | None:
+    """The deny list, kept up to date; where it is required, there before anything else is asked."""
+    if config.trust.revocations == "off":
+        return None
+    feed = RevocationFeed(Fetcher(endpoint, validator, config.fetch), validator, config.keys_dir / "revoked")
+    if config.trust.revocations == "required" and not validator.denied.fresh(time.time()):
+        await feed.refresh()
+    feed.start()
+    return feed
 
 
 def replay_window(config: Config) -> ReplayWindow:

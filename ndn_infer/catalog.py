@@ -19,9 +19,12 @@ from ndn_infer.namespace import CatalogRecord, operator_identity
 from ndn_infer.packet import decode_data
 from ndn_infer.records import CorpusRecord, ModelRecord
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.revocation import LIST_ID, LIST_KIND, Denied, DenyList, RevocationList
 from ndn_infer.tlv import Framer
 from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
 
+KINDS = ("model", "corpus", LIST_KIND)
+REVOCATION_FRESHNESS_MS = 60_000
 CATALOG_FRESHNESS_MS = 600_000
 """How long a cache may go on telling an old meaning of an alias."""
 
@@ -52,6 +55,38 @@ def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRec
     return paths
 
 
+def revocation_path(directory: Path) -> Path:
+    """Where the operator's machine keeps its deny list."""
+    return directory / LIST_KIND / f"{LIST_ID}.ndn"
+
+
+def revoke(directory: Path, keychain: Keychain, denied: Iterable[Denied], *, valid_s: float) -> RevocationList:
+    """Sign a deny list with `denied` and everything of the one before, valid for so many seconds. The anchor's key
+    signs where it is here, else the operator's. Raises MissingKey, StorageError, BadRecord (more than a list holds)."""
+    path, known = revocation_path(directory), DenyList()
+    if path.is_file():
+        known.join(records.decode(RevocationList, _load_one(path).content()))
+    new = known.as_list(time.time() + valid_s, denied)
+    root = keychain.usable(keychain.net) is not None
+    signer = keychain.signer_for(keychain.net if root else operator_identity(keychain.net))
+    base = CatalogRecord(LIST_KIND, LIST_ID).to_name(keychain.net)
+    content = records.encode(new)
+    packets = build_object(
+        base, time.time_ns() // 1000, content, signer.sign_data, freshness_ms=REVOCATION_FRESHNESS_MS
+    )
+    _write(path, b"".join((packets.metadata, *packets.packets.values())))
+    return new
+
+
+def revocations(directory: Path) -> tuple[ObjectPackets, RevocationList] | None:
+    """The deny list of this machine, to be served; None where there is none. Raises BadPacket, BadRecord."""
+    path = revocation_path(directory)
+    if not path.is_file():
+        return None
+    packets = _load_one(path)
+    return packets, records.decode(RevocationList, packets.content())
+
+
 def records_in(directory: Path) -> list[bytes]:
     """The records in this catalogue, as `install` takes them on another machine. Raises StorageError."""
     try:
@@ -70,7 +105,7 @@ def install(directory: Path, net: Name, wires: Iterable[bytes]) -> list[str]:
     for wire in wires:
         packets = _decode(wire, "a catalogue record")
         named = CatalogRecord.parse(net, packets.base)
-        if named is None or "/" in named.id or named.id.startswith(".") or named.record not in ("model", "corpus"):
+        if named is None or "/" in named.id or named.id.startswith(".") or named.record not in KINDS:
             raise BadPacket(f"{ndn.to_uri(packets.base)} is not the name of a catalogue record of {ndn.to_uri(net)}")
         path = directory / named.record / f"{named.id}.ndn"
         if not path.is_file() or _version(_load_one(path)) < _version(packets):

@@ -98,7 +98,12 @@ class PathsConfig:
 @dataclass(frozen=True, slots=True)
 class TrustConfig:
     max_chain_depth: int = _option(5, "longest certificate chain that is followed", low=1, high=32)
-    certificate_days: int = _option(365, "validity of certificates made by 'ndn-infer keys'", low=1, high=36500)
+    certificate_days: int = _option(
+        90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
+        high=36500)  # fmt: skip
+    revocations: str = _option(
+        "cached", "the operator's deny list: cached (the newest that could be had; without any nothing is denied), "
+        "required (without a valid one nobody is believed), off", choices=("cached", "required", "off"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

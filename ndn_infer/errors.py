@@ -17,6 +17,8 @@ Owns: every exception class that crosses a module border. Must not know: anythin
     |- TrustError            exit 4   bytes arrived, and must not be believed
     |  |- BadSignature                the signature does not verify
     |  |- DigestMismatch              the bytes are not those of the signed manifest
+    |  |- KeyRevoked                  the operator's deny list names this key
+    |  |- RevocationsUnknown          no valid deny list can be had, and the configuration wants one
     |  |- KeyNotAllowed               no rule of the trust schema lets this key sign this name
     |  |- StaleDenial                 a signed "there is none" from another time
     |  |- StaleVersion                a version older than one that was seen before
@@ -136,6 +138,14 @@ class DigestMismatch(TrustError):
 
 class KeyNotAllowed(TrustError):
     default_hint = "the trust schema (schemas/ndn-infer.lvs) says which key may sign which name"
+
+
+class KeyRevoked(TrustError):
+    default_hint = "the operator revoked this key; its owner needs a new one: 'ndn-infer keys issue'"
+
+
+class RevocationsUnknown(TrustError):
+    default_hint = "trust.revocations is 'required': the operator signs a list with 'ndn-infer keys revoke'"
 
 
 class StaleDenial(TrustError):

@@ -172,7 +172,10 @@ class CatalogRecord(Kind):
     lasting: ClassVar[bool] = True
     title: ClassVar[str] = "catalogue record"
     pattern: ClassVar[str] = "/catalog/<record>/<id>"
-    meaning: ClassVar[str] = "the operator's signed word that an alias means a digest (<record>: model or corpus)"
+    meaning: ClassVar[str] = (
+        "signed by the operator: what an alias means (<record>: model or corpus), or which keys are revoked "
+        "(keys/revoked)"
+    )
     example: ClassVar[tuple[str, ...]] = ("model", "smollm2-135m-instruct")
 
 

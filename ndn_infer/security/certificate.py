@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from ndn_infer import name as ndn
 from ndn_infer import tlv
@@ -32,6 +33,9 @@ from ndn_infer.tlv import encode_tlv
 
 FRESHNESS_MS: Final = 3_600_000
 """Certificate Format 2.0 recommends one hour."""
+
+CLOCK_SKEW_S: Final = 300
+"""Certificates start this much in the past, so that a machine whose clock is behind accepts them at once."""
 
 _VALIDITY_PERIOD: Final = 0xFD
 _NOT_BEFORE: Final = 0xFE
@@ -109,6 +113,18 @@ def version_of(certificate: Certificate) -> int:
 # ---------------------------------------------------------------- build and parse
 
 
+class SelfSigning(Protocol):
+    """A private key (crypto.PrivateKey)."""
+
+    @property
+    def public_der(self) -> bytes: ...
+
+    @property
+    def signature_type(self) -> int: ...
+
+    def sign(self, portion: bytes) -> bytes: ...
+
+
 def build(
     name: Name,
     public_der: bytes,
@@ -137,6 +153,26 @@ def build(
         )
     )
     return parse(encode_tlv(tlv.DATA, portion + encode_tlv(0x17, sign(portion))))
+
+
+def new_key_name(identity: Name) -> Name:
+    """The name of a key that is made now."""
+    return key_name(identity, ndn.generic(secrets.token_hex(8)))
+
+
+def self_signed(
+    own_name: Name, key: SelfSigning, now: float, life_s: float, *, version: int | None = None
+) -> Certificate:
+    """The certificate that a key makes for itself; `now` is Unix epoch seconds."""
+    name = certificate_name(own_name, "self", int(now * 1e6) if version is None else version)
+    return build(
+        name,
+        key.public_der,
+        info=SignatureInfo(key.signature_type, name),
+        sign=key.sign,
+        not_before=int(now) - CLOCK_SKEW_S,
+        not_after=int(now + life_s),
+    )
 
 
 def parse(wire: bytes) -> Certificate:

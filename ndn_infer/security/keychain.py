@@ -9,7 +9,6 @@ may have added the key meanwhile.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -35,16 +34,13 @@ VALIDITY_S: Final = {
     IdentityKind.ANCHOR: 3650 * DAY_S,
     IdentityKind.OPERATOR: 730 * DAY_S,
     IdentityKind.SITE: 730 * DAY_S,
-    IdentityKind.NODE: 365 * DAY_S,
-    IdentityKind.ROLE: 365 * DAY_S,
+    IdentityKind.NODE: 90 * DAY_S,
+    IdentityKind.ROLE: 90 * DAY_S,
 }
 """How long certificates last when nobody says otherwise."""
 
-CLOCK_SKEW_S: Final = 300
-"""Certificates start this much in the past, so that a machine whose clock is behind accepts them at once."""
-
-RENEW_PART: Final = 0.1
-"""`ensure` renews a certificate in the last tenth of its life."""
+RENEW_PART: Final = 1 / 3
+"""`ensure` renews a certificate in the last third of its life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +120,8 @@ class Keychain:
         if not net:
             raise ConfigError("a network's name has one component at least", hint="for example /ndn-infer/local")
         key = PrivateKey.generate(kind)
-        key_name = _new_key_name(net)
-        anchor = _self_signed(key_name, key, clock(), VALIDITY_S[IdentityKind.ANCHOR])
+        key_name = certs.new_key_name(net)
+        anchor = certs.self_signed(key_name, key, clock(), VALIDITY_S[IdentityKind.ANCHOR])
         files.write_key(key_name, key)
         files.write_certificate(anchor)
         files.write_anchor(anchor)
@@ -238,7 +234,7 @@ class Keychain:
         """Make every one of these identities able to sign: issue what is missing, renew what ends soon.
 
         Idempotent; of two processes that call it at once, one issues and both use the same key. A certificate in the
-        last tenth of its life is renewed for the same key when the issuing key is here, else kept while it is valid.
+        last third of its life is renewed for the same key when the issuing key is here, else kept while it is valid.
         Raises like `issue`; MissingKey only after all identities that can be served have been.
         """
         self.reload()
@@ -282,6 +278,34 @@ class Keychain:
             end = certs.format_time(usable[0].not_after)
             logger.warning("the certificate of %s ends %s; its issuer's key is not here", ndn.to_uri(identity), end)
 
+    def renew(self, below: Name, *, validity_s: float | None = None) -> list[Certificate]:
+        """New certificates for the keys of `below` and of all identities below it, as far as the key that issues them
+        is here. Theirs may be elsewhere: certificates are no secret. The anchor is renewed by `ensure`."""
+        with self._directory.locked():
+            self.reload()
+            made = []
+            for entry in self.entries():
+                anchor = self._identity(entry.identity).kind is IdentityKind.ANCHOR
+                if entry.identity.startswith(below) and not anchor:
+                    old = entry.certificate
+                    made.append(self._certify(entry.identity, old.key_name, old.public_der, validity_s, None))
+            return made
+
+    def discard(self, below: Name) -> list[Name]:
+        """Remove the keys and certificates of `below` and of all identities below it from this machine; the names of
+        those keys. Never the anchor's."""
+        with self._directory.locked():
+            self.reload()
+            gone: dict[Name, None] = {}
+            for certificate in list(self._certificates.values()):
+                named = below in (certificate.key_name, certificate.name)
+                if (named or certificate.identity.startswith(below)) and certificate.identity != self.net:
+                    self._directory.remove(certificate)
+                    gone[certificate.key_name] = None
+                    self._keys.pop(certificate.key_name, None)
+            self.reload()
+            return list(gone)
+
     def _newest_with_key(self, identity: Name) -> Certificate | None:
         mine = [item for item in self._certificates.values() if item.identity == identity]
         mine = [item for item in mine if self._key(item.key_name) is not None]
@@ -291,7 +315,7 @@ class Keychain:
         if self._identity(identity).kind is IdentityKind.ANCHOR:
             raise ConfigError("the trust anchor is made once, by 'ndn-infer keys init'", hint="use another directory")
         key = PrivateKey.generate(kind)
-        key_name = _new_key_name(identity)
+        key_name = certs.new_key_name(identity)
         self._issuer(identity)  # before anything is written
         self._directory.write_key(key_name, key)
         return self._certify(identity, key_name, key.public_der, validity_s, None)
@@ -333,7 +357,7 @@ class Keychain:
             public_der,
             info=SignatureInfo(key.signature_type, issuer.name),
             sign=key.sign,
-            not_before=int(now) - CLOCK_SKEW_S,
+            not_before=int(now) - certs.CLOCK_SKEW_S,
             not_after=end,
         )
         self._add(certificate)
@@ -362,7 +386,7 @@ class Keychain:
             raise MissingKey(f"the root key of {ndn.to_uri(self.net)} is not in {self._directory.path}")
         life = VALIDITY_S[IdentityKind.ANCHOR] if validity_s is None else validity_s
         version = self._next_version(self._anchor.key_name)
-        anchor = _self_signed(self._anchor.key_name, key, self._clock(), life, version=version)
+        anchor = certs.self_signed(self._anchor.key_name, key, self._clock(), life, version=version)
         self._add(anchor)
         self._directory.write_anchor(anchor)
         self._anchor = anchor
@@ -414,21 +438,3 @@ class Keychain:
     def import_file(cls, directory: Path, path: Path, *, clock: Callable[[], float] = time.time) -> Keychain:
         """`import_bundle` from a file. Raises StorageError too."""
         return cls.import_bundle(directory, provision.read_file(path), clock=clock)
-
-
-def _new_key_name(identity: Name) -> Name:
-    return certs.key_name(identity, ndn.generic(secrets.token_hex(8)))
-
-
-def _self_signed(
-    key_name: Name, key: PrivateKey, now: float, life_s: float, *, version: int | None = None
-) -> Certificate:
-    name = certs.certificate_name(key_name, "self", int(now * 1e6) if version is None else version)
-    return certs.build(
-        name,
-        key.public_der,
-        info=SignatureInfo(key.signature_type, name),
-        sign=key.sign,
-        not_before=int(now) - CLOCK_SKEW_S,
-        not_after=int(now + life_s),
-    )

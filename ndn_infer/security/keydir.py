@@ -119,6 +119,15 @@ class KeyDirectory:
         version = ndn.component_number(ndn.components(certificate.name)[-1], ndn.VERSION)
         write_private(self._certs / f"{_id(certificate.key_name)}-{version}.cert", to_text(certificate).encode())
 
+    def remove(self, certificate: Certificate) -> None:
+        """A certificate and its private key, if they are here."""
+        version = ndn.component_number(ndn.components(certificate.name)[-1], ndn.VERSION)
+        try:
+            (self._certs / f"{_id(certificate.key_name)}-{version}.cert").unlink(missing_ok=True)
+            self._key_path(certificate.key_name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove keys from {self.path}: {error.strerror}") from error
+
     def write_key(self, key_name: Name, key: PrivateKey) -> None:
         write_private(self._key_path(key_name), key.to_pem())
 

@@ -42,6 +42,20 @@ def pack(
     return Bundle(anchor, tuple(chosen.values()), tuple(keys.values()))
 
 
+def pack_certificates(
+    anchor: Certificate, certificates: Iterable[Certificate], wanted: Iterable[Certificate]
+) -> Bundle:
+    """A bundle of `wanted` and those of `certificates` that lead from them to the anchor. It holds no secret."""
+    issuers = {item.name: item for item in certificates}
+    chosen: dict[Name, Certificate] = {}
+    for item in wanted:
+        current: Certificate | None = item
+        while current is not None and current.name not in chosen and not current.self_signed:
+            chosen[current.name] = current
+            current = issuers.get(current.issuer_locator)
+    return Bundle(anchor, tuple(chosen.values()), ())
+
+
 def install(files: KeyDirectory, bundle: Bundle) -> None:
     """Write a bundle into a key directory, which may be empty or of the same anchor.
 

@@ -25,13 +25,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer import name as ndn
-from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
+from ndn_infer.errors import (
+    BadPacket,
+    BadSignature,
+    CertificateExpired,
+    KeyNotAllowed,
+    KeyRevoked,
+    RevocationsUnknown,
+    TrustError,
+)
 from ndn_infer.name import Name
+from ndn_infer.namespace import CatalogRecord
 from ndn_infer.packet import Data, Interest, SignatureInfo
 from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, parse, split_locator
 from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
 from ndn_infer.security.replay import ReplayWindow
+from ndn_infer.security.revocation import LIST_ID, LIST_KIND, DenyList, RevocationList
 from ndn_infer.security.trust import TrustSchema, Verdict
 from ndn_infer.security.version_memory import VersionMemory
 
@@ -106,8 +116,12 @@ class Validator:
         cache_s: float = CACHE_S,
         seen: VersionMemory | None = None,
         replay: ReplayWindow | None = None,
+        require_deny_list: bool = False,
     ) -> None:
         self._schema = schema
+        self._denied = DenyList()
+        self._require_deny_list = require_deny_list
+        self._deny_list = CatalogRecord(LIST_KIND, LIST_ID).to_name(schema.net)
         self.seen = seen or VersionMemory()
         """Newest versions of records that must not be rolled back; kept by those who fetch."""
         self._now = now
@@ -141,11 +155,18 @@ class Validator:
             certificate = _parsed(data)
             if not certificate.valid_at(self._now()):
                 raise _outside_validity(certificate, self._now())
+            self._refuse_denied(certificate, f"certificate {ndn.to_uri(data.name)}")
         return validated
+
+    def _refuse_denied(self, certificate: Certificate, what: str) -> None:
+        reason = self._denied.reason(certificate)
+        if reason is not None:
+            raise KeyRevoked(f"{what}: the key {ndn.to_uri(certificate.key_name)} is revoked ({reason})")
 
     def try_validate(self, data: Data) -> Validated | None:
         """`validate` without waiting: None when a certificate would have to be fetched. Raises the same errors."""
         signed = self._of_data("Data", data)
+        self._need_deny_list(signed)
         located, verdict = self._locate(signed)
         good = self._known(signed, located)
         return self._in_time(data, _conclude(signed, good, verdict)) if good is not None else None
@@ -170,6 +191,7 @@ class Validator:
     def try_validate_interest(self, interest: Interest) -> Validated | None:
         """`validate_interest` without waiting: None when a certificate would have to be fetched. Raises the same."""
         signed = self._of_interest(interest)
+        self._need_deny_list(signed)
         located, verdict = self._locate(signed)
         good = self._known(signed, located)
         return self._not_again(signed, _conclude(signed, good, verdict)) if good is not None else None
@@ -197,6 +219,21 @@ class Validator:
             raise BadSignature(f"{signed.what}: the name does not hold the digest of the parameters")
         return signed
 
+    def deny(self, revoked: RevocationList) -> None:
+        """Heed a deny list that was verified. What rests on keys that it names is refused from now on, whatever was
+        believed before."""
+        if self._denied.join(revoked):
+            self._good.clear()
+
+    @property
+    def denied(self) -> DenyList:
+        return self._denied
+
+    def _need_deny_list(self, signed: _Signed) -> None:
+        if self._require_deny_list and not signed.name.startswith(self._deny_list):
+            if not self._denied.fresh(self._now()):
+                raise RevocationsUnknown(f"{signed.what}: no deny list that is valid now is known")
+
     def add_certificates(self, *certificates: Certificate) -> None:
         """Offer certificates at hand (our own, a bundle's): they are verified when needed, and spare the fetch."""
         for certificate in certificates:
@@ -212,6 +249,7 @@ class Validator:
         return _Signed(title, data.name, data.signature_info, data.signed_portion, data.signature, self._schema.check)
 
     async def _validate(self, signed: _Signed) -> Validated:
+        self._need_deny_list(signed)
         located, verdict = self._locate(signed)
         good = self._known(signed, located)
         if good is None:
@@ -238,6 +276,7 @@ class Validator:
             located, _ = self._locate(subject)
             good = self._known(subject, located)
         for asked, link, certificate, key in reversed(path):
+            self._refuse_denied(certificate, signed.what)
             try:
                 _verify(link, good)
             except BadSignature as error:

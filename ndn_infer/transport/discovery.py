@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from typing import Final
 
 from ndn_infer import name as ndn
 from ndn_infer.errors import (
@@ -47,6 +48,12 @@ NO_ROUTE_S = 2.0
 
 WAITING_LIFETIME_MS = 1000
 """Interests for what does not exist yet are renewed so often: a lost one costs a second, not its whole lifetime."""
+
+
+FUTURE_S: Final = 86_400.0
+"""A record dated more than a day ahead would shut out all that its signer makes until then."""
+
+_CLOCKS: Final = "compare the clocks of this machine and of whoever signed it"
 
 
 class Discovery:
@@ -149,6 +156,8 @@ class Discovery:
         kind = parse_base(self._validator.net, base)
         if kind is None or not kind.lasting:
             return
+        if version_of(manifest) > (self._validator.now() + FUTURE_S) * 1e6:
+            raise StaleVersion(f"{ndn.to_uri(manifest.name)} is dated in the future", hint=_CLOCKS)
         seen = self._validator.seen.newest(type(kind).__name__, base)
         if version_of(manifest) < seen:
             raise StaleVersion(f"{ndn.to_uri(manifest.name)} is older than version {seen}, which was seen before")

@@ -320,7 +320,7 @@ async def test_an_application_of_another_host_registers_at_nfd_or_is_told_why_no
         registrar = Registrar(endpoint, signer)
         await registrar.start()
         if open_to_others:
-            until(lambda: peer.routed("/localhop/nfd"), "NFD opens its prefix for commands")
+            until(lambda: peer.routed("/localhop/nfd/rib"), "NFD opens its prefix for commands")
             await registrar.register(prefix)
             assert peer.routed("/elsewhere/p")
         else:

@@ -15,9 +15,10 @@ from ndn_infer import name as ndn
 from ndn_infer.errors import BadName, BadPacket, ConfigError, MissingKey, StorageError
 from ndn_infer.packet import decode_data
 from ndn_infer.security import certificate as certs
+from ndn_infer.security.certificate import CLOCK_SKEW_S
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey, PublicKey
 from ndn_infer.security.identity import IdentityKind, node_identity, role_identity, site_identity
-from ndn_infer.security.keychain import CLOCK_SKEW_S, DAY_S, VALIDITY_S, Keychain
+from ndn_infer.security.keychain import DAY_S, VALIDITY_S, Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from tests.unit.trust_kit import NET, NOW, kv_name, under_net
@@ -181,14 +182,14 @@ def test_ensure_is_idempotent(keychain: Keychain) -> None:
     assert set(keychain.certificates()) == before
 
 
-def test_ensure_renews_in_the_last_tenth(keychain: Keychain, clock: Clock) -> None:
+def test_ensure_renews_in_the_last_third(keychain: Keychain, clock: Clock) -> None:
     keychain.ensure(DECODE, validity_s=1000 * DAY_S)
     old = keychain.signer_for(DECODE)
-    clock.now += 899 * DAY_S
+    clock.now += 665 * DAY_S
     keychain.ensure(DECODE)
     assert keychain.signer_for(DECODE) == old
     clock.now += 2 * DAY_S
-    keychain.ensure(DECODE)
+    keychain.ensure(DECODE, validity_s=1000 * DAY_S)
     new = keychain.signer_for(DECODE)
     assert new.certificate_name != old.certificate_name
     assert ndn.prefix(new.certificate_name, -2) == ndn.prefix(old.certificate_name, -2)  # the same key
