@@ -140,7 +140,7 @@ class Allowance:
 
     def spend(self, who: Hashable, now: float) -> bool:
         """Whether `who` is allowed one more."""
-        return self._spend(("all",), now, 4) and self._spend(who, now, 1)
+        return self._spend(who, now, 1) and self._spend(("all",), now, 4)
 
     def _spend(self, who: Hashable, now: float, times: int) -> bool:
         burst = self.burst * times
