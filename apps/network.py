@@ -1,6 +1,7 @@
 """An embedded network: forwarder and producers of this machine as separate processes.
 
-Owns: which processes there are, their sockets and environment. Used by `up` and by `ask` when no network runs.
+Owns: which processes there are, their sockets and environment. Must not know: what they compute. Used by `up`, and by
+`ask` when no network runs or a folder is to be served.
 """
 
 from __future__ import annotations
@@ -11,41 +12,45 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ndn_infer.apps.networks import make_runtime_dir
 from ndn_infer.apps.processes import Child, start_all, stop_all
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import StorageError
 
+NO_ALIAS: Final = "-"
+"""As the name of a corpus: it gets none, and callers know its digest."""
+
 
 @dataclass(slots=True)
 class EmbeddedNetwork:
-    """`socket` is the forwarder's; `children` the forwarder first, then one process a function."""
+    """`uri` is the forwarder's; `children` that forwarder first, where it is ours, then one process a function."""
 
-    socket: Path
+    uri: str
     children: list[Child] = field(default_factory=list)
     _own_directory: Path | None = None
 
     @property
-    def uri(self) -> str:
-        return f"unix://{self.socket}"
+    def producers(self) -> list[Child]:
+        return [child for child in self.children if child.title != "forwarder"]
 
     async def start(self) -> None:
         """Forwarder, then producers side by side; rag last, since it embeds its corpus by calls. Raises ChildFailed."""
-        forwarder, *producers = self.children
         try:
-            await forwarder.start(30.0)
-            first = [child for child in producers if child.title != "rag"]
-            await start_all(first)
-            await start_all([child for child in producers if child.title == "rag"])
+            for child in self.children[:1]:
+                if child.title == "forwarder":
+                    await child.start(30.0)
+            await start_all([child for child in self.producers if child.title != "rag"])
+            await start_all([child for child in self.producers if child.title == "rag"])
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
         """Producers first, so that they can withdraw their prefixes."""
-        await stop_all(self.children[1:])
-        await stop_all(self.children[:1])
+        await stop_all(self.producers)
+        await stop_all(self.children)
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)
 
@@ -77,22 +82,46 @@ def embedded(
     if not (private or config.forwarder.unix_path):
         make_runtime_dir(config)
     socket, directory = private_socket(config) if private else (config.socket_path, None)
-    environment = {
-        "NDN_CLIENT_TRANSPORT": f"unix://{socket}",
-        f"{ENVIRONMENT_PREFIX}FORWARDER_UNIX_PATH": str(socket),
+    uri = f"unix://{socket}"
+    common = _common(config_file, settings, verbose)
+    children = [Child("forwarder", ["forwarder", f"--unix={socket}", *common], _environment(uri))]
+    children += _producers(functions, model, embedder, corpus, corpus_name, uri, common)
+    return EmbeddedNetwork(uri, children, directory)
+
+
+def helpers(
+    config: Config, functions: Sequence[str], *, uri: str, embedder: str, corpus: Path,
+    config_file: Path | None = None, settings: Sequence[str] = (),
+) -> EmbeddedNetwork:  # fmt: skip
+    """Producers of this machine that join the network at `uri` for a while, to serve `corpus` under its digest."""
+    common = _common(config_file, settings, 0)
+    return EmbeddedNetwork(uri, _producers(functions, config.ask.model, embedder, corpus, NO_ALIAS, uri, common))
+
+
+def _common(config_file: Path | None, settings: Sequence[str], verbose: int) -> list[str]:
+    file = ["--config", str(config_file)] if config_file else []
+    return [*file, *(f"--set={text}" for text in settings), *["-v"] * verbose]
+
+
+def _environment(uri: str) -> dict[str, str]:
+    local = {f"{ENVIRONMENT_PREFIX}FORWARDER_UNIX_PATH": uri.removeprefix("unix://")} if uri.startswith("unix:") else {}
+    return {
+        "NDN_CLIENT_TRANSPORT": uri,
+        **local,
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # children find everything in the cache
     }
-    common = [
-        *(["--config", str(config_file)] if config_file else []),
-        *(f"--set={text}" for text in settings),
-        *["-v"] * verbose,
-    ]
-    children = [Child("forwarder", ["forwarder", f"--unix={socket}", *common], environment)]
+
+
+def _producers(
+    functions: Sequence[str], model: str, embedder: str, corpus: Path | None, corpus_name: str, uri: str,
+    common: Sequence[str],
+) -> list[Child]:  # fmt: skip
+    children = []
     for function in functions:
-        arguments = ["produce", "--functions", function, "--model", model, "--embedder", embedder, *common]
+        arguments = ["produce", "--functions", function, f"--model={model}", f"--embedder={embedder}", *common]
         if function == "rag":
-            arguments += ["--corpus", str(corpus), "--corpus-name", corpus_name]
-        children.append(Child(function, arguments, environment))
-    return EmbeddedNetwork(socket, children, directory)
+            arguments += [f"--corpus={corpus}", f"--corpus-name={corpus_name}"]
+        children.append(Child(function, arguments, _environment(uri)))
+    return children

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import catalog, records
+from ndn_infer import catalog
 from ndn_infer.apps.progress import Progress
 from ndn_infer.config import Config
 from ndn_infer.errors import MissingKey, NdnInferError, UnknownModel
@@ -109,11 +109,11 @@ def publish_aliases(config: Config, keychain: Keychain, folders: dict[str, Model
 
 def _warn_unless_published(path: Path, alias: str, digest: str) -> None:
     try:
-        said = [records.decode(ModelRecord, item.content()).digest for item in catalog.load([path])]
+        said = catalog.known(path.parent.parent, "model", alias)
     except NdnInferError as error:
         log.warning("%s", error)
-        said = []
-    if said == [digest]:
+        said = None
+    if said == digest:
         return
     what = "the catalogue record here is of another model" if said else "there is no catalogue record of it here"
     log.warning(

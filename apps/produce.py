@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import catalog
-from ndn_infer.apps.prepare import prepared, publish_aliases
+from ndn_infer.apps.network import NO_ALIAS
+from ndn_infer.apps.prepare import network_name, prepared, publish_aliases
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.session import Session, access_of, ensure_keys, join, node_signer, role_identity
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config
-from ndn_infer.errors import ConfigError
+from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
@@ -47,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", help="alias, Hugging Face id, folder or .gguf file")
     parser.add_argument("--embedder", default="", help="embedding model of embed and rag")
     parser.add_argument("--corpus", type=Path, help="folder of text and Markdown that rag serves")
-    parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name)")
+    parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name; '-': none)")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.parse(options.functions or config.producer.functions)
-    model, embedder = options.model or config.ask.model, options.embedder or config.ask.embedder
+    model = network_name(config, options.model or config.ask.model)
+    embedder = network_name(config, options.embedder or config.ask.embedder)
     if "rag" in names and options.corpus is None:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
     if {"prefill", "decode"} <= set(names):
@@ -167,10 +169,20 @@ async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str) 
 def _publish_corpus_alias(
     options: argparse.Namespace, config: Config, keychain: Keychain, parts: Ingredients
 ) -> list[Path]:
+    """Catalogue files of the corpus; none where it shall have no alias, or where the operator's key is not."""
     assert parts.corpus is not None
     alias = options.corpus_name or corpus_alias(options.corpus)
+    if alias == NO_ALIAS:
+        return []
     record = CorpusRecord(alias, parts.corpus.digest, len(parts.corpus.passages), parts.embedder)
-    return catalog.publish(config.catalog_dir, keychain, record)
+    before = catalog.known(config.catalog_dir, "corpus", alias)
+    if before is not None and before != record.digest:
+        log.warning("corpus alias %s meant other texts before; now it means those in %s", alias, options.corpus)
+    try:
+        return catalog.publish(config.catalog_dir, keychain, record)
+    except MissingKey:
+        log.warning("the operator's key is not here, so this corpus has no alias; callers name it by %s", record.digest)
+        return []
 
 
 def corpus_alias(folder: Path) -> str:

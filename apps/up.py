@@ -1,7 +1,7 @@
 """Run a whole network on this machine, in the foreground: forwarder and producers, each a process of its own.
 
 Prints one READY line when prompts will be answered: then `ndn-infer ask` in another terminal uses it. A producer that
-dies is started again. Stops cleanly on SIGINT and SIGTERM.
+dies is started again. Stops cleanly on SIGINT and SIGTERM. With -v it logs every request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ndn_infer.apps.network import EmbeddedNetwork, embedded
-from ndn_infer.apps.prepare import prepared
+from ndn_infer.apps.prepare import network_name, prepared
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.produce import corpus_alias
 from ndn_infer.apps.session import ensure_keys
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.parse(options.functions or config.producer.functions)
-    model, embedder = options.model or config.ask.model, config.ask.embedder
     ensure_keys(config)
+    model, embedder = network_name(config, options.model or config.ask.model), config.ask.embedder
     prepared(config, model)
     if options.corpus is not None:
         names += [name for name in ("embed", "rag") if name not in names]
@@ -57,7 +57,7 @@ async def _serve(network: EmbeddedNetwork) -> int:
         await asyncio.gather(starting, return_exceptions=True)
         return 130
     await starting
-    functions = ", ".join(child.title for child in network.children[1:])
+    functions = ", ".join(child.title for child in network.producers)
     print(f"READY {network.uri} ({functions})", flush=True)
     keepers = [asyncio.ensure_future(child.keep()) for child in network.children]
     try:

@@ -114,6 +114,16 @@ def install(directory: Path, net: Name, wires: Iterable[bytes]) -> list[str]:
     return kept
 
 
+def known(directory: Path, kind: str, alias: str) -> str | None:
+    """The digest that `alias` means by the record here; None when there is none. Raises BadPacket, BadRecord."""
+    path = directory / kind / f"{label(alias)}.ndn"
+    if not path.is_file():
+        return None
+    record = records.decode(ModelRecord if kind == "model" else CorpusRecord, _load_one(path).content())
+    assert isinstance(record, ModelRecord | CorpusRecord)
+    return record.digest
+
+
 def load(paths: Iterable[Path]) -> list[ObjectPackets]:
     """The objects in catalogue files; unreadable ones raise BadPacket naming the file."""
     return [_load_one(path) for path in paths if path.is_file()]

@@ -22,6 +22,7 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.records import (
     CorpusRecord,
+    DetokenizeRequest,
     GenerateRequest,
     Hits,
     LookupRequest,
@@ -29,6 +30,7 @@ from ndn_infer.records import (
     ModelRecord,
     PassageRecord,
     Sampling,
+    Text,
     TokenEvent,
     TokenizeRequest,
     Tokens,
@@ -92,6 +94,16 @@ class Outcome:
     """How often the answer broke off and went on elsewhere."""
     cited: tuple[Cited, ...] = ()
     timing: Timing = field(default_factory=lambda: Timing(time.monotonic()))
+    asked_us: int = field(default_factory=lambda: time.time_ns() // 1000)
+    """When, in microseconds of the Unix epoch."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the answer was there, or in the making, before this was asked: its stream's version is that old."""
+        for component in reversed(ndn.components(ndn.from_uri(self.stream_name)) if self.stream_name else ()):
+            if ndn.component_type(component) == ndn.VERSION:
+                return ndn.component_number(component, ndn.VERSION) < self.asked_us
+        return False
 
 
 class Client:
@@ -132,6 +144,11 @@ class Client:
     @property
     def caller(self) -> Caller:
         return self._caller
+
+    async def detokenize(self, model: ModelRecord, ids: Sequence[int]) -> str:
+        """Text of token ids. Raises as Caller.call does."""
+        request = DetokenizeRequest(tuple(ids))
+        return (await self._caller.call(("model", model.digest), "detokenize", request, Text, domain=self.domain)).text
 
     async def close(self) -> None:
         if self._registrar is not None:
@@ -258,14 +275,14 @@ class Client:
         if event.finish == "error":
             raise CallError(f"generation failed: {event.error}", code="failed")
         outcome.finish = event.finish or outcome.finish
-        if event.finish and event.kv is not None:
+        if event.finish and event.kv is not None and not outcome.stored:
             self._enter_kv(event)
 
     def _enter_kv(self, event: TokenEvent) -> None:
         """The decode producer's signed word on where KV came from."""
         kv = event.kv
         assert kv is not None
-        example = event.kv_names[0] if event.kv_names else ""
+        examples = iter(event.kv_names)  # which of them came from where is not said: no example for two sources
         elsewhere = kv.named - kv.content_store
         rows = (
             ("Content Store of the decode node", kv.content_store),
@@ -276,7 +293,8 @@ class Client:
         )
         for source, count in rows:
             if count:
-                self.ledger.add("KV block", example, source, None, count=count)
+                self.ledger.add("KV block", next(examples, ""), source, None, count=count)
+                examples = iter(())
 
     def _make_inputs(self) -> Inputs | None:
         """Where requests too large for an Interest are published: below our own identity, if we have a key."""
@@ -293,6 +311,7 @@ def rag_prompt(question: str, cited: Sequence[Cited]) -> str:
     """The user message that puts retrieved passages before the question."""
     passages = "\n\n".join(f"[{number}] {item.passage.text}" for number, item in enumerate(cited, 1))
     return (
-        "Answer the question from these passages. If they do not hold the answer, say so.\n\n"
+        "Answer the question from these passages, briefly, and name the passage that holds the answer by its number, "
+        "like [1]. If they do not hold the answer, say so.\n\n"
         f"{passages}\n\nQuestion: {question}"
     )

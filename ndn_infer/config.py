@@ -242,6 +242,9 @@ class AskConfig:
     top_k: int = _option(0, "sample from this many most likely tokens; 0: off")
     system: str = _option("", "system prompt; empty: the model's own")
     passages: int = _option(4, "passages that --rag puts into the prompt", low=1, high=50)
+    min_score: float = _option(
+        0.28, "--rag: passages with a lower score are not used, and without any the model is not asked", low=-1, high=1
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,8 @@ def test_unknown_configuration_key(environment: dict[str, str], tmp_path: Path) 
     "arguments",
     [
         ("--temperature", "-1"),
-        ("--top-p", "0"),
-        ("--max-tokens", "0"),
+        ("--top-p", "1.1"),
+        ("--max-tokens", "-1"),
         ("--top-k", "-2"),
         ("--seed", "-1"),
         ("--stop", ""),

@@ -23,7 +23,7 @@ def other(section: str, key: str, value: object) -> str:
     if isinstance(value, str):
         return f"{value}x"
     assert isinstance(value, int | float)
-    return str(value + 1 if value + 1 <= limits.high else type(value)(value - 1))
+    return str(next(item for item in (value + 1, type(value)(value - 1)) if limits.low <= item <= limits.high))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option[0]}.{option[1]}")

@@ -1,0 +1,98 @@
+"""Answers from documents: which corpus a folder is, serving it while it is asked, what a question finds in it.
+
+Owns: `--rag`. Must not know: how passages are cut, embedded or signed. A folder is found by what is in it: the corpus
+digest covers every passage, so an edited file makes another corpus, and two folders of one name are two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ndn_infer.apps.network import EmbeddedNetwork, helpers
+from ndn_infer.apps.prepare import prepared
+from ndn_infer.client import Cited, Client
+from ndn_infer.config import Config
+from ndn_infer.errors import UnknownModel
+from ndn_infer.records import CorpusRecord
+
+NOT_FOUND: Final = "The documents do not hold an answer to this."
+
+_WORD: Final = re.compile(r"\w{4,}")
+_MARK: Final = re.compile(r"\[(\d{1,2})\]")
+
+
+def corpus_of(folder: Path, config: Config, *, quiet: bool) -> CorpusRecord:
+    """What the network calls this folder. Reads every text in it; raises as read_passages does."""
+    from ndn_infer.corpus.corpus import corpus_digest
+    from ndn_infer.corpus.passages import read_passages
+
+    passages = read_passages(folder)
+    embedder = prepared(config, config.ask.embedder, quiet=quiet).digest
+    return CorpusRecord(str(folder), corpus_digest(passages, embedder), len(passages), embedder)
+
+
+async def served(
+    record: CorpusRecord, folder: Path, client: Client, config: Config, uri: str, *,
+    config_file: Path | None, settings: Sequence[str], news: Callable[[str], None],
+) -> EmbeddedNetwork | None:  # fmt: skip
+    """Producers that serve `folder` in the running network at `uri`, ready; None when it is served there already. The
+    caller stops them. Raises ChildFailed."""
+    if await _offered(client, "corpus", record.digest):
+        return None
+    news(f"serving {folder} while it is asked: {record.passages} passage{'s' * (record.passages != 1)}")
+    functions = ["rag"] if await _offered(client, "model", record.embedder) else ["embed", "rag"]
+    network = helpers(
+        config, functions, uri=uri, embedder=config.ask.embedder, corpus=folder, config_file=config_file,
+        settings=settings,
+    )  # fmt: skip
+    await network.start()
+    return network
+
+
+async def _offered(client: Client, kind: str, digest: str) -> bool:
+    try:
+        if kind == "corpus":
+            await client.resolve_corpus(digest)
+        else:
+            await client.resolve_model(digest)
+    except UnknownModel:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a question found: the passages for the prompt, and the best score of those that there are."""
+
+    cited: tuple[Cited, ...]
+    best: float
+
+
+async def look_up(client: Client, corpus: CorpusRecord, question: str, limit: int, min_score: float) -> Found:
+    """At most `limit` passages with a score of at least `min_score`, best first."""
+    cited = await client.lookup(corpus, question, limit)
+    good = tuple(item for item in cited if item.score >= min_score)
+    return Found(good, max((item.score for item in cited), default=0.0))
+
+
+def marks(text: str, count: int) -> tuple[int, ...]:
+    """Which of `count` passages the answer cites, by their marks: [1], [2]."""
+    found = {int(number) for number in _MARK.findall(text)}
+    return tuple(sorted(number for number in found if 1 <= number <= count))
+
+
+def strange_words(text: str, question: str, cited: Sequence[Cited]) -> tuple[float, tuple[str, ...]]:
+    """Which part of the answer's longer words is neither in a passage nor in the question, and those words. A small
+    model invents: where the part is large the answer does not rest on the passages, whatever it cites."""
+    known = _words(question).union(*(_words(f"{item.passage.title} {item.passage.text}") for item in cited))
+    answer = _words(_MARK.sub("", text))
+    strange = tuple(sorted(word for word in answer if word not in known))
+    return (len(strange) / len(answer) if answer else 0.0), strange
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
