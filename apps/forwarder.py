@@ -81,6 +81,7 @@ def forwarder_options(arguments: argparse.Namespace, config: Config) -> Forwarde
         cs_disk_path=str(Path(settings.cs_disk_path).expanduser()) if settings.cs_disk_path else None,
         cs_disk_bytes=settings.cs_disk_mib << 20,
         pit_capacity=settings.pit_capacity,
+        pit_capacity_bytes=settings.pit_mib << 20,
         producer_regions=_names("producer_regions", settings.producer_regions),
         face_queue_bytes=settings.face_queue_mib << 20,
         udp_mtu_bytes=settings.udp_mtu_bytes,

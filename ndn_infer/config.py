@@ -147,6 +147,7 @@ class ForwarderConfig:
     cs_disk_path: str = _option("", "Content Store: file of a second tier that survives a restart; empty: none")
     cs_disk_mib: int = _option(1024, "Content Store: most disk space, MiB")
     pit_capacity: int = _option(200_000, "most pending Interests", low=1)
+    pit_mib: int = _option(512, "most memory for pending Interests, MiB", low=1)
     face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets", low=1)
     udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", high=65_507)
     udp_idle_timeout_s: float = _option(600.0, "close on-demand UDP faces after this long without traffic", low=1)

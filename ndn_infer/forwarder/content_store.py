@@ -20,7 +20,7 @@ from ndn_infer.forwarder.pit import has_digest
 from ndn_infer.name import Name
 
 ENTRY_OVERHEAD_BYTES: Final = 400
-"""What one entry costs beside its packet, counted against the byte bound."""
+"""What one entry costs beside its packet and its name, counted against the byte bound."""
 
 MAX_STALE_SCANNED: Final = 1024
 """A MustBeFresh look-up by prefix gives up after so many stale packets: a miss is always allowed, a stop is not."""
@@ -117,7 +117,7 @@ class ContentStore:
         else:
             self._unordered[name] = None
         kind = self.classes.of(name)
-        size = len(wire) + ENTRY_OVERHEAD_BYTES
+        size = _size(name, wire)
         (self._protected if kind.protected else self._plain)[name] = Entry(wire, fresh_until, kind)
         self.used_bytes += size
         kind.used_bytes += size
@@ -203,7 +203,7 @@ class ContentStore:
         self._protected_bytes = 0
         for name, entry in entries:
             kind = entry.kind = classes.of(name)
-            size = len(entry.wire) + ENTRY_OVERHEAD_BYTES
+            size = _size(name, entry.wire)
             kind.packets += 1
             kind.used_bytes += size
             (self._protected if kind.protected else self._plain)[name] = entry
@@ -259,10 +259,14 @@ class ContentStore:
             self._order.remove(name)
 
     def _take_out(self, name: Name, entry: Entry) -> None:
-        kind, size = entry.kind, len(entry.wire) + ENTRY_OVERHEAD_BYTES
+        kind, size = entry.kind, _size(name, entry.wire)
         del (self._protected if kind.protected else self._plain)[name]
         self.used_bytes -= size
         kind.used_bytes -= size
         kind.packets -= 1
         if kind.protected:
             self._protected_bytes -= size
+
+
+def _size(name: Name, wire: bytes) -> int:
+    return len(wire) + len(name) + ENTRY_OVERHEAD_BYTES

@@ -252,7 +252,7 @@ def _checked_freshness_s(name: Name, digest: object, fresh: object, wire: object
     if not (isinstance(wire, bytes) and isinstance(fresh, float) and hashlib.sha256(wire).digest() == digest):
         return None
     try:
-        found, freshness_ms = parse_data(wire)
+        found, freshness_ms, _ = parse_data(wire)
     except BadPacket:
         return None
     return freshness_ms / 1000 if found == name else None

@@ -54,7 +54,12 @@ class ForwarderDaemon:
         self.disk: DiskTier | None = None
         self.backlogged = 0
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
-        self.core = Forwarder(cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity)
+        self.core = Forwarder(
+            cs,
+            producer_regions=options.producer_regions,
+            pit_capacity=options.pit_capacity,
+            pit_capacity_bytes=options.pit_capacity_bytes,
+        )
         self._clock: Callable[[], float] = time.monotonic
         self._tasks: set[asyncio.Task[None]] = set()
         self._undecided = 0
@@ -150,7 +155,7 @@ class ForwarderDaemon:
             self._open_disk(options)
         cs.shrink()
         self.core.producer_regions = options.producer_regions
-        self.core.pit_capacity = options.pit_capacity
+        self.core.bound_pit(options.pit_capacity, options.pit_capacity_bytes)
         self.management.serve_neighbours(options.remote_commands == "signed")
         return changed
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from ndn_infer.forwarder.counters import FaceCounters
 from ndn_infer.forwarder.link_service import LinkService
+from ndn_infer.forwarder.pit import Share
 
 MANAGEMENT_FACE_ID: Final = 1
 FIRST_FACE_ID: Final = 256
@@ -40,7 +41,7 @@ class Face:
     `allowed_persistency` is what faces/update may set.
 
     `close` ends the transport; the shell then takes the face out of the forwarder. `expires_in_s` says after how much
-    more silence the face goes away (None: never). `pending` counts the PIT entries that began with it.
+    more silence the face goes away (None: never). `share` is what it has in the PIT.
     """
 
     id: int
@@ -53,7 +54,7 @@ class Face:
     close: Callable[[], None] = _nothing
     expires_in_s: Callable[[], float | None] = lambda: None
     private: bool = False
-    pending: int = 0
+    share: Share = field(default_factory=Share)
     counters: FaceCounters = field(init=False)
 
     def __post_init__(self) -> None:

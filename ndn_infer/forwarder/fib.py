@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ndn_infer.forwarder.tables import PrefixTable
 from ndn_infer.name import Name, prefix_ends
@@ -15,8 +16,18 @@ class NextHop:
     cost: int
 
 
+MAX_PREFIXES: Final = 65536
+
+
 class Fib(PrefixTable[tuple[NextHop, ...]]):
-    """Next hops by prefix, cheapest first."""
+    """Next hops by prefix, cheapest first. Bounded by the commands that add to it (`has_room`, Rib.has_room)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_face: dict[int, set[Name]] = {}
+
+    def has_room(self, prefix: Name) -> bool:
+        return len(self) < MAX_PREFIXES or prefix in self
 
     def lookup(self, name: Name, ends: Sequence[int] | None = None) -> tuple[NextHop, ...]:
         """Next hops of the longest prefix of `name`; () when there is none."""
@@ -24,13 +35,20 @@ class Fib(PrefixTable[tuple[NextHop, ...]]):
 
     def add(self, prefix: Name, face_id: int, cost: int) -> None:
         """Add a next hop, or change its cost."""
+        self._of_face.setdefault(face_id, set()).add(prefix)
         self._set(prefix, [*self._others(prefix, face_id), NextHop(face_id, cost)])
 
     def remove(self, prefix: Name, face_id: int) -> None:
+        prefixes = self._of_face.get(face_id)
+        if prefixes is None or prefix not in prefixes:
+            return
+        prefixes.discard(prefix)
+        if not prefixes:
+            del self._of_face[face_id]
         self._set(prefix, self._others(prefix, face_id))
 
     def remove_face(self, face_id: int) -> None:
-        for prefix in [key for key, hops in self.items() if any(hop.face_id == face_id for hop in hops)]:
+        for prefix in list(self._of_face.get(face_id, ())):
             self.remove(prefix, face_id)
 
     def _others(self, prefix: Name, face_id: int) -> list[NextHop]:

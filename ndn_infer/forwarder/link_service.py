@@ -1,31 +1,28 @@
 """The link service of one face: NDNLPv2 towards the neighbour and back.
 
-Owns: header fields (PIT token, Nack, local fields, congestion mark), fragmentation and reassembly, congestion marking
-from the length of the send queue. Pure: bytes leave through `transmit`, `now` is passed in. Must not know: forwarding,
+Owns: header fields (PIT token, Nack, local fields, congestion mark), fragmentation, congestion marking from the length
+of the send queue. Pure: bytes leave through `transmit`, `now` is passed in. Must not know: forwarding,
 sockets. Sources: NDNLPv2 revision 4; NFD developer guide, section 2.2.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.counters import FaceCounters
+from ndn_infer.forwarder.reassembly import REASSEMBLY_TIMEOUT_S, Reassembler
 from ndn_infer.forwarder.reliability import TX_SEQUENCE_BYTES, Reliability
 from ndn_infer.lp import LpPacket, decode_lp, misplaced
-from ndn_infer.tlv import MAX_PACKET_BYTES, encode_nonneg, encode_number, encode_tlv
+from ndn_infer.tlv import encode_nonneg, encode_number, encode_tlv
 
 DEFAULT_THRESHOLD_BYTES: Final = 65536
 DEFAULT_MARK_INTERVAL_NS: Final = 100_000_000
 OVERLOAD: Final = 8
 """Queues of more thresholds than this mark every packet."""
-REASSEMBLY_TIMEOUT_S: Final = 0.5
 RELIABLE_REASSEMBLY_TIMEOUT_S: Final = 5.0
 """A lost fragment comes again after a second or more; those that were acknowledged must still be there."""
-MAX_FRAGMENTS: Final = 400
-MAX_PARTIAL_PACKETS: Final = 64
 MIN_MTU_BYTES: Final = 64
 FRAGMENT_OVERHEAD_BYTES: Final = 28
 """LpPacket (4), Sequence (10), FragIndex and FragCount (4 each), Fragment (4), and two to spare."""
@@ -207,63 +204,3 @@ def _short(number: int) -> bytes:
 
 def _nack_field(reason: int) -> bytes:
     return encode_tlv(0x0320, b"\xfd\x03\x21" + _short(reason) if reason else b"")
-
-
-class _Partial:
-    __slots__ = ("header", "last", "missing", "pieces", "size")
-
-    def __init__(self, now: float, count: int, header: LpPacket) -> None:
-        self.last = now
-        self.pieces: list[bytes] = [b""] * count
-        self.missing = count
-        self.size = 0
-        self.header = header
-
-
-class Reassembler:
-    """Puts fragments together. Bounded: MAX_PARTIAL_PACKETS at a time, none larger than a packet may be, each for
-    `timeout_s`."""
-
-    def __init__(self) -> None:
-        self.timeout_s = REASSEMBLY_TIMEOUT_S
-        self._partial: OrderedDict[int, _Partial] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._partial)
-
-    def add(self, packet: LpPacket, now: float) -> LpPacket | None:
-        """The whole packet when `packet` completes one, else None. Raises BadPacket."""
-        count, index = packet.frag_count, packet.frag_index
-        if packet.sequence is None or count > MAX_FRAGMENTS:
-            raise BadPacket(f"a fragment has a sequence number and at most {MAX_FRAGMENTS} siblings")
-        first = int.from_bytes(packet.sequence, "big") - index
-        self._forget_old(now)
-        partial = self._partial.get(first)
-        if partial is None:
-            if len(self._partial) >= MAX_PARTIAL_PACKETS:
-                self._partial.popitem(last=False)
-            partial = self._partial[first] = _Partial(now, count, packet)
-        if len(partial.pieces) != count:
-            raise BadPacket("fragments of one packet disagree about their number")
-        partial.last = now  # the wait begins anew with every fragment (NFD, LpReassembler)
-        self._partial.move_to_end(first)
-        if partial.pieces[index]:
-            return None  # a duplicate
-        partial.pieces[index] = packet.fragment
-        partial.missing -= 1
-        partial.size += len(packet.fragment)
-        if partial.size > MAX_PACKET_BYTES:
-            del self._partial[first]
-            raise BadPacket(f"fragments make a packet of more than {MAX_PACKET_BYTES} bytes")
-        if index == 0:
-            partial.header = packet
-        if partial.missing:
-            return None
-        del self._partial[first]
-        whole = partial.header
-        whole.fragment, whole.frag_index, whole.frag_count = b"".join(partial.pieces), 0, 1
-        return whole
-
-    def _forget_old(self, now: float) -> None:
-        while self._partial and next(iter(self._partial.values())).last < now - self.timeout_s:
-            self._partial.popitem(last=False)

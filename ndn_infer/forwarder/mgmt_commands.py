@@ -49,6 +49,7 @@ class Reply(NamedTuple):
     body: ControlParameters | None = None
 
 
+NO_ROOM: Final = Reply(503, "the table is full")
 Respond = Callable[[Reply], None]
 FaceDone = Callable[[Face | None, int, str], None]
 FaceMaker = Callable[[FaceUri, int, int | None, FaceDone], None]
@@ -101,6 +102,8 @@ class Commands:
         origin, cost = given.origin or 0, given.cost or 0
         flags = CHILD_INHERIT if given.flags is None else given.flags
         period_ms = None if given.expiration_ms is None else min(given.expiration_ms, MAX_EXPIRATION_MS)
+        if not self._forwarder.rib.has_room(given.name, request.face_id, origin):
+            return NO_ROOM
         expires = None if period_ms is None else request.now + period_ms / 1000
         self._forwarder.register(given.name, Route(request.face_id, origin, cost, flags, expires), request.now)
         body = ControlParameters(
@@ -124,6 +127,8 @@ class Commands:
         lifetime_s = min(announcement.lifetime_s(self._wall_us() / 1e6), MAX_EXPIRATION_MS / 1000)
         if lifetime_s <= 0:
             return Reply(403, "Prefix announcement rejected: outside its validity period")
+        if not self._forwarder.rib.has_room(announcement.prefix, request.incoming, ANNOUNCED):
+            return NO_ROOM
         route = Route(request.incoming, ANNOUNCED, ROUTE_COST, CHILD_INHERIT, request.now + lifetime_s)
         self._forwarder.register(announcement.prefix, route, request.now)
         body = ControlParameters(
@@ -137,6 +142,8 @@ class Commands:
         refused = self._refuse_prefix(given.name, HOP_TOO_LONG) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
             return refused
+        if not self._forwarder.fib.has_room(given.name):
+            return NO_ROOM
         self._forwarder.add_next_hop(given.name, request.face_id, cost, request.now)
         return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, cost=cost))
 
@@ -267,6 +274,8 @@ class Commands:
         refused = self._refuse_prefix(given.name, STRATEGY_TOO_LONG)
         if refused is not None or given.name is None:
             return refused
+        if not self._forwarder.strategies.has_room(given.name):
+            return NO_ROOM
         try:
             strategy = self._forwarder.strategies.set(given.name, given.strategy)
         except StrategyError as error:

@@ -29,6 +29,7 @@ class ForwarderOptions:
     cs_capacity_packets: int = 65536
     cs_capacity_bytes: int = 512 << 20
     pit_capacity: int = 200_000
+    pit_capacity_bytes: int = 512 << 20
     producer_regions: tuple[Name, ...] = ()
     face_queue_bytes: int = 8 << 20
     udp_mtu_bytes: int = 1400

@@ -8,6 +8,7 @@ costs is bounded: MAX_COMPONENTS, MAX_HINTS. Source: NDN Packet Format 0.3, sect
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ndn_infer import tlv
@@ -159,9 +160,9 @@ def _sized(raw: bytes, size: int) -> bytes:
     return raw
 
 
-def parse_data(wire: bytes) -> tuple[Name, int]:
-    """(name, FreshnessPeriod in ms) of a Data packet. Raises BadPacket."""
-    name, _, offset, end = parse_name(wire, tlv.DATA)
+def parse_data(wire: bytes) -> tuple[Name, int, list[int]]:
+    """(name, FreshnessPeriod in ms, `prefix_ends(name)`) of a Data packet. Raises BadPacket."""
+    name, ends, offset, end = parse_name(wire, tlv.DATA)
     freshness_ms = last = 0
     signed = False
     while offset < end:
@@ -174,34 +175,38 @@ def parse_data(wire: bytes) -> tuple[Name, int]:
             raise BadPacket(f"Data element {kind:#x} is repeated or out of order")
         last = place
         if place == 1:
-            freshness_ms = _meta_info(wire, value, offset)
+            meta = wire[value:offset]
+            freshness_ms = _known_meta_info(meta) if len(meta) <= _REMEMBERED_BYTES else _meta_info(meta)
         elif place == 3:
             _check_signature_info(wire, value, offset)
             signed = True
     if not signed or last != 4:
         raise BadPacket("a Data packet has SignatureInfo and SignatureValue")
-    return name, freshness_ms
+    return name, freshness_ms, ends
 
 
-def _meta_info(wire: bytes, offset: int, end: int) -> int:
+def _meta_info(meta: bytes) -> int:
     """The FreshnessPeriod. ContentType, FreshnessPeriod and FinalBlockId come in this order or not at all; from the
     first other element on all is the application's, whatever its type (ndn-cxx, MetaInfo::wireDecode)."""
     freshness_ms = last = 0
-    while offset < end:
-        kind, value, offset = read_header(wire, offset, end)
+    for kind, value, after in tlv.iterate(meta):
         place = kind - 0x17 if 0x18 <= kind <= 0x1A else 0
         if place <= last:
             last = 3
             continue
         last = place
         if place == 2:
-            freshness_ms = decode_nonneg(wire[value:offset])
+            freshness_ms = decode_nonneg(meta[value:after])
         elif place == 1:
-            if decode_nonneg(wire[value:offset]) > 0xFFFFFFFF:
+            if decode_nonneg(meta[value:after]) > 0xFFFFFFFF:
                 raise BadPacket("a ContentType has at most 32 bits")
-        elif _component_end(wire, value, offset) != offset:
+        elif _component_end(meta, value, after) != after:
             raise BadPacket("a FinalBlockId is one name component")
     return freshness_ms
+
+
+_REMEMBERED_BYTES: Final = 64
+_known_meta_info = lru_cache(256)(_meta_info)  # all segments of an object have the same
 
 
 def _check_signature_info(wire: bytes, value: int, end: int) -> None:

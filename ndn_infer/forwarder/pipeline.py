@@ -21,9 +21,10 @@ from ndn_infer.forwarder.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
 from ndn_infer.forwarder.fib import Fib, NextHop
 from ndn_infer.forwarder.parsing import ParsedInterest, parse_data, parse_interest
 from ndn_infer.forwarder.pit import InRecord, OutRecord, Pit, PitEntry
+from ndn_infer.forwarder.reassembly import FragmentPool
 from ndn_infer.forwarder.rewriting import probe_of, with_less_hops, with_nonce, without_hints
 from ndn_infer.forwarder.rib import Rib, Route
-from ndn_infer.forwarder.scope import LOCALHOST, MANAGEMENT, MANAGEMENT_RESERVE, within_scope
+from ndn_infer.forwarder.scope import LOCALHOST, within_scope
 from ndn_infer.forwarder.strategy import StrategyChoice
 from ndn_infer.forwarder.strategy_base import Probe
 from ndn_infer.name import ROOT, Name, prefix_ends
@@ -38,6 +39,7 @@ class Forwarder:
         *,
         producer_regions: Iterable[Name] = (),
         pit_capacity: int = 200_000,
+        pit_capacity_bytes: int = 512 << 20,
         seed: int | None = None,
     ) -> None:
         self.cs = cs
@@ -51,8 +53,8 @@ class Forwarder:
         self.trace: Trace | None = None
         self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
         self.producer_regions = tuple(producer_regions)
-        self._pit = Pit()
-        self.pit_capacity = pit_capacity
+        self._pit = Pit(pit_capacity, pit_capacity_bytes)
+        self.fragments = FragmentPool()
         self.strategies.changed = lambda prefix: self._pit.choose_again(prefix, self.strategies.of)
         self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
@@ -65,6 +67,7 @@ class Forwarder:
 
     def add_face(self, face: Face) -> None:
         self.faces[face.id] = face
+        face.link.reassembler.pool = self.fragments
         self.face_changed(CREATED, face)
 
     def remove_face(self, face_id: int, now: float = 0.0) -> None:
@@ -76,9 +79,9 @@ class Forwarder:
         self.face_changed(DESTROYED, face)
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
-        if face.counters.in_interests or face.counters.out_interests:
-            for entry in self._pit.forget_face(face_id):
-                self._finalize(entry, now)
+        face.link.reassembler.clear()
+        for entry in self._pit.forget_face(face_id, face.share):
+            self._finalize(entry, now)
 
     def set_reliability(self, face: Face, wanted: bool) -> None:
         """Switch NDNLPv2 reliability of a face."""
@@ -122,23 +125,29 @@ class Forwarder:
     def pit_size(self) -> int:
         return len(self._pit)
 
+    def bound_pit(self, capacity: int, capacity_bytes: int) -> None:
+        """Other bounds from now on; entries stay."""
+        self._pit.capacity, self._pit.capacity_bytes = capacity, capacity_bytes
+
     # ------------------------------------------------------------ time
 
     def tick(self, now: float) -> None:
-        """Let PIT entries and routes run out."""
+        """Let PIT entries, routes and partial packets run out."""
         for entry in self._pit.due(now):
             if entry.strategy is not None:
                 entry.strategy.on_timeout(entry, now)
             self._finalize(entry, now)
         self.rib.expire(now)
+        self.fragments.sweep(now)
         for face in self._reliable.values():
             face.link.tick(now)
 
     def next_wake(self) -> float | None:
         """When `tick` is due next (monotonic seconds), None while nothing can run out."""
         entry, route = self._pit.next_wake(), self.rib.next_expiry()
-        if self._reliable:
-            wakes = [entry, route, *(face.link.next_wake() for face in self._reliable.values())]
+        if self._reliable or self.fragments.busy:
+            links = (face.link.next_wake() for face in self._reliable.values())
+            wakes = (entry, route, self.fragments.next_wake(), *links)
             return min((wake for wake in wakes if wake is not None), default=None)
         if entry is None or route is None:
             return route if entry is None else entry
@@ -220,15 +229,14 @@ class Forwarder:
             if found is not None:
                 self._on_hit(face, name, found, token, entry, now)
                 return
+        if not self._pit.has_room(face.share, len(wire), name, begins=entry is None):
+            self.counters.pit_full += 1
+            self._dropped(now, face.id, "Interest", name, "the PIT has no room for more of this face")
+            return
         if entry is None:
             entry = self._insert(interest, face)
-            if entry is None:
-                self._dropped(now, face.id, "Interest", name, "the PIT has no room for more of this face")
-                return
-        record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, last_hop)
-        entry.ins[face.id] = record
-        ends = [waiting.expires for waiting in entry.ins.values()] if len(entry.ins) > 1 else (record.expires,)
-        self._pit.reschedule(entry, max(ends))
+        record = InRecord(wire, nonce, token, now + interest.lifetime_ms / 1000, face.share, last_hop)
+        self._pit.put_in(entry, face.id, record)
         self._forward(entry, interest, record, face, next_hop, mark, now)
 
     def _admissible(self, face: Face, name: Name, hop_limit: int, now: float) -> bool:
@@ -277,19 +285,12 @@ class Forwarder:
         """A hint that is a prefix of one of our region names has brought the Interest where it wanted to be."""
         return any(region.startswith(hint) for hint in hints for region in self.producer_regions)
 
-    def _insert(self, interest: ParsedInterest, face: Face) -> PitEntry | None:
-        """A new entry, unless this face has as many as there is room left: a flood from one face leaves half of the
-        PIT free, floods from n faces an (n+1)th of it (dynamic thresholds, Choudhury and Hahne 1998)."""
-        room = self.pit_capacity - len(self._pit)
-        if interest.name.startswith(MANAGEMENT):
-            room += MANAGEMENT_RESERVE  # it is needed most when somebody floods
-        if face.pending >= room:
-            self.counters.pit_full += 1
-            return None
-        entry = PitEntry(interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints)
+    def _insert(self, interest: ParsedInterest, face: Face) -> PitEntry:
+        entry = PitEntry(
+            interest.name, interest.can_be_prefix, interest.must_be_fresh, interest.hints, len(interest.ends) - 1,
+            face.share,
+        )  # fmt: skip
         entry.strategy = self.strategies.of(interest.name, interest.ends)
-        entry.owner = face
-        face.pending += 1
         self._pit.insert(entry)
         return entry
 
@@ -307,9 +308,9 @@ class Forwarder:
         self, entry: PitEntry, interest: ParsedInterest, face: Face, last_hop: bool, now: float
     ) -> list[int] | None:
         """Whom the strategy asks, of those that scope and HopLimit allow."""
+        prefix, hops = self._next_hops(entry, interest.ends)
         eligible: list[NextHop] = []
         exhausted = False
-        prefix, hops = self._next_hops(entry, interest.ends)
         for hop in hops:
             out = self.faces.get(hop.face_id)
             if out is None or out is face:
@@ -335,8 +336,9 @@ class Forwarder:
         self, entry: PitEntry, face_id: int, record: InRecord, source: int, mark: int, now: float
     ) -> None:
         old = entry.outs.get(face_id)
-        entry.outs[face_id] = OutRecord(record.nonce, record.expires, now, old.suppress_s if old is not None else 0.0)
+        suppress_s = old.suppress_s if old is not None else 0.0
         out = self.faces[face_id]
+        self._pit.put_out(entry, face_id, OutRecord(record.nonce, record.expires, now, suppress_s, out.share))
         if self.trace is not None:
             self.trace(now, "out", face_id, "Interest", entry.name, "")
         out.counters.out_interests += 1
@@ -346,7 +348,7 @@ class Forwarder:
     def _refuse(self, entry: PitEntry, face: Face, now: float) -> None:
         """No route: tell this downstream. Others may still wait for what an application asked of a certain face."""
         self.counters.no_route += 1
-        record = entry.ins.pop(face.id)
+        record = self._pit.take_in(entry, face.id)
         self._dropped(now, face.id, "Interest", entry.name, "no route")
         self._send_nack(face, record.wire, record.token, lp.REASON_NO_ROUTE, now)
         if not entry.ins:
@@ -361,7 +363,7 @@ class Forwarder:
     # ------------------------------------------------------------ Data
 
     def _on_data(self, face: Face, wire: bytes, no_cache: bool, mark: int, now: float) -> None:
-        name, freshness_ms = parse_data(wire)
+        name, freshness_ms, ends = parse_data(wire)
         face.counters.in_data += 1
         self.counters.in_data += 1
         if self.trace is not None:
@@ -370,7 +372,7 @@ class Forwarder:
             self.counters.scope_violations += 1
             self._dropped(now, face.id, "Data", name, "/localhost from a face that is not local")
             return
-        matches = self._pit.matching(name, wire)
+        matches = self._pit.matching(name, ends, wire)
         if not matches:
             self.counters.unsolicited += 1
             self._dropped(now, face.id, "Data", name, "unsolicited: nobody waits for it")
@@ -418,7 +420,7 @@ class Forwarder:
         if decision is not None:
             told_reason, told = decision
             for face_id in told:
-                downstream = entry.ins.pop(face_id)
+                downstream = self._pit.take_in(entry, face_id)
                 receiver = self.faces.get(face_id)
                 if receiver is not None:
                     self._send_nack(receiver, downstream.wire, downstream.token, told_reason, now)
@@ -438,8 +440,6 @@ class Forwarder:
         """The entry leaves the PIT; nonces that may still loop are remembered (NFD, insertDeadNonceList)."""
         if not self._pit.remove(entry):
             return
-        if entry.owner is not None:
-            entry.owner.pending -= 1
         if entry.satisfied:
             self.counters.satisfied += 1
         else:

@@ -40,4 +40,6 @@ def probe_of(record: InRecord, nonce: bytes) -> InRecord:
     """The Interest with another Nonce: where the paths of the two meet again, this must be no loop (NFD, ASF)."""
     wire = record.wire
     at = wire.index(b"\x0a\x04" + record.nonce, parse_interest(wire).nonce_at) + 2
-    return InRecord(wire[:at] + nonce + wire[at + 4 :], nonce, record.token, record.expires, record.last_hop)
+    return InRecord(
+        wire[:at] + nonce + wire[at + 4 :], nonce, record.token, record.expires, record.share, record.last_hop
+    )

@@ -6,7 +6,8 @@ child-inherit and capture, several origins a face).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,28 +30,53 @@ class Route:
     expires: float | None = None
 
 
+MAX_ROUTES: Final = 65536
+
+_Key = tuple[Name, int, int]
+
+
 class Rib:
     """Registers, withdraws and expires routes. The FIB forwards by a route when `register` returns."""
 
-    def __init__(self, fib: Fib) -> None:
+    def __init__(self, fib: Fib, capacity: int = MAX_ROUTES) -> None:
         self._fib = fib
+        self._capacity = capacity
+        self._size = 0
+        self._of_face: dict[int, set[_Key]] = {}
+        self._expiries: list[tuple[float, _Key]] = []  # a heap; some are of routes that were refreshed since
         self._routes: dict[Name, dict[tuple[int, int], Route]] = {}
         self._installed: dict[Name, dict[int, int]] = {}
         self._order = NameOrder()  # of _routes
-        self._next_expiry: float | None = None
 
     def items(self) -> Iterator[tuple[Name, Iterable[Route]]]:
         return ((prefix, routes.values()) for prefix, routes in self._routes.items())
 
+    def __len__(self) -> int:
+        """Routes, all prefixes together."""
+        return self._size
+
+    def has_room(self, prefix: Name, face_id: int, origin: int) -> bool:
+        """Whether a route can be added: unless its face has as many as there is room left (as in Pit.has_room). One
+        that is there can always be refreshed."""
+        held = self._of_face.get(face_id, set())
+        return (prefix, face_id, origin) in held or len(held) < self._capacity - self._size
+
     def register(self, prefix: Name, route: Route) -> None:
         """Add a route, or refresh it (new cost, flags and expiry)."""
+        key = (prefix, route.face_id, route.origin)
         routes = self._routes.get(prefix)
         if routes is None:
             routes = self._routes[prefix] = {}
             self._order.add(prefix)
+        if (route.face_id, route.origin) not in routes:
+            self._size += 1
+            self._of_face.setdefault(route.face_id, set()).add(key)
         routes[route.face_id, route.origin] = route
-        if route.expires is not None and (self._next_expiry is None or route.expires < self._next_expiry):
-            self._next_expiry = route.expires
+        if route.expires is not None:
+            heapq.heappush(self._expiries, (route.expires, key))
+            if len(self._expiries) > 2 * self._size + 64:
+                self._expiries = [entry for entry in self._expiries if self._is_due_then(*entry)]
+                heapq.heapify(self._expiries)
         self._update(prefix)
 
     def unregister(self, prefix: Name, face_id: int, origin: int) -> bool:
@@ -58,41 +84,36 @@ class Rib:
         routes = self._routes.get(prefix)
         if routes is None or routes.pop((face_id, origin), None) is None:
             return False
+        self._size -= 1
+        held = self._of_face[face_id]
+        held.discard((prefix, face_id, origin))
+        if not held:
+            del self._of_face[face_id]
         if not routes:
-            self._forget(prefix)
+            del self._routes[prefix]
+            self._order.remove(prefix)
         self._update(prefix)
         return True
 
     def remove_face(self, face_id: int) -> None:
-        self._remove(lambda route: route.face_id == face_id)
+        for key in list(self._of_face.get(face_id, ())):
+            self.unregister(*key)
 
     def expire(self, now: float) -> None:
         """Drop routes that ran out."""
-        if self._next_expiry is not None and self._next_expiry <= now:
-            self._remove(lambda route: route.expires is not None and route.expires <= now)
-            self._next_expiry = min(
-                (route.expires for _, routes in self.items() for route in routes if route.expires is not None),
-                default=None,
-            )
+        while self._expiries and self._expiries[0][0] <= now:
+            expires, key = heapq.heappop(self._expiries)
+            if self._is_due_then(expires, key):
+                self.unregister(*key)
 
     def next_expiry(self) -> float | None:
         """No route runs out before (it may be sooner than the first that does)."""
-        return self._next_expiry
+        return self._expiries[0][0] if self._expiries else None
 
-    def _remove(self, gone: Callable[[Route], bool]) -> None:
-        for prefix in list(self._routes):
-            routes = self._routes[prefix]
-            keys = [key for key, route in routes.items() if gone(route)]
-            for key in keys:
-                del routes[key]
-            if not routes:
-                self._forget(prefix)
-            if keys:
-                self._update(prefix)
-
-    def _forget(self, prefix: Name) -> None:
-        del self._routes[prefix]
-        self._order.remove(prefix)
+    def _is_due_then(self, expires: float, key: _Key) -> bool:
+        """Whether this is still when the route runs out."""
+        route = self._routes.get(key[0], {}).get(key[1:])
+        return route is not None and route.expires == expires
 
     def _update(self, changed: Name) -> None:
         """Recompute the FIB entries of `changed` and of every longer prefix, which may inherit from it."""

@@ -13,9 +13,6 @@ from ndn_infer.name import Name, from_uri
 
 LOCALHOST: Final = from_uri("/localhost")
 LOCALHOP: Final = from_uri("/localhop")
-MANAGEMENT: Final = from_uri("/localhost/nfd")
-MANAGEMENT_RESERVE: Final = 1024
-"""PIT entries that a face may have for management alone: it is needed most when somebody floods."""
 
 
 def within_scope(name: Name, face: Face, out: Face, last_hop: bool) -> bool:

@@ -38,6 +38,8 @@ from ndn_infer.name import (
 MAX_DEPTH: Final = 32
 """Longest prefix of a choice, as NFD's name tree has it."""
 
+MAX_CHOICES: Final = 4096
+
 BEST_ROUTE: Final = from_uri("/localhost/nfd/strategy/best-route")
 MULTICAST: Final = from_uri("/localhost/nfd/strategy/multicast")
 VERSION_5: Final = from_uri("/v=5")
@@ -109,6 +111,9 @@ class StrategyChoice(PrefixTable[Strategy]):
         self.put(from_uri("/localhost"), multicast)
         self.put(from_uri("/localhost/nfd"), best_route)
         self.put(from_uri("/ndn/broadcast"), multicast)
+
+    def has_room(self, prefix: Name) -> bool:
+        return len(self) < MAX_CHOICES or prefix in self
 
     def of(self, name: Name, ends: Sequence[int] | None = None) -> Strategy:
         found = self.longest(name, prefix_ends(name) if ends is None else ends)

@@ -140,7 +140,7 @@ def _check_data(wire: bytes) -> bool:
         _check_name(data.name)
         assert data.wire == wire and len(data.implicit_digest()) == 32
     if data is not None and parsed is not None:
-        assert parsed == (data.name, data.freshness_ms), "the two decoders see different Data"
+        assert parsed[:2] == (data.name, data.freshness_ms), "the two decoders see different Data"
     return data is not None or parsed is not None
 
 

@@ -14,17 +14,19 @@ from typing import Any, Final
 from ndn_infer import lp, packet, tlv
 from ndn_infer import name as ndn
 from ndn_infer.errors import BadPacket
+from ndn_infer.forwarder import pit
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.dead_nonce_list import CAPACITY as DEAD_NONCES
 from ndn_infer.forwarder.face_uri import FaceUri
 from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, Face
-from ndn_infer.forwarder.link_service import MAX_PARTIAL_PACKETS, LinkService
+from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.management import MAX_REMEMBERED_SEGMENTS, Management
 from ndn_infer.forwarder.mgmt_commands import FaceDone
 from ndn_infer.forwarder.mgmt_events import REMEMBERED
 from ndn_infer.forwarder.mgmt_tlv import ControlParameters
 from ndn_infer.forwarder.parsing import MAX_LIFETIME_MS, parse_data, parse_interest
 from ndn_infer.forwarder.pipeline import LOCALHOST, Forwarder
+from ndn_infer.forwarder.reassembly import FACE_BYTES, MAX_PARTIAL_PACKETS
 from ndn_infer.forwarder.rib import CAPTURE
 from ndn_infer.forwarder.strategy import BEST_ROUTE, StrategyChoice
 from tests.fuzz.packets import WALL_US, command_v2, command_v3
@@ -158,7 +160,15 @@ class CoreTarget:
         assert len(management._events._stored) <= REMEMBERED
         assert not (management._requests or management._replies), "management left something undone"
         for face in core.faces.values():
-            assert len(face.link.reassembler) <= MAX_PARTIAL_PACKETS
+            assert len(face.link.reassembler) <= MAX_PARTIAL_PACKETS and face.link.reassembler.used_bytes <= FACE_BYTES
+        held = [face.link.reassembler.used_bytes for face in core.faces.values()]
+        assert core.fragments.used_bytes == sum(held) <= core.fragments.capacity_bytes
+        assert core._pit.used_bytes == sum(
+            entry.cost
+            + pit.OUT_BYTES * max(0, len(entry.outs) - 1)
+            + sum(pit.IN_BYTES + len(record.wire) for record in entry.ins.values())
+            for entry in core._pit
+        )
         known = core.faces.keys()
         assert {hop.face_id for _, hops in core.fib.items() for hop in hops} <= known, "a next hop without a face"
         assert {route.face_id for _, routes in core.rib.items() for route in routes} <= known, "a route without a face"
@@ -171,7 +181,9 @@ class CoreTarget:
         self._connect()
         self.pass_time(MAX_LIFETIME_MS / 1000 + 1)
         assert self.core.pit_size == 0, f"{self.core.pit_size} Interests pend for ever"
-        assert not any(self.core._pit._by_name) and not self.core._pit._prefix_sizes and self.core._pit._digests == 0
+        assert not any(self.core._pit._by_name) and not self.core._pit._prefix_depths and self.core._pit._digests == 0
+        assert self.core._pit.used_bytes == self.core.fragments.used_bytes == 0
+        assert not any(face.share.held or face.share.entries for face in self.core.faces.values())
         self._forget()
         self._exchange(f"/honest/later/{self._rounds}")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ndn_infer import lp
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.link_service import MAX_PARTIAL_PACKETS, MIN_MTU_BYTES, LinkService, Reassembler
+from ndn_infer.forwarder.link_service import MIN_MTU_BYTES, LinkService
+from ndn_infer.forwarder.reassembly import MAX_PARTIAL_PACKETS, Reassembler
 from tests.forwarder_world import data, link
 
 LARGE = data("/large", content=bytes(range(256)) * 32)
@@ -113,6 +114,34 @@ def test_partial_packets_are_bounded() -> None:
     for number in range(10 * MAX_PARTIAL_PACKETS):
         reassembler.add(fragment(0, 400, bytes(8000), sequence=1000 * number), 0.0)
     assert len(reassembler) == MAX_PARTIAL_PACKETS
+
+
+@given(
+    first=st.one_of(st.integers(2**64 - 400, 2**64 - 1), st.integers(0, 400)),
+    pieces=st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=300),
+    order=st.randoms(use_true_random=False),
+)
+def test_sequences_go_round(first: int, pieces: list[bytes], order: random.Random) -> None:
+    """They count modulo 2^64, and those of every UDP face of NFD begin just below."""
+    packets = [
+        lp.LpPacket(
+            piece, sequence=((first + index) % 2**64).to_bytes(8, "big"), frag_index=index, frag_count=len(pieces)
+        )
+        for index, piece in enumerate(pieces)
+    ]
+    order.shuffle(packets)
+    reassembler = Reassembler()
+    whole = [found for packet in packets if (found := reassembler.add(packet, 0.0)) is not None]
+    assert [packet.fragment for packet in whole] == [b"".join(pieces)] and reassembler.used_bytes == 0
+
+
+def test_a_sender_whose_sequences_go_round_is_understood() -> None:
+    sent: list[bytes] = []
+    sender, receiver = service(sent, mtu_bytes=1400), LinkService(lambda _: None)
+    sender._sequence = 2**64 - 2
+    sender.send(LARGE, 0.0)
+    whole = [packet for packet in (receiver.unwrap(piece, 0.0) for piece in sent) if packet is not None]
+    assert [packet.fragment for packet in whole] == [LARGE]
 
 
 def test_local_fields_only_where_enabled() -> None:

@@ -16,7 +16,7 @@ from ndn_infer.forwarder.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.fib import Fib, NextHop
 from ndn_infer.forwarder.name_order import NameOrder
 from ndn_infer.forwarder.parsing import parse_data, parse_interest
-from ndn_infer.forwarder.pit import Pit, PitEntry
+from ndn_infer.forwarder.pit import Pit, PitEntry, Share
 from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Rib, Route
 from ndn_infer.forwarder.strategy import BEST_ROUTE, MULTICAST, StrategyChoice
 from ndn_infer.forwarder.strategy_base import StrategyError
@@ -128,12 +128,11 @@ def test_strategy_choice() -> None:
 
 def test_pit_runs_out_in_time_and_in_no_other_way() -> None:
     pit = Pit()
-    early, late, done = (PitEntry(uri(text), False, False, ()) for text in ("/a", "/b", "/c"))
+    early, late, done = (PitEntry(uri(text), False, False, (), 1, Share()) for text in ("/a", "/b", "/c"))
     for entry, expires in ((early, 1.0), (late, 2.0), (done, 1.5)):
         pit.insert(entry)
-        pit.extend(entry, expires)
-    pit.extend(early, 1.8)
-    pit.extend(early, 0.5)  # never shorter
+        pit.reschedule(entry, expires)
+    pit.reschedule(early, 1.8)
     assert pit.remove(done) and not pit.remove(done)
     assert pit.due(1.79) == []
     wake = pit.next_wake()
@@ -150,7 +149,7 @@ def test_pit_matches_as_a_scan_would(keys: list[tuple[bytes, bool, bool]], name:
     digest = name + ndn.implicit_digest(hashlib.sha256(wire).digest())
     for key in dict.fromkeys([*keys, (digest, False, False), (name + ndn.implicit_digest(bytes(32)), True, False)]):
         assert pit.find(*key) is None
-        entry = PitEntry(*key, ())
+        entry = PitEntry(*key, (), len(ndn.components(key[0])), Share())
         pit.insert(entry)
         assert pit.find(*key) is entry
         entries.append(entry)
@@ -159,11 +158,12 @@ def test_pit_matches_as_a_scan_would(keys: list[tuple[bytes, bool, bool]], name:
         for entry in entries
         if entry.name in (name, digest) or (entry.can_be_prefix and name.startswith(entry.name))
     ]
-    found = pit.matching(name, wire)
+    found = pit.matching(name, ndn.prefix_ends(name), wire)
     assert set(found) == set(expected) and len(found) == len(expected)
     for entry in entries:
         assert pit.remove(entry)
-    assert pit.matching(name, wire) == []
+    assert pit.matching(name, ndn.prefix_ends(name), wire) == []
+    assert not pit._prefix_depths and pit.used_bytes == 0
 
 
 def test_dead_nonces_are_bounded_by_time_and_number() -> None:
@@ -214,7 +214,7 @@ def test_content_store_is_an_lru_of_its_model(steps: list[tuple[str, bytes, bool
         while len(model) > capacity:
             model.popitem(last=False)
         assert len(cs) == len(model)
-        assert cs.used_bytes == sum(len(wire) + ENTRY_OVERHEAD_BYTES for wire, _ in model.values())
+        assert cs.used_bytes == sum(len(name) + len(wire) + ENTRY_OVERHEAD_BYTES for name, (wire, _) in model.items())
 
 
 def test_what_was_asked_for_last_stays_longest() -> None:
@@ -231,7 +231,7 @@ def test_what_was_asked_for_last_stays_longest() -> None:
 
 
 def test_content_store_is_bounded_by_bytes() -> None:
-    cs = ContentStore(1000, 10 * (1000 + ENTRY_OVERHEAD_BYTES))
+    cs = ContentStore(1000, 10 * (1000 + len(uri("/a/10")) + ENTRY_OVERHEAD_BYTES))
     for number in range(25):
         cs.insert(uri(f"/a/{number}"), bytes(1000), 0, 0.0)
     assert len(cs) == 10 and cs.evicted == 15 and cs.classes.root.inserted == 25

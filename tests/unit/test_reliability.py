@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ndn_infer import lp
 from ndn_infer.forwarder import reliability as module
-from ndn_infer.forwarder.link_service import Reassembler
+from ndn_infer.forwarder.reassembly import Reassembler
 from ndn_infer.forwarder.reliability import (
     IDLE_ACK_S,
     MAX_RETRANSMISSIONS,
