@@ -6,6 +6,7 @@ Owns: these three commands. Must not know: how keys are made (keys.py), how a de
 from __future__ import annotations
 
 import argparse
+import getpass
 import time
 
 from ndn_infer import catalog
@@ -16,11 +17,13 @@ from ndn_infer.errors import UsageError
 from ndn_infer.name import Name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import provision
+from ndn_infer.security.bundle import Bundle
 from ndn_infer.security.certificate import format_time, split_locator
 from ndn_infer.security.identity import KEY, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.keydir import write_private
 from ndn_infer.security.revocation import Denied
+from ndn_infer.security.safebag import open_safebag
 
 
 def who(text: str, net: Name) -> Name:
@@ -46,6 +49,31 @@ def export(options: argparse.Namespace, config: Config) -> int:
     secret = f"keys of {options.what}; carry it there safely and delete it"
     print(f"{options.out}: {secret if identities else 'the trust anchor and the catalogue: no secret'}")
     return 0
+
+
+def bundle_of_safebag(text: str, options: argparse.Namespace, config: Config) -> Bundle:
+    """What `keys import` takes, of a SafeBag: a self-signed certificate is the trust anchor of a network of its own,
+    another one has to be of the network in use. Raises UsageError, StorageError, MissingKey."""
+    certificate, key = open_safebag(text, _password(options))
+    if certificate.self_signed:
+        return Bundle(certificate, (), (key,))
+    keychain = Keychain.open(config.keys_dir)
+    if not certificate.identity.startswith(keychain.net):
+        raise UsageError(
+            f"this key is of {ndn.to_uri(certificate.identity)}, not of {ndn.to_uri(keychain.net)}",
+            hint="import that network's trust anchor first",
+        )
+    packed = provision.pack_certificates(keychain.anchor, (*keychain.certificates(), certificate), [certificate])
+    return Bundle(packed.anchor, packed.certificates, (key,))
+
+
+def _password(options: argparse.Namespace) -> bytes:
+    if options.password_file is None:
+        return getpass.getpass("password of the SafeBag: ").encode()
+    try:
+        return bytes(options.password_file.read_bytes().rstrip(b"\r\n"))
+    except OSError as error:
+        raise UsageError(f"cannot read {options.password_file}: {error.strerror}") from error
 
 
 def renew(options: argparse.Namespace, config: Config) -> int:

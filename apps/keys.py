@@ -4,6 +4,7 @@ ndn-infer keys init [--net /lab]             the trust anchor and this machine's
 ndn-infer keys list
 ndn-infer keys issue --site lab --node gpu1 --roles prefill,decode --out gpu1.bundle
 ndn-infer keys import gpu1.bundle            on the other machine: it is site lab, node gpu1 of that network from now on
+ndn-infer keys import key.safebag            a key that ndnsec exported: of this network, or the trust anchor of another
 ndn-infer keys use /lab                      go back to another network whose keys are on this machine
 ndn-infer keys export lab/gpu1 --out FILE    keys of a node that are here already; without a name the trust anchor alone
 ndn-infer keys renew [lab/gpu1] [--out FILE] new certificates for the same keys; the file holds no private key
@@ -34,6 +35,7 @@ from ndn_infer.security import provision
 from ndn_infer.security.bundle import Bundle
 from ndn_infer.security.identity import parse_identity
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.safebag import is_safebag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="import: the bundle; use: the network; export, renew, revoke: SITE, SITE/NODE, SITE/NODE/ROLE or operator "
         "(and all below it); revoke also takes the name of a key",
     )  # fmt: skip
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="import: password of a SafeBag that 'ndnsec export' wrote"
+    )
     parser.add_argument("--reason", default="", help="revoke: a word for those who are refused")
     parser.add_argument("--net", default="", metavar="NAME", help="init: make a network of this name, and use it")
     parser.add_argument("--site", default="", help="issue: site of the node that gets keys; else: of this machine")
@@ -108,6 +113,8 @@ def _import(options: argparse.Namespace, config: Config) -> int:
     if not options.what:
         raise UsageError("which bundle? ndn-infer keys import FILE")
     text = provision.read_file(Path(options.what))
+    if is_safebag(text):
+        text = bundles.encode(key_changes.bundle_of_safebag(text, options, config))
     bundle = bundles.decode(text)
     net = bundle.anchor.identity
     named = config.origins.get("network.net", "default")

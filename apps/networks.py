@@ -61,6 +61,8 @@ def use(config: Config, keychain: Keychain, *, site: str = "", node: str = "") -
     own = (config.network.site, config.network.node)
     if len(asked) > 1 and own in asked and keychain.usable(keychain.net) is not None:
         asked = [own]
+    if not asked and keychain.usable(keychain.net) is not None:
+        asked = [(site or own[0], node or own[1])]  # the anchor's key is here: it issues what this machine needs
     if len(asked) != 1:
         known = ", ".join("/".join(place) for place in here) or "of no node"
         net = ndn.to_uri(keychain.net)

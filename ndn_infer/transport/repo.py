@@ -33,7 +33,7 @@ from ndn_infer.namespace import operator_identity
 from ndn_infer.packet import Interest
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.validator import Validator
+from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.certificate_shelf import CertificateShelf
 from ndn_infer.transport.endpoint import Endpoint, Request
 from ndn_infer.transport.fetch import Fetcher
@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 
 FRESHNESS_MS: Final = 10
 MAX_COMMANDS: Final = 64
+MAX_STRANGERS: Final = 16
+"""Commands whose keys have to be fetched first."""
+
 LIST_BYTES: Final = 6000
 
 
@@ -85,6 +88,7 @@ class Repo:
         self._prefixes = prefixes
         self._hint = ndn.to_uri(parts.signer.identity)
         self._commands: set[asyncio.Task[None]] = set()
+        self._strangers: set[asyncio.Task[None]] = set()
         self._inserter = Inserter(
             parts.fetcher, self._disk, parts.shelf, parts.validator, parts.pins, prefixes=prefixes,
             entry=self._entry, stored=self._on_stored,
@@ -117,7 +121,7 @@ class Repo:
         await self._announce_certificates()
 
     async def close(self) -> None:
-        tasks = list(self._commands)
+        tasks = [*self._commands, *self._strangers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,16 +181,31 @@ class Repo:
     # ------------------------------------------------------------ commands
 
     def _on_command(self, request: Request) -> None:
-        if len(self._commands) >= MAX_COMMANDS:
+        """Keys that are known to be good have places of their own: certificates that strangers name are fetched in a
+        few others, and nobody waits behind that."""
+        try:
+            signed = self._parts.validator.try_validate_interest(request.interest)
+        except TrustError as error:
+            log.info("refused: %s", error)
+            self._reply(request, RepoAnswer("refused", str(error)))
+            return
+        places, most = (self._strangers, MAX_STRANGERS) if signed is None else (self._commands, MAX_COMMANDS)
+        if len(places) >= most:
             request.refuse(REASON_CONGESTION)
             return
-        task = asyncio.get_running_loop().create_task(self._answer(request))
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
+        task = asyncio.get_running_loop().create_task(self._answer(request, signed))
+        places.add(task)
+        task.add_done_callback(places.discard)
 
-    async def _answer(self, request: Request) -> None:
+    def _reply(self, request: Request, answer: RepoAnswer) -> None:
+        name, content = request.interest.name, records.encode(answer)
+        request.reply(self._parts.signer.sign_data(name, content, freshness_ms=FRESHNESS_MS))
+
+    async def _answer(self, request: Request, signed: Validated | None) -> None:
         try:
-            answer = await self._obey(request.interest)
+            if signed is None:
+                signed = await self._parts.validator.validate_interest(request.interest)
+            answer = await self._obey(request.interest, signed)
         except CallError as error:
             answer = RepoAnswer(error.code, str(error))
         except TrustError as error:
@@ -199,13 +218,9 @@ class Repo:
         except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
             log.exception("a command failed")
             answer = RepoAnswer("internal", f"{type(error).__name__} in the repo")
-        wire = self._parts.signer.sign_data(
-            request.interest.name, records.encode(answer), freshness_ms=FRESHNESS_MS
-        )  # fmt: skip
-        request.reply(wire)
+        self._reply(request, answer)
 
-    async def _obey(self, interest: Interest) -> RepoAnswer:
-        signed = await self._parts.validator.validate_interest(interest)
+    async def _obey(self, interest: Interest, signed: Validated) -> RepoAnswer:
         parts = ndn.components(interest.name[len(self._parts.signer.identity) :])
         verb = ndn.component_value(parts[1]).decode("ascii", "replace") if len(parts) == 3 else ""
         if verb not in self._verbs or interest.parameters is None:

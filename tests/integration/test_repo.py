@@ -28,6 +28,7 @@ from ndn_infer.name import Name
 from ndn_infer.namespace import Node as NodeName
 from ndn_infer.namespace import Result, Role, operator_identity
 from ndn_infer.security.certificate import version_of
+from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
@@ -259,6 +260,28 @@ async def test_slow_inserts_of_one_role_do_not_block_another(tmp_path: Path) -> 
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+
+
+async def test_commands_by_keys_that_do_not_exist_keep_nobody_waiting(tmp_path: Path) -> None:
+    """A hundred of them name certificates that nobody has, each a second or more to find out."""
+    async with world_in(tmp_path) as world:
+        client = world.client(identity("n3", "user"), keychain=world.reader.keychain)
+        await client.status()  # from now on this key is known
+        stranger = await Node(world.network, world.reader.keychain, CONFIG).open()
+        work = []
+        for number in range(100):
+            key = PrivateKey.generate(ECDSA)
+            locator = identity("n3", "user") + ndn.from_uri(f"/KEY/{number}/root/v=1")
+            signer = Signer.of(key, identity("n3", "user"), locator)
+            rubbish = RepoClient(stranger.endpoint, stranger.validator, NET, REPO, signer)
+            work.append(asyncio.ensure_future(rubbish.status()))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(1.0):
+            await asyncio.gather(*(client.status() for _ in range(20)))
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await stranger.close()
 
 
 async def test_a_renewed_certificate_outlives_its_owner_beside_the_expired_one_that_packets_name(
