@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 PROGRESS_FRESHNESS_MS: Final = 500
 """Progress is computed when somebody asks, and signed as often as this at most."""
 
+FAILED_FRESHNESS_MS: Final = 10
+"""Of the last segment of a stream that failed. Readers ask for fresh segments, so no cache repeats it to later ones."""
+
 LINGER_S: Final = 10.0
 """How long the words of a stream that failed can be read. Callers are not sent to it: another call is another run."""
 
@@ -90,7 +93,8 @@ class LiveStream:
         """
         final = final or failed
         try:
-            wire = self._sign(self.name + ndn.segment(len(self._packets)), content, LASTING_FRESHNESS_MS, final=final)
+            freshness_ms = FAILED_FRESHNESS_MS if failed else LASTING_FRESHNESS_MS
+            wire = self._sign(self.name + ndn.segment(len(self._packets)), content, freshness_ms, final=final)
             self._packets.append(decode_data(wire))
         except BaseException:
             if final:

@@ -159,16 +159,16 @@ class StreamPull:
         old = self._pending.pop(number, None)
         if old is not None:
             self._endpoint.forget(old)
-        name, prefix = self._asked(number), number == NEWS
+        name, prefix, fresh = self._asked(number), number == NEWS, True
         if number in self._refused:  # a cache would give the bad one again
-            name, prefix = again.question(name, os.urandom(again.NONCE_BYTES)), False
+            name, prefix, fresh = again.question(name, os.urandom(again.NONCE_BYTES)), False, False
         pending = self._pending[number] = Pending(
             name, prefix,
             lambda wire, _, arrival: self._events.put_nowait(_Event(number, wire, arrival)),
             lambda reason: self._events.put_nowait(_Event(number, reason=reason)),
         )  # fmt: skip
         wire, _ = encode_interest(
-            name, nonce=os.urandom(4), can_be_prefix=prefix, must_be_fresh=prefix, hints=self._hints,
+            name, nonce=os.urandom(4), can_be_prefix=prefix, must_be_fresh=fresh, hints=self._hints,
             lifetime_ms=round(self._reader.lifetime_s * 1000),
         )  # fmt: skip
         self._endpoint.send_interest(wire, pending)

@@ -21,7 +21,7 @@ from ndn_infer.packet import CONTENT_NACK, decode_data
 from ndn_infer.records import GenerateRequest, Progress, TokenEvent
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tlv import DATA
-from ndn_infer.transport import serve
+from ndn_infer.transport import live_stream, serve
 from ndn_infer.transport.caller import Answered
 from ndn_infer.transport.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in, role
@@ -203,13 +203,17 @@ async def test_news_cost_nothing_when_nobody_looks_and_little_when_many_do(tmp_p
 # ------------------------------------------------------------ an end is an end
 
 
-async def test_a_stream_that_failed_is_read_for_a_while_and_no_later_call_is_sent_to_it(tmp_path: Path) -> None:
+async def test_a_stream_that_failed_is_read_for_a_while_and_is_nobodys_answer_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caches hold the answer to the call and the segments; they do not repeat the failure."""
+    monkeypatch.setattr(live_stream, "LINGER_S", 0.3)
     async with world(tmp_path) as w:
         work = asyncio.create_task(Reading(w.reader).run())
         stream = await w.function.opened()
         stream.append(event(1), failed=True)
         assert await work == [1] and stream.closed and w.producer.server.holds(stream.name) is False
-        w.network.core.cs.erase(NET, 1 << 20)
+        await until(lambda: w.producer.server.streams == 0)
         work = asyncio.create_task(Reading(w.reader).run())
         second = await w.function.opened(2)
         second.append(event(2), final=True)
