@@ -3,13 +3,18 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PROMPT ?= What is the capital of France?
-export PROMPT
+# As it was given: make expands nothing in it ($$HOME is four letters and a dollar), and for the shell it is one word.
+define NEWLINE
+
+
+endef
+QUOTED_PROMPT = '$(subst $(NEWLINE), ,$(subst ','\'',$(value PROMPT)))'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: ask test check install docs wheel clean
 
 ask: install
-	@$(BIN)/ndn-infer ask -- "$$PROMPT"
+	@$(BIN)/ndn-infer ask -- $(QUOTED_PROMPT)
 
 test: install
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -76,10 +76,13 @@ _WANTED = {
     "add": "a domain and its new members",
     "export": "a domain",
     "join": "the file that the domain's owner exported, or the domain's id",
-    "remove": "a domain and the members that go",
+    "remove": "a domain and the members to remove",
     "show": "a domain",
 }
 
+
+NEW_EPOCH_PAUSES_S = (1.0, 1.0, 1.5)
+"""A new epoch's key takes a while: its owner's producers look every 2 s, and caches keep the older word for one."""
 
 _NO_KEYS = "the owner's machine answers while 'ndn-infer up' or 'produce' runs there; or join the file it exports"
 
@@ -187,7 +190,13 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
         session = await join(config, keychain)
         try:
             fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
-            return await Renewal(session.net, fetcher, shop).join(ident)
+            renewal, found = Renewal(session.net, fetcher, shop), None
+            for pause_s in (0.0, *(NEW_EPOCH_PAUSES_S if known is not None else ())):
+                await asyncio.sleep(pause_s)
+                found = await renewal.join(ident)
+                if known is None or (found is not None and store.newest(found).epoch > store.newest(known).epoch):
+                    break
+            return found
         finally:
             await session.close()
 
@@ -197,7 +206,10 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
         raise NetworkError(f"nobody answers for the keys of domain {ident}: {error}", hint=_NO_KEYS) from error
     if domain is None and known is None:
         raise NetworkError(f"there is no domain {ident} in this network", hint=_NO_KEYS)
-    _say_joined(domain or shop.find(ident))
+    joined = domain or shop.find(ident)
+    _say_joined(joined)
+    if known is not None and store.newest(joined).epoch == store.newest(known).epoch:
+        print("  no newer epoch is offered: 'domain remove' on the owner's machine begins one, 3 s later it is here")
     return 0
 
 

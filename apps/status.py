@@ -1,6 +1,7 @@
 """What the network looks like from here: faces, routes, Content Store, producers and their queues.
 
-Asks the forwarder by NFD's management datasets, so it works with NFD and NDNd as well, and each producer by name.
+Asks the forwarder by NFD's management datasets, so it works with NFD and NDNd as well, and each producer by name. -v
+prints every counter of every producer, --json everything.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
+from ndn_infer import catalog, records
 from ndn_infer import name as ndn
-from ndn_infer import records
 from ndn_infer.apps.session import Session, ensure_keys, join
 from ndn_infer.config import Config
-from ndn_infer.errors import NdnInferError
+from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.namespace import Instance, Role
 from ndn_infer.records import ProducerStatus
 from ndn_infer.transport.datasets import Datasets
@@ -33,12 +34,13 @@ async def _main(options: argparse.Namespace, config: Config) -> int:
     session = await join(config, ensure_keys(config))
     try:
         document = await collect(session)
+        aliases = catalog.aliases(config.catalog_dir)
     finally:
         await session.close()
     if options.json:
         print(json.dumps(document))
     else:
-        print_status(document)
+        print_status(document, aliases, verbose=options.verbose)
     return 0
 
 
@@ -75,7 +77,7 @@ async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
     except (NdnInferError, TimeoutError) as error:
         if Instance.parse(session.net, ndn.from_uri(prefix)) is not None:
             return None  # a process that only asks has a name of its own too
-        return {"identity": prefix, "error": str(error) or "no answer"}
+        return {"identity": prefix, "error": _why(error)}
     return {
         "identity": status.identity,
         "functions": list(status.functions),
@@ -88,7 +90,38 @@ async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
     }
 
 
-def print_status(document: dict[str, Any]) -> None:
+def _why(error: Exception) -> str:
+    if isinstance(error, TrustError):
+        return f"it answers, but not with keys that this network trusts: {error}"
+    return "no answer within 3 s" if isinstance(error, TimeoutError) else str(error)
+
+
+MAIN_COUNTERS: Final = {
+    "calls": "calls", "answers": "answers", "failed": "failed", "refused_busy": "rejected as too many",
+    "streams_open": "open streams", "tokens_out": "tokens tokenized", "tokens_decoded": "tokens decoded",
+    "texts_embedded": "texts embedded", "prefill_blocks_computed": "KV blocks computed",
+    "kv_blocks_local": "KV blocks reused", "kv_blocks_fetched": "KV blocks fetched", "lookups": "look-ups",
+    "passages_published": "passages",
+}  # fmt: skip
+
+
+def counters_in_words(counters: dict[str, float], *, verbose: bool) -> str:
+    """The counters that say what a producer did, those above zero; with `verbose` all, by their own names."""
+    if verbose:
+        return ", ".join(f"{key} {value:,g}" for key, value in counters.items())
+    shown = [f"{counters[key]:,.0f} {words}" for key, words in MAIN_COUNTERS.items() if counters.get(key)]
+    return ", ".join(shown)
+
+
+def face_in_words(uri: str) -> str:
+    """A face's remote URI; a Unix socket has none, only the number of a descriptor."""
+    if uri.startswith("fd://"):
+        return f"application on this machine (unix, {uri})"
+    return "the forwarder itself" if uri.startswith("internal:") else uri
+
+
+def print_status(document: dict[str, Any], aliases: dict[str, str], *, verbose: int = 0) -> None:
+    """`aliases`: digest -> alias of models and corpora."""
     forwarder, store = document["forwarder"], document["content_store"]
     print(f"forwarder {forwarder['uri']} ({forwarder['version']})")
     print(
@@ -101,8 +134,9 @@ def print_status(document: dict[str, Any]) -> None:
     )
     print("faces")
     for face in document["faces"]:
-        print(f"  {face['face_id']:5} {face['uri']:36} in {face['in_interests']}i {face['in_data']}d"
-              f"  out {face['out_interests']}i {face['out_data']}d")  # fmt: skip
+        print(f"  {face['face_id']:5} {face_in_words(face['uri']):46} "
+              f"in {face['in_interests']:,} Interests {face['in_data']:,} Data, "
+              f"out {face['out_interests']:,} Interests {face['out_data']:,} Data")  # fmt: skip
     print(f"routes: {len(document['routes'])} (--json lists them)")
     print("producers")
     for producer in document["producers"]:
@@ -112,9 +146,9 @@ def print_status(document: dict[str, Any]) -> None:
         print(
             f"  {producer['identity']}  pid {producer['pid']}  queue {producer['queue']}  running {producer['running']}"
         )
-        subjects = ", ".join(text[:12] for text in producer["subjects"])
-        print(f"    {', '.join(producer['functions'])}{f' of {subjects}' if subjects else ''}")
-        counters = ", ".join(f"{key} {value:g}" for key, value in producer["counters"].items())
-        print(f"    {counters or 'no calls yet'}")
+        subjects = ", ".join(aliases.get(text, text[:16]) for text in producer["subjects"])
+        functions = ", ".join(dict.fromkeys(producer["functions"]))
+        print(f"    {functions}{f' of {subjects}' if subjects else ''}")
+        print(f"    {counters_in_words(producer['counters'], verbose=verbose > 0) or 'no calls yet'}")
     if not document["producers"]:
         print("  none: 'ndn-infer produce' starts one")

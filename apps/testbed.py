@@ -4,7 +4,8 @@ ndn-infer testbed list
 sudo ndn-infer testbed run three_nodes       a node of its own for consumer, decode and prefill; the same prompt twice
 
 Each node is a network namespace with a forwarder of its own; needs root and iproute2, not Mini-NDN (for Mini-NDN and
-NFD: testbed/minindn_run.py). Ends with one JSON line; exit status 0 only if the verdict holds. Everything is removed.
+NFD: testbed/minindn_run.py). Prints a table and the verdict, with --json everything that was counted as one JSON
+document; exit status 0 only if the verdict holds. Everything is removed.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ models' files, sockets. Records are objects like all others: a consumer verifies
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ndn_infer import name as ndn
 from ndn_infer import records
-from ndn_infer.errors import BadPacket, StorageError
+from ndn_infer.errors import BadPacket, BadRecord, StorageError
 from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import CatalogRecord, operator_identity
 from ndn_infer.packet import decode_data
@@ -122,6 +123,19 @@ def known(directory: Path, kind: str, alias: str) -> str | None:
     record = records.decode(ModelRecord if kind == "model" else CorpusRecord, _load_one(path).content())
     assert isinstance(record, ModelRecord | CorpusRecord)
     return record.digest
+
+
+def aliases(directory: Path) -> dict[str, str]:
+    """digest -> alias, by the records here; damaged ones are left out."""
+    found = {}
+    for kind in ("model", "corpus"):
+        for path in sorted((directory / kind).glob("*.ndn")):
+            with contextlib.suppress(BadPacket, BadRecord, StorageError):
+                record = records.decode(ModelRecord if kind == "model" else CorpusRecord, _load_one(path).content())
+                assert isinstance(record, ModelRecord | CorpusRecord)
+                if record.alias != record.digest:
+                    found[record.digest] = record.alias
+    return found
 
 
 def load(paths: Iterable[Path]) -> list[ObjectPackets]:

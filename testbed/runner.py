@@ -81,9 +81,7 @@ async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
         checks = evidence.judge(first, second, expect=plan.expect, roles=roles)
         document = evidence.document(plan.topology.name, "namespaces", (first, second), checks)
         document.update(notes=testbed.namespaces.notes, total_s=round(time.monotonic() - began, 2))
-        if not plan.as_json:
-            print(_report(first, second, checks))
-        print(json.dumps(document), flush=True)
+        print(json.dumps(document) if plan.as_json else _report(first, second, checks), flush=True)
         judged.set()
         if plan.keep:
             await _linger(testbed, stop)

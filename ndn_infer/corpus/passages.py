@@ -51,9 +51,10 @@ class Passage:
 def read_passages(folder: Path) -> tuple[Passage, ...]:
     """Every passage of the texts below `folder`, sorted, without duplicates (same text up to white space; first kept).
 
-    Files and folders whose name starts with a dot are left out. Raises UsageError when `folder` is no folder, holds no
-    text, or holds a link that leads out of it, a file that is not UTF-8 or one beyond MAX_FILE_BYTES; StorageError when
-    something cannot be read.
+    Files and folders whose name starts with a dot are left out. A file that is no text (not UTF-8, or with NUL bytes),
+    one whose name is not UTF-8 and a link that leads nowhere are skipped, each with a warning. Raises UsageError when
+    `folder` is no folder, holds no text, or holds a link that leads out of it or a file beyond MAX_FILE_BYTES;
+    StorageError when something cannot be read.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint=_FOLDER_HINT)
@@ -62,7 +63,8 @@ def read_passages(folder: Path) -> tuple[Passage, ...]:
     seen: set[str] = set()
     copies = 0
     for source in sorted(_sources(root)):
-        for passage in cut(_read_text(root / source), source):
+        text = _read_text(root / source)
+        for passage in cut(text, source) if text is not None else ():
             key = " ".join(passage.text.split())
             if key in seen:
                 copies += 1
@@ -102,15 +104,37 @@ def _sources(root: Path) -> Iterator[str]:
         wanted = [name for name in files if os.path.splitext(name)[1].lower() in LANGUAGES and name[0] != "."]
         for name in folders + wanted:
             path = Path(here, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not _resolved(path).is_relative_to(root):
                 raise UsageError(f"{path} is a link that leads out of {root}", hint="copy the text into the folder")
         for name in wanted:
             path = Path(here, name)
-            if path.is_file() and not path.is_symlink():
-                yield path.relative_to(root).as_posix()
+            source = path.relative_to(root).as_posix()
+            if not _is_text(source):
+                _log.warning("skipped %r: its name is not UTF-8", source)
+            elif path.is_symlink() and not path.exists():
+                _log.warning("skipped %s: a link that leads nowhere", source)
+            elif path.is_file() and not path.is_symlink():
+                yield source
 
 
-def _read_text(path: Path) -> str:
+def _resolved(path: Path) -> Path:
+    """Where a link leads; of one in a circle, the link itself."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_text(path: Path) -> str | None:
+    """The text in a file; None, with a warning, when it holds none."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -119,11 +143,14 @@ def _read_text(path: Path) -> str:
     if len(raw) > MAX_FILE_BYTES:
         raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", hint="split it into several files")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 text (byte {error.start})", hint=f"convert it: iconv -t UTF-8 '{path.name}'"
-        ) from error
+        _log.warning("skipped %s: not UTF-8 text (byte %d); convert it with iconv -t UTF-8", path, error.start)
+        return None
+    if "\0" in text:
+        _log.warning("skipped %s: it holds NUL bytes, so it is no text", path)
+        return None
+    return text
 
 
 def _merge(blocks: tuple[Block, ...]) -> Iterator[str]:

@@ -217,6 +217,7 @@ class FunctionServer:
             error = Busy(f"{self.function.function} has as many calls as it takes; try again later")
             self._reply(asked.request, Answer(code=error.code, error=str(error)), domain)
             return
+        log.info("%s: call %s, %s", self.function.function, key.call.request[:8], "private" if key.caller else "shared")
         work = self._work[key] = Work(key, domain, asked.envelope, seat, waiting=[asked.request])
         work.task = asyncio.get_running_loop().create_task(self._run(work, plain))
 
@@ -282,6 +283,8 @@ class FunctionServer:
         elif work.acknowledged is not None:
             self._host.counters["failed"] += 1
             self._host.server.break_promise(self._result(work), self._signer)
+        said = f"{answer.code}: {answer.error}" if answer.code else "done"
+        log.info("%s: call %s, %s", self.function.function, work.key.call.request[:8], said)
         for request in work.waiting:
             self._reply(request, answer, work.domain)
 
@@ -306,7 +309,7 @@ class FunctionServer:
         if isinstance(error, CallError):
             code = error.code
         elif isinstance(error, MissingKey):
-            code, text = "unknown-domain", f"{error}; this producer is no member"
+            code, text = "unknown-domain", f"{error}; producer {ndn.to_uri(self.identity)} is no member of the domain"
         elif not isinstance(error, BadRecord | TrustError):
             log.error("cannot look at a call: %s", error)
             code, text = "failed", "this producer cannot read its keys"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,15 +135,30 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_left_out(tmp_path:
         read_passages(folder)
 
 
+def test_one_file_that_is_no_text_is_skipped_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "good.txt").write_text("text")
+    (tmp_path / "bad.txt").write_bytes(b"ok \xff")
+    (tmp_path / "utf16.md").write_bytes("# Hello".encode("utf-16"))
+    (tmp_path / "binary.txt").write_bytes(b"a\0b")
+    (tmp_path / "loop.md").symlink_to("loop.md")
+    (tmp_path / "dangling.md").symlink_to("nowhere.md")
+    (tmp_path / "mutual.md").symlink_to("mutual2.md")
+    (tmp_path / "mutual2.md").symlink_to("mutual.md")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("text of a strange name")
+    assert [p.source for p in read_passages(tmp_path)] == ["good.txt"]
+    for name in ("bad.txt", "utf16.md", "binary.txt", "loop.md", "dangling.md", "mutual.md", "mutual2.md", "caf"):
+        assert any(name in line and line.startswith("skipped") for line in caplog.messages), name
+    (tmp_path / "good.txt").unlink()
+    with pytest.raises(UsageError, match="no text in"):
+        read_passages(tmp_path)
+
+
 def test_bad_folders_and_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(UsageError) as caught:
             read_passages(folder)
         assert str(folder) in str(caught.value) and ".md" in caught.value.hint
-    (tmp_path / "bad.txt").write_bytes(b"ok \xff")
-    with pytest.raises(UsageError, match=r"bad.txt is not UTF-8 text \(byte 3\)") as caught:
-        read_passages(tmp_path)
-    assert "iconv" in caught.value.hint
+    (tmp_path / "good.txt").write_text("text")
     monkeypatch.setattr("ndn_infer.corpus.passages.MAX_FILE_BYTES", 3)
     with pytest.raises(UsageError, match="larger than"):
         read_passages(tmp_path)

@@ -1,0 +1,104 @@
+"""What commands print about names, producers and faces, for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndn_infer.apps import status
+from ndn_infer.apps.cli import main
+from ndn_infer.apps.summary import shorten
+from ndn_infer.namespace import KINDS
+
+DIGEST = "a1b2c3d0" + "5e" * 28
+
+
+def test_names_explains_the_names_that_ask_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = f"/ndn-infer/local-0a1b2c3d/corpus/{DIGEST}/passage/{DIGEST}"
+    short = shorten(whole)
+    assert short.endswith("/passage/a1b2c3d0...")
+    for name in (whole, short):
+        assert main(["names", name]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("passage:") and "a1b2c3d0" in said and "000000" not in said
+    assert main(["names", "--json", short]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"]["passage"] == "a1b2c3d0..."
+
+
+def test_names_takes_its_own_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["names"])
+    examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  /ndn-infer")]
+    assert len(examples) == len(KINDS)
+    for example in examples:
+        assert main(["names", example]) == 0, example
+
+
+def test_status_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    face = {"face_id": 257, "uri": "fd://257", "in_interests": 1234, "in_data": 0, "out_interests": 0, "out_data": 5}
+    producer = {
+        "identity": "/n/s/m/decode", "functions": ["generate", "generate"], "subjects": [DIGEST, "ff" * 32], "pid": 1,
+        "queue": 0, "running": 0,
+        "counters": {"calls": 12345.0, "kv_publish_us": 7.0, "streams_open": 2.0, "failed": 0},
+    }  # fmt: skip
+    document: dict[str, Any] = {
+        "forwarder": dict.fromkeys(
+            ("uri", "version", "in_interests", "out_interests", "in_data", "out_data", "pit_entries"), 0
+        ),
+        "content_store": dict.fromkeys(("entries", "capacity", "hits", "misses"), 0),
+        "faces": [face], "routes": [], "producers": [producer, {"identity": "/x", "error": "no answer within 3 s"}],
+    }  # fmt: skip
+    status.print_status(document, {DIGEST: "smollm2"})
+    said = capsys.readouterr().out
+    for words in ("application on this machine (unix", "1,234 Interests", "generate of smollm2, ffffffffffffffff",
+                  "12,345 calls", "2 open streams", "no answer within 3 s"):  # fmt: skip
+        assert words in said
+    assert "kv_publish_us" not in said and "0 failed" not in said
+    status.print_status(document, {}, verbose=1)
+    assert "kv_publish_us 7" in capsys.readouterr().out
+
+
+def test_objects_are_named_with_or_without_version_and_segment() -> None:
+    from ndn_infer import name as ndn
+    from ndn_infer.apps.get import split
+
+    base = ndn.from_uri("/lab/catalog/model/x")
+    for uri, version in {
+        "/lab/catalog/model/x": None, "/lab/catalog/model/x/v=7": 7, "/lab/catalog/model/x/v=7/seg=0": 7,
+        "/lab/catalog/model/x/32=metadata/v=7/seg=0": 7,
+    }.items():  # fmt: skip
+        assert split(ndn.from_uri(uri)) == (base, version)
+
+
+def test_binary_content_is_not_written_to_a_terminal() -> None:
+    from ndn_infer.apps.get import _text
+    from ndn_infer.errors import UsageError
+
+    assert _text(b"text") == "text\n"
+    for content in (b"\xff", b"a\0b"):
+        with pytest.raises(UsageError, match="no text"):
+            _text(content)
+
+
+def test_make_ask_expands_nothing_in_the_prompt(tmp_path: Path) -> None:
+    import os
+    import shutil
+    import subprocess
+
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("no make")
+    root = Path(__file__).resolve().parents[2]
+    stub = tmp_path / "venv" / "bin" / "ndn-infer"
+    stub.parent.mkdir(parents=True)
+    stub.write_text('#!/bin/sh\nprintf "%s" "$3"\n')
+    stub.chmod(0o755)
+    for prompt in ("$HOME and $(shell echo no) $$", 'it\'s "quoted" `id` \\n', "# no; comment | &", "two\nlines"):
+        for arguments, more in (([f"PROMPT={prompt}"], {}), ([], {"PROMPT": prompt})):
+            done = subprocess.run(
+                [make, "-s", "-o", "install", "-C", str(root), "ask", f"VENV={tmp_path / 'venv'}", *arguments],
+                capture_output=True, text=True, check=True, env={**os.environ, **more},
+            )  # fmt: skip
+            assert done.stdout == prompt.replace("\n", " ")
