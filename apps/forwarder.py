@@ -21,6 +21,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 from ndn_infer import config as configuration
@@ -30,21 +32,25 @@ from ndn_infer.apps.networks import make_runtime_dir
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name, replay_window
 from ndn_infer.config import Config
-from ndn_infer.errors import BadName, ConfigError, NdnInferError
+from ndn_infer.errors import BadName, ConfigError, Nacked, NdnInferError, Timeout
 from ndn_infer.forwarder.daemon import CommandCheck, ForwarderDaemon
 from ndn_infer.forwarder.mgmt_access import Claim
 from ndn_infer.forwarder.options import ForwarderOptions
 from ndn_infer.forwarder.trace_file import TraceFile
+from ndn_infer.lp import LpPacket, encode_lp
 from ndn_infer.name import Name
+from ndn_infer.packet import encode_interest
 from ndn_infer.security.command_authority import CommandAuthority, parse_grants
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.links import connect
+from ndn_infer.transport.registration import Registrar
 
 log = logging.getLogger(__name__)
 
 TRACE_FLUSH_S = 0.5
+DIRECT_FETCH_MS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,13 +191,14 @@ class _Running:
         self._endpoint = Endpoint(lambda: connect(uri, config.network.connect_timeout_s))
         await self._endpoint.open()
         net, keychain = net_name(config), ensure_keys(config)
-        self._validator = Validator(
-            TrustSchema.load(net), keychain.anchor, certificate_fetcher(self._endpoint), replay=replay_window(config)
-        )
+        await Registrar(self._endpoint).enable_local_fields()
+        fetch = _fetcher_from_senders(self._endpoint)
+        self._validator = Validator(TrustSchema.load(net), keychain.anchor, fetch, replay=replay_window(config))
         self._validator.add_certificates(*keychain.certificates())
         authority = CommandAuthority(self._validator, net, parse_grants(config.forwarder.grants))
 
         async def check(claim: Claim) -> None:
+            _SENDER.set(claim.face_id)
             await authority.check(claim.interest, claim.module, claim.prefix)
 
         return check
@@ -209,6 +216,28 @@ class _Running:
             await asyncio.sleep(TRACE_FLUSH_S)
             if self._trace is not None:
                 self._trace.flush()
+
+
+_SENDER: ContextVar[int] = ContextVar("the face of the command that is being checked", default=0)
+
+
+def _fetcher_from_senders(endpoint: Endpoint) -> Callable[[Name], Awaitable[bytes]]:
+    """Certificates by name, and where that fails from whoever sent the command: before its first registration nobody
+    has a route to an application of another host (NFD, CertificateFetcherDirectFetch)."""
+    by_name = certificate_fetcher(endpoint)
+
+    async def fetch(name: Name) -> bytes:
+        try:
+            return await by_name(name)
+        except (Nacked, Timeout):
+            if not _SENDER.get():
+                raise
+        wire, _ = encode_interest(name, nonce=os.urandom(4), can_be_prefix=True, lifetime_ms=DIRECT_FETCH_MS)
+        link = encode_lp(LpPacket(wire, next_hop_face_id=_SENDER.get()))
+        data, _ = await endpoint.exchange(link, name, can_be_prefix=True, lifetime_s=DIRECT_FETCH_MS / 1000)
+        return data.wire
+
+    return fetch
 
 
 def _names(option: str, text: str) -> tuple[Name, ...]:

@@ -189,7 +189,7 @@ class Management:
         own_face = key == (b"faces", b"update") and request.face_id == incoming
         face = self._forwarder.faces.get(incoming)
         private = face is not None and face.private
-        self._authority(Claim(interest, module, verb, request.prefix, local, own_face, private), decided)
+        self._authority(Claim(interest, module, verb, request.prefix, local, own_face, private, incoming), decided)
 
     def _request(
         self,

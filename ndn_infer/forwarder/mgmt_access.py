@@ -18,7 +18,7 @@ from ndn_infer.packet import Interest
 class Claim:
     """A command that somebody sent. `prefix` is the Name it is about, None where a command has none; `local` says
     whether it came below /localhost, which only local faces can use, `private` whether by a private one; `own_face`
-    whether it changes nothing but the face that it came from."""
+    whether it changes nothing but the face that it came from, which is `face_id`."""
 
     interest: Interest
     module: str
@@ -27,6 +27,7 @@ class Claim:
     local: bool
     own_face: bool = False
     private: bool = False
+    face_id: int = 0
 
 
 Verdict = Callable[[str | None], None]

@@ -22,6 +22,7 @@ from ndn_infer import name as ndn
 from ndn_infer.apps.session import ensure_keys
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.namespace import Node, operator_identity
+from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.tlv import Framer
 from ndn_infer.transport.datasets import Datasets
 from ndn_infer.transport.endpoint import Endpoint
@@ -297,7 +298,8 @@ async def test_an_application_of_another_host_registers_with_its_key(tmp_path: P
     data_dir = tmp_path / ".local" / "share" / "ndn-infer"
     config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
     keychain = ensure_keys(config)
-    node = Node(config.network.site, config.network.node).to_name(ndn.from_uri(config.network.net))
+    net = ndn.from_uri(config.network.net)
+    node = Node(config.network.site, config.network.node).to_name(net)
     arguments = ("--set", "forwarder.remote_commands=signed", "--tcp", f"{address}:{port}")
     async with running(tmp_path, *arguments) as forwarder:
         endpoint = Endpoint(lambda: connect(f"tcp4://{address}:{port}", 3.0))
@@ -311,6 +313,15 @@ async def test_an_application_of_another_host_registers_with_its_key(tmp_path: P
         assert ndn.to_uri(prefix) in {route["prefix"] for route in await Datasets(local).routes()}
         with pytest.raises(RegistrationRefused):
             await nobody.register(prefix)
+        # A machine that came later: no route leads to its certificate, so it is asked for where the command came from.
+        elsewhere, key = Node(config.network.site, "elsewhere").to_name(net), PrivateKey.generate(ECDSA)
+        key_name = elsewhere + ndn.generic("KEY") + ndn.generic("1")
+        certificate = keychain.certify(elsewhere, key_name, key.public_der)
+        endpoint.attach(key_name, lambda request: request.reply(certificate.wire))
+        newcomer = Registrar(endpoint, Signer.of(key, elsewhere, certificate.name))
+        await newcomer.register(elsewhere + ndn.generic("x"))
+        with pytest.raises(RegistrationRefused, match="may not register"):
+            await newcomer.register(prefix)
         await machine.close()
         await endpoint.close()
         await local.close()

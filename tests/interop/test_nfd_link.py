@@ -32,7 +32,7 @@ from ndn_infer.transport.registration import Registrar
 from tests.daemons import own_address, run_command, stop, wait_ready
 from tests.interop.peers import OLD_LIST_S, Peer, needs, nfd, our_forwarder, until
 
-pytestmark = needs("nfd", "nfdc", "ndnpeek", "ndnping", "ndnpingserver", "ndnget", "ndnserve")
+pytestmark = needs("nfd", "nfdc", "ndnpeek", "ndnpoke", "ndnping", "ndnpingserver", "ndnget", "ndnserve")
 
 MTU = 1400
 BLOB = random.Random(11).randbytes(1_000_000)
@@ -135,6 +135,21 @@ def _unique(prefix: str, request: pytest.FixtureRequest) -> str:
 def _both_ways(link: Link) -> list[tuple[Peer, Peer]]:
     """(producer's forwarder, consumer's forwarder)"""
     return [link.peers, (link.peers[1], link.peers[0])]
+
+
+@pytest.mark.parametrize("maker", ["ndn-infer", "NFD"])
+def test_the_first_large_packet_crosses_a_new_face_either_way(
+    ours: Peer, theirs: Peer, maker: str, request: pytest.FixtureRequest
+) -> None:
+    """6,000 bytes in five fragments, the first that the face carries: NFD's sequence numbers begin at 2^64-2."""
+    sides = (ours, theirs) if maker == ours.title else (theirs, ours)
+    for turn in (0, 1):
+        with linked(*sides, "udp") as link:  # a new face for each way
+            server, client = _both_ways(link)[turn]
+            name = _unique(f"/poke/{turn}", request)
+            with server.serving("ndnpoke", name, prefix=name, text=BLOB[:6000]), link.routed(client, name):
+                peeked = client.run("ndnpeek", "-p", "-w", "3000", name)
+                assert (peeked.code, peeked.out) == (0, BLOB[:6000]), peeked.error
 
 
 # ---------------------------------------------------------------- pings and files
