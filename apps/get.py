@@ -3,6 +3,8 @@
 ndn-infer get /ndn-infer/local/catalog/model/smollm2-135m-instruct -o record.bin
 ndn-infer get NAME | xxd | head              any object: a token block, a KV block, a passage, a sealed answer
 
+ndn-infer get --unverified /lab/file        what ndnserve, ndnd or NDNts publish: nobody's signature is checked
+
 NAME is an object's name, with or without its version and segment; without one the newest version is fetched. Says on
 standard error what it is, who signed it and where it came from. Exit status 3: nobody has it; 4: it did not verify.
 """
@@ -22,18 +24,24 @@ from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import classify
 from ndn_infer.transport.fetch import Fetcher
 from ndn_infer.transport.fetched import Fetched
+from ndn_infer.transport.foreign import fetch_foreign
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="the object's name")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
     parser.add_argument("--quiet", action="store_true", help="the object alone")
+    parser.add_argument(
+        "--unverified", action="store_true",
+        help="an object of stock tools, outside of this network's trust: only names and digests are checked",
+    )  # fmt: skip
     parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
     base, version = split(ndn.from_uri(options.name))
-    content, words = asyncio.run(_fetch(config, base, version))
+    fetch = _fetch_foreign if options.unverified else _fetch
+    content, words = asyncio.run(fetch(config, base, version))
     if not options.quiet:
         print("\n".join(words), file=sys.stderr)
     if options.output is not None:
@@ -76,6 +84,20 @@ async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes
         return fetched.content, _words(session.net, base, fetched)
     finally:
         await session.close()
+
+
+async def _fetch_foreign(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
+    session = await join(config, ensure_keys(config))
+    try:
+        found = await fetch_foreign(session.endpoint, base, version=version)
+    finally:
+        await session.close()
+    claims = ", ".join(map(ndn.to_uri, found.claims)) or "no key"
+    return found.content, [
+        ndn.to_uri(found.name),
+        f"  NOT VERIFIED: {len(found.content)} bytes in {found.segments} segments, {found.digests} with a right digest",
+        f"  signed, so its packets say, by {claims}",
+    ]
 
 
 def _words(net: Name, base: Name, fetched: Fetched) -> list[str]:

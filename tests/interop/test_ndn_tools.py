@@ -20,6 +20,7 @@ from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.endpoint import Endpoint
 from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.foreign import fetch_foreign
 from ndn_infer.transport.links import connect
 from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
@@ -150,6 +151,18 @@ def test_ndnget_of_other_chunk_sizes(ours: Peer, size: int) -> None:
     blob = _blob(min(size * 300 + 1, 300_001), size)
     with ours.serving("ndnserve", "-q", "-s", str(size), f"/chunk/{size}", prefix=f"/chunk/{size}", text=blob):
         assert ours.fetch(f"/chunk/{size}").content == blob
+
+
+async def test_we_fetch_what_ndnserve_gives_and_say_that_nothing_is_verified(ours: Peer) -> None:
+    blob, prefix = _blob(1_000_003, 5), "/file/foreign"
+    with ours.serving("ndnserve", "-q", prefix, prefix=prefix, text=blob):
+        endpoint = Endpoint(lambda: connect(ours.uri("unix"), 3.0))
+        await endpoint.open()
+        found = await fetch_foreign(endpoint, ndn.from_uri(prefix))
+        again = await fetch_foreign(endpoint, ndn.from_uri(prefix), version=ndn.split_version(found.name)[1])
+        await endpoint.close()
+    assert found.content == again.content == blob and found.segments > 100
+    assert found.claims or found.digests == found.segments
 
 
 # ---------------------------------------------------------------- objects of ours
