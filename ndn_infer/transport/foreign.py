@@ -1,9 +1,9 @@
 """Objects of stock tools: RDR metadata that names a versioned object, and segments signed one by one.
 
 Owns: fetching what `ndnserve`, `ndnd put` and NDNts publish. Their metadata holds the versioned name and no digests,
-and their keys are of no network of ours: **nothing here is verified**, but the names, the order of the segments, and the
-digest of those that are signed with DigestSha256 (integrity, not authorship). Nothing that is fetched here may be used
-where fetch.py would be. Must not know: trust schemas, stores.
+and their keys are of no network of ours: **nothing here is verified**, but the names, the order of the segments, and
+the digest of those that are signed with DigestSha256 (integrity, not authorship). Nothing that is fetched here may be
+used where fetch.py would be. Must not know: trust schemas, stores.
 """
 
 from __future__ import annotations
