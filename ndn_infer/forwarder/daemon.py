@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.errors import ConfigError, NdnInferError
+from ndn_infer.forwarder.admission import Admission
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.cs_classes import CsClasses
 from ndn_infer.forwarder.cs_disk import DiskTier
@@ -53,6 +54,8 @@ class ForwarderDaemon:
         self.check = check
         self.disk: DiskTier | None = None
         self.backlogged = 0
+        self.queue_room = options.all_queues_bytes
+        self.admission = Admission(options.max_stream_faces)
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
         self.core = Forwarder(
             cs,

@@ -16,6 +16,9 @@ class ForwarderOptions:
     one of them has done its work (NFD developer guide, section 4.2). `udp_mtu_bytes` is the largest UDP payload; larger
     packets are fragmented. `unix_mode` are the permission bits of the Unix socket.
 
+    `max_stream_faces` is how many TCP and WebSocket connections are accepted, `all_queues_bytes` what may wait to be
+    sent to all stream faces together.
+
     `cs_protected` prefixes are evicted last, `cs_counted` ones counted apart; `cs_disk_path` is the file of the second
     tier, None for none. `local_commands` is "any" or "signed", and so is `loopback_commands`, for those that come by a
     port of this machine and not by its Unix socket; `remote_commands` is "off" or "signed".
@@ -35,6 +38,8 @@ class ForwarderOptions:
     udp_mtu_bytes: int = 1400
     udp_idle_timeout_s: float = 600.0
     max_udp_faces: int = 4096
+    max_stream_faces: int = 512
+    all_queues_bytes: int = 256 << 20
     cs_protected: tuple[Name, ...] = ()
     cs_counted: tuple[Name, ...] = ()
     cs_disk_path: str | None = None

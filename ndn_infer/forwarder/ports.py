@@ -6,6 +6,7 @@ forwarding, commands.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,8 @@ from ndn_infer.forwarder.sockaddr import uri_of
 from ndn_infer.forwarder.transports import Core, StreamFace
 from ndn_infer.forwarder.udp import UdpSocket
 from ndn_infer.forwarder.websocket import WebSocketServer, websocket_uri
+
+log = logging.getLogger(__name__)
 
 BINDS: Final = ("tcp", "udp", "ws")
 
@@ -108,7 +111,7 @@ class Ports:
 
     async def _open_tcp(self, bind: Address) -> _Listener:
         sockets = await listen_tcp(bind)
-        acceptors = [Acceptor(sock, lambda peer: StreamFace(self._core, peer, "tcp")) for sock in sockets]
+        acceptors = [Acceptor(sock, self._accepted) for sock in sockets]
 
         async def close() -> None:
             for acceptor in acceptors:
@@ -116,6 +119,19 @@ class Ports:
 
         names = [sock.getsockname() for sock in sockets]
         return _Listener([name[:2] for name in names], [uri_of("tcp", name) for name in names], close)
+
+    def _accepted(self, peer: socket.socket) -> None:
+        """A stranger's TCP connection. Raises OSError when it is gone already."""
+        admission, host = self._core.admission, peer.getpeername()[0]
+        if not admission.enter(host):
+            log.info("too many connections: refused one of %s", host)
+            peer.close()
+            return
+        try:
+            StreamFace(self._core, peer, "tcp", closed=lambda: admission.leave(host))
+        except OSError:
+            admission.leave(host)
+            raise
 
     async def _open_udp(self, bind: Address) -> _Listener:
         """A bind that was given up and comes back has its sockets still: faces use them."""

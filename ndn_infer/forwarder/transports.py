@@ -15,10 +15,11 @@ import fcntl
 import logging
 import socket
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from ndn_infer.addresses import is_loopback
+from ndn_infer.forwarder.admission import Admission
 from ndn_infer.forwarder.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link_service import LinkService
 from ndn_infer.forwarder.options import ForwarderOptions
@@ -49,6 +50,9 @@ class Core(Protocol):
     options: ForwarderOptions
     backlogged: int
     """Faces of which packets wait for their turn."""
+    queue_room: int
+    """Bytes that the send queues of all faces together may still take."""
+    admission: Admission
 
     def new_face_id(self) -> int: ...
 
@@ -83,9 +87,11 @@ class StreamFace:
         *,
         remote_uri: str | None = None,
         persistency: int = ON_DEMAND,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._core = core
         self._scheme = scheme
+        self._tell_closed = closed
         self._loop = asyncio.get_running_loop()
         self._framer = Framer()
         self._queue = SendQueue()
@@ -134,6 +140,7 @@ class StreamFace:
             return
         self._closed = True
         self._detach()
+        self._tell_closed()
         self._core.close_face(self.face)
 
     def _detach(self) -> None:
@@ -146,6 +153,7 @@ class StreamFace:
             self._paused = None
         self._loop.remove_writer(self._socket)
         self._socket.close()
+        self._core.queue_room += self._queue.size
         self._queue.clear()
         self._waiting.clear()
         self._count_backlog()
@@ -249,9 +257,11 @@ class StreamFace:
     # ------------------------------------------------------------ out
 
     def _send(self, packet: bytes) -> None:
-        if self._detached or self._queue.size > self._core.options.face_queue_bytes:
+        core, waits = self._core, self._queue.size
+        if self._detached or waits > core.options.face_queue_bytes or waits > core.queue_room:
             self.face.counters.queue_drops += 1
             return
+        core.queue_room -= len(packet)
         self._queue.append(packet)
         if not self._flushing:
             self._flushing = True
@@ -271,6 +281,7 @@ class StreamFace:
                 self._lost()
                 return
             queue.sent(count)
+            self._core.queue_room += count
         if self._scheme == "tcp":
             self._in_kernel = unsent_bytes(self._socket)
         blocked = queue.size > 0

@@ -66,8 +66,14 @@ class WebSocketServer:
         )
         if not socket.can_prepare(request):
             return web.Response(status=426, text="This is a WebSocket of an NDN forwarder.\n")
-        await socket.prepare(request)
-        await WebSocketFace(self._core, request, socket).run()
+        admission, (host, _) = self._core.admission, _host_port(request, "peername")
+        if not admission.enter(host):
+            return web.Response(status=503, text="too many connections\n")
+        try:
+            await socket.prepare(request)
+            await WebSocketFace(self._core, request, socket).run()
+        finally:
+            admission.leave(host)
         return socket
 
 
@@ -108,6 +114,8 @@ class WebSocketFace:
         finally:
             self._open = False
             writer.cancel()
+            self._core.queue_room += self._queued_bytes
+            self._queued_bytes = 0
             self._core.close_face(self.face)
 
     def _abort(self) -> None:
@@ -116,9 +124,11 @@ class WebSocketFace:
             self._task.cancel()
 
     def _send(self, packet: bytes) -> None:
-        if not self._open or self._queued_bytes > self._core.options.face_queue_bytes:
+        core, waits = self._core, self._queued_bytes
+        if not self._open or waits > core.options.face_queue_bytes or waits > core.queue_room:
             self.face.counters.queue_drops += 1
             return
+        core.queue_room -= len(packet)
         self._queue.append(packet)
         self._queued_bytes += len(packet)
         self._wake.set()
@@ -132,6 +142,7 @@ class WebSocketFace:
                     packet = self._queue.popleft()
                     await self._socket.send_bytes(packet)
                     self._queued_bytes -= len(packet)
+                    self._core.queue_room += len(packet)
         except (OSError, RuntimeError) as error:  # closed meanwhile
             log.debug("face %d: %s", self.face.id, error)
 

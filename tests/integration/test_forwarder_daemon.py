@@ -130,6 +130,37 @@ async def test_garbage_closes_its_own_connection_and_no_other(tmp_path: Path) ->
             await _until(lambda: len(daemon.core.faces) == faces + 1)  # one for the UDP sender
 
 
+async def test_strangers_have_so_many_connections_and_the_unix_socket_is_served(tmp_path: Path) -> None:
+    """One address may have half of them; those that go make room."""
+    async with forwarder(tmp_path, max_stream_faces=8) as daemon, producer_v2(daemon, "unix", "/py/unix"):
+        assert daemon.tcp_address is not None
+        open_ones = [await asyncio.open_connection(*daemon.tcp_address) for _ in range(20)]
+        await _until(lambda: daemon.admission._inside == 4)
+        assert await fetch_v2(daemon, "unix", "/py/unix/x") == CONTENT
+        faces = [face for face in daemon.core.faces.values() if face.uri.startswith("tcp4:")]
+        assert len(faces) == 4
+        for _, writer in open_ones:
+            writer.close()
+        await _until(lambda: daemon.admission._inside == 0)
+        assert await fetch_v2(daemon, "tcp", "/py/unix/x") == CONTENT
+
+
+async def test_what_waits_for_all_slow_readers_together_is_bounded(tmp_path: Path) -> None:
+    async with forwarder(tmp_path, all_queues_bytes=4 << 20, face_queue_bytes=3 << 20) as daemon:
+        assert daemon.tcp_address is not None
+        before, readers = daemon.queue_room, [await asyncio.open_connection(*daemon.tcp_address) for _ in range(6)]
+        await _until(lambda: daemon.admission._inside == 6)
+        faces = [face for face in daemon.core.faces.values() if face.uri.startswith("tcp4:")]
+        for number in range(600):
+            for face in faces:
+                face.link.send(data(f"/a/{number}", content=bytes(8000)), 0.0)
+        assert 0 < daemon.queue_room and sum(face.link.queued_bytes() for face in faces) <= 12 << 20
+        assert all(face.counters.queue_drops for face in faces)
+        for _, writer in readers:
+            writer.close()
+        await _until(lambda: daemon.queue_room == before)
+
+
 def _commands() -> bytes:
     """A route and a Content Store without room, as anybody can write them."""
     wires = []

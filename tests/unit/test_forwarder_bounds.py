@@ -4,11 +4,15 @@ others, and one packet costs no more because of what others sent."""
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ndn_infer import lp, tlv
 from ndn_infer import name as ndn
+from ndn_infer.forwarder.admission import Admission
 from ndn_infer.forwarder.content_store import ContentStore
 from ndn_infer.forwarder.parsing import MAX_COMPONENTS
 from ndn_infer.forwarder.pipeline import Forwarder
@@ -189,6 +193,24 @@ def test_refreshing_a_route_leaves_nothing_behind() -> None:
     assert len(rib) == 1
     rib.expire(1099.0)
     assert len(rib) == 0
+
+
+# ---------------------------------------------------------------- connections
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200), st.integers(1, 20))
+def test_connections_are_bounded_and_no_address_has_more_than_half(steps: list[tuple[str, bool]], most: int) -> None:
+    admission, inside = Admission(most), Counter[str]()
+    for host, enters in steps:
+        if enters:
+            had_room = inside[host] < most - inside.total()
+            assert admission.enter(host) is had_room
+            inside[host] += had_room
+        elif inside[host]:
+            admission.leave(host)
+            inside[host] -= 1
+        assert inside.total() <= most
+    assert admission.enter("d") is (inside.total() < most)
 
 
 # ---------------------------------------------------------------- Content Store
