@@ -40,7 +40,8 @@ DONE_FRESHNESS_MS: Final = 3_600_000
 RESULT_FRESHNESS_MS: Final = 600_000
 ERROR_FRESHNESS_MS: Final = 10
 REFUSALS: Final = (20.0, 50.0)
-"""So many refusals a second, and at once, are signed for one neighbour; beyond that a Nack has to do."""
+"""So many answers a second, and at once, that only say what is wrong are signed for one asker; a Nack, which costs
+nothing, has to do beyond that."""
 DECODED_HERE_BYTES: Final = 16 << 10
 """Larger requests are decoded in a thread."""
 
@@ -155,6 +156,8 @@ class FunctionServer:
         if not asked.caller:
             if is_sealed_request(wire):
                 raise BadRecord("a sealed request in a shared call")
+            if len(wire) <= DECODED_HERE_BYTES:
+                records.decode(self.function.request_type, wire)  # rubbish takes no seat
             self._admit(asked, WorkKey(asked.call), PUBLIC, wire)
             return
         access = self._host.access
@@ -215,7 +218,7 @@ class FunctionServer:
         if not seat.take():
             self._host.counters["refused_busy"] += 1
             error = Busy(f"{self.function.function} has as many calls as it takes; try again later")
-            self._reply(asked.request, Answer(code=error.code, error=str(error)), domain)
+            self._fail(asked.request, Answer(code=error.code, error=str(error)), domain, asked.who)
             return
         log.info("%s: call %s, %s", self.function.function, key.call.request[:8], "private" if key.caller else "shared")
         work = self._work[key] = Work(key, domain, asked.envelope, seat, waiting=[asked.request])
@@ -286,7 +289,10 @@ class FunctionServer:
         said = f"{answer.code}: {answer.error}" if answer.code else "done"
         log.info("%s: call %s, %s", self.function.function, work.key.call.request[:8], said)
         for request in work.waiting:
-            self._reply(request, answer, work.domain)
+            if answer.code:
+                self._fail(request, answer, work.domain, work.seat.who)
+            else:
+                self._reply(request, answer, work.domain)
 
     # ------------------------------------------------------------ answers
 
@@ -304,7 +310,7 @@ class FunctionServer:
 
     def _refuse(self, request: Request, who: Hashable, error: NdnInferError) -> None:
         """Why a call does not get as far as work: in clear, as nobody can seal without the key. It tells nothing but
-        what is wrong with this Interest; and whoever sends many of them gets Nacks, which cost nothing."""
+        what is wrong with this Interest."""
         code, text = "bad-request", str(error)
         if isinstance(error, CallError):
             code = error.code
@@ -314,9 +320,13 @@ class FunctionServer:
             log.error("cannot look at a call: %s", error)
             code, text = "failed", "this producer cannot read its keys"
         self._host.counters[_REFUSED.get(code, "refused")] += 1
+        log.debug("refused a call: %s", error)
+        self._fail(request, Answer(code=code, error=text), PUBLIC, who)
+
+    def _fail(self, request: Request, answer: Answer, domain: Domain, who: Hashable) -> None:
+        """An answer that says why there is none; for somebody who gets many of them, a Nack."""
         if self._refusals.spend(who, time.monotonic()):
-            log.info("refused a call: %s", error)
-            self._reply(request, Answer(code=code, error=text), PUBLIC)
+            self._reply(request, answer, domain)
         else:
             request.refuse(REASON_CONGESTION)
 

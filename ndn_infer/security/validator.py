@@ -192,6 +192,10 @@ class Validator:
         """`validate_interest` without waiting: None when a certificate would have to be fetched. Raises the same."""
         signed = self._of_interest(interest)
         self._need_deny_list(signed)
+        claimed = split_locator(signed.info.key_locator or b"")
+        anchor = self._anchor.certificate.key_name
+        if claimed is not None and claimed.key_name not in self._good and claimed.key_name != anchor:
+            return None  # before the schema is asked, which costs more than all else here
         located, verdict = self._locate(signed)
         good = self._known(signed, located)
         return self._not_again(signed, _conclude(signed, good, verdict)) if good is not None else None

@@ -63,7 +63,7 @@ MODEL: Final = ("model", "ab" * 32)
 SUBJECTS: Final = (MODEL, ("model", "cd" * 32), ("service", "tokenize"))
 CONFIG: Final = replace(Config(), call=replace(CallConfig(), deadline_s=20.0))
 BATCH: Final = 100
-LIFETIME_MS: Final = 300
+LIFETIME_MS: Final = 600
 SECRETS: Final = ("the merger with Initech is off; ", "the merger with Hooli is signed;")
 
 
