@@ -149,6 +149,18 @@ async def test_a_producer_signs_nothing_about_streams_that_are_not_its_own(tmp_p
         await work
 
 
+async def test_a_finished_stream_is_read_from_caches(tmp_path: Path) -> None:
+    """All but the Interests ahead of a reader that does not know the end yet."""
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+        await write(stream, 0, 19)
+        await work
+        before = w.producer.endpoint.stats.interests_in
+        assert await Reading(w.reader).run() == list(range(20))
+        assert w.producer.endpoint.stats.interests_in - before <= CONFIG.fetch.stream_ahead - 1
+
+
 # ------------------------------------------------------------ waiting is not death
 
 
