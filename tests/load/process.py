@@ -135,7 +135,8 @@ async def running_forwarder(**settings: object) -> AsyncIterator[ForwarderProces
     """`ndn-infer forwarder` on all transports; `settings` are options of [forwarder]. Raises AssertionError when it
     died meanwhile."""
     directory = Path(tempfile.mkdtemp(prefix="ndn-load-"))
-    options = {f"NDN_INFER_FORWARDER_{key.upper()}": str(value) for key, value in settings.items()}
+    given = {"loopback_commands": "any", **settings}
+    options = {f"NDN_INFER_FORWARDER_{key.upper()}": str(value) for key, value in given.items()}
     arguments = ["--unix", str(directory / "f.sock")]
     for kind in ("tcp", "udp", "ws"):
         arguments += [f"--{kind}", "127.0.0.1:0"]
