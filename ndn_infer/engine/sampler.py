@@ -51,9 +51,9 @@ class SamplingParams:
     temperature: float = 0.0
     """0: always the most likely token (after bias and penalties), and the filters and the seed have no effect."""
     top_k: int = 0
-    """Only the k most likely tokens; 0: all."""
+    """Only the k most likely tokens; 0 and -1: all."""
     top_p: float = 1.0
-    """Only the most likely tokens that together have this probability; 1: all."""
+    """Only the most likely tokens that together have this probability; 1 and 0: all."""
     seed: int = 0
     """0 to 2^64 - 1."""
     stop_ids: tuple[int, ...] = ()
@@ -81,8 +81,8 @@ class SamplingParams:
         return (
             (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
             (0.0 <= self.temperature <= 100.0, f"temperature must be 0 (greedy) to 100, not {self.temperature}"),
-            (self.top_k >= 0, f"top_k must be 0 (off) or more, not {self.top_k}"),
-            (0.0 < self.top_p <= 1.0, f"top_p must be above 0 and at most 1, not {self.top_p}"),
+            (self.top_k >= -1, f"top_k must be 0 or -1 (off) or more, not {self.top_k}"),
+            (0.0 <= self.top_p <= 1.0, f"top_p must be 0 to 1 (both are off), not {self.top_p}"),
             (0.0 <= self.min_p <= 1.0, f"min_p must be 0 (off) to 1, not {self.min_p}"),
             (0 <= self.seed < 1 << 64, f"seed must be 0 to 2^64 - 1, not {self.seed}"),
             (
@@ -277,7 +277,7 @@ def _candidates(
         values = logits[ids]
     weights = _weights(values, peak, params.temperature)
     kept: NDArray[np.intp] | None = None
-    if params.top_p < 1.0:
+    if 0.0 < params.top_p < 1.0:
         kept = _nucleus(values, weights, peak, params)
     if params.min_p > 0.0:
         likely = weights >= params.min_p

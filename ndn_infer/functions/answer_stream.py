@@ -95,6 +95,9 @@ class AnswerStream:
         """One token, the last one when `finish` says why. Whether the answer has ended, which a stop string may do."""
         if self.ended:
             return True
+        if not self.request.sampling.max_tokens:  # the prompt was to be computed, and nothing after it
+            self._end(TokenEvent((), finish="length"))
+            return True
         try:
             self._push(token, self._told(logprob, token, top), finish)
         except Exception as error:

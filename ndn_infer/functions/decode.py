@@ -198,14 +198,17 @@ class Generate(NamedFunction[GenerateRequest]):
     def _publish_new_blocks(self, generation: _Generation) -> None:
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
         plane, prompt, made = generation.plane, generation.request.prompt, generation.answer.ids
-        computed = len(prompt) + len(made) - 1  # KV of the newest token is not there yet
+        computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
         if (generation.published + 1) * plane.shape.block_tokens > computed:
             return  # most tokens complete no block
-        ids = [*prompt, *made[:-1]]
-        while (generation.published + 1) * plane.shape.block_tokens <= len(ids):
+        ids, block, values = [*prompt, *made[:-1]], plane.shape.block_tokens, generation.gatherer.values
+        while (generation.published + 1) * block <= len(ids):
             index = generation.published
             generation.published += 1
-            value = plane.chain(ids[: (index + 1) * plane.shape.block_tokens])[-1]
+            if index == len(values):
+                parent = values[-1] if values else b""
+                values.append(plane.extend(parent, ids[index * block : (index + 1) * block]))
+            value = values[index]
             task = asyncio.get_running_loop().create_task(self._publish_block(generation, index, value))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

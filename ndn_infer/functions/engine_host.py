@@ -60,6 +60,12 @@ class EngineHost:
         self._common: Common | None = None
         self._planes: OrderedDict[str, KvPlane] = OrderedDict()
 
+    @property
+    def context_tokens(self) -> int:
+        """Of the model, once it is loaded."""
+        assert self.engine is not None
+        return self.engine.model_config.context_length
+
     async def start(self, host: Host, signer: Signer) -> None:
         """Load the engine if that has not happened, and tell those who ask which KV blocks this process holds, under
         the identity of `signer`."""

@@ -31,8 +31,6 @@ def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
     """Raises PromptError, or CallError for another dtype."""
     if not request.prompt:
         raise PromptError("the prompt is empty")
-    if request.sampling.max_tokens < 1:
-        raise PromptError("max_tokens must be at least 1")
     if len(request.prompt) + 1 > limits.context_length:
         raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limits.context_length}")
     if max(request.prompt) >= limits.vocab_size:
@@ -53,10 +51,11 @@ async def text_of(request: GenerateRequest, tokenizer: ChatTokenizer) -> tuple[S
 
 
 def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> SamplingParams:
-    """Raises PromptError where the bias names a token that the model has not got."""
+    """Raises PromptError where the bias names a token that the model does not have. An answer of no tokens computes the
+    prompt, which one token follows from: AnswerStream does not tell it."""
     sampling = request.sampling
     params = SamplingParams(
-        max_tokens=min(sampling.max_tokens, limits.context_length - len(request.prompt)),
+        max_tokens=max(1, min(sampling.max_tokens, limits.context_length - len(request.prompt))),
         temperature=sampling.temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,

@@ -70,6 +70,8 @@ class KvGatherer:
         self._subject = subject
         self._plane = plane
         self._engine = engine
+        self.values: list[bytes] = []
+        """Chain values of the prompt's full blocks."""
         self.blocks_here = 0
         """Blocks of the prompt that are here so far, for whoever waits."""
 
@@ -77,7 +79,8 @@ class KvGatherer:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
         network does: what cannot be had is left to the stream."""
         plane = self._plane
-        located = await plane.locate(plane.chain(ids), holders_in(job.host.net, job.envelope.advice))
+        self.values = await asyncio.to_thread(plane.chain, ids)
+        located = await plane.locate(self.values, holders_in(job.host.net, job.envelope.advice))
         costs = self._costs()
         effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
         held = len(located.local) + located.held

@@ -82,6 +82,10 @@ class KvPlane:
     def chain(self, ids: Sequence[int]) -> list[bytes]:
         return self.domain.chain_values(ids, self.shape.block_tokens)
 
+    def extend(self, parent: bytes, ids: Sequence[int]) -> bytes:
+        """Chain value of the block `ids` after that of `parent`; b"" is before the first."""
+        return self.domain.chain_extend(parent or self.domain.chain_seed(self.shape.block_tokens), ids)
+
     def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
         return KvBlock(self._model, self.domain.label, self.shape.codec, value.hex(), self._layers).to_name(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ndn_infer import name as ndn
 from ndn_infer import records
@@ -26,6 +26,9 @@ from ndn_infer.transport.fetch import Fetcher
 
 if TYPE_CHECKING:
     import torch
+
+PULLED_AT_ONCE: Final = 64
+"""Token blocks asked for at the same time."""
 
 
 class Prefill(NamedFunction[PrefillRequest]):
@@ -68,8 +71,9 @@ class Prefill(NamedFunction[PrefillRequest]):
         if request.codec != shape.codec or request.block_tokens != shape.block_tokens:
             mine = f"{shape.codec} in blocks of {shape.block_tokens}"
             raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
-        if not 0 <= request.have < len(request.blocks):
-            raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}")
+        most = self._engine.context_tokens // shape.block_tokens
+        if not request.have < len(request.blocks) <= most:
+            raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}; {most} are a context")
         return [bytes.fromhex(block) for block in request.blocks]
 
     async def _compute(self, plane: KvPlane, values: list[bytes], request: PrefillRequest, job: Job) -> PrefillReport:
@@ -115,15 +119,18 @@ class Prefill(NamedFunction[PrefillRequest]):
         hints = (ndn.from_uri(job.envelope.caller),) if job.envelope.caller else ()
         model = self.subject[1]
 
+        at_once = asyncio.Semaphore(PULLED_AT_ONCE)
+
         async def pull(fetcher: Fetcher, value: bytes) -> tuple[int, ...]:
             base = TokenBlock(model, job.domain.label, value.hex()).to_name(job.host.net)
-            fetched = await fetcher.fetch(base, hints=hints)
+            async with at_once:
+                fetched = await fetcher.fetch(base, hints=hints)
             job.host.counters["token_blocks_pulled"] += 1
             return records.decode(TokenBlockRecord, job.domain.open(base, fetched.content)).ids
 
         async with job.pulling() as fetcher:
             blocks = await asyncio.gather(*(pull(fetcher, value) for value in values))
         ids = [token for block in blocks for token in block]
-        if job.domain.chain_values(ids, plane.shape.block_tokens) != values:
+        if await asyncio.to_thread(plane.chain, ids) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")
         return ids

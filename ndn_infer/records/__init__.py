@@ -145,7 +145,8 @@ class TokenBias(Record):
 @dataclass(frozen=True, slots=True)
 class Sampling(Record):
     """How the next token is chosen. temperature 0 is greedy; the other defaults are off; `seed` counts with the
-    position, so a continuation anywhere gives the same tokens. engine/sampler.py says what each value does.
+    position, so a continuation anywhere gives the same tokens. engine/sampler.py says what each value does. `top_p` 0
+    and `top_k` -1 are off too; `max_tokens` 0 has the prompt computed, and its KV published, and nothing after it.
 
     Every field is part of the request's digest, `logprobs` (how many alternatives are told with each token) too: it
     changes the answer's bytes. `logit_bias` stands in rising order of ids, so that equal requests have equal names.

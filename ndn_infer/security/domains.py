@@ -106,6 +106,8 @@ class Domain(Protocol):
 
     def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]: ...
 
+    def chain_extend(self, parent: bytes, ids: Sequence[int]) -> bytes: ...
+
     def seal(self, base: Name, content: bytes) -> bytes:
         """The content of the object `base`, as it is published: encrypted as a whole, before it is cut."""
         ...
@@ -125,6 +127,9 @@ class PublicDomain:
 
     def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]:
         return chain.chain(ids, block_tokens)
+
+    def chain_extend(self, parent: bytes, ids: Sequence[int]) -> bytes:
+        return chain.extend(parent, ids)
 
     def seal(self, base: Name, content: bytes) -> bytes:
         return content
@@ -172,6 +177,9 @@ class DomainEpoch:
 
     def chain_values(self, ids: Sequence[int], block_tokens: int) -> list[bytes]:
         return chain.chain(ids, block_tokens, self._chain)
+
+    def chain_extend(self, parent: bytes, ids: Sequence[int]) -> bytes:
+        return chain.extend(parent, ids, self._chain)
 
     def seal(self, base: Name, content: bytes) -> bytes:
         return self._close(Scope.OBJECT, base, content)

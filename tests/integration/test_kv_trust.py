@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from ndn_infer import chain
 from ndn_infer import name as ndn
 from ndn_infer.config import KvConfig
+from ndn_infer.errors import BadRecord
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
@@ -32,6 +34,8 @@ MADE_UP = torch.full(SHAPE.shape, 7.0, dtype=torch.bfloat16)
 
 class Engine:
     """Shaped like EngineHost: one plane, blocks that are right."""
+
+    context_tokens = 8 * SHAPE.block_tokens
 
     def __init__(self, plane: KvPlane) -> None:
         self._plane = plane
@@ -82,6 +86,18 @@ def in_network(work: Callable[..., Awaitable[Any]]) -> None:
             await work(*made)
 
     run_virtual(whole)
+
+
+def test_more_than_a_context_is_refused_before_anything_is_promised_or_pulled() -> None:
+    """Thousands of names that nobody has were asked for at once."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        request = PrefillRequest(("00" * 32,) * 9, 0, SHAPE.block_tokens, SHAPE.codec)
+        job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), Envelope(), p.signer)
+        with pytest.raises(BadRecord, match="8 are a context"):
+            await Prefill(MODEL, Engine(p.plane)).run(request, job)  # type: ignore[arg-type]
+
+    in_network(work)
 
 
 def test_a_block_that_another_computed_is_passed_on_under_its_signature_and_never_signed_again() -> None:

@@ -103,6 +103,14 @@ async def test_tokens_become_events_and_the_last_one_carries_the_report() -> Non
     assert (last.finish, last.prompt_tokens, last.kv_names, last.kv_holders) == ("stop", 2, ("/kv",), ("/holder",))
 
 
+async def test_an_answer_of_no_tokens_ends_when_the_prompt_is_computed() -> None:
+    out = stream()
+    made = answer(out, max_tokens=0)
+    push(made, ids("hey"))
+    (last,) = Reader(out).read()
+    assert (last.ids, last.text, last.finish, last.prompt_tokens) == ((), "", "length", 2) and not made.ids
+
+
 async def test_log_probabilities_carry_bytes_to_print() -> None:
     out = stream()
     push(answer(out, logprobs=2), ids("é")[:1])

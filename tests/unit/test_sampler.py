@@ -113,8 +113,8 @@ def test_no_token_outside_the_filters(
         {"temperature": -0.1},
         {"temperature": float("nan")},
         {"temperature": float("inf")},
-        {"top_k": -1},
-        {"top_p": 0.0},
+        {"top_k": -2},
+        {"top_p": -0.1},
         {"top_p": 1.5},
         {"seed": -1},
         {"seed": 2**64},
@@ -123,6 +123,13 @@ def test_no_token_outside_the_filters(
 def test_bad_parameters_are_refused_by_name(bad: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(bad))):
         SamplingParams(**bad)
+
+
+def test_filters_have_two_ways_to_be_off() -> None:
+    """Zero, as in llama.cpp and vLLM, and what has no effect."""
+    for position in range(20):
+        plain = sample(LOGITS, SamplingParams(temperature=1.0, seed=3), position)
+        assert sample(LOGITS, SamplingParams(temperature=1.0, seed=3, top_p=0.0, top_k=-1), position) == plain
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
