@@ -21,6 +21,7 @@ from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, Un
 from ndn_infer.name import Name
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.records import (
+    TOO_LONG,
     CorpusRecord,
     DetokenizeRequest,
     GenerateRequest,
@@ -54,6 +55,7 @@ from ndn_infer.transport.stream_pull import OnProgress
 log = logging.getLogger(__name__)
 
 INPUT_STORE_BYTES: Final = 64 << 20
+_SHORTEN: Final = "shorten the prompt, or choose a model with a longer context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +190,14 @@ class Client:
             )
         today = date.today().isoformat() if model.dated else ""
         request = TokenizeRequest(messages=tuple(messages), today=today)
-        tokens = await self._caller.call(
-            ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
-        )  # fmt: skip
+        try:
+            tokens = await self._caller.call(
+                ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
+            )  # fmt: skip
+        except CallError as error:
+            if error.code != TOO_LONG:
+                raise
+            raise PromptError(str(error), hint=_SHORTEN) from error
         return tokens.ids
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
@@ -229,7 +236,7 @@ class Client:
         if len(prompt) >= model.context_tokens:
             raise PromptError(
                 f"the prompt has {len(prompt)} tokens; {model.alias} takes {model.context_tokens} with the answer",
-                hint="shorten the prompt, or choose a model with a longer context",
+                hint=_SHORTEN,
             )
         before, holders = self._turn
         kv = holders if len(before) < len(prompt) and before == prompt[: len(before)] else ()

@@ -14,11 +14,11 @@ from typing import Final
 from ndn_infer import records
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.errors import PromptError
+from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
 from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
-from ndn_infer.records import DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
+from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
 from ndn_infer.transport.serve import Server
@@ -61,7 +61,8 @@ class _OfTokenizer(NamedFunction[Q]):
 
     def _check_tokens(self, count: int) -> None:
         if count > self._context_tokens:
-            raise PromptError(f"the prompt has {count} tokens, this model takes {self._context_tokens}")
+            text = f"the prompt has {count} tokens, this model takes {self._context_tokens}"
+            raise CallError(text, code=TOO_LONG)
 
 
 class Tokenize(_OfTokenizer[TokenizeRequest]):
@@ -88,10 +89,8 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         characters = len(request.text) + sum(len(message.content) for message in request.messages)
         most = self._tokenizer.most_characters(self._context_tokens)
         if characters > most:
-            raise PromptError(
-                f"the prompt has {characters} characters; the {self._context_tokens} tokens that this model takes have "
-                f"{most} at most"
-            )
+            text = f"the prompt has {characters} characters; {self._context_tokens} tokens, the context, have "
+            raise CallError(f"{text}{most} at most", code=TOO_LONG)
 
     def _ids(self, request: TokenizeRequest) -> tuple[int, ...]:
         assert self._tokenizer is not None

@@ -37,6 +37,8 @@ from ndn_infer.records.forms import Record
 __all__ = ["R", "Record", "decode", "encode", "most_bytes", "request_digest"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
+TOO_LONG: Final = "too-long"
+"""Code of an answer: the prompt does not fit the model's context."""
 MAX_EMBED_IDS: Final = 4096
 MAX_EMBED_TEXTS: Final = 256
 MAX_BLOCKS: Final = 8192

@@ -13,7 +13,7 @@ import pytest
 
 from ndn_infer import name as ndn
 from ndn_infer.engine.tokenizer import template_is_dated
-from ndn_infer.errors import PromptError
+from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.tokenize import PUBLISHED_AT_ONCE, Detokenize, Tokenize
 from ndn_infer.records import DetokenizeRequest, Message, Record, TokenizeRequest, Tokens
 from ndn_infer.security.domains import PUBLIC
@@ -69,7 +69,7 @@ def call(kind: type[Any], folder: Path, *requests: Record) -> list[Any]:
         for request in requests:
             try:
                 answers.append(await function.run(request, job))
-            except PromptError as error:
+            except (CallError, PromptError) as error:
                 answers.append(error)
         beside.cancel()
         return [*answers, server]
