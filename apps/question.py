@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ndn_infer.config import Config
-from ndn_infer.errors import PromptError, UsageError
+from ndn_infer.errors import BadRecord, PromptError, UsageError
 from ndn_infer.records import Sampling
+from ndn_infer.records.forms import RecordForm
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
 
@@ -122,23 +123,18 @@ def _sampling(options: argparse.Namespace, config: Config) -> Sampling:
 
 
 def _check(sampling: Sampling) -> None:
-    """The producer checks too (engine/sampler.py), but nobody should wait for a model to learn of a wrong number."""
-    for flag, value, least, most in (
-        ("--max-tokens", sampling.max_tokens, 0, 1 << 24),
-        ("--temperature", sampling.temperature, 0, 100),
-        ("--top-p", sampling.top_p, 0, 1),
-        ("--top-k", sampling.top_k, 0, 1 << 24),
-        ("--min-p", sampling.min_p, 0, 1),
-        ("--repetition-penalty", sampling.repetition_penalty, 0.01, 100),
-        ("--frequency-penalty", sampling.frequency_penalty, -2, 2),
-        ("--presence-penalty", sampling.presence_penalty, -2, 2),
-        ("--logprobs", sampling.logprobs, 0, 20),
-        ("--seed", sampling.seed, 0, (1 << 63) - 1),
-    ):
-        if not least <= value <= most:
-            raise UsageError(f"{flag} must be {least} to {most}, not {value}")
-    if any(not text for text in sampling.stop):
-        raise UsageError("--stop needs a text")
+    """By the bounds of the request's own type: nobody should wait for a model to learn of a wrong number."""
+    for name, form in RecordForm.of(Sampling).forms.items():
+        value = getattr(sampling, name)
+        try:
+            form.write(value)
+        except BadRecord as error:
+            raise UsageError(f"--{name.replace('_', '-')} must be {form.says}, not {_shown(value)}") from error
+
+
+def _shown(value: object) -> str:
+    text = ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _documents(given: str | None) -> tuple[str, Path | None]:

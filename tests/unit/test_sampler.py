@@ -268,7 +268,7 @@ def test_a_bias_beyond_the_vocabulary_is_refused() -> None:
 
 def test_ask_refuses_what_the_sampler_refuses() -> None:
     """The command knows the ranges by itself, since a consumer may have no engine."""
-    from ndn_infer.apps.ask import _check
+    from ndn_infer.apps.question import _check
     from ndn_infer.records import Sampling
 
     ranges = {
