@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -9,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from ndn_infer import catalog, records
 from ndn_infer import name as ndn
-from ndn_infer import records
 from ndn_infer.client import Client
 from ndn_infer.config import Config, FetchConfig
-from ndn_infer.errors import BadRecord, DigestMismatch, StaleVersion
+from ndn_infer.errors import BadRecord, DigestMismatch, KeyRevoked, StaleVersion
 from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import CatalogRecord, Input, Passage, TokenBlock, operator_identity, passages_prefix
 from ndn_infer.records import CorpusRecord, Hit, Hits, LookupRequest, PassageRecord, Record, TokenBlockRecord
+from ndn_infer.security.revocation import Denied
 from ndn_infer.security.version_memory import VersionMemory
 from ndn_infer.transport import discovery
+from ndn_infer.transport.revocation_feed import RevocationFeed
 from ndn_infer.wire.manifest import build_object
 from tests.harness import NET, Node, keychain_in, role
 
@@ -118,7 +121,7 @@ LARGE = bytes(range(256)) * 200
         (Passage(CORPUS, "12" * 32), TEXTS[0], "rag"),
         (TokenBlock(CORPUS, "public", "12" * 32), TOKENS, "tokenize"),
         (TokenBlock(CORPUS, "public", "12" * 32), b"no record", "tokenize"),
-        (Input("other", "n1", "user", "12" * 32), LARGE, "user"),
+        (Input("other", "n1", "user", "0123456789abcdef", "12" * 32), LARGE, "user"),
     ],
     ids=["passage", "token block", "no token block", "input of many segments"],
 )
@@ -176,3 +179,37 @@ async def test_an_alias_record_that_was_replaced_is_not_believed_again_after_a_r
             await client().resolve_corpus("notes")
     alias(net.honest, 3_000_000, "33" * 32)
     assert (await client().resolve_corpus("notes")).digest == "33" * 32
+
+
+# ---------------------------------------------------------------- keys that were revoked
+
+
+async def test_a_deny_list_reaches_a_reader_by_name_and_an_older_one_changes_nothing(net: Net, tmp_path: Path) -> None:
+    keychain, text = net.honest.keychain, TEXTS[0]
+    await publish_at_both(net, passage_name(text), text, text)
+    fetcher, validator = net.consumer.fetcher, net.consumer.validator
+    assert (await fetcher.fetch(passage_name(text))).signed_by.identity == role("rag", site="other")
+    base = CatalogRecord("keys", "revoked").to_name(NET)
+    net.honest.server.serve(base, keychain.signer_for(operator_identity(NET)))
+    await net.honest.registrar.register(base)
+    feed = RevocationFeed(fetcher, validator, tmp_path / "revoked")
+    assert not await feed.refresh(), "nobody has revoked anything yet"
+
+    catalog.revoke(tmp_path, keychain, (), valid_s=1000.0)  # signed by the anchor, whose key is here
+    older = catalog.revocations(tmp_path)
+    stolen = Denied(ndn.to_uri(NET + ndn.from_uri("/other")), 1 << 60, "stolen")
+    catalog.revoke(tmp_path, keychain, (stolen,), valid_s=1000.0)
+    newer = catalog.revocations(tmp_path)
+    assert older is not None and newer is not None
+    net.honest.server.put(newer[0], pinned=True)
+    await asyncio.sleep(0.05)  # until no cache repeats that there is none
+    assert await feed.refresh()
+    with pytest.raises(KeyRevoked, match="stolen"):
+        await fetcher.fetch(passage_name(text))
+    assert (await fetcher.fetch(passage_name(text), elsewhere=(role("rag"),))).signed_by.identity == role("rag")
+
+    net.honest.server.put(older[0], pinned=True)  # as somebody who kept it plays it back
+    net.consumer.validator.seen = VersionMemory()
+    await feed.refresh()
+    with pytest.raises(KeyRevoked):
+        await fetcher.fetch(passage_name(text))
