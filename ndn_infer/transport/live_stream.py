@@ -89,8 +89,11 @@ class LiveStream:
         """Sign and publish the next segment; whoever waits for it gets it now. `failed`: with this, its last content,
         the stream breaks off; it can be read for a while and is kept by no store.
 
-        Raises BadPacket for more than 8,000 bytes; a stream whose last content that is, is abandoned first.
+        Nothing happens to a stream that has ended: it may have been abandoned. Raises BadPacket for more than 8,000
+        bytes; a stream whose last content that is, is abandoned first.
         """
+        if self.closed:
+            return
         final = final or failed
         try:
             freshness_ms = FAILED_FRESHNESS_MS if failed else LASTING_FRESHNESS_MS
@@ -140,10 +143,17 @@ class LiveStream:
             return
         if now >= self._progress_until:
             name = self.name + PROGRESS + ndn.version(version_now())
-            self._progress_wire = self._sign(name, self.progress(), PROGRESS_FRESHNESS_MS)
+            self._progress_wire = self._sign(name, self._progress(), PROGRESS_FRESHNESS_MS)
             self._progress_until = now + PROGRESS_FRESHNESS_MS / 1000
         request.reply(self._progress_wire)
         self._asked(request)
+
+    def _progress(self) -> bytes:
+        try:
+            return self.progress()
+        except Exception:  # it lives, all the same
+            log.exception("no words for the progress of a stream")
+            return b""
 
     def _asked(self, request: Request) -> None:
         if not self.closed:

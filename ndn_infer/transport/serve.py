@@ -27,6 +27,7 @@ from ndn_infer.wire.manifest import (
     absent,
     build_object,
 )
+from ndn_infer.wire.readership import Readers
 
 CallHandler = Callable[[Request], None]
 
@@ -154,7 +155,12 @@ class Server:
     def open_stream(
         self, base: Name, signer: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
     ) -> LiveStream:
-        """A new stream below `base`. `encrypt` as in LiveStream. Raises Busy."""
+        """A new stream below `base`. `encrypt` as in LiveStream. Those that nobody reads any more make room, whoever
+        should have ended them. Raises Busy."""
+        if len(self._streams) >= MAX_STREAMS:
+            now = time.monotonic()
+            for stream in [one for one in self._streams.values() if one.readers.look(now) is Readers.GONE]:
+                stream.abandon()
         if len(self._streams) >= MAX_STREAMS:
             raise Busy(f"{len(self._streams)} streams are open here; try again later")
         stream = LiveStream(base, signer, encrypt, self._end_stream)

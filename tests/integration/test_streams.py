@@ -24,6 +24,7 @@ from ndn_infer.tlv import DATA
 from ndn_infer.transport import live_stream, serve
 from ndn_infer.transport.caller import Answered
 from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.wire import readership
 from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("model", "cd" * 32)
@@ -264,3 +265,25 @@ async def test_open_streams_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
             w.producer.server.open_stream(NET + ndn.generic(str(number)), signer)
         with pytest.raises(Busy):
             w.producer.server.open_stream(NET, signer)
+        for name in ("FIRST_READ_S", "KEPT_UNBEGUN_S"):
+            monkeypatch.setattr(readership, name, 0.0)
+        for stream in w.producer.server._streams.values():
+            stream.readers._until = 0.0
+        fresh = w.producer.server.open_stream(NET, signer)  # streams that nobody ended make room
+        assert w.producer.server.streams == 1 and not fresh.closed
+        fresh.abandon()
+        fresh.append(event(1))
+
+
+async def test_a_stream_without_words_for_its_progress_is_alive_all_the_same(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        stream = await w.function.opened()
+
+        def wordless() -> bytes:
+            raise ZeroDivisionError
+
+        stream.progress = wordless
+        await asyncio.sleep(CONFIG.fetch.stream_idle_s + 1.0)
+        await write(stream, 0, 19)
+        assert await work == list(range(20))
