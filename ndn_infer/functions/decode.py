@@ -132,7 +132,9 @@ class Generate(NamedFunction[GenerateRequest]):
             await generation.answer.wait_ended()
         finally:
             assert self._engine.engine is not None
-            generation.job.host.counters["engine_blocks_prefilled"] = self._engine.engine.counters.blocks_prefilled
+            host = generation.job.host
+            if not host.tenant_counters:  # the engine's own count is that of all streams, tenants' too
+                host.counters["engine_blocks_prefilled"] = self._engine.engine.counters.blocks_prefilled
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
                 loop.call_soon(worker.cancel, generation.stream)
 

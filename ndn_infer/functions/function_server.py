@@ -102,16 +102,16 @@ class FunctionServer:
         access = self._host.access
         if access is None or not self.function.private:
             raise CallError(f"{self.function.function} takes no private calls here", code="not-private")
-        caller = access.askers.known(asked.request.interest)
-        if caller is None:
+        signed = access.askers.known(asked.request.interest)
+        if signed is None:
             self._spawn(asked, self._prove(asked))
         else:
-            self._with_request(replace(asked, caller=caller, who=("key", caller)))
+            self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))
 
     async def _prove(self, asked: Asked) -> None:
         assert self._host.access is not None
-        caller = await self._host.access.askers.newcomer(asked.request.interest, asked.who)
-        self._with_request(replace(asked, caller=caller, who=("key", caller)))
+        signed = await self._host.access.askers.newcomer(asked.request.interest, asked.who)
+        self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))
 
     # ------------------------------------------------------------ the request
 

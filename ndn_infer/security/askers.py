@@ -15,9 +15,8 @@ from collections.abc import Hashable
 from typing import Final
 
 from ndn_infer.errors import Busy, CertificateUnavailable
-from ndn_infer.name import Name
 from ndn_infer.packet import Interest
-from ndn_infer.security.validator import Validator
+from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.wire.shares import Crowd
 
 MAX_WAITING: Final = 64
@@ -36,16 +35,15 @@ class Askers:
     def __len__(self) -> int:
         return len(self._crowd)
 
-    def known(self, interest: Interest) -> Name | None:
-        """The identity that signed, if its key was verified before; None when its certificate is to be fetched.
+    def known(self, interest: Interest) -> Validated | None:
+        """Who signed, if that key was verified before; None when its certificate is to be fetched.
 
         Raises as Validator.validate_interest: an Interest that is not signed, or seen before, is refused here.
         """
-        validated = self._validator.try_validate_interest(interest)
-        return None if validated is None else validated.identity
+        return self._validator.try_validate_interest(interest)
 
-    async def newcomer(self, interest: Interest, who: Hashable) -> Name:
-        """The identity that signed, after fetching certificates; `who` is the neighbour it came from.
+    async def newcomer(self, interest: Interest, who: Hashable) -> Validated:
+        """Who signed, after fetching certificates; `who` is the neighbour it came from.
 
         Raises as Validator.validate_interest, CertificateUnavailable after WAIT_S, Busy when it had to give way.
         """
@@ -54,7 +52,7 @@ class Askers:
         place = self._crowd.enter(who, task.cancel)
         try:
             async with asyncio.timeout(self._wait_s):
-                return (await self._validator.validate_interest(interest)).identity
+                return await self._validator.validate_interest(interest)
         except asyncio.CancelledError:
             if place.evicted and task.uncancel() == 0:
                 raise Busy("too many strangers ask here; ask again") from None

@@ -21,6 +21,7 @@ from ndn_infer.errors import (
     BadName,
     BadPacket,
     BadRecord,
+    Busy,
     CallError,
     NdnInferError,
     NetworkError,
@@ -31,6 +32,7 @@ from ndn_infer.lp import REASON_CONGESTION, REASON_NO_ROUTE
 from ndn_infer.name import Name
 from ndn_infer.namespace import operator_identity
 from ndn_infer.packet import Interest
+from ndn_infer.security.askers import Askers
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
@@ -58,8 +60,6 @@ log = logging.getLogger(__name__)
 
 FRESHNESS_MS: Final = 10
 MAX_COMMANDS: Final = 64
-MAX_STRANGERS: Final = 16
-"""Commands whose keys have to be fetched first."""
 
 LIST_BYTES: Final = 6000
 
@@ -88,7 +88,8 @@ class Repo:
         self._prefixes = prefixes
         self._hint = ndn.to_uri(parts.signer.identity)
         self._commands: set[asyncio.Task[None]] = set()
-        self._strangers: set[asyncio.Task[None]] = set()
+        self._obeying = 0
+        self._askers = Askers(parts.validator)
         self._inserter = Inserter(
             parts.fetcher, self._disk, parts.shelf, parts.validator, parts.pins, prefixes=prefixes,
             entry=self._entry, stored=self._on_stored,
@@ -121,7 +122,7 @@ class Repo:
         await self._announce_certificates()
 
     async def close(self) -> None:
-        tasks = [*self._commands, *self._strangers]
+        tasks = [*self._commands]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,21 +182,19 @@ class Repo:
     # ------------------------------------------------------------ commands
 
     def _on_command(self, request: Request) -> None:
-        """Keys that are known to be good have places of their own: certificates that strangers name are fetched in a
-        few others, and nobody waits behind that."""
+        """Whose key is known to be good waits for nobody; others wait for their certificates in a crowd of their own."""
         try:
-            signed = self._parts.validator.try_validate_interest(request.interest)
+            signed = self._askers.known(request.interest)
         except TrustError as error:
             log.info("refused: %s", error)
             self._reply(request, RepoAnswer("refused", str(error)))
             return
-        places, most = (self._strangers, MAX_STRANGERS) if signed is None else (self._commands, MAX_COMMANDS)
-        if len(places) >= most:
+        if self._obeying >= MAX_COMMANDS:
             request.refuse(REASON_CONGESTION)
             return
         task = asyncio.get_running_loop().create_task(self._answer(request, signed))
-        places.add(task)
-        task.add_done_callback(places.discard)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
 
     def _reply(self, request: Request, answer: RepoAnswer) -> None:
         name, content = request.interest.name, records.encode(answer)
@@ -204,8 +203,15 @@ class Repo:
     async def _answer(self, request: Request, signed: Validated | None) -> None:
         try:
             if signed is None:
-                signed = await self._parts.validator.validate_interest(request.interest)
-            answer = await self._obey(request.interest, signed)
+                signed = await self._askers.newcomer(request.interest, request.face_id)
+            self._obeying += 1
+            try:
+                answer = await self._obey(request.interest, signed)
+            finally:
+                self._obeying -= 1
+        except Busy:
+            request.refuse(REASON_CONGESTION)
+            return
         except CallError as error:
             answer = RepoAnswer(error.code, str(error))
         except TrustError as error:

@@ -22,7 +22,16 @@ from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.packet import decode_data, decode_interest
-from ndn_infer.records import Answer, Envelope, GenerateRequest, Record, Text, TokenEvent, TokenizeRequest
+from ndn_infer.records import (
+    Answer,
+    Envelope,
+    GenerateRequest,
+    ProducerStatus,
+    Record,
+    Text,
+    TokenEvent,
+    TokenizeRequest,
+)
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
@@ -50,6 +59,7 @@ class Shout(NamedFunction[TokenizeRequest]):
 
     async def run(self, request: TokenizeRequest, job: Job) -> Record:
         self.done[job.domain.label] += 1
+        job.host.counters["letters"] += len(request.text)
         return Text(request.text.upper())
 
 
@@ -378,3 +388,24 @@ async def test_a_member_that_is_asked_in_a_new_epoch_finds_its_key(net: Net, tmp
     with pytest.raises(CallError) as refused:
         await net.shout(PASSAGE, tenant_of(third).newest.label)
     assert refused.value.code == "unknown-domain" and len(theirs.find("acme").keys) == 2
+
+
+async def test_the_public_status_record_counts_nothing_that_tenants_do(net: Net) -> None:
+    """Whoever reads it before and after a private call learns that there was a call, not how much was in it."""
+    await net.shout("public", "public")
+    prefix = role("tokenize") + ndn.generic("status")
+
+    async def counters() -> dict[str, float]:
+        fetched = await net.asker.fetcher.fetch(prefix)
+        status = records.decode(ProducerStatus, fetched.content)
+        return {counter.name: counter.value for counter in status.counters}
+
+    before = await counters()
+    assert before["letters"] == len("public")
+    for text in ("a" * 10, "b" * 1000):
+        await net.shout(text, LABEL)
+    await asyncio.sleep(0.6)  # caches keep a status record for half a second
+    after = await counters()
+    changed = {name for name in after if after[name] != before.get(name, 0)}
+    assert changed <= {"calls", "answers"}
+    assert net.done[LABEL] == 2
