@@ -222,7 +222,7 @@ class KvGatherer:
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
                 plane.estimates.unanswered(time.monotonic())
-            log.warning("no prefill producer helps (%s); computing %d blocks here", error or "none", len(missing))
+            log.warning("no prefill producer available (%s); computing %d blocks here", error or "none", len(missing))
             job.host.counters["prefill_unavailable"] += 1
             return found
         now = time.monotonic()

@@ -6,6 +6,7 @@ Owns: the names that `ndn-infer produce --functions` takes. Must not know: the n
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 from collections.abc import Callable, Sequence
@@ -122,6 +123,7 @@ OF_LAYERS: Final[dict[str, Callable[[Ingredients, tuple[int, int]], Functions]]]
 NEEDS_MODEL: Final = frozenset({"tokenize", "prefill", "decode", "stage"})
 
 _LAYERS: Final = re.compile(r"(stage|decode):(\d{1,5})-(\d{1,5})")
+_OWN: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def kind(name: str) -> str:
@@ -134,9 +136,16 @@ def kind(name: str) -> str:
 def parse(text: str) -> list[str]:
     """Function names from a comma-separated list. Raises UsageError for unknown ones."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in BUILDERS and ":" not in name]
+    ours = (*BUILDERS, *OF_LAYERS)
+    unknown = [
+        name for name in names
+        if name not in BUILDERS and not _LAYERS.fullmatch(name)
+        and (not _OWN.fullmatch(name) or name.partition(":")[0] in ours)
+    ]  # fmt: skip
     if unknown or not names:
+        near = difflib.get_close_matches(unknown[0], ours, n=1) if unknown else []
         what = f"unknown function {unknown[0]!r}" if unknown else "no function named"
+        what += f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
         raise UsageError(
             what,
             hint=f"functions are {', '.join(BUILDERS)}, stage:FIRST-LAST and decode:FIRST-LAST of a model's "
@@ -162,7 +171,13 @@ def build(names: Sequence[str], parts: Ingredients) -> Functions:
 
 def _own(path: str) -> NamedFunction[Any]:
     module_name, _, class_name = path.partition(":")
-    cls = getattr(importlib.import_module(module_name), class_name, None)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it is there, and needs a package that is not
+        raise UsageError(f"there is no module {module_name}", hint="is its folder on PYTHONPATH?") from error
+    cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and issubclass(cls, NamedFunction)):
-        raise UsageError(f"{path} is no NamedFunction")
+        raise UsageError(f"{path} is not a NamedFunction", hint="docs/adding_a_function.md shows what one looks like")
     return cls()

@@ -7,6 +7,7 @@ Must not know: what the packets say. An in-process link of the same shape is for
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 import os
 import socket
@@ -225,7 +226,8 @@ def forwarder_uris(configured: str, embedded_socket: Path, environment: Mapping[
 
 
 def _client_conf_transport(path: Path) -> str:
-    """The `transport=` line of a client.conf, or "" without one."""
+    """The `transport=` line of a client.conf, or "" without one. Raises ConfigError for a key that looks like it and is
+    not: the file's other keys are for others to read."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -234,4 +236,6 @@ def _client_conf_transport(path: Path) -> str:
         key, separator, value = line.split(";")[0].split("#")[0].partition("=")
         if separator and key.strip() == "transport":
             return value.strip()
+        if separator and difflib.get_close_matches(key.strip().lower(), ["transport"], cutoff=0.8):
+            raise ConfigError(f"{path}: unknown key {key.strip()!r}; did you mean 'transport'?")
     return ""

@@ -52,6 +52,10 @@ def test_same_question_again_is_answered_by_the_content_store(network: RunningNe
     assert after == before
     sources = {use["source"] for use in second["names"] if use["kind"] in ("call", "result", "catalogue record")}
     assert sources == {"Content Store"}
+    assert second["stored"] and not first["stored"]
+    assert "KV block" not in {use["kind"] for use in second["names"]}, "where KV came from is old news by then"
+    said = network.run("ask", "--no-embedded", "--max-tokens", "256", "--", prompt).stderr
+    assert "Content Store of this machine: computed for an earlier question" in said and len(said.splitlines()) <= 5
 
 
 def test_standard_input_stop_and_seed(network: RunningNetwork) -> None:

@@ -63,11 +63,26 @@ def test_the_passage_that_answers_is_in_the_top_five(served: RunningNetwork, mon
 def test_ask_with_a_corpus_cites_what_it_rests_on(served: RunningNetwork) -> None:
     question = QUESTIONS[2]
     answer = served.ask(question["question"], "--rag", "library", "--max-tokens", "24")
-    assert len(answer["cited"]) == 4
+    assert 1 <= len(answer["cited"]) <= 4 and all(item["score"] >= 0.28 for item in answer["cited"])
     for cited in answer["cited"]:
         assert "/corpus/" in cited["name"] and "/rag/KEY/" in cited["signed_by"]
     assert "getpass.txt" in [cited["source"] for cited in answer["cited"]]
     assert "passage" in {use["kind"] for use in answer["names"]}
+
+
+def test_a_folder_is_found_by_what_is_in_it(served: RunningNetwork, tmp_path: Path) -> None:
+    """Beside a running network, with another corpus of that base name, and again after an edit."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    (folder / "meeting.md").write_text("# The meeting\n\nThe meeting of the board is on Thursday at nine in room four.")
+    question = "When is the meeting of the board?"
+    cited = served.ask(question, "--rag", str(folder), "--max-tokens", "4")["cited"]
+    assert [item["source"] for item in cited] == ["meeting.md"]
+    (folder / "meeting.md").write_text("# The meeting\n\nThe meeting of the board is on Monday at noon in the garden.")
+    again = served.ask(question, "--rag", str(folder), "--max-tokens", "4")["cited"]
+    assert [item["source"] for item in again] == ["meeting.md"] and again[0]["name"] != cited[0]["name"]
+    invented = served.ask("Who won the football world cup of 1998?", "--rag", str(folder))
+    assert invented["finish"] == "not-in-documents" and not invented["cited"] and not invented["token_ids"]
 
 
 def test_unknown_corpus_is_one_clear_line(served: RunningNetwork) -> None:
