@@ -182,7 +182,7 @@ class Repo:
     # ------------------------------------------------------------ commands
 
     def _on_command(self, request: Request) -> None:
-        """Whose key is known to be good waits for nobody; others wait for their certificates in a crowd of their own."""
+        """Whose key is known waits for nobody; others wait for their certificates in a crowd of their own."""
         try:
             signed = self._askers.known(request.interest)
         except TrustError as error:
