@@ -42,7 +42,9 @@ def decode(cls: type[R], wire: bytes | memoryview) -> R:
     """The record of class `cls` in `wire`. Raises BadRecord for anything else, including unknown fields."""
     _check_size(cls, len(wire))
     # No value that is read in one piece may be a container: forms read those element by element.
-    source = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0)
+    source = msgpack.Unpacker(
+        raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, read_size=len(wire) + 1, max_buffer_size=len(wire) + 1
+    )  # its buffer is as large as it needs; 1 MiB for each record when it is not said
     source.feed(wire)
     try:
         result = RecordForm.of(cls).read(source)
