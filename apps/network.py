@@ -25,7 +25,7 @@ NO_ALIAS: Final = "-"
 
 @dataclass(slots=True)
 class EmbeddedNetwork:
-    """`uri` is the forwarder's; `children` that forwarder first, where it is ours, then one process a function."""
+    """`uri` is the forwarder's; `children` that forwarder first, where it is ours, then the producers."""
 
     uri: str
     children: list[Child] = field(default_factory=list)
@@ -119,9 +119,17 @@ def _producers(
     common: Sequence[str],
 ) -> list[Child]:  # fmt: skip
     children = []
-    for function in functions:
+    for function in _processes(functions):
         arguments = ["produce", "--functions", function, f"--model={model}", f"--embedder={embedder}", *common]
         if function == "rag":
             arguments += [f"--corpus={corpus}", f"--corpus-name={corpus_name}"]
         children.append(Child(function, arguments, _environment(uri)))
     return children
+
+
+def _processes(functions: Sequence[str]) -> list[str]:
+    """What each process offers. Prefill and decode are in one, since they can use the same engine: a model's weights
+    take most of the memory."""
+    together = [function for function in functions if function in ("prefill", "decode")]
+    rest = [function for function in functions if function not in together]
+    return [*rest, ",".join(together)] if together else rest

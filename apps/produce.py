@@ -12,6 +12,9 @@ import argparse
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +61,6 @@ def run(options: argparse.Namespace, config: Config) -> int:
     embedder = network_name(config, options.embedder or config.ask.embedder)
     if "rag" in names and options.corpus is None:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
-    if {"prefill", "decode"} <= set(names):
-        log.warning(
-            "prefill and decode in one process share one face, and no forwarder sends an Interest back to the face it "
-            "came from: decode will compute what it could pull; run them as two processes"
-        )
     keychain = ensure_keys(config)
     parts, paths = gather(config, keychain, names, model, embedder)
     return asyncio.run(_serve(options, config, keychain, names, parts, paths))
@@ -83,36 +81,68 @@ def gather(
     return parts, publish_aliases(config, keychain, folders)
 
 
+def behind_faces(names: Sequence[str]) -> list[list[str]]:
+    """Functions of one process, by the face they are behind. Decode pulls from prefill, and no forwarder sends an
+    Interest back to the face it came from."""
+    if {"prefill", "decode"} <= set(names):
+        return [["prefill"], [name for name in names if name != "prefill"]]
+    return [list(names)]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Functions behind one face."""
+
+    names: list[str]
+    session: Session
+    producer: Producer
+    host: Host
+
+    @classmethod
+    async def begin(cls, stack: AsyncExitStack, config: Config, keychain: Keychain, names: list[str]) -> Side:
+        """Joined to the network. It is left with the stack."""
+        session = await join(config, keychain)
+        stack.push_async_callback(session.close)
+        producer, host = build_producer(session, next(filter(None, map(registry.kind, names)), "user"))
+        stack.callback(host.server.store.close)
+        stack.push_async_callback(producer.close)
+        return cls(names, session, producer, host)
+
+
 async def _serve(
     options: argparse.Namespace, config: Config, keychain: Keychain, names: list[str], parts: Ingredients,
     paths: list[Path],
 ) -> int:  # fmt: skip
     stop = asyncio.Event()
     stop_on_signals(stop, with_parent=options.exit_with_parent)
-    session = await join(config, keychain)
-    producer, host = build_producer(session, next(filter(None, map(registry.kind, names)), "user"))
-    try:
+    async with AsyncExitStack() as stack:
+        sides = [await Side.begin(stack, config, keychain, group) for group in behind_faces(names)]
+        main = sides[-1]
         if "rag" in names:
-            parts.corpus = await _open_corpus(options.corpus, config, host, parts.embedder)
+            parts.corpus = await _open_corpus(options.corpus, config, main.host, parts.embedder)
             paths += _publish_corpus_alias(options, config, keychain, parts)
-        functions = registry.build(names, parts)
-        work = asyncio.ensure_future(_offer_all(producer, host, session, functions, catalog.load(paths)))
+        work = asyncio.ensure_future(_offer_sides(sides, parts, catalog.load(paths)))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work  # raises what went wrong
-            _say_ready(session, names)
-            async with upkeep(producer, host, session):
+            _say_ready(main.session, names)
+            async with AsyncExitStack() as kept:
+                for side in sides:
+                    await kept.enter_async_context(upkeep(side.producer, side.host, side.session))
                 await stop.wait()
         else:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
         stopping.cancel()
-    finally:
-        await producer.close()
-        await session.close()
-        host.server.store.close()
     return 0
+
+
+async def _offer_sides(sides: Sequence[Side], parts: Ingredients, records: list[ObjectPackets]) -> None:
+    """Everything of every side; the records of the catalogue behind the last."""
+    for side in sides:
+        functions = registry.build(side.names, parts.behind_another_face())
+        await _offer_all(side.producer, side.host, side.session, functions, records if side is sides[-1] else [])
 
 
 def open_store(config: Config, role: str) -> ObjectStore:

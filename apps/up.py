@@ -1,4 +1,4 @@
-"""Run a whole network on this machine, in the foreground: forwarder and producers, each a process of its own.
+"""Run a whole network on this machine, in the foreground: forwarder and producers, as processes of their own.
 
 Prints one READY line when prompts will be answered: then `ndn-infer ask` in another terminal uses it. A producer that
 dies is started again. Stops cleanly on SIGINT and SIGTERM. With -v it logs every request.

@@ -51,7 +51,7 @@ MOST_GUESSES = 7
 
 _MIB = 1 << 20
 
-_MAPPED_AHEAD = 64 * _MIB  # of KV memory, mapped before it is needed
+_MAPPED_AHEAD = 32 * _MIB  # of KV memory, mapped before it is needed
 _MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhile waits
 
 
@@ -396,7 +396,9 @@ class Engine:
         stream.length += count
         self.counters.tokens_prefilled += count
         known = max(-(-first // self.block_tokens), len(stream.imports))
-        self.counters.blocks_prefilled += max(stream.length // self.block_tokens - known, 0)
+        computed = max(stream.length // self.block_tokens - known, 0)
+        stream.blocks_prefilled += computed
+        self.counters.blocks_prefilled += computed
         for block, key in zip(stream.table, stream.shelve(), strict=False):
             self._scheduler.pool.register(block, key)
         self._collect(stream)

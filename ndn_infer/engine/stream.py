@@ -95,6 +95,8 @@ class Stream(Seat):
     exported: int = 0
     """Blocks of a prompt-only stream that were put into `blocks` or came with it."""
     blocks: list[tuple[int, Tensor]] = field(default_factory=list)
+    blocks_prefilled: int = 0
+    """Blocks of its prompt that were computed for it."""
     cancelled: bool = False
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ _QUANTISED = ("int8", "int4")
 PRECISIONS = ("bf16", "fp32", *_QUANTISED)
 
 PACKED_PART = 1 / 8
+EMBEDDING = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,13 @@ class Part:
 
     def _has(self, key: str, config: ModelConfig) -> bool:
         at_end = self.last == self.layers - 1
-        if key == "model.embed_tokens.weight":
+        if key == EMBEDDING:
             return self.first == 0 or (at_end and config.tied)
         return at_end
 
     def fill(self, tensors: dict[str, Tensor], config: ModelConfig, nothing: Tensor) -> None:
         """Put `nothing` where the model has more than this part."""
-        tensors.setdefault("model.embed_tokens.weight", nothing)
+        tensors.setdefault(EMBEDDING, nothing)
         if self.last < self.layers - 1:
             tensors["model.norm.weight"] = tensors["lm_head.weight"] = nothing
 
@@ -147,15 +148,23 @@ def load_weights(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
     path = folder / "model.safetensors"
-    try:
+
+    def read(wanted: Collection[str] = ()) -> dict[str, Tensor]:
+        """By our names, as a mapping of the file of its own where nothing is converted."""
         with safe_open(path, framework="pt", device=device) as file:
             stored = torch.bfloat16 if precision == "bf16" else DTYPES[dtype]
             names = {name: name for name in file.keys()} if part is None else part.names(file.keys(), config)
-            tensors = {name: file.get_tensor(key).to(stored).to(DTYPES[dtype]) for key, name in names.items()}
+            found = {name: key for key, name in names.items() if not wanted or name in wanted}
+            return {name: file.get_tensor(key).to(stored).to(DTYPES[dtype]) for name, key in found.items()}
+
+    try:
+        tensors = read()
         with torch.inference_mode():
             if part is not None:
                 part.fill(tensors, config, torch.empty(0, config.hidden, dtype=DTYPES[dtype], device=device))
-            return _Builder(tensors, config, precision).build()
+            builder = _Builder(tensors, config, precision)
+            again = read([EMBEDDING]) if builder.packs else {}
+            return builder.build(again.get(EMBEDDING, tensors[EMBEDDING]))
     except (OSError, SafetensorError, KeyError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
 
@@ -166,18 +175,21 @@ class _Builder:
         self._errors: list[float] = []
         self._matrices: dict[str, Matrix] = {}
         size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
-        self._pack = size <= PACKED_PART * _memory_bytes()
+        self.packs = size <= PACKED_PART * _memory_bytes()
 
-    def build(self) -> Weights:
-        embedding = self._tensors["model.embed_tokens.weight"]
-        head = embedding if self._config.tied else self._tensors["lm_head.weight"]
+    def build(self, embedding: Tensor) -> Weights:
+        """`embedding` is kept as it is. Of all other matrices nothing refers to the file when they are packed, so that
+        their pages in it, which were read once, are this process's no more."""
+        head = self._tensors[EMBEDDING] if self._config.tied else self._tensors["lm_head.weight"]
         prompt = tuple(self._layer(index, Dense) for index in range(self._config.layers))
         layers = tuple(self._decode_layer(index, prompt[index]) for index in range(self._config.layers))
         if self._errors:
             mean, most = sum(self._errors) / len(self._errors), max(self._errors)
             log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
         quantised = self._precision if self._precision in _QUANTISED else ""
-        return Weights(embedding, layers, prompt, self._tensors["model.norm.weight"], self._head(head), quantised)
+        return Weights(
+            embedding, layers, prompt, self._tensors["model.norm.weight"].clone(), self._head(head), quantised
+        )
 
     def _layer(self, index: int, kind: type[Dense]) -> Layer:
         def make(name: str) -> Dense:
@@ -197,7 +209,7 @@ class _Builder:
     def _matrix(self, key: str, weight: Tensor) -> Matrix:
         """One for prompts and decoding."""
         if key not in self._matrices:
-            self._matrices[key] = Matrix(weight, packed=self._pack)
+            self._matrices[key] = Matrix(weight, packed=self.packs)
         return self._matrices[key]
 
     def _decode_layer(self, index: int, prompt: Layer) -> Layer:
@@ -235,10 +247,11 @@ class _Builder:
 
     def _pair(self, index: int, name: str) -> tuple[Tensor, Tensor | None]:
         key = f"model.layers.{index}.{name}"
-        return self._tensors[key + ".weight"], self._tensors.get(key + ".bias")
+        bias = self._tensors.get(key + ".bias")
+        return self._tensors[key + ".weight"], None if bias is None else bias.clone()
 
     def _norm(self, index: int, name: str) -> Tensor:
-        return self._tensors[f"model.layers.{index}.{name}.weight"]
+        return self._tensors[f"model.layers.{index}.{name}.weight"].clone()
 
     def _head_norm(self, index: int) -> Tensor | None:
         if not self._config.head_norm:

@@ -131,11 +131,8 @@ class Generate(NamedFunction[GenerateRequest]):
                 await self._start_while_arriving(generation, gathered.blocks, gathered.later)
             await generation.answer.wait_ended()
         finally:
-            assert self._engine.engine is not None
-            host = generation.job.host
-            if not host.tenant_counters:  # the engine's own count is that of all streams, tenants' too
-                host.counters["engine_blocks_prefilled"] = self._engine.engine.counters.blocks_prefilled
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
+                generation.job.host.counters["engine_blocks_prefilled"] += generation.stream.blocks_prefilled
                 loop.call_soon(worker.cancel, generation.stream)
 
     async def _start(

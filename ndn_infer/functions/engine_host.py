@@ -1,7 +1,7 @@
 """One engine, shared by the functions of a process that need it.
 
-Owns: loading the engine once for prefill and decode together, and its KV planes, one for each domain. Must not know:
-what either does.
+Owns: how the engine is configured, and the KV planes of the functions behind one face, one for each domain. Must not
+know: what these functions do.
 """
 
 from __future__ import annotations
@@ -29,29 +29,35 @@ MAX_PLANES: Final = 256
 """Every epoch of a domain has a plane; those used last stay."""
 
 
-class EngineHost:
-    """`worker` runs the engine."""
+def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
+    """The thread in which the engine of a prepared folder is going to compute, as configured."""
+    return EngineWorker(
+        lambda: Engine.load(
+            folder,
+            dtype=config.dtype,
+            weights=config.weights,
+            device=config.device,
+            threads=config.threads,
+            chunk_tokens=config.chunk_tokens,
+            block_tokens=config.block_tokens,
+            max_streams=config.max_streams,
+            queue_limit=config.queue_limit,
+            kv_memory_mb=config.kv_memory_mb,
+            sharing=config.sharing,
+            speculation=config.speculation,
+            attention=config.attention,
+        )
+    )
 
-    def __init__(self, model: str, folder: Path, config: EngineConfig) -> None:
+
+class EngineHost:
+    """`worker` runs the engine; hosts of several faces may have the same."""
+
+    def __init__(self, model: str, folder: Path, config: EngineConfig, worker: EngineWorker | None = None) -> None:
         self._model = model
         self._config = config
-        self.worker = EngineWorker(
-            lambda: Engine.load(
-                folder,
-                dtype=config.dtype,
-                weights=config.weights,
-                device=config.device,
-                threads=config.threads,
-                chunk_tokens=config.chunk_tokens,
-                block_tokens=config.block_tokens,
-                max_streams=config.max_streams,
-                queue_limit=config.queue_limit,
-                kv_memory_mb=config.kv_memory_mb,
-                sharing=config.sharing,
-                speculation=config.speculation,
-                attention=config.attention,
-            )
-        )
+        self.worker = worker or engine_worker(folder, config)
+        self._uses_worker = False
         self.engine: Engine | None = None
         self.layers = config.kv_layers
         self.most_answers = 2 * (config.max_streams + config.queue_limit)
@@ -74,6 +80,7 @@ class EngineHost:
                 raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
             if self.layers not in LAYERS:
                 raise UsageError(f"engine.kv_layers is one of {', '.join(LAYERS)}, not {self.layers}")
+            self._uses_worker = True
             self.engine = await self.worker.start()
             config = self.engine.model_config
             self.shape = KvShape(
@@ -107,4 +114,6 @@ class EngineHost:
         return 0 if plane is None else plane.version_of(tag, asked, layers)
 
     async def close(self) -> None:
-        await self.worker.close()
+        if self._uses_worker:
+            self._uses_worker = False
+            await self.worker.close()

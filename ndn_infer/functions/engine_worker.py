@@ -36,21 +36,28 @@ class EngineWorker:
         self._prefills: dict[Stream, Callable[[Engine], None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ready: asyncio.Future[Engine] | None = None
+        self._users = 0
         self.waiting = 0
 
     async def start(self) -> Engine:
-        """Load the engine in its thread; returns it (its plain attributes may be read from anywhere)."""
-        self._loop = asyncio.get_running_loop()
-        ready: asyncio.Future[Engine] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._main, args=(ready,), name="engine", daemon=True)
-        self._thread.start()
-        return await ready
+        """Load the engine in its thread, the first time; returns it (its plain attributes may be read from anywhere).
+        Who started it closes it."""
+        self._users += 1
+        if self._ready is None:
+            self._loop = asyncio.get_running_loop()
+            self._ready = self._loop.create_future()
+            self._thread = threading.Thread(target=self._main, args=(self._ready,), name="engine", daemon=True)
+            self._thread.start()
+        return await asyncio.shield(self._ready)
 
     async def close(self) -> None:
-        if self._thread is not None:
+        """The thread ends with its last user."""
+        self._users -= 1
+        if self._users == 0 and self._thread is not None:
             self._commands.put(None)
             await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            self._thread = self._ready = None
 
     async def run(self, work: Callable[[Engine], T]) -> T:
         """Run `work(engine)` between two steps and return its result."""

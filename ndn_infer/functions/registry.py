@@ -10,7 +10,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from ndn_infer.functions.base import NamedFunction
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
     from ndn_infer.functions.engine_host import EngineHost
+    from ndn_infer.functions.engine_worker import EngineWorker
     from ndn_infer.functions.stage_host import StageHost
 
 Functions = list[NamedFunction[Any]]
@@ -37,15 +38,23 @@ class Ingredients:
     embedder_folder: Path | None = None
     corpus: Corpus | None = None
     _engine: EngineHost | None = field(default=None)
+    _workers: list[EngineWorker] = field(default_factory=list)
 
     def engine(self) -> EngineHost:
-        """One engine for all functions of this process."""
-        from ndn_infer.functions.engine_host import EngineHost
+        """The engine as functions behind one face use it; there is one in a process."""
+        from ndn_infer.functions.engine_host import EngineHost, engine_worker
 
         assert self.folder is not None
+        if not self._workers:
+            self._workers.append(engine_worker(self.folder, self.config.engine))
         if self._engine is None:
-            self._engine = EngineHost(self.model, self.folder, self.config.engine)
+            self._engine = EngineHost(self.model, self.folder, self.config.engine, self._workers[0])
         return self._engine
+
+    def behind_another_face(self) -> Ingredients:
+        """The same for functions behind another face of this process: they share the engine, but neither KV blocks at
+        hand nor what was published."""
+        return replace(self, _engine=None)
 
 
 def _tokenize(parts: Ingredients) -> Functions:

@@ -209,3 +209,21 @@ def test_what_fewer_bits_cost_is_told(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(DamagedCache, match="cannot be used"):
         rounding_errors(folder)
+
+
+def test_packed_weights_do_not_stay_in_memory_a_second_time(tmp_path: Path) -> None:
+    """Pages of the file that were read to be packed belong to nobody afterwards; they count as memory of a process."""
+    torch.manual_seed(5)
+    config = transformers.LlamaConfig(
+        vocab_size=512, hidden_size=256, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=4
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).bfloat16().save_pretrained(tmp_path)
+    model = Llama.load(tmp_path, "bf16", "cpu")
+    file = tmp_path / "model.safetensors"
+    mapped, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            inside = line.endswith(str(file))
+        elif inside and line.startswith("Rss:"):
+            mapped += int(line.split()[1]) * 1024
+    assert not model._weights.layers[0].qkv._parts[0]._matrix._packed or mapped < file.stat().st_size / 4  # type: ignore[attr-defined]
