@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ndn_infer.apps import retrieval
 from ndn_infer.apps.network import NO_ALIAS, EmbeddedNetwork, embedded
@@ -37,9 +37,6 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 
 log = logging.getLogger(__name__)
-
-TEXTS_AT_ONCE: Final = 16
-"""Questions for the texts of tokens that are under way together."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -241,7 +238,7 @@ class _Asking:
         if self._options.json:
             document = as_json(outcome, client, session.uri)
             if self._question.sampling.logprobs:
-                document["logprobs"] = await logprobs_json(client, outcome, self._logprobs)
+                document["logprobs"] = logprobs_json(outcome.ids, self._logprobs)
             print(json.dumps(document, ensure_ascii=False))
             return
         if not self._streams:
@@ -271,19 +268,12 @@ class _Asking:
             print(f"  {text}", file=sys.stderr, flush=True)
 
 
-async def logprobs_json(client: Client, outcome: Outcome, logprobs: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
-    """One entry a token: its text and log probability, and the most likely tokens at its place."""
-    ids = set(outcome.ids) | {other for told in logprobs for other, _ in told.top}
-    texts: dict[int, str] = {}
-    free = asyncio.Semaphore(TEXTS_AT_ONCE)
-
-    async def look(token: int) -> None:
-        async with free:
-            texts[token] = await client.detokenize(outcome.model, [token])
-
-    await asyncio.gather(*map(look, sorted(ids)))
+def logprobs_json(ids: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
+    """One entry a token: its text and log probability, and the most likely tokens at its place. A token may be part of
+    a character; that shows as U+FFFD."""
     return [
-        {"id": token, "text": texts[token], "logprob": told.logprob,
-         "top": [{"id": other, "text": texts[other], "logprob": value} for other, value in told.top]}
-        for token, told in zip(outcome.ids, logprobs, strict=False)
+        {"id": token, "text": told.text.decode("utf-8", "replace"), "logprob": told.logprob,
+         "top": [{"id": other, "text": text.decode("utf-8", "replace"), "logprob": value}
+                 for (other, value), text in zip(told.top, told.top_text, strict=False)]}
+        for token, told in zip(ids, logprobs, strict=False)
     ]  # fmt: skip

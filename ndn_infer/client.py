@@ -23,7 +23,6 @@ from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.records import (
     TOO_LONG,
     CorpusRecord,
-    DetokenizeRequest,
     GenerateRequest,
     Hits,
     LookupRequest,
@@ -31,7 +30,6 @@ from ndn_infer.records import (
     ModelRecord,
     PassageRecord,
     Sampling,
-    Text,
     TokenEvent,
     TokenizeRequest,
     Tokens,
@@ -146,11 +144,6 @@ class Client:
     @property
     def caller(self) -> Caller:
         return self._caller
-
-    async def detokenize(self, model: ModelRecord, ids: Sequence[int]) -> str:
-        """Text of token ids. Raises as Caller.call does."""
-        request = DetokenizeRequest(tuple(ids))
-        return (await self._caller.call(("model", model.digest), "detokenize", request, Text, domain=self.domain)).text
 
     async def close(self) -> None:
         if self._registrar is not None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ndn_infer import name as ndn
 from ndn_infer import records
+from ndn_infer.apps.ask import logprobs_json
 from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import Busy, ModelError
@@ -21,7 +22,7 @@ from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.token_events import EVENT_BYTES
 from ndn_infer.packet import Interest, decode_data
-from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent
+from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
 from ndn_infer.transport.endpoint import Request
 from ndn_infer.transport.live_stream import LiveStream
@@ -116,6 +117,14 @@ async def test_log_probabilities_carry_bytes_to_print() -> None:
     push(answer(out, logprobs=2), ids("é")[:1])
     told = Reader(out).read()[0].logprobs[0]
     assert told.text == "é".encode()[:1] and told.top_text == ("é".encode()[:1], b"") and len(told.top) == 2
+
+
+def test_log_probabilities_are_printed_with_the_text_of_each_token() -> None:
+    told = TokenLogprobs(-0.5, ((7, -0.5), (8, -2.0)), b" the", (b" the", b"\xc3"))
+    assert logprobs_json([7], [told]) == [
+        {"id": 7, "text": " the", "logprob": -0.5,
+         "top": [{"id": 7, "text": " the", "logprob": -0.5}, {"id": 8, "text": "\ufffd", "logprob": -2.0}]}
+    ]  # fmt: skip
 
 
 async def test_ids_without_a_token_have_no_text_and_end_nothing() -> None:
