@@ -337,7 +337,7 @@ async def test_an_application_of_another_host_registers_at_nfd_or_is_told_why_no
         if open_to_others:
             until(lambda: peer.routed("/localhop/nfd/rib"), "NFD opens its prefix for commands")
             await registrar.register(prefix)
-            assert peer.routed("/elsewhere/p")
+            until(lambda: peer.routed("/elsewhere/p"), "NFD has the route")
         else:
             with pytest.raises(RegistrationRefused, match="another host takes no commands"):
                 await registrar.register(prefix)
