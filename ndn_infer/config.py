@@ -213,8 +213,8 @@ class EngineConfig:
 @dataclass(frozen=True, slots=True)
 class KvConfig:
     trusted_signers: str = _option(
-        "", "whose KV blocks are used: identities (a site, node or role and all below it) separated by spaces; "
-        "DIGEST=IDENTITY for one model; empty: every prefill and decode role of the network")  # fmt: skip
+        "", "whose KV blocks and activations are used: identities (a site, node or role and all below it) separated by "
+        "spaces; DIGEST=IDENTITY for one model; empty: every role that the trust schema allows")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ from torch import Tensor
 from ndn_infer import name as ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
-from ndn_infer.errors import BadRecord, CallError, NetworkError
+from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import DTYPES
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
 from ndn_infer.name import Name
 from ndn_infer.namespace import Activation
+from ndn_infer.security.signer_policy import parse_signer_policy
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
 from ndn_infer.transport.live_stream import version_now
 
@@ -107,9 +108,13 @@ class StageHost:
         return self._decode(content, len(step.ids))
 
     async def _ask(self, request: StageRequest, step: Step, before: Sequence[int], host: Host) -> bytes:
-        """Content of the activation that a request asks for. Raises CallError, NetworkError."""
+        """Content of the activation that a request asks for, by a signer that is believed. Raises CallError,
+        NetworkError, KeyNotAllowed."""
         function = function_before(self.stage.first, self.model)
-        report = await host.caller.call(SERVICE, function, request, StageReport)
+        report = await host.caller.call(
+            SERVICE, function, request, StageReport,
+            on_answer=lambda answered: self._believe(answered.signed_by.identity, host),
+        )  # fmt: skip
         if report.chain != step.value.hex():
             raise BadRecord("a stage answered for other tokens")
         if report.tensor:
@@ -131,11 +136,20 @@ class StageHost:
         base = self.activation(host.net, self.stage.first, step.value)
         try:
             found = await host.fetcher.discover(base, past_caches=past_caches)
+            self._believe(found.signed_by.identity, host)
             return (await host.fetcher.collect(found)).content
-        except NetworkError:
+        except (NetworkError, KeyNotAllowed):
             hints = (ndn.from_uri(report.holder),)
             found = await host.fetcher.discover(base, hints=hints, past_caches=True)
+            self._believe(found.signed_by.identity, host)
             return (await host.fetcher.collect(found, hints=hints)).content
+
+    def _believe(self, signer: Name, host: Host) -> None:
+        """Raises KeyNotAllowed for a signer whose state of this model is not used (option kv.trusted_signers)."""
+        if not parse_signer_policy(host.config.kv.trusted_signers).believes(self.model, signer):
+            raise KeyNotAllowed(
+                f"activations of {ndn.to_uri(signer)} are not used", hint="kv.trusted_signers does not name it"
+            )
 
     async def _catch_up(self, step: Step, before: Sequence[int], host: Host) -> None:
         """Compute the KV of the steps before, as far as it is not here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import torch
 
 from ndn_infer import chain
 from ndn_infer import name as ndn
-from ndn_infer.config import KvConfig
-from ndn_infer.errors import BadRecord
+from ndn_infer.config import Config, KvConfig
+from ndn_infer.errors import BadRecord, KeyNotAllowed
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
+from ndn_infer.functions.stage_host import StageHost
+from ndn_infer.functions.stage_steps import StageReport
 from ndn_infer.functions.tokenize import publish_token_blocks
 from ndn_infer.namespace import Call, blocks_prefix
 from ndn_infer.packet import decode_data
@@ -155,3 +158,22 @@ def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block()
         assert (await p.plane.find_prefix(VALUES[:1], (b.identity,))).tensors == []
 
     in_network(work)
+
+
+async def test_activations_of_a_stage_that_the_policy_does_not_name_are_not_used() -> None:
+    stage, site = StageHost.__new__(StageHost), NET + ndn.from_uri("/lab")
+    stage.model, stage._stage = MODEL, SimpleNamespace(first=15)  # type: ignore[assignment]
+    step = SimpleNamespace(value=bytes(32))
+
+    class Caller:
+        async def call(self, *_: Any, on_answer: Callable[[Any], None]) -> StageReport:
+            on_answer(SimpleNamespace(signed_by=SimpleNamespace(identity=site + ndn.from_uri("/n1/stage"))))
+            return StageReport(bytes(32).hex(), "", b"numbers")
+
+    def host(signers: str) -> Any:
+        return SimpleNamespace(caller=Caller(), config=replace(Config(), kv=KvConfig(signers)))
+
+    assert await stage._ask(Any, step, (), host("")) == b"numbers"  # type: ignore[arg-type]
+    assert await stage._ask(Any, step, (), host(ndn.to_uri(site))) == b"numbers"  # type: ignore[arg-type]
+    with pytest.raises(KeyNotAllowed, match="are not used"):
+        await stage._ask(Any, step, (), host("/ndn-infer/local/home"))  # type: ignore[arg-type]
