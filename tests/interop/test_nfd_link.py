@@ -389,8 +389,9 @@ def _ask(grounds: Grounds, peer: Peer, prompt: str, *options: str) -> dict[str, 
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("kind", ["udp", "tcp"])
-@pytest.mark.parametrize("at", ["NFD", "ndn-infer"], ids=["producers-at-NFD", "producers-at-ours"])
+@pytest.mark.parametrize(
+    ("at", "kind"), [("NFD", "tcp"), ("ndn-infer", "udp")], ids=["producers-at-NFD-tcp", "producers-at-ours-udp"]
+)
 def test_a_prompt_is_answered_across(ours: Peer, theirs: Peer, grounds: Grounds, at: str, kind: str) -> None:
     """The consumer's forwarder routes the network's name to the producers; theirs routes the consumer's identity back:
     what does not fit an Interest is pulled from there. The second time no packet crosses for what was kept."""
