@@ -115,11 +115,16 @@ class NamedFunction(ABC, Generic[Q]):
     patience_s: ClassVar[float] = 0.25
     """How long callers wait for the answer itself before an acknowledgement tells them where it will be. Shorter than
     transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
-    max_request_bytes: ClassVar[int] = (1 << 20) + (1 << 16)
+    max_request_bytes: int = (1 << 20) + (1 << 16)
     """How large a canonical request may be: token ids as many as one record holds, and something beside them."""
     private: ClassVar[bool] = False
     """Whether calls may be private: all that `run` publishes, and every call it makes, is then of `Job.domain`."""
     subject: tuple[str, str]
+
+    def take_at_most(self, payload: int) -> None:
+        """For `start`: what no context of the model takes is not pulled from a caller either. `payload`: bytes of ids
+        or text; what stands beside them in a request has 64 KiB."""
+        self.max_request_bytes = min(self.max_request_bytes, payload + (1 << 16))
 
     @abstractmethod
     async def run(self, request: Q, job: Job) -> Record | LiveStream:

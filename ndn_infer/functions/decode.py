@@ -81,6 +81,7 @@ class Generate(NamedFunction[GenerateRequest]):
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         await self._engine.start(host, signer)
+        self.take_at_most(4 * self._engine.context_tokens)
 
     async def close(self) -> None:
         await self._answers.close()

@@ -72,6 +72,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         stage = await self._stages.start()
+        self.take_at_most(4 * stage.whole.context_length)
         if not stage.ends:
             text = f"layers {stage.first}-{stage.last} of {stage.whole.layers} give no tokens"
             raise UsageError(text, hint=f"offer stage:{stage.first}-{stage.last} here, and decode with the last layers")

@@ -44,6 +44,7 @@ class Prefill(NamedFunction[PrefillRequest]):
 
     async def start(self, host: Host, signer: Signer) -> None:
         await self._engine.start(host, signer)
+        self.take_at_most(66 * self._engine.context_tokens)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -35,6 +35,7 @@ class RunStage(NamedFunction[StageRequest]):
 
     async def start(self, host: Host, signer: Signer) -> None:
         stage = await self._stages.start()
+        self.take_at_most(8 * stage.whole.context_length)
         if stage.ends:
             last, whole = self._next - 1, stage.whole.layers
             hint_text = f"offer decode:{stage.first}-{last}, which takes the activations of stages and gives tokens"

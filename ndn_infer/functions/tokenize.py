@@ -58,6 +58,7 @@ class _OfTokenizer(NamedFunction[Q]):
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         self._context_tokens = (await asyncio.to_thread(ModelConfig.load, self._folder)).context_length
+        self.take_at_most(4 * self._tokenizer.most_characters(self._context_tokens))
 
     def _check_tokens(self, count: int) -> None:
         if count > self._context_tokens:

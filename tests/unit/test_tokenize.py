@@ -59,6 +59,7 @@ def call(kind: type[Any], folder: Path, *requests: Record) -> list[Any]:
         host = SimpleNamespace(net=ndn.from_uri("/n"), config=config, server=server, counters=Counter())
         job = SimpleNamespace(host=host, signer=None, domain=PUBLIC)
         await function.start(host, None)
+        assert function.max_request_bytes < (1 << 16) + 4 * 8 * 8 * CONTEXT, "nor is more pulled"
 
         async def others() -> None:
             while True:
