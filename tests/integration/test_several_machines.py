@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ndn_infer.models.store import ModelFolder
-from tests.daemons import environment_in, stop, wait_ready
+from tests.daemons import environment_in, run_command, stop, wait_ready
 
 pytestmark = pytest.mark.model
 
@@ -103,3 +103,25 @@ def test_a_producer_without_the_record_says_that_nobody_will_find_it(
     assert "none (the operator runs models publish" in run("node", "keys", "import", "n.bundle")
     said = run("node", "produce", "--functions", "tokenize", "--set", "network.transport=unix:///nowhere")
     assert "callers will not find smollm2-135m-instruct" in said and "ndn-infer models publish" in said
+
+
+def test_two_homes_of_one_user_have_a_network_each(tmp_path: Path) -> None:
+    """They shared one socket, and the second found the first one's network with another trust anchor."""
+    sockets: dict[str, str] = {}
+    with contextlib.ExitStack() as ends:
+        for home in ("one", "two"):
+            (tmp_path / home).mkdir()
+            environment = {**environment_in(tmp_path / home, tmp_path), "TMPDIR": str(tmp_path)}
+            del environment["NDN_INFER_NETWORK_NET"]
+            log = ends.enter_context((tmp_path / home / "log").open("w"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ndn_infer", "forwarder"], env=environment, stdout=subprocess.PIPE, stderr=log,
+                text=True, start_new_session=True,
+            )  # fmt: skip
+            ends.callback(stop, process)
+            lines: list[str] = []
+            wait_ready(process, lines, Path(log.name))
+            sockets[home] = lines[-1].rsplit(" ", 1)[-1]
+            done = run_command("status", environment=environment)
+            assert done.returncode == 0 and sockets[home] in done.stdout
+    assert sockets["one"] != sockets["two"]
