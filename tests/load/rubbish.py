@@ -42,7 +42,7 @@ from ndn_infer.transport.store import ObjectStore
 ROOT: Final = Path(__file__).resolve().parents[2]
 SUBJECT: Final = ("service", "rubbish")
 ROLES: Final = ("rubbish", "user", "domain")
-TICK_S: Final = 0.02
+TICK_S: Final = 0.005
 PHASE_S: Final = 60.0
 """A phase ends then, whether all its calls were made or not."""
 
