@@ -128,6 +128,10 @@ async def test_private_callers_pass_a_crowd_whose_certificates_never_come(net: N
     assert net.producer.counters["answers"] <= 300 + 21
     refused = await settled(flood)
     assert {answer.code for answer in refused} <= {"busy", "bad-request"}
+    for _ in range(200):
+        if not net.producer.access.askers and not net.producer.validator._fetcher._tasks:
+            break
+        await asyncio.sleep(0.05)
     assert len(net.producer.access.askers) == 0 == len(net.producer.validator._fetcher._tasks)
 
 
