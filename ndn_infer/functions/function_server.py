@@ -251,6 +251,8 @@ class FunctionServer:
         job = Job(host, work.key.call, work.envelope, self._signer, domain, work.seat)
         result = await self.function.run(request, job)
         if isinstance(result, LiveStream):
+            if not result.closed:  # an engine's places are shared as seats are: nobody has all of them
+                result.on_closed = work.seat.hand_over().give
             queue = self.function.queue_length()
             return Answer(result=ndn.to_uri(result.name), hint=self._hint, stream=True, queue=queue)
         value = records.encode(result)

@@ -45,8 +45,8 @@ def version_now() -> int:
 class LiveStream:
     """Append contents, the last one with `final`; or `abandon`. Made by Server.open_stream.
 
-    `progress` gives the content of a progress record when somebody asks, `on_asked` hears that somebody did: assign
-    them. `readers` knows whether anybody reads.
+    `progress` gives the content of a progress record when somebody asks, `on_asked` hears that somebody did,
+    `on_closed` that it has ended: assign them. `readers` knows whether anybody reads.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class LiveStream:
         self.readers = Readership(time.monotonic())
         self.progress: Callable[[], bytes] = bytes
         self.on_asked: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[], None] = lambda: None
         self._signer = signer
         self._encrypt = encrypt
         self._on_end = on_end
@@ -108,6 +109,7 @@ class LiveStream:
             request.reply(wire)
         if final:
             self.failed = failed
+            self.on_closed()
             self._on_end(self, None if failed else self._seal(), LINGER_S if self.failed else 0.0)
 
     def _seal(self) -> ObjectPackets | None:
@@ -124,6 +126,7 @@ class LiveStream:
             self.failed = True
             for request in self._writer.close(time.monotonic()):
                 request.refuse(REASON_NO_ROUTE)
+            self.on_closed()
             self._on_end(self, None, 0.0)
 
     # ------------------------------------------------------------ answering

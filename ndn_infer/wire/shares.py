@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 SHARE: Final = 3
@@ -68,6 +68,11 @@ class Seat:
         if self.taken:
             self.taken = False
             self.seats.give(self.who, known=self.known)
+
+    def hand_over(self) -> Seat:
+        """Another that has from now on what this one had."""
+        other, self.taken = replace(self), False
+        return other
 
 
 @dataclass(slots=True, eq=False)

@@ -16,16 +16,19 @@ import pytest
 from ndn_infer import name as ndn
 from ndn_infer import records
 from ndn_infer.config import CallConfig, Config
-from ndn_infer.errors import CallError, NdnInferError, NetworkError
+from ndn_infer.errors import Busy, CallError, NdnInferError, NetworkError
 from ndn_infer.forwarder.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
+from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call, CallClass, Input, TokenBlock
 from ndn_infer.packet import SignatureInfo, decode_interest, encode_interest
 from ndn_infer.records import Answer, Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domains import TenantDomain
+from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport import input_pull
-from tests.harness import NET, Node, keychain_in
+from ndn_infer.transport.live_stream import LiveStream
+from tests.harness import NET, Node, keychain_in, role
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)})
 LABEL = MEMBER.newest.label
@@ -56,12 +59,30 @@ class Gather(NamedFunction[TokenizeRequest]):
         return Text("never")
 
 
+class Endless(NamedFunction[TokenizeRequest]):
+    """Streams that go on until somebody ends them, of which an engine takes so many."""
+
+    function, role, request_type, subject, private = "generate", "decode", TokenizeRequest, SUBJECT, True
+    capacity = CONFIG.producer.queue_limit
+
+    def __init__(self) -> None:
+        self.streams: list[LiveStream] = []
+
+    async def run(self, request: TokenizeRequest, job: Job) -> LiveStream:
+        if sum(not stream.closed for stream in self.streams) >= self.capacity:
+            raise Busy("the engine is full")
+        self.streams.append(job.open_stream())
+        return self.streams[-1]
+
+
 @dataclass
 class Net:
     network: MemoryNetwork
     producer: Node
     asker: Node
     attacker: Node
+    offered: Producer
+    keychain: Keychain
     servers: list[FunctionServer] = field(default_factory=list)
 
     async def shout(self, text: str, domain: str = "public", function: str = "tokenize") -> str:
@@ -84,7 +105,7 @@ class Net:
 
 @pytest.fixture
 async def net(tmp_path: Path) -> AsyncIterator[Net]:
-    keychain = keychain_in(tmp_path / "keys", "tokenize", "user")
+    keychain = keychain_in(tmp_path / "keys", "tokenize", "decode", "user")
     network = MemoryNetwork()
     producer = await Node(network, keychain, CONFIG, asks_as="tokenize", domains=[MEMBER]).open()
     asker = await Node(network, keychain, CONFIG, asks_as="user", domains=[MEMBER]).open()
@@ -92,7 +113,7 @@ async def net(tmp_path: Path) -> AsyncIterator[Net]:
     offered = await producer.produce(Shout(), Gather())
     await attacker.registrar.register(SILENT)
     attacker.endpoint.attach(SILENT, lambda request: None)  # a route that is silent
-    yield Net(network, producer, asker, attacker, offered._servers)
+    yield Net(network, producer, asker, attacker, offered, keychain, offered._servers)
     await offered.close()
     for node in (asker, attacker, producer):
         await node.close()
@@ -239,6 +260,27 @@ async def test_rubbish_is_refused_with_words_up_to_a_rate_then_with_nacks(net: N
     answers = await settled(flood)
     assert 0 < len(answers) <= 80 and {answer.code for answer in answers} == {"bad-request"}
     assert await net.shout("x") == "X"
+
+
+async def test_streams_that_one_stranger_reads_leave_places_to_others(net: Net) -> None:
+    """A stream holds the seat of its call until it ends: nobody has an engine's whole queue."""
+    endless = Endless()
+    await net.offered.offer(endless, net.keychain.signer_for(role("decode")))
+
+    async def asked(node: Node, number: int, domain: str = "public") -> bool:
+        try:
+            await node.caller.start(SUBJECT, "generate", TokenizeRequest(text=f"{id(node)} {number}"), domain=domain)
+        except CallError as error:
+            assert error.code == "busy"
+            return False
+        return True
+
+    had = sum([await asked(net.attacker, number) for number in range(Endless.capacity + 1)])
+    assert 0 < had < 0.7 * Endless.capacity
+    assert await asked(net.asker, 1) and await asked(net.asker, 2, LABEL)
+    for stream in endless.streams:
+        stream.abandon()
+    assert net.offered._servers[-1]._seats.taken == 0
 
 
 async def test_a_seat_is_there_for_known_keys_when_strangers_have_taken_theirs(net: Net) -> None:
