@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor
 from ndn_infer.engine.attention import kv_class
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Advance, Llama
-from ndn_infer.engine.model_config import FAMILIES, ModelConfig
+from ndn_infer.engine.model_config import FAMILIES, ModelConfig, refuse_quantised, tokens_of
 from ndn_infer.engine.weights import DTYPES, check_precision
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 
@@ -40,7 +41,9 @@ def load_model(
     """
     path = folder / "config.json"
     try:
-        architecture = (json.loads(path.read_bytes()).get("architectures") or ["unknown"])[0]
+        raw = json.loads(path.read_bytes())
+        refuse_quantised(raw)
+        architecture = (raw.get("architectures") or ["unknown"])[0]
     except (OSError, ValueError, AttributeError, LookupError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
     if architecture in FAMILIES:
@@ -51,8 +54,11 @@ def load_model(
 class ModuleModel:
     """A transformers model. Used from one thread, under torch.inference_mode."""
 
-    def __init__(self, model: Any, architecture: str) -> None:
-        """Raises EngineUnavailable where the model's cache is more, or less, than keys and values of every token."""
+    def __init__(self, model: Any, architecture: str, tokens: int = sys.maxsize) -> None:
+        """`tokens`: ids from there on are never chosen, though there may be weights for them.
+
+        Raises EngineUnavailable where the model's cache is more, or less, than keys and values of every token.
+        """
         import transformers
 
         self._model = model.eval()
@@ -60,7 +66,7 @@ class ModuleModel:
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self.implementation = f"modules-{architecture}-{transformers.__version__}"
         with torch.inference_mode():
-            self.config = _probe(model, architecture)
+            self.config = _probe(model, architecture, tokens)
 
     @classmethod
     def load(cls, folder: Path, dtype: str, device: str, *, architecture: str, precision: str = "") -> ModuleModel:
@@ -78,11 +84,13 @@ class ModuleModel:
         known: Any = getattr(transformers, architecture, None) if architecture.isidentifier() else None
         if not _generates(known):
             raise EngineUnavailable(f"this engine and transformers do not compute {architecture}", hint=_HINT)
+        transformers.utils.logging.disable_progress_bar()
         try:
+            tokens = tokens_of(folder)
             model = known.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=DTYPES[dtype])
         except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             raise DamagedCache(f"{folder} cannot be used ({type(error).__name__}: {error})") from error
-        return cls(model.to(device), architecture)
+        return cls(model.to(device), architecture, tokens)
 
     def kv_class(self, end: int, total: int) -> Hashable:
         """As Llama.kv_class."""
@@ -110,7 +118,7 @@ class ModuleModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, vocab] float32. Some families scale or bound their logits, so these models compute them at once."""
-        return hidden.float()
+        return hidden[:, : self.config.vocab_size].float()
 
     # ------------------------------------------------------------ inside
 
@@ -144,7 +152,7 @@ def _empty_cache(model: Any) -> Any:
     return DynamicCache(config=model.config)
 
 
-def _probe(model: Any, architecture: str) -> ModelConfig:
+def _probe(model: Any, architecture: str, tokens: int) -> ModelConfig:
     """What the cache looks like, from computing two tokens: configurations name these facts in many ways."""
     from transformers.cache_utils import DynamicLayer
 
@@ -165,7 +173,7 @@ def _probe(model: Any, architecture: str) -> ModelConfig:
     _, kv_heads, _, head_dim = one[0]
     return ModelConfig(
         layers=len(layers), hidden=int(config.hidden_size), intermediate=0, heads=int(config.num_attention_heads),
-        kv_heads=kv_heads, head_dim=head_dim, vocab_size=int(config.vocab_size),
+        kv_heads=kv_heads, head_dim=head_dim, vocab_size=min(int(config.vocab_size), tokens),
         context_length=int(config.max_position_embeddings), norm_eps=0.0, tied=False, rope={}, head_norm=False,
         windows=(0,) * len(layers),
     )  # fmt: skip

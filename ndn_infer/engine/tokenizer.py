@@ -56,7 +56,9 @@ class ChatTokenizer:
             raise DamagedCache(f"{folder / 'tokenizer.json'} cannot be read ({error})") from error
         config = {**_read_json(folder / "special_tokens_map.json"), **_read_json(folder / "tokenizer_config.json")}
         special = {name: _token_text(config[name]) for name in _TOKEN_NAMES if config.get(name)}
-        return cls(tokenizer, _template_text(folder, config), special, _eos_ids(folder))
+        return cls(
+            tokenizer, _template_text(folder, config), special, _eos_ids(folder, tokenizer, special.get("eos_token"))
+        )
 
     def apply_chat(
         self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True, today: date | None = None
@@ -175,9 +177,13 @@ def _template_text(folder: Path, config: dict[str, Any]) -> str:
     return str(template)
 
 
-def _eos_ids(folder: Path) -> tuple[int, ...]:
+def _eos_ids(folder: Path, tokenizer: Tokenizer, eos_token: str | None) -> tuple[int, ...]:
+    """Every id that ends an answer: what generation_config.json says, else config.json, and the tokenizer's own."""
+    own = None if eos_token is None else tokenizer.token_to_id(eos_token)
+    ids = [] if own is None else [own]
     for name in ("generation_config.json", "config.json"):
         eos = _read_json(folder / name).get("eos_token_id")
         if eos is not None:
-            return tuple(eos) if isinstance(eos, list) else (int(eos),)
-    return ()
+            ids = [*(eos if isinstance(eos, list) else [int(eos)]), *ids]
+            break
+    return tuple(dict.fromkeys(ids))

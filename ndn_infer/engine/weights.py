@@ -180,16 +180,17 @@ class _Builder:
     def build(self, embedding: Tensor) -> Weights:
         """`embedding` is kept as it is. Of all other matrices nothing refers to the file when they are packed, so that
         their pages in it, which were read once, are this process's no more."""
-        head = self._tensors[EMBEDDING] if self._config.tied else self._tensors["lm_head.weight"]
+        head = self._tensors.get("lm_head.weight")  # which the file may have although it says that it is tied
+        if head is None:
+            head = self._tensors[EMBEDDING if self._config.tied else "lm_head.weight"]
         prompt = tuple(self._layer(index, Dense) for index in range(self._config.layers))
         layers = tuple(self._decode_layer(index, prompt[index]) for index in range(self._config.layers))
         if self._errors:
             mean, most = sum(self._errors) / len(self._errors), max(self._errors)
             log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
         quantised = self._precision if self._precision in _QUANTISED else ""
-        return Weights(
-            embedding, layers, prompt, self._tensors["model.norm.weight"].clone(), self._head(head), quantised
-        )
+        norm = self._tensors["model.norm.weight"].clone()
+        return Weights(embedding, layers, prompt, norm, self._head(head[: self._config.vocab_size]), quantised)
 
     def _layer(self, index: int, kind: type[Dense]) -> Layer:
         def make(name: str) -> Dense:

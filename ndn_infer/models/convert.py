@@ -16,7 +16,7 @@ from ndn_infer.models import gguf_convert, manifest, weights_file
 from ndn_infer.models.manifest import Facts
 from ndn_infer.models.registry import Progress, Source
 
-VERSION = "1"
+VERSION = "2"
 """Raised when the same source would give other bytes, so that older folders are not taken for it."""
 
 _COPIED = (
@@ -27,6 +27,13 @@ _COPIED = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+_OLDER = {
+    "num_attention_heads": "n_head", "hidden_size": "n_embd", "num_hidden_layers": "n_layer",
+    "max_position_embeddings": "n_positions",
+}  # fmt: skip
+"""What GPT-2 calls these."""
+_UNQUANTISED = "choose its bf16 or fp16 form, or a GGUF file: they can be quantised on loading (engine.weights)"
+_SUPPORTED = "Llama, SmolLM2, Mistral, Qwen2, Qwen3, and others that keep keys and values of every token (GPT-2, Phi)"
 _POOLING = "1_Pooling/config.json"
 _SENTENCE = "sentence_bert_config.json"
 
@@ -131,8 +138,11 @@ def _facts(folder: Path) -> Facts:
     eos = (_read_json(generation) if generation.is_file() else {}).get("eos_token_id", config.get("eos_token_id"))
     architecture = next(iter(config.get("architectures") or ["unknown"]))
     pooled = (folder / "pooling.json").is_file()
-    if not pooled and not architecture.endswith("ForCausalLM"):
+    if not pooled and not architecture.endswith(("ForCausalLM", "LMHeadModel")):
         raise ModelError(f"{architecture} is neither a causal language model nor a sentence embedder")
+    if config.get("quantization_config") or config.get("compression_config"):
+        raise ModelError("the weights of this model are quantised (quantization_config)", hint=_UNQUANTISED)
+    config = {**config, **{ours: config[theirs] for ours, theirs in _OLDER.items() if theirs in config}}
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
         return Facts(
@@ -149,7 +159,12 @@ def _facts(folder: Path) -> Facts:
             weights_dtype=_weights_dtype(folder / "model.safetensors"),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json of this model lacks or spoils {error}") from error
+        if isinstance(error, KeyError):
+            what = (
+                f"config.json of this {architecture} has no {error}: it is no transformer with attention in every layer"
+            )
+            raise ModelError(what, hint=_SUPPORTED) from error
+        raise ModelError(f"config.json of this model spoils a number ({error})") from error
 
 
 def _weights_dtype(path: Path) -> str:

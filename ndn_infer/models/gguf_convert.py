@@ -41,7 +41,16 @@ _TOP = {
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-_CONTROL_TOKEN = 3  # tokenizer.ggml.token_type
+_CONTROL_TOKEN, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type; both are never split
+_ENDS = ("eos", "eot", "eom")
+"""Tokens that end an answer: of a text, of a turn, of a message."""
+_KEYS = frozenset({
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "attention.head_count",
+    "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
+    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
+    "rope.scaling.original_context_length", "rope.scaling.finetuned",
+})  # fmt: skip
+"""Keys of a model's architecture that are honoured, or say nothing more; others that are not off are refused."""
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 # tokenizer.ggml.pre -> pre-tokenizer. llama.cpp splits "smollm" at every digit, as the model was trained; transformers'
@@ -69,7 +78,7 @@ def _convert(gguf: GgufFile, target: Path, progress: Callable[[str, int, int], N
     config = _config(gguf)
     tokenizer, tokenizer_config = _tokenizer(gguf)
     _write_json(target / "config.json", config)
-    _write_json(target / "generation_config.json", _generation_config(config))
+    _write_json(target / "generation_config.json", _generation_config(gguf, config))
     _write_json(target / "tokenizer_config.json", tokenizer_config)
     (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n", "utf-8")
     if template := gguf.fields.get("tokenizer.chat_template"):
@@ -94,18 +103,23 @@ def _field(gguf: GgufFile, key: str) -> Any:
 def _config(gguf: GgufFile) -> dict[str, Any]:
     if (architecture := _field(gguf, "general.architecture")) != "llama":
         raise ModelError(f"GGUF models of architecture {architecture} are not supported", hint=_ELSEWHERE)
-    if "rope_freqs.weight" in gguf.tensors or "llama.rope.scaling.type" in gguf.fields:
-        raise ModelError("GGUF models with scaled rotary positions are not supported", hint=_ELSEWHERE)
+    for key, value in gguf.fields.items():
+        if key.startswith("llama.") and key.removeprefix("llama.") not in _KEYS and value:
+            raise ModelError(f"GGUF models with {key}={value!r} are not supported", hint=_ELSEWHERE)
     heads = _field(gguf, "llama.attention.head_count")
     hidden = _field(gguf, "llama.embedding_length")
     theta = float(gguf.fields.get("llama.rope.freq_base", 10000.0))
+    head_dim = gguf.fields.get("llama.attention.key_length", hidden // heads)
+    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
+        if gguf.fields.get(key, head_dim) != head_dim:
+            raise ModelError(f"GGUF models with {key} other than {head_dim} are not supported", hint=_ELSEWHERE)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "attention_bias": False,
         "mlp_bias": False,
         "dtype": "bfloat16",
-        "head_dim": gguf.fields.get("llama.attention.key_length", hidden // heads),
+        "head_dim": head_dim,
         "hidden_act": "silu",
         "hidden_size": hidden,
         "intermediate_size": _field(gguf, "llama.feed_forward_length"),
@@ -114,7 +128,7 @@ def _config(gguf: GgufFile) -> dict[str, Any]:
         "num_hidden_layers": _field(gguf, "llama.block_count"),
         "num_key_value_heads": gguf.fields.get("llama.attention.head_count_kv", heads),
         "rms_norm_eps": _field(gguf, "llama.attention.layer_norm_rms_epsilon"),
-        "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
+        "rope_parameters": {"rope_theta": theta, **_rope_scaling(gguf)},
         "rope_theta": theta,
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
         "vocab_size": len(_field(gguf, "tokenizer.ggml.tokens")),
@@ -125,8 +139,26 @@ def _config(gguf: GgufFile) -> dict[str, Any]:
     return config
 
 
-def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in config}
+def _rope_scaling(gguf: GgufFile) -> dict[str, Any]:
+    """As llama.cpp reads it: a factor without a type scales linearly, and has an older name."""
+    if "rope_freqs.weight" in gguf.tensors:
+        raise ModelError("GGUF models with factors for rotary frequencies are not supported", hint=_ELSEWHERE)
+    kind = gguf.fields.get("llama.rope.scaling.type", "linear")
+    factor = float(gguf.fields.get("llama.rope.scaling.factor") or gguf.fields.get("llama.rope.scale_linear") or 1.0)
+    if kind == "none" or (kind == "linear" and factor == 1.0):
+        return {"rope_type": "default"}
+    if kind != "linear":
+        raise ModelError(f"GGUF models with rotary positions of kind {kind} are not supported", hint=_ELSEWHERE)
+    return {"rope_type": "linear", "factor": factor}
+
+
+def _generation_config(gguf: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in config
+    }
+    ends = [gguf.fields.get(f"tokenizer.ggml.{end}_token_id") for end in _ENDS]
+    ends = list(dict.fromkeys(end for end in ends if end is not None))
+    return {**found, "eos_token_id": ends} if len(ends) > 1 or (ends and "eos_token_id" not in found) else found
 
 
 # ------------------------------------------------------------ tokenizer
@@ -140,12 +172,16 @@ def _tokenizer(gguf: GgufFile) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ModelError(f"GGUF tokenizers of kind {kind}/{pre} are not supported", hint=_ELSEWHERE)
     tokens: list[str] = _field(gguf, "tokenizer.ggml.tokens")
     types: list[int] = gguf.fields.get("tokenizer.ggml.token_type", [])
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"id": i, "content": tokens[i], **flags, "special": kind == _CONTROL_TOKEN}
+        for i, kind in enumerate(types) if kind in (_CONTROL_TOKEN, _USER_DEFINED)
+    ]  # fmt: skip
     tokenizer = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": tokens[i], **flags} for i, t in enumerate(types) if t == _CONTROL_TOKEN],
+        "added_tokens": added,
         "normalizer": None,
         "pre_tokenizer": _PRE_TOKENIZERS[pre],
         "post_processor": None,

@@ -13,7 +13,8 @@ transformers = pytest.importorskip("transformers")
 
 from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
-from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
+from ndn_infer.engine.model_config import FAMILIES as FAMILY_NAMES  # noqa: E402
+from ndn_infer.engine.model_config import HONOURED, INERT, REFUSED, ModelConfig  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable  # noqa: E402
 
 WINDOW = 24
@@ -136,3 +137,70 @@ def test_configs_that_are_refused(tmp_path: Path) -> None:
         config_of(tmp_path, architectures=["GPT2LMHeadModel"])
     with pytest.raises(DamagedCache, match="every layer"):
         config_of(tmp_path, use_sliding_window=True, layer_types=["full_attention"])
+
+
+# ------------------------------------------------------------ what config.json says
+
+
+@pytest.mark.parametrize("family", [name.removesuffix("ForCausalLM") for name in FAMILY_NAMES])
+def test_every_key_that_transformers_has_for_a_family_is_honoured_or_changes_nothing(family: str) -> None:
+    keys = set(getattr(transformers, f"{family}Config")().to_dict())
+    assert keys <= HONOURED | INERT
+
+
+@pytest.mark.parametrize("key", sorted(REFUSED))
+def test_keys_of_other_computations_are_refused_by_name(key: str, tmp_path: Path) -> None:
+    make(tmp_path, "smollm2")
+    path = tmp_path / "config.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, key: None}))
+    ModelConfig.load(tmp_path)
+    path.write_text(json.dumps({**raw, key: {"quant_method": "gptq"} if "config" in key else 2}))
+    with pytest.raises(EngineUnavailable, match="quantization_config" if "config" in key else key) as caught:
+        ModelConfig.load(tmp_path)
+    assert "install" not in caught.value.hint
+
+
+def _same_logits(folder: Path) -> None:
+    truth = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ours = Llama.load(folder, "fp32", "cpu")
+    ids = torch.arange(5, 45)
+    with torch.inference_mode():
+        found = ours.logits(ours.prompt(ids, empty_cache(ours), len(ids)))
+        expected = truth(ids[None]).logits[0]
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_a_head_in_the_file_is_used_although_the_config_says_that_it_is_tied(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    make(tmp_path, "smollm2")
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn_like(tensors["model.embed_tokens.weight"])
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    _same_logits(tmp_path)
+
+
+def test_llama3_positions_with_their_original_length_at_the_top_level(tmp_path: Path) -> None:
+    make(tmp_path, "llama3")
+    path = tmp_path / "config.json"
+    raw = json.loads(path.read_text())
+    raw["original_max_position_embeddings"] = raw["rope_parameters"].pop("original_max_position_embeddings")
+    path.write_text(json.dumps(raw))
+    _same_logits(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_rows_without_a_token_are_never_chosen(listed: bool, tmp_path: Path) -> None:
+    """Matrices are filled up to a multiple of 128; a padded row may well have the largest logit."""
+    make(tmp_path, "smollm2")
+    tokens = [f"t{number}" for number in range(SIZES["vocab_size"] - 23)]
+    vocabulary = [[token, 0.0] for token in tokens] if listed else {token: i for i, token in enumerate(tokens)}
+    added = [{"id": SIZES["vocab_size"] - 21, "content": "<end>"}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": added}))
+    model = Llama.load(tmp_path, "fp32", "cpu")
+    assert model.config.vocab_size == SIZES["vocab_size"] - 20
+    ids = torch.arange(5, 25)
+    with torch.inference_mode():
+        logits = model.logits(model.prompt(ids, empty_cache(model), len(ids)))
+    assert logits.shape == (20, SIZES["vocab_size"] - 20)

@@ -335,6 +335,7 @@ def test_load_reads_what_a_folder_says(tmp_path: Path) -> None:
         "chat_template": [{"name": "default", "template": "{{ eos_token }}"}],
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert ChatTokenizer.load(tmp_path).eos_ids == (260,)
     (tmp_path / "config.json").write_text('{"eos_token_id": 260}')
     loaded = ChatTokenizer.load(tmp_path)
     assert loaded.eos_ids == (260,)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +48,10 @@ def tensors() -> dict[str, np.ndarray]:
     return {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def write_gguf(path: Path, values: dict[str, np.ndarray], *, arch: str = "llama", pre: str = "smollm") -> Path:
+def write_gguf(
+    path: Path, values: dict[str, np.ndarray], *, arch: str = "llama", pre: str = "smollm",
+    more: Callable[[Any], object] = lambda writer: None,
+) -> Path:  # fmt: skip
     writer = gguf.GGUFWriter(str(path), arch)
     writer.add_block_count(1)
     writer.add_context_length(128)
@@ -59,10 +64,11 @@ def write_gguf(path: Path, values: dict[str, np.ndarray], *, arch: str = "llama"
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([*byte_tokens(), "he", "ll", "<|start|>", "<|end|>"])
-    writer.add_token_types([1] * 258 + [3, 3])
+    writer.add_token_types([1] * 256 + [4, 1] + [3, 3])  # "he" is one that a user defined
     writer.add_token_merges(["h e", "l l"])
     writer.add_bos_token_id(258)
     writer.add_eos_token_id(259)
+    more(writer)
     writer.add_chat_template("{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}")
     for name, value in values.items():
         if value.ndim == 2 and "ffn" in name:
@@ -135,6 +141,53 @@ def test_what_is_not_supported_is_said(
     with pytest.raises(ModelError, match=words) as caught:
         prepare(str(path), tmp_path / "cache")
     assert "safetensors" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("more", "rope"),
+    [
+        (lambda writer: writer.add_float32("llama.rope.scaling.factor", 4.0), {"rope_type": "linear", "factor": 4.0}),
+        (lambda writer: writer.add_float32("llama.rope.scale_linear", 2.0), {"rope_type": "linear", "factor": 2.0}),
+        (lambda writer: writer.add_string("llama.rope.scaling.type", "none"), {"rope_type": "default"}),
+        (lambda writer: writer.add_uint32("llama.rope.dimension_count", 16), {"rope_type": "default"}),
+    ],
+)
+def test_scaled_positions_are_read_as_llama_cpp_reads_them(
+    more: Callable[[Any], object], rope: dict[str, Any], values: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    model = prepare(str(write_gguf(tmp_path / "rope.gguf", values, more=more)), tmp_path / "cache")
+    assert json.loads((model.path / "config.json").read_text())["rope_parameters"] == {"rope_theta": 10000.0, **rope}
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("yarn", lambda writer: writer.add_string("llama.rope.scaling.type", "yarn")),
+        ("dimension_count", lambda writer: writer.add_uint32("llama.rope.dimension_count", 8)),
+        ("value_length", lambda writer: writer.add_uint32("llama.attention.value_length", 8)),
+        ("expert_count", lambda writer: writer.add_uint32("llama.expert_count", 8)),
+        ("logit_scale", lambda writer: writer.add_float32("llama.logit_scale", 0.5)),
+    ],
+)
+def test_keys_of_another_computation_are_refused_by_name(
+    key: str, more: Callable[[Any], object], values: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=key):
+        prepare(str(write_gguf(tmp_path / "other.gguf", values, more=more)), tmp_path / "cache")
+
+
+def test_every_token_that_ends_a_turn_ends_an_answer(values: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "eot.gguf", values, more=lambda writer: writer.add_eot_token_id(258))
+    assert ChatTokenizer.load(prepare(str(path), tmp_path / "cache").path).eos_ids == (259, 258)
+
+
+def test_tokens_that_a_user_defined_are_never_split_and_are_text(small: Path, tmp_path: Path) -> None:
+    tokenizer = ChatTokenizer.load(prepare(str(small), tmp_path / "cache").path)
+    raw = json.loads((prepare(str(small), tmp_path / "cache").path / "tokenizer.json").read_text())
+    assert {token["content"]: token["special"] for token in raw["added_tokens"]} == {
+        "he": False, "<|start|>": True, "<|end|>": True,
+    }  # fmt: skip
+    assert tokenizer.decode(tokenizer.encode("hehe")) == "hehe" and len(tokenizer.encode("hehe")) == 2
 
 
 def test_values_that_are_no_numbers_are_refused(values: dict[str, np.ndarray], tmp_path: Path) -> None:

@@ -323,7 +323,11 @@ def test_a_hub_model_is_a_folder(source: Path, cache: Path, monkeypatch: pytest.
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
-        (lambda folder: (folder / "config.json").write_text('{"architectures": ["XForCausalLM"]}'), "lacks"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"architectures": ["MambaForCausalLM"]}'),
+            "Mamba.* has no",
+        ),
+        (lambda folder: _rewrite(folder, quantization_config={"quant_method": "bitsandbytes"}), "quantised"),
         (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "neither"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "not a safetensors file"),
         (lambda folder: os.truncate(folder / "model.safetensors", 2000), "not a safetensors file"),
@@ -334,6 +338,18 @@ def test_folders_that_are_no_models(spoil: object, words: str, source: Path, cac
     with pytest.raises(ModelError, match=words):
         prepare(str(source), cache)
     assert not cache.exists() or not any(name.startswith(".tmp-") for name in names_in(cache))
+
+
+def test_a_gpt2_is_a_causal_model_under_its_older_names(source: Path, cache: Path) -> None:
+    older = {"n_head": 4, "n_embd": 32, "n_layer": 2, "n_positions": 64, "vocab_size": 100}
+    (source / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"], **older}))
+    facts = prepare(str(source), cache).manifest.facts
+    assert (facts.kind, facts.heads, facts.head_dim, facts.layers, facts.context_length) == ("causal-lm", 4, 8, 2, 64)
+
+
+def _rewrite(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_lock_wait_is_visible_to_a_bar(source: Path, cache: Path) -> None:
