@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -130,6 +131,16 @@ def stop(process: subprocess.Popen[str]) -> int:
     if process.stdout is not None:
         process.stdout.close()
     return process.returncode
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def ends_with_us(number: signal.Signals) -> Callable[[], None]:
+    """What a child does before it becomes its program, to get this signal when the thread that started it dies, however
+    it dies."""
+    return lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, number) and None
 
 
 def processes_of(environment: dict[str, str]) -> list[int]:

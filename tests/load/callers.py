@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ndn_infer import name as ndn
 from ndn_infer import packet
-from tests.daemons import RunningNetwork
+from tests.daemons import RunningNetwork, ends_with_us
 from tests.load.peer import Unanswered, interest, open_peer
 
 PATIENCE_S: Final = 240.0
@@ -98,7 +98,7 @@ class Caller:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ndn_infer", "ask", "--json", "--no-embedded", *arguments,
             env=self._network.environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, preexec_fn=ends_with_us(signal.SIGKILL),
         )  # fmt: skip
         self._running.add(process)
         return process

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import itertools
 import json
 import random
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer import config as configuration
-from tests.daemons import RunningNetwork, run_network
+from tests.daemons import RunningNetwork, ends_with_us, run_network
 from tests.load.callers import DECK, KINDS, Caller, Tally
 from tests.load.watch import Look, look
 
@@ -47,7 +46,6 @@ FULL_AFTER_MINUTES: Final = 20.0
 """Half of a day so long has filled all pools."""
 QUESTION: Final = "What is the capital of France?"
 ANSWER: Final = "Paris"
-_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass
@@ -128,14 +126,6 @@ class Report:
 # ---------------------------------------------------------------- the network
 
 
-def _ends_with_us() -> None:
-    """In a child, before it becomes its program: SIGTERM when the process that started it dies, however that dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_LIBC: Final = ctypes.CDLL(None)
-
-
 @contextlib.contextmanager
 def small_network(directory: Path, models: Path) -> Iterator[RunningNetwork]:
     """`ndn-infer up` with small pools, a corpus and a domain."""
@@ -145,7 +135,14 @@ def small_network(directory: Path, models: Path) -> Iterator[RunningNetwork]:
         (corpus / f"{number}.md").write_text(f"# {place}\n\n{place} is known for its {thing}.\n")
     settings = {f"NDN_INFER_{key.replace('.', '_').upper()}": str(value) for key, value in SETTINGS.items()}
     with run_network(
-        directory, models, "--corpus", str(corpus), "--corpus-name", "notes", before_exec=_ends_with_us, **settings
+        directory,
+        models,
+        "--corpus",
+        str(corpus),
+        "--corpus-name",
+        "notes",
+        before_exec=ends_with_us(signal.SIGTERM),
+        **settings,
     ) as network:
         made = network.run("domain", "create", "acme")
         assert made.returncode == 0, made.stderr
