@@ -154,7 +154,8 @@ async def test_second_turn_elsewhere_computes_nothing_twice(
         answer = await turn(client, smollm2, more, NEXT_ANSWER, far)
         blocks = len(more) // BLOCK
         assert answer.last is not None and answer.last.kv is not None
-        kv = replace(answer.last.kv, content_store=0)
+        assert sum(signer.blocks for signer in answer.last.kv.signers) == blocks
+        kv = replace(answer.last.kv, content_store=0, signers=())
         assert kv == KvSources(named=held, prefilled=blocks - held, tail_tokens=len(more) % BLOCK or 1), kv
         assert second.blocks_computed == 0 and second.counter("kv_claims_false") == 0
         assert prefill.counter("prefill_blocks_computed") == made + blocks - held  # nor did prefill do it again
