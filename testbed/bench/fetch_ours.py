@@ -25,7 +25,7 @@ from ndn_infer import config as configuration
 from ndn_infer.apps.session import Session, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
 from ndn_infer.name import Name
-from ndn_infer.namespace import TokenBlock
+from ndn_infer.namespace import KvBlock
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, client_main, command, run_client
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
@@ -34,7 +34,7 @@ from ndn_infer.transport.registration import Registrar
 from ndn_infer.transport.serve import Server
 from ndn_infer.transport.store import ObjectStore
 
-ROLE: Final = "tokenize"
+ROLE: Final = "prefill"
 STORE_BYTES: Final = 1 << 30
 DEADLINE_S: Final = 240
 PROFILE_ROWS: Final = 25
@@ -69,7 +69,7 @@ class Keys:
 
     def base(self, label: str) -> Name:
         chain = hashlib.sha256(label.encode()).hexdigest()
-        return TokenBlock("ab" * 32, "public", chain).to_name(self.net)
+        return KvBlock("ab" * 32, "public", "bf16", chain, "0-29").to_name(self.net)
 
     @contextmanager
     def publisher(self, target: Target, contents: Mapping[str, Content]) -> Iterator[Publisher]:
