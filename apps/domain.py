@@ -21,13 +21,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import ROLES, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
 from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
-from ndn_infer.name import Name
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
-from ndn_infer.packet import Data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
@@ -37,8 +37,8 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.keydir import write_private
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.key_records import Renewal
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.trust.key_records import Renewal
 
 ACTIONS = ("create", "card", "add", "export", "join", "remove", "list", "show")
 

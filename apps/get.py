@@ -16,15 +16,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import ensure_keys, join
 from ndn_infer.config import Config
 from ndn_infer.errors import FetchIncomplete, StorageError, UsageError
-from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import classify
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.fetched import Fetched
-from ndn_infer.transport.foreign import fetch_foreign
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.fetched import Fetched
+from ndn_infer.transport.objects.foreign import fetch_foreign
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

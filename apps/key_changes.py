@@ -9,12 +9,11 @@ import argparse
 import getpass
 import time
 
-from ndn_infer import catalog
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn
 from ndn_infer.apps.upkeep import REVOCATIONS_VALID_S
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import provision
 from ndn_infer.security.bundle import Bundle

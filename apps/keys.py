@@ -23,8 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import catalog
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn
 from ndn_infer.apps import key_changes, networks
 from ndn_infer.apps.session import ROLES, ensure_keys, net_name
 from ndn_infer.config import Config

@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ndn_infer import catalog
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn
 from ndn_infer.apps.prepare import full_digest, network_name, prepared, record_of
 from ndn_infer.apps.progress import Progress
 from ndn_infer.apps.session import ensure_keys

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import fields
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.networks import FORMER_OWN, networks_here
 from ndn_infer.apps.session import net_name
 from ndn_infer.apps.summary import shorten

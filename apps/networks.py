@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import NETWORK_FILE, NETWORK_KEYS, Config, network_in_use, runtime_base
 from ndn_infer.errors import StorageError, UsageError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
 

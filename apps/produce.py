@@ -32,15 +32,15 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
 from ndn_infer.records import CorpusRecord
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.disk_store import DiskStore
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs, new_instance
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
-from ndn_infer.transport.store_policy import parse_policies
-from ndn_infer.transport.tiered_store import TieredStore
+from ndn_infer.storage.disk import DiskStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.storage.policy import parse_policies
+from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs, new_instance
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)

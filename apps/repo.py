@@ -23,8 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.progress import Progress
 from ndn_infer.apps.session import (
@@ -40,24 +39,24 @@ from ndn_infer.apps.session import (
 )
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, UsageError
-from ndn_infer.name import Name
 from ndn_infer.namespace import REPO, Node, operator_identity
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Counter, ProducerStatus
+from ndn_infer.repo.certificate_shelf import CertificateShelf
+from ndn_infer.repo.pin_ledger import PinLedger
+from ndn_infer.repo.records import RepoClient, RepoEntry
+from ndn_infer.repo.repo import Repo, RepoParts
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.certificate_shelf import CertificateShelf
-from ndn_infer.transport.disk_store import DiskStore
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.pin_ledger import PinLedger
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.repo import Repo, RepoParts
-from ndn_infer.transport.repo_records import RepoClient, RepoEntry
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
-from ndn_infer.transport.store_policy import parse_policies
-from ndn_infer.transport.tiered_store import TieredStore
+from ndn_infer.storage.disk import DiskStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.storage.policy import parse_policies
+from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 
 log = logging.getLogger(__name__)
 

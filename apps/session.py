@@ -12,12 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.networks import check_runtime_dir
 from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError, MissingKey, NoForwarder
-from ndn_infer.name import Name
 from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainStore
@@ -27,12 +27,12 @@ from ndn_infer.security.replay_journal import ReplayJournal
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.security.version_memory import VersionMemory
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.key_records import Renewal
-from ndn_infer.transport.links import StreamLink, connect, forwarder_uris
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.revocation_feed import RevocationFeed
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.links import StreamLink, connect, forwarder_uris
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.trust.key_records import Renewal
+from ndn_infer.transport.trust.revocation_feed import RevocationFeed
 
 log = logging.getLogger(__name__)
 

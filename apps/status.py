@@ -11,15 +11,14 @@ import asyncio
 import json
 from typing import Any, Final
 
-from ndn_infer import catalog, records
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn, records
 from ndn_infer.apps.session import Session, ensure_keys, join
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.namespace import Instance, Role
 from ndn_infer.records import ProducerStatus
-from ndn_infer.transport.datasets import Datasets
-from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.objects.datasets import Datasets
+from ndn_infer.transport.objects.fetch import Fetcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,11 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.client import Client, Outcome
 from ndn_infer.security.domains import PUBLIC
-from ndn_infer.transport.ledger import CONTENT_STORE, PRODUCER, Use
+from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Use
 
 STRANGE_PART = 0.5
 """An answer with more of its words outside the passages than this is said not to rest on them."""

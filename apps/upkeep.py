@@ -18,11 +18,11 @@ from ndn_infer.apps.session import Session, ensure_keys
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.producer import Producer
-from ndn_infer.name import Name
 from ndn_infer.namespace import operator_identity
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainStore
-from ndn_infer.transport.key_records import OwnedRecords
+from ndn_infer.transport.trust.key_records import OwnedRecords
 
 log = logging.getLogger(__name__)
 

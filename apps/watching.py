@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.terminal import raw, visible
 from ndn_infer.errors import StorageError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Progress
-from ndn_infer.transport.endpoint import Arrival
+from ndn_infer.transport.link.endpoint import Arrival
 
 
 class Waiting:

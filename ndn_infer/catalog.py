@@ -12,16 +12,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, StorageError
-from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import CatalogRecord, operator_identity
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import decode_data
+from ndn_infer.ndn.tlv import Framer
 from ndn_infer.records import CorpusRecord, ModelRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND, Denied, DenyList, RevocationList
-from ndn_infer.tlv import Framer
 from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
 
 KINDS = ("model", "corpus", LIST_KIND)

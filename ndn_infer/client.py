@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
-from ndn_infer.name import Name
 from ndn_infer.namespace import CatalogRecord, Passage
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import (
     TOO_LONG,
     CorpusRecord,
@@ -40,15 +39,15 @@ from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs
-from ndn_infer.transport.ledger import RECOMPUTED, Ledger
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
-from ndn_infer.transport.stream_pull import OnProgress
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
+from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.objects.stream_pull import OnProgress
 
 log = logging.getLogger(__name__)
 

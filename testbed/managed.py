@@ -11,19 +11,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.apps.session import Session, join
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
+from ndn_infer.forwarder.management.encoding import ControlParameters
 from ndn_infer.namespace import Role
 from ndn_infer.records import ProducerStatus
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters
-from ndn_infer.transport.datasets import Datasets
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.datasets import Datasets
+from ndn_infer.transport.objects.fetch import Fetcher
 
 ORIGIN_STATIC: Final = 255
 STATUS_KEPT_S: Final = 0.6

@@ -22,18 +22,18 @@ from enum import IntEnum, StrEnum
 from itertools import count
 from typing import Final, Protocol
 
-from ndn_infer import name as ndn
-from ndn_infer import packet, tlv
+from ndn_infer import ndn
 from ndn_infer.errors import UsageError
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.cs_classes import CsClasses
-from ndn_infer.forwarder.faces import Face
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.parsing import parse_interest
-from ndn_infer.forwarder.pipeline import Forwarder
-from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
-from ndn_infer.name import Name
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.cs_classes import CsClasses
+from ndn_infer.forwarder.core.faces import Face
+from ndn_infer.forwarder.core.parsing import parse_interest
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
+from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.namespace import KvBlock
+from ndn_infer.ndn import packet, tlv
+from ndn_infer.ndn.name import Name
 
 NET: Final = ndn.from_uri("/ndn-infer/local")
 MODEL: Final = hashlib.sha256(b"model of the trace").hexdigest()

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.faces import Face
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.pipeline import Forwarder
-from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
-from ndn_infer.forwarder.strategy import MULTICAST
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.faces import Face
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
+from ndn_infer.forwarder.core.strategy import MULTICAST
+from ndn_infer.forwarder.link.link_service import LinkService
+from ndn_infer.ndn import lp, packet, tlv
 
 
 def interest(uri: str, nonce: int | None = 1, **options: Any) -> bytes:

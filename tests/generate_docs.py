@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import ndn_infer
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.summary import shorten
 from ndn_infer.namespace import KINDS
 from ndn_infer.records import Record, most_bytes

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import Config
-from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Role
@@ -18,13 +18,13 @@ from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 
 NET = ndn.from_uri("/ndn-infer/local")
 

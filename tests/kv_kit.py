@@ -15,20 +15,19 @@ from typing import Any
 
 import torch
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import Config
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plane import KvPlane
-from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.transport.endpoint import Request
-from ndn_infer.transport.links import connect
+from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.link.links import connect
 from tests.harness import NET, Node, role
 
 MODEL = "ab" * 32

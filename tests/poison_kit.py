@@ -27,28 +27,28 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from unittest import mock
 
-from ndn_infer import lp, packet, records, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn, records
 from ndn_infer.apps.session import certificate_fetcher
 from ndn_infer.config import CallConfig, FetchConfig
 from ndn_infer.errors import BadPacket, NdnInferError
-from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
-from ndn_infer.forwarder.rib import CHILD_INHERIT, Route
-from ndn_infer.name import METADATA, Name
+from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
+from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.namespace import Result
-from ndn_infer.packet import CONTENT_NACK, DIGEST_INFO, Data, decode_data, encode_data, encode_interest
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import CONTENT_NACK, DIGEST_INFO, Data, decode_data, encode_data, encode_interest
 from ndn_infer.records import Answer, GenerateRequest, TokenEvent
 from ndn_infer.security.crypto import ECDSA, ED25519, Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.endpoint import Endpoint, Request
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.live_stream import LiveStream
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.live_stream import LiveStream
+from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.manifest import (
     MANIFEST,
     Manifest,

@@ -18,13 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.token_events import TokenEvents
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire.readership import Readers
 
 log = logging.getLogger(__name__)

@@ -15,18 +15,18 @@ from typing import ClassVar, Generic, TypeVar
 
 from ndn_infer.config import Config
 from ndn_infer.errors import Busy
-from ndn_infer.name import Name
 from ndn_infer.namespace import Call, Instance
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.input_pull import InputPuller
-from ndn_infer.transport.inputs import new_instance
-from ndn_infer.transport.live_stream import LiveStream
-from ndn_infer.transport.serve import Server
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.input_pull import InputPuller
+from ndn_infer.transport.calls.inputs import new_instance
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.live_stream import LiveStream
+from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.shares import Seat, Seats
 
 Q = TypeVar("Q", bound=Record)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.engine.engine import StepOutput, Stream
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -27,11 +27,11 @@ from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
 from ndn_infer.functions.kv_holders import MAX_HINTS
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.open_answers import OpenAnswers
-from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.objects.live_stream import LiveStream
 
 if TYPE_CHECKING:
     import torch

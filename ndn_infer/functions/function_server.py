@@ -18,19 +18,18 @@ from collections.abc import Coroutine, Hashable
 from dataclasses import replace
 from typing import Any, Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, Busy, CallError, MissingKey, NdnInferError, PromptError, TrustError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.work import MAX_WAITING, Answers, Asked, Work, WorkKey
-from ndn_infer.lp import REASON_CONGESTION
-from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass, function_prefix
+from ndn_infer.ndn.lp import REASON_CONGESTION
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, is_sealed_request, parse_request
-from ndn_infer.transport.endpoint import Request
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire.shares import Allowance, Seat, Seats
 
 log = logging.getLogger(__name__)

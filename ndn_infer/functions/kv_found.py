@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plan import Estimates
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_SIGNERS, KvSigner
-from ndn_infer.transport.fetched import Discovered
+from ndn_infer.transport.objects.fetched import Discovered
 
 
 @dataclass(frozen=True, slots=True)

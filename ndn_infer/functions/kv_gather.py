@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError, NetworkError
 from ndn_infer.functions import kv_plan
 from ndn_infer.functions.base import Job

@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
 from ndn_infer.functions.base import Host
-from ndn_infer.lp import REASON_NO_ROUTE
-from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, Role
+from ndn_infer.ndn.lp import REASON_NO_ROUTE
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.endpoint import Request
+from ndn_infer.transport.link.endpoint import Request
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 log = logging.getLogger(__name__)

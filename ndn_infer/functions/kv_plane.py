@@ -22,7 +22,7 @@ from typing import Final
 
 import torch
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
@@ -31,14 +31,14 @@ from ndn_infer.functions.kv_found import Common, FoundBlocks, Located, Origin, S
 from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
 from ndn_infer.functions.kv_plan import SHARING, Costs
 from ndn_infer.functions.kv_search import Search
-from ndn_infer.name import Name
 from ndn_infer.namespace import Holds, KvBlock
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
 from ndn_infer.security.signer_policy import parse_signer_policy
-from ndn_infer.transport.fetched import Discovered
+from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 log = logging.getLogger(__name__)

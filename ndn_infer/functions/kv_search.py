@@ -11,8 +11,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 from ndn_infer.functions.kv_found import Source
-from ndn_infer.name import Name
-from ndn_infer.transport.fetched import Discovered
+from ndn_infer.ndn.name import Name
+from ndn_infer.transport.objects.fetched import Discovered
 
 log = logging.getLogger(__name__)
 

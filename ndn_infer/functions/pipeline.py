@@ -27,7 +27,7 @@ from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.objects.live_stream import LiveStream
 
 
 @dataclass(slots=True)

@@ -10,19 +10,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.kv_found import FoundBlocks, count_signers
 from ndn_infer.functions.kv_holders import holders_in
 from ndn_infer.functions.kv_plane import KvPlane
-from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import PrefillReport, PrefillRequest, Record, TokenBlockRecord
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.objects.fetch import Fetcher
 
 if TYPE_CHECKING:
     import torch

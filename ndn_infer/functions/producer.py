@@ -11,18 +11,17 @@ import os
 import time
 from typing import Any
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
-from ndn_infer.name import Name
 from ndn_infer.namespace import function_prefix, results_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Counter, ProducerStatus
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.link.registration import Registrar
 
 log = logging.getLogger(__name__)
 

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.corpus.passages import Passage as PassageText
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.name import Name
 from ndn_infer.namespace import Passage, passages_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import EmbedRequest, Hit, Hits, LookupRequest, PassageRecord, Record, TensorRecord
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import decode_tensor
-from ndn_infer.transport.caller import Caller
+from ndn_infer.transport.calls.caller import Caller
 
 log = logging.getLogger(__name__)
 

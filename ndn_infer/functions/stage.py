@@ -9,13 +9,13 @@ which asks for what its own first layer takes, and so on down to the ids.
 
 from __future__ import annotations
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
-from ndn_infer.name import Name
 from ndn_infer.namespace import activations_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
 from ndn_infer.security.crypto import Signer
 

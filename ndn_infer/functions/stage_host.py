@@ -18,18 +18,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.kv_codec import DTYPES
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
-from ndn_infer.name import Name
 from ndn_infer.namespace import Activation
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.signer_policy import parse_signer_policy
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
-from ndn_infer.transport.live_stream import version_now
+from ndn_infer.transport.objects.live_stream import version_now
 
 log = logging.getLogger(__name__)
 

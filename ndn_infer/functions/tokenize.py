@@ -16,12 +16,12 @@ from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
-from ndn_infer.name import Name
 from ndn_infer.namespace import TokenBlock, blocks_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
-from ndn_infer.transport.serve import Server
+from ndn_infer.transport.objects.serve import Server
 
 PUBLISHED_AT_ONCE: Final = 4
 """Token blocks signed in one turn of the event loop: a millisecond or two."""

@@ -11,8 +11,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ndn_infer.name import Name
 from ndn_infer.namespace import Call
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Answer, Envelope
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.shares import Seat
@@ -20,7 +20,7 @@ from ndn_infer.wire.shares import Seat
 if TYPE_CHECKING:
     import asyncio
 
-    from ndn_infer.transport.endpoint import Request
+    from ndn_infer.transport.link.endpoint import Request
 
 MAX_REMEMBERED: Final = 4096
 MAX_REMEMBERED_BYTES: Final = 8 << 20

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.name import Name
 from ndn_infer.namespace.grammar import RESERVED_FUNCTIONS as RESERVED_FUNCTIONS
 from ndn_infer.namespace.grammar import RESERVED_SITES as RESERVED_SITES
 from ndn_infer.namespace.grammar import Kind as Kind
 from ndn_infer.namespace.grammar import texts_of
+from ndn_infer.ndn.name import Name
 
 DOMAIN: Final = "domain"
 """The role that owns tenant domains."""

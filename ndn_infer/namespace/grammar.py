@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Self
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 
 RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "domain", "model", "operator", "service"})
 """First components below `<net>` that are no sites."""

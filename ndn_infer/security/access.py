@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ndn_infer.errors import MissingKey
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import SALT_BYTES, DomainEpoch, SealedRequest, TenantDomain, find_epoch

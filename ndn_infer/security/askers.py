@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from ndn_infer.errors import Busy, CertificateUnavailable
-from ndn_infer.packet import Interest
+from ndn_infer.ndn.packet import Interest
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.wire.shares import Crowd
 

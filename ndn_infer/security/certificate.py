@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.name import Component, Name
-from ndn_infer.packet import (
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Component, Name
+from ndn_infer.ndn.packet import (
     CONTENT_KEY,
     Data,
     SignatureInfo,
@@ -28,8 +28,8 @@ from ndn_infer.packet import (
     encode_metainfo,
     encode_signature_info,
 )
+from ndn_infer.ndn.tlv import encode_tlv
 from ndn_infer.security.identity import KEY
-from ndn_infer.tlv import encode_tlv
 
 FRESHNESS_MS: Final = 3_600_000
 """Certificate Format 2.0 recommends one hour."""

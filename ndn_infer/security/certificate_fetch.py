@@ -13,9 +13,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, CertificateUnavailable, NdnInferError, TrustError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate, parse
 from ndn_infer.wire import again
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName, ConfigError, KeyNotAllowed
-from ndn_infer.name import Name
 from ndn_infer.namespace import operator_identity
-from ndn_infer.packet import Interest
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Interest
 from ndn_infer.security.validator import Validator
 
 ROUTES: Final = "rib"

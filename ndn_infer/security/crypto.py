@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from ndn_infer.errors import BadPacket, StorageError
-from ndn_infer.name import Component, Name
-from ndn_infer.packet import (
+from ndn_infer.ndn.name import Component, Name
+from ndn_infer.ndn.packet import (
     CONTENT_BLOB,
     DEFAULT_LIFETIME_MS,
     SIGNATURE_ED25519,

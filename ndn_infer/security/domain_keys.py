@@ -31,11 +31,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadName, BadRecord, KeyNotAllowed, MissingKey, StorageError
-from ndn_infer.name import Name
 from ndn_infer.namespace import DomainKey
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security.domains import KEY_BYTES, MAX_EPOCH, SALT_BYTES, SealBroken

@@ -27,13 +27,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records, tlv
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, MissingKey, StorageError, UsageError
-from ndn_infer.name import Name
 from ndn_infer.namespace import DomainKey, Role
 from ndn_infer.namespace import EncryptionKey as EncryptionKeyName
-from ndn_infer.packet import CONTENT_KEY, Data, decode_data
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import CONTENT_KEY, Data, decode_data
 from ndn_infer.records import Record
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security import certificate as certs

@@ -44,10 +44,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ndn_infer import chain, records
-from ndn_infer import name as ndn
+from ndn_infer import chain, ndn, records
 from ndn_infer.errors import BadRecord, MissingKey, TrustError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
 from ndn_infer.records.bounds import AtMost
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.name import Name
 from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.ndn.name import Name
 
 KEY: Final = ndn.generic("KEY")
 

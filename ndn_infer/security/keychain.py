@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Never
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import ConfigError, MissingKey
-from ndn_infer.name import Name
-from ndn_infer.packet import SignatureInfo
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import SignatureInfo
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import certificate as certs
 from ndn_infer.security import provision

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, StorageError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate, from_text, to_text
 from ndn_infer.security.crypto import PrivateKey
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, ConfigError, StorageError, TrustError
-from ndn_infer.name import Name
 from ndn_infer.namespace import operator_identity
+from ndn_infer.ndn.name import Name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.bundle import Bundle
 from ndn_infer.security.certificate import Certificate, split_locator, version_of

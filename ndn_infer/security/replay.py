@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ndn_infer.errors import BadSignature
-from ndn_infer.name import Name
-from ndn_infer.packet import SignatureInfo
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import SignatureInfo
 from ndn_infer.security.replay_journal import ReplayJournal
 
 GRACE_S: Final = 120.0

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
 

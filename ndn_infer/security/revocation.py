@@ -1,6 +1,7 @@
 """The deny list: keys that are believed no more, although their certificates have not ended.
 
-Owns: its record, and what it denies. Must not know: how it is signed, fetched or kept (transport/revocation_feed.py).
+Owns: its record, and what it denies. Must not know: how it is signed, fetched or
+kept (transport/trust/revocation_feed.py).
 Pure: `now` is passed in.
 
 What was denied once stays denied: lists are joined, never replaced, so that nobody who gets hold of the operator's key
@@ -14,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security.certificate import Certificate, version_of

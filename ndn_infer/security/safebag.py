@@ -12,8 +12,8 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from ndn_infer import tlv
 from ndn_infer.errors import BadPacket, StorageError, UsageError
+from ndn_infer.ndn import tlv
 from ndn_infer.security.certificate import Certificate, parse
 from ndn_infer.security.crypto import PrivateKey
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName, ConfigError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 
 _RULE: Final = re.compile(r"(?:([0-9a-f]{8,64})=)?(/.*)")
 

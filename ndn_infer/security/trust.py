@@ -20,10 +20,10 @@ from typing import Any, Final
 import lark
 from ndn.app_support.light_versec import DEFAULT_USER_FNS, Checker, SemanticError, compile_lvs
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import ConfigError
-from ndn_infer.name import Name
 from ndn_infer.namespace import classify
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import KeyLocator, split_locator
 from ndn_infer.security.identity import Identity, parse_identity
 

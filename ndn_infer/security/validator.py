@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import (
     BadPacket,
     BadSignature,
@@ -34,9 +34,9 @@ from ndn_infer.errors import (
     RevocationsUnknown,
     TrustError,
 )
-from ndn_infer.name import Name
 from ndn_infer.namespace import CatalogRecord
-from ndn_infer.packet import Data, Interest, SignatureInfo
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data, Interest, SignatureInfo
 from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, parse, split_locator
 from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey

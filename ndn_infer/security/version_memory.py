@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer.errors import StorageError
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.keydir import write_private
 
 log = logging.getLogger(__name__)

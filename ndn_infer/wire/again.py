@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.name import Name
-from ndn_infer.packet import decode_data, encode_data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import decode_data, encode_data
 
 AGAIN: Final = ndn.keyword("again")
 NONCE_BYTES: Final = 8

@@ -22,12 +22,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
-from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import CONTENT_NACK, Data, content_span
-from ndn_infer.tlv import decode_nonneg, encode_nonneg, encode_tlv
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import CONTENT_NACK, Data, content_span
+from ndn_infer.ndn.tlv import decode_nonneg, encode_nonneg, encode_tlv
 from ndn_infer.wire.segment_packets import segment_packets
 
 SEGMENT_BYTES: Final = 8000

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.name import Name
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Name
 
 _WIDTHS: Final = (1, 2, 4, 8)
 _SEGMENT_HEADS: Final = {width: bytes((ndn.SEGMENT, width)) for width in _WIDTHS}

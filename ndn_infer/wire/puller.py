@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple
 
-from ndn_infer.lp import REASON_CONGESTION, REASON_DUPLICATE
+from ndn_infer.ndn.lp import REASON_CONGESTION, REASON_DUPLICATE
 from ndn_infer.wire.congestion import CUBIC_BETA, RANDOM_BETA, CubicWindow, RttEstimator
 
 Key = Hashable

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.name import Name
-from ndn_infer.packet import CONTENT_BLOB, DIGEST_INFO, encode_metainfo, encode_signature_info
-from ndn_infer.tlv import encode_number
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import CONTENT_BLOB, DIGEST_INFO, encode_metainfo, encode_signature_info
+from ndn_infer.ndn.tlv import encode_number
 
 _INFO: Final = encode_signature_info(DIGEST_INFO)
 _INFO_AND_VALUE: Final = _INFO + b"\x17\x20"

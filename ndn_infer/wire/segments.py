@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
-from ndn_infer.name import Name
-from ndn_infer.packet import DEFAULT_LIFETIME_MS, content_span
-from ndn_infer.tlv import encode_nonneg, encode_number, encode_tlv
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import DEFAULT_LIFETIME_MS, content_span
+from ndn_infer.ndn.tlv import encode_nonneg, encode_number, encode_tlv
 from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest
 
 _NONCES: Final = 1024

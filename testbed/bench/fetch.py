@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
 from ndn_infer.testbed.bench import fetch_peers as peer

@@ -24,15 +24,15 @@ from typing import Any, Final
 from ndn_infer import config as configuration
 from ndn_infer.apps.session import Session, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
-from ndn_infer.name import Name
 from ndn_infer.namespace import KvBlock
+from ndn_infer.ndn.name import Name
+from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, client_main, command, run_client
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 
 ROLE: Final = "prefill"
 STORE_BYTES: Final = 1 << 30

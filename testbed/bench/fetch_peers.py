@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer import name as ndn
-from ndn_infer.name import Name
+from ndn_infer import ndn
+from ndn_infer.ndn.name import Name
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import MB, Content, Sample, WrongBytes, free_port, run_client
 from ndn_infer.testbed.bench.fetch_client import CHUNK_BYTES, Redis

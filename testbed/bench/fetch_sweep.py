@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import config as configuration
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import ensure_keys
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, free_port, make_content

@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, joined
-from ndn_infer.tlv import encode_nonneg, encode_tlv
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.links import connect
-from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.links import connect
+from ndn_infer.transport.link.registration import Registrar
 
 READERS: Final = (1, 2, 4, 8, 16, 32)
 ERASE_LIMIT: Final = 1_000_000

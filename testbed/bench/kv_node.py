@@ -28,11 +28,11 @@ from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.kv_codec import KvShape
 from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.namespace import blocks_prefix
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 
 ROLE: Final = "prefill"
 STORE_BYTES: Final = 4 << 30

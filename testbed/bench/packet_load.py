@@ -20,10 +20,10 @@ import threading
 import time
 from typing import Any, Final
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError
-from ndn_infer.tlv import Framer
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.ndn.tlv import Framer
 
 STALL_S: Final = 10.0
 SEND_BUFFER_BYTES: Final = 1 << 20

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder import parsing
-from ndn_infer.forwarder.announcement import decode_announcement
-from ndn_infer.forwarder.mgmt_tlv import decode_face_filter, decode_parameters
-from ndn_infer.forwarder.rewriting import with_less_hops, with_nonce, without_hints
-from ndn_infer.transport.registration import decode_response
+from ndn_infer.forwarder.core import parsing
+from ndn_infer.forwarder.core.announcement import decode_announcement
+from ndn_infer.forwarder.core.rewriting import with_less_hops, with_nonce, without_hints
+from ndn_infer.forwarder.management.encoding import decode_face_filter, decode_parameters
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.transport.link.registration import decode_response
 
 
 def check(wire: bytes) -> bool:

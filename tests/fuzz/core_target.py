@@ -11,24 +11,24 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder import pit
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.dead_nonce_list import CAPACITY as DEAD_NONCES
-from ndn_infer.forwarder.face_uri import FaceUri
-from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID, Face
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.management import MAX_REMEMBERED_SEGMENTS, Management
-from ndn_infer.forwarder.mgmt_commands import FaceDone
-from ndn_infer.forwarder.mgmt_events import REMEMBERED
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from ndn_infer.forwarder.parsing import MAX_LIFETIME_MS, parse_data, parse_interest
-from ndn_infer.forwarder.pipeline import LOCALHOST, Forwarder
-from ndn_infer.forwarder.reassembly import FACE_BYTES, MAX_PARTIAL_PACKETS
-from ndn_infer.forwarder.rib import CAPTURE
-from ndn_infer.forwarder.strategy import BEST_ROUTE, StrategyChoice
+from ndn_infer.forwarder.core import pit
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.dead_nonce_list import CAPACITY as DEAD_NONCES
+from ndn_infer.forwarder.core.faces import MANAGEMENT_FACE_ID, Face
+from ndn_infer.forwarder.core.parsing import MAX_LIFETIME_MS, parse_data, parse_interest
+from ndn_infer.forwarder.core.pipeline import LOCALHOST, Forwarder
+from ndn_infer.forwarder.core.rib import CAPTURE
+from ndn_infer.forwarder.core.strategy import BEST_ROUTE, StrategyChoice
+from ndn_infer.forwarder.link.face_uri import FaceUri
+from ndn_infer.forwarder.link.link_service import LinkService
+from ndn_infer.forwarder.link.reassembly import FACE_BYTES, MAX_PARTIAL_PACKETS
+from ndn_infer.forwarder.management.commands import FaceDone
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.management.events import REMEMBERED
+from ndn_infer.forwarder.management.manager import MAX_REMEMBERED_SEGMENTS, Management
+from ndn_infer.ndn import lp, packet, tlv
 from tests.fuzz.packets import WALL_US, command_v2, command_v3
 
 PIT_CAPACITY: Final = 100

@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from ndn_infer import tlv
 from ndn_infer.errors import BadPacket
-from ndn_infer.tlv import encode_nonneg, encode_tlv
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from tests.fuzz.packets import ODD_NUMBERS, corpus, fragments, random_link, random_packet
 
 RENEW_EVERY: Final = 64

@@ -11,11 +11,11 @@ import random
 from dataclasses import fields
 from typing import Any, Final
 
-from ndn_infer import lp, packet
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from ndn_infer.tlv import encode_nonneg, encode_tlv
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.ndn import lp, packet
+from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 
 DIGEST: Final = packet.SignatureInfo(packet.SIGNATURE_DIGEST_SHA256, nonce=b"12345678", time_ms=1)
 WALL_US: Final = 1_700_000_000_000_000

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.faces import MANAGEMENT_FACE_ID
-from ndn_infer.forwarder.options import ForwarderOptions
-from ndn_infer.forwarder.parsing import MAX_LIFETIME_MS
-from ndn_infer.forwarder.rib import CAPTURE
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.faces import MANAGEMENT_FACE_ID
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.core.parsing import MAX_LIFETIME_MS
+from ndn_infer.forwarder.core.rib import CAPTURE
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from tests.load.peer import constant_data, open_peer
 
 KINDS: Final = ("unix", "tcp", "udp", "ws")

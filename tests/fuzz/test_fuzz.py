@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ndn.app_support import nfd_mgmt
 
-from ndn_infer import config, lp, packet, records, tensors, tlv
-from ndn_infer import name as ndn
+from ndn_infer import config, ndn, records, tensors
 from ndn_infer.errors import BadPacket, BadRecord, ConfigError, NdnInferError
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters, decode_face_filter, decode_parameters
-from ndn_infer.forwarder.parsing import parse_data, parse_interest
-from ndn_infer.transport.registration import decode_response
+from ndn_infer.forwarder.core.parsing import parse_data, parse_interest
+from ndn_infer.forwarder.management.encoding import ControlParameters, decode_face_filter, decode_parameters
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.transport.link.registration import decode_response
 from ndn_infer.wire.manifest import build_object, decode_manifest
 from tests.fuzz.codec_target import check, check_cuts
 from tests.fuzz.fuzz_forwarder import main, replay_core, run_codec, run_core, run_sockets, shorten

@@ -18,9 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from ndn_infer import name as ndn
-from ndn_infer.packet import encode_data
-from ndn_infer.transport.disk_store import DiskStore
+from ndn_infer import ndn
+from ndn_infer.ndn.packet import encode_data
+from ndn_infer.storage.disk import DiskStore
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 CAPACITY = 24 << 20

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig  # noqa: E402
-from ndn_infer.forwarder.inprocess import MemoryNetwork  # noqa: E402
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.decode import Generate  # noqa: E402
 from ndn_infer.functions.engine_host import EngineHost  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402

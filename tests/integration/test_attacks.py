@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from ndn_infer import lp, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import (
     BadSignature,
@@ -24,10 +23,11 @@ from ndn_infer.errors import (
     NdnInferError,
     TrustError,
 )
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import KvBlock, Result
+from ndn_infer.ndn import lp, tlv
 from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
 from ndn_infer.wire.peek import data_name
 from tests.harness import NET, Node, keychain_in, role

@@ -13,21 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import Busy, CallError, NdnInferError, NetworkError
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call, CallClass, Input, TokenBlock
-from ndn_infer.packet import SignatureInfo, decode_interest, encode_interest
+from ndn_infer.ndn.packet import SignatureInfo, decode_interest, encode_interest
 from ndn_infer.records import Answer, Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.transport import input_pull
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.calls import input_pull
+from ndn_infer.transport.objects.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in, role
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)})
@@ -245,7 +244,7 @@ async def test_an_input_is_measured_by_its_manifest_before_any_of_it_is_asked_fo
 
 
 def _name(wire: bytes) -> ndn.Name:
-    from ndn_infer import lp, tlv
+    from ndn_infer.ndn import lp, tlv
 
     fragment = lp.decode_lp(wire).fragment
     return decode_interest(fragment).name if fragment[:1] == bytes((tlv.INTEREST,)) else ndn.from_uri("/other")

@@ -20,10 +20,10 @@ from ndn.transport.stream_face import TcpFace, UnixFace
 from ndn.transport.udp_face import UdpFace
 from ndn.types import InterestNack
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import AddressTaken
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from tests.forwarder_world import interest
 
 CONTENT = bytes(range(256)) * 31

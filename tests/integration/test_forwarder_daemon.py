@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import AddressTaken, ConfigError
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.faces import Face
-from ndn_infer.forwarder.options import ForwarderOptions
-from ndn_infer.lp import CONTENT_STORE_FACE_ID
-from ndn_infer.packet import encode_data, encode_interest
-from ndn_infer.tlv import Framer, encode_tlv
+from ndn_infer.forwarder.core.faces import Face
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.ndn.lp import CONTENT_STORE_FACE_ID
+from ndn_infer.ndn.packet import encode_data, encode_interest
+from ndn_infer.ndn.tlv import Framer, encode_tlv
 from tests.forwarder_world import data, interest
 from tests.integration.test_forwarder_clients import CONTENT, command, fetch_v2, forwarder, producer_v2
 from tests.integration.test_python_ndn import BLOCK, OBJECT, endpoint_to, object_server

@@ -6,10 +6,10 @@ import asyncio
 
 from ndn.app_support import nfd_mgmt
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
-from ndn_infer.forwarder.inprocess import MemoryLink, MemoryNetwork
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
+from ndn_infer import ndn
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
+from ndn_infer.ndn import packet
 from tests.forwarder_world import data, describe, interest
 
 SIGNED = packet.SignatureInfo(packet.SIGNATURE_DIGEST_SHA256, nonce=bytes(8), time_ms=1)

@@ -17,17 +17,17 @@ import aiohttp
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer import lp, packet
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import ensure_keys
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.namespace import Node, operator_identity
+from ndn_infer.ndn import lp, packet
+from ndn_infer.ndn.tlv import Framer
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
-from ndn_infer.tlv import Framer
-from ndn_infer.transport.datasets import Datasets
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.links import connect
-from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.links import connect
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.datasets import Datasets
 from tests.daemons import own_address
 from tests.forwarder_world import data, interest
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ndn_infer import lp
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.options import ForwarderOptions
-from ndn_infer.forwarder.rib import Route
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.core.rib import Route
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.ndn import lp
 from tests.forwarder_world import data, describe, interest
 
 WAIT_S = 10.0

@@ -20,7 +20,7 @@ from ndn_infer.apps.produce import build_producer
 from ndn_infer.apps.session import ensure_keys, join, role_identity
 from ndn_infer.client import Client, Outcome
 from ndn_infer.config import Config, EngineConfig, NetworkConfig, PathsConfig
-from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.decode import Generate
 from ndn_infer.functions.engine_host import EngineHost

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ndn_infer import chain, lp, records
-from ndn_infer import name as ndn
+from ndn_infer import chain, ndn, records
 from ndn_infer.engine.stream import Counters
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.kv_codec import encode_block
@@ -22,6 +21,7 @@ from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call
+from ndn_infer.ndn import lp
 from ndn_infer.records import MAX_HOLDS, Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from ndn_infer import chain
-from ndn_infer import name as ndn
+from ndn_infer import chain, ndn
 from ndn_infer.config import Config, KvConfig
 from ndn_infer.errors import BadRecord, KeyNotAllowed
 from ndn_infer.functions.base import Job
@@ -22,7 +21,7 @@ from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import StageReport
 from ndn_infer.functions.tokenize import publish_token_blocks
 from ndn_infer.namespace import Call, blocks_prefix
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.packet import decode_data
 from ndn_infer.records import Envelope, KvSigner, PrefillReport, PrefillRequest
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.domains import PUBLIC

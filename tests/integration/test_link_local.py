@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import lp, tlv
-from ndn_infer import name as ndn
-from ndn_infer.lp import REASON_NO_ROUTE
+from ndn_infer import ndn
+from ndn_infer.ndn import lp, tlv
+from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from tests.daemons import stop
 from tests.forwarder_world import interest
 from tests.semantics.stations import Refused, command, connect, name_field, number

@@ -25,7 +25,7 @@ import pytest
 from ndn_infer import records
 from ndn_infer.config import Config, EngineConfig
 from ndn_infer.errors import NdnInferError
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import Call
 from ndn_infer.records import Envelope, GenerateRequest, PrefillRequest, Record, Sampling

@@ -18,13 +18,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ndn_infer import name as ndn  # noqa: E402
+from ndn_infer import ndn  # noqa: E402
 from ndn_infer.config import CallConfig, Config, EngineConfig, ProducerConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.llama import IMPLEMENTATION  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
-from ndn_infer.forwarder.inprocess import MemoryNetwork  # noqa: E402
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.base import Host, NamedFunction  # noqa: E402
 from ndn_infer.functions.pipeline import GenerateOverStages  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402

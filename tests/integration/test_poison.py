@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import NetworkError
-from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import Data, decode_data
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import Data, decode_data
 from ndn_infer.security.crypto import ED25519
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.wire.manifest import MANIFEST

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import lp, records, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import BadRecord, CallError, MissingKey, NetworkError, TrustError
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import Call, CallClass, function_prefix
-from ndn_infer.packet import decode_data, decode_interest
+from ndn_infer.ndn import lp, tlv
+from ndn_infer.ndn.packet import decode_data, decode_interest
 from ndn_infer.records import (
     Answer,
     Envelope,
@@ -35,9 +35,9 @@ from ndn_infer.records import (
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
-from ndn_infer.transport.caller import _open
-from ndn_infer.transport.key_records import OwnedRecords, Renewal
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.calls.caller import _open
+from ndn_infer.transport.objects.live_stream import LiveStream
+from ndn_infer.transport.trust.key_records import OwnedRecords, Renewal
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import BadPacket, FetchIncomplete
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.namespace import Result
-from ndn_infer.transport.fetch import Fetcher
+from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.wire.manifest import SEGMENT_BYTES
 from ndn_infer.wire.peek import data_name
 from tests.harness import NET, Node, keychain_in, role

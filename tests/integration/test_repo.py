@@ -19,29 +19,29 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import ensure_keys, join, role_identity
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import CallError, Timeout, TrustError
-from ndn_infer.forwarder.inprocess import MemoryNetwork
-from ndn_infer.name import Name
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.namespace import Node as NodeName
 from ndn_infer.namespace import Result, Role, operator_identity
+from ndn_infer.ndn.name import Name
+from ndn_infer.repo.certificate_shelf import CertificateShelf
+from ndn_infer.repo.pin_ledger import PinLedger
+from ndn_infer.repo.records import RepoClient
+from ndn_infer.repo.repo import Repo, RepoParts
 from ndn_infer.security.certificate import version_of
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.certificate_shelf import CertificateShelf
-from ndn_infer.transport.disk_store import DiskStore
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.pin_ledger import PinLedger
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.repo import Repo, RepoParts
-from ndn_infer.transport.repo_records import RepoClient
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
-from ndn_infer.transport.tiered_store import TieredStore
+from ndn_infer.storage.disk import DiskStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.manifest import ObjectPackets
 from tests.daemons import environment_in, run_command, stop, wait_ready
 from tests.harness import NET, Node

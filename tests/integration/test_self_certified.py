@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import catalog, records
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn, records
 from ndn_infer.client import Client
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import BadRecord, DigestMismatch, KeyRevoked, StaleVersion
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import CatalogRecord, Input, Passage, TokenBlock, operator_identity, passages_prefix
 from ndn_infer.records import CorpusRecord, Hit, Hits, LookupRequest, PassageRecord, Record, TokenBlockRecord
 from ndn_infer.security.revocation import Denied
 from ndn_infer.security.version_memory import VersionMemory
-from ndn_infer.transport import discovery
-from ndn_infer.transport.revocation_feed import RevocationFeed
+from ndn_infer.transport.objects import discovery
+from ndn_infer.transport.trust.revocation_feed import RevocationFeed
 from ndn_infer.wire.manifest import build_object
 from tests.harness import NET, Node, keychain_in, role
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Instance, InstanceStatus

@@ -19,15 +19,15 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.session import net_name
 from ndn_infer.errors import ConfigError, StoreFull
 from ndn_infer.models.store import ModelFolder
-from ndn_infer.name import Name
 from ndn_infer.namespace import blocks_prefix
-from ndn_infer.packet import encode_data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import encode_data
 from ndn_infer.records import TokenizeRequest, Tokens
-from ndn_infer.transport.disk_store import DiskStore
+from ndn_infer.storage.disk import DiskStore
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 from ndn_infer.wire.peek import data_name
 from tests.clients import client_of

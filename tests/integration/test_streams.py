@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config, FetchConfig
 from ndn_infer.errors import Busy, NetworkError
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
-from ndn_infer.name import PROGRESS
-from ndn_infer.packet import CONTENT_NACK, decode_data
+from ndn_infer.ndn.name import PROGRESS
+from ndn_infer.ndn.packet import CONTENT_NACK, decode_data
+from ndn_infer.ndn.tlv import DATA
 from ndn_infer.records import GenerateRequest, Progress, TokenEvent
 from ndn_infer.security.crypto import Signer
-from ndn_infer.tlv import DATA
-from ndn_infer.transport import live_stream, serve
-from ndn_infer.transport.caller import Answered
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.calls.caller import Answered
+from ndn_infer.transport.objects import live_stream, serve
+from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership
 from tests.harness import NET, Node, keychain_in, role
 

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 
 SCRIPTS = Path(__file__).parent / "ndnts"
 INSTALL_TIMEOUT_S = 240

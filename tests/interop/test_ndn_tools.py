@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.config import FetchConfig
 from ndn_infer.namespace import Result
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.foreign import fetch_foreign
-from ndn_infer.transport.links import connect
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.links import connect
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.foreign import fetch_foreign
+from ndn_infer.transport.objects.serve import Server
 from tests.harness import NET, keychain_in, role
 from tests.interop.peers import Peer, needs, our_forwarder
 

@@ -22,16 +22,16 @@ from ndn import app as app_v1
 from ndn.app_support.segment_fetcher import segment_fetcher
 from ndn.security import KeychainDigest, sha256_digest_checker
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import Timeout
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.mgmt_access import Claim
-from ndn_infer.packet import encode_data
+from ndn_infer.forwarder.management.access import Claim
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.ndn.packet import encode_data
 from ndn_infer.security.command_authority import CommandAuthority
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.datasets import Datasets
+from ndn_infer.transport.objects.datasets import Datasets
 from tests.harness import NET, keychain_in, role
 from tests.integration.test_forwarder_clients import (
     CONTENT,

@@ -21,14 +21,14 @@ from typing import Any
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.testbed.provision import NET, SITE, Grounds, provision
-from ndn_infer.transport.endpoint import Endpoint
-from ndn_infer.transport.links import connect
-from ndn_infer.transport.registration import Registrar
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.link.links import connect
+from ndn_infer.transport.link.registration import Registrar
 from tests.daemons import own_address, run_command, stop, wait_ready
 from tests.interop.peers import OLD_LIST_S, Peer, needs, nfd, our_forwarder, until
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.daemon import ForwarderDaemon
+from ndn_infer import ndn
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from tests.integration.test_forwarder_clients import fetch_v2, forwarder, producer_v2
 
 PYNFDC = Path(sys.executable).with_name("pynfdc")

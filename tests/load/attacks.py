@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ndn_infer import lp, packet
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from ndn_infer.tlv import encode_tlv
+from ndn_infer import ndn
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.ndn import lp, packet
+from ndn_infer.ndn.tlv import encode_tlv
 from tests.fuzz.packets import command_v3
 
 NICE: Final = 10

@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
+from ndn_infer import ndn
+from ndn_infer.ndn import packet
 from tests.daemons import RunningNetwork, ends_with_us
 from tests.load.peer import Unanswered, interest, open_peer
 

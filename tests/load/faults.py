@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.options import ForwarderOptions
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.options import ForwarderOptions
 from tests.load.peer import Peer, Unanswered, constant_data, open_peer
 from tests.load.process import ForwarderProcess, Sizes, running_forwarder, settled
 

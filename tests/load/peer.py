@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ndn_infer import name as ndn
-from ndn_infer import packet, tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from ndn_infer.forwarder.parsing import parse_data, parse_interest
-from ndn_infer.tlv import Framer
+from ndn_infer.forwarder.core.parsing import parse_data, parse_interest
+from ndn_infer.forwarder.link.link_service import LinkService
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.ndn import packet, tlv
+from ndn_infer.ndn.tlv import Framer
 
 MANAGEMENT: Final = "/localhost/nfd"
 SUCCESS: Final = 200

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import tlv
+from ndn_infer.ndn import tlv
 from tests.daemons import environment_in, stop, wait_ready
 from tests.load.peer import Peer, Unanswered, entries_of, numbers_of, open_peer
 

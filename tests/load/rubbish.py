@@ -22,22 +22,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.apps.session import Session, access_of, ensure_keys, join, role_identity
 from ndn_infer.config import Config, load
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import Call, CallClass, Input
-from ndn_infer.packet import SignatureInfo, encode_interest
+from ndn_infer.ndn.packet import SignatureInfo, encode_interest
 from ndn_infer.records import Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domain_store import DomainStore, create, tenant_of
 from ndn_infer.security.domains import SealedRequest
-from ndn_infer.transport.caller import Caller
-from ndn_infer.transport.fetch import Fetcher
-from ndn_infer.transport.inputs import Inputs
-from ndn_infer.transport.registration import Registrar
-from ndn_infer.transport.serve import Server
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.serve import Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SUBJECT: Final = ("service", "rubbish")

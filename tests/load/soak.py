@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
-from ndn_infer.forwarder.management import MAX_REMEMBERED_SEGMENTS
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
+from ndn_infer import ndn
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.management.manager import MAX_REMEMBERED_SEGMENTS
+from ndn_infer.ndn import packet
 from tests.load.peer import SUCCESS, Peer, Unanswered, constant_data, open_peer
 from tests.load.process import ForwarderProcess, Sizes, running_forwarder, settled
 

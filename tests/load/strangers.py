@@ -28,16 +28,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer import lp, records, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import NdnInferError, Timeout
-from ndn_infer.forwarder.inprocess import MemoryNetwork
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
-from ndn_infer.name import METADATA, Name
 from ndn_infer.namespace import Call, CallClass, Input, Instance
-from ndn_infer.packet import Data, decode_data, decode_interest, encode_interest
+from ndn_infer.ndn import lp, tlv
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
 from ndn_infer.records import (
     Answer,
     DetokenizeRequest,
@@ -51,8 +51,8 @@ from ndn_infer.records import (
     TokenizeRequest,
 )
 from ndn_infer.security.domains import SealedRequest, TenantDomain, is_sealed, is_sealed_request
-from ndn_infer.transport.live_stream import LiveStream
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import again
 from ndn_infer.wire.shares import Allowance
 from tests.harness import NET, Node, keychain_in, role

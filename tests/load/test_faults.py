@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from tests.load.attacks import flood_of
 from tests.load.faults import FAULTS, Delays, HonestPair, Outcome, run_fault
 from tests.load.process import Sizes, running_forwarder

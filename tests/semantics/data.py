@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ndn_infer import tlv
+from ndn_infer.ndn import tlv
 from tests.forwarder_world import data, interest, link, nack
 from tests.semantics.scenario import DA, DIGEST, A, CsConfig, CsErase, Scenario, admit, remove, serve
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
+from ndn_infer.ndn import tlv
 from tests.forwarder_world import data, interest
 from tests.semantics.scenario import DA, A, Scenario, Step, raw_interest
 

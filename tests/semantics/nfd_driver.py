@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import lp, tlv
 from ndn_infer.errors import BadPacket
-from ndn_infer.tlv import Framer, decode_nonneg, encode_tlv
+from ndn_infer.ndn import lp, tlv
+from ndn_infer.ndn.tlv import Framer, decode_nonneg, encode_tlv
 from tests.forwarder_world import describe
 from tests.semantics.scenario import (
     AddRoute,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT
+from ndn_infer.forwarder.core.rib import CAPTURE, CHILD_INHERIT
 from tests.forwarder_world import interest, nack
 from tests.semantics.scenario import DA, MULTICAST, A, AddRoute, DropRoute, Scenario, captured, register, remove
 

@@ -11,11 +11,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.pipeline import Forwarder
-from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Route
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.rib import CAPTURE, CHILD_INHERIT, Route
+from ndn_infer.ndn import tlv
 from tests.forwarder_world import World, data, interest
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.daemon import ForwarderDaemon
-from ndn_infer.forwarder.options import ForwarderOptions
-from ndn_infer.tlv import Framer, encode_nonneg, encode_tlv
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.ndn.tlv import Framer, encode_nonneg, encode_tlv
 from tests.daemons import stop
 from tests.semantics.scenario import Scenario
 

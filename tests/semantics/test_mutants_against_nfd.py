@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
-from ndn_infer.tlv import Framer
+from ndn_infer import ndn
+from ndn_infer.ndn import lp, packet, tlv
+from ndn_infer.ndn.tlv import Framer
 from tests.semantics.scenario import Scenario
 from tests.semantics.stations import Starter, command, connect, name_field, nfd, ours
 

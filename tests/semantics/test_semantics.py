@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.pipeline import Forwarder
-from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Route
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.rib import CAPTURE, CHILD_INHERIT, Route
+from ndn_infer.ndn import packet
 from tests.forwarder_world import World, interest
 from tests.semantics import data, encoding, fields, interests, links, ribs, ways
 from tests.semantics.clauses import CLAUSES, cited

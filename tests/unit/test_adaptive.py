@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
-from ndn_infer.forwarder import adaptive as module
-from ndn_infer.forwarder.adaptive import ADAPTIVE, FIRST_PROBE_S, Adaptive, Settings, parse_settings
-from ndn_infer.forwarder.fib import NextHop
-from ndn_infer.forwarder.strategy import BEST_ROUTE, StrategyChoice
-from ndn_infer.forwarder.strategy_base import StrategyError
-from ndn_infer.lp import decode_lp
+from ndn_infer import ndn
+from ndn_infer.forwarder.core import adaptive as module
+from ndn_infer.forwarder.core.adaptive import ADAPTIVE, FIRST_PROBE_S, Adaptive, Settings, parse_settings
+from ndn_infer.forwarder.core.fib import NextHop
+from ndn_infer.forwarder.core.strategy import BEST_ROUTE, StrategyChoice
+from ndn_infer.forwarder.core.strategy_base import StrategyError
+from ndn_infer.ndn import packet
+from ndn_infer.ndn.lp import decode_lp
 from tests.forwarder_world import World, data, interest, nack
 
 VERSIONED = ADAPTIVE + ndn.from_uri("/v=5")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ndn_infer.addresses import is_loopback, split_host_port
 from ndn_infer.errors import ConfigError
-from ndn_infer.forwarder.face_uri import FaceUriError, parse_face_uri
-from ndn_infer.forwarder.listeners import parse_addresses
-from ndn_infer.forwarder.web_pages import asked_for, from_this_machine
-from ndn_infer.transport.links import connect, parse_uri
+from ndn_infer.forwarder.link.face_uri import FaceUriError, parse_face_uri
+from ndn_infer.forwarder.shell.listeners import parse_addresses
+from ndn_infer.forwarder.shell.web_pages import asked_for, from_this_machine
+from ndn_infer.transport.link.links import connect, parse_uri
 
 
 @given(st.one_of(st.ip_addresses(), st.sampled_from(["node1", "a.example", "localhost", ""])), st.integers(0, 65535))

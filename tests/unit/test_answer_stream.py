@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.apps.ask import logprobs_json
 from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -21,11 +20,11 @@ from ndn_infer.errors import Busy, ModelError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.token_events import EVENT_BYTES
-from ndn_infer.packet import Interest, decode_data
+from ndn_infer.ndn.packet import Interest, decode_data
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
-from ndn_infer.transport.endpoint import Request
-from ndn_infer.transport.live_stream import LiveStream
+from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership
 from tests.unit.test_engine_tokenizer import byte_tokenizer
 

@@ -17,7 +17,7 @@ from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
 from ndn_infer.functions import registry
 from ndn_infer.records import Progress
-from ndn_infer.transport.links import forwarder_uris
+from ndn_infer.transport.link.links import forwarder_uris
 
 CONFIG = configuration.Config()
 

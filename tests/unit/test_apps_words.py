@@ -61,7 +61,7 @@ def test_status_in_words(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_objects_are_named_with_or_without_version_and_segment() -> None:
-    from ndn_infer import name as ndn
+    from ndn_infer import ndn
     from ndn_infer.apps.get import split
 
     base = ndn.from_uri("/lab/catalog/model/x")

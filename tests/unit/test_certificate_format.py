@@ -12,9 +12,9 @@ from ndn.app_support import security_v2
 from ndn.encoding import Name as StockName
 from ndn.security import Sha256WithEcdsaSigner
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.packet import SignatureInfo, encode_data
+from ndn_infer.ndn.packet import SignatureInfo, encode_data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey, PublicKey

@@ -15,9 +15,9 @@ from ndn.encoding import Name as StockName
 from ndn.security import Ed25519Signer, Sha256WithEcdsaSigner, Sha256WithRsaSigner
 from ndn.security.validator.known_key_validator import EccChecker, Ed25519Checker
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, StorageError
-from ndn_infer.packet import decode_data, decode_interest
+from ndn_infer.ndn.packet import decode_data, decode_interest
 from ndn_infer.security.crypto import ECDSA, ED25519, KEY_KINDS, PrivateKey, PublicKey
 from tests.unit.trust_kit import NOW, Authority, Holder
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.wire.columns import STEP, Columns
 from ndn_infer.wire.segments import Segments
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import ConfigError
-from ndn_infer.forwarder.content_store import ENTRY_OVERHEAD_BYTES, PROTECTED_SHARE, ContentStore
-from ndn_infer.forwarder.cs_classes import CsClasses
-from ndn_infer.forwarder.cs_disk import BATCH_PACKETS, DiskTier, NameFilter
-from ndn_infer.forwarder.parsing import parse_data
-from ndn_infer.name import Name
+from ndn_infer.forwarder.core.content_store import ENTRY_OVERHEAD_BYTES, PROTECTED_SHARE, ContentStore
+from ndn_infer.forwarder.core.cs_classes import CsClasses
+from ndn_infer.forwarder.core.parsing import parse_data
+from ndn_infer.forwarder.shell.cs_disk import BATCH_PACKETS, DiskTier, NameFilter
+from ndn_infer.ndn.name import Name
 from tests.forwarder_world import data
 
 KEPT = ndn.from_uri("/keep")

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import ConfigError, StoreFull
-from ndn_infer.name import METADATA, Name
-from ndn_infer.packet import encode_data
-from ndn_infer.transport.disk_store import DiskStore
-from ndn_infer.transport.store_policy import Policy, parse_policies, policy_of
-from ndn_infer.transport.tiered_store import TieredStore
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.packet import encode_data
+from ndn_infer.storage.disk import DiskStore
+from ndn_infer.storage.policy import Policy, parse_policies, policy_of
+from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 BIG = 1 << 30

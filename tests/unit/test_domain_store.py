@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import tlv
 from ndn_infer.apps.cli import main
 from ndn_infer.errors import (
     BadRecord,
@@ -27,15 +26,16 @@ from ndn_infer.errors import (
     StorageError,
     UsageError,
 )
-from ndn_infer.name import Name
 from ndn_infer.namespace import DomainKey as DomainKeyName
-from ndn_infer.packet import Data, decode_data
+from ndn_infer.ndn import tlv
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data, decode_data
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.domain_keys import EncryptionKey
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, EpochKey, SignedObject
 from ndn_infer.security.domains import SealBroken
-from ndn_infer.transport.key_records import MOST_JOINED, Renewal
+from ndn_infer.transport.trust.key_records import MOST_JOINED, Renewal
 from ndn_infer.wire.manifest import build_object
 from tests.unit.trust_kit import NET, Authority, under_net
 

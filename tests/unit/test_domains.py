@@ -19,12 +19,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import chain, records
-from ndn_infer import name as ndn
+from ndn_infer import chain, ndn, records
 from ndn_infer.errors import BadRecord, KeyNotAllowed, MissingKey, NdnInferError, TrustError
-from ndn_infer.name import Name
 from ndn_infer.namespace import Call, CallClass, DomainKey, KvBlock, TokenBlock, function_prefix
-from ndn_infer.packet import SignatureInfo, encode_data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import SignatureInfo, encode_data
 from ndn_infer.security.domain_keys import (
     DomainKeyRecord,
     DomainSecret,
@@ -48,7 +47,7 @@ from ndn_infer.security.domains import (
     parse_request,
 )
 from ndn_infer.security.identity import role_identity
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.wire.manifest import build_object
 
 NET = ndn.from_uri("/ndn-infer/local")

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import lp, packet
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.faces import Face
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.pipeline import Forwarder
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.faces import Face
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.link.link_service import LinkService
+from ndn_infer.ndn import lp, packet
 
 PREFIX = ndn.from_uri("/far")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, FetchIncomplete, Nacked
-from ndn_infer.packet import Data, decode_data, encode_data
-from ndn_infer.tlv import encode_nonneg, encode_tlv
-from ndn_infer.transport.foreign import fetch_foreign
+from ndn_infer.ndn.packet import Data, decode_data, encode_data
+from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
+from ndn_infer.transport.objects.foreign import fetch_foreign
 
 BASE = ndn.from_uri("/lab/file")
 VERSIONED = BASE + ndn.version(7)

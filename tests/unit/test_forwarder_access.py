@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.announcement import PrefixAnnouncement, decode_announcement
-from ndn_infer.forwarder.management import Management
-from ndn_infer.forwarder.mgmt_access import Claim, anybody_local
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
+from ndn_infer.forwarder.core.announcement import PrefixAnnouncement, decode_announcement
+from ndn_infer.forwarder.management.access import Claim, anybody_local
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.ndn import lp, packet, tlv
 from tests.forwarder_world import World, data, interest
 
 WALL_S = 1_800_000_000

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import lp, tlv
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.admission import Admission
-from ndn_infer.forwarder.content_store import ContentStore
-from ndn_infer.forwarder.parsing import MAX_COMPONENTS
-from ndn_infer.forwarder.pipeline import Forwarder
-from ndn_infer.forwarder.reassembly import FACE_BYTES, POOL_BYTES, FragmentPool, Reassembler
-from ndn_infer.forwarder.rib import CHILD_INHERIT, Rib, Route
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.admission import Admission
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.parsing import MAX_COMPONENTS
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Rib, Route
+from ndn_infer.forwarder.link.reassembly import FACE_BYTES, POOL_BYTES, FragmentPool, Reassembler
+from ndn_infer.ndn import lp, tlv
 from tests.forwarder_world import World, data, interest, link
 
 MIB = 1 << 20

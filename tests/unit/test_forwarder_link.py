@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import lp
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.link_service import MIN_MTU_BYTES, LinkService
-from ndn_infer.forwarder.reassembly import MAX_PARTIAL_PACKETS, Reassembler
+from ndn_infer.forwarder.link.link_service import MIN_MTU_BYTES, LinkService
+from ndn_infer.forwarder.link.reassembly import MAX_PARTIAL_PACKETS, Reassembler
+from ndn_infer.ndn import lp
 from tests.forwarder_world import data, link
 
 LARGE = data("/large", content=bytes(range(256)) * 32)

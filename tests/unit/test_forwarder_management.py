@@ -14,15 +14,15 @@ from ndn import encoding as enc
 from ndn.app_support import nfd_mgmt
 from ndn.security import DigestSha256Signer
 
-from ndn_infer import lp, packet, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.face_uri import FaceUri
-from ndn_infer.forwarder.faces import PERMANENT, PERSISTENT, Face
-from ndn_infer.forwarder.link_service import LinkService
-from ndn_infer.forwarder.management import Management
-from ndn_infer.forwarder.mgmt_commands import FaceDone
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters, decode_face_filter, decode_parameters
+from ndn_infer.forwarder.core.faces import PERMANENT, PERSISTENT, Face
+from ndn_infer.forwarder.link.face_uri import FaceUri
+from ndn_infer.forwarder.link.link_service import LinkService
+from ndn_infer.forwarder.management.commands import FaceDone
+from ndn_infer.forwarder.management.encoding import ControlParameters, decode_face_filter, decode_parameters
+from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.ndn import lp, packet, tlv
 from tests.forwarder_world import World, data, interest
 
 BEST = "/localhost/nfd/strategy/best-route"

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.content_store import ENTRY_OVERHEAD_BYTES, ContentStore
-from ndn_infer.forwarder.dead_nonce_list import DeadNonceList
-from ndn_infer.forwarder.fib import Fib, NextHop
-from ndn_infer.forwarder.name_order import NameOrder
-from ndn_infer.forwarder.parsing import parse_data, parse_interest
-from ndn_infer.forwarder.pit import Pit, PitEntry, Share
-from ndn_infer.forwarder.rib import CAPTURE, CHILD_INHERIT, Rib, Route
-from ndn_infer.forwarder.strategy import BEST_ROUTE, MULTICAST, StrategyChoice
-from ndn_infer.forwarder.strategy_base import StrategyError
-from ndn_infer.packet import decode_data, decode_interest, encode_interest
+from ndn_infer.forwarder.core.content_store import ENTRY_OVERHEAD_BYTES, ContentStore
+from ndn_infer.forwarder.core.dead_nonce_list import DeadNonceList
+from ndn_infer.forwarder.core.fib import Fib, NextHop
+from ndn_infer.forwarder.core.name_order import NameOrder
+from ndn_infer.forwarder.core.parsing import parse_data, parse_interest
+from ndn_infer.forwarder.core.pit import Pit, PitEntry, Share
+from ndn_infer.forwarder.core.rib import CAPTURE, CHILD_INHERIT, Rib, Route
+from ndn_infer.forwarder.core.strategy import BEST_ROUTE, MULTICAST, StrategyChoice
+from ndn_infer.forwarder.core.strategy_base import StrategyError
+from ndn_infer.ndn.packet import decode_data, decode_interest, encode_interest
 from tests.forwarder_world import data
 
 names = st.lists(st.sampled_from([ndn.generic(letter) for letter in "ab"] + [ndn.segment(1)]), max_size=4).map(b"".join)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName, BadPacket, ConfigError, MissingKey, StorageError
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import CLOCK_SKEW_S
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey, PublicKey
@@ -298,7 +298,7 @@ def test_modes_are_private_whatever_the_umask(tmp_path: Path) -> None:
     script = (
         "import os, sys; os.umask(0)\n"
         "from pathlib import Path\n"
-        "from ndn_infer import name as ndn\n"
+        "from ndn_infer import ndn\n"
         "from ndn_infer.security.keychain import Keychain\n"
         "net = ndn.from_uri('/x')\n"
         "Keychain.create(Path(sys.argv[1]), net).ensure(ndn.from_uri('/x/home/n1/decode'))\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName
 from ndn_infer.namespace import RESERVED_SITES
 from ndn_infer.security.identity import (

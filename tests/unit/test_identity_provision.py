@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadName, ConfigError, MissingKey, NdnInferError, StorageError, TrustError
-from ndn_infer.packet import decode_data
+from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.crypto import PrivateKey
 from ndn_infer.security.identity import node_identity, role_identity, site_identity

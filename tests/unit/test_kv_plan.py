@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.functions import kv_plan
 from ndn_infer.functions.kv_holders import MAX_ASKED, MAX_KNOWN, HolderBook, holders_in
 from ndn_infer.functions.kv_plan import MEMORY_S, MOST_SHARING, SHARING, Costs, Estimates, ask_elsewhere, choose
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 
 NET = ndn.from_uri("/ndn-infer/local")
 BLOCK = 368_640  # SmolLM2 in bf16, 16 tokens

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import lp, tlv
 from ndn_infer.errors import BadPacket
+from ndn_infer.ndn import lp, tlv
 
 BARE = b"\x05\x03\x07\x01a"
 numbers = st.integers(0, 2**64 - 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ndn_infer import name as ndn
-from ndn_infer.forwarder.management import PREFIX, Management
-from ndn_infer.forwarder.mgmt_tlv import ControlParameters
-from ndn_infer.packet import DIGEST_INFO, digest_signer, encode_interest
+from ndn_infer import ndn
+from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.management.manager import PREFIX, Management
+from ndn_infer.ndn.packet import DIGEST_INFO, digest_signer, encode_interest
 from tests.forwarder_world import World, link
 
 VICTIM = ndn.from_uri("/victim")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import packet, tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
+from ndn_infer.ndn import packet, tlv
 from ndn_infer.wire import manifest as objects
 from ndn_infer.wire.manifest import (
     DIGESTS_PER_SEGMENT,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadName, BadPacket
+from ndn_infer.ndn import tlv
 
 any_component = st.one_of(
     st.tuples(st.sampled_from([1, 2]), st.binary(min_size=32, max_size=32)),

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import namespace, tlv
+from ndn_infer import namespace, ndn
 from ndn_infer.errors import BadName
 from ndn_infer.namespace import KINDS, Call, CallClass, Kind, Result, Role, TokenBlock, classify
+from ndn_infer.ndn import tlv
 
 NET = ndn.from_uri("/ndn-infer/local")
 DIGEST = "0123456789abcdef" * 4

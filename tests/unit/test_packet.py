@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import packet, tlv
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
+from ndn_infer.ndn import packet, tlv
 
 A = ndn.from_uri("/A")
 NONCE = b"\x0a\x04abcd"

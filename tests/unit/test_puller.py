@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer.lp import REASON_CONGESTION, REASON_DUPLICATE, REASON_NO_ROUTE
+from ndn_infer.ndn.lp import REASON_CONGESTION, REASON_DUPLICATE, REASON_NO_ROUTE
 from ndn_infer.wire.congestion import CubicWindow
 from ndn_infer.wire.puller import NACK_PAUSE_S, Puller
 

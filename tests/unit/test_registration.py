@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import Nacked, RegistrationRefused, Timeout
-from ndn_infer.packet import Data, Interest, decode_data, decode_interest, encode_data
+from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_data
+from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
-from ndn_infer.tlv import encode_nonneg, encode_tlv
-from ndn_infer.transport.registration import ATTEMPTS, Registrar
+from ndn_infer.transport.link.registration import ATTEMPTS, Registrar
 
 PREFIX = ndn.from_uri("/net/home/n1/decode")
 NODE = ndn.from_uri("/net/home/n1")

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import lp
-from ndn_infer.forwarder import reliability as module
-from ndn_infer.forwarder.reassembly import Reassembler
-from ndn_infer.forwarder.reliability import (
+from ndn_infer.forwarder.link import reliability as module
+from ndn_infer.forwarder.link.reassembly import Reassembler
+from ndn_infer.forwarder.link.reliability import (
     IDLE_ACK_S,
     MAX_RETRANSMISSIONS,
     MAX_UNACKED,
     TX_SEQUENCE_BYTES,
     Reliability,
 )
+from ndn_infer.ndn import lp
 
 MTU = 1400
 

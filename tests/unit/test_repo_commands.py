@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import BadName, BadRecord
 from ndn_infer.namespace import RepoCommand, Role
 from ndn_infer.records import Record
-from ndn_infer.transport.repo_records import (
+from ndn_infer.repo.records import (
     COMMANDS,
     DeleteCommand,
     InsertCommand,

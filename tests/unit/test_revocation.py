@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from ndn_infer import catalog, records
-from ndn_infer import name as ndn
+from ndn_infer import catalog, ndn, records
 from ndn_infer.apps.cli import main
 from ndn_infer.errors import KeyRevoked, RevocationsUnknown, Timeout
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.revocation import Denied, DenyList, RevocationList
 from ndn_infer.security.trust import TrustSchema
-from ndn_infer.transport.revocation_feed import RevocationFeed
+from ndn_infer.transport.trust.revocation_feed import RevocationFeed
 from tests.unit.test_validator_interest import CALL, ask
 from tests.unit.trust_kit import DAY, NET, NOW, Authority, kv_name, under_net
 

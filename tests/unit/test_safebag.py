@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.apps.cli import main
 from ndn_infer.errors import NdnInferError, StorageError, UsageError
+from ndn_infer.ndn.tlv import encode_tlv
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.safebag import is_safebag, open_safebag
-from ndn_infer.tlv import encode_tlv
 from tests.unit.trust_kit import Authority, Holder, under_net
 
 PASSWORD = b"a password"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import lp, tlv
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
-from ndn_infer.packet import content_span, decode_data, decode_interest, encode_data, encode_interest
+from ndn_infer.ndn import lp, tlv
+from ndn_infer.ndn.packet import content_span, decode_data, decode_interest, encode_data, encode_interest
 from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest
 from ndn_infer.wire.peek import data_name, interest_name, segment_splits
 from ndn_infer.wire.segments import InOrder, InterestTemplate, Segments, check_range, uniform_bytes

@@ -7,9 +7,9 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import packet
-from ndn_infer.transport.store import ObjectStore
+from ndn_infer import ndn
+from ndn_infer.ndn import packet
+from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import tlv
 from ndn_infer.errors import BadPacket
+from ndn_infer.ndn import tlv
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.functions.token_events import EVENT_BYTES, MOST_TOKENS, TokenEvents
+from ndn_infer.ndn.tlv import MAX_PACKET_BYTES
 from ndn_infer.records import KvSigner, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
 from ndn_infer.security.domains import TenantDomain
-from ndn_infer.tlv import MAX_PACKET_BYTES
 from ndn_infer.wire import again
 
 ALTERNATIVES = tuple((token, -1.5) for token in range(100_000, 100_020))

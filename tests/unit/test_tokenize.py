@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.engine.tokenizer import template_is_dated
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.tokenize import PUBLISHED_AT_ONCE, Detokenize, Tokenize

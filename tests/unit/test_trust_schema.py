@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ndn.app_support.light_versec import DEFAULT_USER_FNS, Checker
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import ConfigError
-from ndn_infer.name import Name
 from ndn_infer.namespace import KINDS, RESERVED_SITES, classify
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.trust import TrustSchema
 from tests.unit.trust_kit import DIGEST, NET, under_net
 

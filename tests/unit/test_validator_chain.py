@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import (
     BadPacket,
     BadSignature,
@@ -18,7 +18,7 @@ from ndn_infer.errors import (
     KeyNotAllowed,
     TrustError,
 )
-from ndn_infer.packet import SignatureInfo, decode_data, encode_data
+from ndn_infer.ndn.packet import SignatureInfo, decode_data, encode_data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey
 from ndn_infer.security.trust import TrustSchema

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadSignature, CertificateExpired, CertificateUnavailable, KeyNotAllowed, Nacked
-from ndn_infer.name import Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.security import certificate_fetch
 from ndn_infer.security.certificate_fetch import FAILURE_S, TRIES, CertificateFetcher
 from tests.unit.trust_kit import NOW, Authority, Holder, kv_name

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, BadSignature, CertificateExpired, KeyNotAllowed, TrustError
-from ndn_infer.name import Name
-from ndn_infer.packet import Interest, SignatureInfo, decode_interest, encode_interest
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Interest, SignatureInfo, decode_interest, encode_interest
 from ndn_infer.security import replay_journal
 from ndn_infer.security.replay import ReplayWindow
 from ndn_infer.security.replay_journal import ReplayJournal

@@ -3,7 +3,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.security.version_memory import MAX_NAMES, VersionMemory
 
 ALIAS = ndn.from_uri("/net/catalog/model/a b")

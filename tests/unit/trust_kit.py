@@ -7,10 +7,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from ndn_infer import name as ndn
+from ndn_infer import ndn
 from ndn_infer.errors import Timeout
-from ndn_infer.name import Name
-from ndn_infer.packet import Data, SignatureInfo, decode_data
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data, SignatureInfo, decode_data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer

@@ -1,0 +1,1 @@
+"""The forwarder's tables, strategies and pipelines. Pure."""

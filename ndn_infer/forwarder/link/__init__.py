@@ -1,0 +1,1 @@
+"""A face's link protocol: NDNLPv2, fragments, reliability. Pure."""

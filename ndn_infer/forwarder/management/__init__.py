@@ -1,0 +1,1 @@
+"""NFD's management protocol. Pure."""

@@ -1,0 +1,1 @@
+"""Sockets, clocks, files: what runs the forwarder."""

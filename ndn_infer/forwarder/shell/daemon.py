@@ -1,0 +1,287 @@
+"""The embedded forwarder as a running thing: core, management, sockets, one timer.
+
+Owns: start, stop and reload, the clock, who may command. Must not know: forwarding rules (pipeline.py), commands
+(management.py), what sockets there are (ports.py, dialer.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from ndn_infer.errors import ConfigError, NdnInferError
+from ndn_infer.forwarder.core.admission import Admission
+from ndn_infer.forwarder.core.content_store import ContentStore
+from ndn_infer.forwarder.core.cs_classes import CsClasses
+from ndn_infer.forwarder.core.faces import Face
+from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.link.link_service import MIN_MTU_BYTES
+from ndn_infer.forwarder.management.access import Claim, Verdict, anybody_local
+from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.forwarder.shell.cs_disk import DiskTier
+from ndn_infer.forwarder.shell.dialer import Dialer
+from ndn_infer.forwarder.shell.listeners import Address
+from ndn_infer.forwarder.shell.metrics_server import MetricsServer
+from ndn_infer.forwarder.shell.ports import Ports
+from ndn_infer.forwarder.shell.transports import StreamFace
+
+log = logging.getLogger(__name__)
+
+SWEEP_INTERVAL_S: Final = 10.0
+DISK_FLUSH_INTERVAL_S: Final = 1.0
+MAX_UNDECIDED: Final = 256
+"""Commands whose signers are being looked up; more are refused."""
+
+CommandCheck = Callable[[Claim], Awaitable[None]]
+"""Returns if the command may be given; raises NdnInferError, whose text the sender is told, if not."""
+
+
+class ForwarderDaemon:
+    """`await start()`, use, `await close()`. Raises AddressTaken when a socket or port belongs to somebody else, and
+    ConfigError for other reasons not to listen there or not to keep a store.
+
+    `check` decides about commands that `options` want signed; it may be set while the daemon runs.
+    """
+
+    def __init__(self, options: ForwarderOptions, *, check: CommandCheck | None = None) -> None:
+        self.options = options
+        self.check = check
+        self.disk: DiskTier | None = None
+        self.backlogged = 0
+        self.queue_room = options.all_queues_bytes
+        self.admission = Admission(options.max_stream_faces)
+        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
+        self.core = Forwarder(
+            cs,
+            producer_regions=options.producer_regions,
+            pit_capacity=options.pit_capacity,
+            pit_capacity_bytes=options.pit_capacity_bytes,
+        )
+        self._clock: Callable[[], float] = time.monotonic
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._undecided = 0
+        self._ports = Ports(self, lambda: self._clock())
+        self._dialer = Dialer(
+            self,
+            self._ports,
+            self._spawn,
+            changed=lambda kind, face: self._on_face(kind, face),
+            settle=self._settle_now,
+        )
+        self.management = Management(
+            self.core,
+            wall_us=lambda: time.time_ns() // 1000,
+            make_face=self._dialer.make_face,
+            listening=self._ports.uris,
+            authority=self._authorise,
+            neighbours=options.remote_commands == "signed",
+        )
+        self._metrics = MetricsServer(self.core, lambda: self.disk)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._flusher: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------ addresses, also of binds to port 0
+
+    @property
+    def tcp_address(self) -> Address | None:
+        return self._ports.address("tcp")
+
+    @property
+    def udp_address(self) -> Address | None:
+        return self._ports.address("udp")
+
+    @property
+    def ws_address(self) -> Address | None:
+        return self._ports.address("ws")
+
+    @property
+    def metrics_address(self) -> Address | None:
+        return self._metrics.address
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        _check_options(self.options)
+        self._clock = asyncio.get_running_loop().time
+        try:
+            self._open_disk(self.options)
+            await self._ports.open(self.options)
+            await self._metrics.change(self.options.metrics_bind)
+        except BaseException:
+            await self.close()
+            raise
+        self._sweep()
+        self._flush_disk()
+
+    async def close(self) -> None:
+        """Stop listening, close all faces, remove the Unix socket, write the Content Store to disk if it has one."""
+        for timer in (self._timer, self._sweeper, self._flusher):
+            if timer is not None:
+                timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for face in list(self.core.faces.values()):
+            face.close()
+        await self._ports.close()
+        await self._metrics.close()
+        if self.disk is not None:
+            self.core.cs.spill()
+            self.disk.close()
+            self.disk = self.core.cs.second = None
+
+    async def reload(self, options: ForwarderOptions) -> list[str]:
+        """Apply other options to the running forwarder; faces, routes and what is cached stay. Returns the names of
+        the options that changed. Raises ConfigError or AddressTaken; what can be applied before has been."""
+        old = self.options
+        changed = [item.name for item in fields(options) if getattr(old, item.name) != getattr(options, item.name)]
+        _check_options(options)
+        await self._ports.change(old, options)
+        self.options = options
+        await self._metrics.change(options.metrics_bind)
+        cs = self.core.cs
+        cs.capacity_packets, cs.capacity_bytes = options.cs_capacity_packets, options.cs_capacity_bytes
+        if (options.cs_protected, options.cs_counted) != (old.cs_protected, old.cs_counted):
+            cs.reclassify(_classes(options))
+        if (options.cs_disk_path, options.cs_disk_bytes) != (old.cs_disk_path, old.cs_disk_bytes):
+            if self.disk is not None:
+                self.disk.close()
+                self.disk = cs.second = None
+            self._open_disk(options)
+        cs.shrink()
+        self.core.producer_regions = options.producer_regions
+        self.core.bound_pit(options.pit_capacity, options.pit_capacity_bytes)
+        self.management.serve_neighbours(options.remote_commands == "signed")
+        return changed
+
+    def _open_disk(self, options: ForwarderOptions) -> None:
+        if options.cs_disk_path is not None:
+            self.disk = DiskTier(
+                Path(options.cs_disk_path), options.cs_disk_bytes, wall=time.time, clock=lambda: self._clock()
+            )
+            self.core.cs.second = self.disk
+
+    # ------------------------------------------------------------ Core (transports.py)
+
+    def new_face_id(self) -> int:
+        return self.core.new_face_id()
+
+    def open_face(self, face: Face) -> None:
+        self.core.add_face(face)
+        log.info("face %d up: %s", face.id, face.uri)
+        self._settle_soon()
+
+    def close_face(self, face: Face) -> None:
+        self.core.remove_face(face.id, self._clock())
+        log.info("face %d down: %s", face.id, face.uri)
+        self._settle_soon()
+
+    def receive(self, face: Face, packets: Sequence[bytes]) -> None:
+        now = self._clock()
+        for wire in packets:
+            self.core.receive(face, wire, now)
+        self.management.run(now)
+        self._arm()
+
+    def redial(self, stream: StreamFace) -> None:
+        self._dialer.redial(stream)
+
+    def _on_face(self, kind: int, face: Face) -> None:
+        self.core.face_changed(kind, face)
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        """What a face's coming or going means for management, not in the middle of something else."""
+        asyncio.get_running_loop().call_soon(self._settle_now)
+
+    def _settle_now(self) -> None:
+        self.management.run(self._clock())
+        self._arm()
+
+    # ------------------------------------------------------------ time
+
+    def _arm(self) -> None:
+        """One timer, for whatever runs out first. A later deadline leaves it alone: waking early costs nothing."""
+        wake = self.core.next_wake()
+        if wake is None or wake >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = wake
+        self._timer = asyncio.get_running_loop().call_at(wake, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.core.tick(self._clock())
+        self._arm()
+
+    def _sweep(self) -> None:
+        for udp in self._ports.udp:
+            udp.sweep()
+        interval = min(SWEEP_INTERVAL_S, self.options.udp_idle_timeout_s)
+        self._sweeper = asyncio.get_running_loop().call_later(interval, self._sweep)
+
+    def _flush_disk(self) -> None:
+        if self.disk is not None:
+            self.disk.flush()
+        self._flusher = asyncio.get_running_loop().call_later(DISK_FLUSH_INTERVAL_S, self._flush_disk)
+
+    # ------------------------------------------------------------ who may command
+
+    def _authorise(self, claim: Claim, verdict: Verdict) -> None:
+        if claim.local and (claim.own_face or self._anybody_may(claim)):
+            verdict(None)
+        elif not claim.local and self.options.remote_commands == "off":
+            anybody_local(claim, verdict)
+        elif self.check is None:
+            verdict("this forwarder wants signed commands")
+        elif self._undecided >= MAX_UNDECIDED:
+            verdict("too many commands wait for the certificates of their signers; try again")
+        else:
+            self._undecided += 1
+            self._spawn(self._decide(self.check, claim, verdict))
+
+    def _anybody_may(self, claim: Claim) -> bool:
+        """A port of this machine is open to web pages and to every user of it: what comes there proves nothing."""
+        options = self.options
+        return options.local_commands == "any" and (claim.private or options.loopback_commands == "any")
+
+    async def _decide(self, check: CommandCheck, claim: Claim, verdict: Verdict) -> None:
+        try:
+            await check(claim)
+        except NdnInferError as error:
+            log.info("command %s %s refused: %s", claim.module, claim.verb, error)
+            verdict(str(error))
+        else:
+            verdict(None)
+        finally:
+            self._undecided -= 1
+        self._settle_now()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _classes(options: ForwarderOptions) -> CsClasses:
+    return CsClasses(options.cs_protected, options.cs_counted)
+
+
+def _check_options(options: ForwarderOptions) -> None:
+    if options.udp_mtu_bytes < MIN_MTU_BYTES:
+        raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
+    any_or_signed = ("any", "signed")
+    for key, known in (
+        ("local_commands", any_or_signed), ("loopback_commands", any_or_signed), ("remote_commands", ("off", "signed")),
+    ):  # fmt: skip
+        if getattr(options, key) not in known:
+            raise ConfigError(f"forwarder.{key} is {' or '.join(known)}, not {getattr(options, key)!r}")

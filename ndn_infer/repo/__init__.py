@@ -1,0 +1,1 @@
+"""A repo: keeps objects of others by name."""

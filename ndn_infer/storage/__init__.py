@@ -1,0 +1,1 @@
+"""Stores of objects, in memory and on disk."""

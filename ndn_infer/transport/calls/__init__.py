@@ -1,0 +1,1 @@
+"""Calls of named functions: the caller's side, and inputs by name."""

@@ -1,0 +1,333 @@
+"""Calling named functions: request in, verified answer out, wherever it was computed.
+
+Owns: the caller's side of a call (wire.call drives it), results too large or too slow for the answer, and live streams.
+Must not know: what any function does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from ndn_infer import ndn, records
+from ndn_infer.config import CallConfig, FetchConfig
+from ndn_infer.errors import (
+    BadPacket,
+    BadRecord,
+    CallError,
+    MissingKey,
+    NetworkError,
+    Timeout,
+    TrustError,
+)
+from ndn_infer.namespace import Call, CallClass, function_prefix
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data
+from ndn_infer.records import Answer, Envelope, Record
+from ndn_infer.security.access import Access
+from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.transport.objects.stream_pull import OnProgress, StreamPull
+from ndn_infer.wire.call import CallEvent, CallMachine, CallState
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+ANSWER_LIFETIME_MS: Final = 1000
+"""Producers answer or acknowledge within `NamedFunction.patience_s`: what takes longer was lost, and is asked again."""
+
+
+class ResultLost(NetworkError):
+    """An answer named a result that its producer no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A verified answer and where it came from. `epoch` is that of a private call."""
+
+    answer: Answer
+    signed_by: Validated
+    source: str
+    epoch: DomainEpoch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What every try of a call has in common. `request` is empty when `sources` have it; `epoch` is that of a private
+    call."""
+
+    name: Name
+    request: bytes
+    sources: tuple[str, ...]
+    caller: str
+    advice: tuple[str, ...]
+    at: tuple[Name, ...]
+    epoch: DomainEpoch | None
+
+
+class Caller:
+    """Makes calls over one endpoint. `net` is the network's root name."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        validator: Validator,
+        fetcher: Fetcher,
+        net: Name,
+        *,
+        config: CallConfig,
+        fetch: FetchConfig,
+        ledger: Ledger | None = None,
+        inputs: Callable[[], Inputs | None] = lambda: None,
+        access: Access | None = None,
+    ) -> None:
+        """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that;
+        `access` is what private calls need."""
+        self._inputs = inputs
+        self._access = access
+        self._endpoint = endpoint
+        self._validator = validator
+        self._fetcher = fetcher
+        self._net = net
+        self._config = config
+        self._fetch = fetch
+        self._ledger = ledger
+
+    async def call(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        result: type[R],
+        *,
+        domain: str = PUBLIC.label,
+        on_answer: Callable[[Answered], None] = lambda answered: None,
+    ) -> R:
+        """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest). `on_answer`
+        gets every answer that was believed, before its result is fetched.
+
+        In the `domain` of another label than "public" the call is private: signed by our role, request and answer
+        sealed. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError; for a private call
+        MissingKey too.
+        """
+        machine = self._machine()
+        question = await self._question(subject, function, request, domain=domain)
+        while True:
+            answered = await self._ask(machine, question)
+            on_answer(answered)
+            if not answered.answer.result:
+                return records.decode(result, answered.answer.value)
+            try:
+                content = await self._result_object(answered)
+            except NetworkError as error:
+                self._lost(machine, error)
+                continue
+            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+            return records.decode(result, content)
+
+    async def stream(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        event: type[R],
+        *,
+        advice: tuple[str, ...] = (),
+        at: tuple[Name, ...] = (),
+        domain: str = PUBLIC.label,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[tuple[R, Answered]]:
+        """Call a function that answers with a stream; yields its verified events in order.
+
+        `advice` as in records.Envelope; `at`, forwarding hints, asks these producers and no others;
+        `domain` as in `call`; `on_progress` hears where the producer is with it while no event comes (in the queue, in
+        the prompt), about once a second. The key that signed the answer is the only one that may speak of the stream.
+        When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
+        ResultLost is raised (a continuation elsewhere is another request).
+        """
+        machine = self._machine()
+        question = await self._question(subject, function, request, advice=advice, at=at, domain=domain)
+        started = False
+        while machine.state is not CallState.DONE:
+            answered = await self._ask(machine, question)
+            if not answered.answer.stream:
+                raise BadRecord(f"{function} answered without a stream")
+            try:
+                async with aclosing(self._pull(answered, on_progress).contents()) as contents:
+                    async for content in contents:
+                        started = True
+                        yield records.decode(event, content), answered
+            except NetworkError as error:
+                if started:
+                    raise
+                self._lost(machine, error)
+                continue
+            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+
+    async def start(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        *,
+        caller: str = "",
+        advice: tuple[str, ...] = (),
+        domain: str = PUBLIC.label,
+    ) -> Answered:
+        """Call, and return the first answer: done, or elsewhere while work goes on. `advice`, `domain` as in `stream`.
+        Raises as `call` does."""
+        question = await self._question(subject, function, request, caller=caller, advice=advice, domain=domain)
+        return await self._ask(self._machine(), question)
+
+    async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
+        """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
+        or a TrustError."""
+        data, _ = await self._endpoint.express(
+            name, must_be_fresh=True, lifetime_ms=lifetime_ms, parameters=parameters
+        )  # fmt: skip
+        return data, await self._validator.validate(data)
+
+    # ------------------------------------------------------------ asking
+
+    def _machine(self) -> CallMachine:
+        return CallMachine(time.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
+
+    def _lost(self, machine: CallMachine, error: NetworkError) -> None:
+        if machine.on(CallEvent.RESULT_LOST, time.monotonic()) is CallState.FAILED:
+            raise error
+
+    async def _question(
+        self,
+        subject: tuple[str, str],
+        function: str,
+        request: Record,
+        *,
+        caller: str = "",
+        advice: tuple[str, ...] = (),
+        at: tuple[Name, ...] = (),
+        domain: str,
+    ) -> _Question:
+        encoded, kind, epoch = records.encode(request), CallClass.SHARED, None
+        if domain != PUBLIC.label:
+            kind, epoch = CallClass.PRIVATE, self._private().epoch(domain)
+            encoded = self._private().seal_request(epoch, function_prefix(self._net, *subject, function), encoded)
+            await self._introduce()
+        name = Call(*subject, function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
+        inline = encoded
+        sources: tuple[str, ...] = ()
+        if len(encoded) > self._config.inline_bytes:
+            published = await self._publish(encoded)
+            inline, sources, caller = b"", (published.source,), published.hint
+        return _Question(name, inline, sources, caller, advice, at, epoch)
+
+    def _private(self) -> Access:
+        if self._access is None:
+            raise MissingKey(
+                "a private call is signed, and this program has no key for that",
+                hint="make one with 'ndn-infer keys issue', or ask in the public domain",
+            )
+        return self._access
+
+    async def _introduce(self) -> None:
+        """Whoever is asked privately fetches the certificate of the key that asks."""
+        inputs = self._inputs()
+        if inputs is not None:
+            await inputs.announce()
+
+    async def _ask(self, machine: CallMachine, question: _Question) -> Answered:
+        while True:
+            machine.ask()
+            envelope = Envelope(question.request, question.sources, question.caller, machine.salt, question.advice)
+            try:
+                answered = await self._ask_once(question, records.encode(envelope))
+            except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
+                distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
+                event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
+                pause_s = machine.pause_s()
+                if machine.on(event, time.monotonic()) is CallState.FAILED:
+                    raise
+                await asyncio.sleep(pause_s)
+                continue
+            self._take(machine, answered, question.name)
+            return answered
+
+    async def _publish(self, encoded: bytes) -> PublishedInput:
+        """A large request, which the call then only names."""
+        inputs = self._inputs()
+        if inputs is None:
+            raise MissingKey(
+                f"a request of {len(encoded)} bytes does not fit an Interest, and there is no key to publish it with"
+            )
+        return await inputs.publish(encoded)
+
+    def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
+        answer, now = answered.answer, time.monotonic()
+        if self._ledger is not None:
+            self._ledger.used(name, answered.source, answered.signed_by)
+        if answer.code:
+            machine.on(CallEvent.ERROR, now)
+            raise CallError(answer.error or answer.code, code=answer.code)
+        machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
+
+    async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:
+        name, at, epoch = question.name, question.at, question.epoch
+        if epoch is None:
+            data, arrival = await self._endpoint.express(
+                name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
+            )
+        else:
+            wire, full = self._private().sign(name, parameters, hints=at, lifetime_ms=ANSWER_LIFETIME_MS)
+            data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=ANSWER_LIFETIME_MS / 1000)
+        signed_by = await self._validator.validate(data)
+        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch)
+
+    # ------------------------------------------------------------ results elsewhere
+
+    def _hints(self, answer: Answer) -> tuple[Name, ...]:
+        return (ndn.from_uri(answer.hint),) if answer.hint else ()
+
+    async def _result_object(self, answered: Answered) -> bytes:
+        answer, epoch = answered.answer, answered.epoch
+        base, hints = _base_of(ndn.from_uri(answer.result)), self._hints(answer)
+        found = await self._fetcher.await_object(base, hints=hints, deadline_s=self._config.deadline_s)
+        if found.manifest is None:
+            raise ResultLost(f"the producer no longer has {answer.result}")
+        fetched = await self._fetcher.collect(found, hints=hints)
+        return fetched.content if epoch is None else epoch.open(base, fetched.content)
+
+    def _pull(self, answered: Answered, on_progress: OnProgress | None) -> StreamPull:
+        answer = answered.answer
+        return StreamPull(
+            self._endpoint, self._validator, ndn.from_uri(answer.result), answered.signed_by, config=self._fetch,
+            hints=self._hints(answer), epoch=answered.epoch, ledger=self._ledger, on_progress=on_progress,
+        )  # fmt: skip
+
+
+def _base_of(result: Name) -> Name:
+    """The base name of a result, which has a version only when it is made already."""
+    last = ndn.components(result)[-1]
+    return result[: -len(last)] if ndn.component_type(last) == ndn.VERSION else result
+
+
+def _open(data: Data, epoch: DomainEpoch | None) -> Answer:
+    """The answer in verified Data. That to a private call is sealed, unless it only says why there is none: a producer
+    without the key cannot seal. Raises BadRecord, SealBroken."""
+    if epoch is None:
+        return records.decode(Answer, data.content)
+    if is_sealed(data.content):
+        return records.decode(Answer, epoch.open_answer(data.name, data.content))
+    answer = records.decode(Answer, data.content)
+    if not answer.code or answer.value or answer.result:
+        raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
+    return answer

@@ -1,0 +1,106 @@
+"""Pulling inputs: what a call names at its caller, fetched by the producer with a window and a deadline of their own.
+
+Owns: how many inputs are pulled at once and for whom, how large they may be, how long a silent source is waited for.
+Must not know: what inputs hold.
+
+Whoever calls may name sources that are silent or slow. Each pull therefore has its own congestion window, so that it
+slows nothing else this process fetches; the oldest pull of the asker that has most gives way when there are too many;
+and an input's size is checked in its signed manifest before any of it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ndn_infer import ndn
+from ndn_infer.errors import BadPacket, BadRecord, Busy, NdnInferError, NetworkError, Timeout, TrustError
+from ndn_infer.namespace import Input
+from ndn_infer.ndn.name import Name
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.wire.shares import Crowd, Place
+
+MAX_PULLS: Final = 32
+MAX_BYTES: Final = 16 << 20
+"""Of all inputs on their way."""
+
+DEADLINE_S: Final = 10.0
+SILENCE_S: Final = 3.0
+"""A source that answers nothing for this long has nothing."""
+
+MAX_SOURCES: Final = 4
+WINDOW: Final = 64
+
+
+class InputPuller:
+    """Pulls inputs over the endpoint of `fetcher`, beside what that fetches."""
+
+    def __init__(self, fetcher: Fetcher, net: Name) -> None:
+        self._fetcher = fetcher
+        self._net = net
+        self._crowd = Crowd(MAX_PULLS, MAX_BYTES)
+
+    def __len__(self) -> int:
+        return len(self._crowd)
+
+    @asynccontextmanager
+    async def window(self, who: Hashable) -> AsyncIterator[tuple[Fetcher, Place]]:
+        """A fetcher with a window of its own, for what `who` named; `reserve` with its place before large objects.
+
+        Raises Busy when it had to give way, Timeout after DEADLINE_S.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        place = self._crowd.enter(who, task.cancel)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                yield self._fetcher.apart(deadline_s=SILENCE_S, window_limit=WINDOW), place
+        except asyncio.CancelledError:
+            if place.evicted and task.uncancel() == 0:
+                raise Busy("too many inputs are on their way here") from None
+            raise
+        except TimeoutError as error:
+            raise Timeout(f"an input did not come within {DEADLINE_S:g} s") from error
+        finally:
+            self._crowd.leave(place)
+
+    async def pull(
+        self, digest: str, sources: Sequence[str], caller: str, who: Hashable, *, max_bytes: int
+    ) -> bytes:  # fmt: skip
+        """The Input of this SHA-256, from the first of its sources that has it. `caller` is a routable hint or "".
+
+        Raises BadRecord when none has it (the last reason in the text), Busy.
+        """
+        reason = "no source of it is named"
+        async with self.window(who) as (fetcher, place):
+            for uri in sources[:MAX_SOURCES]:
+                try:
+                    base, hints = self._base(uri, digest), (ndn.from_uri(caller),) if caller else ()
+                    found = await fetcher.discover(base, hints=hints)
+                    size = found.manifest.size if found.manifest is not None else 0
+                    if size > max_bytes:
+                        raise BadRecord(f"a request of {size} bytes; this function takes {max_bytes}")
+                    if not self._crowd.weigh(place, size):
+                        raise Busy("too many bytes of inputs are on their way here")
+                    content = (await fetcher.collect(found, hints=hints)).content
+                except (NetworkError, TrustError, BadPacket) as error:
+                    reason = str(error)
+                    continue
+                if hashlib.sha256(content).hexdigest() == digest:
+                    return content
+                reason = f"{uri} holds something else"
+        raise BadRecord(f"the request of this digest cannot be had from its sources: {reason}")
+
+    def _base(self, uri: str, digest: str) -> Name:
+        """The name in `uri`, which must be that of an Input of this digest: nobody makes us fetch anything else."""
+        try:
+            base = ndn.from_uri(uri)
+            found = Input.parse(self._net, base)
+        except NdnInferError as error:
+            raise BadRecord(f"a source of a request is a name: {error}") from error
+        if found is None or found.content != digest:
+            raise BadRecord("a source of a request is an Input of its digest")
+        return base

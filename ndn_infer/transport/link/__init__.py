@@ -1,0 +1,1 @@
+"""An application's connection to its forwarder."""

@@ -1,0 +1,1 @@
+"""Objects and streams by name: fetching and serving."""

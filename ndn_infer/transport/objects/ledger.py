@@ -1,0 +1,91 @@
+"""The ledger of one question: which names were used, where each came from, who signed it.
+
+Owns: what the summary after an answer is made of, and the words for sources. Must not know: how packets were had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from ndn_infer import ndn
+from ndn_infer.namespace import classify
+from ndn_infer.ndn.name import Name
+from ndn_infer.security.validator import Validated
+from ndn_infer.transport.link.endpoint import Arrival
+
+PRODUCER: Final = "producer"
+CONTENT_STORE: Final = "Content Store"
+NETWORK_CACHE: Final = "stored upstream"
+RECOMPUTED: Final = "recomputed"
+
+_STARTED_US: Final = int(time.time() * 1_000_000)
+
+
+def source_of(arrival: Arrival, versioned: Name | None = None, since_us: int | None = None) -> str:
+    """Where a packet came from, as far as a consumer can know.
+
+    This machine's Content Store tells on itself (IncomingFaceId 254). A version older than `since_us` (microseconds
+    of the Unix epoch; the start of this process when None) was made before anybody here asked: it was stored
+    somewhere. What is left was made for us.
+    """
+    if arrival.from_content_store:
+        return CONTENT_STORE
+    if versioned is not None:
+        made = _version_of(versioned)
+        if made is not None and made < (since_us or _STARTED_US):
+            return NETWORK_CACHE
+    return PRODUCER
+
+
+def _version_of(name: Name) -> int | None:
+    for component in reversed(ndn.components(name)):
+        if ndn.component_type(component) == ndn.VERSION:
+            return ndn.component_number(component, ndn.VERSION)
+    return None
+
+
+class Use(NamedTuple):
+    """One kind of name, how often it was used from one source, an example, and the keys that signed."""
+
+    kind: str
+    source: str
+    uses: int
+    example: str
+    signers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts uses of names below `net`. Only verified packets are entered, so `signers` are verified keys."""
+
+    net: Name
+    since_us: int = field(default_factory=lambda: int(time.time() * 1_000_000))
+    _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    _signers: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+
+    def used(self, name: Name, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
+        """Enter `count` uses of a name."""
+        explained = classify(self.net, name)
+        kind = explained.kind.title if explained.kind is not None else "other"
+        self.add(kind, ndn.to_uri(name), source, signed_by, count=count)
+
+    def add(self, kind: str, uri: str, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
+        key = (kind, source)
+        self._counts[key] += count
+        self._examples.setdefault(key, uri)
+        signers = self._signers.setdefault(key, {})
+        if signed_by is not None:
+            signers[ndn.to_uri(signed_by.key_name)] = None
+
+    def uses(self) -> Iterator[Use]:
+        for (kind, source), count in self._counts.items():
+            yield Use(kind, source, count, self._examples[kind, source], tuple(self._signers[kind, source]))
+
+    def signers(self) -> tuple[str, ...]:
+        """All keys whose signatures were verified."""
+        return tuple(dict.fromkeys(key for keys in self._signers.values() for key in keys))

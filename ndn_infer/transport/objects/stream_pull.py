@@ -1,0 +1,173 @@
+"""Reading a live stream: Interests kept ahead, segments verified and opened, in order; and whether its producer lives.
+
+Owns: the shell of wire.stream's reader, who is believed about a stream, questions for its progress. Must not know: what
+a stream is about, calls.
+
+The answer to a call names the stream, so the key that signed the answer is the only one that may speak of the stream:
+a segment or a progress record by another key is rejected and asked for again past caches, whatever the trust schema
+allows that key. No Data ends a stream but its own last segment: a producer that does not hold it any more sends a Nack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, NamedTuple
+
+from ndn_infer import ndn, records
+from ndn_infer.config import FetchConfig
+from ndn_infer.errors import BadPacket, BadRecord, KeyNotAllowed, Timeout, TrustError
+from ndn_infer.ndn.lp import REASON_NO_ROUTE
+from ndn_infer.ndn.name import PROGRESS, Name
+from ndn_infer.ndn.packet import CONTENT_NACK, Data, decode_data, encode_interest
+from ndn_infer.records import Progress
+from ndn_infer.security.domains import DomainEpoch
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
+from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.wire import again
+from ndn_infer.wire.stream import StreamReader
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+NEWS: Final = -1
+"""In place of a segment's number: the question for progress."""
+
+
+class _Event(NamedTuple):
+    """What came for a segment, or for NEWS: a packet, or a Nack with its reason."""
+
+    number: int
+    wire: bytes = b""
+    arrival: Arrival | None = None
+    reason: int = 0
+
+
+class StreamPull:
+    """One reading of the stream `name`, whose answer was `signed_by`. `contents` reads it, once."""
+
+    def __init__(
+        self, endpoint: Endpoint, validator: Validator, name: Name, signed_by: Validated, *, config: FetchConfig,
+        hints: tuple[Name, ...] = (), epoch: DomainEpoch | None = None, ledger: Ledger | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:  # fmt: skip
+        """`epoch` opens what a private call's producer sealed. `on_progress` hears what the producer says of itself
+        while no segment comes."""
+        self._endpoint = endpoint
+        self._validator = validator
+        self._name = name
+        self._key_name = signed_by.key_name
+        self._hints = hints
+        self._epoch = epoch
+        self._ledger = ledger
+        self._on_progress = on_progress
+        self._reader = StreamReader(time.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s)
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._pending: dict[int, Pending] = {}
+        self._refused: set[int] = set()
+        self._news_at = 0
+
+    async def contents(self) -> AsyncGenerator[bytes]:
+        """Contents of the segments, verified and opened, in order. Raises Timeout when the producer neither sends nor
+        lives, SealBroken."""
+        number = 0
+        try:
+            while not self._reader.done:
+                for content in await self._next():
+                    yield self._open(self._name + ndn.segment(number), content)
+                    number += 1
+        finally:
+            for pending in self._pending.values():
+                self._endpoint.forget(pending)
+
+    async def _next(self) -> list[bytes]:
+        """Wait for the next event; returns contents that are ready (possibly none)."""
+        now = time.monotonic()
+        for number in self._reader.due(now):
+            self._send(number)
+        if self._reader.stalled(now):
+            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
+        if self._reader.wants_news(now):
+            self._send(NEWS)
+        try:
+            async with asyncio.timeout(max(0.0, self._reader.next_wake(now) - now)):
+                event = await self._events.get()
+        except TimeoutError:
+            return []
+        if event.arrival is None:
+            if event.number != NEWS:
+                nowhere = event.reason == REASON_NO_ROUTE
+                self._reader.on_refused(event.number, time.monotonic(), nowhere=nowhere)
+            return []
+        try:
+            return await self._accept(event.number, event.wire, event.arrival)
+        except (TrustError, BadPacket, BadRecord) as error:
+            what = "progress" if event.number == NEWS else f"segment {event.number}"
+            log.warning("rejected %s of %s: %s", what, ndn.to_uri(self._name), error)
+            self._refused.add(event.number)
+            if event.number != NEWS:
+                self._reader.on_refused(event.number, time.monotonic())
+            return []
+
+    # ------------------------------------------------------------ what came
+
+    async def _accept(self, number: int, wire: bytes, arrival: Arrival) -> list[bytes]:
+        asked = self._asked(number)
+        inner = again.unwrap_named(wire, asked, prefix=number == NEWS) if number in self._refused else wire
+        data = decode_data(inner)
+        signed_by = await self._validator.validate(data)
+        if signed_by.key_name != self._key_name:
+            ours, theirs = ndn.to_uri(self._key_name), ndn.to_uri(signed_by.key_name)
+            raise KeyNotAllowed(f"{ndn.to_uri(data.name)} is signed by {theirs}, the answer to the call by {ours}")
+        if data.content_type == CONTENT_NACK:
+            raise BadPacket(f"{ndn.to_uri(data.name)} denies a segment; producers do not sign such")
+        if number == NEWS:
+            self._take_news(data)
+            return []
+        final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
+        if self._ledger is not None:
+            self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
+        return self._reader.on_segment(number, data.content, final=final, now=time.monotonic())
+
+    def _take_news(self, data: Data) -> None:
+        """A progress record, when it is newer than the last one: an old one may be played back."""
+        said_at = ndn.component_number(ndn.components(data.name)[-1], ndn.VERSION)
+        if said_at <= self._news_at:
+            return
+        content = self._open(data.name, data.content)
+        progress = records.decode(Progress, content) if content else None
+        self._news_at = said_at
+        self._reader.on_news(time.monotonic())
+        if progress is not None and self._on_progress is not None:
+            self._on_progress(progress)
+
+    def _open(self, name: Name, content: bytes) -> bytes:
+        return content if self._epoch is None else self._epoch.open_event(name, content)
+
+    # ------------------------------------------------------------ asking
+
+    def _asked(self, number: int) -> Name:
+        return self._name + (PROGRESS if number == NEWS else ndn.segment(number))
+
+    def _send(self, number: int) -> None:
+        old = self._pending.pop(number, None)
+        if old is not None:
+            self._endpoint.forget(old)
+        name, prefix, fresh = self._asked(number), number == NEWS, True
+        if number in self._refused:  # a cache would give the bad one again
+            name, prefix, fresh = again.question(name, os.urandom(again.NONCE_BYTES)), False, False
+        pending = self._pending[number] = Pending(
+            name, prefix,
+            lambda wire, _, arrival: self._events.put_nowait(_Event(number, wire, arrival)),
+            lambda reason: self._events.put_nowait(_Event(number, reason=reason)),
+        )  # fmt: skip
+        wire, _ = encode_interest(
+            name, nonce=os.urandom(4), can_be_prefix=prefix, must_be_fresh=fresh, hints=self._hints,
+            lifetime_ms=round(self._reader.lifetime_s * 1000),
+        )  # fmt: skip
+        self._endpoint.send_interest(wire, pending)

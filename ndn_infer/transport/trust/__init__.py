@@ -1,0 +1,1 @@
+"""Trust that is fetched: key records, revocations."""
