@@ -191,7 +191,7 @@ class Assigner:
 
 
 class Naming:
-    """Names of a trace's blocks, as the KV plane has them. Hot ones are of a domain of their own: a class of Content
+    """Names of a trace's blocks, as `ndn_infer.kv` has them. Hot ones are of a domain of their own: a class of Content
     Store entries is a prefix."""
 
     def __init__(self, setting: Setting) -> None:

@@ -1,6 +1,6 @@
-"""KV planes without an engine: nodes of one network in one process, over the real forwarder core.
+"""KV connectors without an engine: nodes of one network in one process, over the real forwarder core.
 
-Owns: nodes with names and link delays, planes with made-up blocks, holders that lie or say nothing.
+Owns: nodes with names and link delays, connectors with made-up blocks, holders that lie or say nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
-from ndn_infer.functions.kv_codec import KvShape
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Holdings, HoldsQuery
@@ -49,7 +49,7 @@ def block_of(value: bytes) -> torch.Tensor:
 
 
 class Station(Node):
-    """A node with a plane; `delay_s` is its way to the forwarder, `uri` another forwarder than the network's."""
+    """A node with a KV connector; `delay_s` is its way to the forwarder, `uri` another forwarder than the network's."""
 
     def __init__(
         self, network: MemoryNetwork, keychain: Keychain, name: str, label: str, *, delay_s: float, uri: str
@@ -70,10 +70,10 @@ class Station(Node):
         await self.open()
         self.signer: Signer = self.keychain.signer_for(self.identity)
         self.host = Host(NET, self.config, self.server, self.fetcher, self.caller)
-        self.plane = KvPlane(self.host, MODEL, SHAPE)
+        self.kv = KvConnector(self.host, MODEL, SHAPE)
         self.validator.add_certificates(*self.keychain.certificates())
         self.server.serve(self.identity, self.signer)
-        self.plane.answer_holders(self.signer)
+        self.kv.answer_holders(self.signer)
         await self.registrar.register(self.identity)
         prefix = blocks_prefix(NET, MODEL, "kv")
         self.server.serve(prefix, self.signer)
@@ -83,11 +83,11 @@ class Station(Node):
 
     def hold(self, *values: bytes) -> None:
         for value in values:
-            self.plane.publish(value, block_of(value), self.signer)
+            self.kv.publish(value, block_of(value), self.signer)
 
     def forget(self, *values: bytes) -> None:
         for value in values:
-            self.server.store.remove(self.plane.name(value))
+            self.server.store.remove(self.kv.name(value))
 
     @property
     def asked(self) -> int:

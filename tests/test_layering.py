@@ -45,9 +45,10 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"errors"},
     "catalog": GROUND | {"wire", "security"},
     "client": TRANSPORT,
-    "functions": TRANSPORT | {"engine", "models", "corpus"},
+    "kv": OBJECTS | {"transport.calls"},
+    "functions": TRANSPORT | {"engine", "models", "corpus", "kv"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "client", "catalog", "functions", "apps"},
+    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "client", "catalog", "functions", "kv", "apps"},
     "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus", "catalog", "client", "functions", "testbed"},
     "__init__": set(),
     "__main__": {"apps"},
@@ -55,13 +56,13 @@ ALLOWED: dict[str, set[str]] = {
 
 # third-party packages that only these units may touch
 ONLY: dict[str, set[str]] = {
-    "torch": {"engine", "functions", "models", "testbed"},
+    "torch": {"engine", "functions", "kv", "models", "testbed"},  # in kv: a block is a tensor
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
     "aiohttp": {"forwarder"},
     "prometheus_client": {"forwarder"},
-    "asyncio": {"transport", "repo", "security", "forwarder", "functions", "apps", "testbed"},
+    "asyncio": {"transport", "repo", "security", "forwarder", "kv", "functions", "apps", "testbed"},
 }
 
 # pure cores: no socket, no clock, no event loop

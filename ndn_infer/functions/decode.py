@@ -1,6 +1,6 @@
 """decode: the `generate` call. A prompt in, a signed stream of tokens out, KV by name in between.
 
-Owns: the order of a generation: KV of the prompt first (kv_gather.py), then the engine's tokens into the answer
+Owns: the order of a generation: KV of the prompt first (kv/load.py), then the engine's tokens into the answer
 (answer_stream.py), and the publishing of new KV blocks. Must not know: how KV is computed, found or fetched, what a
 stream of tokens looks like.
 """
@@ -23,10 +23,11 @@ from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
-from ndn_infer.functions.kv_gather import Gathered, KvGatherer, Later
-from ndn_infer.functions.kv_holders import MAX_HINTS
-from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.open_answers import OpenAnswers
+from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.holders import MAX_HINTS, holders_in
+from ndn_infer.kv.host import KvAsker
+from ndn_infer.kv.load import KvLoader, Later, LoadedKv
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
@@ -46,19 +47,19 @@ class _Generation:
     request: GenerateRequest
     params: SamplingParams
     job: Job
-    plane: KvPlane
+    connector: KvConnector
     answer: AnswerStream
-    gatherer: KvGatherer
+    loader: KvLoader
     stream: Stream | None = None
     published: int = 0
 
     def progress(self) -> Progress:
         """Where it is; the engine's thread writes what is read here, a number at a time."""
-        block, total = self.plane.shape.block_tokens, len(self.request.prompt) // self.plane.shape.block_tokens
+        block, total = self.connector.shape.block_tokens, len(self.request.prompt) // self.connector.shape.block_tokens
         if self.answer.ids:
             return Progress("decode")
         if self.stream is None:
-            return Progress("prefill", 0, self.gatherer.blocks_here, total)
+            return Progress("prefill", 0, self.loader.blocks_here, total)
         if not self.stream.table:
             return Progress("queued")
         return Progress("prefill", 0, min(self.stream.length // block, total), total)
@@ -101,9 +102,9 @@ class Generate(NamedFunction[GenerateRequest]):
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None and self._engine.engine is not None
-        plane = self._engine.plane(job.host, job.domain)
+        connector = self._engine.connector(job.host, job.domain)
         limits = self._engine.engine.model_config
-        check_request(request, limits, plane.shape.dtype)
+        check_request(request, limits, connector.shape.dtype)
         params = sampling_params(request, limits, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
@@ -111,8 +112,8 @@ class Generate(NamedFunction[GenerateRequest]):
         out = job.open_stream()
         event_s = job.host.config.producer.event_ms / 1000
         answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
-        gatherer = KvGatherer(self.subject, plane, self._engine)
-        generation = _Generation(request, params, job, plane, answer, gatherer)
+        loader = KvLoader(connector, self._engine)
+        generation = _Generation(request, params, job, connector, answer, loader)
         answer.progress = generation.progress
         answer.on_away = lambda: self._pause(generation, True)
         answer.on_back = lambda: self._pause(generation, False)
@@ -123,13 +124,13 @@ class Generate(NamedFunction[GenerateRequest]):
         """From KV to the last token."""
         loop, worker = asyncio.get_running_loop(), self._engine.worker
         try:
-            gathered = await generation.gatherer.gather(generation.request.prompt, generation.job)
-            generation.published = len(gathered.blocks)
-            if gathered.later is None:
-                self._note(generation, gathered)
-                await self._start(generation, gathered.blocks)
+            loaded = await generation.loader.load(generation.request.prompt, _asker(generation.job))
+            generation.published = len(loaded.blocks)
+            if loaded.later is None:
+                self._note(generation, loaded)
+                await self._start(generation, loaded.blocks)
             else:
-                await self._start_while_arriving(generation, gathered.blocks, gathered.later)
+                await self._start_while_arriving(generation, loaded.blocks, loaded.later)
             await generation.answer.wait_ended()
         finally:
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
@@ -142,7 +143,7 @@ class Generate(NamedFunction[GenerateRequest]):
         request = generation.request
         generation.stream = await self._engine.worker.generate(
             request.prompt, generation.params, blocks,
-            lambda output: self._on_step(generation, output), near=not generation.plane.shape.exact,
+            lambda output: self._on_step(generation, output), near=not generation.connector.shape.exact,
             cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip
         if generation.answer.away:
@@ -162,21 +163,21 @@ class Generate(NamedFunction[GenerateRequest]):
         worker, engine = self._engine.worker, self._engine.engine
         assert engine is not None
         stream = await self._start(generation, blocks, arriving=True)
-        gathered = await later(lambda layers: worker.supply(stream, layers))
-        generation.published = len(gathered.blocks)
-        self._note(generation, gathered)
-        if len(gathered.blocks) == len(blocks):
+        loaded = await later(lambda layers: worker.supply(stream, layers))
+        generation.published = len(loaded.blocks)
+        self._note(generation, loaded)
+        if len(loaded.blocks) == len(blocks):
             worker.supply(stream, engine.model_config.layers)
         else:
             worker.cancel(stream)
-            await self._start(generation, gathered.blocks)
+            await self._start(generation, loaded.blocks)
 
-    def _note(self, generation: _Generation, gathered: Gathered) -> None:
+    def _note(self, generation: _Generation, loaded: LoadedKv) -> None:
         """For the report: where KV came from."""
-        tail_tokens = max(len(generation.request.prompt) % generation.plane.shape.block_tokens, 1)
-        holders = (ndn.to_uri(generation.job.signer.identity), *gathered.holders)
-        sources = replace(gathered.sources, tail_tokens=tail_tokens)
-        generation.answer.report = Report(sources, gathered.names[:8], holders[:MAX_HINTS])
+        tail_tokens = max(len(generation.request.prompt) % generation.connector.shape.block_tokens, 1)
+        holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
+        sources = replace(loaded.sources, tail_tokens=tail_tokens)
+        generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
 
     # ------------------------------------------------------------ tokens out
 
@@ -197,17 +198,17 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _publish_new_blocks(self, generation: _Generation) -> None:
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
-        plane, prompt, made = generation.plane, generation.request.prompt, generation.answer.ids
+        connector, prompt, made = generation.connector, generation.request.prompt, generation.answer.ids
         computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
-        if (generation.published + 1) * plane.shape.block_tokens > computed:
+        if (generation.published + 1) * connector.shape.block_tokens > computed:
             return  # most tokens complete no block
-        ids, block, values = [*prompt, *made[:-1]], plane.shape.block_tokens, generation.gatherer.values
+        ids, block, values = [*prompt, *made[:-1]], connector.shape.block_tokens, generation.loader.values
         while (generation.published + 1) * block <= len(ids):
             index = generation.published
             generation.published += 1
             if index == len(values):
                 parent = values[-1] if values else b""
-                values.append(plane.extend(parent, ids[index * block : (index + 1) * block]))
+                values.append(connector.extend(parent, ids[index * block : (index + 1) * block]))
             value = values[index]
             task = asyncio.get_running_loop().create_task(self._publish_block(generation, index, value))
             self._tasks.add(task)
@@ -215,12 +216,16 @@ class Generate(NamedFunction[GenerateRequest]):
 
     async def _publish_block(self, generation: _Generation, index: int, value: bytes) -> None:
         stream: Any = generation.stream
-        plane = generation.plane
-        if stream is None or plane.local(value) is not None:
+        connector = generation.connector
+        if stream is None or connector.local(value) is not None:
             return
         try:
             block = await self._engine.worker.run(lambda engine: engine.export_block(stream, index))
         except NdnInferError as error:
             log.debug("block %d is gone: %s", index, error)
             return
-        plane.publish(value, block, generation.job.signer)
+        connector.publish(value, block, generation.job.signer)
+
+
+def _asker(job: Job) -> KvAsker:
+    return KvAsker(job.signer, job.hint, holders_in(job.host.net, job.envelope.advice))

@@ -1,32 +1,36 @@
 """One engine, shared by the functions of a process that need it.
 
-Owns: how the engine is configured, and the KV planes of the functions behind one face, one for each domain. Must not
-know: what these functions do.
+Owns: how the engine is configured, and the KV connectors of the functions behind one face, one
+for each domain. Must not know: what these functions do.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.errors import UsageError
-from ndn_infer.functions import kv_holders
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.functions.kv_codec import CODECS, KvShape
-from ndn_infer.functions.kv_found import Common
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv import holders
+from ndn_infer.kv.codec import CODECS, KvShape
+from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.prefix import Common
 from ndn_infer.namespace import Holds
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
 
+if TYPE_CHECKING:
+    import torch
+
 LAYERS: Final = ("auto", "on", "off")
 
-MAX_PLANES: Final = 256
-"""Every epoch of a domain has a plane; those used last stay."""
+MAX_CONNECTORS: Final = 256
+"""Every epoch of a domain has a connector; those used last stay."""
 
 
 def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
@@ -64,7 +68,7 @@ class EngineHost:
         """Those that nobody reads at the moment included: they hold no KV."""
         self.shape: KvShape | None = None
         self._common: Common | None = None
-        self._planes: OrderedDict[str, KvPlane] = OrderedDict()
+        self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
 
     @property
     def context_tokens(self) -> int:
@@ -94,24 +98,36 @@ class EngineHost:
             )
             self._common = Common(self.shape, self._config.kv_at_hand_mb)
         self._common.own.add(signer.identity)
-        kv_holders.answer(host, signer, self._model, self._version_of)
+        holders.answer(host, signer, self._model, self._version_of)
 
-    def plane(self, host: Host, domain: Domain) -> KvPlane:
+    def connector(self, host: Host, domain: Domain) -> KvConnector:
         """KV blocks of `domain`; the engine has been started."""
         assert self.shape is not None and self._common is not None
-        plane = self._planes.get(domain.label)
-        if plane is None:
-            plane = self._planes[domain.label] = KvPlane(
+        connector = self._connectors.get(domain.label)
+        if connector is None:
+            connector = self._connectors[domain.label] = KvConnector(
                 host, self._model, self.shape, domain=domain, common=self._common
             )  # fmt: skip
-        self._planes.move_to_end(domain.label)
-        while len(self._planes) > MAX_PLANES:
-            self._planes.popitem(last=False)
-        return plane
+        self._connectors.move_to_end(domain.label)
+        while len(self._connectors) > MAX_CONNECTORS:
+            self._connectors.popitem(last=False)
+        return connector
 
     def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
-        plane = self._planes.get(asked.domain)
-        return 0 if plane is None else plane.version_of(tag, asked, layers)
+        connector = self._connectors.get(asked.domain)
+        return 0 if connector is None else connector.version_of(tag, asked, layers)
+
+    def prefilled(self) -> tuple[int, float]:
+        """(tokens, seconds) of all prompts computed so far."""
+        assert self.engine is not None
+        return self.engine.counters.tokens_prefilled, self.engine.counters.prefill_s
+
+    async def prefill(
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
+        prompt_tokens: int = 0, cache_salt: str = "",
+    ) -> None:  # fmt: skip
+        """As EngineWorker.prefill."""
+        await self.worker.prefill(ids, prefix, on_block, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
 
     async def close(self) -> None:
         if self._uses_worker:

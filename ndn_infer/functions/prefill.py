@@ -14,9 +14,9 @@ from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.kv_found import FoundBlocks, count_signers
-from ndn_infer.functions.kv_holders import holders_in
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.holders import holders_in
+from ndn_infer.kv.prefix import FoundBlocks, count_signers
 from ndn_infer.namespace import TokenBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import PrefillReport, PrefillRequest, Record, TokenBlockRecord
@@ -55,19 +55,19 @@ class Prefill(NamedFunction[PrefillRequest]):
         return self._engine.worker.waiting
 
     async def run(self, request: PrefillRequest, job: Job) -> Record:
-        plane = self._engine.plane(job.host, job.domain)
-        values = self._check(request, plane)
+        connector = self._engine.connector(job.host, job.domain)
+        values = self._check(request, connector)
         wanted = values[request.have :]
         for value in wanted:  # those at hand too: they may not be published yet
-            job.host.server.promise(plane.name(value))
+            job.host.server.promise(connector.name(value))
         try:
-            return await self._compute(plane, values, request, job)
+            return await self._compute(connector, values, request, job)
         finally:
             for value in wanted:  # what was published is no promise any more
-                job.host.server.break_promise(plane.name(value), job.signer)
+                job.host.server.break_promise(connector.name(value), job.signer)
 
-    def _check(self, request: PrefillRequest, plane: KvPlane) -> list[bytes]:
-        shape = plane.shape
+    def _check(self, request: PrefillRequest, connector: KvConnector) -> list[bytes]:
+        shape = connector.shape
         if request.codec != shape.codec or request.block_tokens != shape.block_tokens:
             mine = f"{shape.codec} in blocks of {shape.block_tokens}"
             raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
@@ -76,44 +76,46 @@ class Prefill(NamedFunction[PrefillRequest]):
             raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}; {most} are a context")
         return [bytes.fromhex(block) for block in request.blocks]
 
-    async def _compute(self, plane: KvPlane, values: list[bytes], request: PrefillRequest, job: Job) -> PrefillReport:
+    async def _compute(
+        self, connector: KvConnector, values: list[bytes], request: PrefillRequest, job: Job
+    ) -> PrefillReport:
         """Compute and publish what is missing. Blocks before it come from memory or by name, else are computed too.
 
         Only what is computed here gets our signature: blocks of others are passed on as they came, under theirs, and
         computed here where that cannot be done.
         """
         began = time.monotonic()
-        ids = await self._pull_ids(plane, values, job)
-        found = await plane.find_prefix(values, holders_in(job.host.net, job.envelope.advice))
+        ids = await self._pull_ids(connector, values, job)
+        found = await connector.find_prefix(values, holders_in(job.host.net, job.envelope.advice))
         computed = 0
 
         def on_block(index: int, block: torch.Tensor) -> None:
             nonlocal computed
             computed += 1
-            plane.publish(values[index], block, job.signer)
+            connector.publish(values[index], block, job.signer)
 
-        known = await self._publish_known(plane, values, found, request, job)
+        known = await self._publish_known(connector, values, found, request, job)
         if known < len(values):
             before = found.tensors[:known]
-            await self._engine.worker.prefill(ids, before, on_block, cache_salt=job.domain.label)
+            await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
-        job.host.counters["prefill_tokens_computed"] += computed * plane.shape.block_tokens
+        job.host.counters["prefill_tokens_computed"] += computed * connector.shape.block_tokens
         elapsed_ms = round((time.monotonic() - began) * 1000, 1)
         return PrefillReport(len(values), computed, elapsed_ms, count_signers(found.origins[:known]))
 
     async def _publish_known(
-        self, plane: KvPlane, values: list[bytes], found: FoundBlocks, request: PrefillRequest, job: Job
+        self, connector: KvConnector, values: list[bytes], found: FoundBlocks, request: PrefillRequest, job: Job
     ) -> int:
         """Blocks that are known here and wanted by name; how many of the first can be had from us, then."""
         for index in range(request.have, len(found.tensors)):
             origin = found.origins[index]
             if origin is None:
-                plane.publish(values[index], found.tensors[index], job.signer)
-            elif not await plane.pass_on(values[index], origin):
+                connector.publish(values[index], found.tensors[index], job.signer)
+            elif not await connector.pass_on(values[index], origin):
                 return index
         return len(found.tensors)
 
-    async def _pull_ids(self, plane: KvPlane, values: list[bytes], job: Job) -> list[int]:
+    async def _pull_ids(self, connector: KvConnector, values: list[bytes], job: Job) -> list[int]:
         """The token ids behind the chain values. A chain value is a digest: blocks that do not hash to it are refused,
         whoever signed them."""
         hints = (ndn.from_uri(job.envelope.caller),) if job.envelope.caller else ()
@@ -131,6 +133,6 @@ class Prefill(NamedFunction[PrefillRequest]):
         async with job.pulling() as fetcher:
             blocks = await asyncio.gather(*(pull(fetcher, value) for value in values))
         ids = [token for block in blocks for token in block]
-        if await asyncio.to_thread(plane.chain, ids) != values:
+        if await asyncio.to_thread(connector.chain, ids) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")
         return ids

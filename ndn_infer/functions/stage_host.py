@@ -21,9 +21,9 @@ from torch import Tensor
 from ndn_infer import ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
+from ndn_infer.engine.weights import DTYPES
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
 from ndn_infer.functions.base import Host
-from ndn_infer.functions.kv_codec import DTYPES
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name

@@ -1,7 +1,6 @@
 """tokenize and detokenize: text to token ids and back, as the model's own tokenizer does it.
 
-Owns: both functions and the publishing of token blocks. Must not know: torch; a tokenizer is enough, so this producer
-runs where no model fits.
+Owns: both functions. Must not know: torch; a tokenizer is enough, so this producer runs where no model fits.
 """
 
 from __future__ import annotations
@@ -9,38 +8,16 @@ from __future__ import annotations
 import asyncio
 from datetime import date
 from pathlib import Path
-from typing import Final
 
-from ndn_infer import records
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
-from ndn_infer.namespace import TokenBlock, blocks_prefix
+from ndn_infer.kv.token_blocks import publish_token_blocks
+from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenBlockRecord, TokenizeRequest, Tokens
+from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenizeRequest, Tokens
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.domains import Domain
-from ndn_infer.transport.objects.serve import Server
-
-PUBLISHED_AT_ONCE: Final = 4
-"""Token blocks signed in one turn of the event loop: a millisecond or two."""
-
-
-async def publish_token_blocks(
-    server: Server, net: Name, model: str, ids: tuple[int, ...], block: int, signer: Signer, domain: Domain
-) -> None:  # fmt: skip
-    """Publish every full block of `ids` that is not in the store yet; the names chain (chain.py). `ids` fit a context:
-    that was checked. Others have their turn in between."""
-    parent = domain.chain_seed(block)
-    for number, value in enumerate(await asyncio.to_thread(domain.chain_values, ids, block)):
-        if number % PUBLISHED_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        base = TokenBlock(model, domain.label, value.hex()).to_name(net)
-        if base not in server.store:
-            record = TokenBlockRecord(parent.hex(), ids[number * block : (number + 1) * block])
-            server.publish(base, domain.seal(base, records.encode(record)), signer)
-        parent = value
 
 
 class _OfTokenizer(NamedFunction[Q]):

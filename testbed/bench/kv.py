@@ -33,8 +33,8 @@ from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import NdnInferError
-from ndn_infer.functions.kv_codec import decode_block, encode_block
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import decode_block, encode_block
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import ram_folder
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
@@ -180,23 +180,23 @@ async def _warm(setup: _Setup, session: Session, ids: Sequence[int], form: str) 
     """Seconds of each part. `fetch_s` contains decoding, measured once more by itself as `decode_s`; `compute_s`
     contains `import_s`: blocks into the engine's pages, and all else that is not the forward pass."""
     host = host_of(session)
-    plane = KvPlane(host, setup.model, shape_of(setup.engine, form))
+    connector = KvConnector(host, setup.model, shape_of(setup.engine, form))
     began = time.perf_counter()
-    values = plane.chain(ids)
-    located = await plane.locate(values)
+    values = connector.chain(ids)
+    located = await connector.locate(values)
     found_at = time.perf_counter()
-    found = await plane.fetch(located)
+    found = await connector.fetch(located)
     fetched_at = time.perf_counter()
     if len(found.tensors) != len(values):
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")
     counters = setup.engine.counters
     before = counters.prefill_s + counters.decode_s
-    token, seconds = setup.first_token(ids, found.tensors, near=not plane.shape.exact)
+    token, seconds = setup.first_token(ids, found.tensors, near=not connector.shape.exact)
     forward_s = counters.prefill_s + counters.decode_s - before
-    contents = [encode_block(block, plane.shape) for block in found.tensors]
+    contents = [encode_block(block, connector.shape) for block in found.tensors]
     decode_began = time.perf_counter()
     for content in contents:
-        decode_block(content, plane.shape)
+        decode_block(content, connector.shape)
     return {
         "find_s": found_at - began, "fetch_s": fetched_at - found_at, "compute_s": seconds, "token": float(token),
         "decode_s": time.perf_counter() - decode_began, "import_s": seconds - forward_s,

@@ -33,7 +33,7 @@ from ndn_infer.engine.kv_cache import KvShape as CacheShape
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.functions.kv_codec import KvShape, decode_block, encode_block
+from ndn_infer.kv.codec import KvShape, decode_block, encode_block
 from ndn_infer.testbed.bench.kv_node import load_engine, shape_of
 
 PROMPTS: Final = 100

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer import ndn
-from ndn_infer.functions.kv_codec import KvShape
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
@@ -67,13 +67,13 @@ async def _read_together(
 ) -> tuple[float, int, int]:  # fmt: skip
     """(seconds, packets of the prefix, packets that the origin sent). The forwarder knows none of them beforehand."""
     joins = [await joined(f"unix://{target.path}", settings) for _ in range(readers)]
-    planes = [KvPlane(host, model, shape) for _, host in joins]
+    connectors = [KvConnector(host, model, shape) for _, host in joins]
     blocks = len(ids) // shape.block_tokens
     packets = blocks * (1 + -(-(_content_bytes(shape) + 28) // 8000))
     await _forget(target)
     sent_since()
     began = time.perf_counter()
-    found = await asyncio.gather(*(plane.find_prefix(plane.chain(ids)) for plane in planes))
+    found = await asyncio.gather(*(connector.find_prefix(connector.chain(ids)) for connector in connectors))
     seconds = time.perf_counter() - began
     sent = sent_since()
     if any(len(one.tensors) != blocks for one in found):

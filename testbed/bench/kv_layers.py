@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.functions.kv_codec import ArrivingBlock
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import ArrivingBlock
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import free_port
 from ndn_infer.testbed.bench.fetch_ours import Keys
@@ -83,28 +83,28 @@ async def _measure(
             ids = [*prompt(PREFIX_TOKENS, vocab_size), *rest]
             took = []
             for layered in (False, True):
-                plane = KvPlane(host_of(session), model, shape_of(engine, "raw"))
-                took.append(await _first_token(plane, worker, ids, layered=layered))
+                connector = KvConnector(host_of(session), model, shape_of(engine, "raw"))
+                took.append(await _first_token(connector, worker, ids, layered=layered))
             best[more] = (min(best[more][0], took[0]), min(best[more][1], took[1]))
     await worker.close()
     await session.close()
     return best
 
 
-async def _first_token(plane: KvPlane, worker: EngineWorker, ids: Sequence[int], *, layered: bool) -> float:
+async def _first_token(connector: KvConnector, worker: EngineWorker, ids: Sequence[int], *, layered: bool) -> float:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     began = time.perf_counter()
-    values = plane.chain(ids)[: PREFIX_TOKENS // plane.shape.block_tokens]
-    located = await plane.locate(values)
+    values = connector.chain(ids)[: PREFIX_TOKENS // connector.shape.block_tokens]
+    located = await connector.locate(values)
     if layered:
-        blocks = [ArrivingBlock(plane.shape) for _ in located.sources]
+        blocks = [ArrivingBlock(connector.shape) for _ in located.sources]
         stream = await worker.generate(
             ids, FIRST, [block.block for block in blocks], lambda _: done.set_result(None), arriving=True
         )  # fmt: skip
-        found = await plane.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
-        worker.supply(stream, plane.shape.layers)
+        found = await connector.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
+        worker.supply(stream, connector.shape.layers)
     else:
-        found = await plane.fetch(located)
+        found = await connector.fetch(located)
         await worker.generate(ids, FIRST, found.tensors, lambda _: done.set_result(None))
     if len(found.tensors) != len(values):
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")

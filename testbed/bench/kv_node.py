@@ -25,8 +25,8 @@ from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.functions.kv_codec import KvShape
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.caller import Caller
@@ -92,17 +92,17 @@ async def hold(
     prefix = blocks_prefix(session.net, model, "kv")
     host.server.serve(prefix, signer)
     host.server.answer_certificates(signer.identity, session.keychain.certificates)
-    planes = {name: KvPlane(host, model, shape_of(engine, form)) for name, form in FORMS.items()}
+    connectors = {name: KvConnector(host, model, shape_of(engine, form)) for name, form in FORMS.items()}
     cost = await publishing_cost(worker, host, model, engine, signer, runs) if runs else {}
     packets = 0
     for length in lengths:
         ids = prompt(length, engine.model_config.vocab_size)
-        values = planes["bf16"].chain(ids)
+        values = connectors["bf16"].chain(ids)
         blocks: dict[int, torch.Tensor] = {}
         await worker.prefill(ids, [], blocks.__setitem__, prompt_tokens=length)
-        for plane in planes.values():
+        for connector in connectors.values():
             for index, block in sorted(blocks.items()):
-                plane.publish(values[index], block, signer)
+                connector.publish(values[index], block, signer)
     for name in (prefix, signer.identity):
         await registrar.register(name)
     packets = session.endpoint.stats.data_out
@@ -123,12 +123,12 @@ async def publishing_cost(
             ids = [*prompt(1024, engine.model_config.vocab_size)[:-1], 5 + number]  # other names every time
             ids[0] = 100 + 10 * number + len(key) % 10
             form = next((form for name, form in FORMS.items() if f"_{name}_" in key), None)
-            plane = None if form is None else KvPlane(host, model, shape_of(engine, form))
-            values = [] if plane is None else plane.chain(ids)
+            connector = None if form is None else KvConnector(host, model, shape_of(engine, form))
+            values = [] if connector is None else connector.chain(ids)
 
-            def on_block(index: int, block: torch.Tensor, plane: Any = plane, values: Any = values) -> None:
-                if plane is not None:
-                    plane.publish(values[index], block, signer)
+            def on_block(index: int, block: torch.Tensor, connector: Any = connector, values: Any = values) -> None:
+                if connector is not None:
+                    connector.publish(values[index], block, signer)
 
             began = time.perf_counter()
             await worker.prefill(ids, [], on_block, prompt_tokens=len(ids))

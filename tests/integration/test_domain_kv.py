@@ -6,8 +6,8 @@ import asyncio
 
 import torch
 
-from ndn_infer.functions.kv_codec import encode_block
-from ndn_infer.functions.kv_plane import KvPlane
+from ndn_infer.kv.codec import encode_block
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from tests.kv_kit import MODEL, SHAPE, Station, block_of, identities, stations
 
@@ -16,20 +16,20 @@ TENANT = DomainEpoch(ID, 1, bytes(range(32)))
 PROMPT = list(range(5 * SHAPE.block_tokens))
 
 
-def enter(station: Station, domain: Domain) -> KvPlane:
-    """This station's plane, from now on that of another domain."""
-    station.plane = KvPlane(station.host, MODEL, SHAPE, domain=domain)
-    station.plane.answer_holders(station.signer)
-    return station.plane
+def enter(station: Station, domain: Domain) -> KvConnector:
+    """This station's connector, from now on that of another domain."""
+    station.kv = KvConnector(station.host, MODEL, SHAPE, domain=domain)
+    station.kv.answer_holders(station.signer)
+    return station.kv
 
 
 def test_members_share_blocks_and_others_find_none() -> None:
     async def scenario() -> None:
         async with stations() as (asker, _, holder, _):
-            plane = enter(holder, TENANT)
-            values = plane.chain(PROMPT)
+            connector = enter(holder, TENANT)
+            values = connector.chain(PROMPT)
             for value in values:
-                plane.publish(value, block_of(value), holder.signer)
+                connector.publish(value, block_of(value), holder.signer)
 
             found = await enter(asker, TENANT).find_prefix(values, identities(holder))
             assert len(values) == len(found.tensors) == 5
@@ -50,7 +50,7 @@ def test_who_sees_a_name_gets_bytes_that_say_nothing() -> None:
         async with stations() as (asker, _, holder, _):
             value = enter(holder, TENANT).chain(PROMPT)[0]
             holder.hold(value)
-            name = holder.plane.name(value)
+            name = holder.kv.name(value)
             fetched = await asker.fetcher.fetch(name, hints=identities(holder))
             plain = encode_block(block_of(value), SHAPE)
             assert TENANT.open(name, fetched.content) == plain

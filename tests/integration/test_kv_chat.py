@@ -24,8 +24,8 @@ from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.decode import Generate
 from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.kv_plan import Average
 from ndn_infer.functions.prefill import Prefill
+from ndn_infer.kv.plan import Average
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.records import KvSources, Sampling
 from ndn_infer.security.domains import PUBLIC
@@ -183,17 +183,17 @@ async def test_computing_begins_before_the_last_layer_is_there(
         stack.push_async_callback(session.close)
         client = Client(session.endpoint, session.validator, session.net, near)
         stack.push_async_callback(client.close)
-        plane = second.engine.plane(second.host, PUBLIC)
-        plane.estimates.remote.add(1.0, time.monotonic())  # nobody computes for it
-        plane.estimates.prefill.add(1e4, time.monotonic())
+        connector = second.engine.connector(second.host, PUBLIC)
+        connector.estimates.remote.add(1.0, time.monotonic())  # nobody computes for it
+        connector.estimates.prefill.add(1e4, time.monotonic())
 
         prompt = tuple(range(1000, 1000 + 3 * BLOCK + 9))
         said = await turn(client, smollm2, prompt, 2 * BLOCK, near)
         await published(first, 4)
         for number, more in enumerate((tuple(said.ids), (*said.ids, *range(3000, 3000 + 2 * BLOCK + 3))), 1):
             whole = await turn(client, smollm2, (*prompt, *more), 8, near)
-            plane._common._blocks.clear()  # as if another process asked
-            plane.estimates.goodput = Average()  # and had fetched nothing yet
+            connector._common._blocks.clear()  # as if another process asked
+            connector.estimates.goodput = Average()  # and had fetched nothing yet
             parts = await turn(client, smollm2, (*prompt, *more), 9, far)
             assert second.counter("kv_plans_by_layers") == number
             assert parts.last is not None and parts.last.kv is not None and parts.last.kv.named >= 4
@@ -201,19 +201,19 @@ async def test_computing_begins_before_the_last_layer_is_there(
                 assert parts.ids[:8] == whole.ids
         assert second.counter("failed") == 0
 
-        lost = first.engine.plane(first.host, PUBLIC).chain(prompt)[2]
+        lost = first.engine.connector(first.host, PUBLIC).chain(prompt)[2]
         real = second.host.fetcher.read_side_by_side
 
         async def late(parts: Any, arrived: Callable[[int], None]) -> list[bool]:
-            first.host.server.store.remove(plane.name(lost))
+            first.host.server.store.remove(connector.name(lost))
             whole = await real(parts, arrived)
             whole[2] = False
             return whole
 
         second.host.fetcher.read_side_by_side = late  # type: ignore[method-assign]
-        plane._common._blocks.clear()
-        plane.estimates.goodput = Average()
-        daemon.core.cs.erase(plane.name(lost), 1 << 20)
+        connector._common._blocks.clear()
+        connector.estimates.goodput = Average()
+        daemon.core.cs.erase(connector.name(lost), 1 << 20)
         again = await turn(client, smollm2, (*prompt, *said.ids), 10, far)
         assert again.last is not None and again.last.kv is not None
         assert again.last.kv.named == 2 and again.last.kv.recomputed == 3

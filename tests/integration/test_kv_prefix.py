@@ -13,16 +13,15 @@ import pytest
 import torch
 
 from ndn_infer import chain, ndn, records
-from ndn_infer.engine.stream import Counters
 from ndn_infer.functions.base import Job, NamedFunction
-from ndn_infer.functions.kv_codec import encode_block
-from ndn_infer.functions.kv_gather import KvGatherer
-from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
-from ndn_infer.namespace import Call
+from ndn_infer.kv.codec import encode_block
+from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.host import KvAsker
+from ndn_infer.kv.load import KvLoader
 from ndn_infer.ndn import lp
-from ndn_infer.records import MAX_HOLDS, Envelope, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
+from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import MODEL, ONE_WAY_S, SHAPE, Station, block_of, identities, stations, values_of
@@ -59,10 +58,10 @@ def test_blocks_of_three_holders_are_found_in_one_round_trip() -> None:
         values = values_of(64)
         spread(values, p, a, b)
         began = asyncio.get_running_loop().time()
-        located = await asker.plane.locate(values, identities(p, a, b))
+        located = await asker.kv.locate(values, identities(p, a, b))
         assert located.held == 64
         assert await since(began) == pytest.approx(ROUND_TRIP_S, rel=0.01)
-        found = await asker.plane.fetch(located)
+        found = await asker.kv.fetch(located)
         assert right(found.tensors, values)
         assert set(found.holders) == set(identities(p, a, b))
         assert asker.host.counters["kv_claims_false"] == 0
@@ -76,11 +75,11 @@ def test_whoever_knows_no_holder_finds_what_the_network_leads_to_and_learns() ->
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         values = values_of(64)
         spread(values, p, a, b)
-        assert right((await asker.plane.find_prefix(values)).tensors, values[:40])
+        assert right((await asker.kv.find_prefix(values)).tensors, values[:40])
         other = values_of(3, "another prompt")
         p.hold(*other)
         asked = p.host.counters["kv_holdings_told"]
-        assert right((await asker.plane.find_prefix(other)).tensors, other)
+        assert right((await asker.kv.find_prefix(other)).tensors, other)
         assert p.host.counters["kv_holdings_told"] == asked + 1
 
     in_network(work)
@@ -93,7 +92,7 @@ def test_holders_are_found_under_their_own_names_alone() -> None:
         values = values_of(20)
         a.hold(*values[:9])
         b.hold(*values[9:])
-        found = await asker.plane.find_prefix(values, identities(a, b))
+        found = await asker.kv.find_prefix(values, identities(a, b))
         assert right(found.tensors, values) and found.named == 20
 
     in_network(work, anycast=("p",))
@@ -108,12 +107,12 @@ def test_an_absent_answer_at_the_same_moment_hides_nothing() -> None:
 
         async def pester() -> None:
             while True:
-                await asyncio.gather(*(b.plane.discover(value) for value in values))
+                await asyncio.gather(*(b.kv.discover(value) for value in values))
                 await asyncio.sleep(0.0005)
 
         pestering = asyncio.ensure_future(pester())
         await asyncio.sleep(0.1)
-        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values)
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values)
         pestering.cancel()
         await asyncio.gather(pestering, return_exceptions=True)
 
@@ -125,9 +124,9 @@ def test_a_gap_ends_the_prefix_whatever_comes_after() -> None:
         values = values_of(30)
         p.hold(*values[:10])
         a.hold(*values[11:])
-        located = await asker.plane.locate(values, identities(a))
+        located = await asker.kv.locate(values, identities(a))
         assert located.held == 10
-        found = await asker.plane.fetch(located)
+        found = await asker.kv.fetch(located)
         assert right(found.tensors, values[:10])
 
     in_network(work)
@@ -138,11 +137,11 @@ def test_a_liar_costs_a_trip_and_is_not_asked_again() -> None:
         values = values_of(24)
         p.hold(*values[:16])
         a.claim_everything()
-        found = await asker.plane.find_prefix(values, identities(a))
+        found = await asker.kv.find_prefix(values, identities(a))
         assert right(found.tensors, values[:16])  # also where the false claim came before the honest answer
         assert asker.host.counters["kv_claims_false"] >= 8
         asked = a.asked
-        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values[:16])
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values[:16])
         assert a.asked == asked
 
     in_network(work)
@@ -156,9 +155,9 @@ def test_a_liar_who_answers_first_hides_nobody() -> None:
         p.hold(*values[:16])
         a.claim_everything()
         began = asyncio.get_running_loop().time()
-        located = await asker.plane.locate(values, identities(a))
+        located = await asker.kv.locate(values, identities(a))
         assert located.held == 24 and await since(began) < ROUND_TRIP_S / 2
-        assert right((await asker.plane.fetch(located)).tensors, values[:16])
+        assert right((await asker.kv.fetch(located)).tensors, values[:16])
 
     in_network(work, near=("asker", "a"))
 
@@ -168,7 +167,7 @@ def test_an_honest_holder_beside_a_liar_is_used() -> None:
         values = values_of(24)
         b.hold(*values)
         a.claim_everything()
-        assert right((await asker.plane.find_prefix(values, identities(a, b))).tensors, values)
+        assert right((await asker.kv.find_prefix(values, identities(a, b))).tensors, values)
 
     in_network(work)
 
@@ -179,12 +178,12 @@ def test_a_silent_holder_is_not_waited_for_where_others_have_it_all() -> None:
         p.hold(*values)
         a.say_nothing()
         began = asyncio.get_running_loop().time()
-        assert (await asker.plane.locate(values, identities(a))).held == 10
+        assert (await asker.kv.locate(values, identities(a))).held == 10
         assert await since(began) == pytest.approx(ROUND_TRIP_S, rel=0.01)
         more = values_of(12)
-        assert (await asker.plane.locate(more, identities(a))).held == 10  # now it has to be waited for
+        assert (await asker.kv.locate(more, identities(a))).held == 10  # now it has to be waited for
         asked = a.asked
-        assert (await asker.plane.locate(more, identities(a))).held == 10
+        assert (await asker.kv.locate(more, identities(a))).held == 10
         assert a.asked == asked
 
     in_network(work)
@@ -195,7 +194,7 @@ def test_what_left_the_store_is_not_claimed() -> None:
         values = values_of(6)
         a.hold(*values)
         a.forget(*values[4:])
-        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values[:4])
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values[:4])
         assert asker.host.counters["kv_claims_false"] == 0
 
     in_network(work)
@@ -206,7 +205,7 @@ def test_nobody_is_there() -> None:
         values = values_of(5)
         for station in (p, a, b):
             station.link.close()
-        assert (await asker.plane.find_prefix(values, identities(p, a, b))).tensors == []
+        assert (await asker.kv.find_prefix(values, identities(p, a, b))).tensors == []
 
     in_network(work)
 
@@ -214,10 +213,10 @@ def test_nobody_is_there() -> None:
 def test_more_blocks_than_a_question_takes() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         values = values_of(MAX_HOLDS + 40)
-        assert await asker.plane.ask(a.identity, values) == [0] * len(values)
+        assert await asker.kv.ask(a.identity, values) == [0] * len(values)
         a.hold(values[MAX_HOLDS - 1], values[MAX_HOLDS])
         await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)  # caches repeat an answer so long
-        versions = await asker.plane.ask(a.identity, values)
+        versions = await asker.kv.ask(a.identity, values)
         assert [number for number, version in enumerate(versions) if version] == [MAX_HOLDS - 1]
 
     in_network(work)
@@ -229,7 +228,7 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
         values = values_of(3)
         a.hold(*values)
         good = records.encode(HoldsQuery(values[0][:8], "0-3"))
-        name = asker.plane._subject.question(asker.host.net, a.identity)
+        name = asker.kv._subject.question(asker.host.net, a.identity)
         for number in range(300):
             wire = bytearray(good)
             for _ in range(chance.randrange(1, 4)):
@@ -244,7 +243,7 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
         for wrong in (ndn.generic("x"), ndn.generic("holds")):
             with pytest.raises(Exception, match="no route|No"):
                 await asker.caller.ask_once(a.identity + ndn.generic("holds") + wrong, good, 60)
-        assert right((await asker.plane.find_prefix(values, identities(a))).tensors, values)
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values)
 
     in_network(work)
 
@@ -258,18 +257,19 @@ SHORTER = IDS[: 56 * SHAPE.block_tokens]
 
 
 class SlowEngine:
-    """Shaped like EngineHost: computes `tokens_s` tokens of a prompt a second."""
+    """Computes `tokens_s` tokens of a prompt a second."""
 
     def __init__(self, tokens_s: float, layers: str = "off") -> None:
         self.tokens_s = tokens_s
         self.layers = layers
-        self.engine = self.worker = self
-        self.counters = Counters(tokens_prefilled=round(10 * tokens_s), prefill_s=10.0)
         self.calls: list[tuple[int, int]] = []
 
+    def prefilled(self) -> tuple[int, float]:
+        return round(10 * self.tokens_s), 10.0
+
     async def prefill(
-        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, prompt_tokens: int,
-        cache_salt: str,
+        self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *,
+        prompt_tokens: int = 0, cache_salt: str = "",
     ) -> None:  # fmt: skip
         assert (prompt_tokens, cache_salt) == (len(IDS), "public")
         first, end = len(prefix), len(ids) // SHAPE.block_tokens
@@ -279,14 +279,12 @@ class SlowEngine:
             on_block(index, block_of(VALUES[index]))
 
 
-def gatherer(asker: Station, engine: SlowEngine) -> KvGatherer:
-    return KvGatherer(("model", MODEL), asker.plane, engine)  # type: ignore[arg-type]
+def loader(asker: Station, engine: SlowEngine) -> KvLoader:
+    return KvLoader(asker.kv, engine)
 
 
-def job_of(asker: Station, *holders: Station) -> Job:
-    call = Call("model", MODEL, "generate", "shared", "0" * 64)
-    envelope = Envelope(advice=tuple(map(ndn.to_uri, identities(*holders))))
-    return Job(asker.host, call, envelope, asker.signer)
+def asker_of(asker: Station, *holders: Station) -> KvAsker:
+    return KvAsker(asker.signer, asker.host.hint(asker.signer), identities(*holders))
 
 
 @pytest.mark.parametrize(
@@ -301,22 +299,22 @@ def test_head_is_computed_while_the_tail_is_fetched(tokens_s: float, goodput: fl
         spread(VALUES, p, a, b)
         engine = SlowEngine(tokens_s)
         if goodput is not None:
-            asker.plane.estimates.goodput.add(goodput, asyncio.get_running_loop().time())
-            asker.plane._block_bytes = 49152
-        gathered = await gatherer(asker, engine).gather(IDS, job_of(asker, p, a, b))
+            asker.kv.estimates.goodput.add(goodput, asyncio.get_running_loop().time())
+            asker.kv._block_bytes = 49152
+        loaded = await loader(asker, engine).load(IDS, asker_of(asker, p, a, b))
         if computed == 64:  # the stream computes it, without blocks
-            assert (len(gathered.blocks), gathered.sources.recomputed, engine.calls) == (0, 64, [])
+            assert (len(loaded.blocks), loaded.sources.recomputed, engine.calls) == (0, 64, [])
             assert asker.host.counters["kv_plans_without_fetch"] == 1
             return
-        assert right(list(gathered.blocks), VALUES)
-        assert gathered.sources.recomputed == pytest.approx(computed, abs=1)
-        assert gathered.sources.named == 64 - gathered.sources.recomputed
-        assert engine.calls == ([(0, gathered.sources.recomputed)] if computed else [])
+        assert right(list(loaded.blocks), VALUES)
+        assert loaded.sources.recomputed == pytest.approx(computed, abs=1)
+        assert loaded.sources.named == 64 - loaded.sources.recomputed
+        assert engine.calls == ([(0, loaded.sources.recomputed)] if computed else [])
         counters = asker.host.counters
         assert counters["kv_plans"] == 1 and counters["kv_plan_outcome_us"] > 0
-        assert set(gathered.holders) == set(map(ndn.to_uri, identities(p, a, b)))
+        assert set(loaded.holders) == set(map(ndn.to_uri, identities(p, a, b)))
         if computed:  # both at the same time: no longer than the computing
-            assert counters["kv_plan_outcome_us"] == pytest.approx(gathered.sources.recomputed * 16_000, rel=0.05)
+            assert counters["kv_plan_outcome_us"] == pytest.approx(loaded.sources.recomputed * 16_000, rel=0.05)
 
     in_network(work)
 
@@ -328,20 +326,20 @@ def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES)
         layers: list[tuple[int, int]] = []
-        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS, job_of(asker, p))
-        assert gathered.later is not None and len(gathered.blocks) == 64
+        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS, asker_of(asker, p))
+        assert loaded.later is not None and len(loaded.blocks) == 64
         assert asker.host.counters["kv_plans_by_layers"] == 1
         if lost is not None:
-            p.server.store.remove(p.plane.name(VALUES[lost]))
+            p.server.store.remove(p.kv.name(VALUES[lost]))
             asker.fetcher._config = replace(asker.fetcher._config, deadline_s=0.6)
             asker.fetcher._pulls._config = asker.fetcher._config
 
         def arrived(count: int) -> None:
             layers.append((count, asker.fetcher.stats.received))
-            good = [block[:count] for block in gathered.blocks]
+            good = [block[:count] for block in loaded.blocks]
             assert all(torch.equal(block, block_of(value)[:count]) for block, value in zip(good, VALUES, strict=True))
 
-        done = await gathered.later(arrived)
+        done = await loaded.later(arrived)
         there = 64 if lost is None else lost
         assert right(list(done.blocks), VALUES[:there])
         assert (done.sources.named, done.sources.recomputed) == (there, 64 - there)
@@ -359,8 +357,8 @@ def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
 def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:8])
-        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS[: 8 * 16], job_of(asker, p))
-        name, number = p.plane.name(VALUES[5]), at // 8000
+        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 8 * 16], asker_of(asker, p))
+        name, number = p.kv.name(VALUES[5]), at // 8000
         left = [1]
 
         def alter(wire: bytes) -> bytes:
@@ -375,8 +373,8 @@ def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
             return wire
 
         asker.link.tamper_down = alter
-        assert gathered.later is not None
-        done = await gathered.later(lambda layers: None)
+        assert loaded.later is not None
+        done = await loaded.later(lambda layers: None)
         assert left == [0] and asker.fetcher.bad_packets == 1
         assert right(list(done.blocks), VALUES[:8])
 
@@ -386,15 +384,15 @@ def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
 def test_a_signed_block_of_another_shape_is_refused_while_it_arrives() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:4])
-        name = p.plane.name(VALUES[2])
+        name = p.kv.name(VALUES[2])
         p.server.store.remove(name)
         content = bytearray(encode_block(block_of(VALUES[2]), SHAPE))
         content[8] ^= 1  # other dimensions, the same length
         p.server.publish(name, bytes(content), p.signer)
-        gathered = await gatherer(asker, SlowEngine(1e6, layers="on")).gather(IDS[: 4 * 16], job_of(asker, p))
-        assert gathered.later is not None
+        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 4 * 16], asker_of(asker, p))
+        assert loaded.later is not None
         heard: list[int] = []
-        done = await gathered.later(heard.append)
+        done = await loaded.later(heard.append)
         assert right(list(done.blocks), VALUES[:2]) and not any(heard)
         assert asker.host.counters["kv_blocks_refused"] >= 1
 
@@ -405,11 +403,11 @@ def test_a_tail_that_fails_leaves_what_is_before_it() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:40])
         a.claim_everything()
-        asker.plane.estimates.goodput.add(3e6, asyncio.get_running_loop().time())
-        asker.plane._block_bytes = 49152
-        gathered = await gatherer(asker, SlowEngine(1e3)).gather(IDS, job_of(asker, p, a))
-        assert right(list(gathered.blocks), VALUES[:40])
-        assert gathered.sources.recomputed == pytest.approx(32 + 24, abs=1)
+        asker.kv.estimates.goodput.add(3e6, asyncio.get_running_loop().time())
+        asker.kv._block_bytes = 49152
+        loaded = await loader(asker, SlowEngine(1e3)).load(IDS, asker_of(asker, p, a))
+        assert right(list(loaded.blocks), VALUES[:40])
+        assert loaded.sources.recomputed == pytest.approx(32 + 24, abs=1)
 
     in_network(work)
 
@@ -435,7 +433,7 @@ class SlowPrefill(NamedFunction[PrefillRequest]):
     async def run(self, request: PrefillRequest, job: Job) -> Record:
         station, wanted = self._station, VALUES[request.have : len(request.blocks)]
         for value in wanted:
-            station.server.promise(station.plane.name(value))
+            station.server.promise(station.kv.name(value))
         for value in wanted:
             await asyncio.sleep(0.05)
             station.hold(value)
@@ -456,11 +454,11 @@ def test_blocks_are_fetched_while_prefill_makes_the_next() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         function = await with_prefill(asker, p)
         a.hold(*VALUES[:42])
-        gathered = await gatherer(asker, SlowEngine(1e3)).gather(SHORTER, job_of(asker, a))
-        assert right(list(gathered.blocks), VALUES[:56])
-        assert (gathered.sources.named, gathered.sources.prefilled, gathered.sources.recomputed) == (42, 14, 0)
+        loaded = await loader(asker, SlowEngine(1e3)).load(SHORTER, asker_of(asker, a))
+        assert right(list(loaded.blocks), VALUES[:56])
+        assert (loaded.sources.named, loaded.sources.prefilled, loaded.sources.recomputed) == (42, 14, 0)
         assert function.there_at_the_end == 42 + 13
-        assert asker.plane.estimates.remote.value(asyncio.get_running_loop().time()) == pytest.approx(320, rel=0.2)
+        assert asker.kv.estimates.remote.value(asyncio.get_running_loop().time()) == pytest.approx(320, rel=0.2)
 
     in_network(work)
 
@@ -469,9 +467,9 @@ def test_a_prefill_producer_with_a_long_queue_is_left_alone() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         await with_prefill(asker, p, queue=40)
         engine = SlowEngine(1e3)
-        asker.plane.estimates.remote.add(1e3, asyncio.get_running_loop().time())
-        gathered = await gatherer(asker, engine).gather(SHORTER, job_of(asker))
-        assert (len(gathered.blocks), gathered.sources.recomputed) == (0, 56)
+        asker.kv.estimates.remote.add(1e3, asyncio.get_running_loop().time())
+        loaded = await loader(asker, engine).load(SHORTER, asker_of(asker))
+        assert (len(loaded.blocks), loaded.sources.recomputed) == (0, 56)
         assert asker.host.counters["prefill_too_busy"] == 1
 
     in_network(work)
@@ -481,12 +479,12 @@ def test_a_holder_that_was_started_again_tells_and_uses_what_its_store_has() -> 
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:6])
         for station in (p, a):  # as after a restart with a store on disk: nothing but the store is left
-            station.plane = KvPlane(station.host, MODEL, SHAPE)
-            station.plane.answer_holders(station.signer)
-        assert [version > 0 for version in await asker.plane.ask(p.identity, VALUES[:8])] == [True] * 6 + [False] * 2
-        found = await p.plane.find_prefix(VALUES[:8])
+            station.kv = KvConnector(station.host, MODEL, SHAPE)
+            station.kv.answer_holders(station.signer)
+        assert [version > 0 for version in await asker.kv.ask(p.identity, VALUES[:8])] == [True] * 6 + [False] * 2
+        found = await p.kv.find_prefix(VALUES[:8])
         assert right(found.tensors, VALUES[:6]) and found.local == 6
         assert p.host.counters["kv_blocks_from_store"] == 6
-        assert await asker.plane.ask(a.identity, VALUES[:8]) == [0] * 8
+        assert await asker.kv.ask(a.identity, VALUES[:8]) == [0] * 8
 
     in_network(work)

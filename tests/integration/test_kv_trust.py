@@ -15,11 +15,11 @@ from ndn_infer import chain, ndn
 from ndn_infer.config import Config, KvConfig
 from ndn_infer.errors import BadRecord, KeyNotAllowed
 from ndn_infer.functions.base import Job
-from ndn_infer.functions.kv_plane import KvPlane
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import StageReport
 from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import Call, blocks_prefix
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.records import Envelope, KvSigner, PrefillReport, PrefillRequest
@@ -35,16 +35,16 @@ MADE_UP = torch.full(SHAPE.shape, 7.0, dtype=torch.bfloat16)
 
 
 class Engine:
-    """Shaped like EngineHost: one plane, blocks that are right."""
+    """Shaped like EngineHost: one connector, blocks that are right."""
 
     context_tokens = 8 * SHAPE.block_tokens
 
-    def __init__(self, plane: KvPlane) -> None:
-        self._plane = plane
+    def __init__(self, connector: KvConnector) -> None:
+        self._connector = connector
         self.worker = self
 
-    def plane(self, host: Any, domain: Any) -> KvPlane:
-        return self._plane
+    def connector(self, host: Any, domain: Any) -> KvConnector:
+        return self._connector
 
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, cache_salt: str
@@ -62,7 +62,7 @@ async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> 
     request = PrefillRequest(tuple(value.hex() for value in VALUES), have, SHAPE.block_tokens, SHAPE.codec)
     envelope = Envelope(caller=ndn.to_uri(asker.identity), advice=(ndn.to_uri(kv.identity),))
     job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), envelope, p.signer)
-    report = await Prefill(MODEL, Engine(p.plane)).run(request, job)  # type: ignore[arg-type]
+    report = await Prefill(MODEL, Engine(p.kv)).run(request, job)  # type: ignore[arg-type]
     assert isinstance(report, PrefillReport)
     return report
 
@@ -70,12 +70,12 @@ async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> 
 def trust(station: Station, signers: str) -> None:
     """As `--set kv.trusted_signers=...` from its start on."""
     station.host = replace(station.host, config=replace(station.config, kv=KvConfig(signers)))
-    station.plane = KvPlane(station.host, MODEL, SHAPE)
-    station.plane.answer_holders(station.signer)
+    station.kv = KvConnector(station.host, MODEL, SHAPE)
+    station.kv.answer_holders(station.signer)
 
 
 def signer_in_store(station: Station, value: bytes) -> ndn.Name:
-    packets = station.server.store.get(station.plane.name(value))
+    packets = station.server.store.get(station.kv.name(value))
     assert packets is not None
     located = split_locator(decode_data(packets.metadata).signature_info.key_locator or b"")
     assert located is not None
@@ -97,7 +97,7 @@ def test_more_than_a_context_is_refused_before_anything_is_promised_or_pulled() 
         request = PrefillRequest(("00" * 32,) * 9, 0, SHAPE.block_tokens, SHAPE.codec)
         job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), Envelope(), p.signer)
         with pytest.raises(BadRecord, match="8 are a context"):
-            await Prefill(MODEL, Engine(p.plane)).run(request, job)  # type: ignore[arg-type]
+            await Prefill(MODEL, Engine(p.kv)).run(request, job)  # type: ignore[arg-type]
 
     in_network(work)
 
@@ -105,13 +105,13 @@ def test_more_than_a_context_is_refused_before_anything_is_promised_or_pulled() 
 def test_a_block_that_another_computed_is_passed_on_under_its_signature_and_never_signed_again() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         for value in VALUES[:3]:
-            b.plane.publish(value, MADE_UP, b.signer)
+            b.kv.publish(value, MADE_UP, b.signer)
         report = await prefill_at(p, asker, b)
         assert (report.blocks, report.computed) == (4, 1)
         assert report.signers == (KvSigner(ndn.to_uri(b.identity), 3),)
         assert [signer_in_store(p, value) for value in VALUES] == [b.identity] * 3 + [p.identity]
-        located = await asker.plane.locate(VALUES, (p.identity,))
-        found = await asker.plane.fetch(located)
+        located = await asker.kv.locate(VALUES, (p.identity,))
+        found = await asker.kv.fetch(located)
         assert found.signers() == (KvSigner(ndn.to_uri(b.identity), 3), KvSigner(ndn.to_uri(p.identity), 1))
 
     in_network(work)
@@ -121,7 +121,7 @@ def test_signers_that_the_policy_does_not_name_are_not_used_and_the_blocks_are_c
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         trust(p, ndn.to_uri(a.identity))
         for value in VALUES:
-            b.plane.publish(value, MADE_UP, b.signer)
+            b.kv.publish(value, MADE_UP, b.signer)
         report = await prefill_at(p, asker, b)
         assert (report.computed, report.signers) == (4, ())
         assert [signer_in_store(p, value) for value in VALUES] == [p.identity] * 4
@@ -135,10 +135,10 @@ def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
 
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         trust(asker, ndn.to_uri(p.identity))
-        b.plane.publish(VALUES[0], MADE_UP, b.signer)
+        b.kv.publish(VALUES[0], MADE_UP, b.signer)
         await prefill_at(p, asker, b)
         assert signer_in_store(p, VALUES[0]) == b.identity
-        blocks = await asker.plane.await_blocks(VALUES, p.identity, 5.0, lambda: None)
+        blocks = await asker.kv.await_blocks(VALUES, p.identity, 5.0, lambda: None)
         assert blocks.tensors == []
 
     in_network(work)
@@ -146,15 +146,15 @@ def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
 
 def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
-        b.plane.publish(VALUES[0], MADE_UP, b.signer)
+        b.kv.publish(VALUES[0], MADE_UP, b.signer)
         await prefill_at(p, asker, b)
         trust(p, "")
         await asyncio.sleep(0)
-        found = await p.plane.find_prefix(VALUES)
+        found = await p.kv.find_prefix(VALUES)
         assert found.local == 4
         assert [origin.signer if origin else None for origin in found.origins] == [b.identity, None, None, None]
         trust(p, ndn.to_uri(a.identity))  # b is not believed any more: its block is computed
-        assert (await p.plane.find_prefix(VALUES[:1], (b.identity,))).tensors == []
+        assert (await p.kv.find_prefix(VALUES[:1], (b.identity,))).tensors == []
 
     in_network(work)
 

@@ -24,11 +24,11 @@ async def test_blocks_of_three_holders_behind_nfd(tmp_path: Path) -> None:
             async def pester() -> None:
                 """Somebody else asks for the newest version all the time, and is told that there is none."""
                 while True:
-                    await asyncio.gather(*(b.plane.discover(value) for value in values))
+                    await asyncio.gather(*(b.kv.discover(value) for value in values))
 
             pestering = asyncio.ensure_future(pester())
             await asyncio.sleep(0.1)
-            found = await asker.plane.find_prefix(values, identities(a, b))
+            found = await asker.kv.find_prefix(values, identities(a, b))
             pestering.cancel()
             await asyncio.gather(pestering, return_exceptions=True)
             assert len(found.tensors) == 48 and all(map(torch.equal, found.tensors, map(block_of, values)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from ndn_infer.errors import BadRecord  # noqa: E402
-from ndn_infer.functions.kv_codec import CODECS, DTYPES, KvShape, decode_block, encode_block  # noqa: E402
+from ndn_infer.kv.codec import CODECS, DTYPES, KvShape, decode_block, encode_block  # noqa: E402
 
 
 def shape_of(form: str, dtype: str = "bf16", **sizes: int) -> KvShape:

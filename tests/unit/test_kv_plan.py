@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer import ndn
-from ndn_infer.functions import kv_plan
-from ndn_infer.functions.kv_holders import MAX_ASKED, MAX_KNOWN, HolderBook, holders_in
-from ndn_infer.functions.kv_plan import MEMORY_S, MOST_SHARING, SHARING, Costs, Estimates, ask_elsewhere, choose
+from ndn_infer.kv import plan as kv_plan
+from ndn_infer.kv.holders import MAX_ASKED, MAX_KNOWN, HolderBook, holders_in
+from ndn_infer.kv.plan import MEMORY_S, MOST_SHARING, SHARING, Costs, Estimates, ask_elsewhere, choose
 from ndn_infer.ndn.name import Name
 
 NET = ndn.from_uri("/ndn-infer/local")

@@ -181,7 +181,7 @@ def test_a_protected_class_outlives_a_flood() -> None:
     assert replay(requests, replace(plain, hot=frozenset({1, 2}))).core_hits == 2
 
 
-def test_names_are_those_of_the_kv_plane() -> None:
+def test_names_are_those_of_kv_blocks() -> None:
     naming = Naming(Setting(1, hot=frozenset({7}), segments=2))
     found = [KvBlock.parse_prefix(NET, naming.names(block)[0]) for block in (6, 7)]
     assert [kind and kind[0].domain for kind in found] == ["public", "hot"]

@@ -1,7 +1,7 @@
 """KV of a prompt before its first token: at hand, by name, computed here, or from a prefill producer.
 
 Owns: the order of these for one prompt, what is done at the same time, and the log line and counters that compare the
-estimate with the outcome. Must not know: streams, sampling, how KV is computed or fetched, the rule (kv_plan.py).
+estimate with the outcome. Must not know: streams, sampling, how KV is computed or fetched, the rule (plan.py).
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 
 from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError, NetworkError
-from ndn_infer.functions import kv_plan
-from ndn_infer.functions.base import Job
-from ndn_infer.functions.engine_host import EngineHost
-from ndn_infer.functions.kv_codec import ArrivingBlock
-from ndn_infer.functions.kv_found import FoundBlocks, Located
-from ndn_infer.functions.kv_holders import MAX_HINTS, holders_in
-from ndn_infer.functions.kv_plan import Costs, Plan
-from ndn_infer.functions.kv_plane import KvPlane
-from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.kv.codec import ArrivingBlock
+from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.holders import MAX_HINTS
+from ndn_infer.kv.host import BlockComputer, KvAsker
+from ndn_infer.kv.plan import Costs, Plan, choose, layer_by_layer, patience_s
+from ndn_infer.kv.prefix import FoundBlocks, Located
+from ndn_infer.kv.token_blocks import publish_token_blocks
 from ndn_infer.records import KvSources, PrefillRequest
 from ndn_infer.security.domains import PUBLIC
 
@@ -34,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class LoadedKv:
     """Blocks of the prompt from its first on, where they came from, and who holds them (URIs).
 
     With `later` the contents of some are still on their way, and the rest is not known yet. Await it with a callback
@@ -49,7 +47,7 @@ class Gathered:
     later: Later | None = None
 
 
-Later = Callable[[Callable[[int], None]], Awaitable[Gathered]]
+Later = Callable[[Callable[[int], None]], Awaitable[LoadedKv]]
 
 
 @dataclass(slots=True)
@@ -63,85 +61,81 @@ class _Effort:
     """Until all that was held was here, fetched or computed."""
 
 
-class KvGatherer:
-    """Gathers KV for prompts of one model. `subject` names the model in calls."""
+class KvLoader:
+    """Loads the KV of one prompt."""
 
-    def __init__(self, subject: tuple[str, str], plane: KvPlane, engine: EngineHost) -> None:
-        self._subject = subject
-        self._plane = plane
+    def __init__(self, connector: KvConnector, engine: BlockComputer) -> None:
+        self._host = connector.host
+        self._connector = connector
         self._engine = engine
         self.values: list[bytes] = []
         """Chain values of the prompt's full blocks."""
         self.blocks_here = 0
         """Blocks of the prompt that are here so far, for whoever waits."""
 
-    async def gather(self, ids: Sequence[int], job: Job) -> Gathered:
+    async def load(self, ids: Sequence[int], asker: KvAsker) -> LoadedKv:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
         network does: what cannot be had is left to the stream."""
-        plane = self._plane
-        self.values = await asyncio.to_thread(plane.chain, ids)
-        located = await plane.locate(self.values, holders_in(job.host.net, job.envelope.advice))
+        connector = self._connector
+        self.values = await asyncio.to_thread(connector.chain, ids)
+        located = await connector.locate(self.values, asker.holders)
         costs = self._costs()
-        effort = _Effort(located, costs, kv_plan.choose(located.held, costs))
+        effort = _Effort(located, costs, choose(located.held, costs))
         held = len(located.local) + located.held
         self.blocks_here = len(located.local)
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
         if self._layered(effort, len(missing)):
-            return self._arriving(effort, job)
+            return self._arriving(effort)
         (head, tail), made = await asyncio.gather(
-            self._held(effort, ids, job), self._from_prefill(ids, held, missing, located, job)
+            self._held(effort, ids), self._from_prefill(ids, held, missing, located, asker)
         )
-        found = plane.at_hand(located)
+        found = connector.at_hand(located)
         found.extend(head)
         if len(head.tensors) == effort.plan.recompute or not effort.plan.fetch:
             found.extend(tail)
         if len(found.tensors) == held:
             found.extend(made)
-        return self._account(effort, found, len(head.tensors), len(made.tensors), job)
+        return self._account(effort, found, len(head.tensors), len(made.tensors))
 
     # ------------------------------------------------------------ layer by layer
 
     def _layered(self, effort: _Effort, missing: int) -> bool:
         """Whether this prompt's blocks are awaited in the engine."""
-        how, estimates, costs = self._engine.layers, self._plane.estimates, effort.costs
+        how, estimates, costs = self._engine.layers, self._connector.estimates, effort.costs
         now = time.monotonic()
-        wanted = kv_plan.layer_by_layer(effort.plan, costs, estimates.busy.value(now)) or (
+        wanted = layer_by_layer(effort.plan, costs, estimates.busy.value(now)) or (
             how == "on" and effort.plan.recompute == 0 < effort.plan.fetch
         )
-        if how == "off" or not wanted or self._plane.domain is not PUBLIC:
+        if how == "off" or not wanted or self._connector.domain is not PUBLIC:
             return False
         return not estimates.ask_elsewhere(missing, costs, now)
 
-    def _arriving(self, effort: _Effort, job: Job) -> Gathered:
+    def _arriving(self, effort: _Effort) -> LoadedKv:
         """Blocks without contents; their fetching begins when `later` is awaited."""
-        plane, located = self._plane, effort.located
-        blocks = [ArrivingBlock(plane.shape) for _ in located.sources]
-        job.host.counters["kv_plans_by_layers"] += 1
+        connector, located = self._connector, effort.located
+        blocks = [ArrivingBlock(connector.shape) for _ in located.sources]
+        self._host.counters["kv_plans_by_layers"] += 1
 
-        async def later(arrived: Callable[[int], None]) -> Gathered:
+        async def later(arrived: Callable[[int], None]) -> LoadedKv:
             began = time.monotonic()
-            found = plane.at_hand(located)
-            found.extend(await plane.fetch_by_layers(located, blocks, arrived))
+            found = connector.at_hand(located)
+            found.extend(await connector.fetch_by_layers(located, blocks, arrived))
             effort.kv_s = time.monotonic() - began
-            return self._account(effort, found, 0, 0, job)
+            return self._account(effort, found, 0, 0)
 
-        return Gathered([*located.local, *(block.block for block in blocks)], later=later)
+        return LoadedKv([*located.local, *(block.block for block in blocks)], later=later)
 
     def _costs(self) -> Costs:
         """What fetching and computing cost now."""
-        engine = self._engine.engine
-        assert engine is not None
-        self._plane.estimates.engine(
-            engine.counters.tokens_prefilled, engine.counters.prefill_s, time.monotonic()
-        )  # fmt: skip
-        return self._plane.costs()
+        self._connector.estimates.engine(*self._engine.prefilled(), time.monotonic())
+        return self._connector.costs()
 
     def _arrived(self) -> None:
         self.blocks_here += 1
 
     # ------------------------------------------------------------ what somebody holds
 
-    async def _held(self, effort: _Effort, ids: Sequence[int], job: Job) -> tuple[FoundBlocks, FoundBlocks]:
+    async def _held(self, effort: _Effort, ids: Sequence[int]) -> tuple[FoundBlocks, FoundBlocks]:
         """Head and tail of what is held, computed and fetched at the same time. A plan that fetches nothing leaves the
         computing to the stream, which needs no blocks for that."""
         plan, located = effort.plan, effort.located
@@ -149,14 +143,14 @@ class KvGatherer:
             return FoundBlocks([], []), FoundBlocks([], [])
         began = time.monotonic()
         head, tail = await asyncio.gather(
-            self._compute(ids, located, plan.recompute, job), self._plane.fetch(located, plan.recompute)
+            self._compute(ids, located, plan.recompute), self._connector.fetch(located, plan.recompute)
         )
         now = time.monotonic()
         effort.kv_s = now - began
-        self._plane.estimates.outcome(plan, effort.costs, effort.kv_s, now)
+        self._connector.estimates.outcome(plan, effort.costs, effort.kv_s, now)
         return head, tail
 
-    async def _compute(self, ids: Sequence[int], located: Located, blocks: int, job: Job) -> FoundBlocks:
+    async def _compute(self, ids: Sequence[int], located: Located, blocks: int) -> FoundBlocks:
         """The first `blocks` of what is held, computed here."""
         found = FoundBlocks([], [])
         if not blocks:
@@ -168,66 +162,67 @@ class KvGatherer:
             computed[index] = block
             self._arrived()
 
-        upto = (first + blocks) * self._plane.shape.block_tokens
+        upto = (first + blocks) * self._connector.shape.block_tokens
         try:
-            await self._engine.worker.prefill(
-                ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=job.domain.label
+            await self._engine.prefill(
+                ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=self._connector.domain.label
             )  # fmt: skip
         except NdnInferError as error:
             log.warning("computing %d blocks of a prompt's head failed: %s", blocks, error)
             return found
         for index in range(first, first + blocks):
             value = located.values[index]
-            self._plane.remember(value, computed[index], None)
+            self._connector.remember(value, computed[index], None)
             found.tensors.append(computed[index])
             found.origins.append(None)
-            found.names.append(ndn.to_uri(self._plane.name(value)))
-        job.host.counters["kv_head_blocks_computed"] += blocks
+            found.names.append(ndn.to_uri(self._connector.name(value)))
+        self._host.counters["kv_head_blocks_computed"] += blocks
         return found
 
     # ------------------------------------------------------------ what nobody holds
 
     async def _from_prefill(
-        self, ids: Sequence[int], have: int, missing: list[bytes], located: Located, job: Job
+        self, ids: Sequence[int], have: int, missing: list[bytes], located: Located, asker: KvAsker
     ) -> FoundBlocks:
         """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
         answers we compute them ourselves: slower, and the same tokens."""
-        found, plane = FoundBlocks([], []), self._plane
-        if not plane.estimates.ask_elsewhere(len(missing), plane.costs(), time.monotonic()):
-            job.host.counters["prefill_not_asked"] += bool(missing)
+        found, connector = FoundBlocks([], []), self._connector
+        if not connector.estimates.ask_elsewhere(len(missing), connector.costs(), time.monotonic()):
+            self._host.counters["prefill_not_asked"] += bool(missing)
             return found
-        block_tokens = plane.shape.block_tokens
+        block_tokens = connector.shape.block_tokens
         request = PrefillRequest(
-            tuple(value.hex() for value in located.values), have, block_tokens, plane.shape.codec
+            tuple(value.hex() for value in located.values), have, block_tokens, connector.shape.codec
         )  # fmt: skip
         await publish_token_blocks(
-            job.host.server, job.host.net, self._subject[1], tuple(ids), block_tokens, job.signer, job.domain
+            self._host.server, self._host.net, connector.model, tuple(ids), block_tokens, asker.signer, connector.domain
         )  # fmt: skip
         began = time.monotonic()
-        kv = tuple(ndn.to_uri(identity) for identity in plane.holders.to_ask((job.signer.identity,), began))[:MAX_HINTS]
+        advice = connector.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:
-            async with asyncio.timeout(kv_plan.patience_s(len(missing), plane.costs())):
-                answered = await job.host.caller.start(
-                    self._subject, "prefill", request, caller=ndn.to_uri(job.hint), advice=kv, domain=job.domain.label
+            async with asyncio.timeout(patience_s(len(missing), connector.costs())):
+                answered = await self._host.caller.start(
+                    ("model", connector.model), "prefill", request, caller=ndn.to_uri(asker.hint),
+                    advice=tuple(map(ndn.to_uri, advice)), domain=connector.domain.label,
                 )  # fmt: skip
             answer = answered.answer
-            if not plane.estimates.ask_elsewhere(
-                len(missing), plane.costs(), time.monotonic(), queue=answer.queue
+            if not connector.estimates.ask_elsewhere(
+                len(missing), connector.costs(), time.monotonic(), queue=answer.queue
             ):  # fmt: skip
                 log.info("prefill at %s has %d prompts waiting; computing here", answer.hint, answer.queue)
-                job.host.counters["prefill_too_busy"] += 1
+                self._host.counters["prefill_too_busy"] += 1
                 return found
             wait_s = 10.0 + 0.05 * block_tokens * len(missing)
-            found = await plane.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
+            found = await connector.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
-                plane.estimates.unanswered(time.monotonic())
+                connector.estimates.unanswered(time.monotonic())
             log.warning("no prefill producer available (%s); computing %d blocks here", error or "none", len(missing))
-            job.host.counters["prefill_unavailable"] += 1
+            self._host.counters["prefill_unavailable"] += 1
             return found
         now = time.monotonic()
         log.info("prefill at %s gave %d of %d blocks", answer.hint, len(found.tensors), len(missing))
-        plane.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
+        connector.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
         if found.tensors:
             found.content_store = 0  # of these the report says that prefill made them
             found.holders = {answered.signed_by.identity: None}
@@ -235,9 +230,9 @@ class KvGatherer:
 
     # ------------------------------------------------------------ accounts
 
-    def _account(self, effort: _Effort, found: FoundBlocks, head: int, made: int, job: Job) -> Gathered:
+    def _account(self, effort: _Effort, found: FoundBlocks, head: int, made: int) -> LoadedKv:
         """Counters, the log line, and the report for the caller."""
-        located, plan, counters = effort.located, effort.plan, job.host.counters
+        located, plan, counters = effort.located, effort.plan, self._host.counters
         total, got = len(located.values), len(found.tensors)
         prefilled = made if got == len(located.local) + located.held + made else 0
         fetched = found.named - prefilled
@@ -265,4 +260,4 @@ class KvGatherer:
             recomputed=computed,
             signers=found.signers(),
         )
-        return Gathered(found.tensors, sources, tuple(found.names), tuple(map(ndn.to_uri, found.holders)))
+        return LoadedKv(found.tensors, sources, tuple(found.names), tuple(map(ndn.to_uri, found.holders)))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 
 from ndn_infer import ndn
-from ndn_infer.functions.kv_codec import KvShape
-from ndn_infer.functions.kv_plan import Estimates
+from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.plan import Estimates
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_SIGNERS, KvSigner
 from ndn_infer.transport.objects.fetched import Discovered
@@ -96,8 +96,8 @@ class Located:
 
 
 class Common:
-    """What the planes of all domains have in common in one process: blocks at hand, recently used ones of `memory_mb`
-    MiB, what fetching and computing cost, and under which identities this process answers."""
+    """What the connectors of all domains share in one process: blocks at hand, recently used ones of `memory_mb` MiB,
+    what fetching and computing cost, and under which identities this process answers."""
 
     def __init__(self, shape: KvShape, memory_mb: int = 512) -> None:
         self.own: set[Name] = set()

@@ -1,7 +1,7 @@
 """KV cache by name: which blocks a prompt needs, what exists, fetching and publishing them.
 
 Owns: the meeting of KV tensors and names: chain values, search for the longest prefix, what is kept at hand. Must not
-know: how a block looks as bytes (kv_codec.py), who may hold one (kv_holders.py), who computes a block, how a tensor is
+know: how a block looks as bytes (codec.py), who may hold one (holders.py), who computes a block, how a tensor is
 used. One object holds one block of tokens for all layers.
 
 The search asks two ways in the same instant. Discovery of every block goes out under its own name, to whomever the
@@ -24,13 +24,13 @@ import torch
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError
-from ndn_infer.functions import kv_holders
-from ndn_infer.functions.base import Host
-from ndn_infer.functions.kv_codec import ArrivingBlock, KvShape, block_bytes, decode_block, encode_block
-from ndn_infer.functions.kv_found import Common, FoundBlocks, Located, Origin, Source
-from ndn_infer.functions.kv_holders import TAG_BYTES, HolderBook, Subject
-from ndn_infer.functions.kv_plan import SHARING, Costs
-from ndn_infer.functions.kv_search import Search
+from ndn_infer.kv import holders as questions
+from ndn_infer.kv.codec import ArrivingBlock, KvShape, block_bytes, decode_block, encode_block
+from ndn_infer.kv.holders import TAG_BYTES, HolderBook, Subject
+from ndn_infer.kv.host import KvHost
+from ndn_infer.kv.plan import SHARING, Costs
+from ndn_infer.kv.prefix import Common, FoundBlocks, Located, Origin, Source
+from ndn_infer.kv.search import Search
 from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import decode_data
@@ -50,14 +50,14 @@ answered for by then is taken for absent."""
 MAX_TAGS: Final = 65536
 
 
-class KvPlane:
-    """KV blocks of one model in one process, of one domain. `common` is shared by the planes of a process."""
+class KvConnector:
+    """KV blocks of one model in one process, of one domain. `common` is shared by all of a process."""
 
     def __init__(
-        self, host: Host, model: str, shape: KvShape, *, domain: Domain = PUBLIC, common: Common | None = None
+        self, host: KvHost, model: str, shape: KvShape, *, domain: Domain = PUBLIC, common: Common | None = None
     ) -> None:
-        self._host = host
-        self._model = model
+        self.host = host
+        self.model = model
         self._policy = parse_signer_policy(host.config.kv.trusted_signers)
         self.shape = shape
         self.domain = domain
@@ -88,8 +88,8 @@ class KvPlane:
 
     def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
-        return KvBlock(self._model, self.domain.label, self.shape.codec, value.hex(), self._layers).to_name(
-            self._host.net
+        return KvBlock(self.model, self.domain.label, self.shape.codec, value.hex(), self._layers).to_name(
+            self.host.net
         )
 
     def _encode(self, base: Name, block: torch.Tensor) -> bytes:
@@ -114,37 +114,37 @@ class KvPlane:
         signature: see `pass_on`."""
         self.remember(value, block, None)
         base = self.name(value)
-        if base not in self._host.server.store:
+        if base not in self.host.server.store:
             began = time.perf_counter()
-            packets = self._host.server.publish(base, self._encode(base, block), signer)
+            packets = self.host.server.publish(base, self._encode(base, block), signer)
             self._block_bytes = packets.manifest.size
             self._remember_tag(value)
-            self._host.counters["kv_blocks_published"] += 1
-            self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
+            self.host.counters["kv_blocks_published"] += 1
+            self.host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
 
     async def pass_on(self, value: bytes, origin: Origin) -> bool:
         """Serve a block that somebody else computed, packet for packet, under its signature. Whether that can be done;
         else it has to be computed here."""
         base = self.name(value)
-        if base in self._host.server.store:
+        if base in self.host.server.store:
             return True
         if origin.found is None:
             return False
         try:
-            packets = await self._host.fetcher.packets(origin.found, hints=(origin.signer,))
+            packets = await self.host.fetcher.packets(origin.found, hints=(origin.signer,))
         except NdnInferError as error:
             log.info("a KV block of %s is computed here: %s", ndn.to_uri(origin.signer), error)
             return False
-        self._host.server.put(packets)
+        self.host.server.put(packets)
         self._remember_tag(value)
-        self._host.counters["kv_blocks_passed_on"] += 1
+        self.host.counters["kv_blocks_passed_on"] += 1
         return True
 
     def _believed(self, signer: Name) -> bool:
         """Whether a verified block that this identity signed is used (option kv.trusted_signers)."""
-        if signer in self._common.own or self._policy.believes(self._model, signer):
+        if signer in self._common.own or self._policy.believes(self.model, signer):
             return True
-        self._host.counters["kv_signers_refused"] += 1
+        self.host.counters["kv_signers_refused"] += 1
         log.info("KV of %s is not used: kv.trusted_signers does not name it", ndn.to_uri(signer))
         return False
 
@@ -157,7 +157,7 @@ class KvPlane:
         """A block out of our own store: the network would not lead us to ourselves. After a restart the signature alone
         tells who computed it."""
         base = self.name(value)
-        packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._published else None
+        packets = self.host.server.store.get(base) if value[:TAG_BYTES] in self._published else None
         if packets is None:
             return None
         try:
@@ -171,21 +171,21 @@ class KvPlane:
             return None
         origin = None if located.identity in self._common.own else Origin(located.identity)
         self.remember(value, block, origin)
-        self._host.counters["kv_blocks_from_store"] += 1
+        self.host.counters["kv_blocks_from_store"] += 1
         return block, origin
 
     def answer_holders(self, signer: Signer) -> None:
-        """Tell those who ask which blocks this plane holds, under the identity of `signer`. Where there are planes of
-        several domains, see EngineHost."""
+        """Answer questions which blocks are published here, under the identity of `signer`. Where there are connectors
+        of several domains, see EngineHost."""
         self._common.own.add(signer.identity)
-        kv_holders.answer(self._host, signer, self._model, self.version_of)
+        questions.answer(self.host, signer, self.model, self.version_of)
 
     def version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
         """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
         value = self._published.get(tag)
         if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.shape.codec, self._layers):
             return 0
-        manifest = self._host.server.store.manifest(self.name(value))
+        manifest = self.host.server.store.manifest(self.name(value))
         if manifest is None:
             del self._published[tag]
             return 0
@@ -199,7 +199,7 @@ class KvPlane:
         return Costs(
             block_bytes=self._block_bytes,
             block_tokens=shape.block_tokens,
-            round_trip_s=self._host.fetcher.round_trip_s or 0.0,
+            round_trip_s=self.host.fetcher.round_trip_s or 0.0,
             goodput=self.estimates.goodput.value(now),
             prefill=self.estimates.prefill.value(now),
             engine_wait_s=engine_wait_s,
@@ -235,7 +235,7 @@ class KvPlane:
         asked = self.holders.to_ask(hints, began, own=frozenset(self._common.own))
         search = Search(self, rest, asked)
         sources = await search.run()
-        counters = self._host.counters
+        counters = self.host.counters
         counters["kv_searches"] += 1
         counters["kv_holders_asked"] += len(asked)
         counters["kv_holders_silent"] += search.unanswered
@@ -248,12 +248,12 @@ class KvPlane:
 
     def patience_s(self) -> float:
         """How long one answer of a holder is waited for."""
-        return max(LEAST_PATIENCE_S, 8 * (self._host.fetcher.round_trip_s or 0.125))
+        return max(LEAST_PATIENCE_S, 8 * (self.host.fetcher.round_trip_s or 0.125))
 
     async def discover(self, value: bytes) -> Discovered | None:
         """The verified manifest of a block, from whomever the network asks; None when that one has not got it."""
         try:
-            found = await self._host.fetcher.discover(self.name(value))
+            found = await self.host.fetcher.discover(self.name(value))
         except NdnInferError:
             return None
         if found.manifest is None or not self._believed(found.signed_by.identity):
@@ -263,7 +263,7 @@ class KvPlane:
 
     async def ask(self, identity: Name, values: Sequence[bytes]) -> list[int]:
         """What `identity` says it holds of `values`: versions, 0 for none."""
-        versions = await kv_holders.ask(self._host, self._subject, identity, values, self.patience_s())
+        versions = await questions.ask(self.host, self._subject, identity, values, self.patience_s())
         if versions is None:
             self.holders.silent(identity, time.monotonic())
             return [0] * len(values)
@@ -276,7 +276,7 @@ class KvPlane:
     async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
         into, sources = FoundBlocks([], []), located.sources[first:]
-        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
+        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self.host.fetcher.round_trip_s or 0.0
         got = await asyncio.gather(*(self._fetch_source(source) for source in sources))
         size = 0
         for source, item in zip(sources, got, strict=True):
@@ -298,7 +298,7 @@ class KvPlane:
         of them, but of the last layer, which is there when this returns as many blocks. Not for sealed blocks: they
         open as a whole."""
         began, cpu_s = time.monotonic(), time.thread_time()
-        round_trip_s, into = self._host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
+        round_trip_s, into = self.host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
         bad: set[int] = set()
 
         def on_bytes(count: int) -> None:
@@ -310,11 +310,11 @@ class KvPlane:
         parts = [(item, hints, block.content) for (item, hints), block in zip(found, blocks, strict=True) if item]
         whole = [False] * len(blocks)
         if len(parts) == len(blocks):  # else no layer is ever there of all
-            whole = await self._host.fetcher.read_side_by_side(parts, on_bytes)
+            whole = await self.host.fetcher.read_side_by_side(parts, on_bytes)
         for number, (source, block) in enumerate(zip(located.sources, blocks, strict=True)):
             item, _ = found[number]
             if item and whole[number] and self._advance(block, number, len(block.content), bad) == self.shape.layers:
-                self._host.counters["kv_blocks_fetched"] += 1
+                self.host.counters["kv_blocks_fetched"] += 1
                 self.remember(source.value, block.block, Origin(item.signed_by.identity, item))
             else:
                 got = await self._fetch_source(source)
@@ -344,7 +344,7 @@ class KvPlane:
         except BadRecord as error:
             if number not in bad:
                 log.warning("KV block %d of a prompt is refused: %s", number, error)
-                self._host.counters["kv_blocks_refused"] += 1
+                self.host.counters["kv_blocks_refused"] += 1
             bad.add(number)
             return 0
 
@@ -360,7 +360,7 @@ class KvPlane:
             if found is not None and block is not None:
                 self.holders.heard(identity)
                 return block, found
-            self._host.counters["kv_claims_false"] += 1
+            self.host.counters["kv_claims_false"] += 1
             if self.holders.lied(identity, time.monotonic()):
                 log.warning("%s has not got a KV block that it claimed", ndn.to_uri(identity))
         # A false claim may have ended the search before an honest answer came.
@@ -371,7 +371,7 @@ class KvPlane:
     async def _claimed(self, value: bytes, identity: Name, version: int) -> Discovered | None:
         try:
             async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is no liar
-                found = await self._host.fetcher.discover(self.name(value), hints=(identity,), version=version)
+                found = await self.host.fetcher.discover(self.name(value), hints=(identity,), version=version)
         except (NdnInferError, TimeoutError):
             return None
         return found if found.manifest is not None and self._believed(found.signed_by.identity) else None
@@ -382,19 +382,19 @@ class KvPlane:
         try:
             content = self._room(item)
             try:
-                await self._host.fetcher.read_into(item, content, hints=hints)
+                await self.host.fetcher.read_into(item, content, hints=hints)
             except NdnInferError:
                 signer = item.signed_by.identity
                 if hints or signer in self._common.own:
                     raise
-                await self._host.fetcher.read_into(item, content, hints=(signer,))
+                await self.host.fetcher.read_into(item, content, hints=(signer,))
             block = self._decode(base, content)
         except NdnInferError as error:
             log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
-            self._host.counters["kv_blocks_refused"] += 1
+            self.host.counters["kv_blocks_refused"] += 1
             return None
         self.remember(value, block, Origin(item.signed_by.identity, item))
-        self._host.counters["kv_blocks_fetched"] += 1
+        self.host.counters["kv_blocks_fetched"] += 1
         return block
 
     def _room(self, item: Discovered) -> bytearray:
@@ -418,7 +418,7 @@ class KvPlane:
             while True:
                 left_s = deadline - time.monotonic()
                 try:
-                    found = await self._host.fetcher.await_object(self.name(value), hints=(hint,), deadline_s=left_s)
+                    found = await self.host.fetcher.await_object(self.name(value), hints=(hint,), deadline_s=left_s)
                 except NdnInferError:
                     return None
                 if found.manifest is not None:

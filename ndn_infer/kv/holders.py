@@ -16,7 +16,7 @@ from typing import Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
-from ndn_infer.functions.base import Host
+from ndn_infer.kv.host import KvHost
 from ndn_infer.namespace import Holds, Role
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import Name
@@ -113,7 +113,7 @@ class Subject:
 
 
 async def ask(
-    host: Host, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
+    host: KvHost, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
 ) -> list[int] | None:
     """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer."""
     asked = values[:MAX_HOLDS]
@@ -133,7 +133,7 @@ async def ask(
 
 
 def answer(
-    host: Host, signer: Signer, model: str, version_of: Callable[[bytes, Holds, str], int]
+    host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes, Holds, str], int]
 ) -> None:  # fmt: skip
     """Answer such questions for the identity of `signer`. `version_of` maps (tag, what is asked for, layers) to the
     version that is held, 0 for none."""
