@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -14,8 +15,8 @@ import ndn_infer
 from ndn_infer import ndn
 from ndn_infer.apps.summary import shorten
 from ndn_infer.namespace import KINDS
-from ndn_infer.records import Record, most_bytes
-from ndn_infer.records.forms import RecordForm
+from ndn_infer.records import Record, Reply, Request, most_bytes
+from ndn_infer.records.forms import NEWER_BYTES, RecordForm
 from ndn_infer.security.identity import ROLES
 from ndn_infer.security.trust import TrustSchema
 
@@ -80,9 +81,9 @@ def record_classes() -> list[type[Record]]:
     found: dict[str, type[Record]] = {}
     for module in pkgutil.walk_packages(ndn_infer.__path__, "ndn_infer."):
         path = ROOT / (module.name.replace(".", "/") + ("/__init__.py" if module.ispkg else ".py"))
-        if path.is_file() and "(Record)" in path.read_text("utf-8"):
+        if path.is_file() and re.search(r"\((Request|Reply)\):", path.read_text("utf-8")):
             for item in vars(importlib.import_module(module.name)).values():
-                if isinstance(item, type) and issubclass(item, Record) and item is not Record:
+                if isinstance(item, type) and issubclass(item, Record) and item not in (Record, Request, Reply):
                     found[item.__name__] = item
     return [found[name] for name in sorted(found)]
 
@@ -98,6 +99,12 @@ def records_page() -> str:
         "is built to be sent; what a model or a configuration narrows further is checked by the function before it",
         "fetches, allocates or computes. Token ids are packed: 4 bytes each, little-endian.",
         "",
+        "A **request** asks for something. Readers reject fields that they do not know: equal questions have equal",
+        "bytes, and the digest of these is the name of a call. A **reply** tells something. Readers skip the fields of",
+        f"newer senders, up to {NEWER_BYTES:,} bytes beyond what a class may have by its known fields; so a class may",
+        "gain a field with a default, which adds to what the others say and does not change their meaning. The bytes",
+        "of every class are held by `tests/unit/test_golden.py`.",
+        "",
     ]
     for cls in record_classes():
         form = RecordForm.of(cls)
@@ -105,7 +112,7 @@ def records_page() -> str:
         lines += [
             f"## {cls.__name__}",
             "",
-            f"`{cls.__module__}`, at most {most_bytes(cls):,} bytes.",
+            f"A {'reply' if form.tolerant else 'request'}. `{cls.__module__}`, at most {most_bytes(cls):,} bytes.",
             "",
             "| field | bound | default |",
             "|---|---|---|",

@@ -17,7 +17,7 @@ from ndn_infer import chain
 from ndn_infer.engine.attention import LEAST_ROWS, kv_class
 from ndn_infer.engine.stage import piece_end
 from ndn_infer.errors import BadRecord
-from ndn_infer.records import MAX_INLINE, Record
+from ndn_infer.records import MAX_INLINE, Reply, Request
 from ndn_infer.records.bounds import AtMost, Digest, Ids, Label, Size, TokenCount, Uri
 
 NO_KV: Final = "no-kv"
@@ -35,7 +35,7 @@ def function_before(layer: int, model: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StageRequest(Record):
+class StageRequest(Request):
     """What the layers up to a stage's last one give for tokens `ids`, which stand from `start` on: a piece of a prompt
     of `prompt` tokens, or one token after it. `parent` is the chain value (hex) of the steps before. `before` has all
     tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `again` is
@@ -53,7 +53,7 @@ class StageRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class StageReport(Record):
+class StageReport(Reply):
     """Answer to a StageRequest: `chain` names the activation, `holder` (URI) is who published it. A small one is here
     as well, in its wire form (tensors.py)."""
 

@@ -32,9 +32,9 @@ from ndn_infer.records.bounds import (
     Words,
 )
 from ndn_infer.records.codec import R, decode, encode, most_bytes, request_digest
-from ndn_infer.records.forms import Record
+from ndn_infer.records.forms import Record, Reply, Request
 
-__all__ = ["R", "Record", "decode", "encode", "most_bytes", "request_digest"]
+__all__ = ["R", "Record", "Reply", "Request", "decode", "encode", "most_bytes", "request_digest"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 TOO_LONG: Final = "too-long"
@@ -61,7 +61,7 @@ LogProbability = Annotated[float, Between(-math.inf, 1.0)]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecord(Record):
+class ModelRecord(Reply):
     """What an alias means. `digest` names weights, tokenizer and configuration; `kind` is causal-lm or text-embedding.
 
     `layers`, `kv_heads`, `head_dim` describe its KV; `dated`: its chat template asks what day it is.
@@ -82,7 +82,7 @@ class ModelRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CorpusRecord(Record):
+class CorpusRecord(Reply):
     """What a corpus alias means; `embedder` is the digest of the embedding model its index was made with."""
 
     alias: Label
@@ -95,7 +95,7 @@ class CorpusRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Message(Record):
+class Message(Request):
     """One chat message. Its text is text: no part of it becomes a control token of the model, whoever wrote it."""
 
     role: Annotated[str, OneOf(ROLES)]
@@ -103,7 +103,7 @@ class Message(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizeRequest(Record):
+class TokenizeRequest(Request):
     """Either `messages` through the chat template, or `text` as it stands. `today` (like 2026-12-31) for models whose
     template has the day in it (ModelRecord.dated): equal requests have equal answers, whenever they are asked."""
 
@@ -113,12 +113,12 @@ class TokenizeRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class DetokenizeRequest(Record):
+class DetokenizeRequest(Request):
     ids: Ids = ()
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedRequest(Record):
+class EmbedRequest(Request):
     """`ids` for token embeddings of a causal model, `texts` for sentence vectors of a text-embedding model."""
 
     ids: Annotated[tuple[int, ...], Packed(MAX_EMBED_IDS)] = ()
@@ -126,7 +126,7 @@ class EmbedRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PrefillRequest(Record):
+class PrefillRequest(Request):
     """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
     `have` exists by name already. `codec` (dtype and implementation of the engine) must be the producer's own."""
 
@@ -137,7 +137,7 @@ class PrefillRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenBias(Record):
+class TokenBias(Request):
     """`bias` is added to the logit of token `id`."""
 
     id: TokenId
@@ -145,7 +145,7 @@ class TokenBias(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling(Record):
+class Sampling(Request):
     """How the next token is chosen. temperature 0 is greedy; the other defaults are off; `seed` counts with the
     position, so a continuation anywhere gives the same tokens. engine/sampler.py says what each value does. `top_p` 0
     and `top_k` -1 are off too; `max_tokens` 0 has the prompt computed, and its KV published, and nothing after it.
@@ -170,7 +170,7 @@ class Sampling(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateRequest(Record):
+class GenerateRequest(Request):
     """Continue a prompt, given as token ids. The last `answered` of them are an answer that broke off: penalties count
     them, characters and stop strings may have begun in them, and `max_tokens` is what is still to come."""
 
@@ -181,7 +181,7 @@ class GenerateRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class LookupRequest(Record):
+class LookupRequest(Request):
     """The `limit` passages nearest in meaning to `query`."""
 
     query: Annotated[str, AtMost(1 << 14)] = ""
@@ -192,7 +192,7 @@ class LookupRequest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope(Record):
+class Envelope(Request):
     """ApplicationParameters of a call: the canonical request, or where to pull it, and what is outside its digest.
 
     `request` is empty when it does not fit an Interest: Input objects `sources` (name URIs) hold it, and its SHA-256 is
@@ -209,7 +209,7 @@ class Envelope(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Record):
+class Answer(Reply):
     """A producer's signed answer to a call; exactly one of three.
 
     done: `value` holds the result record. elsewhere: `result` is the name of what holds it: with version, an object or
@@ -227,19 +227,19 @@ class Answer(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens(Record):
+class Tokens(Reply):
     """Answer to tokenize: the ids and the names of their full blocks, when published (`chains` in hex)."""
 
     ids: Ids
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Record):
+class Text(Reply):
     text: Annotated[str, AtMost(MAX_TEXT)]
 
 
 @dataclass(frozen=True, slots=True)
-class TensorRecord(Record):
+class TensorRecord(Reply):
     """Answer to embed: one tensor in its wire form (tensors.py)."""
 
     max_bytes: ClassVar[int] = MAX_TENSOR + 64
@@ -247,7 +247,7 @@ class TensorRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenBlockRecord(Record):
+class TokenBlockRecord(Reply):
     """Content of a token block. `parent` is the chain value (hex) before it, the chain's seed for the first block."""
 
     parent: Digest
@@ -255,7 +255,7 @@ class TokenBlockRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class KvSigner(Record):
+class KvSigner(Reply):
     """Whose signature stands on `blocks` blocks of KV: an identity (URI)."""
 
     identity: Uri
@@ -263,7 +263,7 @@ class KvSigner(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PrefillReport(Record):
+class PrefillReport(Reply):
     """Result of prefill: how many blocks there are now, of which `computed` here and now; the others were at hand or
     found by name. `signers`: of those that this producer did not compute, who signed how many. What was computed rests
     on these."""
@@ -275,7 +275,7 @@ class PrefillReport(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class KvSources(Record):
+class KvSources(Reply):
     """Where the KV of a prompt came from, in blocks; `tail_tokens` is the rest computed by the decoder itself.
 
     `signers`: who signed the blocks that the decoder did not compute, the most blocks first."""
@@ -290,7 +290,7 @@ class KvSources(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprobs(Record):
+class TokenLogprobs(Reply):
     """Natural logarithm of a token's probability under the model, before bias, penalties, temperature and filters, and
     (id, the same) of the most likely tokens, the likeliest first. `text` are the token's own bytes, not always whole
     characters, and `top_text` those of each of `top`."""
@@ -302,7 +302,7 @@ class TokenLogprobs(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenEvent(Record):
+class TokenEvent(Reply):
     """One segment of a generate stream: the ids of one or more steps and the text that they complete.
 
     `logprobs` has one entry for each id when the request asked for them, else none.
@@ -323,7 +323,7 @@ class TokenEvent(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(Record):
+class Progress(Reply):
     """What a stream's producer says of it while nothing else comes. `state` is "queued" (then `position` others are
     before it), "prefill" (`done_blocks` of the prompt's `total_blocks` KV blocks are there) or "decode"."""
 
@@ -334,7 +334,7 @@ class Progress(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class HoldsQuery(Record):
+class HoldsQuery(Request):
     """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
 
     tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
@@ -342,7 +342,7 @@ class HoldsQuery(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings(Record):
+class Holdings(Reply):
     """Answer to HoldsQuery: for every tag the version of the object, 8 bytes big-endian; 0 for a block not held.
 
     A claim, not a proof: whoever acts on it verifies each object under the name that the version completes.
@@ -352,7 +352,7 @@ class Holdings(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PassageRecord(Record):
+class PassageRecord(Reply):
     source: Uri
     title: Words
     text: Annotated[str, AtMost(1 << 16)]
@@ -360,7 +360,7 @@ class PassageRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Hit(Record):
+class Hit(Reply):
     """One retrieved passage: its object name (URI, no version), score and text."""
 
     name: Uri
@@ -368,18 +368,18 @@ class Hit(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Hits(Record):
+class Hits(Reply):
     hits: Annotated[tuple[Hit, ...], AtMost(MAX_HITS)]
 
 
 @dataclass(frozen=True, slots=True)
-class Counter(Record):
+class Counter(Reply):
     name: Label
     value: Annotated[float, Between(-1e18, 1e18)]
 
 
 @dataclass(frozen=True, slots=True)
-class ProducerStatus(Record):
+class ProducerStatus(Reply):
     """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work."""
 
     identity: Uri

@@ -5,8 +5,9 @@ know: any one record, what a field may hold (bounds.py, forms.py). Callers decod
 verified (a request's bytes are covered by the digest in its name).
 
 Fields at their default are left out, so adding a field with a default keeps old digests. Decoding names the expected
-class: the wire never picks one. Unknown fields are refused. Bytes are read as the types say, one value after another:
-what no type names is never built, so a record takes the memory of what it holds and no multiple of its bytes.
+class: the wire never picks one. Unknown fields are rejected in requests; in replies they are skipped, without building
+what they hold, within the bytes that the class may have (forms.py). Bytes are read as the types say, one value after
+another: what no type names is never built, so a record takes the memory of what it holds and no multiple of its bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def request_digest(record: Record) -> str:
 
 
 def decode(cls: type[R], wire: bytes | memoryview) -> R:
-    """The record of class `cls` in `wire`. Raises BadRecord for anything else, including unknown fields."""
+    """The record of class `cls` in `wire`. Raises BadRecord for anything else, including unknown fields of a
+    Request."""
     _check_size(cls, len(wire))
     # No value that is read in one piece may be a container: forms read those element by element.
     source = msgpack.Unpacker(

@@ -1,6 +1,6 @@
 """Forms: how a value of one type is written, read and checked against its bounds.
 
-Owns: the base class of records, one form for each kind of type, and the rule that every field has a bound. Must not
+Owns: the two kinds of records, one form for each kind of type, and the rule that every field has a bound. Must not
 know: any one record, msgpack's bytes (codec.py).
 
 A form is made once from a field's type. Its `most` is the number of bytes that its largest value takes; `says` are the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import types
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, ClassVar, Final, Protocol, Union, get_args, get_origin, get_type_hints
 
@@ -25,9 +26,33 @@ _HEX: Final = frozenset("0123456789abcdef")
 @dataclass(frozen=True, slots=True)
 class Record:
     """Base of all records: frozen dataclasses of str, bytes, int, float, bool, None, tuples and records, each field
-    with a bound in its type. `max_bytes`: what all of it may take, where that is less than all fields at their most."""
+    with a bound in its type. `max_bytes`: what all of it may take, where that is less than all fields at their most.
+    Every record is a Request or a Reply, and so are the records in it."""
 
     max_bytes: ClassVar[int] = 2 << 20
+    tolerant: ClassVar[bool]
+    """Whether a reader skips fields that it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Record):
+    """A record that asks for something. Unknown fields are rejected: whoever answers understands the whole question,
+    and equal questions have equal bytes, whose digest is the name of a call."""
+
+    tolerant: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Record):
+    """A record that tells something: answers, events, status, catalogue, content of objects. Fields of newer senders
+    are skipped, so a class may gain fields with a default. A new field adds to what the others say and does not change
+    their meaning."""
+
+    tolerant: ClassVar[bool] = True
+
+
+NEWER_BYTES: Final = 1024
+"""What a reply may have beyond its known fields at their most, for fields of newer senders."""
 
 
 class Source(Protocol):
@@ -38,6 +63,8 @@ class Source(Protocol):
     def read_array_header(self) -> int: ...
 
     def read_map_header(self) -> int: ...
+
+    def skip(self) -> None: ...
 
 
 class Form:
@@ -251,9 +278,11 @@ class RecordForm(Form):
         hints = get_type_hints(cls, include_extras=True)
         items = sorted(fields(cls), key=lambda item: item.name)
         self.forms = {item.name: form_of(hints[item.name], f"{cls.__name__}.{item.name}") for item in items}
-        self._defaults = {item.name: item.default for item in items}
+        self.defaults = {item.name: item.default for item in items}
         self._required = [item.name for item in items if item.default is MISSING]
-        self.most = min(cls.max_bytes, _HEADER + sum(1 + len(name) + form.most for name, form in self.forms.items()))
+        self.tolerant = _tolerance(cls, self.forms.values())
+        known = sum(1 + len(name) + form.most for name, form in self.forms.items())
+        self.most = min(cls.max_bytes, _HEADER + known + (NEWER_BYTES if self.tolerant else 0))
         self.says = f"a {cls.__name__}"
 
     @staticmethod
@@ -268,7 +297,7 @@ class RecordForm(Form):
         plain = {}
         for name, form in self.forms.items():
             current = getattr(value, name)
-            if current != self._defaults[name]:
+            if current != self.defaults[name]:
                 plain[name] = form.write(current)
         return plain
 
@@ -278,7 +307,10 @@ class RecordForm(Form):
             name = source.unpack()
             form = self.forms.get(name) if type(name) is str else None
             if form is None:
-                raise BadRecord(f"{self.where} has unknown fields: {str(name)[:64]}")
+                if not self.tolerant or type(name) is not str:
+                    raise BadRecord(f"{self.where} has unknown fields: {str(name)[:64]}")
+                source.skip()
+                continue
             if name in values:
                 raise BadRecord(f"{self.where} has the field {name} twice")
             values[name] = form.read(source)
@@ -292,6 +324,23 @@ class RecordForm(Form):
             return source.read_map_header()
         except ValueError as error:
             raise BadRecord(f"{self.where} is not a {self.kind.__name__}") from error
+
+
+def _tolerance(cls: type[Record], forms: Iterable[Form]) -> bool:
+    """Whether `cls` is a Reply. Raises TypeError where it is no kind of record, or holds one of the other kind."""
+    if not issubclass(cls, Request | Reply):
+        raise TypeError(f"{cls.__name__} is neither a Request nor a Reply (records/forms.py)")
+    inner = list(forms)
+    while inner:
+        match inner.pop():
+            case RecordForm() as form if form.tolerant != cls.tolerant:
+                kind = "Reply" if cls.tolerant else "Request"
+                raise TypeError(f"{cls.__name__} is a {kind}, and {form.where} is not")
+            case ListForm(element=element) | OptionalForm(inner=element):
+                inner.append(element)
+            case FixedForm(elements=elements):
+                inner.extend(elements)
+    return cls.tolerant
 
 
 _OF_RECORDS: Final[dict[type[Record], RecordForm]] = {}

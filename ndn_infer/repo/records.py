@@ -21,7 +21,7 @@ from ndn_infer import ndn, records
 from ndn_infer.errors import CallError, Timeout
 from ndn_infer.namespace import RepoCommand
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Record
+from ndn_infer.records import Record, Reply, Request
 from ndn_infer.records.bounds import AtMost, Label, Size, Uri, Uris, Words
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
@@ -34,7 +34,7 @@ UNKNOWN: Final = "no-such-object"
 
 
 @dataclass(frozen=True, slots=True)
-class InsertCommand(Record):
+class InsertCommand(Request):
     """Fetch and keep the object `name` (a base name, or a versioned one), reached by `hints`; pinned objects are never
     evicted, and are durable when the answer comes."""
 
@@ -44,14 +44,14 @@ class InsertCommand(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteCommand(Record):
+class DeleteCommand(Request):
     """Forget the object with the base name `name`, pinned or not."""
 
     name: Uri
 
 
 @dataclass(frozen=True, slots=True)
-class ListCommand(Record):
+class ListCommand(Request):
     """Which objects below `prefix` are kept, in the order of their names' bytes, those after the base name `after`."""
 
     prefix: Uri = "/"
@@ -59,12 +59,12 @@ class ListCommand(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class StatusCommand(Record):
+class StatusCommand(Request):
     """How much is kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class RepoEntry(Record):
+class RepoEntry(Reply):
     """One object. `name` is its versioned name; `hint` where it can be had without a route to its name."""
 
     name: Uri
@@ -74,7 +74,7 @@ class RepoEntry(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RepoStatus(Record):
+class RepoStatus(Reply):
     objects: Size
     used_bytes: Size
     capacity_bytes: Size
@@ -87,7 +87,7 @@ class RepoStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RepoAnswer(Record):
+class RepoAnswer(Reply):
     """`code` is "" when it was done, else a word, and `text` says more. `state` is stored, working or deleted; `done`
     of `total` segments are there while it is working (0 of 0 before the object was found)."""
 

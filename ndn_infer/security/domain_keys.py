@@ -35,7 +35,7 @@ from ndn_infer import ndn, records
 from ndn_infer.errors import BadName, BadRecord, KeyNotAllowed, MissingKey, StorageError
 from ndn_infer.namespace import DomainKey
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Record
+from ndn_infer.records import Reply
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security.domains import KEY_BYTES, MAX_EPOCH, SALT_BYTES, SealBroken
 
@@ -53,14 +53,14 @@ _CURVE: Final = ec.SECP256R1()
 
 
 @dataclass(frozen=True, slots=True)
-class EncryptionKeyRecord(Record):
+class EncryptionKeyRecord(Reply):
     """The key with which others encrypt to an identity: an uncompressed P-256 point (SEC 1, 65 bytes)."""
 
     public: Annotated[bytes, AtMost(_POINT_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
-class DomainKeyRecord(Record):
+class DomainKeyRecord(Reply):
     """The key of one epoch of a domain, wrapped for its members. The domain's id is a digest of `owner` (URI) and
     `salt`. `ephemeral` is a P-256 point (SEC 1). Each member has one of `entries`; all are of one size, and some are
     for nobody."""
@@ -73,7 +73,7 @@ class DomainKeyRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class DomainSecret(Record):
+class DomainSecret(Reply):
     """What a member finds in its entry: the key, and what the owner calls the domain."""
 
     key: Annotated[bytes, AtMost(KEY_BYTES)]

@@ -34,7 +34,7 @@ from ndn_infer.namespace import EncryptionKey as EncryptionKeyName
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import CONTENT_KEY, Data, decode_data
-from ndn_infer.records import Record
+from ndn_infer.records import Reply
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import Certificate
@@ -70,13 +70,13 @@ Validate = Callable[[Data, Sequence[Certificate]], Awaitable[Name]]
 
 
 @dataclass(frozen=True, slots=True)
-class EpochKey(Record):
+class EpochKey(Reply):
     epoch: Annotated[int, Between(1, MAX_EPOCH)]
     key: Annotated[bytes, AtMost(KEY_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
-class DomainMember(Record):
+class DomainMember(Reply):
     """`identity` is a URI, `public` its encryption key as in EncryptionKeyRecord."""
 
     identity: Uri
@@ -84,7 +84,7 @@ class DomainMember(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class DomainFile(Record):
+class DomainFile(Reply):
     """A domain as its owner and its members keep it, secret. `members` are known to the owner only. Of more epochs
     than MAX_EPOCHS the newest are kept."""
 

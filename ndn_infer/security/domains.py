@@ -47,7 +47,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ndn_infer import chain, ndn, records
 from ndn_infer.errors import BadRecord, MissingKey, TrustError
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Record
+from ndn_infer.records import Record, Request
 from ndn_infer.records.bounds import AtMost
 
 KEY_BYTES: Final = 32
@@ -70,7 +70,7 @@ MAX_SEALED: Final = Record.max_bytes + SALT_BYTES + PAD_BYTES + OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class SealedRequest(Record):
+class SealedRequest(Request):
     """The request of a private call, as it travels: the domain's label, and the request sealed."""
 
     max_bytes: ClassVar[int] = MAX_SEALED + 128

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 from ndn_infer import ndn
 from ndn_infer.errors import BadName
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Record
+from ndn_infer.records import Reply
 from ndn_infer.records.bounds import AtMost, Between, Uri
 from ndn_infer.security.certificate import Certificate, version_of
 
@@ -31,7 +31,7 @@ _MICROSECONDS: Final = Between(0, (1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Denied(Record):
+class Denied(Reply):
     """`target` (URI): a key or certificate; or an identity with all below it, of which certificates made `before` this
     time (microseconds of the Unix epoch) are meant."""
 
@@ -41,7 +41,7 @@ class Denied(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationList(Record):
+class RevocationList(Reply):
     """Valid `until` a time (Unix epoch seconds): afterwards another one should have come."""
 
     until: Annotated[int, _MICROSECONDS]
