@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer.apps import retrieval
-from ndn_infer.apps.network import NO_ALIAS, EmbeddedNetwork, embedded
-from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.question import Question, add_sampling_arguments, read_question
-from ndn_infer.apps.session import Session, access_of, ensure_keys, join, role_identity
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Client, Outcome, rag_prompt
 from ndn_infer.config import Config
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import MissingKey, NoForwarder, UnknownModel, UsageError
+from ndn_infer.local.network import NO_ALIAS, EmbeddedNetwork, embedded
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord, Message, ModelRecord, TokenLogprobs
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
@@ -99,51 +100,51 @@ class _Asking:
                 corpus = await asyncio.to_thread(
                     retrieval.corpus_of, self._question.folder, self._config, quiet=not self._say
                 )
-            session = None if self._options.embedded else await self._running(model)
-            served = session is not None
-            if session is None:
+            node = None if self._options.embedded else await self._running(model)
+            served = node is not None
+            if node is None:
                 network = await self._bring_up(model)
                 ends.push_async_callback(network.stop)
-                session = await join(self._config, self._keychain, uri=network.uri)
-            ends.push_async_callback(session.close)
-            client = self._client(session)
+                node = await Node.join(self._config, self._keychain, uri=network.uri)
+            ends.push_async_callback(node.close)
+            client = self._client(node)
             ends.push_async_callback(client.close)
             if served and corpus is not None:
-                await self._serve(corpus, client, session, ends)
-            self._watch(session, ends)
+                await self._serve(corpus, client, node, ends)
+            self._watch(node, ends)
             outcome = await self._answer(client, model, corpus)
-            await self._print(outcome, client, session)
+            await self._print(outcome, client, node)
             return 0
 
     # ------------------------------------------------------------ the network
 
     async def _model_name(self) -> str:
-        from ndn_infer.apps.prepare import network_name
+        from ndn_infer.local.prepare import network_name
 
         return await asyncio.to_thread(network_name, self._config, self._question.model, quiet=not self._say)
 
-    async def _running(self, model: str) -> Session | None:
+    async def _running(self, model: str) -> Node | None:
         """A network that is up and knows the model; None when an embedded one is to be made."""
         named = bool(self._config.network.transport or os.environ.get("NDN_CLIENT_TRANSPORT"))
         try:
-            session = await join(self._config, self._keychain)
+            node = await Node.join(self._config, self._keychain)
         except NoForwarder:
             if named or self._options.no_embedded:
                 raise
             return None
         if named or self._options.no_embedded:
-            return session
+            return node
         try:
-            await Client(session.endpoint, session.validator, session.net, self._config).resolve_model(model)
+            await Client(node.endpoint, node.validator, node.net, self._config).resolve_model(model)
         except UnknownModel:
-            await session.close()
-            log.info("the network at %s does not offer %s; starting an embedded one", session.uri, model)
+            await node.close()
+            log.info("the network at %s does not offer %s; starting an embedded one", node.uri, model)
             return None
-        return session
+        return node
 
     async def _bring_up(self, model: str) -> EmbeddedNetwork:
         """An embedded network with what this question needs."""
-        from ndn_infer.apps.prepare import prepared
+        from ndn_infer.local.prepare import prepared
 
         question, config = self._question, self._config
         functions = ["tokenize", "prefill", "decode"]
@@ -163,27 +164,27 @@ class _Asking:
         await network.start()
         return network
 
-    async def _serve(self, corpus: CorpusRecord, client: Client, session: Session, ends: AsyncExitStack) -> None:
+    async def _serve(self, corpus: CorpusRecord, client: Client, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""
         assert self._question.folder is not None
         helpers = await retrieval.served(
-            corpus, self._question.folder, client, self._config, session.uri, config_file=self._options.config,
+            corpus, self._question.folder, client, self._config, node.uri, config_file=self._options.config,
             settings=self._options.settings, news=self._news,
         )  # fmt: skip
         if helpers is not None:
             ends.push_async_callback(helpers.stop)
 
-    def _client(self, session: Session) -> Client:
-        user = self._user(session)
+    def _client(self, node: Node) -> Client:
+        user = self._user(node)
         return Client(
-            session.endpoint, session.validator, session.net, self._config, user=user,
-            certificates=session.keychain.certificates(),
-            access=None if user is None else access_of(session, user), domain=self._question.domain,
+            node.endpoint, node.validator, node.net, self._config, user=user,
+            certificates=node.keychain.certificates(),
+            access=None if user is None else node.access(user), domain=self._question.domain,
         )  # fmt: skip
 
-    def _user(self, session: Session) -> Signer | None:
+    def _user(self, node: Node) -> Signer | None:
         try:
-            return session.keychain.signer_for(role_identity(session.config, "user"))
+            return node.signer_as("user")
         except MissingKey:
             return None
 
@@ -234,9 +235,9 @@ class _Asking:
         self._news(f"best score {found.best:.2f}, below {self._question.min_score:.2f} (--min-score)")
         return outcome
 
-    async def _print(self, outcome: Outcome, client: Client, session: Session) -> None:
+    async def _print(self, outcome: Outcome, client: Client, node: Node) -> None:
         if self._options.json:
-            document = as_json(outcome, client, session.uri)
+            document = as_json(outcome, client, node.uri)
             if self._question.sampling.logprobs:
                 document["logprobs"] = logprobs_json(outcome.ids, self._logprobs)
             print(json.dumps(document, ensure_ascii=False))
@@ -244,7 +245,7 @@ class _Asking:
         if not self._streams:
             print(outcome.text, flush=True)
         if not self._options.quiet:
-            print_summary(outcome, client, session.uri, question=self._question.text, verbose=self._options.verbose)
+            print_summary(outcome, client, node.uri, question=self._question.text, verbose=self._options.verbose)
 
     # ------------------------------------------------------------ beside it
 
@@ -257,11 +258,11 @@ class _Asking:
     def _traces(self) -> bool:
         return bool(self._options.trace or self._options.verbose > 1)
 
-    def _watch(self, session: Session, ends: AsyncExitStack) -> None:
+    def _watch(self, node: Node, ends: AsyncExitStack) -> None:
         if self._traces or self._options.trace_file is not None:
             trace = PacketTrace(self._options.trace_file)
             ends.callback(trace.close)
-            session.endpoint.trace = trace
+            node.endpoint.trace = trace
 
     def _news(self, text: str) -> None:
         if self._say:

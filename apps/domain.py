@@ -22,22 +22,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ndn_infer import ndn
-from ndn_infer.apps.session import ROLES, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
 from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
+from ndn_infer.node.keys import ensure_keys, net_name, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, SignedObject
 from ndn_infer.security.domains import DomainEpoch
+from ndn_infer.security.identity import ROLES
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.keydir import write_private
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.trust.key_records import Renewal
 
 ACTIONS = ("create", "card", "add", "export", "join", "remove", "list", "show")
@@ -187,10 +188,9 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
         )
 
     async def fetch() -> DomainFile | None:
-        session = await join(config, keychain)
+        node = await Node.join(config, keychain)
         try:
-            fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
-            renewal, found = Renewal(session.net, fetcher, shop), None
+            renewal, found = Renewal(node.net, node.fetcher, shop), None
             for pause_s in (0.0, *(NEW_EPOCH_PAUSES_S if known is not None else ())):
                 await asyncio.sleep(pause_s)
                 found = await renewal.join(ident)
@@ -198,7 +198,7 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
                     break
             return found
         finally:
-            await session.close()
+            await node.close()
 
     try:
         domain = asyncio.run(fetch())

@@ -27,11 +27,9 @@ from pathlib import Path
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.apps.logs import set_up_logging
-from ndn_infer.apps.networks import make_runtime_dir
-from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.session import certificate_fetcher, ensure_keys, net_name, replay_window
 from ndn_infer.config import Config
+from ndn_infer.console.logs import set_up_logging
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import BadName, ConfigError, Nacked, NdnInferError, Timeout
 from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.management.access import Claim
@@ -40,12 +38,16 @@ from ndn_infer.forwarder.shell.trace_file import TraceFile
 from ndn_infer.ndn.lp import LpPacket, encode_lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import encode_interest
+from ndn_infer.node.keys import ensure_keys, net_name
+from ndn_infer.node.node import replay_window
+from ndn_infer.node.runtime_dir import make_runtime_dir
 from ndn_infer.security.command_authority import CommandAuthority, parse_grants
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import connect
 from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.trust.certificates import certificate_fetcher
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ import sys
 from pathlib import Path
 
 from ndn_infer import ndn
-from ndn_infer.apps.session import ensure_keys, join
 from ndn_infer.config import Config
 from ndn_infer.errors import FetchIncomplete, StorageError, UsageError
 from ndn_infer.namespace import classify
 from ndn_infer.ndn.name import METADATA, Name
-from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.transport.objects.fetched import Fetched
 from ndn_infer.transport.objects.foreign import fetch_foreign
 
@@ -74,24 +74,23 @@ def split(name: Name) -> tuple[Name, int | None]:
 
 
 async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    session = await join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config))
     try:
-        fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
-        found = await fetcher.discover(base, version=version)
+        found = await node.fetcher.discover(base, version=version)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
-        fetched = await fetcher.collect(found)
-        return fetched.content, _words(session.net, base, fetched)
+        fetched = await node.fetcher.collect(found)
+        return fetched.content, _words(node.net, base, fetched)
     finally:
-        await session.close()
+        await node.close()
 
 
 async def _fetch_foreign(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    session = await join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config))
     try:
-        found = await fetch_foreign(session.endpoint, base, version=version)
+        found = await fetch_foreign(node.endpoint, base, version=version)
     finally:
-        await session.close()
+        await node.close()
     claims = ", ".join(map(ndn.to_uri, found.claims)) or "no key"
     return found.content, [
         ndn.to_uri(found.name),

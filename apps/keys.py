@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import catalog, ndn
-from ndn_infer.apps import key_changes, networks
-from ndn_infer.apps.session import ROLES, ensure_keys, net_name
+from ndn_infer.apps import key_changes
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
-from ndn_infer.namespace import DOMAIN, REPO, Node, Role
+from ndn_infer.namespace import DOMAIN, REPO, Machine, Role
+from ndn_infer.node import networks
+from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import provision
 from ndn_infer.security.bundle import Bundle
-from ndn_infer.security.identity import parse_identity
+from ndn_infer.security.identity import ROLES, parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.safebag import is_safebag
 
@@ -83,7 +84,7 @@ def _issue(options: argparse.Namespace, config: Config) -> int:
         raise UsageError("issue needs --site, --node and --out")
     roles = _roles(options.roles)
     keychain, net = ensure_keys(config), net_name(config)
-    node = Node(options.site, options.node).to_name(net)
+    node = Machine(options.site, options.node).to_name(net)
     identities = [node, *(Role(options.site, options.node, role).to_name(net) for role in roles)]
     keychain.ensure(*identities, validity_s=(options.days or config.trust.certificate_days) * 86400.0)
     records = catalog.records_in(config.catalog_dir)

@@ -10,13 +10,13 @@ import argparse
 import json
 
 from ndn_infer import catalog, ndn
-from ndn_infer.apps.prepare import full_digest, network_name, prepared, record_of
-from ndn_infer.apps.progress import Progress
-from ndn_infer.apps.session import ensure_keys
 from ndn_infer.config import Config
+from ndn_infer.console.progress import Progress
 from ndn_infer.errors import UsageError
+from ndn_infer.local.prepare import full_digest, network_name, prepared, record_of
 from ndn_infer.models import registry, store
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.node.keys import ensure_keys
 from ndn_infer.records import ModelRecord
 
 

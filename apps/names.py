@@ -11,11 +11,11 @@ import re
 from dataclasses import fields
 
 from ndn_infer import ndn
-from ndn_infer.apps.networks import FORMER_OWN, networks_here
-from ndn_infer.apps.session import net_name
 from ndn_infer.apps.summary import shorten
 from ndn_infer.config import Config
 from ndn_infer.namespace import KINDS, Kind, classify
+from ndn_infer.node.keys import net_name
+from ndn_infer.node.networks import FORMER_OWN, networks_here
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 

@@ -19,28 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import catalog
-from ndn_infer.apps.network import NO_ALIAS
-from ndn_infer.apps.prepare import network_name, prepared, publish_aliases
-from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.session import Session, access_of, ensure_keys, join, node_signer, role_identity
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Host, NamedFunction
+from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
+from ndn_infer.local.network import NO_ALIAS
+from ndn_infer.local.prepare import network_name, prepared, publish_aliases
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.storage.disk import DiskStore
-from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.storage.policy import parse_policies
-from ndn_infer.storage.tiered import TieredStore
-from ndn_infer.transport.calls.caller import Caller
-from ndn_infer.transport.calls.inputs import Inputs, new_instance
-from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.objects.fetch import Fetcher
-from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
@@ -94,19 +87,19 @@ class Side:
     """Functions behind one face."""
 
     names: list[str]
-    session: Session
+    node: Node
     producer: Producer
     host: Host
 
     @classmethod
     async def begin(cls, stack: AsyncExitStack, config: Config, keychain: Keychain, names: list[str]) -> Side:
         """Joined to the network. It is left with the stack."""
-        session = await join(config, keychain)
-        stack.push_async_callback(session.close)
-        producer, host = build_producer(session, next(filter(None, map(registry.kind, names)), "user"))
+        node = await Node.join(config, keychain)
+        stack.push_async_callback(node.close)
+        producer, host = build_producer(node, next(filter(None, map(registry.kind, names)), "user"))
         stack.callback(host.server.store.close)
         stack.push_async_callback(producer.close)
-        return cls(names, session, producer, host)
+        return cls(names, node, producer, host)
 
 
 async def _serve(
@@ -126,10 +119,10 @@ async def _serve(
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work  # raises what went wrong
-            _say_ready(main.session, names)
+            _say_ready(main.node, names)
             async with AsyncExitStack() as kept:
                 for side in sides:
-                    await kept.enter_async_context(upkeep(side.producer, side.host, side.session))
+                    await kept.enter_async_context(upkeep(side.producer, side.host, side.node))
                 await stop.wait()
         else:
             work.cancel()
@@ -142,49 +135,18 @@ async def _offer_sides(sides: Sequence[Side], parts: Ingredients, records: list[
     """Everything of every side; the records of the catalogue behind the last."""
     for side in sides:
         functions = registry.build(side.names, parts.behind_another_face())
-        await _offer_all(side.producer, side.host, side.session, functions, records if side is sides[-1] else [])
-
-
-def open_store(config: Config, role: str) -> ObjectStore:
-    """The store that the configuration asks for: in memory, or on disk as well. Each producer of a node has a file of
-    its own. Raises ConfigError."""
-    settings = config.producer
-    if not settings.store_path:
-        return ObjectStore(settings.store_mib << 20)
-    path = Path(settings.store_path).expanduser()
-    policies = parse_policies(settings.store_policies)
-    disk = DiskStore(path.with_name(f"{path.name}.{role}"), settings.store_disk_mib << 20, policies=policies)
-    return TieredStore(settings.store_mib << 20, disk)
-
-
-def build_producer(session: Session, role: str) -> tuple[Producer, Host]:
-    """The network side of a producer process. Its own large requests are published under `role`."""
-    config = session.config
-    server = Server(session.endpoint, open_store(config, role))
-    registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
-    signer = session.keychain.signer_for(role_identity(config, role))
-    inputs = Inputs(
-        session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates,
-        instance=(instance := new_instance()),
-    )  # fmt: skip
-    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
-    caller = Caller(
-        session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch,
-        inputs=lambda: inputs, access=(access := access_of(session, signer, fetcher)),
-    )  # fmt: skip
-    host = Host(session.net, config, server, fetcher, caller, access=access, instance=instance)
-    return Producer(host, session.keychain, registrar), host
+        await _offer_all(side.producer, side.host, side.node, functions, records if side is sides[-1] else [])
 
 
 async def _offer_all(
-    producer: Producer, host: Host, session: Session, functions: list[NamedFunction[Any]], records: list[ObjectPackets]
+    producer: Producer, host: Host, node: Node, functions: list[NamedFunction[Any]], records: list[ObjectPackets]
 ) -> None:
     await producer.begin()
     for function in functions:
-        signer = session.keychain.signer_for(role_identity(session.config, function.role))
+        signer = node.signer_as(function.role)
         await producer.offer(function, signer)
         log.info("offering %s of %s %s", function.function, *function.subject)
-    signer = session.keychain.signer_for(role_identity(session.config, functions[0].role))
+    signer = node.signer_as(functions[0].role)
     for packets in records:
         host.server.put(packets, pinned=True)
         await producer.offer_object(packets.base, signer)
@@ -221,5 +183,5 @@ def corpus_alias(folder: Path) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
 
 
-def _say_ready(session: Session, names: list[str]) -> None:
-    print(f"READY {','.join(names)} pid={os.getpid()} at {session.uri}", flush=True)
+def _say_ready(node: Node, names: list[str]) -> None:
+    print(f"READY {','.join(names)} pid={os.getpid()} at {node.uri}", flush=True)

@@ -24,30 +24,21 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import ndn, records
-from ndn_infer.apps.processes import stop_on_signals
-from ndn_infer.apps.progress import Progress
-from ndn_infer.apps.session import (
-    ROLES,
-    Session,
-    certificate_fetcher,
-    ensure_keys,
-    join,
-    net_name,
-    node_signer,
-    replay_window,
-    role_identity,
-)
 from ndn_infer.config import Config
+from ndn_infer.console.progress import Progress
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NdnInferError, UsageError
-from ndn_infer.namespace import REPO, Node, operator_identity
+from ndn_infer.namespace import REPO, Machine, operator_identity
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.keys import ensure_keys, net_name, role_identity
+from ndn_infer.node.node import Node, replay_window
 from ndn_infer.records import Counter, ProducerStatus
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient, RepoEntry
 from ndn_infer.repo.repo import Repo, RepoParts
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.identity import IdentityKind, parse_identity
+from ndn_infer.security.identity import ROLES, IdentityKind, parse_identity
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.disk import DiskStore
@@ -57,6 +48,7 @@ from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.trust.certificates import certificate_fetcher
 
 log = logging.getLogger(__name__)
 
@@ -109,56 +101,56 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
     try:
         shelf = CertificateShelf(path.with_name(f"{path.name}.certificates"))
         pins = PinLedger(path.with_name(f"{path.name}.pins"), store.disk.capacity_bytes)
-        session = await join(config, keychain)
-        registrar = Registrar(session.endpoint, node_signer(session), refresh_s=config.producer.refresh_s)
-        repo = _repo(session, store, shelf, pins, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
+        node = await Node.join(config, keychain)
+        registrar = node.registrar
+        repo = _repo(node, store, shelf, pins, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
         try:
             await registrar.start()
-            await _serve_keys(session, repo.server, registrar)
+            await _serve_keys(node, repo.server, registrar)
             repo.server.serve(signer.identity, signer)
             repo.server.compute(signer.identity + ndn.generic("status"), _status(repo, signer, registrar))
             await repo.start()
-            print(f"READY repo {ndn.to_uri(signer.identity)} pid={os.getpid()} at {session.uri}", flush=True)
+            print(f"READY repo {ndn.to_uri(signer.identity)} pid={os.getpid()} at {node.uri}", flush=True)
             await stop.wait()
         finally:
             await repo.close()
             await registrar.close()
-            await session.close()
+            await node.close()
     finally:
         store.close()
     return 0
 
 
 def _repo(
-    session: Session, store: TieredStore, shelf: CertificateShelf, pins: PinLedger, signer: Signer,
+    node: Node, store: TieredStore, shelf: CertificateShelf, pins: PinLedger, signer: Signer,
     registrar: Registrar, prefixes: tuple[Name, ...],
 ) -> Repo:  # fmt: skip
-    """A repo of this session, with a validator of its own: the certificates that it fetches are worth keeping."""
-    config = session.config
+    """A repo of this node, with a validator of its own: the certificates that it fetches are worth keeping."""
+    config = node.config
     validator = Validator(
-        TrustSchema.load(session.net), session.keychain.anchor,
-        shelf.recording(certificate_fetcher(session.endpoint)), max_depth=config.trust.max_chain_depth,
-        seen=session.validator.seen, replay=replay_window(config),
+        TrustSchema.load(node.net), node.keychain.anchor,
+        shelf.recording(certificate_fetcher(node.endpoint)), max_depth=config.trust.max_chain_depth,
+        seen=node.validator.seen, replay=replay_window(config),
     )  # fmt: skip
-    own = session.keychain.certificates()
+    own = node.keychain.certificates()
     shelf.see(*own)
     validator.add_certificates(*own, *shelf.certificates)
-    server = Server(session.endpoint, store)
-    fetcher = Fetcher(session.endpoint, validator, config.fetch)
+    server = Server(node.endpoint, store)
+    fetcher = Fetcher(node.endpoint, validator, config.fetch)
     parts = RepoParts(
-        session.endpoint, server, store, fetcher, validator, registrar, shelf, signer, pins
+        node.endpoint, server, store, fetcher, validator, registrar, shelf, signer, pins
     )  # fmt: skip
     return Repo(parts, prefixes=prefixes)
 
 
-async def _serve_keys(session: Session, server: Server, registrar: Registrar) -> None:
+async def _serve_keys(node: Node, server: Server, registrar: Registrar) -> None:
     """Our own certificates, and those that vouch for them."""
-    for certificate in session.keychain.certificates():
-        kind = parse_identity(session.net, certificate.identity)
+    for certificate in node.keychain.certificates():
+        kind = parse_identity(node.net, certificate.identity)
         keys = certificate.identity + ndn.generic("KEY")
         mine = kind is not None and (kind.kind is not IdentityKind.ROLE or kind.role == REPO)
         if mine and keys not in registrar.prefixes:
-            server.answer_certificates(keys, session.keychain.certificates)
+            server.answer_certificates(keys, node.keychain.certificates)
             try:
                 await registrar.register(keys)
             except NdnInferError as error:
@@ -193,22 +185,22 @@ def _status(repo: Repo, signer: Signer, registrar: Registrar) -> Callable[[], by
 async def _command(options: argparse.Namespace, config: Config) -> int:
     keychain = ensure_keys(config)
     signer = keychain.signer_for(_signing_identity(options, config))
-    session = await join(config, keychain, offer_own=True)
-    registrar = Registrar(session.endpoint, node_signer(session))
+    node = await Node.join(config, keychain, offer_own=True)
+    registrar = Registrar(node.endpoint, node.signer())
     try:
         # a repo on another machine asks us for the certificate that vouches for the command
         keys = signer.identity + ndn.generic("KEY")
-        Server(session.endpoint, ObjectStore(0)).answer_certificates(keys, keychain.certificates)
+        Server(node.endpoint, ObjectStore(0)).answer_certificates(keys, keychain.certificates)
         try:
             await registrar.register(keys)
         except NdnInferError as error:
             log.info("%s; the repo must have our certificates", error)
         repo = ndn.from_uri(options.repo) if options.repo else role_identity(config, REPO)
-        client = RepoClient(session.endpoint, session.validator, session.net, repo, signer)
+        client = RepoClient(node.endpoint, node.validator, node.net, repo, signer)
         await _give(client, options)
     finally:
         await registrar.close()
-        await session.close()
+        await node.close()
     return 0
 
 
@@ -220,7 +212,7 @@ def _signing_identity(options: argparse.Namespace, config: Config) -> Name:
     if who == "site":
         return net + ndn.generic(config.network.site)
     if who == "node":
-        return Node(config.network.site, config.network.node).to_name(net)
+        return Machine(config.network.site, config.network.node).to_name(net)
     return role_identity(config, who)
 
 

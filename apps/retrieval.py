@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.apps.network import EmbeddedNetwork, helpers
-from ndn_infer.apps.prepare import prepared
 from ndn_infer.client import Cited, Client
 from ndn_infer.config import Config
 from ndn_infer.errors import UnknownModel
+from ndn_infer.local.network import EmbeddedNetwork, helpers
+from ndn_infer.local.prepare import prepared
 from ndn_infer.records import CorpusRecord
 
 NOT_FOUND: Final = "The documents do not hold an answer to this."

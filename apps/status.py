@@ -12,10 +12,11 @@ import json
 from typing import Any, Final
 
 from ndn_infer import catalog, ndn, records
-from ndn_infer.apps.session import Session, ensure_keys, join
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.namespace import Instance, Role
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.records import ProducerStatus
 from ndn_infer.transport.objects.datasets import Datasets
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -30,12 +31,12 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _main(options: argparse.Namespace, config: Config) -> int:
-    session = await join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config))
     try:
-        document = await collect(session)
+        document = await collect(node)
         aliases = catalog.aliases(config.catalog_dir)
     finally:
-        await session.close()
+        await node.close()
     if options.json:
         print(json.dumps(document))
     else:
@@ -43,15 +44,15 @@ async def _main(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-async def collect(session: Session) -> dict[str, Any]:
+async def collect(node: Node) -> dict[str, Any]:
     """Everything as one document. Producers that do not answer are listed with their error."""
-    datasets = Datasets(session.endpoint)
+    datasets = Datasets(node.endpoint)
     general = await datasets.general()
     faces, routes, store = await datasets.faces(), await datasets.routes(), await datasets.content_store()
     prefixes = sorted({route["prefix"] for route in routes})
-    producers = await asyncio.gather(*(_producer(session, prefix) for prefix in _producers(session, prefixes)))
+    producers = await asyncio.gather(*(_producer(node, prefix) for prefix in _producers(node, prefixes)))
     return {
-        "forwarder": {"uri": session.uri, **general},
+        "forwarder": {"uri": node.uri, **general},
         "content_store": store,
         "faces": faces,
         "routes": routes,
@@ -59,22 +60,22 @@ async def collect(session: Session) -> dict[str, Any]:
     }
 
 
-def _producers(session: Session, prefixes: list[str]) -> list[str]:
+def _producers(node: Node, prefixes: list[str]) -> list[str]:
     """Whom to ask: every process that has a route of its own, and roles of which there is none (repos)."""
     names = {uri: ndn.from_uri(uri) for uri in prefixes}
-    instances = {uri: ndn.prefix(name, -2) for uri, name in names.items() if Instance.parse(session.net, name)}
-    roles = [uri for uri, name in names.items() if Role.parse(session.net, name) and name not in instances.values()]
+    instances = {uri: ndn.prefix(name, -2) for uri, name in names.items() if Instance.parse(node.net, name)}
+    roles = [uri for uri, name in names.items() if Role.parse(node.net, name) and name not in instances.values()]
     return sorted([*roles, *instances])
 
 
-async def _producer(session: Session, prefix: str) -> dict[str, Any] | None:
-    fetcher = Fetcher(session.endpoint, session.validator, session.config.fetch)
+async def _producer(node: Node, prefix: str) -> dict[str, Any] | None:
+    fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch)
     try:
         async with asyncio.timeout(3.0):
             fetched = await fetcher.fetch(ndn.from_uri(prefix) + ndn.generic("status"))
         status = records.decode(ProducerStatus, fetched.content)
     except (NdnInferError, TimeoutError) as error:
-        if Instance.parse(session.net, ndn.from_uri(prefix)) is not None:
+        if Instance.parse(node.net, ndn.from_uri(prefix)) is not None:
             return None  # a process that only asks has a name of its own too
         return {"identity": prefix, "error": _why(error)}
     return {

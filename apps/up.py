@@ -11,13 +11,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from ndn_infer.apps.network import EmbeddedNetwork, embedded
-from ndn_infer.apps.prepare import network_name, prepared
-from ndn_infer.apps.processes import stop_on_signals
 from ndn_infer.apps.produce import corpus_alias
-from ndn_infer.apps.session import ensure_keys
 from ndn_infer.config import Config
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.functions import registry
+from ndn_infer.local.network import EmbeddedNetwork, embedded
+from ndn_infer.local.prepare import network_name, prepared
+from ndn_infer.node.keys import ensure_keys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

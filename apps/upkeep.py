@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import catalog
-from ndn_infer.apps.session import Session, ensure_keys
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import operator_identity
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.transport.trust.key_records import OwnedRecords
@@ -36,10 +37,10 @@ REVOCATIONS_VALID_S: Final = 30 * 86_400.0
 
 
 @contextlib.asynccontextmanager
-async def upkeep(producer: Producer, host: Host, session: Session) -> AsyncIterator[None]:
+async def upkeep(producer: Producer, host: Host, node: Node) -> AsyncIterator[None]:
     """While the block lasts."""
     tasks = [
-        asyncio.ensure_future(_offer(producer, host, session)), asyncio.ensure_future(_renew_certificates(session)),
+        asyncio.ensure_future(_offer(producer, host, node)), asyncio.ensure_future(_renew_certificates(node)),
     ]  # fmt: skip
     try:
         yield
@@ -49,17 +50,17 @@ async def upkeep(producer: Producer, host: Host, session: Session) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _offer(producer: Producer, host: Host, session: Session) -> None:
+async def _offer(producer: Producer, host: Host, node: Node) -> None:
     """Members find the keys of this machine's domains by name, also of epochs that begin while this runs; everybody
     finds the deny list."""
 
     async def offer(prefix: Name, owner: Name) -> None:
-        signer = session.keychain.signer_for(owner)
+        signer = node.keychain.signer_for(owner)
         await producer.offer_certificates(signer.identity)
         await producer.offer_object(prefix, signer)
 
-    records = OwnedRecords(session.net, host.server, DomainStore(session.config.keys_dir), offer)
-    revocations = Revocations(producer, host, session)
+    records = OwnedRecords(node.net, host.server, DomainStore(node.config.keys_dir), offer)
+    revocations = Revocations(producer, host, node)
     while True:
         try:
             await records.refresh()
@@ -72,15 +73,15 @@ async def _offer(producer: Producer, host: Host, session: Session) -> None:
 class Revocations:
     """The deny list, on the machine that holds the operator's key: others would offer old ones."""
 
-    def __init__(self, producer: Producer, host: Host, session: Session) -> None:
+    def __init__(self, producer: Producer, host: Host, node: Node) -> None:
         self._producer = producer
         self._host = host
-        self._session = session
+        self._node = node
         self._stamp: object = None
 
     async def refresh(self) -> None:
         """Look at the file again when it has changed. Raises BadPacket, BadRecord, RegistrationRefused."""
-        directory = self._session.config.catalog_dir
+        directory = self._node.config.catalog_dir
         signer = self._signer()
         if signer is None or self._stamp == (stamp := _stamp(directory)):
             return
@@ -89,16 +90,16 @@ class Revocations:
             return
         packets, revoked = found
         if revoked.until - time.time() < REVOCATIONS_VALID_S / 2:
-            catalog.revoke(directory, self._session.keychain, (), valid_s=REVOCATIONS_VALID_S)
+            catalog.revoke(directory, self._node.keychain, (), valid_s=REVOCATIONS_VALID_S)
             return
         self._host.server.put(packets, pinned=True)
-        self._session.validator.deny(revoked)
+        self._node.validator.deny(revoked)
         if self._stamp is None:
             await self._producer.offer_object(packets.base, signer)
         self._stamp = stamp
 
     def _signer(self) -> Signer | None:
-        keychain = self._session.keychain
+        keychain = self._node.keychain
         for identity in (operator_identity(keychain.net), keychain.net):
             if keychain.usable(identity) is not None:
                 return keychain.signer_for(identity)
@@ -112,13 +113,13 @@ def _stamp(directory: Path) -> object:
     return None
 
 
-async def _renew_certificates(session: Session) -> None:
+async def _renew_certificates(node: Node) -> None:
     """Certificates in the last third of their life, where the key that issues them is here; else those that somebody
     brought ('ndn-infer keys import') are found."""
     while True:
         await asyncio.sleep(CERTIFICATES_S)
         try:
-            await asyncio.to_thread(ensure_keys, session.config)
-            session.keychain.reload()
+            await asyncio.to_thread(ensure_keys, node.config)
+            node.keychain.reload()
         except NdnInferError as error:
             log.warning("certificates are not renewed: %s", error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ndn_infer import ndn
-from ndn_infer.apps.terminal import raw, visible
+from ndn_infer.console.terminal import raw, visible
 from ndn_infer.errors import StorageError
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Progress

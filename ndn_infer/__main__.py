@@ -12,7 +12,7 @@ import sys
 def main() -> int:
     """Run the command line; returns the exit status."""
     try:
-        from ndn_infer.apps import cli
+        from ndn_infer import cli
 
         return cli.main()
     except KeyboardInterrupt:

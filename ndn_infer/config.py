@@ -6,7 +6,7 @@ Unknown sections and keys are errors, and so are values of the wrong type or out
 be silently without effect.
 
     network      net = "/lab"                      in <data_dir>/network.toml: net, site and node of the network in use,
-                                                   written by 'ndn-infer keys' (apps/networks.py)
+                                                   written by 'ndn-infer keys' (ndn_infer/node/networks.py)
     file         [fetch] / lifetime_ms = 2000      in $XDG_CONFIG_HOME/ndn-infer/config.toml, or --config FILE
     environment  NDN_INFER_FETCH_LIFETIME_MS=2000
     flag         --set fetch.lifetime_ms=2000      on every command

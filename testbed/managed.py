@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import ndn, records
-from ndn_infer.apps.session import Session, join
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
 from ndn_infer.forwarder.management.encoding import ControlParameters
 from ndn_infer.namespace import Role
+from ndn_infer.node.node import Node
 from ndn_infer.records import ProducerStatus
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.datasets import Datasets
-from ndn_infer.transport.objects.fetch import Fetcher
 
 ORIGIN_STATIC: Final = 255
 STATUS_KEPT_S: Final = 0.6
@@ -32,11 +31,11 @@ STATUS_KEPT_S: Final = 0.6
 class ManagedNode:
     """A joined forwarder. `neighbours` maps a neighbour's face URI to its node name."""
 
-    def __init__(self, node: str, session: Session, neighbours: Mapping[str, str]) -> None:
+    def __init__(self, node: str, joined: Node, neighbours: Mapping[str, str]) -> None:
         self.node = node
-        self._session = session
-        self._datasets = Datasets(session.endpoint)
-        self._registrar = Registrar(session.endpoint)
+        self._joined = joined
+        self._datasets = Datasets(joined.endpoint)
+        self._registrar = Registrar(joined.endpoint)
         self._neighbours = neighbours
         self._faces: dict[str, int] = {}
 
@@ -46,11 +45,11 @@ class ManagedNode:
     ) -> ManagedNode:
         """Join over the node's Unix socket. With the operator's keychain nothing is fetched to verify status records,
         so reading counters moves no counter between nodes."""
-        session = await join(config, keychain, uri=f"unix://{socket}", offer_own=True)
-        return cls(node, session, neighbours)
+        joined = await Node.join(config, keychain, uri=f"unix://{socket}", offer_own=True)
+        return cls(node, joined, neighbours)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._joined.close()
 
     async def link(self) -> None:
         """Make a face to every neighbour. Raises NetworkError."""
@@ -68,7 +67,7 @@ class ManagedNode:
 
     async def offers(self) -> list[str]:
         """URIs of all prefixes of our network that applications of this node registered."""
-        net = ndn.to_uri(self._session.net)
+        net = ndn.to_uri(self._joined.net)
         linked = set(self._faces.values())
         rows = await self._datasets.routes()
         return sorted(
@@ -100,10 +99,10 @@ class ManagedNode:
 
     async def producers(self, offers: Iterable[str]) -> dict[str, dict[str, float]]:
         """Status counters of the producers of this node ("node/role"), whose identities are among its offers."""
-        net = self._session.net
+        net = self._joined.net
         found = [(Role.parse(net, ndn.from_uri(uri)), ndn.from_uri(uri)) for uri in offers]
         mine = [(role.role, name) for role, name in found if role is not None and role.node == self.node]
-        fetcher = Fetcher(self._session.endpoint, self._session.validator, self._session.config.fetch)
+        fetcher = self._joined.fetcher
         fetched = await asyncio.gather(*(fetcher.fetch(name + ndn.generic("status")) for _, name in mine))
         result = {}
         for (role, _), item in zip(mine, fetched, strict=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.apps.processes import ChildFailed
+from ndn_infer.local.processes import ChildFailed
 
 STOP_GRACE_S: Final = 5.0
 LAST_WORDS_BYTES: Final = 4000

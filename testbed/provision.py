@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.prepare import prepared, publish_aliases
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import NdnInferError
+from ndn_infer.local.prepare import prepared, publish_aliases
 from ndn_infer.security.keychain import Keychain
 
 NET: Final = "/ndn-infer/testbed"

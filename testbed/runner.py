@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer.apps.processes import stop_on_signals
+from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import Timeout
 from ndn_infer.testbed import evidence
 from ndn_infer.testbed.namespaces import Testbed, check_machine

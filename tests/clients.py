@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.session import ROLES, Session, ensure_keys, join, role_identity
 from ndn_infer.client import Client, Outcome
 from ndn_infer.config import Config
+from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.records import Message, Sampling
+from ndn_infer.security.identity import ROLES
 from tests.daemons import RunningNetwork
 
 
@@ -24,18 +26,16 @@ def config_of(network: RunningNetwork, **settings: str) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def client_of(config: Config) -> AsyncIterator[tuple[Client, Session]]:
+async def client_of(config: Config) -> AsyncIterator[tuple[Client, Node]]:
     keychain = ensure_keys(config, ROLES)
-    session = await join(config, keychain)
+    node = await Node.join(config, keychain)
     user = keychain.signer_for(role_identity(config, "user"))
-    client = Client(
-        session.endpoint, session.validator, session.net, config, user=user, certificates=keychain.certificates()
-    )
+    client = Client(node.endpoint, node.validator, node.net, config, user=user, certificates=keychain.certificates())
     try:
-        yield client, session
+        yield client, node
     finally:
         await client.close()
-        await session.close()
+        await node.close()
 
 
 async def ask(client: Client, messages: list[Mapping[str, str]], max_tokens: int) -> Outcome:

@@ -13,7 +13,7 @@ from ndn_infer.models.store import ModelFolder, prepare
 from tests.daemons import RunningNetwork, run_network
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as apps/cli.py does, for engines in this process
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as ndn_infer/cli.py does, for engines in this process
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # as the engine does: whoever computes first decides
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -26,8 +26,8 @@ def _no_network_of_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> No
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_engine_outlives_its_module() -> Iterator[None]:
-    """Applications of ours freeze what there is and leave the collector in peace (apps/session.py). Here many of them
-    run in one process, and engines in cycles would stay for ever."""
+    """Commands freeze what there is and let the collector look rarely (ndn_infer/console/collector.py). Here many run
+    in one process, and engines in cycles would never be freed."""
     thresholds = gc.get_threshold()
     yield
     gc.unfreeze()

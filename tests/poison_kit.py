@@ -28,7 +28,6 @@ from typing import Any, Final, TypeVar
 from unittest import mock
 
 from ndn_infer import ndn, records
-from ndn_infer.apps.session import certificate_fetcher
 from ndn_infer.config import CallConfig, FetchConfig
 from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
@@ -49,6 +48,7 @@ from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.trust.certificates import certificate_fetcher
 from ndn_infer.wire.manifest import (
     MANIFEST,
     Manifest,

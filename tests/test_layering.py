@@ -17,6 +17,8 @@ GROUND = {"errors", "addresses", "ndn", "config", "namespace", "records", "tenso
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
+USED = {"console", "node", "local", "catalog", "client", "functions"}
+"""What commands and measurements are made of: they import none of each other."""
 
 # unit or room -> what it may import (itself always)
 ALLOWED: dict[str, set[str]] = {
@@ -44,14 +46,18 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"errors"},
     "corpus": {"errors"},
     "catalog": GROUND | {"wire", "security"},
-    "client": TRANSPORT,
+    "console": {"errors", "config"},
+    "node": TRANSPORT,
+    "local": GROUND | {"security", "catalog", "engine", "models", "console", "node"},
+    "client": TRANSPORT | {"node"},
     "kv": OBJECTS | {"transport.calls"},
-    "functions": TRANSPORT | {"engine", "models", "corpus", "kv"},
+    "functions": TRANSPORT | {"engine", "models", "corpus", "kv", "node"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "client", "catalog", "functions", "kv", "apps"},
-    "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus", "catalog", "client", "functions", "testbed"},
+    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "kv"} | USED,
+    "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus"} | USED,
     "__init__": set(),
-    "__main__": {"apps"},
+    "cli": {"errors", "config", "console", "node", "apps", "testbed"},
+    "__main__": {"cli"},
 }
 
 # third-party packages that only these units may touch
@@ -62,7 +68,7 @@ ONLY: dict[str, set[str]] = {
     "ndn": {"security", "testbed"},
     "aiohttp": {"forwarder"},
     "prometheus_client": {"forwarder"},
-    "asyncio": {"transport", "repo", "security", "forwarder", "kv", "functions", "apps", "testbed"},
+    "asyncio": {"transport", "repo", "security", "forwarder", "kv", "functions", "console", "local", "apps", "testbed"},
 }
 
 # pure cores: no socket, no clock, no event loop

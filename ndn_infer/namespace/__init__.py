@@ -40,7 +40,7 @@ _SAMPLE: Final = "0123456789abcdef" * 4
 
 
 @dataclass(frozen=True, slots=True)
-class Node(Kind):
+class Machine(Kind):
     site: str
     node: str
     title: ClassVar[str] = "node"
@@ -267,7 +267,7 @@ class Result(Kind):
 
 
 KINDS: Final[tuple[type[Kind], ...]] = (
-    Node,
+    Machine,
     Role,
     Status,
     Instance,

@@ -1,7 +1,7 @@
 """Identities of an inference network: which names may own keys, and what such a name stands for.
 
 Owns: the five kinds of identities below `<net>` and their words. Must not know: keys, certificates, the trust schema.
-An identity is a name of namespace.py (Node, Role, operator) or the net or a site; anything else owns no keys here.
+An identity is a name of namespace.py (Machine, Role, operator) or the net or a site; anything else owns no keys here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.namespace import Node, Role, operator_identity
+from ndn_infer.namespace import Machine, Role, operator_identity
 from ndn_infer.ndn.name import Name
 
 KEY: Final = ndn.generic("KEY")
@@ -58,14 +58,14 @@ def parse_identity(net: Name, identity: Name) -> Identity | None:
         return Identity(IdentityKind.OPERATOR)
     if not identity.startswith(net) or KEY in ndn.components(identity[len(net) :]):
         return None
-    node = Node.parse(net, identity)
+    node = Machine.parse(net, identity)
     if node is not None:
         return Identity(IdentityKind.NODE, node.site, node.node)
     role = Role.parse(net, identity)
     if role is not None:
         return Identity(IdentityKind.ROLE, role.site, role.node, role.role)
     # A site: the first component of a node's name, alone.
-    as_node = Node.parse(net, identity + ndn.generic("n"))
+    as_node = Machine.parse(net, identity + ndn.generic("n"))
     return Identity(IdentityKind.SITE, as_node.site) if as_node is not None else None
 
 
@@ -90,7 +90,7 @@ def site_identity(net: Name, site: str) -> Name:
 
 def node_identity(net: Name, site: str, node: str) -> Name:
     """`<net>/<site>/<node>`. Raises BadName."""
-    return _checked(net, Node(site, node).to_name(net))
+    return _checked(net, Machine(site, node).to_name(net))
 
 
 def role_identity(net: Name, site: str, node: str, role: str) -> Name:

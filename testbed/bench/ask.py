@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ndn_infer.apps.network import embedded
-from ndn_infer.apps.prepare import prepared
-from ndn_infer.apps.session import Session, ensure_keys, join
 from ndn_infer.client import Client, Outcome
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.sampler import SamplingParams
+from ndn_infer.local.network import embedded
+from ndn_infer.local.prepare import prepared
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from ndn_infer.records import ModelRecord, Sampling
 from ndn_infer.testbed.bench.report import print_report
 
@@ -84,18 +85,18 @@ async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dic
     )  # fmt: skip
     await network.start()
     try:
-        session = await join(config, ensure_keys(config), uri=network.uri)
+        node = await Node.join(config, ensure_keys(config), uri=network.uri)
         try:
-            return await _measure(session, prompts)
+            return await _measure(node, prompts)
         finally:
-            await session.close()
+            await node.close()
     finally:
         await network.stop()
 
 
-async def _measure(session: Session, prompts: list[tuple[int, ...]]) -> dict[str, float]:
-    client = Client(session.endpoint, session.validator, session.net, session.config)
-    model = await client.resolve_model(session.config.ask.model)
+async def _measure(node: Node, prompts: list[tuple[int, ...]]) -> dict[str, float]:
+    client = Client(node.endpoint, node.validator, node.net, node.config)
+    model = await client.resolve_model(node.config.ask.model)
     await _one(client, model, prompt(-1), 0)  # connections, certificates, allocations
     rows: dict[str, list[Outcome]] = {"cold": [], "warm": [], "again": []}
     for ids in prompts:

@@ -1,8 +1,8 @@
 """Programs that a measurement starts, and their ends.
 
 Owns: that none is left behind. They end with the block that began them; SIGTERM, SIGHUP and Ctrl-C end that block
-(`ended_by_signals` in apps/processes.py); when nothing of ours runs any more (SIGKILL), Linux tells them. Must not
-know: what is measured.
+(`ended_by_signals` in ndn_infer/console/signals.py); when nothing of ours runs any more (SIGKILL), Linux tells them.
+Must not know: what is measured.
 """
 
 from __future__ import annotations

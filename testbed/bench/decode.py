@@ -21,12 +21,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ndn_infer.apps.prepare import prepared
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.weights import DTYPES
+from ndn_infer.local.prepare import prepared
 from ndn_infer.models.registry import resolve
 from ndn_infer.testbed.bench.report import print_report
 

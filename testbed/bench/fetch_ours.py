@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.session import Session, ensure_keys, join, net_name, role_identity
 from ndn_infer.config import Config
+from ndn_infer.console.collector import settle_collector
 from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.keys import ensure_keys, net_name, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, client_main, command, run_client
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
-from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 
 ROLE: Final = "prefill"
@@ -102,14 +102,15 @@ def fetch(uri: str, settings: list[str], base: str, *, profile: bool) -> dict[st
     return asyncio.run(_fetch(uri, settings, bytes.fromhex(base), profile))
 
 
-async def _join(uri: str, settings: list[str]) -> Session:
+async def _join(uri: str, settings: list[str]) -> Node:
     config = configuration.load(environment={}, flags=settings)
-    return await join(config, ensure_keys(config, (ROLE,)), uri=uri)
+    settle_collector()
+    return await Node.join(config, ensure_keys(config, (ROLE,)), uri=uri)
 
 
 async def _fetch(uri: str, settings: list[str], base: Name, profile: bool) -> dict[str, Any]:
-    session = await _join(uri, settings)
-    fetcher = Fetcher(session.endpoint, session.validator, session.config.fetch)
+    node = await _join(uri, settings)
+    fetcher = node.fetcher
     profiler = cProfile.Profile()
     if profile:
         profiler.enable()
@@ -123,7 +124,7 @@ async def _fetch(uri: str, settings: list[str], base: Name, profile: bool) -> di
     if profile:
         profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(PROFILE_ROWS)
-    await session.close()
+    await node.close()
     return {
         "seconds": seconds,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -138,13 +139,13 @@ async def _fetch(uri: str, settings: list[str], base: Name, profile: bool) -> di
 
 
 async def _publish(uri: str, settings: list[str], contents: Mapping[Name, bytes]) -> None:
-    session = await _join(uri, settings)
-    server = Server(session.endpoint, ObjectStore(STORE_BYTES))
-    identity = role_identity(session.config, ROLE)
-    signer = session.keychain.signer_for(identity)
-    registrar = Registrar(session.endpoint)
+    node = await _join(uri, settings)
+    server = Server(node.endpoint, ObjectStore(STORE_BYTES))
+    identity = role_identity(node.config, ROLE)
+    signer = node.keychain.signer_for(identity)
+    registrar = node.registrar
     await registrar.start()
-    server.answer_certificates(identity, session.keychain.certificates)
+    server.answer_certificates(identity, node.keychain.certificates)
     await registrar.register(identity)
     made = {}
     for name, content in contents.items():

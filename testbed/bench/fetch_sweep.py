@@ -20,7 +20,7 @@ from typing import Final
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.apps.session import ensure_keys
+from ndn_infer.node.keys import ensure_keys
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, Sample, free_port, make_content
 from ndn_infer.testbed.bench.fetch_ours import Keys

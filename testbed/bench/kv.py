@@ -27,14 +27,14 @@ from typing import Any, Final
 
 import torch
 
-from ndn_infer.apps.prepare import prepared
-from ndn_infer.apps.session import Session
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.codec import decode_block, encode_block
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.local.prepare import prepared
+from ndn_infer.node.node import Node
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import ram_folder
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
@@ -128,13 +128,13 @@ def _holder(
 async def _measure(
     setup: _Setup, lengths: Sequence[int], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    session, _ = await joined(f"unix://{setup.target.path}", setup.keys.settings)
+    node, _ = await joined(f"unix://{setup.target.path}", setup.keys.settings)
     best: dict[str, float] = {}
     parts: dict[str, dict[str, float]] = {}
     with _redis(setup, lengths) as redis:
         for _ in range(max(options.runs, 1)):
             for length in lengths:
-                await _turn(setup, session, redis, length, best, parts)
+                await _turn(setup, node, redis, length, best, parts)
     figures, peers, ratios = _table(lengths, best, parts)
     if options.fanout:
         ids = prompt(1024 if 1024 in lengths else lengths[-1], setup.vocab_size)
@@ -145,12 +145,12 @@ async def _measure(
         figures.update(more[0])
         peers.update(more[1])
         ratios.update(more[2])
-    await session.close()
+    await node.close()
     return figures, peers, ratios
 
 
 async def _turn(
-    setup: _Setup, session: Session, redis: str | None, length: int, best: dict[str, float],
+    setup: _Setup, node: Node, redis: str | None, length: int, best: dict[str, float],
     parts: dict[str, dict[str, float]],
 ) -> None:  # fmt: skip
     """One prompt: cold, then warm in every form, then by Redis."""
@@ -158,7 +158,7 @@ async def _turn(
     expected, seconds = setup.first_token(ids)
     _keep(best, f"cold_{length}_s", seconds)
     for name, form in FORMS.items():
-        took = await _warm(setup, session, ids, form)
+        took = await _warm(setup, node, ids, form)
         if name == "bf16" and took.pop("token") != expected:
             raise WrongTokens(f"a prompt of {length} tokens got another first token from KV by name")
         total = took["find_s"] + took["fetch_s"] + took["compute_s"]
@@ -176,10 +176,10 @@ def _keep(best: dict[str, float], key: str, value: float) -> bool:
     return better
 
 
-async def _warm(setup: _Setup, session: Session, ids: Sequence[int], form: str) -> dict[str, float]:
+async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dict[str, float]:
     """Seconds of each part. `fetch_s` contains decoding, measured once more by itself as `decode_s`; `compute_s`
     contains `import_s`: blocks into the engine's pages, and all else that is not the forward pass."""
-    host = host_of(session)
+    host = host_of(node)
     connector = KvConnector(host, setup.model, shape_of(setup.engine, form))
     began = time.perf_counter()
     values = connector.chain(ids)

@@ -21,13 +21,15 @@ from typing import Any, Final
 import torch
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.session import Session, ensure_keys, join, role_identity
+from ndn_infer.console.collector import settle_collector
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.codec import KvShape
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
+from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.link.registration import Registrar
@@ -59,21 +61,22 @@ def shape_of(engine: Engine, form: str) -> KvShape:
     )
 
 
-async def joined(uri: str, settings: Sequence[str]) -> tuple[Session, Host]:
+async def joined(uri: str, settings: Sequence[str]) -> tuple[Node, Host]:
     """This process in the private network, with keys of everybody there."""
     config = configuration.load(environment={}, flags=list(settings))
-    session = await join(config, ensure_keys(config, (ROLE,)), uri=uri, offer_own=True)
-    return session, host_of(session)
+    settle_collector()
+    node = await Node.join(config, ensure_keys(config, (ROLE,)), uri=uri, offer_own=True)
+    return node, host_of(node)
 
 
-def host_of(session: Session) -> Host:
+def host_of(node: Node) -> Host:
     """A new side of the network: nothing was measured or fetched with it yet."""
-    config = session.config
-    fetcher = Fetcher(session.endpoint, session.validator, config.fetch)
+    config = node.config
+    fetcher = Fetcher(node.endpoint, node.validator, config.fetch)
     caller = Caller(
-        session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch
+        node.endpoint, node.validator, fetcher, node.net, config=config.call, fetch=config.fetch
     )  # fmt: skip
-    return Host(session.net, config, Server(session.endpoint, ObjectStore(STORE_BYTES)), fetcher, caller)
+    return Host(node.net, config, Server(node.endpoint, ObjectStore(STORE_BYTES)), fetcher, caller)
 
 
 # ---------------------------------------------------------------- the holder
@@ -85,13 +88,13 @@ async def hold(
     """Compute the KV of prompts of these lengths, publish it in every form, and answer."""
     worker = EngineWorker(lambda: load_engine(folder, threads))
     engine = await worker.start()
-    session, host = await joined(uri, settings)
-    signer = session.keychain.signer_for(role_identity(session.config, ROLE))
-    registrar = Registrar(session.endpoint)
+    node, host = await joined(uri, settings)
+    signer = node.keychain.signer_for(role_identity(node.config, ROLE))
+    registrar = Registrar(node.endpoint)
     await registrar.start()
-    prefix = blocks_prefix(session.net, model, "kv")
+    prefix = blocks_prefix(node.net, model, "kv")
     host.server.serve(prefix, signer)
-    host.server.answer_certificates(signer.identity, session.keychain.certificates)
+    host.server.answer_certificates(signer.identity, node.keychain.certificates)
     connectors = {name: KvConnector(host, model, shape_of(engine, form)) for name, form in FORMS.items()}
     cost = await publishing_cost(worker, host, model, engine, signer, runs) if runs else {}
     packets = 0
@@ -105,12 +108,12 @@ async def hold(
                 connector.publish(values[index], block, signer)
     for name in (prefix, signer.identity):
         await registrar.register(name)
-    packets = session.endpoint.stats.data_out
+    packets = node.endpoint.stats.data_out
     print(json.dumps({"ready": True, "vocab_size": engine.model_config.vocab_size, **cost}), flush=True)
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps({"data_out": session.endpoint.stats.data_out - packets}), flush=True)
-        packets = session.endpoint.stats.data_out
+        print(json.dumps({"data_out": node.endpoint.stats.data_out - packets}), flush=True)
+        packets = node.endpoint.stats.data_out
 
 
 async def publishing_cost(

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.session import ensure_keys
 from ndn_infer.errors import CallError
+from ndn_infer.node.keys import ensure_keys
 from tests.clients import client_of
 from tests.daemons import environment_in, run_command, stop, wait_ready
 

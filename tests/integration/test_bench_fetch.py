@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer.apps import cli
+from ndn_infer import cli
 from ndn_infer.testbed.bench import fetch, fetch_client, fetch_peers
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import Content, WrongBytes, make_content, ram_folder

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer.apps.session import access_of, ensure_keys, join, role_identity
 from ndn_infer.client import Client
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from tests.daemons import RunningNetwork
@@ -49,12 +50,12 @@ async def line(stack: AsyncExitStack, directory: Path, model: ModelFolder) -> Li
     prefill = await enter(peer(one, keys, "near", "prefill", model))
     near = await enter(peer(one, keys, "near", "decode", model))
     far = await enter(peer(one, keys, "far", "decode", model))
-    session = await join(user, keychain, uri=f"unix://{one.options.unix_path}")
-    stack.push_async_callback(session.close)
+    node = await Node.join(user, keychain, uri=f"unix://{one.options.unix_path}")
+    stack.push_async_callback(node.close)
     signer = keychain.signer_for(role_identity(user, "user"))
     client = Client(
-        session.endpoint, session.validator, session.net, user, user=signer, certificates=keychain.certificates(),
-        access=access_of(session, signer),
+        node.endpoint, node.validator, node.net, user, user=signer, certificates=keychain.certificates(),
+        access=node.access(signer),
     )  # fmt: skip
     stack.push_async_callback(client.close)
     return Line(prefill, near, far, client, shop)

@@ -18,11 +18,11 @@ import pytest
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.apps.session import ensure_keys
 from ndn_infer.errors import RegistrationRefused
-from ndn_infer.namespace import Node, operator_identity
+from ndn_infer.namespace import Machine, operator_identity
 from ndn_infer.ndn import lp, packet
 from ndn_infer.ndn.tlv import Framer
+from ndn_infer.node.keys import ensure_keys
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import connect
@@ -269,7 +269,7 @@ async def test_only_certified_keys_command_and_only_below_their_names(tmp_path: 
     config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
     keychain = ensure_keys(config)
     net = ndn.from_uri(config.network.net)
-    node = Node(config.network.site, config.network.node).to_name(net)
+    node = Machine(config.network.site, config.network.node).to_name(net)
     async with running(tmp_path, *arguments) as forwarder:
         endpoint = Endpoint(lambda: connect(f"unix://{forwarder.socket}", 3.0))
         await endpoint.open()
@@ -299,7 +299,7 @@ async def test_an_application_of_another_host_registers_with_its_key(tmp_path: P
     config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
     keychain = ensure_keys(config)
     net = ndn.from_uri(config.network.net)
-    node = Node(config.network.site, config.network.node).to_name(net)
+    node = Machine(config.network.site, config.network.node).to_name(net)
     arguments = ("--set", "forwarder.remote_commands=signed", "--tcp", f"{address}:{port}")
     async with running(tmp_path, *arguments) as forwarder:
         endpoint = Endpoint(lambda: connect(f"tcp4://{address}:{port}", 3.0))
@@ -314,7 +314,7 @@ async def test_an_application_of_another_host_registers_with_its_key(tmp_path: P
         with pytest.raises(RegistrationRefused):
             await nobody.register(prefix)
         # A machine that came later: no route leads to its certificate, so it is asked for where the command came from.
-        elsewhere, key = Node(config.network.site, "elsewhere").to_name(net), PrivateKey.generate(ECDSA)
+        elsewhere, key = Machine(config.network.site, "elsewhere").to_name(net), PrivateKey.generate(ECDSA)
         key_name = elsewhere + ndn.generic("KEY") + ndn.generic("1")
         certificate = keychain.certify(elsewhere, key_name, key.public_der)
         endpoint.attach(key_name, lambda request: request.reply(certificate.wire))

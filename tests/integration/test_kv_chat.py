@@ -15,18 +15,19 @@ from typing import Any
 
 import pytest
 
-from ndn_infer.apps.prepare import record_of
-from ndn_infer.apps.produce import build_producer
-from ndn_infer.apps.session import ensure_keys, join, role_identity
 from ndn_infer.client import Client, Outcome
 from ndn_infer.config import Config, EngineConfig, NetworkConfig, PathsConfig
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.decode import Generate
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.kv.plan import Average
+from ndn_infer.local.prepare import record_of
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.records import KvSources, Sampling
 from ndn_infer.security.domains import PUBLIC
 from tests.integration.test_forwarder_clients import command, forwarder
@@ -80,17 +81,17 @@ async def peer(
     config = config_in(directory, node)
     config = replace(config, engine=replace(config.engine, **settings))  # type: ignore[arg-type]
     keychain = ensure_keys(config, (role,))
-    session = await join(config, keychain, uri=f"unix://{daemon.options.unix_path}")
-    producer, host = build_producer(session, role)
+    joined = await Node.join(config, keychain, uri=f"unix://{daemon.options.unix_path}")
+    producer, host = build_producer(joined, role)
     engine = EngineHost(model.digest, model.path, config.engine)
     function = Prefill(model.digest, engine) if role == "prefill" else Generate(model.digest, model.path, engine)
     try:
         await producer.begin()
         await producer.offer(function, keychain.signer_for(role_identity(config, role)))
-        yield Peer(host, engine, session.endpoint.close)
+        yield Peer(host, engine, joined.endpoint.close)
     finally:
         await producer.close()
-        await session.close()
+        await joined.close()
 
 
 async def link(near: ForwarderDaemon, far: ForwarderDaemon, *prefixes: str) -> None:
@@ -138,9 +139,9 @@ async def test_second_turn_elsewhere_computes_nothing_twice(
         second = await enter(peer(two, keys, "far", "decode", smollm2))
         user = config_in(keys, "near")
         keychain = ensure_keys(user, ("user",))
-        session = await join(user, keychain, uri=f"unix://{one.options.unix_path}")
-        stack.push_async_callback(session.close)
-        client = Client(session.endpoint, session.validator, session.net, user)
+        node = await Node.join(user, keychain, uri=f"unix://{one.options.unix_path}")
+        stack.push_async_callback(node.close)
+        client = Client(node.endpoint, node.validator, node.net, user)
         stack.push_async_callback(client.close)
 
         prompt = tuple(range(1000, 1000 + TURN_ONE))
@@ -179,9 +180,9 @@ async def test_computing_begins_before_the_last_layer_is_there(
         daemon = await enter(forwarder(tmp_path, "one"))
         first = await enter(peer(daemon, keys, "near", "decode", smollm2, kv_codec=codec, kv_layers="off"))
         second = await enter(peer(daemon, keys, "far", "decode", smollm2, kv_codec=codec, kv_layers="on"))
-        session = await join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
-        stack.push_async_callback(session.close)
-        client = Client(session.endpoint, session.validator, session.net, near)
+        node = await Node.join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
+        stack.push_async_callback(node.close)
+        client = Client(node.endpoint, node.validator, node.net, near)
         stack.push_async_callback(client.close)
         connector = second.engine.connector(second.host, PUBLIC)
         connector.estimates.remote.add(1.0, time.monotonic())  # nobody computes for it
@@ -233,9 +234,9 @@ async def test_an_answer_whose_producer_dies_goes_on_elsewhere(tmp_path: Path, s
         enter = stack.enter_async_context
         daemon = await enter(forwarder(tmp_path, "one"))
         peers = [await enter(peer(daemon, keys, node, "decode", smollm2, dtype="fp32")) for node in ("near", "far")]
-        session = await join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
-        stack.push_async_callback(session.close)
-        client = Client(session.endpoint, session.validator, session.net, near)
+        node = await Node.join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
+        stack.push_async_callback(node.close)
+        client = Client(node.endpoint, node.validator, node.net, near)
         stack.push_async_callback(client.close)
         record = record_of(smollm2, "smollm2-135m-instruct")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer.apps.session import ensure_keys, join
 from ndn_infer.client import Client
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
 from tests.daemons import RunningNetwork, run_network
 from tests.library_corpus import QUESTIONS, export, holds
 
@@ -35,8 +36,8 @@ async def _look_up(network: RunningNetwork) -> tuple[int, list[str], int]:
     """(questions answered within the top 5, questions missed, passages cited); every passage fetched and verified."""
     effective = configuration.load(environment=network.environment)
     effective = replace(effective, network=replace(effective.network, transport=f"unix://{network.socket}"))
-    session = await join(effective, ensure_keys(effective))
-    client = Client(session.endpoint, session.validator, session.net, effective)
+    node = await Node.join(effective, ensure_keys(effective))
+    client = Client(node.endpoint, node.validator, node.net, effective)
     try:
         corpus = await client.resolve_corpus("library")
         assert corpus.passages >= 200
@@ -49,7 +50,7 @@ async def _look_up(network: RunningNetwork) -> tuple[int, list[str], int]:
                 missed.append(question["question"])
         return len(QUESTIONS) - len(missed), missed, cited_count
     finally:
-        await session.close()
+        await node.close()
 
 
 def test_the_passage_that_answers_is_in_the_top_five(served: RunningNetwork, monkeypatch: pytest.MonkeyPatch) -> None:

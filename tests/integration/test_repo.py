@@ -20,13 +20,13 @@ import pytest
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.apps.session import ensure_keys, join, role_identity
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import CallError, Timeout, TrustError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.namespace import Node as NodeName
-from ndn_infer.namespace import Result, Role, operator_identity
+from ndn_infer.namespace import Machine, Result, Role, operator_identity
 from ndn_infer.ndn.name import Name
+from ndn_infer.node import node as library
+from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient
@@ -60,7 +60,7 @@ def content(number: int) -> bytes:
 
 
 def identity(node: str, role: str = "", site: str = "home") -> Name:
-    return Role(site, node, role).to_name(NET) if role else NodeName(site, node).to_name(NET)
+    return Role(site, node, role).to_name(NET) if role else Machine(site, node).to_name(NET)
 
 
 class Machines:
@@ -420,7 +420,7 @@ def command(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 async def publish_and_leave(config: Config, environment: dict[str, str], number: int) -> ObjectPackets:
     """A producer that publishes one object, has the repo keep it, and is gone."""
     keychain = ensure_keys(config)
-    session = await join(config, keychain)
+    session = await library.Node.join(config, keychain)
     registrar = Registrar(session.endpoint)
     signer = keychain.signer_for(role_identity(config, "rag"))
     server = Server(session.endpoint, ObjectStore(1 << 30))
@@ -437,9 +437,9 @@ async def publish_and_leave(config: Config, environment: dict[str, str], number:
 
 
 async def read(config: Config, name: Name) -> bytes:
-    session = await join(config, ensure_keys(config))
+    session = await library.Node.join(config, ensure_keys(config))
     try:
-        return (await Fetcher(session.endpoint, session.validator, config.fetch).fetch(name)).content
+        return (await session.fetcher.fetch(name)).content
     finally:
         await session.close()
 

@@ -20,12 +20,12 @@ import pytest
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.apps.session import net_name
 from ndn_infer.errors import ConfigError, StoreFull
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import encode_data
+from ndn_infer.node.keys import net_name
 from ndn_infer.records import TokenizeRequest, Tokens
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.wire.manifest import ObjectPackets, build_object

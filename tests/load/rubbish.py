@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import ndn, records
-from ndn_infer.apps.session import Session, access_of, ensure_keys, join, role_identity
 from ndn_infer.config import Config, load
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.namespace import Call, CallClass, Input
 from ndn_infer.ndn.packet import SignatureInfo, encode_interest
+from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.node import Node
 from ndn_infer.records import Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domain_store import DomainStore, create, tenant_of
 from ndn_infer.security.domains import SealedRequest
@@ -35,7 +36,6 @@ from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -130,20 +130,20 @@ class Rubbish:
 
 async def attack(config: Config, uri: str, rate: int) -> None:
     """Until standard input closes."""
-    session = await join(config, ensure_keys(config, ROLES), uri=uri)
-    rubbish = Rubbish(session.net)
-    await Registrar(session.endpoint).register(rubbish.silent)
-    session.endpoint.attach(rubbish.silent, lambda request: None)
+    node = await Node.join(config, ensure_keys(config, ROLES), uri=uri)
+    rubbish = Rubbish(node.net)
+    await Registrar(node.endpoint).register(rubbish.silent)
+    node.endpoint.attach(rubbish.silent, lambda request: None)
     closed = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     print("GO", flush=True)
     began, sent = time.monotonic(), 0
     while not closed.done():
         due = int((time.monotonic() - began) * rate) - sent
-        session.endpoint.send_wires([rubbish.next() for _ in range(due)])
+        node.endpoint.send_wires([rubbish.next() for _ in range(due)])
         sent += due
         await asyncio.sleep(TICK_S)
     print(f"{sent} Interests in {time.monotonic() - began:.1f} s", flush=True)
-    await session.close()
+    await node.close()
 
 
 # ---------------------------------------------------------------- the honest caller
@@ -161,14 +161,14 @@ class Times:
         return ordered[int(share * (len(ordered) - 1))] * 1000
 
 
-async def call(session: Session, label: str, calls: int) -> Times:
-    signer = session.keychain.signer_for(role_identity(session.config, "user"))
-    server, registrar = Server(session.endpoint, ObjectStore(64 << 20)), Registrar(session.endpoint)
-    inputs = Inputs(session.net, server, signer, registrar=registrar, certificates=session.keychain.certificates)
-    fetcher, config = Fetcher(session.endpoint, session.validator, session.config.fetch), session.config
+async def call(node: Node, label: str, calls: int) -> Times:
+    signer = node.keychain.signer_for(role_identity(node.config, "user"))
+    server, registrar = Server(node.endpoint, ObjectStore(64 << 20)), Registrar(node.endpoint)
+    inputs = Inputs(node.net, server, signer, registrar=registrar, certificates=node.keychain.certificates)
+    config = node.config
     caller = Caller(
-        session.endpoint, session.validator, fetcher, session.net, config=config.call, fetch=config.fetch,
-        inputs=lambda: inputs, access=access_of(session, signer),
+        node.endpoint, node.validator, node.fetcher, node.net, config=config.call, fetch=config.fetch,
+        inputs=lambda: inputs, access=node.access(signer),
     )  # fmt: skip
     times, until = Times(), time.monotonic() + PHASE_S
     for number in range(calls):
@@ -224,7 +224,7 @@ def _stop(process: subprocess.Popen[str]) -> str:
         return ""
 
 
-def _domain(config: Config, session: Session) -> str:
+def _domain(config: Config, node: Node) -> str:
     """A tenant domain of this machine; its label."""
     shop, domain = DomainStore(config.keys_dir), create("acme", role_identity(config, "domain"))
     with shop.locked():
@@ -248,22 +248,22 @@ async def measure(home: Path, rate: int, calls: int) -> tuple[Times, Times, str]
     ]
     said = ""
     try:
-        session = await join(config, ensure_keys(config, ROLES), uri=uri)
-        label = _domain(config, session)
+        node = await Node.join(config, ensure_keys(config, ROLES), uri=uri)
+        label = _domain(config, node)
         functions = "tests.load.rubbish:Count"
         running.append(
             _start(environment, "ndn_infer", "produce", "--functions", functions, "--exit-with-parent", ready="READY")
         )
-        await call(session, label, 20)
-        quiet = await call(session, label, calls)
+        await call(node, label, 20)
+        quiet = await call(node, label, calls)
         attacker = _start(environment, "tests.load.rubbish", "--attack", uri, "--rate", str(rate), ready="GO")
         await asyncio.sleep(1.0)
         before, began = [_cpu_s(process) for process in (*running, attacker)], time.monotonic()
-        loaded = await call(session, label, calls)
+        loaded = await call(node, label, calls)
         used, seconds = [_cpu_s(process) for process in (*running, attacker)], time.monotonic() - began
         shares = (round(100 * (now - then) / seconds) for now, then in zip(used, before, strict=True))
         said = _stop(attacker) + "; CPU of forwarder {}%, producer {}%, attacker {}%".format(*shares)
-        await session.close()
+        await node.close()
     finally:
         for process in reversed(running):
             _stop(process)

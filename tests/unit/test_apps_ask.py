@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ndn_infer import cli
 from ndn_infer import config as configuration
-from ndn_infer.apps import cli
-from ndn_infer.apps.prepare import full_digest, is_path, network_name
 from ndn_infer.apps.question import Question, read_question
 from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
 from ndn_infer.functions import registry
+from ndn_infer.local.prepare import full_digest, is_path, network_name
 from ndn_infer.records import Progress
 from ndn_infer.transport.link.links import forwarder_uris
 
@@ -112,7 +112,7 @@ def test_models_by_path_and_by_the_digits_that_are_printed(tmp_path: Path, monke
             self.digest = digest
 
     known = [Prepared("ab" * 32), Prepared("abababab" + "c" * 56)]
-    monkeypatch.setattr("ndn_infer.apps.prepare.list_models", lambda cache_dir: known)
+    monkeypatch.setattr("ndn_infer.local.prepare.list_models", lambda cache_dir: known)
     assert full_digest(CONFIG, "ab" * 8) == "ab" * 32
     assert full_digest(CONFIG, "abcd") == "abcd"
     with pytest.raises(UnknownModel, match="2 prepared models"):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import config as configuration
-from ndn_infer.apps import networks
-from ndn_infer.apps.cli import main
-from ndn_infer.apps.session import ensure_keys
+from ndn_infer.cli import main
 from ndn_infer.config import Config
 from ndn_infer.errors import StorageError
+from ndn_infer.node import networks, runtime_dir
+from ndn_infer.node.keys import ensure_keys
 
 Run = Callable[..., tuple[int, str]]
 
@@ -97,19 +97,19 @@ def test_a_run_time_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     config = in_use(tmp_path / "data")
     base = tmp_path / f"ndn-infer-{os.getuid()}"
-    assert networks.make_runtime_dir(config).parent == base and base.stat().st_mode & 0o777 == 0o700
+    assert runtime_dir.make_runtime_dir(config).parent == base and base.stat().st_mode & 0o777 == 0o700
     base.chmod(0o777)
     with pytest.raises(StorageError, match="changed by others"):
-        networks.check_runtime_dir(config)
+        runtime_dir.check_runtime_dir(config)
     base.chmod(0o700)
     somebody = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody)
     moved = base.rename(tmp_path / f"ndn-infer-{os.getuid()}")
     with pytest.raises(StorageError, match="belongs to another user"):
-        networks.make_runtime_dir(config)
+        runtime_dir.make_runtime_dir(config)
     monkeypatch.undo()
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"ndn-infer-{os.getuid()}").symlink_to(moved)
     with pytest.raises(StorageError, match="is a link"):
-        networks.check_runtime_dir(config)
+        runtime_dir.check_runtime_dir(config)

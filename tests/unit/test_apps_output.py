@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from ndn_infer.apps.child_lines import LastWords, shown
-from ndn_infer.apps.cli import main
-from ndn_infer.apps.terminal import SafeStream, one_line, safe_output, visible
+from ndn_infer.cli import main
+from ndn_infer.console.terminal import SafeStream, one_line, safe_output, visible
+from ndn_infer.local.child_lines import LastWords, shown
 
 
 @pytest.mark.parametrize(

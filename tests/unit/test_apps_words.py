@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ndn_infer.apps import status
-from ndn_infer.apps.cli import main
 from ndn_infer.apps.summary import shorten
+from ndn_infer.cli import main
 from ndn_infer.namespace import KINDS
 
 DIGEST = "a1b2c3d0" + "5e" * 28

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer.apps.cli import main
+from ndn_infer.cli import main
 from ndn_infer.errors import (
     BadRecord,
     BadSignature,

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from ndn_infer.apps.cli import COMMANDS, command_parser
+from ndn_infer.cli import COMMANDS, command_parser
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = sorted([*ROOT.glob("ndn_infer/**/*.py"), *ROOT.glob("apps/*.py"), *ROOT.glob("testbed/**/*.py")])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ndn_infer import catalog, ndn, records
-from ndn_infer.apps.cli import main
+from ndn_infer.cli import main
 from ndn_infer.errors import KeyRevoked, RevocationsUnknown, Timeout
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.security.keychain import Keychain

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer import ndn
-from ndn_infer.apps.cli import main
+from ndn_infer.cli import main
 from ndn_infer.errors import NdnInferError, StorageError, UsageError
 from ndn_infer.ndn.tlv import encode_tlv
 from ndn_infer.security.keychain import Keychain

@@ -1,8 +1,8 @@
-"""The networks of this machine: which one is in use, where its sockets are, and moving to another.
+"""The networks of this machine: which one is in use, and moving to another.
 
-Owns: the file `<data_dir>/network.toml`, the names that networks get when nobody names them, the run-time folder. Must
-not know: what is asked in a network. Every installation's own network has a name of its own: then another's network,
-which came as a bundle, has its keys beside it, and no two of one name meet at a forwarder.
+Owns: the file `<data_dir>/network.toml`, the names that networks get when nobody names them. Must not know:
+what is asked in a network. Every installation's own network has a name of its own: then another's network, which came
+as a bundle, has its keys beside it, and no two of one name meet at a forwarder.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import contextlib
 import json
 import os
 import secrets
-import stat
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.config import NETWORK_FILE, NETWORK_KEYS, Config, network_in_use, runtime_base
+from ndn_infer.config import NETWORK_FILE, NETWORK_KEYS, Config, network_in_use
 from ndn_infer.errors import StorageError, UsageError
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.identity import IdentityKind, parse_identity
@@ -99,41 +98,6 @@ def keys_dir_of(config: Config, net: Name) -> Path:
 def networks_here(config: Config) -> list[Path]:
     """The key directories of all networks whose trust anchor is on this machine."""
     return sorted(path.parent for path in config.data_dir.glob("*/keys/anchor.cert"))
-
-
-def make_runtime_dir(config: Config) -> Path:
-    """The run-time folder, of this user and closed to others. Raises StorageError when it is somebody else's."""
-    directory = config.runtime_dir
-    try:
-        if directory.parent == runtime_base():  # `mode` is that of the last folder only
-            runtime_base().mkdir(parents=True, exist_ok=True, mode=0o700)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StorageError(f"cannot make the run-time folder {directory}: {error.strerror}", hint=_ELSEWHERE) from error
-    check_runtime_dir(config)
-    return directory
-
-
-def check_runtime_dir(config: Config) -> None:
-    """Raises StorageError when the run-time folder, or the one above it in the temporary folder, belongs to another
-    user, is a link, or can be changed by others: whoever owns it decides what answers there."""
-    directory = config.runtime_dir
-    for path in (runtime_base(), directory) if directory.parent == runtime_base() else (directory,):
-        try:
-            info = path.lstat()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StorageError(f"cannot look at {path}: {error.strerror}", hint=_ELSEWHERE) from error
-        if stat.S_ISLNK(info.st_mode):
-            raise StorageError(f"the run-time folder {path} is a link", hint=_ELSEWHERE)
-        if info.st_uid != os.getuid():
-            raise StorageError(f"the run-time folder {path} belongs to another user", hint=_ELSEWHERE)
-        if stat.S_IMODE(info.st_mode) & 0o022:
-            raise StorageError(f"the run-time folder {path} can be changed by others", hint=f"chmod 700 {path}")
-
-
-_ELSEWHERE: Final = "choose another folder with XDG_RUNTIME_DIR or --set paths.runtime_dir=DIR"
 
 
 def _as_toml(*values: str) -> str:

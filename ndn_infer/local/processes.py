@@ -7,18 +7,17 @@ of a pipe of ours: when we die, however we die, the pipe closes and the child st
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ndn_infer.apps.child_lines import JSON_LOGS, LastWords, shown
-from ndn_infer.apps.logs import logs_as_json
+from ndn_infer.console.logs import logs_as_json
 from ndn_infer.errors import NdnInferError
+from ndn_infer.local.child_lines import JSON_LOGS, LastWords, shown
 
 log = logging.getLogger(__name__)
 
@@ -158,44 +157,3 @@ async def start_all(children: Sequence[Child]) -> None:
 
 async def stop_all(children: Sequence[Child]) -> None:
     await asyncio.gather(*(child.stop() for child in children), return_exceptions=True)
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """For a program that waits for no event: within this block SIGTERM and SIGHUP unwind it as Ctrl-C does, so that
-    every block inside ends what it began. More of them do not disturb that."""
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if not _ignored(number)]
-
-    def ended(number: int, _: object) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, ended) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignored(number: signal.Signals) -> bool:
-    """Whether whoever started this process wants it so: nohup, and SIGHUP."""
-    return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
-
-
-def stop_on_signals(stop: asyncio.Event, *, with_parent: bool = False) -> None:
-    """Set `stop` on SIGINT, SIGTERM, SIGHUP (if nohup does not ignore it) and, with `with_parent`, when standard input
-    closes."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if not _ignored(number):
-            loop.add_signal_handler(number, stop.set)
-    if with_parent:
-        loop.add_reader(sys.stdin.fileno(), _on_stdin, loop, stop)
-
-
-def _on_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
-        loop.remove_reader(sys.stdin.fileno())
-        stop.set()

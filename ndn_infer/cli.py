@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer import __version__, config
-from ndn_infer.apps import networks
-from ndn_infer.apps.logs import set_up_logging
-from ndn_infer.apps.terminal import one_line, safe_output
+from ndn_infer import __version__, apps, config
+from ndn_infer.console.collector import settle_collector
+from ndn_infer.console.logs import set_up_logging
+from ndn_infer.console.terminal import one_line, safe_output
 from ndn_infer.errors import NdnInferError, UsageError
+from ndn_infer.node import networks
+from ndn_infer.testbed import commands as testbed_commands
 
 COMMANDS: Final = {
     "ask": "ask a question and stream the answer",
@@ -38,7 +40,10 @@ COMMANDS: Final = {
     "config": "print the effective configuration and where each value comes from",
 }
 
-OF_NO_NETWORK: Final = frozenset({"names", "bench", "testbed"})
+OF_THE_TESTBED: Final = frozenset({"bench", "testbed"})
+"""Commands that stand in testbed/commands/; all others are applications, in apps/."""
+
+OF_NO_NETWORK: Final = frozenset({"names", *OF_THE_TESTBED})
 """Commands that make no network's name at the first start: they need none."""
 
 EPILOG: Final = """exit status: 0 done; 2 wrong input; 3 the network did not answer; 4 something could not be verified;
@@ -67,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The full parser of one subcommand."""
-    module = importlib.import_module(f"ndn_infer.apps.{name.replace('-', '_')}")
+    folder = testbed_commands.__name__ if name in OF_THE_TESTBED else apps.__name__
+    module = importlib.import_module(f"{folder}.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"ndn-infer {name}",
         description=(module.__doc__ or COMMANDS[name]).strip(),
@@ -125,6 +131,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         if command not in OF_NO_NETWORK:
             effective = networks.settle(effective)
         set_up_logging(options.verbose, effective.log)
+        settle_collector()
         status: int = options.run(options, effective)
         sys.stdout.flush()
         return status

@@ -1,8 +1,8 @@
 """Lines that processes of an embedded network write to standard error: which are shown, and how.
 
 Owns: reading a child's JSON log lines and plain lines, its last words. Must not know: how children start and end.
-Children log in JSON (apps/logs.py), whatever the parent does, so that their lines are told from what libraries, the
-interpreter and our own error messages print.
+Children log in JSON (ndn_infer/console/logs.py), whatever the parent does, so that their lines are told from what
+libraries, the interpreter and our own error messages print.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _words(entry: dict[str, Any]) -> str:
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """A log line as apps/logs.py writes it; None for any other."""
+    """A log line as ndn_infer/console/logs.py writes it; None for any other."""
     if not line.startswith("{"):
         return None
     try:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-from ndn_infer.apps.terminal import raw
+from ndn_infer.console.terminal import raw
 
 SHOW_AFTER_S: Final = 0.5
 """A stage that is over sooner is not worth a line."""

@@ -15,8 +15,8 @@ import importlib
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.apps.processes import ended_by_signals
 from ndn_infer.config import Config
+from ndn_infer.console.signals import ended_by_signals
 
 BENCHES: Final = {
     "ask": "ndn_infer.testbed.bench.ask",

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.apps.networks import make_runtime_dir
-from ndn_infer.apps.processes import Child, start_all, stop_all
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import StorageError
+from ndn_infer.local.processes import Child, start_all, stop_all
+from ndn_infer.node.runtime_dir import make_runtime_dir
 
 NO_ALIAS: Final = "-"
 """As the name of a corpus: it gets none, and callers know its digest."""

@@ -1,0 +1,1 @@
+"""What a command does with its terminal, its log and its signals."""

@@ -1,0 +1,51 @@
+"""A producer out of a joined node: where its objects are kept, how it calls others.
+
+Owns: which parts a producer process has. Must not know: which functions it offers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ndn_infer.config import Config
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.producer import Producer
+from ndn_infer.node.node import Node
+from ndn_infer.storage.disk import DiskStore
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.storage.policy import parse_policies
+from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs, new_instance
+from ndn_infer.transport.objects.serve import Server
+
+
+def open_store(config: Config, role: str) -> ObjectStore:
+    """The store that the configuration asks for: in memory, or on disk as well. Each producer of a node has a file of
+    its own. Raises ConfigError."""
+    settings = config.producer
+    if not settings.store_path:
+        return ObjectStore(settings.store_mib << 20)
+    path = Path(settings.store_path).expanduser()
+    policies = parse_policies(settings.store_policies)
+    disk = DiskStore(path.with_name(f"{path.name}.{role}"), settings.store_disk_mib << 20, policies=policies)
+    return TieredStore(settings.store_mib << 20, disk)
+
+
+def build_producer(node: Node, role: str) -> tuple[Producer, Host]:
+    """The network side of a producer process. Its own large requests are published under `role`. The caller closes
+    producer and store."""
+    config = node.config
+    server = Server(node.endpoint, open_store(config, role))
+    signer = node.signer_as(role)
+    access = node.access(signer, renews=True)
+    inputs = Inputs(
+        node.net, server, signer, registrar=node.registrar, certificates=node.keychain.certificates,
+        instance=(instance := new_instance()),
+    )  # fmt: skip
+    caller = Caller(
+        node.endpoint, node.validator, node.fetcher, node.net, config=config.call, fetch=config.fetch,
+        inputs=lambda: inputs, access=access,
+    )  # fmt: skip
+    host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance)
+    return Producer(host, node.keychain, node.registrar), host
