@@ -78,8 +78,8 @@ async def _read_together(
     sent = sent_since()
     if any(len(one.tensors) != blocks for one in found):
         raise CannotMeasure(f"one of {readers} readers did not get every block")
-    for session, _ in joins:
-        await session.close()
+    for node, _ in joins:
+        await node.close()
     return seconds, packets, sent
 
 

@@ -72,7 +72,7 @@ async def _measure(
     near: Target, keys: Keys, folder: Path, model: str, threads: int, runs: int
 ) -> dict[int, tuple[float, float]]:
     """For every length of the rest: the best of the runs, seconds, (whole, layered)."""
-    session, _ = await joined(f"unix://{near.path}", keys.settings)
+    node, _ = await joined(f"unix://{near.path}", keys.settings)
     worker = EngineWorker(lambda: load_engine(str(folder), threads))
     engine = await worker.start()
     vocab_size = engine.model_config.vocab_size
@@ -83,11 +83,11 @@ async def _measure(
             ids = [*prompt(PREFIX_TOKENS, vocab_size), *rest]
             took = []
             for layered in (False, True):
-                connector = KvConnector(host_of(session), model, shape_of(engine, "raw"))
+                connector = KvConnector(host_of(node), model, shape_of(engine, "raw"))
                 took.append(await _first_token(connector, worker, ids, layered=layered))
             best[more] = (min(best[more][0], took[0]), min(best[more][1], took[1]))
     await worker.close()
-    await session.close()
+    await node.close()
     return best
 
 
