@@ -142,9 +142,7 @@ class TrustSchema:
             return Verdict(False, explanation=f"{ndn.to_uri(certified.identity)} is no identity that may own keys")
         full_name = key_name if located.is_certificate else key_name + _ANY_ISSUER
         if data_name and self._checker.check(ndn.components(data_name), ndn.components(full_name)):
-            key_rules = self._rules_of(full_name)
-            rules = [rule for rule in self._rules_of(data_name) if key_rules & self._signers.get(rule, frozenset())]
-            return Verdict(True, rule=min(rules))
+            return Verdict(True, rule=min(self._rules_that_allow(data_name, full_name)))
         return self._refuse(data_name, f"this key is of {owner.words()}")
 
     def _parse_key(self, key_name: Name) -> tuple[KeyLocator | None, Identity | None]:
@@ -156,6 +154,16 @@ class TrustSchema:
             return frozenset()
         matches: Iterator[tuple[list[str], object]] = self._checker.match(ndn.components(name))
         return frozenset(rule.removeprefix("#") for rules, _ in matches for rule in rules if not rule.startswith("#_"))
+
+    def _rules_that_allow(self, data_name: Name, full_name: Name) -> Iterator[str]:
+        """Rules of the name whose signers the key is, with the same components where both patterns have one."""
+        keys = list(self._checker.match(ndn.components(full_name)))
+        for rules, bound in self._checker.match(ndn.components(data_name)):
+            for key_rules, key_bound in keys:
+                if all(key_bound.get(tag, value) == value for tag, value in bound.items()):
+                    named = {rule.removeprefix("#") for rule in key_rules}
+                    found = (rule.removeprefix("#") for rule in rules)
+                    yield from (rule for rule in found if self._signers.get(rule, frozenset()) & named)
 
     def _refuse(self, name: Name, why: str) -> Verdict:
         request = name.endswith(INTEREST)

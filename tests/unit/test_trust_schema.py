@@ -39,6 +39,7 @@ KEYS = {
     "rag": "/home/n1/rag",
     "user": "/home/n1/user",
     "reviewer": "/home/n1/reviewer",
+    "sentiment": "/home/n1/sentiment",
     "repo": "/home/n1/repo",
     "owner": "/home/n1/domain",
     "decode-n2": "/home/n2/decode",
@@ -46,7 +47,7 @@ KEYS = {
     "site-lab": "/lab",
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
-ROLES = {"tokenize", "embed", "prefill", "stage", "rag", "user", "reviewer", "repo", "owner"} | DECODERS
+ROLES = {"tokenize", "embed", "prefill", "stage", "rag", "user", "reviewer", "sentiment", "repo", "owner"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
 CORPUS = f"/corpus/{DIGEST}"
@@ -135,7 +136,10 @@ MATRIX: list[tuple[str, set[str]]] = [
             (MODEL, "prefill", {"prefill"}),
             (MODEL, "generate", DECODERS),
             (MODEL, "lookup", set()),
+            (MODEL, "sentiment", {"sentiment"}),
+            (MODEL, "decode", DECODERS),
             (CORPUS, "lookup", {"rag"}),
+            (CORPUS, "sentiment", {"sentiment"}),
             (CORPUS, "generate", set()),
             ("/service/reviewer", "review", {"reviewer"}),
             ("/service/user", "anything", {"user"}),
@@ -149,6 +153,12 @@ MATRIX: list[tuple[str, set[str]]] = [
     *[(f"{MODEL}/{name}", {"prefill"}) for name in answers("prefill")],
     *[(f"{MODEL}/{name}", DECODERS) for name in answers("generate")],
     *[(f"{MODEL}/{name}", set()) for name in answers("lookup")],
+    # A function that this package does not know: the role of its name, and no other
+    *[(f"{MODEL}/{name}", {"sentiment"}) for name in answers("sentiment")],
+    *[(f"{CORPUS}/{name}", {"sentiment"}) for name in answers("sentiment")],
+    *[(f"{MODEL}/{name}", set()) for name in answers("sentiments")],
+    (f"{MODEL}/act/{DIGEST}{META}", set()),
+    (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29/sentiment{META}", set()),
     *[(f"{CORPUS}/{name}", {"rag"}) for name in answers("lookup")],
     *[(f"{CORPUS}/{name}", set()) for name in answers("generate")],
     *[(f"/service/reviewer/{name}", {"reviewer"}) for name in answers("review")],
@@ -310,6 +320,9 @@ def test_verdicts_name_the_rule() -> None:
     assert SCHEMA.check(under_net(f"/catalog/model/x{META}"), certificate_of("operator")).rule == "catalog_record"
     assert SCHEMA.check(under_net(f"{MODEL}/result/generate/{DIGEST}{LIVE}"), certificate_of("decode")).rule == (
         "generate_result"
+    )
+    assert SCHEMA.check(under_net(f"{MODEL}/{answers('prefill')[0]}"), certificate_of("prefill")).rule == (
+        "function_answer"
     )
 
 

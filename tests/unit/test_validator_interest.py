@@ -76,7 +76,7 @@ async def test_an_interest_is_not_its_answer(authority: Authority, user: Holder)
     interest = ask(user)
     validator = authority.validator()
     await validator.validate_interest(interest)
-    with pytest.raises(KeyNotAllowed, match="decode may sign it"):
+    with pytest.raises(KeyNotAllowed, match="decode or role of the same name may sign it"):
         await validator.validate(user.data(interest.name))
 
 
