@@ -19,7 +19,8 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
-from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.block import BlockLayout
+from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
@@ -31,7 +32,8 @@ from ndn_infer.transport.link.links import connect
 from tests.harness import NET, Node, role
 
 MODEL = "ab" * 32
-SHAPE = KvShape(layers=4, kv_heads=3, head_dim=64, block_tokens=16, dtype="bf16", implementation="test")
+LAYOUT = BlockLayout(layers=4, kv_heads=3, head_dim=64, block_tokens=16, dtype=torch.bfloat16)
+FORMAT = BlockFormat(LAYOUT, "test")
 """A block has 49 kB: seven segments."""
 
 ONE_WAY_S = 0.01
@@ -45,7 +47,7 @@ def values_of(count: int, of: str = "prompt") -> list[bytes]:
 
 def block_of(value: bytes) -> torch.Tensor:
     """The one right block under a chain value."""
-    return torch.full(SHAPE.shape, float(value[0]), dtype=torch.bfloat16)
+    return torch.full(LAYOUT.shape, float(value[0]), dtype=torch.bfloat16)
 
 
 class Station(Node):
@@ -70,7 +72,7 @@ class Station(Node):
         await self.open()
         self.signer: Signer = self.keychain.signer_for(self.identity)
         self.host = Host(NET, self.config, self.server, self.fetcher, self.caller)
-        self.kv = KvConnector(self.host, MODEL, SHAPE)
+        self.kv = KvConnector(self.host, MODEL, FORMAT)
         self.validator.add_certificates(*self.keychain.certificates())
         self.server.serve(self.identity, self.signer)
         self.kv.answer_holders(self.signer)

@@ -31,8 +31,9 @@ try:
 
     from ndn_infer.engine.attention import LEAST_ROWS
     from ndn_infer.engine.fallback import ModuleModel, load_model
-    from ndn_infer.engine.kv_cache import KvPages, KvSequence, KvShape
+    from ndn_infer.engine.kv_cache import KvPages, KvSequence
     from ndn_infer.engine.llama import Llama
+    from ndn_infer.kv.block import BlockLayout
 except ImportError as error:
     raise EngineUnavailable(f"the engine needs a package that is not installed ({error})") from error
 
@@ -68,8 +69,7 @@ class Engine:
             raise UsageError(f"sharing must be one of {', '.join(SHARING)}, not {sharing}")
         if speculation not in SPECULATION:
             raise UsageError(f"speculation must be one of {', '.join(SPECULATION)}, not {speculation}")
-        config = model.config
-        self.model_config = config
+        self.model_config = config = model.config
         self.implementation = model.implementation
         """Names the computation: KV of engines with equal values (and equal hardware) is equal bit for bit."""
         self.block_tokens = block_tokens
@@ -77,17 +77,17 @@ class Engine:
         self._model = model
         self._sharing = sharing
         self._drafter = SPECULATION[speculation]
-        shape = KvShape(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
+        self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
         useful = 2 * max_streams * -(-config.context_length // block_tokens)
-        pool = BlockPool(max(min(kv_memory_mb * _MIB // shape.block_bytes, useful), 1))
-        self._pages = KvPages(shape, model.device, pool.blocks)
+        pool = BlockPool(max(min(kv_memory_mb * _MIB // self.layout.nbytes, useful), 1))
+        self._pages = KvPages(self.layout, model.device, pool.blocks)
         self._scheduler: Scheduler[Stream] = Scheduler(
             pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
             queue_limit=queue_limit, least_rows=LEAST_ROWS,
         )  # fmt: skip
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
-        self._ahead = _MAPPED_AHEAD // shape.block_bytes
+        self._ahead = _MAPPED_AHEAD // self.layout.nbytes
         self._held: list[StepOutput] = []
         self._numbers = itertools.count(1)
         self._count()
@@ -277,7 +277,7 @@ class Engine:
             raise PromptError(f"prompt and answer may have {last + 1} tokens, the KV memory holds {room}", hint=hint)
         imports = tuple(blocks[: len(prompt) // self.block_tokens])
         for index, block in enumerate(imports):
-            self._pages.shape.check(index, block)
+            self._pages.layout.check(index, block)
         number, known = next(self._numbers), len(prompt)
         imported = len(imports) * self.block_tokens
         ready = self._ready(imported, known, wanted=known - (params is not None))

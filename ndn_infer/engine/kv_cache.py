@@ -15,41 +15,16 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ndn_infer.errors import BadRecord, ModelError
+from ndn_infer.kv.block import BlockLayout
 
 _LEAST_CAPACITY = 256
 
 ALL_LAYERS = slice(None)
-
-
-@dataclass(frozen=True, slots=True)
-class KvShape:
-    """What a block of this model looks like."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    block_tokens: int
-    dtype: torch.dtype
-
-    @property
-    def block(self) -> tuple[int, int, int, int, int]:
-        return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
-
-    @property
-    def block_bytes(self) -> int:
-        return self.layers * 2 * self.kv_heads * self.block_tokens * self.head_dim * self.dtype.itemsize
-
-    def check(self, index: int, block: Tensor) -> None:
-        """Raises BadRecord when `block`, the block `index` of a sequence, has another shape or dtype."""
-        if tuple(block.shape) != self.block or block.dtype != self.dtype:
-            wanted = f"{self.dtype} {list(self.block)}"
-            raise BadRecord(f"KV block {index} is {block.dtype} {list(block.shape)}, not {wanted}")
 
 
 def _zeros(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -67,13 +42,13 @@ class KvPages:
     """Memory of `blocks` blocks, numbered from 0, and of one more that is always zero. On the CPU the system maps what
     is written, not what is asked for. Used from one thread."""
 
-    def __init__(self, shape: KvShape, device: torch.device, blocks: int) -> None:
-        self.shape = shape
+    def __init__(self, layout: BlockLayout, device: torch.device, blocks: int) -> None:
+        self.layout = layout
         self.blocks = blocks
         self.device = device
-        heads, size = 2 * shape.kv_heads, shape.block_tokens
-        self._memory = _zeros((shape.layers, heads, blocks + 1, size, shape.head_dim), shape.dtype, device)
-        by_slot = self._memory.view(shape.layers, 2, shape.kv_heads, (blocks + 1) * size, shape.head_dim)
+        heads, size = 2 * layout.kv_heads, layout.block_tokens
+        self._memory = _zeros((layout.layers, heads, blocks + 1, size, layout.head_dim), layout.dtype, device)
+        by_slot = self._memory.view(layout.layers, 2, layout.kv_heads, (blocks + 1) * size, layout.head_dim)
         self._keys, self._values = by_slot[:, 0].unbind(0), by_slot[:, 1].unbind(0)
         self._layers = self._memory.unbind(0)
 
@@ -95,9 +70,9 @@ class KvPages:
 
     def read(self, layer: int, table: Tensor) -> Tensor:
         """[2, kv_heads, n, head_dim]: K and V of one layer of the blocks `table`, side by side."""
-        shape = self.shape
+        layout = self.layout
         side_by_side = self._layers[layer].index_select(1, table)
-        return side_by_side.view(2, shape.kv_heads, -1, shape.head_dim)
+        return side_by_side.view(2, layout.kv_heads, -1, layout.head_dim)
 
     def put(self, number: int, block: Tensor, layers: slice = ALL_LAYERS) -> None:
         """Some layers of a block, or all."""
@@ -105,8 +80,8 @@ class KvPages:
 
     def take(self, number: int) -> Tensor:
         """A copy of a block on the CPU, contiguous."""
-        shape = self.shape
-        block = torch.empty(shape.block, dtype=shape.dtype)
+        layout = self.layout
+        block = torch.empty(layout.shape, dtype=layout.dtype)
         block.flatten(1, 2).copy_(self._memory[:, :, number])
         return block
 
@@ -127,12 +102,12 @@ class KvSequence:
 
     def slots(self, count: int) -> list[int]:
         """Where the next `count` tokens go."""
-        size = self.pages.shape.block_tokens
+        size = self.pages.layout.block_tokens
         return [self.table[at // size] * size + at % size for at in range(self.length, self.length + count)]
 
     def blocks(self, extent: int) -> Tensor:
         """Numbers of the blocks that hold the first `extent` tokens; the zero block where there is none yet."""
-        count = -(-extent // self.pages.shape.block_tokens)
+        count = -(-extent // self.pages.layout.block_tokens)
         numbers = self.table[:count]
         return torch.tensor(numbers + [self.pages.blocks] * (count - len(numbers)), device=self.pages.device)
 
@@ -140,14 +115,10 @@ class KvSequence:
         """All layers have stored `count` new tokens."""
         self.length += count
 
-    def rewind(self, length: int) -> None:
-        """Forget all tokens from `length` on; they will be computed again."""
-        self.length = min(self.length, max(length, 0))
-
     def import_block(self, index: int, block: Tensor) -> None:
         """Append block `index`, which must be the next one. Raises BadRecord (shape, dtype or order)."""
-        size = self.pages.shape.block_tokens
-        self.pages.shape.check(index, block)
+        size = self.pages.layout.block_tokens
+        self.pages.layout.check(index, block)
         if index * size != self.length:
             raise BadRecord(f"KV block {index} does not follow the {self.length} tokens before it")
         self.reserve(self.length + size)
@@ -159,7 +130,7 @@ class KvSequence:
 
         Raises ModelError when its tokens are not all computed.
         """
-        if index < 0 or (index + 1) * self.pages.shape.block_tokens > self.length:
+        if index < 0 or (index + 1) * self.pages.layout.block_tokens > self.length:
             raise ModelError(f"KV block {index} is not computed: {self.length} tokens are")
         return self.pages.take(self.table[index])
 
@@ -169,21 +140,21 @@ class KvCache(KvSequence):
 
     __slots__ = ()
 
-    def __init__(self, shape: KvShape, device: torch.device, *, capacity: int = _LEAST_CAPACITY) -> None:
-        count = -(-capacity // shape.block_tokens)
-        super().__init__(KvPages(shape, device, count), list(range(count)), 0)
+    def __init__(self, layout: BlockLayout, device: torch.device, *, capacity: int = _LEAST_CAPACITY) -> None:
+        count = -(-capacity // layout.block_tokens)
+        super().__init__(KvPages(layout, device, count), list(range(count)), 0)
 
     @property
     def capacity(self) -> int:
-        return self.pages.blocks * self.pages.shape.block_tokens
+        return self.pages.blocks * self.pages.layout.block_tokens
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens; at least doubles, so that growing costs little in the long run."""
         if length <= self.capacity:
             return
         old = self.pages
-        blocks = max(-(-length // old.shape.block_tokens), 2 * old.blocks)
-        self.pages = KvPages(old.shape, old.device, blocks)
-        for number in range(-(-self.length // old.shape.block_tokens)):
+        blocks = max(-(-length // old.layout.block_tokens), 2 * old.blocks)
+        self.pages = KvPages(old.layout, old.device, blocks)
+        for number in range(-(-self.length // old.layout.block_tokens)):
             self.pages.put(number, old.take(number).to(old.device))
         self.table = list(range(blocks))

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ndn_infer.engine.kv_cache import KvCache, KvShape
+from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.weights import Part, load_weights
 from ndn_infer.errors import BadRecord, PromptError, UsageError
+from ndn_infer.kv.block import BlockLayout
 
 
 class Stage:
@@ -36,7 +37,7 @@ class Stage:
         self.implementation = model.implementation
         self.dtype = model.dtype
         config = model.config
-        self.shape = KvShape(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
+        self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
         self._model = model
 
     @classmethod
@@ -71,7 +72,7 @@ class Stage:
 
     def sequence(self) -> KvCache:
         """An empty sequence: KV of this stage's layers; blocks go in and out as in kv_cache.py."""
-        return KvCache(self.shape, self._model.device)
+        return KvCache(self.layout, self._model.device)
 
     @torch.inference_mode()
     def prompt(self, inputs: Tensor, cache: KvCache, total: int) -> Tensor:
@@ -171,7 +172,7 @@ class Sequences:
     @property
     def bytes(self) -> int:
         """KV memory of all sequences."""
-        return sum(held.cache.pages.blocks for held in self._held) * self._stage.shape.block_bytes
+        return sum(held.cache.pages.blocks for held in self._held) * self._stage.layout.nbytes
 
     def clear(self) -> None:
         self._held.clear()
@@ -186,7 +187,7 @@ class Sequences:
     def _beginning(self, cache: KvCache, length: int) -> KvCache:
         copy = self._stage.sequence()
         copy.reserve(length)
-        for number in range(-(-length // self._stage.shape.block_tokens)):
+        for number in range(-(-length // self._stage.layout.block_tokens)):
             copy.pages.put(copy.table[number], cache.pages.take(cache.table[number]).to(cache.pages.device))
         copy.length = length
         return copy

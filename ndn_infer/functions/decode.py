@@ -55,7 +55,10 @@ class _Generation:
 
     def progress(self) -> Progress:
         """Where it is; the engine's thread writes what is read here, a number at a time."""
-        block, total = self.connector.shape.block_tokens, len(self.request.prompt) // self.connector.shape.block_tokens
+        block, total = (
+            self.connector.format.layout.block_tokens,
+            len(self.request.prompt) // self.connector.format.layout.block_tokens,
+        )
         if self.answer.ids:
             return Progress("decode")
         if self.stream is None:
@@ -104,7 +107,7 @@ class Generate(NamedFunction[GenerateRequest]):
         assert self._tokenizer is not None and self._engine.engine is not None
         connector = self._engine.connector(job.host, job.domain)
         limits = self._engine.engine.model_config
-        check_request(request, limits, connector.shape.dtype)
+        check_request(request, limits, connector.format.dtype)
         params = sampling_params(request, limits, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
@@ -143,7 +146,7 @@ class Generate(NamedFunction[GenerateRequest]):
         request = generation.request
         generation.stream = await self._engine.worker.generate(
             request.prompt, generation.params, blocks,
-            lambda output: self._on_step(generation, output), near=not generation.connector.shape.exact,
+            lambda output: self._on_step(generation, output), near=not generation.connector.format.exact,
             cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip
         if generation.answer.away:
@@ -174,7 +177,7 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _note(self, generation: _Generation, loaded: LoadedKv) -> None:
         """For the report: where KV came from."""
-        tail_tokens = max(len(generation.request.prompt) % generation.connector.shape.block_tokens, 1)
+        tail_tokens = max(len(generation.request.prompt) % generation.connector.format.layout.block_tokens, 1)
         holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
@@ -200,9 +203,9 @@ class Generate(NamedFunction[GenerateRequest]):
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
         connector, prompt, made = generation.connector, generation.request.prompt, generation.answer.ids
         computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
-        if (generation.published + 1) * connector.shape.block_tokens > computed:
+        if (generation.published + 1) * connector.format.layout.block_tokens > computed:
             return  # most tokens complete no block
-        ids, block, values = [*prompt, *made[:-1]], connector.shape.block_tokens, generation.loader.values
+        ids, block, values = [*prompt, *made[:-1]], connector.format.layout.block_tokens, generation.loader.values
         while (generation.published + 1) * block <= len(ids):
             index = generation.published
             generation.published += 1

@@ -17,7 +17,7 @@ from ndn_infer.errors import UsageError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
-from ndn_infer.kv.codec import CODECS, KvShape
+from ndn_infer.kv.codec import CODECS, BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.prefix import Common
 from ndn_infer.namespace import Holds
@@ -66,7 +66,7 @@ class EngineHost:
         self.layers = config.kv_layers
         self.most_answers = 2 * (config.max_streams + config.queue_limit)
         """Those that nobody reads at the moment included: they hold no KV."""
-        self.shape: KvShape | None = None
+        self.format: BlockFormat | None = None
         self._common: Common | None = None
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
 
@@ -86,27 +86,18 @@ class EngineHost:
                 raise UsageError(f"engine.kv_layers is one of {', '.join(LAYERS)}, not {self.layers}")
             self._uses_worker = True
             self.engine = await self.worker.start()
-            config = self.engine.model_config
-            self.shape = KvShape(
-                layers=config.layers,
-                kv_heads=config.kv_heads,
-                head_dim=config.head_dim,
-                block_tokens=self._config.block_tokens,
-                dtype=self._config.dtype,
-                implementation=self.engine.implementation,
-                form=self._config.kv_codec,
-            )
-            self._common = Common(self.shape, self._config.kv_at_hand_mb)
+            self.format = BlockFormat(self.engine.layout, self.engine.implementation, self._config.kv_codec)
+            self._common = Common(self.engine.layout, self._config.kv_at_hand_mb)
         self._common.own.add(signer.identity)
         holders.answer(host, signer, self._model, self._version_of)
 
     def connector(self, host: Host, domain: Domain) -> KvConnector:
         """KV blocks of `domain`; the engine has been started."""
-        assert self.shape is not None and self._common is not None
+        assert self.format is not None and self._common is not None
         connector = self._connectors.get(domain.label)
         if connector is None:
             connector = self._connectors[domain.label] = KvConnector(
-                host, self._model, self.shape, domain=domain, common=self._common
+                host, self._model, self.format, domain=domain, common=self._common
             )  # fmt: skip
         self._connectors.move_to_end(domain.label)
         while len(self._connectors) > MAX_CONNECTORS:

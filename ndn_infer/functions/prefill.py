@@ -67,11 +67,11 @@ class Prefill(NamedFunction[PrefillRequest]):
                 job.host.server.break_promise(connector.name(value), job.signer)
 
     def _check(self, request: PrefillRequest, connector: KvConnector) -> list[bytes]:
-        shape = connector.shape
-        if request.codec != shape.codec or request.block_tokens != shape.block_tokens:
-            mine = f"{shape.codec} in blocks of {shape.block_tokens}"
+        fmt, block_tokens = connector.format, connector.format.layout.block_tokens
+        if request.codec != fmt.codec or request.block_tokens != block_tokens:
+            mine = f"{fmt.codec} in blocks of {block_tokens}"
             raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
-        most = self._engine.context_tokens // shape.block_tokens
+        most = self._engine.context_tokens // block_tokens
         if not request.have < len(request.blocks) <= most:
             raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}; {most} are a context")
         return [bytes.fromhex(block) for block in request.blocks]
@@ -99,7 +99,7 @@ class Prefill(NamedFunction[PrefillRequest]):
             before = found.tensors[:known]
             await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
-        job.host.counters["prefill_tokens_computed"] += computed * connector.shape.block_tokens
+        job.host.counters["prefill_tokens_computed"] += computed * connector.format.layout.block_tokens
         elapsed_ms = round((time.monotonic() - began) * 1000, 1)
         return PrefillReport(len(values), computed, elapsed_ms, count_signers(found.origins[:known]))
 

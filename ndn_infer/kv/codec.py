@@ -1,12 +1,11 @@
 """KV blocks as bytes: the codecs, each in the canonical layout whatever the engine's own layout is.
 
-Owns: the shape and codec of a model's blocks, tensor <-> object content. Must not know: names, the network, who
+Owns: the format of a model's blocks, tensor <-> object content. Must not know: names, the network, who
 computed a block.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ndn_infer.errors import BadRecord
+from ndn_infer.kv.block import BlockLayout
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes, tensor_header
 
-DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_RAW: Final = {"bf16": "bf16", "fp32": "f32"}
+_NAMES: Final = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+_RAW: Final = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _LARGEST: Final = 127
 _SCALE_BYTES: Final = 2
 _ROUND: Final = 1.5 * 2**23
@@ -31,17 +31,18 @@ Content = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
-class KvShape:
-    """What every block of a model looks like: [layers, 2, kv_heads, block_tokens, head_dim] of `dtype`, and the form
-    (a key of CODECS) in which it travels."""
+class BlockFormat:
+    """How blocks of a model travel: what they are, who computes them, and the form (a key of CODECS)."""
 
-    layers: int
-    kv_heads: int
-    head_dim: int
-    block_tokens: int
-    dtype: str
+    layout: BlockLayout
     implementation: str
+    """Of the engine: blocks of equal ones are equal bit for bit."""
     form: str = "raw"
+
+    @property
+    def dtype(self) -> str:
+        """As in the option engine.dtype."""
+        return _NAMES[self.layout.dtype]
 
     @property
     def codec(self) -> str:
@@ -54,32 +55,23 @@ class KvShape:
         """Whether a block that travelled is bit for bit the one that was computed."""
         return self.form == "raw"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.layers, 2, self.kv_heads, self.block_tokens, self.head_dim)
-
-    @property
-    def nbytes(self) -> int:
-        """Of a block in memory."""
-        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
-
 
 class Codec(Protocol):
-    """A form of blocks on the wire. `encode` takes a block of `shape.shape` and its dtype; `decode` gives such a one
+    """A form of blocks on the wire. `encode` takes a block of `layout.shape` and its dtype; `decode` gives such a one
     back from *verified* content, or raises BadRecord. Layers lie one after the other. A block from content that may be
     written to (a bytearray) can share its memory: whoever decodes it gives it away."""
 
-    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
+    def wire(self, layout: BlockLayout) -> tuple[str, tuple[int, ...]]:
         """dtype and shape of the tensor that every content is; the first dimension is that of layers."""
         ...
 
-    def encode(self, block: Tensor, shape: KvShape) -> bytes: ...
+    def encode(self, block: Tensor, layout: BlockLayout) -> bytes: ...
 
-    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
+    def place(self, numbers: memoryview, layout: BlockLayout) -> Tensor:
         """The block that these numbers become, with or without memory of its own. They may be written to."""
         ...
 
-    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
+    def fill(self, numbers: memoryview, block: Tensor, layout: BlockLayout, layers: slice) -> None:
         """These layers of the numbers have their final values: so have those of the block, which `place` gave. Raises
         BadRecord."""
         ...
@@ -88,16 +80,16 @@ class Codec(Protocol):
 class Raw:
     """The numbers themselves: what is decoded is bit for bit what was encoded."""
 
-    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
-        return _RAW[shape.dtype], shape.shape
+    def wire(self, layout: BlockLayout) -> tuple[str, tuple[int, ...]]:
+        return _RAW[layout.dtype], layout.shape
 
-    def encode(self, block: Tensor, shape: KvShape) -> bytes:
-        return encode_tensor(RawTensor(_RAW[shape.dtype], tuple(block.shape), _memory(block)))
+    def encode(self, block: Tensor, layout: BlockLayout) -> bytes:
+        return encode_tensor(RawTensor(_RAW[layout.dtype], tuple(block.shape), _memory(block)))
 
-    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
-        return torch.frombuffer(numbers, dtype=DTYPES[shape.dtype]).view(shape.shape)
+    def place(self, numbers: memoryview, layout: BlockLayout) -> Tensor:
+        return torch.frombuffer(numbers, dtype=layout.dtype).view(layout.shape)
 
-    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
+    def fill(self, numbers: memoryview, block: Tensor, layout: BlockLayout, layers: slice) -> None:
         return  # they are the block
 
 
@@ -111,70 +103,70 @@ class Int8:
     from the forwarder and the engine beside it (decoding during a fetch took up to ten times as long).
     """
 
-    def wire(self, shape: KvShape) -> tuple[str, tuple[int, ...]]:
-        return "i8", (*shape.shape[:-1], shape.head_dim + _SCALE_BYTES)
+    def wire(self, layout: BlockLayout) -> tuple[str, tuple[int, ...]]:
+        return "i8", (*layout.shape[:-1], layout.head_dim + _SCALE_BYTES)
 
-    def encode(self, block: Tensor, shape: KvShape) -> bytes:
-        rows = torch.empty(self.wire(shape)[1], dtype=torch.int8)
-        wide = [piece.float() for piece in _pieces(block.cpu().reshape(-1, shape.head_dim), shape)]
+    def encode(self, block: Tensor, layout: BlockLayout) -> bytes:
+        rows = torch.empty(self.wire(layout)[1], dtype=torch.int8)
+        wide = [piece.float() for piece in _pieces(block.cpu().reshape(-1, layout.head_dim), layout)]
         peaks = torch.cat([piece.abs().amax(dim=-1, keepdim=True) for piece in wide])
         scales = (peaks / _LARGEST).clamp_(min=2.0**-14).to(torch.float16)
-        exact, places = scales.float(), _pieces(rows.view(-1, rows.shape[-1]), shape)
+        exact, places = scales.float(), _pieces(rows.view(-1, rows.shape[-1]), layout)
         for piece, scale, narrow, place in zip(
-            wide, _pieces(exact, shape), _pieces(scales, shape), places, strict=True
+            wide, _pieces(exact, layout), _pieces(scales, layout), places, strict=True
         ):
             values = (piece / scale).add_(_ROUND).sub_(_ROUND).to(torch.int8)
             torch.cat((values, narrow.view(torch.int8)), dim=-1, out=place)
         return encode_tensor(RawTensor("i8", tuple(rows.shape), _memory(rows)))
 
-    def place(self, numbers: memoryview, shape: KvShape) -> Tensor:
-        return torch.empty(shape.shape, dtype=DTYPES[shape.dtype])
+    def place(self, numbers: memoryview, layout: BlockLayout) -> Tensor:
+        return torch.empty(layout.shape, dtype=layout.dtype)
 
-    def fill(self, numbers: memoryview, block: Tensor, shape: KvShape, layers: slice) -> None:
-        wide = shape.head_dim + _SCALE_BYTES
-        rows = torch.frombuffer(numbers, dtype=torch.int8).view(shape.layers, -1, wide)[layers].reshape(-1, wide)
-        scales = rows[:, shape.head_dim :].contiguous().view(torch.float16).float()
+    def fill(self, numbers: memoryview, block: Tensor, layout: BlockLayout, layers: slice) -> None:
+        wide = layout.head_dim + _SCALE_BYTES
+        rows = torch.frombuffer(numbers, dtype=torch.int8).view(layout.layers, -1, wide)[layers].reshape(-1, wide)
+        scales = rows[:, layout.head_dim :].contiguous().view(torch.float16).float()
         if not bool(torch.isfinite(scales).all()):
             raise BadRecord("a KV block has a scale that is no number")
-        blocks = _pieces(block[layers].view(-1, shape.head_dim), shape)
-        for row, scale, out in zip(_pieces(rows, shape), _pieces(scales, shape), blocks, strict=True):
-            out.copy_(row[:, : shape.head_dim].float().mul_(scale))
+        blocks = _pieces(block[layers].view(-1, layout.head_dim), layout)
+        for row, scale, out in zip(_pieces(rows, layout), _pieces(scales, layout), blocks, strict=True):
+            out.copy_(row[:, : layout.head_dim].float().mul_(scale))
 
 
 CODECS: Final[dict[str, Codec]] = {"raw": Raw(), "int8": Int8()}
 """Every form, by its name in the configuration."""
 
 
-def encode_block(block: Tensor, shape: KvShape) -> bytes:
+def encode_block(block: Tensor, fmt: BlockFormat) -> bytes:
     """Content of a KV object."""
-    return CODECS[shape.form].encode(block, shape)
+    return CODECS[fmt.form].encode(block, fmt.layout)
 
 
-def decode_block(content: Content, shape: KvShape) -> Tensor:
+def decode_block(content: Content, fmt: BlockFormat) -> Tensor:
     """The tensor in a *verified* KV object. Raises BadRecord for another dtype or shape. Content that may be written to
     becomes the memory of the tensor."""
-    codec = CODECS[shape.form]
-    numbers = _writable(_expect(content, *codec.wire(shape)))
-    block = codec.place(numbers, shape)
-    codec.fill(numbers, block, shape, slice(None))
+    codec = CODECS[fmt.form]
+    numbers = _writable(_expect(content, *codec.wire(fmt.layout)))
+    block = codec.place(numbers, fmt.layout)
+    codec.fill(numbers, block, fmt.layout, slice(None))
     return block
 
 
-def block_bytes(shape: KvShape) -> int:
-    """Length of the content of every block of this shape: what is longer or shorter is none, and need not be
+def block_bytes(fmt: BlockFormat) -> int:
+    """Length of the content of every block of this format: what is longer or shorter is none, and need not be
     fetched."""
-    return tensor_bytes(*CODECS[shape.form].wire(shape))
+    return tensor_bytes(*CODECS[fmt.form].wire(fmt.layout))
 
 
 class ArrivingBlock:
     """A block whose content is being written to `content` from its beginning on."""
 
-    def __init__(self, shape: KvShape) -> None:
-        self.content = bytearray(block_bytes(shape))
-        self._shape, self._codec = shape, CODECS[shape.form]
-        self._header = tensor_header(*self._codec.wire(shape))
+    def __init__(self, fmt: BlockFormat) -> None:
+        self.content = bytearray(block_bytes(fmt))
+        self._layout, self._codec = fmt.layout, CODECS[fmt.form]
+        self._header = tensor_header(*self._codec.wire(fmt.layout))
         self._numbers = memoryview(self.content)[len(self._header) :]
-        self.block = self._codec.place(self._numbers, shape)
+        self.block = self._codec.place(self._numbers, fmt.layout)
         self._layers = 0
 
     def advance(self, nbytes: int) -> int:
@@ -183,11 +175,11 @@ class ArrivingBlock:
             return 0
         if not self._layers and not self.content.startswith(self._header):
             raise BadRecord("a KV block of another dtype or shape than its name says")
-        of_layer = len(self._numbers) // self._shape.layers
+        of_layer = len(self._numbers) // self._layout.layers
         layers = min(nbytes, len(self.content)) - len(self._header)
         layers //= of_layer
         if layers > self._layers:
-            self._codec.fill(self._numbers, self.block, self._shape, slice(self._layers, layers))
+            self._codec.fill(self._numbers, self.block, self._layout, slice(self._layers, layers))
             self._layers = layers
         return layers
 
@@ -205,8 +197,8 @@ def _writable(raw: RawTensor) -> memoryview:
     return memoryview(bytearray(payload)) if payload.readonly else payload
 
 
-def _pieces(rows: Tensor, shape: KvShape) -> list[Tensor]:
-    step = max(PIECE // (shape.head_dim + _SCALE_BYTES), 1)
+def _pieces(rows: Tensor, layout: BlockLayout) -> list[Tensor]:
+    step = max(PIECE // (layout.head_dim + _SCALE_BYTES), 1)
     return [rows[first : first + step] for first in range(0, len(rows), step)]
 
 

@@ -25,7 +25,7 @@ import torch
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.kv import holders as questions
-from ndn_infer.kv.codec import ArrivingBlock, KvShape, block_bytes, decode_block, encode_block
+from ndn_infer.kv.codec import ArrivingBlock, BlockFormat, block_bytes, decode_block, encode_block
 from ndn_infer.kv.holders import TAG_BYTES, HolderBook, Subject
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.plan import SHARING, Costs
@@ -54,51 +54,51 @@ class KvConnector:
     """KV blocks of one model in one process, of one domain. `common` is shared by all of a process."""
 
     def __init__(
-        self, host: KvHost, model: str, shape: KvShape, *, domain: Domain = PUBLIC, common: Common | None = None
+        self, host: KvHost, model: str, fmt: BlockFormat, *, domain: Domain = PUBLIC, common: Common | None = None
     ) -> None:
         self.host = host
         self.model = model
         self._policy = parse_signer_policy(host.config.kv.trusted_signers)
-        self.shape = shape
+        self.format = fmt
         self.domain = domain
         self.holders = HolderBook()
-        self._common = common or Common(shape)
+        self._common = common or Common(fmt.layout)
         self.estimates = self._common.estimates
-        self._layers = f"0-{shape.layers - 1}"
-        self._subject = Subject(model, self.domain.label, shape.codec, self._layers)
+        self._layers = f"0-{fmt.layout.layers - 1}"
+        self._subject = Subject(model, self.domain.label, fmt.codec, self._layers)
         self._published: OrderedDict[bytes, bytes] = OrderedDict()
         """Chain values of blocks in the store, by their tags."""
         for base in host.server.store.bases():
             block = KvBlock.parse(host.net, base)
             if block is not None and (block.model, block.domain, block.codec, block.layers) == (
-                model, self.domain.label, shape.codec, self._layers,
+                model, self.domain.label, fmt.codec, self._layers,
             ):  # fmt: skip
                 self._remember_tag(bytes.fromhex(block.chain))
-        self._block_bytes = block_bytes(shape)
+        self._block_bytes = block_bytes(fmt)
         """Of the newest one seen: sealed ones are a little longer."""
 
     # ------------------------------------------------------------ names and bytes
 
     def chain(self, ids: Sequence[int]) -> list[bytes]:
-        return self.domain.chain_values(ids, self.shape.block_tokens)
+        return self.domain.chain_values(ids, self.format.layout.block_tokens)
 
     def extend(self, parent: bytes, ids: Sequence[int]) -> bytes:
         """Chain value of the block `ids` after that of `parent`; b"" is before the first."""
-        return self.domain.chain_extend(parent or self.domain.chain_seed(self.shape.block_tokens), ids)
+        return self.domain.chain_extend(parent or self.domain.chain_seed(self.format.layout.block_tokens), ids)
 
     def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
-        return KvBlock(self.model, self.domain.label, self.shape.codec, value.hex(), self._layers).to_name(
+        return KvBlock(self.model, self.domain.label, self.format.codec, value.hex(), self._layers).to_name(
             self.host.net
         )
 
     def _encode(self, base: Name, block: torch.Tensor) -> bytes:
-        return self.domain.seal(base, encode_block(block, self.shape))
+        return self.domain.seal(base, encode_block(block, self.format))
 
     def _decode(self, base: Name, content: bytearray) -> torch.Tensor:
         """Takes `content`: the memory it was fetched to becomes the block where nothing has to be opened."""
         plain = content if self.domain is PUBLIC else self.domain.open(base, memoryview(content))
-        return decode_block(plain, self.shape)
+        return decode_block(plain, self.format)
 
     # ------------------------------------------------------------ what is at hand
 
@@ -183,7 +183,7 @@ class KvConnector:
     def version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
         """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
         value = self._published.get(tag)
-        if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.shape.codec, self._layers):
+        if value is None or (asked.domain, asked.codec, layers) != (self.domain.label, self.format.codec, self._layers):
             return 0
         manifest = self.host.server.store.manifest(self.name(value))
         if manifest is None:
@@ -195,10 +195,10 @@ class KvConnector:
 
     def costs(self, *, engine_wait_s: float = 0.0) -> Costs:
         """What fetching and computing a block costs, by what was measured of late."""
-        now, shape = time.monotonic(), self.shape
+        now = time.monotonic()
         return Costs(
             block_bytes=self._block_bytes,
-            block_tokens=shape.block_tokens,
+            block_tokens=self.format.layout.block_tokens,
             round_trip_s=self.host.fetcher.round_trip_s or 0.0,
             goodput=self.estimates.goodput.value(now),
             prefill=self.estimates.prefill.value(now),
@@ -299,12 +299,12 @@ class KvConnector:
         open as a whole."""
         began, cpu_s = time.monotonic(), time.thread_time()
         round_trip_s, into = self.host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
-        bad: set[int] = set()
+        layers, bad = self.format.layout.layers, set[int]()
 
         def on_bytes(count: int) -> None:
-            layers = [self._advance(block, number, count, bad) for number, block in enumerate(blocks)]
+            there = [self._advance(block, number, count, bad) for number, block in enumerate(blocks)]
             if not bad:
-                arrived(min(*layers, self.shape.layers - 1))
+                arrived(min(*there, layers - 1))
 
         found = await asyncio.gather(*(self._with_manifest(source) for source in located.sources))
         parts = [(item, hints, block.content) for (item, hints), block in zip(found, blocks, strict=True) if item]
@@ -313,7 +313,11 @@ class KvConnector:
             whole = await self.host.fetcher.read_side_by_side(parts, on_bytes)
         for number, (source, block) in enumerate(zip(located.sources, blocks, strict=True)):
             item, _ = found[number]
-            if item and whole[number] and self._advance(block, number, len(block.content), bad) == self.shape.layers:
+            if (
+                item
+                and whole[number]
+                and self._advance(block, number, len(block.content), bad) == self.format.layout.layers
+            ):
                 self.host.counters["kv_blocks_fetched"] += 1
                 self.remember(source.value, block.block, Origin(item.signed_by.identity, item))
             else:
@@ -336,7 +340,7 @@ class KvConnector:
             found, hints = await self._claimed(source.value, identity, version), (identity,)
         if found is None or not found.in_place or found.manifest is None:
             return None, ()
-        return (found, hints) if found.manifest.size == block_bytes(self.shape) else (None, ())
+        return (found, hints) if found.manifest.size == block_bytes(self.format) else (None, ())
 
     def _advance(self, block: ArrivingBlock, number: int, count: int, bad: set[int]) -> int:
         try:
@@ -400,7 +404,7 @@ class KvConnector:
     def _room(self, item: Discovered) -> bytearray:
         """Memory for the content of a block. Raises BadRecord for one that has another size than every block has."""
         assert item.manifest is not None
-        size, plain = item.manifest.size, block_bytes(self.shape)
+        size, plain = item.manifest.size, block_bytes(self.format)
         if not plain <= size <= plain + (0 if self.domain is PUBLIC else OVERHEAD_BYTES + PAD_BYTES):
             raise BadRecord(f"a KV block has {plain} bytes, this one {size}")
         return bytearray(size)

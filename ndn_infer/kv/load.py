@@ -113,7 +113,7 @@ class KvLoader:
     def _arriving(self, effort: _Effort) -> LoadedKv:
         """Blocks without contents; their fetching begins when `later` is awaited."""
         connector, located = self._connector, effort.located
-        blocks = [ArrivingBlock(connector.shape) for _ in located.sources]
+        blocks = [ArrivingBlock(connector.format) for _ in located.sources]
         self._host.counters["kv_plans_by_layers"] += 1
 
         async def later(arrived: Callable[[int], None]) -> LoadedKv:
@@ -162,7 +162,7 @@ class KvLoader:
             computed[index] = block
             self._arrived()
 
-        upto = (first + blocks) * self._connector.shape.block_tokens
+        upto = (first + blocks) * self._connector.format.layout.block_tokens
         try:
             await self._engine.prefill(
                 ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=self._connector.domain.label
@@ -190,9 +190,9 @@ class KvLoader:
         if not connector.estimates.ask_elsewhere(len(missing), connector.costs(), time.monotonic()):
             self._host.counters["prefill_not_asked"] += bool(missing)
             return found
-        block_tokens = connector.shape.block_tokens
+        block_tokens = connector.format.layout.block_tokens
         request = PrefillRequest(
-            tuple(value.hex() for value in located.values), have, block_tokens, connector.shape.codec
+            tuple(value.hex() for value in located.values), have, block_tokens, connector.format.codec
         )  # fmt: skip
         await publish_token_blocks(
             self._host.server, self._host.net, connector.model, tuple(ids), block_tokens, asker.signer, connector.domain

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ndn_infer import ndn
-from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.block import BlockLayout
 from ndn_infer.kv.plan import Estimates
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_SIGNERS, KvSigner
@@ -99,10 +99,10 @@ class Common:
     """What the connectors of all domains share in one process: blocks at hand, recently used ones of `memory_mb` MiB,
     what fetching and computing cost, and under which identities this process answers."""
 
-    def __init__(self, shape: KvShape, memory_mb: int = 512) -> None:
+    def __init__(self, layout: BlockLayout, memory_mb: int = 512) -> None:
         self.own: set[Name] = set()
         self.estimates = Estimates()
-        self._limit = max((memory_mb << 20) // shape.nbytes, 1)
+        self._limit = max((memory_mb << 20) // layout.nbytes, 1)
         self._blocks: OrderedDict[tuple[str, bytes], tuple[torch.Tensor, Origin | None]] = OrderedDict()
 
     def get(self, label: str, value: bytes) -> tuple[torch.Tensor, Origin | None] | None:

@@ -44,7 +44,7 @@ from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, ours
 from ndn_infer.testbed.bench.kv_accuracy import accuracy
 from ndn_infer.testbed.bench.kv_fanout import fan_out
 from ndn_infer.testbed.bench.kv_layers import layers
-from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
+from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, format_of, host_of, joined, load_engine, prompt
 from ndn_infer.testbed.bench.report import print_report
 
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
@@ -138,9 +138,9 @@ async def _measure(
     figures, peers, ratios = _table(lengths, best, parts)
     if options.fanout:
         ids = prompt(1024 if 1024 in lengths else lengths[-1], setup.vocab_size)
-        shape = shape_of(setup.engine, "raw")
+        fmt = format_of(setup.engine, "raw")
         more = await fan_out(
-            setup.target, setup.keys.settings, setup.model, shape, setup.ask, ids, setup.place
+            setup.target, setup.keys.settings, setup.model, fmt, setup.ask, ids, setup.place
         )  # fmt: skip
         figures.update(more[0])
         peers.update(more[1])
@@ -180,7 +180,7 @@ async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dic
     """Seconds of each part. `fetch_s` contains decoding, measured once more by itself as `decode_s`; `compute_s`
     contains `import_s`: blocks into the engine's pages, and all else that is not the forward pass."""
     host = host_of(node)
-    connector = KvConnector(host, setup.model, shape_of(setup.engine, form))
+    connector = KvConnector(host, setup.model, format_of(setup.engine, form))
     began = time.perf_counter()
     values = connector.chain(ids)
     located = await connector.locate(values)
@@ -191,12 +191,12 @@ async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dic
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")
     counters = setup.engine.counters
     before = counters.prefill_s + counters.decode_s
-    token, seconds = setup.first_token(ids, found.tensors, near=not connector.shape.exact)
+    token, seconds = setup.first_token(ids, found.tensors, near=not connector.format.exact)
     forward_s = counters.prefill_s + counters.decode_s - before
-    contents = [encode_block(block, connector.shape) for block in found.tensors]
+    contents = [encode_block(block, connector.format) for block in found.tensors]
     decode_began = time.perf_counter()
     for content in contents:
-        decode_block(content, connector.shape)
+        decode_block(content, connector.format)
     return {
         "find_s": found_at - began, "fetch_s": fetched_at - found_at, "compute_s": seconds, "token": float(token),
         "decode_s": time.perf_counter() - decode_began, "import_s": seconds - forward_s,
@@ -206,12 +206,12 @@ async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dic
 
 def _by_redis(setup: _Setup, address: str, ids: Sequence[int], form: str) -> float:
     """Time to first token with Redis as the store of the same blocks, in the same form."""
-    shape = shape_of(setup.engine, form)
+    fmt = format_of(setup.engine, form)
     redis = Redis(address)
     began = time.perf_counter()
     keys = [_key(form, len(ids), index) for index in range(len(ids) // setup.engine.block_tokens)]
-    blocks = [decode_block(content, shape) for content in _values(redis, keys)]
-    token, _ = setup.first_token(ids, blocks, near=not shape.exact)
+    blocks = [decode_block(content, fmt) for content in _values(redis, keys)]
+    token, _ = setup.first_token(ids, blocks, near=not fmt.exact)
     del token
     seconds = time.perf_counter() - began
     redis.close()
@@ -248,7 +248,7 @@ def _redis(setup: _Setup, lengths: Sequence[int]) -> Iterator[str | None]:
             ids = prompt(length, setup.vocab_size)
             for index, block in setup.engine.prefill(ids, prompt_tokens=length):
                 for form in FORMS.values():
-                    redis.set(_key(form, length, index), encode_block(block, shape_of(setup.engine, form)))
+                    redis.set(_key(form, length, index), encode_block(block, format_of(setup.engine, form)))
         redis.close()
         yield path
 

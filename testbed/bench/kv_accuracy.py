@@ -29,12 +29,11 @@ from torch import Tensor
 
 from ndn_infer.engine.engine import Engine, Stream
 from ndn_infer.engine.kv_cache import KvCache
-from ndn_infer.engine.kv_cache import KvShape as CacheShape
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.kv.codec import KvShape, decode_block, encode_block
-from ndn_infer.testbed.bench.kv_node import load_engine, shape_of
+from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
+from ndn_infer.testbed.bench.kv_node import format_of, load_engine
 
 PROMPTS: Final = 100
 ANSWER: Final = SamplingParams(max_tokens=32)
@@ -103,13 +102,13 @@ def accuracy(folder: Path, threads: int, numbers: Sequence[int] = range(PROMPTS)
         ("bf16_near", "raw", exact, True),
         ("int8", "int8", exact, True),
     ):
-        shape = shape_of(engine, form)
-        travelled = [(ids, [_travel(block, shape) for block in held]) for ids, held in zip(chosen, blocks, strict=True)]
+        fmt = format_of(engine, form)
+        travelled = [(ids, [_travel(block, fmt) for block in held]) for ids, held in zip(chosen, blocks, strict=True)]
         answers = _answers(engine, travelled, near=near)
         equal = [ours == theirs for ours, theirs in zip(answers, oracle, strict=True)]
         figures[f"equal_first_32_{key}"] = sum(equal) / len(equal)
         figures[f"tokens_before_first_other_{key}"] = sum(map(_agreeing, answers, oracle)) / len(chosen)
-    return {**figures, **_compare(Llama.load(folder, "bf16", "cpu"), shape_of(engine, "int8"), chosen, exact)}
+    return {**figures, **_compare(Llama.load(folder, "bf16", "cpu"), format_of(engine, "int8"), chosen, exact)}
 
 
 def _computed(engine: Engine, ids: Sequence[int], prompt_tokens: int) -> list[Tensor]:
@@ -124,8 +123,8 @@ def _same_bits(one: Sequence[Sequence[Tensor]], other: Sequence[Sequence[Tensor]
     return sum(torch.equal(a.view(torch.int16), b.view(torch.int16)) for a, b in pairs) / len(pairs)
 
 
-def _travel(block: Tensor, shape: KvShape) -> Tensor:
-    return decode_block(encode_block(block, shape), shape)
+def _travel(block: Tensor, fmt: BlockFormat) -> Tensor:
+    return decode_block(encode_block(block, fmt), fmt)
 
 
 def _agreeing(one: Sequence[int], other: Sequence[int]) -> int:
@@ -145,30 +144,28 @@ def _answers(engine: Engine, asked: Sequence[tuple[list[int], list[Tensor]]], *,
 
 
 def _compare(
-    model: Llama, shape: KvShape, chosen: Sequence[Sequence[int]], exact: Sequence[Sequence[Tensor]]
+    model: Llama, fmt: BlockFormat, chosen: Sequence[Sequence[int]], exact: Sequence[Sequence[Tensor]]
 ) -> dict[str, float]:
     """Distributions after each of the last TAIL tokens, their prefix once exact and once through int8."""
     errors = _Errors()
     with torch.inference_mode():
         for ids, blocks in zip(chosen, exact, strict=True):
-            held = blocks[: max(len(ids) - TAIL, 0) // shape.block_tokens]
+            held = blocks[: max(len(ids) - TAIL, 0) // fmt.layout.block_tokens]
             if not held:
                 continue
-            travelled = [_travel(block, shape) for block in held]
+            travelled = [_travel(block, fmt) for block in held]
             for ours, theirs in zip(travelled, held, strict=True):
                 errors.squared += float((ours.float() - theirs.float()).square().sum())
                 errors.energy += float(theirs.float().square().sum())
-            near, right = (_distributions(model, shape, ids, prefix)[-TAIL:] for prefix in (travelled, held))
+            near, right = (_distributions(model, fmt, ids, prefix)[-TAIL:] for prefix in (travelled, held))
             errors.divergence += (right.exp() * (right - near)).sum(-1).tolist()
             errors.same_choice += int((right.argmax(-1) == near.argmax(-1)).sum())
     return errors.figures() if errors.divergence else {}
 
 
-def _distributions(model: Llama, shape: KvShape, ids: Sequence[int], prefix: Sequence[Tensor]) -> Tensor:
+def _distributions(model: Llama, fmt: BlockFormat, ids: Sequence[int], prefix: Sequence[Tensor]) -> Tensor:
     """Log probabilities after each token that follows the prefix, [tokens, vocab]."""
-    cache = KvCache(
-        CacheShape(shape.layers, shape.kv_heads, shape.head_dim, shape.block_tokens, model.dtype), model.device
-    )
+    cache = KvCache(fmt.layout, model.device)
     for index, block in enumerate(prefix):
         cache.import_block(index, block)
     hidden = model.prompt(torch.tensor(ids[cache.length :]), cache, len(ids))

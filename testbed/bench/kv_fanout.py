@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer import ndn
-from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from ndn_infer.testbed.bench.children import background
@@ -34,42 +34,42 @@ ERASED_AT_A_TIME: Final = 256
 
 
 async def fan_out(
-    target: Target, settings: Sequence[str], model: str, shape: KvShape, sent_since: Callable[[], int],
+    target: Target, settings: Sequence[str], model: str, fmt: BlockFormat, sent_since: Callable[[], int],
     ids: Sequence[int], place: Path,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Figures, peers and ratios, by number of readers. `sent_since` tells what the origin sent since the last time."""
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
-    blocks = len(ids) // shape.block_tokens
+    blocks = len(ids) // fmt.layout.block_tokens
     for readers in READERS:
-        seconds, packets, sent = await _read_together(target, settings, model, shape, ids, readers, sent_since)
-        size = readers * blocks * _content_bytes(shape)
+        seconds, packets, sent = await _read_together(target, settings, model, fmt, ids, readers, sent_since)
+        size = readers * blocks * _content_bytes(fmt)
         figures[f"fanout_{readers}_ms"] = seconds * 1000
         figures[f"fanout_{readers}_mb_s"] = size / seconds / 1e6
         ratios[f"fanout_{readers}_copies"] = sent / packets
-        by_redis = _redis_together(place, blocks, _content_bytes(shape), readers)
+        by_redis = _redis_together(place, blocks, _content_bytes(fmt), readers)
         peers[f"redis_fanout_{readers}_ms"] = None if by_redis is None else by_redis * 1000
         ratios[f"fanout_{readers}_redis_over_ndn"] = None if by_redis is None else by_redis / seconds
     return figures, peers, ratios
 
 
-def _content_bytes(shape: KvShape) -> int:
+def _content_bytes(fmt: BlockFormat) -> int:
     size = 2
-    for dimension in shape.shape:
+    for dimension in fmt.layout.shape:
         size *= dimension
     return size
 
 
 async def _read_together(
-    target: Target, settings: Sequence[str], model: str, shape: KvShape, ids: Sequence[int], readers: int,
+    target: Target, settings: Sequence[str], model: str, fmt: BlockFormat, ids: Sequence[int], readers: int,
     sent_since: Callable[[], int],
 ) -> tuple[float, int, int]:  # fmt: skip
     """(seconds, packets of the prefix, packets that the origin sent). The forwarder knows none of them beforehand."""
     joins = [await joined(f"unix://{target.path}", settings) for _ in range(readers)]
-    connectors = [KvConnector(host, model, shape) for _, host in joins]
-    blocks = len(ids) // shape.block_tokens
-    packets = blocks * (1 + -(-(_content_bytes(shape) + 28) // 8000))
+    connectors = [KvConnector(host, model, fmt) for _, host in joins]
+    blocks = len(ids) // fmt.layout.block_tokens
+    packets = blocks * (1 + -(-(_content_bytes(fmt) + 28) // 8000))
     await _forget(target)
     sent_since()
     began = time.perf_counter()

@@ -27,7 +27,7 @@ from ndn_infer.testbed.bench.fetch_child import free_port
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_sweep import begin_forwarder, behind_link
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
-from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, host_of, joined, load_engine, prompt, shape_of
+from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, format_of, host_of, joined, load_engine, prompt
 
 PREFIX_TOKENS: Final = 1024
 MORE_TOKENS: Final = (1, 128, 512)
@@ -83,7 +83,7 @@ async def _measure(
             ids = [*prompt(PREFIX_TOKENS, vocab_size), *rest]
             took = []
             for layered in (False, True):
-                connector = KvConnector(host_of(node), model, shape_of(engine, "raw"))
+                connector = KvConnector(host_of(node), model, format_of(engine, "raw"))
                 took.append(await _first_token(connector, worker, ids, layered=layered))
             best[more] = (min(best[more][0], took[0]), min(best[more][1], took[1]))
     await worker.close()
@@ -94,15 +94,15 @@ async def _measure(
 async def _first_token(connector: KvConnector, worker: EngineWorker, ids: Sequence[int], *, layered: bool) -> float:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     began = time.perf_counter()
-    values = connector.chain(ids)[: PREFIX_TOKENS // connector.shape.block_tokens]
+    values = connector.chain(ids)[: PREFIX_TOKENS // connector.format.layout.block_tokens]
     located = await connector.locate(values)
     if layered:
-        blocks = [ArrivingBlock(connector.shape) for _ in located.sources]
+        blocks = [ArrivingBlock(connector.format) for _ in located.sources]
         stream = await worker.generate(
             ids, FIRST, [block.block for block in blocks], lambda _: done.set_result(None), arriving=True
         )  # fmt: skip
         found = await connector.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
-        worker.supply(stream, connector.shape.layers)
+        worker.supply(stream, connector.format.layout.layers)
     else:
         found = await connector.fetch(located)
         await worker.generate(ids, FIRST, found.tensors, lambda _: done.set_result(None))

@@ -25,7 +25,7 @@ from ndn_infer.console.collector import settle_collector
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.kv.codec import KvShape
+from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.node.keys import ensure_keys, role_identity
@@ -54,11 +54,8 @@ def load_engine(folder: str, threads: int) -> Engine:
     return Engine.load(Path(folder), dtype="bf16", threads=threads, sharing="off", kv_memory_mb=1024)
 
 
-def shape_of(engine: Engine, form: str) -> KvShape:
-    model = engine.model_config
-    return KvShape(
-        model.layers, model.kv_heads, model.head_dim, engine.block_tokens, "bf16", engine.implementation, form
-    )
+def format_of(engine: Engine, form: str) -> BlockFormat:
+    return BlockFormat(engine.layout, engine.implementation, form)
 
 
 async def joined(uri: str, settings: Sequence[str]) -> tuple[Node, Host]:
@@ -95,7 +92,7 @@ async def hold(
     prefix = blocks_prefix(node.net, model, "kv")
     host.server.serve(prefix, signer)
     host.server.answer_certificates(signer.identity, node.keychain.certificates)
-    connectors = {name: KvConnector(host, model, shape_of(engine, form)) for name, form in FORMS.items()}
+    connectors = {name: KvConnector(host, model, format_of(engine, form)) for name, form in FORMS.items()}
     cost = await publishing_cost(worker, host, model, engine, signer, runs) if runs else {}
     packets = 0
     for length in lengths:
@@ -126,7 +123,7 @@ async def publishing_cost(
             ids = [*prompt(1024, engine.model_config.vocab_size)[:-1], 5 + number]  # other names every time
             ids[0] = 100 + 10 * number + len(key) % 10
             form = next((form for name, form in FORMS.items() if f"_{name}_" in key), None)
-            connector = None if form is None else KvConnector(host, model, shape_of(engine, form))
+            connector = None if form is None else KvConnector(host, model, format_of(engine, form))
             values = [] if connector is None else connector.chain(ids)
 
             def on_block(index: int, block: torch.Tensor, connector: Any = connector, values: Any = values) -> None:

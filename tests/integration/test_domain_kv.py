@@ -9,16 +9,16 @@ import torch
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
-from tests.kv_kit import MODEL, SHAPE, Station, block_of, identities, stations
+from tests.kv_kit import FORMAT, LAYOUT, MODEL, Station, block_of, identities, stations
 
 ID = "00112233445566778899aabbccddeeff"
 TENANT = DomainEpoch(ID, 1, bytes(range(32)))
-PROMPT = list(range(5 * SHAPE.block_tokens))
+PROMPT = list(range(5 * LAYOUT.block_tokens))
 
 
 def enter(station: Station, domain: Domain) -> KvConnector:
     """This station's connector, from now on that of another domain."""
-    station.kv = KvConnector(station.host, MODEL, SHAPE, domain=domain)
+    station.kv = KvConnector(station.host, MODEL, FORMAT, domain=domain)
     station.kv.answer_holders(station.signer)
     return station.kv
 
@@ -52,7 +52,7 @@ def test_who_sees_a_name_gets_bytes_that_say_nothing() -> None:
             holder.hold(value)
             name = holder.kv.name(value)
             fetched = await asker.fetcher.fetch(name, hints=identities(holder))
-            plain = encode_block(block_of(value), SHAPE)
+            plain = encode_block(block_of(value), FORMAT)
             assert TENANT.open(name, fetched.content) == plain
             assert not any(plain[at : at + 16] in fetched.content for at in range(0, len(plain), 16))
             # Another key under the same label: what comes is refused, and computed instead.

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from ndn_infer.engine.kv_cache import KvCache, KvShape
+from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.linear import quantise_int4
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.kv.block import BlockLayout
 from ndn_infer.models.gguf_file import GgufFile
 from ndn_infer.models.registry import resolve
 from ndn_infer.models.store import ModelFolder
@@ -30,7 +31,7 @@ rounding of scales, and int8, which is another grid, loses more."""
 def perplexity(model: Llama, ids: list[int]) -> float:
     """Through the kernels that decode; all rows at once, since they are independent."""
     config = model.config
-    cache = KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, 16, model.dtype), model.device)
+    cache = KvCache(BlockLayout(config.layers, config.kv_heads, config.head_dim, 16, model.dtype), model.device)
     with torch.inference_mode():
         tokens = torch.tensor(ids)
         logits = model.logits(model.score(tokens[:-1], cache))

@@ -24,7 +24,7 @@ from ndn_infer.ndn import lp
 from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
-from tests.kv_kit import MODEL, ONE_WAY_S, SHAPE, Station, block_of, identities, stations, values_of
+from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of
 from tests.poison_kit import run_virtual
 
 ROUND_TRIP_S = 2 * ONE_WAY_S
@@ -250,9 +250,9 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
 
 # ---------------------------------------------------------------- what is made of it for one prompt
 
-IDS = tuple(range(64 * SHAPE.block_tokens + 3))
-VALUES = chain.chain(IDS, SHAPE.block_tokens)
-SHORTER = IDS[: 56 * SHAPE.block_tokens]
+IDS = tuple(range(64 * LAYOUT.block_tokens + 3))
+VALUES = chain.chain(IDS, LAYOUT.block_tokens)
+SHORTER = IDS[: 56 * LAYOUT.block_tokens]
 """Its chain fits an Interest."""
 
 
@@ -272,10 +272,10 @@ class SlowEngine:
         prompt_tokens: int = 0, cache_salt: str = "",
     ) -> None:  # fmt: skip
         assert (prompt_tokens, cache_salt) == (len(IDS), "public")
-        first, end = len(prefix), len(ids) // SHAPE.block_tokens
+        first, end = len(prefix), len(ids) // LAYOUT.block_tokens
         self.calls.append((first, end))
         for index in range(first, end):
-            await asyncio.sleep(SHAPE.block_tokens / self.tokens_s)
+            await asyncio.sleep(LAYOUT.block_tokens / self.tokens_s)
             on_block(index, block_of(VALUES[index]))
 
 
@@ -346,7 +346,7 @@ def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
         assert len(done.names) == there and asker.host.counters["kv_blocks_fetched"] >= there
         if lost is None:
             counts = [count for count, _ in layers]
-            assert counts == sorted(counts) and {1, 2, 3} <= set(counts) and max(counts) == SHAPE.layers - 1
+            assert counts == sorted(counts) and {1, 2, 3} <= set(counts) and max(counts) == LAYOUT.layers - 1
             first = next(received for count, received in layers if count == 1)
             assert first <= asker.fetcher.stats.received - 64, "the first layer waited for the last ones"
 
@@ -386,7 +386,7 @@ def test_a_signed_block_of_another_shape_is_refused_while_it_arrives() -> None:
         p.hold(*VALUES[:4])
         name = p.kv.name(VALUES[2])
         p.server.store.remove(name)
-        content = bytearray(encode_block(block_of(VALUES[2]), SHAPE))
+        content = bytearray(encode_block(block_of(VALUES[2]), FORMAT))
         content[8] ^= 1  # other dimensions, the same length
         p.server.publish(name, bytes(content), p.signer)
         loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 4 * 16], asker_of(asker, p))
@@ -479,7 +479,7 @@ def test_a_holder_that_was_started_again_tells_and_uses_what_its_store_has() -> 
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:6])
         for station in (p, a):  # as after a restart with a store on disk: nothing but the store is left
-            station.kv = KvConnector(station.host, MODEL, SHAPE)
+            station.kv = KvConnector(station.host, MODEL, FORMAT)
             station.kv.answer_holders(station.signer)
         assert [version > 0 for version in await asker.kv.ask(p.identity, VALUES[:8])] == [True] * 6 + [False] * 2
         found = await p.kv.find_prefix(VALUES[:8])

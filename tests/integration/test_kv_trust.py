@@ -26,18 +26,18 @@ from ndn_infer.records import Envelope, KvSigner, PrefillReport, PrefillRequest
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.domains import PUBLIC
 from tests.harness import NET
-from tests.kv_kit import MODEL, SHAPE, Station, block_of, stations
+from tests.kv_kit import FORMAT, LAYOUT, MODEL, Station, block_of, stations
 from tests.poison_kit import run_virtual
 
-IDS = tuple(range(4 * SHAPE.block_tokens))
-VALUES = chain.chain(IDS, SHAPE.block_tokens)
-MADE_UP = torch.full(SHAPE.shape, 7.0, dtype=torch.bfloat16)
+IDS = tuple(range(4 * LAYOUT.block_tokens))
+VALUES = chain.chain(IDS, LAYOUT.block_tokens)
+MADE_UP = torch.full(LAYOUT.shape, 7.0, dtype=torch.bfloat16)
 
 
 class Engine:
     """Shaped like EngineHost: one connector, blocks that are right."""
 
-    context_tokens = 8 * SHAPE.block_tokens
+    context_tokens = 8 * LAYOUT.block_tokens
 
     def __init__(self, connector: KvConnector) -> None:
         self._connector = connector
@@ -55,11 +55,11 @@ class Engine:
 
 async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> PrefillReport:
     """What prefill at `p` answers, told that `kv` may hold some of it."""
-    await publish_token_blocks(asker.server, NET, MODEL, IDS, SHAPE.block_tokens, asker.signer, PUBLIC)
+    await publish_token_blocks(asker.server, NET, MODEL, IDS, LAYOUT.block_tokens, asker.signer, PUBLIC)
     tokens = blocks_prefix(NET, MODEL, "tokens")
     asker.server.serve(tokens, asker.signer)
     await asker.registrar.register(tokens)
-    request = PrefillRequest(tuple(value.hex() for value in VALUES), have, SHAPE.block_tokens, SHAPE.codec)
+    request = PrefillRequest(tuple(value.hex() for value in VALUES), have, LAYOUT.block_tokens, FORMAT.codec)
     envelope = Envelope(caller=ndn.to_uri(asker.identity), advice=(ndn.to_uri(kv.identity),))
     job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), envelope, p.signer)
     report = await Prefill(MODEL, Engine(p.kv)).run(request, job)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> 
 def trust(station: Station, signers: str) -> None:
     """As `--set kv.trusted_signers=...` from its start on."""
     station.host = replace(station.host, config=replace(station.config, kv=KvConfig(signers)))
-    station.kv = KvConnector(station.host, MODEL, SHAPE)
+    station.kv = KvConnector(station.host, MODEL, FORMAT)
     station.kv.answer_holders(station.signer)
 
 
@@ -94,7 +94,7 @@ def test_more_than_a_context_is_refused_before_anything_is_promised_or_pulled() 
     """Thousands of names that nobody has were asked for at once."""
 
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
-        request = PrefillRequest(("00" * 32,) * 9, 0, SHAPE.block_tokens, SHAPE.codec)
+        request = PrefillRequest(("00" * 32,) * 9, 0, LAYOUT.block_tokens, FORMAT.codec)
         job = Job(p.host, Call("model", MODEL, "prefill", "shared", "0" * 64), Envelope(), p.signer)
         with pytest.raises(BadRecord, match="8 are a context"):
             await Prefill(MODEL, Engine(p.kv)).run(request, job)  # type: ignore[arg-type]

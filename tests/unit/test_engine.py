@@ -15,11 +15,12 @@ transformers = pytest.importorskip("transformers")
 
 from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
-from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import BadRecord, Busy, DamagedCache, EngineUnavailable, ModelError, PromptError, UsageError  # noqa: E402
+from ndn_infer.kv.block import BlockLayout  # noqa: E402
 
 GREEDY = SamplingParams(max_tokens=12)
 PROMPTS = [list(range(5, 5 + n)) for n in (1, 2, 15, 16, 17, 33, 40, 77)]
@@ -258,7 +259,7 @@ def test_foreign_blocks_are_refused(folder: Path, spoil: object) -> None:
 
 
 def test_blocks_must_come_in_order() -> None:
-    cache = KvCache(KvShape(1, 1, 2, 4, torch.float32), torch.device("cpu"), capacity=4)
+    cache = KvCache(BlockLayout(1, 1, 2, 4, torch.float32), torch.device("cpu"), capacity=4)
     block = torch.arange(16.0).reshape(1, 2, 1, 4, 2)
     with pytest.raises(BadRecord, match="does not follow"):
         cache.import_block(1, block)

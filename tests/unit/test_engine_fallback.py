@@ -13,10 +13,11 @@ transformers = pytest.importorskip("transformers")
 
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import ModuleModel, load_model  # noqa: E402
-from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError  # noqa: E402
+from ndn_infer.kv.block import BlockLayout  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -42,7 +43,9 @@ def make(folder: Path, architecture: str, config: Any) -> Path:
 
 def empty_cache(model: ModuleModel) -> KvCache:
     config = model.config
-    return KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device, capacity=8)
+    return KvCache(
+        BlockLayout(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device, capacity=8
+    )
 
 
 @pytest.mark.parametrize("architecture", PLAIN)

@@ -11,11 +11,12 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.model_config import FAMILIES as FAMILY_NAMES  # noqa: E402
 from ndn_infer.engine.model_config import HONOURED, INERT, REFUSED, ModelConfig  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable  # noqa: E402
+from ndn_infer.kv.block import BlockLayout  # noqa: E402
 
 WINDOW = 24
 LENGTH = 70
@@ -59,7 +60,7 @@ def make(folder: Path, name: str) -> Path:
 
 def empty_cache(model: Llama) -> KvCache:
     config = model.config
-    return KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device)
+    return KvCache(BlockLayout(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device)
 
 
 def ours(model: Llama, ids: Any, prompt: int, chunk: int) -> Any:

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.linear import (  # noqa: E402
     Dense,
     DenseRows,
@@ -28,6 +28,7 @@ from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
 from ndn_infer.engine.weights import DTYPES, check_precision  # noqa: E402
 from ndn_infer.errors import DamagedCache, UsageError  # noqa: E402
+from ndn_infer.kv.block import BlockLayout  # noqa: E402
 from tests.unit.test_engine import small_model  # noqa: E402
 
 SHAPES = [(64, 96), (576, 192), (1536, 576), (2048, 512)]
@@ -146,7 +147,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def empty_cache(model: Llama) -> KvCache:
     config = model.config
-    return KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device)
+    return KvCache(BlockLayout(config.layers, config.kv_heads, config.head_dim, 4, model.dtype), model.device)
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator, unused-ignore]

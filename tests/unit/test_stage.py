@@ -17,13 +17,14 @@ transformers = pytest.importorskip("transformers")
 from safetensors import safe_open  # noqa: E402
 
 from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
-from ndn_infer.engine.kv_cache import KvCache, KvShape  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.stage import Sequences, Stage, piece_end  # noqa: E402
 from ndn_infer.engine.weights import Part  # noqa: E402
 from ndn_infer.errors import BadRecord, PromptError, UsageError  # noqa: E402
 from ndn_infer.functions.stage_steps import Cutter, StageRequest  # noqa: E402
+from ndn_infer.kv.block import BlockLayout  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from tests.unit.test_engine_families import make  # noqa: E402
 
@@ -75,7 +76,7 @@ def whole_run(
     """Logits of every chunk's last token and of every token of `tail`, by the model in one piece."""
     model = Llama.load(folder, options.get("dtype", "fp32"), "cpu", precision=options.get("weights", ""))
     config = model.config
-    cache = KvCache(KvShape(config.layers, config.kv_heads, config.head_dim, block, model.dtype), model.device)
+    cache = KvCache(BlockLayout(config.layers, config.kv_heads, config.head_dim, block, model.dtype), model.device)
     out = []
     with torch.inference_mode():
         for start, end in prompt_chunks(len(prompt), chunk, LEAST_ROWS):
@@ -285,7 +286,7 @@ def test_a_fork_does_not_disturb_the_other_branch(folder: Path) -> None:
 
 def test_the_least_recently_used_sequence_goes(folder: Path) -> None:
     stage = Stage.load(folder, 0, 0, dtype="fp32", block_tokens=BLOCK)
-    one = stage.sequence().pages.blocks * stage.shape.block_bytes
+    one = stage.sequence().pages.blocks * stage.layout.nbytes
     kept = Sequences(stage, 2 * one)
     for key in (b"a", b"b"):
         extend(stage, kept, b"", key, [5])
