@@ -18,7 +18,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,14 @@ from ndn_infer.apps import retrieval
 from ndn_infer.apps.question import Question, add_sampling_arguments, read_question
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
-from ndn_infer.client import Client, Outcome, rag_prompt
+from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import MissingKey, NoForwarder, UnknownModel, UsageError
+from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
 from ndn_infer.local.network import NO_ALIAS, EmbeddedNetwork, embedded
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
-from ndn_infer.records import CorpusRecord, Message, ModelRecord, TokenLogprobs
-from ndn_infer.security.crypto import Signer
+from ndn_infer.records import CorpusRecord, Message, TokenLogprobs
 from ndn_infer.security.keychain import Keychain
 
 log = logging.getLogger(__name__)
@@ -107,13 +106,13 @@ class _Asking:
                 ends.push_async_callback(network.stop)
                 node = await Node.join(self._config, self._keychain, uri=network.uri)
             ends.push_async_callback(node.close)
-            client = self._client(node)
-            ends.push_async_callback(client.close)
+            client = await ends.enter_async_context(Client(node))
+            conversation = client.conversation(self._question.domain)
             if served and corpus is not None:
-                await self._serve(corpus, client, node, ends)
+                await self._serve(corpus, conversation, node, ends)
             self._watch(node, ends)
-            outcome = await self._answer(client, model, corpus)
-            await self._print(outcome, client, node)
+            answer = await self._answer(conversation, model, corpus)
+            self._print(answer, node)
             return 0
 
     # ------------------------------------------------------------ the network
@@ -135,7 +134,7 @@ class _Asking:
         if named or self._options.no_embedded:
             return node
         try:
-            await Client(node.endpoint, node.validator, node.net, self._config).resolve_model(model)
+            await Client(node).conversation().resolve_model(model)
         except UnknownModel:
             await node.close()
             log.info("the network at %s does not offer %s; starting an embedded one", node.uri, model)
@@ -164,57 +163,43 @@ class _Asking:
         await network.start()
         return network
 
-    async def _serve(self, corpus: CorpusRecord, client: Client, node: Node, ends: AsyncExitStack) -> None:
+    async def _serve(self, corpus: CorpusRecord, conversation: Conversation, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""
         assert self._question.folder is not None
         helpers = await retrieval.served(
-            corpus, self._question.folder, client, self._config, node.uri, config_file=self._options.config,
+            corpus, self._question.folder, conversation, self._config, node.uri, config_file=self._options.config,
             settings=self._options.settings, news=self._news,
         )  # fmt: skip
         if helpers is not None:
             ends.push_async_callback(helpers.stop)
 
-    def _client(self, node: Node) -> Client:
-        user = self._user(node)
-        return Client(
-            node.endpoint, node.validator, node.net, self._config, user=user,
-            certificates=node.keychain.certificates(),
-            access=None if user is None else node.access(user), domain=self._question.domain,
-        )  # fmt: skip
-
-    def _user(self, node: Node) -> Signer | None:
-        try:
-            return node.signer_as("user")
-        except MissingKey:
-            return None
-
     # ------------------------------------------------------------ the answer
 
-    async def _answer(self, client: Client, alias: str, corpus: CorpusRecord | None) -> Outcome:
+    async def _answer(self, conversation: Conversation, alias: str, corpus: CorpusRecord | None) -> Answer:
         question = self._question
-        model = await client.resolve_model(alias)
+        model = await conversation.resolve_model(alias)
         log.info("%s is model %s (%s)", alias, model.digest, model.architecture)
-        outcome, text = Outcome(model, ()), question.text
+        answer, text = conversation.generate(model, (), question.sampling), question.text
         if corpus is None and question.corpus:
-            corpus = await client.resolve_corpus(question.corpus)
+            corpus = await conversation.resolve_corpus(question.corpus)
         if corpus is not None:
-            found = await retrieval.look_up(client, corpus, text, question.passages, question.min_score)
+            found = await retrieval.look_up(conversation, corpus, text, question.passages, question.min_score)
             log.info("%d passages of %s are near enough, best score %.3f", len(found.cited), corpus.alias, found.best)
             if not found.cited:
-                return self._not_found(outcome, found)
-            outcome.cited, text = found.cited, rag_prompt(text, found.cited)
+                return self._not_found(answer, found)
+            answer.cited, text = found.cited, rag_prompt(text, found.cited)
         messages = [Message("system", question.system)] if question.system else []
-        outcome.prompt_ids = await client.tokenize(model, [*messages, Message("user", text)])
-        log.info("the prompt has %d tokens", len(outcome.prompt_ids))
+        answer.prompt_ids = await conversation.tokenize(model, [*messages, Message("user", text)])
+        log.info("the prompt has %d tokens", len(answer.prompt_ids))
         if question.sampling.max_tokens:
-            await self._generate(client, model, outcome)
-        return outcome
+            await self._read(answer)
+        return answer
 
-    async def _generate(self, client: Client, model: ModelRecord, outcome: Outcome) -> None:
-        events = client.generate(model, outcome.prompt_ids, self._question.sampling, outcome, on_progress=self._waiting)
+    async def _read(self, answer: Answer) -> None:
+        answer.on_progress = self._waiting
         try:
-            async with aclosing(events):
-                async for event in events:
+            async with answer:
+                async for event in answer:
                     self._waiting.over()
                     self._logprobs.extend(event.logprobs)
                     if self._streams:
@@ -222,30 +207,30 @@ class _Asking:
                         sys.stdout.flush()
         finally:
             self._waiting.over()
-        log.info("the answer came as %s", outcome.stream_name)
+        log.info("the answer came as %s", answer.stream_name)
         if self._streams:
             sys.stdout.write("\n")
             sys.stdout.flush()
 
-    def _not_found(self, outcome: Outcome, found: retrieval.Found) -> Outcome:
+    def _not_found(self, answer: Answer, found: retrieval.Found) -> Answer:
         """Instead of an answer that a model would invent."""
-        outcome.finish, outcome.text = "not-in-documents", retrieval.NOT_FOUND
+        answer.finish, answer.text = "not-in-documents", retrieval.NOT_FOUND
         if self._streams:
-            print(outcome.text, flush=True)
+            print(answer.text, flush=True)
         self._news(f"best score {found.best:.2f}, below {self._question.min_score:.2f} (--min-score)")
-        return outcome
+        return answer
 
-    async def _print(self, outcome: Outcome, client: Client, node: Node) -> None:
+    def _print(self, answer: Answer, node: Node) -> None:
         if self._options.json:
-            document = as_json(outcome, client, node.uri)
+            document = as_json(answer, node.uri)
             if self._question.sampling.logprobs:
-                document["logprobs"] = logprobs_json(outcome.ids, self._logprobs)
+                document["logprobs"] = logprobs_json(answer.ids, self._logprobs)
             print(json.dumps(document, ensure_ascii=False))
             return
         if not self._streams:
-            print(outcome.text, flush=True)
+            print(answer.text, flush=True)
         if not self._options.quiet:
-            print_summary(outcome, client, node.uri, question=self._question.text, verbose=self._options.verbose)
+            print_summary(answer, node.uri, question=self._question.text, verbose=self._options.verbose)
 
     # ------------------------------------------------------------ beside it
 

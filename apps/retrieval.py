@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.client import Cited, Client
+from ndn_infer.client import Cited, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import UnknownModel
 from ndn_infer.local.network import EmbeddedNetwork, helpers
@@ -36,15 +36,15 @@ def corpus_of(folder: Path, config: Config, *, quiet: bool) -> CorpusRecord:
 
 
 async def served(
-    record: CorpusRecord, folder: Path, client: Client, config: Config, uri: str, *,
+    record: CorpusRecord, folder: Path, conversation: Conversation, config: Config, uri: str, *,
     config_file: Path | None, settings: Sequence[str], news: Callable[[str], None],
 ) -> EmbeddedNetwork | None:  # fmt: skip
     """Producers that serve `folder` in the running network at `uri`, ready; None when it is served there already. The
     caller stops them. Raises ChildFailed."""
-    if await _offered(client, "corpus", record.digest):
+    if await _offered(conversation, "corpus", record.digest):
         return None
     news(f"serving {folder} while it is asked: {record.passages} passage{'s' * (record.passages != 1)}")
-    functions = ["rag"] if await _offered(client, "model", record.embedder) else ["embed", "rag"]
+    functions = ["rag"] if await _offered(conversation, "model", record.embedder) else ["embed", "rag"]
     network = helpers(
         config, functions, uri=uri, embedder=config.ask.embedder, corpus=folder, config_file=config_file,
         settings=settings,
@@ -53,12 +53,12 @@ async def served(
     return network
 
 
-async def _offered(client: Client, kind: str, digest: str) -> bool:
+async def _offered(conversation: Conversation, kind: str, digest: str) -> bool:
     try:
         if kind == "corpus":
-            await client.resolve_corpus(digest)
+            await conversation.resolve_corpus(digest)
         else:
-            await client.resolve_model(digest)
+            await conversation.resolve_model(digest)
     except UnknownModel:
         return False
     return True
@@ -72,9 +72,11 @@ class Found:
     best: float
 
 
-async def look_up(client: Client, corpus: CorpusRecord, question: str, limit: int, min_score: float) -> Found:
+async def look_up(
+    conversation: Conversation, corpus: CorpusRecord, question: str, limit: int, min_score: float
+) -> Found:
     """At most `limit` passages with a score of at least `min_score`, best first."""
-    cited = await client.lookup(corpus, question, limit)
+    cited = await conversation.lookup(corpus, question, limit)
     good = tuple(item for item in cited if item.score >= min_score)
     return Found(good, max((item.score for item in cited), default=0.0))
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ndn_infer import config as configuration
-from ndn_infer.client import Client, Outcome
+from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
-from ndn_infer.node.keys import ensure_keys, role_identity
+from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import Message, Sampling
-from ndn_infer.security.identity import ROLES
 from tests.daemons import RunningNetwork
 
 
@@ -26,23 +25,16 @@ def config_of(network: RunningNetwork, **settings: str) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def client_of(config: Config) -> AsyncIterator[tuple[Client, Node]]:
-    keychain = ensure_keys(config, ROLES)
-    node = await Node.join(config, keychain)
-    user = keychain.signer_for(role_identity(config, "user"))
-    client = Client(node.endpoint, node.validator, node.net, config, user=user, certificates=keychain.certificates())
-    try:
-        yield client, node
-    finally:
-        await client.close()
-        await node.close()
+async def client_of(config: Config) -> AsyncIterator[tuple[Conversation, Node]]:
+    async with await Node.join(config, ensure_keys(config)) as node, Client(node) as client:
+        yield client.conversation(), node
 
 
-async def ask(client: Client, messages: list[Mapping[str, str]], max_tokens: int) -> Outcome:
+async def ask(conversation: Conversation, messages: list[Mapping[str, str]], max_tokens: int) -> Answer:
     """Greedy answer to a conversation."""
-    model = await client.resolve_model("smollm2-135m-instruct")
-    outcome = Outcome(model, ())
-    outcome.prompt_ids = await client.tokenize(model, [Message(m["role"], m["content"]) for m in messages])
-    async for _ in client.generate(model, outcome.prompt_ids, Sampling(max_tokens), outcome):
+    model = await conversation.resolve_model("smollm2-135m-instruct")
+    prompt = await conversation.tokenize(model, [Message(m["role"], m["content"]) for m in messages])
+    answer = conversation.generate(model, prompt, Sampling(max_tokens))
+    async for _ in answer:
         pass
-    return outcome
+    return answer

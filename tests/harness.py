@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import ndn
+from ndn_infer.client import Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Role
+from ndn_infer.node.node import Node as JoinedNode
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
@@ -86,6 +88,11 @@ class Node:
         for function in functions:
             await producer.offer(function, self.keychain.signer_for(role(function.role)))
         return producer
+
+    def conversation(self) -> Conversation:
+        """With the keys of this machine's user, if they are here."""
+        joined = JoinedNode(self.config, NET, self.keychain, self.endpoint, self.validator, uri="")
+        return Client(joined).conversation()
 
     async def close(self) -> None:
         await self.validator.aclose()

@@ -15,7 +15,6 @@ from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.storage.policy import parse_policies
 from ndn_infer.storage.tiered import TieredStore
-from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.inputs import Inputs, new_instance
 from ndn_infer.transport.objects.serve import Server
 
@@ -43,9 +42,6 @@ def build_producer(node: Node, role: str) -> tuple[Producer, Host]:
         node.net, server, signer, registrar=node.registrar, certificates=node.keychain.certificates,
         instance=(instance := new_instance()),
     )  # fmt: skip
-    caller = Caller(
-        node.endpoint, node.validator, node.fetcher, node.net, config=config.call, fetch=config.fetch,
-        inputs=lambda: inputs, access=access,
-    )  # fmt: skip
+    caller = node.caller(inputs=lambda: inputs, access=access)
     host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance)
     return Producer(host, node.keychain, node.registrar), host

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -30,10 +30,13 @@ from ndn_infer.security.replay_journal import ReplayJournal
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.security.version_memory import VersionMemory
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import StreamLink, connect, forwarder_uris
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.ledger import Ledger
 from ndn_infer.transport.trust.certificates import certificate_fetcher
 from ndn_infer.transport.trust.key_records import Renewal
 from ndn_infer.transport.trust.revocation_feed import RevocationFeed
@@ -97,6 +100,16 @@ class Node:
     def signer_as(self, role: str) -> Signer:
         """The key of a role of this machine. Raises MissingKey."""
         return self.keychain.signer_for(role_identity(self.config, role))
+
+    def caller(
+        self, fetcher: Fetcher | None = None, *, inputs: Callable[[], Inputs | None] = lambda: None,
+        access: Access | None = None, ledger: Ledger | None = None,
+    ) -> Caller:  # fmt: skip
+        """Of the functions in this network; arguments as of Caller, by default with this node's own fetcher."""
+        return Caller(
+            self.endpoint, self.validator, fetcher or self.fetcher, self.net, config=self.config.call,
+            fetch=self.config.fetch, ledger=ledger, inputs=inputs, access=access,
+        )  # fmt: skip
 
     def access(self, signer: Signer, *, renews: bool = False) -> Access:
         """The tenant domains of this machine, for private calls in the name of `signer`. With `renews` the keys of new

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ndn_infer.client import Client, Outcome
+from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.sampler import SamplingParams
@@ -85,39 +85,35 @@ async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dic
     )  # fmt: skip
     await network.start()
     try:
-        node = await Node.join(config, ensure_keys(config), uri=network.uri)
-        try:
+        async with await Node.join(config, ensure_keys(config), uri=network.uri) as node:
             return await _measure(node, prompts)
-        finally:
-            await node.close()
     finally:
         await network.stop()
 
 
 async def _measure(node: Node, prompts: list[tuple[int, ...]]) -> dict[str, float]:
-    client = Client(node.endpoint, node.validator, node.net, node.config)
-    model = await client.resolve_model(node.config.ask.model)
-    await _one(client, model, prompt(-1), 0)  # connections, certificates, allocations
-    rows: dict[str, list[Outcome]] = {"cold": [], "warm": [], "again": []}
+    conversation = Client(node).conversation()
+    model = await conversation.resolve_model(node.config.ask.model)
+    await _one(conversation, model, prompt(-1), 0)  # connections, certificates, allocations
+    rows: dict[str, list[Answer]] = {"cold": [], "warm": [], "again": []}
     for ids in prompts:
-        rows["cold"].append(await _one(client, model, ids, 1))
-        rows["warm"].append(await _one(client, model, ids, 2))  # another seed: another call, the same KV
-        rows["again"].append(await _one(client, model, ids, 2))
+        rows["cold"].append(await _one(conversation, model, ids, 1))
+        rows["warm"].append(await _one(conversation, model, ids, 2))  # another seed: another call, the same KV
+        rows["again"].append(await _one(conversation, model, ids, 2))
     figures = {}
-    for title, outcomes in rows.items():
-        figures[f"{title}_ttft_ms"] = statistics.median(item.timing.first_token_s for item in outcomes) * 1000
+    for title, answers in rows.items():
+        figures[f"{title}_ttft_ms"] = statistics.median(item.timing.first_token_s for item in answers) * 1000
         figures[f"{title}_tokens_per_s"] = statistics.median(
-            item.timing.tokens_per_s(len(item.ids)) for item in outcomes
+            item.timing.tokens_per_s(len(item.ids)) for item in answers
         )
     return figures
 
 
-async def _one(client: Client, model: ModelRecord, ids: tuple[int, ...], seed: int) -> Outcome:
-    outcome = Outcome(model, ids)
-    sampling = Sampling(ANSWER_TOKENS, seed=seed, ignore_eos=True)
-    async for _ in client.generate(model, ids, sampling, outcome):
+async def _one(conversation: Conversation, model: ModelRecord, ids: tuple[int, ...], seed: int) -> Answer:
+    answer = conversation.generate(model, ids, Sampling(ANSWER_TOKENS, seed=seed, ignore_eos=True))
+    async for _ in answer:
         pass
-    return outcome
+    return answer
 
 
 def transformers(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> float | None:

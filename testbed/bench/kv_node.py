@@ -31,7 +31,6 @@ from ndn_infer.namespace import blocks_prefix
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
@@ -70,10 +69,7 @@ def host_of(node: Node) -> Host:
     """A new side of the network: nothing was measured or fetched with it yet."""
     config = node.config
     fetcher = Fetcher(node.endpoint, node.validator, config.fetch)
-    caller = Caller(
-        node.endpoint, node.validator, fetcher, node.net, config=config.call, fetch=config.fetch
-    )  # fmt: skip
-    return Host(node.net, config, Server(node.endpoint, ObjectStore(STORE_BYTES)), fetcher, caller)
+    return Host(node.net, config, Server(node.endpoint, ObjectStore(STORE_BYTES)), fetcher, node.caller(fetcher))
 
 
 # ---------------------------------------------------------------- the holder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer.client import Client
+from ndn_infer.client import Client, Conversation
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
@@ -31,7 +31,7 @@ class Line:
     prefill: Peer
     near: Peer
     far: Peer
-    client: Client
+    client: Conversation
     shop: DomainStore
 
     def ask_in(self, label: str) -> None:
@@ -52,13 +52,8 @@ async def line(stack: AsyncExitStack, directory: Path, model: ModelFolder) -> Li
     far = await enter(peer(one, keys, "far", "decode", model))
     node = await Node.join(user, keychain, uri=f"unix://{one.options.unix_path}")
     stack.push_async_callback(node.close)
-    signer = keychain.signer_for(role_identity(user, "user"))
-    client = Client(
-        node.endpoint, node.validator, node.net, user, user=signer, certificates=keychain.certificates(),
-        access=node.access(signer),
-    )  # fmt: skip
-    stack.push_async_callback(client.close)
-    return Line(prefill, near, far, client, shop)
+    client = await enter(Client(node))
+    return Line(prefill, near, far, client.conversation(), shop)
 
 
 async def test_members_share_kv_and_nobody_else_gains_by_it(tmp_path: Path, smollm2: ModelFolder) -> None:

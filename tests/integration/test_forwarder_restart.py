@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer.client import Client, Outcome
+from ndn_infer.client import Conversation
 from ndn_infer.records import Message, ModelRecord, Sampling
 from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork, processes_of
@@ -32,24 +32,29 @@ def forwarder_pid(network: RunningNetwork) -> int:
 
 
 async def answer(
-    client: Client, model: ModelRecord, ids: tuple[int, ...], seed: int, kill_at: int | None, network: RunningNetwork
+    client: Conversation,
+    model: ModelRecord,
+    ids: tuple[int, ...],
+    seed: int,
+    kill_at: int | None,
+    network: RunningNetwork,
 ) -> tuple[tuple[int, ...], float]:
     """Token ids and the longest silence between two tokens, seconds. The forwarder is killed when `kill_at` tokens
     are there; 0: before the call is sent; a greedy answer does not depend on the seed, its name does."""
-    outcome = Outcome(model, ids)
+    said = client.generate(model, ids, Sampling(TOKENS, seed=seed, ignore_eos=True))
     killed = kill_at is None
     last, silence = time.monotonic(), 0.0
     if kill_at == 0:
         os.kill(forwarder_pid(network), signal.SIGKILL)
         killed = True
-    async for _ in client.generate(model, ids, Sampling(TOKENS, seed=seed, ignore_eos=True), outcome):
+    async for _ in said:
         now = time.monotonic()
         last, silence = now, max(silence, now - last)
-        if not killed and kill_at is not None and len(outcome.ids) >= kill_at:
+        if not killed and kill_at is not None and len(said.ids) >= kill_at:
             os.kill(forwarder_pid(network), signal.SIGKILL)
             killed = True
     assert killed
-    return tuple(outcome.ids), silence
+    return tuple(said.ids), silence
 
 
 async def until_back(network: RunningNetwork, pid: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ndn_infer.client import Client, Outcome
+from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config, EngineConfig, NetworkConfig, PathsConfig
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
@@ -105,13 +105,15 @@ async def link(near: ForwarderDaemon, far: ForwarderDaemon, *prefixes: str) -> N
         assert done["status_code"] == 200, done
 
 
-async def turn(client: Client, model: ModelFolder, prompt: tuple[int, ...], tokens: int, at: Config) -> Outcome:
-    outcome = Outcome(record_of(model, "smollm2-135m-instruct"), prompt)
-    sampling = Sampling(tokens, ignore_eos=True)
-    async for _ in client.generate(outcome.model, prompt, sampling, outcome, at=(role_identity(at, "decode"),)):
+async def turn(
+    client: Conversation, model: ModelFolder, prompt: tuple[int, ...], tokens: int, at: Config
+) -> Answer:  # fmt: skip
+    answer = client.generate(record_of(model, "smollm2-135m-instruct"), prompt, Sampling(tokens, ignore_eos=True))
+    answer.at = (role_identity(at, "decode"),)
+    async for _ in answer:
         pass
-    assert len(outcome.ids) == tokens
-    return outcome
+    assert len(answer.ids) == tokens
+    return answer
 
 
 async def published(at: Peer, blocks: int) -> None:
@@ -141,8 +143,7 @@ async def test_second_turn_elsewhere_computes_nothing_twice(
         keychain = ensure_keys(user, ("user",))
         node = await Node.join(user, keychain, uri=f"unix://{one.options.unix_path}")
         stack.push_async_callback(node.close)
-        client = Client(node.endpoint, node.validator, node.net, user)
-        stack.push_async_callback(client.close)
+        client = (await enter(Client(node))).conversation()
 
         prompt = tuple(range(1000, 1000 + TURN_ONE))
         said = await turn(client, smollm2, prompt, ANSWER, near)
@@ -182,8 +183,7 @@ async def test_computing_begins_before_the_last_layer_is_there(
         second = await enter(peer(daemon, keys, "far", "decode", smollm2, kv_codec=codec, kv_layers="on"))
         node = await Node.join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
         stack.push_async_callback(node.close)
-        client = Client(node.endpoint, node.validator, node.net, near)
-        stack.push_async_callback(client.close)
+        client = (await enter(Client(node))).conversation()
         connector = second.engine.connector(second.host, PUBLIC)
         connector.estimates.remote.add(1.0, time.monotonic())  # nobody computes for it
         connector.estimates.prefill.add(1e4, time.monotonic())
@@ -236,12 +236,11 @@ async def test_an_answer_whose_producer_dies_goes_on_elsewhere(tmp_path: Path, s
         peers = [await enter(peer(daemon, keys, node, "decode", smollm2, dtype="fp32")) for node in ("near", "far")]
         node = await Node.join(near, ensure_keys(near, ("user",)), uri=f"unix://{daemon.options.unix_path}")
         stack.push_async_callback(node.close)
-        client = Client(node.endpoint, node.validator, node.net, near)
-        stack.push_async_callback(client.close)
+        client = (await enter(Client(node))).conversation()
         record = record_of(smollm2, "smollm2-135m-instruct")
 
-        broken, dead = Outcome(record, prompt), None
-        async for _ in client.generate(record, prompt, SAMPLED, broken):
+        broken, dead = client.generate(record, prompt, SAMPLED), None
+        async for _ in broken:
             if dead is None and len(broken.ids) >= 20:
                 dead = max(peers, key=lambda item: item.counter("tokens_decoded"))
                 await dead.leave()
@@ -249,8 +248,8 @@ async def test_an_answer_whose_producer_dies_goes_on_elsewhere(tmp_path: Path, s
         (alive,) = (item for item in peers if item is not dead)
         assert 20 <= alive.counter("tokens_decoded") <= 28
 
-        whole = Outcome(record, prompt)
-        async for _ in client.generate(record, prompt, replace(SAMPLED, logprobs=1), whole):
+        whole = client.generate(record, prompt, replace(SAMPLED, logprobs=1))
+        async for _ in whole:
             pass
         assert whole.continued == 0
         assert (broken.ids, broken.text) == (whole.ids, whole.text)

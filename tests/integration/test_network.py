@@ -10,8 +10,20 @@ import time
 import numpy as np
 import pytest
 
+from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.models.store import ModelFolder
-from ndn_infer.records import DetokenizeRequest, EmbedRequest, TensorRecord, Text, TokenizeRequest, Tokens
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
+from ndn_infer.records import (
+    DetokenizeRequest,
+    EmbedRequest,
+    Message,
+    Sampling,
+    TensorRecord,
+    Text,
+    TokenizeRequest,
+    Tokens,
+)
 from ndn_infer.tensors import RawTensor, decode_tensor
 from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork
@@ -136,3 +148,66 @@ def test_status_for_people(network: RunningNetwork) -> None:
     done = network.run("status")
     assert done.returncode == 0
     assert "Content Store" in done.stdout and "/decode" in done.stdout
+
+
+def test_a_prompt_is_asked_through_the_library(network: RunningNetwork) -> None:
+    config = config_of(network)
+
+    async def main() -> str:
+        async with await Node.join(config, ensure_keys(config)) as node, Client(node) as client:
+            answer = await client.conversation().ask("smollm2-135m-instruct", "What is the capital of France?")
+            async for event in answer:
+                print(event.text, end="")
+            return answer.text
+
+    assert "Paris" in asyncio.run(main())
+
+
+def test_two_conversations_at_once_on_one_connection_keep_their_ledgers_apart(network: RunningNetwork) -> None:
+    questions = ("Name a colour of the sky at dusk.", "Which animal barks at night?")
+
+    async def read(conversation: Conversation, question: str) -> Answer:
+        answer = await conversation.ask("smollm2-135m-instruct", question, Sampling(16))
+        async for _ in answer:
+            pass
+        return answer
+
+    async def main() -> list[Answer]:
+        async with client_of(config_of(network)) as (_, node), Client(node) as client:
+            pairs = [(client.conversation(), question) for question in questions]
+            return await asyncio.gather(*(read(*pair) for pair in pairs))
+
+    answers = asyncio.run(main())
+    assert len({answer.text for answer in answers}) == 2 and all(answer.ids for answer in answers)
+    for answer in answers:
+        uses = list(answer.conversation.ledger.uses())
+        assert sum(use.uses for use in uses if use.kind == "catalogue record") == 1
+        assert sum(use.uses for use in uses if use.kind == "call") == 2
+    calls = [{use.example for use in item.conversation.ledger.uses() if use.kind == "call"} for item in answers]
+    assert not calls[0] & calls[1]
+
+
+def test_leaving_the_loop_of_an_answer_ends_its_reading_at_once_and_its_decoding_soon(network: RunningNetwork) -> None:
+    most = 2000
+
+    async def main() -> int:
+        async with client_of(config_of(network)) as (conversation, node):
+            record = await conversation.resolve_model("smollm2-135m-instruct")
+            prompt = await conversation.tokenize(record, [Message("user", "Count to a thousand.")])
+            answer = conversation.generate(record, prompt, Sampling(most, ignore_eos=True))
+            async for _ in answer:
+                if len(answer.ids) > 8:
+                    break
+            await asyncio.sleep(0)  # the closing itself is a task
+            await asyncio.sleep(0.05)
+            sent = node.endpoint.stats.interests_out
+            await asyncio.sleep(2.0)
+            assert node.endpoint.stats.interests_out == sent
+            return len(answer.ids)
+
+    before = network.counters("decode").get("tokens_decoded", 0)
+    seen = asyncio.run(main())
+    made = network.counters("decode")["tokens_decoded"] - before
+    time.sleep(2.0)
+    assert network.counters("decode")["tokens_decoded"] - before == made
+    assert seen <= made < most

@@ -36,9 +36,8 @@ async def _look_up(network: RunningNetwork) -> tuple[int, list[str], int]:
     """(questions answered within the top 5, questions missed, passages cited); every passage fetched and verified."""
     effective = configuration.load(environment=network.environment)
     effective = replace(effective, network=replace(effective.network, transport=f"unix://{network.socket}"))
-    node = await Node.join(effective, ensure_keys(effective))
-    client = Client(node.endpoint, node.validator, node.net, effective)
-    try:
+    async with await Node.join(effective, ensure_keys(effective)) as node:
+        client = Client(node).conversation()
         corpus = await client.resolve_corpus("library")
         assert corpus.passages >= 200
         missed, cited_count = [], 0
@@ -49,8 +48,6 @@ async def _look_up(network: RunningNetwork) -> tuple[int, list[str], int]:
             if not any(holds(item.passage.text, question) for item in cited):
                 missed.append(question["question"])
         return len(QUESTIONS) - len(missed), missed, cited_count
-    finally:
-        await node.close()
 
 
 def test_the_passage_that_answers_is_in_the_top_five(served: RunningNetwork, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import catalog, ndn, records
-from ndn_infer.client import Client
+from ndn_infer.client import Conversation
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import BadRecord, DigestMismatch, KeyRevoked, StaleVersion
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
@@ -96,7 +96,7 @@ async def test_a_passage_whose_text_another_site_replaced_is_refused_and_asked_f
     for text in TEXTS:
         await publish_at_both(net, passage_name(text), text, b"poison" + text)
     await net.honest.produce(Lookup(*map(passage_name, TEXTS)))
-    client = Client(net.consumer.endpoint, net.consumer.validator, NET, CONFIG)
+    client = net.consumer.conversation()
     cited = await client.lookup(CorpusRecord("notes", CORPUS, 3, "ab" * 32), "what?", 3)
     assert [records.encode(item.passage) for item in cited] == TEXTS
     assert {item.signed_by.identity for item in cited} == {role("rag")}
@@ -105,7 +105,7 @@ async def test_a_passage_whose_text_another_site_replaced_is_refused_and_asked_f
 
 async def test_a_hit_that_is_no_passage_of_the_corpus_is_refused(net: Net) -> None:
     await net.honest.produce(Lookup(role("decode") + ndn.generic("status")))
-    client = Client(net.consumer.endpoint, net.consumer.validator, NET, CONFIG)
+    client = net.consumer.conversation()
     with pytest.raises(BadRecord, match="no passage of corpus"):
         await client.lookup(CorpusRecord("notes", CORPUS, 3, "ab" * 32), "what?", 3)
 
@@ -166,9 +166,9 @@ async def test_an_alias_record_that_was_replaced_is_not_believed_again_after_a_r
     await net.honest.registrar.register(CatalogRecord("corpus", "notes").to_name(NET))
     memory = tmp_path / "versions"
 
-    def client() -> Client:
+    def client() -> Conversation:
         net.consumer.validator.seen = VersionMemory(memory)
-        return Client(net.consumer.endpoint, net.consumer.validator, NET, CONFIG)
+        return net.consumer.conversation()
 
     alias(net.honest, 2_000_000, "22" * 32)
     assert (await client().resolve_corpus("notes")).digest == "22" * 32

@@ -33,7 +33,6 @@ from ndn_infer.records import Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domain_store import DomainStore, create, tenant_of
 from ndn_infer.security.domains import SealedRequest
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.serve import Server
@@ -165,11 +164,7 @@ async def call(node: Node, label: str, calls: int) -> Times:
     signer = node.keychain.signer_for(role_identity(node.config, "user"))
     server, registrar = Server(node.endpoint, ObjectStore(64 << 20)), Registrar(node.endpoint)
     inputs = Inputs(node.net, server, signer, registrar=registrar, certificates=node.keychain.certificates)
-    config = node.config
-    caller = Caller(
-        node.endpoint, node.validator, node.fetcher, node.net, config=config.call, fetch=config.fetch,
-        inputs=lambda: inputs, access=node.access(signer),
-    )  # fmt: skip
+    caller = node.caller(inputs=lambda: inputs, access=node.access(signer))
     times, until = Times(), time.monotonic() + PHASE_S
     for number in range(calls):
         if time.monotonic() > until:

@@ -1,0 +1,71 @@
+"""A consumer on a joined node: as many conversations as it likes, over one connection.
+
+    async with await Node.join(config, ensure_keys(config)) as node, Client(node) as client:
+        answer = await client.conversation().ask("smollm2-135m-instruct", "What is the capital of France?")
+        async for event in answer:
+            print(event.text, end="")
+
+Owns: what conversations share: the caller's key, where large requests are published. Must not know: what is asked.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self
+
+from ndn_infer.client.conversation import Conversation
+from ndn_infer.errors import MissingKey
+from ndn_infer.node.node import Node
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.serve import Server
+
+INPUT_STORE_BYTES: Final = 64 << 20
+
+
+class Client:
+    """Asks a network. Closed before its node; closing withdraws what it published."""
+
+    def __init__(self, node: Node) -> None:
+        """The caller's own key is that of the role `user` of this machine, if it is here: it signs private calls, and
+        inputs that do not fit an Interest."""
+        self._node = node
+        self._user = _user(node)
+        self._access = None if self._user is None else node.access(self._user)
+        self._inputs: Inputs | None = None
+        self._registrar: Registrar | None = None
+
+    def conversation(self, domain: str = PUBLIC.label) -> Conversation:
+        """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
+        return Conversation(self._node, self._published, self._access, domain)
+
+    async def close(self) -> None:
+        if self._registrar is not None:
+            await self._registrar.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        await self.close()
+
+    def _published(self) -> Inputs | None:
+        """Where requests too large for an Interest are published: below our own identity, if we have a key."""
+        if self._inputs is None and self._user is not None:
+            server = Server(self._node.endpoint, ObjectStore(INPUT_STORE_BYTES))
+            self._registrar = Registrar(self._node.endpoint, self._user)
+            self._inputs = Inputs(
+                self._node.net, server, self._user, registrar=self._registrar,
+                certificates=self._node.keychain.certificates,
+            )  # fmt: skip
+        return self._inputs
+
+
+def _user(node: Node) -> Signer | None:
+    try:
+        return node.signer_as("user")
+    except MissingKey:
+        return None

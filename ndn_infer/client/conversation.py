@@ -1,0 +1,317 @@
+"""One conversation: questions in, text out, every byte of it verified, by names alone.
+
+Owns: the path of a prompt on the asking side: resolve the alias, retrieve, tokenize, generate, and the ledger of names
+it all rests on. Must not know: torch, tokenizers, how anything is computed, other conversations of this connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import date
+from types import TracebackType
+from typing import Final, Self
+
+from ndn_infer import ndn, records
+from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
+from ndn_infer.namespace import CatalogRecord, Passage
+from ndn_infer.ndn.name import Name
+from ndn_infer.node.node import Node
+from ndn_infer.records import (
+    TOO_LONG,
+    CorpusRecord,
+    GenerateRequest,
+    Hits,
+    KvSources,
+    LookupRequest,
+    Message,
+    ModelRecord,
+    PassageRecord,
+    Sampling,
+    TokenEvent,
+    TokenizeRequest,
+    Tokens,
+)
+from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.security.access import Access
+from ndn_infer.security.domains import PUBLIC
+from ndn_infer.security.validator import Validated
+from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
+from ndn_infer.transport.objects.stream_pull import OnProgress
+
+log = logging.getLogger(__name__)
+
+_SHORTEN: Final = "shorten the prompt, or choose a model with a longer context"
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A passage that the prompt contains: its object name, score, and who signed it."""
+
+    name: str
+    score: float
+    passage: PassageRecord
+    signed_by: Validated
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds of one question, from its start; `asked_us` is that, in microseconds of the Unix epoch."""
+
+    started: float = field(default_factory=time.monotonic)
+    asked_us: int = field(default_factory=lambda: time.time_ns() // 1000)
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+    def tokens_per_s(self, tokens: int) -> float:
+        decode_s = self.total_s - self.first_token_s
+        return (tokens - 1) / decode_s if tokens > 1 and decode_s > 0 else 0.0
+
+
+class Conversation:
+    """Questions that belong together: one ledger, one tenant domain; a prompt that continues the last one tells its
+    producer who holds the KV of that. Reusable for many questions, one at a time. Client.conversation makes it."""
+
+    def __init__(self, node: Node, inputs: Callable[[], Inputs | None], access: Access | None, domain: str) -> None:
+        """`inputs`: where requests too large for an Interest are published. With the label of a tenant domain as
+        `domain` every prompt is asked privately, which needs `access`."""
+        self.ledger = Ledger(node.net)
+        self.fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch, ledger=self.ledger)
+        self.caller = node.caller(self.fetcher, inputs=inputs, access=access, ledger=self.ledger)
+        self.domain = domain
+        self.dtype = node.config.engine.dtype
+        """Of the weights that answer."""
+        self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
+        """The newest answer: its prompt's ids, and who holds their KV."""
+        self._node = node
+
+    async def ask(self, model: str, text: str, sampling: Sampling | None = None, *, system: str = "") -> Answer:
+        """The answer to `text` by the model of this alias or digest, to be read with `async for`; greedy, unless
+        `sampling` says otherwise. Raises what resolve_model and tokenize raise."""
+        timing = Timing()
+        record = await self.resolve_model(model)
+        messages = [Message("system", system)] if system else []
+        prompt = await self.tokenize(record, [*messages, Message("user", text)])
+        answer = self.generate(record, prompt, sampling or Sampling(self._node.config.ask.max_tokens))
+        answer.timing = timing
+        return answer
+
+    def generate(self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
+        """The answer to token ids. It is asked for when it is first read."""
+        return Answer(self, model, prompt, sampling)
+
+    # ------------------------------------------------------------ catalogue
+
+    async def resolve_model(self, alias: str) -> ModelRecord:
+        """What the operator signed for this alias or digest, no older than what was seen before. Raises UnknownModel,
+        NetworkError, TrustError; StaleVersion among these, when nothing but a replaced record can be had."""
+        record = await self._resolve("model", alias, ModelRecord)
+        return record
+
+    async def resolve_corpus(self, alias: str) -> CorpusRecord:
+        return await self._resolve("corpus", alias, CorpusRecord)
+
+    async def _resolve(self, kind: str, alias: str, cls: type[records.R]) -> records.R:
+        label = alias.replace("/", "--")
+        base = CatalogRecord(kind, label).to_name(self._node.net)
+        try:
+            fetched = await self.fetcher.fetch(base)
+        except NetworkError as error:
+            hint = "'ndn-infer status' shows what this network offers; start a producer with 'ndn-infer produce'"
+            raise UnknownModel(f"no {kind} called {alias!r} is offered in this network", hint=hint) from error
+        return records.decode(cls, fetched.content)
+
+    # ------------------------------------------------------------ steps
+
+    async def tokenize(self, model: ModelRecord, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of a conversation, through the model's chat template."""
+        if not any(message.content.strip() for message in messages if message.role == "user"):
+            raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
+        size = sum(len(message.content) for message in messages)
+        if size > MAX_TEXT:
+            raise PromptError(
+                f"the prompt has {size} characters, and {MAX_TEXT} are the most", hint="shorten the prompt"
+            )
+        today = date.today().isoformat() if model.dated else ""
+        request = TokenizeRequest(messages=tuple(messages), today=today)
+        try:
+            tokens = await self.caller.call(
+                ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
+            )  # fmt: skip
+        except CallError as error:
+            if error.code != TOO_LONG:
+                raise
+            raise PromptError(str(error), hint=_SHORTEN) from error
+        return tokens.ids
+
+    async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
+        """The passages nearest to `query`, each fetched by name, verified and compared with the digest in its name; one
+        that is another text under that name is asked for at the producer that answered. Raises UsageError in a tenant
+        domain (corpora are public, and so would the question be), BadRecord for a hit that is no passage of `corpus`.
+        """
+        if self.domain != PUBLIC.label:
+            raise UsageError("a corpus is asked in the public domain, where others can read the question")
+        producers: dict[Name, None] = {}
+        hits = await self.caller.call(
+            ("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits,
+            on_answer=lambda answered: producers.update({answered.signed_by.identity: None}),
+        )  # fmt: skip
+        cited = []
+        for hit in hits.hits[:limit]:
+            named = Passage.parse(self._node.net, base := ndn.from_uri(hit.name))
+            if named is None or named.corpus != corpus.digest:
+                raise BadRecord(f"lookup answered with {hit.name[:200]!r}, no passage of corpus {corpus.alias}")
+            fetched = await self.fetcher.fetch(base, elsewhere=tuple(reversed(producers)))
+            passage = records.decode(PassageRecord, fetched.content)
+            cited.append(Cited(hit.name, hit.score, passage, fetched.signed_by))
+        return tuple(cited)
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What is known of an answer so far: text and ids, why it ended, where KV came from. `async for event in answer`
+    asks for it, and keeps it up to date; leaving the loop stops the reading, and with it the decoding when nobody else
+    reads. Another loop goes on after the tokens that there are. Use it as a block (`async with`) where a reference to
+    the loop's iterator may outlive it.
+
+    When a stream is lost, its producer gone, the answer goes on where it broke off, at whoever answers then: randomness
+    is by seed and position, so the tokens are those it would have had (but where KV differs in the last bits:
+    docs/engine.md). Reading raises PromptError for too long a prompt, and what Caller.stream raises.
+    """
+
+    conversation: Conversation
+    model: ModelRecord
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    at: tuple[Name, ...] = ()
+    """As in Caller.stream; so is `on_progress`."""
+    on_progress: OnProgress | None = None
+    cited: tuple[Cited, ...] = ()
+    timing: Timing = field(default_factory=Timing)
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    finish: str = ""
+    last: TokenEvent | None = None
+    stream_name: str = ""
+    continued: int = 0
+    """How often the answer broke off and went on elsewhere."""
+    _reading: weakref.ref[AsyncGenerator[TokenEvent]] | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the answer was there, or in the making, before this was asked: its stream's version is that old."""
+        for component in reversed(ndn.components(ndn.from_uri(self.stream_name)) if self.stream_name else ()):
+            if ndn.component_type(component) == ndn.VERSION:
+                return ndn.component_number(component, ndn.VERSION) < self.timing.asked_us
+        return False
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        """Only the loop refers to it: when the loop is left, it is closed."""
+        events = self._read()
+        self._reading = weakref.ref(events)
+        return events
+
+    async def aclose(self) -> None:
+        """Stop reading, if somebody still does."""
+        events = self._reading() if self._reading is not None else None
+        if events is not None:
+            await events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def _read(self) -> AsyncGenerator[TokenEvent]:
+        if self.finish:
+            return
+        if len(self.prompt_ids) >= self.model.context_tokens:
+            raise PromptError(
+                f"the prompt has {len(self.prompt_ids)} tokens; {self.model.alias} takes {self.model.context_tokens} "
+                "with the answer",
+                hint=_SHORTEN,
+            )
+        while True:
+            known = len(self.ids)
+            try:
+                async with aclosing(self._stream()) as events:  # a reader that stops leaves no Interest behind
+                    async for event in events:
+                        yield event
+            except NetworkError as error:
+                if len(self.ids) == known or self.finish:
+                    raise
+                log.warning("an answer broke off after %d tokens; it goes on elsewhere: %s", len(self.ids), error)
+                self.continued += 1
+            else:
+                return
+
+    async def _stream(self) -> AsyncGenerator[TokenEvent]:
+        """The events of one stream, after the tokens that there are."""
+        conversation, prompt = self.conversation, self.prompt_ids
+        before, holders = conversation.turn
+        events = conversation.caller.stream(
+            ("model", self.model.digest), "generate", self._request(), TokenEvent,
+            advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (),
+            at=self.at, domain=conversation.domain, on_progress=self.on_progress,
+        )  # fmt: skip
+        async with aclosing(events):
+            async for event, answered in events:
+                self.stream_name = answered.answer.result
+                self._take(event)
+                if event.finish:
+                    conversation.turn = (prompt, event.kv_holders)
+                yield event
+
+    def _request(self) -> GenerateRequest:
+        made = tuple(self.ids)
+        left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made))
+        return GenerateRequest(
+            left, prompt=self.prompt_ids + made, dtype=self.conversation.dtype, answered=len(made)
+        )  # fmt: skip
+
+    def _take(self, event: TokenEvent) -> None:
+        elapsed = time.monotonic() - self.timing.started
+        if event.ids and not self.ids:
+            self.timing.first_token_s = elapsed
+        self.timing.total_s = elapsed
+        self.ids.extend(event.ids)
+        self.text += event.text
+        self.last = event
+        if event.finish == "error":
+            raise CallError(f"generation failed: {event.error}", code="failed")
+        self.finish = event.finish or self.finish
+        if event.finish and event.kv is not None and not self.stored:
+            _enter_kv(self.conversation.ledger, event.kv, event.kv_names)
+
+
+def _enter_kv(ledger: Ledger, kv: KvSources, names: Sequence[str]) -> None:
+    """The decode producer's signed word on where KV came from."""
+    examples = iter(names)  # which of them came from where is not said: no example for two sources
+    rows = (
+        ("Content Store of the decode node", kv.content_store),
+        ("its producer", kv.named - kv.content_store),
+        ("decode node's memory", kv.local),
+        ("prefill, computed for this prompt", kv.prefilled),
+        (RECOMPUTED, kv.recomputed),
+    )
+    for source, count in rows:
+        if count:
+            ledger.add("KV block", next(examples, ""), source, None, count=count)
+            examples = iter(())
+
+
+def rag_prompt(question: str, cited: Sequence[Cited]) -> str:
+    """The user message that puts retrieved passages before the question."""
+    passages = "\n\n".join(f"[{number}] {item.passage.text}" for number, item in enumerate(cited, 1))
+    return (
+        "Answer the question from these passages, briefly, and name the passage that holds the answer by its number, "
+        "like [1]. If they do not hold the answer, say so.\n\n"
+        f"{passages}\n\nQuestion: {question}"
+    )
