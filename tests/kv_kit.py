@@ -19,9 +19,9 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
-from ndn_infer.kv.block import BlockLayout
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Holdings, HoldsQuery
@@ -85,11 +85,11 @@ class Station(Node):
 
     def hold(self, *values: bytes) -> None:
         for value in values:
-            self.kv.publish(value, block_of(value), self.signer)
+            self.kv.published.publish(value, block_of(value), self.signer)
 
     def forget(self, *values: bytes) -> None:
         for value in values:
-            self.server.store.remove(self.kv.name(value))
+            self.server.store.remove(self.kv.blocks.name(value))
 
     @property
     def asked(self) -> int:

@@ -33,7 +33,7 @@ try:
     from ndn_infer.engine.fallback import ModuleModel, load_model
     from ndn_infer.engine.kv_cache import KvPages, KvSequence
     from ndn_infer.engine.llama import Llama
-    from ndn_infer.kv.block import BlockLayout
+    from ndn_infer.kv.layout import BlockLayout
 except ImportError as error:
     raise EngineUnavailable(f"the engine needs a package that is not installed ({error})") from error
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ndn_infer.errors import BadRecord, ModelError
-from ndn_infer.kv.block import BlockLayout
+from ndn_infer.kv.layout import BlockLayout
 
 _LEAST_CAPACITY = 256
 

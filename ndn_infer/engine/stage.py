@@ -24,7 +24,7 @@ from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.weights import Part, load_weights
 from ndn_infer.errors import BadRecord, PromptError, UsageError
-from ndn_infer.kv.block import BlockLayout
+from ndn_infer.kv.layout import BlockLayout
 
 
 class Stage:

@@ -55,10 +55,8 @@ class _Generation:
 
     def progress(self) -> Progress:
         """Where it is; the engine's thread writes what is read here, a number at a time."""
-        block, total = (
-            self.connector.format.layout.block_tokens,
-            len(self.request.prompt) // self.connector.format.layout.block_tokens,
-        )
+        block = self.connector.blocks.block_tokens
+        total = len(self.request.prompt) // block
         if self.answer.ids:
             return Progress("decode")
         if self.stream is None:
@@ -107,7 +105,7 @@ class Generate(NamedFunction[GenerateRequest]):
         assert self._tokenizer is not None and self._engine.engine is not None
         connector = self._engine.connector(job.host, job.domain)
         limits = self._engine.engine.model_config
-        check_request(request, limits, connector.format.dtype)
+        check_request(request, limits, connector.blocks.format.dtype)
         params = sampling_params(request, limits, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
@@ -146,7 +144,7 @@ class Generate(NamedFunction[GenerateRequest]):
         request = generation.request
         generation.stream = await self._engine.worker.generate(
             request.prompt, generation.params, blocks,
-            lambda output: self._on_step(generation, output), near=not generation.connector.format.exact,
+            lambda output: self._on_step(generation, output), near=not generation.connector.blocks.format.exact,
             cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip
         if generation.answer.away:
@@ -177,7 +175,7 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _note(self, generation: _Generation, loaded: LoadedKv) -> None:
         """For the report: where KV came from."""
-        tail_tokens = max(len(generation.request.prompt) % generation.connector.format.layout.block_tokens, 1)
+        tail_tokens = max(len(generation.request.prompt) % generation.connector.blocks.block_tokens, 1)
         holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
@@ -201,17 +199,18 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _publish_new_blocks(self, generation: _Generation) -> None:
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
-        connector, prompt, made = generation.connector, generation.request.prompt, generation.answer.ids
+        blocks, prompt, made = generation.connector.blocks, generation.request.prompt, generation.answer.ids
+        block = blocks.block_tokens
         computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
-        if (generation.published + 1) * connector.format.layout.block_tokens > computed:
+        if (generation.published + 1) * block > computed:
             return  # most tokens complete no block
-        ids, block, values = [*prompt, *made[:-1]], connector.format.layout.block_tokens, generation.loader.values
+        ids, values = [*prompt, *made[:-1]], generation.loader.values
         while (generation.published + 1) * block <= len(ids):
             index = generation.published
             generation.published += 1
             if index == len(values):
                 parent = values[-1] if values else b""
-                values.append(connector.extend(parent, ids[index * block : (index + 1) * block]))
+                values.append(blocks.extend(parent, ids[index * block : (index + 1) * block]))
             value = values[index]
             task = asyncio.get_running_loop().create_task(self._publish_block(generation, index, value))
             self._tasks.add(task)
@@ -220,14 +219,14 @@ class Generate(NamedFunction[GenerateRequest]):
     async def _publish_block(self, generation: _Generation, index: int, value: bytes) -> None:
         stream: Any = generation.stream
         connector = generation.connector
-        if stream is None or connector.local(value) is not None:
+        if stream is None or connector.blocks.at_hand(value) is not None:
             return
         try:
             block = await self._engine.worker.run(lambda engine: engine.export_block(stream, index))
         except NdnInferError as error:
             log.debug("block %d is gone: %s", index, error)
             return
-        connector.publish(value, block, generation.job.signer)
+        connector.published.publish(value, block, generation.job.signer)
 
 
 def _asker(job: Job) -> KvAsker:

@@ -17,9 +17,9 @@ from ndn_infer.errors import UsageError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
+from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import CODECS, BlockFormat
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.kv.prefix import Common
 from ndn_infer.namespace import Holds
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
@@ -67,7 +67,7 @@ class EngineHost:
         self.most_answers = 2 * (config.max_streams + config.queue_limit)
         """Those that nobody reads at the moment included: they hold no KV."""
         self.format: BlockFormat | None = None
-        self._common: Common | None = None
+        self._shared: SharedKv | None = None
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
 
     @property
@@ -79,7 +79,7 @@ class EngineHost:
     async def start(self, host: Host, signer: Signer) -> None:
         """Load the engine if that has not happened, and tell those who ask which KV blocks this process holds, under
         the identity of `signer`."""
-        if self._common is None:
+        if self._shared is None:
             if self._config.kv_codec not in CODECS:
                 raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
             if self.layers not in LAYERS:
@@ -87,17 +87,17 @@ class EngineHost:
             self._uses_worker = True
             self.engine = await self.worker.start()
             self.format = BlockFormat(self.engine.layout, self.engine.implementation, self._config.kv_codec)
-            self._common = Common(self.engine.layout, self._config.kv_at_hand_mb)
-        self._common.own.add(signer.identity)
+            self._shared = SharedKv.for_blocks(self.engine.layout, self._config.kv_at_hand_mb)
+        self._shared.own.add(signer.identity)
         holders.answer(host, signer, self._model, self._version_of)
 
     def connector(self, host: Host, domain: Domain) -> KvConnector:
         """KV blocks of `domain`; the engine has been started."""
-        assert self.format is not None and self._common is not None
+        assert self.format is not None and self._shared is not None
         connector = self._connectors.get(domain.label)
         if connector is None:
             connector = self._connectors[domain.label] = KvConnector(
-                host, self._model, self.format, domain=domain, common=self._common
+                host, self._model, self.format, domain=domain, shared=self._shared
             )  # fmt: skip
         self._connectors.move_to_end(domain.label)
         while len(self._connectors) > MAX_CONNECTORS:
@@ -106,7 +106,7 @@ class EngineHost:
 
     def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
         connector = self._connectors.get(asked.domain)
-        return 0 if connector is None else connector.version_of(tag, asked, layers)
+        return 0 if connector is None else connector.published.version_of(tag, asked, layers)
 
     def prefilled(self) -> tuple[int, float]:
         """(tokens, seconds) of all prompts computed so far."""

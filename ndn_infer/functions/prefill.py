@@ -59,15 +59,15 @@ class Prefill(NamedFunction[PrefillRequest]):
         values = self._check(request, connector)
         wanted = values[request.have :]
         for value in wanted:  # those at hand too: they may not be published yet
-            job.host.server.promise(connector.name(value))
+            job.host.server.promise(connector.blocks.name(value))
         try:
             return await self._compute(connector, values, request, job)
         finally:
             for value in wanted:  # what was published is no promise any more
-                job.host.server.break_promise(connector.name(value), job.signer)
+                job.host.server.break_promise(connector.blocks.name(value), job.signer)
 
     def _check(self, request: PrefillRequest, connector: KvConnector) -> list[bytes]:
-        fmt, block_tokens = connector.format, connector.format.layout.block_tokens
+        fmt, block_tokens = connector.blocks.format, connector.blocks.block_tokens
         if request.codec != fmt.codec or request.block_tokens != block_tokens:
             mine = f"{fmt.codec} in blocks of {block_tokens}"
             raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
@@ -92,14 +92,14 @@ class Prefill(NamedFunction[PrefillRequest]):
         def on_block(index: int, block: torch.Tensor) -> None:
             nonlocal computed
             computed += 1
-            connector.publish(values[index], block, job.signer)
+            connector.published.publish(values[index], block, job.signer)
 
         known = await self._publish_known(connector, values, found, request, job)
         if known < len(values):
             before = found.tensors[:known]
             await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
-        job.host.counters["prefill_tokens_computed"] += computed * connector.format.layout.block_tokens
+        job.host.counters["prefill_tokens_computed"] += computed * connector.blocks.block_tokens
         elapsed_ms = round((time.monotonic() - began) * 1000, 1)
         return PrefillReport(len(values), computed, elapsed_ms, count_signers(found.origins[:known]))
 
@@ -110,8 +110,8 @@ class Prefill(NamedFunction[PrefillRequest]):
         for index in range(request.have, len(found.tensors)):
             origin = found.origins[index]
             if origin is None:
-                connector.publish(values[index], found.tensors[index], job.signer)
-            elif not await connector.pass_on(values[index], origin):
+                connector.published.publish(values[index], found.tensors[index], job.signer)
+            elif not await connector.published.pass_on(values[index], origin):
                 return index
         return len(found.tensors)
 
@@ -133,6 +133,6 @@ class Prefill(NamedFunction[PrefillRequest]):
         async with job.pulling() as fetcher:
             blocks = await asyncio.gather(*(pull(fetcher, value) for value in values))
         ids = [token for block in blocks for token in block]
-        if await asyncio.to_thread(connector.chain, ids) != values:
+        if await asyncio.to_thread(connector.blocks.chain, ids) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")
         return ids

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ndn_infer.errors import BadRecord
-from ndn_infer.kv.block import BlockLayout
+from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes, tensor_header
 
 _NAMES: Final = {torch.bfloat16: "bf16", torch.float32: "fp32"}

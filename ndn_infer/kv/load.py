@@ -67,6 +67,7 @@ class KvLoader:
     def __init__(self, connector: KvConnector, engine: BlockComputer) -> None:
         self._host = connector.host
         self._connector = connector
+        self._blocks = connector.blocks
         self._engine = engine
         self.values: list[bytes] = []
         """Chain values of the prompt's full blocks."""
@@ -77,7 +78,7 @@ class KvLoader:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
         network does: what cannot be had is left to the stream."""
         connector = self._connector
-        self.values = await asyncio.to_thread(connector.chain, ids)
+        self.values = await asyncio.to_thread(self._blocks.chain, ids)
         located = await connector.locate(self.values, asker.holders)
         costs = self._costs()
         effort = _Effort(located, costs, choose(located.held, costs))
@@ -106,20 +107,20 @@ class KvLoader:
         wanted = layer_by_layer(effort.plan, costs, estimates.busy.value(now)) or (
             how == "on" and effort.plan.recompute == 0 < effort.plan.fetch
         )
-        if how == "off" or not wanted or self._connector.domain is not PUBLIC:
+        if how == "off" or not wanted or self._blocks.domain is not PUBLIC:
             return False
         return not estimates.ask_elsewhere(missing, costs, now)
 
     def _arriving(self, effort: _Effort) -> LoadedKv:
         """Blocks without contents; their fetching begins when `later` is awaited."""
         connector, located = self._connector, effort.located
-        blocks = [ArrivingBlock(connector.format) for _ in located.sources]
+        blocks = [ArrivingBlock(self._blocks.format) for _ in located.sources]
         self._host.counters["kv_plans_by_layers"] += 1
 
         async def later(arrived: Callable[[int], None]) -> LoadedKv:
             began = time.monotonic()
             found = connector.at_hand(located)
-            found.extend(await connector.fetch_by_layers(located, blocks, arrived))
+            found.extend(await connector.fetcher.fetch_by_layers(located, blocks, arrived))
             effort.kv_s = time.monotonic() - began
             return self._account(effort, found, 0, 0)
 
@@ -143,17 +144,17 @@ class KvLoader:
             return FoundBlocks([], []), FoundBlocks([], [])
         began = time.monotonic()
         head, tail = await asyncio.gather(
-            self._compute(ids, located, plan.recompute), self._connector.fetch(located, plan.recompute)
+            self._compute(ids, located, plan.recompute), self._connector.fetcher.fetch(located, plan.recompute)
         )
         now = time.monotonic()
         effort.kv_s = now - began
         self._connector.estimates.outcome(plan, effort.costs, effort.kv_s, now)
         return head, tail
 
-    async def _compute(self, ids: Sequence[int], located: Located, blocks: int) -> FoundBlocks:
-        """The first `blocks` of what is held, computed here."""
+    async def _compute(self, ids: Sequence[int], located: Located, count: int) -> FoundBlocks:
+        """The first `count` blocks of what is held, computed here."""
         found = FoundBlocks([], [])
-        if not blocks:
+        if not count:
             return found
         first = len(located.local)
         computed: dict[int, torch.Tensor] = {}
@@ -162,21 +163,21 @@ class KvLoader:
             computed[index] = block
             self._arrived()
 
-        upto = (first + blocks) * self._connector.format.layout.block_tokens
+        upto = (first + count) * self._blocks.block_tokens
         try:
             await self._engine.prefill(
-                ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=self._connector.domain.label
+                ids[:upto], located.local, on_block, prompt_tokens=len(ids), cache_salt=self._blocks.domain.label
             )  # fmt: skip
         except NdnInferError as error:
-            log.warning("computing %d blocks of a prompt's head failed: %s", blocks, error)
+            log.warning("computing %d blocks of a prompt's head failed: %s", count, error)
             return found
-        for index in range(first, first + blocks):
+        for index in range(first, first + count):
             value = located.values[index]
-            self._connector.remember(value, computed[index], None)
+            self._blocks.keep(value, computed[index], None)
             found.tensors.append(computed[index])
             found.origins.append(None)
-            found.names.append(ndn.to_uri(self._connector.name(value)))
-        self._host.counters["kv_head_blocks_computed"] += blocks
+            found.names.append(self._blocks.uri(value))
+        self._host.counters["kv_head_blocks_computed"] += count
         return found
 
     # ------------------------------------------------------------ what nobody holds
@@ -190,20 +191,21 @@ class KvLoader:
         if not connector.estimates.ask_elsewhere(len(missing), connector.costs(), time.monotonic()):
             self._host.counters["prefill_not_asked"] += bool(missing)
             return found
-        block_tokens = connector.format.layout.block_tokens
+        block_tokens = self._blocks.block_tokens
         request = PrefillRequest(
-            tuple(value.hex() for value in located.values), have, block_tokens, connector.format.codec
+            tuple(value.hex() for value in located.values), have, block_tokens, self._blocks.format.codec
         )  # fmt: skip
         await publish_token_blocks(
-            self._host.server, self._host.net, connector.model, tuple(ids), block_tokens, asker.signer, connector.domain
+            self._host.server, self._host.net, self._blocks.model, tuple(ids), block_tokens, asker.signer,
+            self._blocks.domain,
         )  # fmt: skip
         began = time.monotonic()
-        advice = connector.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
+        advice = connector.discovery.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:
             async with asyncio.timeout(patience_s(len(missing), connector.costs())):
                 answered = await self._host.caller.start(
-                    ("model", connector.model), "prefill", request, caller=ndn.to_uri(asker.hint),
-                    advice=tuple(map(ndn.to_uri, advice)), domain=connector.domain.label,
+                    ("model", self._blocks.model), "prefill", request, caller=ndn.to_uri(asker.hint),
+                    advice=tuple(map(ndn.to_uri, advice)), domain=self._blocks.domain.label,
                 )  # fmt: skip
             answer = answered.answer
             if not connector.estimates.ask_elsewhere(
@@ -213,7 +215,7 @@ class KvLoader:
                 self._host.counters["prefill_too_busy"] += 1
                 return found
             wait_s = 10.0 + 0.05 * block_tokens * len(missing)
-            found = await connector.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
+            found = await connector.fetcher.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
                 connector.estimates.unanswered(time.monotonic())

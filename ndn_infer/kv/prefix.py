@@ -1,19 +1,17 @@
-"""KV blocks that were looked for: where they are to be had, which are at hand, which could be had.
+"""The prefix of a prompt in KV blocks: where each is to be had, which are at hand, which were had.
 
-Owns: these, and the memory of blocks at hand. Must not know: how blocks are found or fetched.
+Owns: these. Must not know: how blocks are found or fetched.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 
 from ndn_infer import ndn
-from ndn_infer.kv.block import BlockLayout
-from ndn_infer.kv.plan import Estimates
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_SIGNERS, KvSigner
 from ndn_infer.transport.objects.fetched import Discovered
@@ -93,28 +91,3 @@ class Located:
     @property
     def held(self) -> int:
         return len(self.sources)
-
-
-class Common:
-    """What the connectors of all domains share in one process: blocks at hand, recently used ones of `memory_mb` MiB,
-    what fetching and computing cost, and under which identities this process answers."""
-
-    def __init__(self, layout: BlockLayout, memory_mb: int = 512) -> None:
-        self.own: set[Name] = set()
-        self.estimates = Estimates()
-        self._limit = max((memory_mb << 20) // layout.nbytes, 1)
-        self._blocks: OrderedDict[tuple[str, bytes], tuple[torch.Tensor, Origin | None]] = OrderedDict()
-
-    def get(self, label: str, value: bytes) -> tuple[torch.Tensor, Origin | None] | None:
-        """A block at hand. The label is part of the key: chain values stand in names, so that whoever saw one could
-        else ask for a tenant's block in the public domain."""
-        held = self._blocks.get((label, value))
-        if held is not None:
-            self._blocks.move_to_end((label, value))
-        return held
-
-    def put(self, label: str, value: bytes, block: torch.Tensor, origin: Origin | None) -> None:
-        self._blocks[label, value] = (block, origin)
-        self._blocks.move_to_end((label, value))
-        while len(self._blocks) > self._limit:
-            self._blocks.popitem(last=False)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Sought(Protocol):
-    """Answers the questions of a search (connector.KvConnector)."""
+    """Answers the questions of a search (discovery.Discovery)."""
 
     async def discover(self, value: bytes) -> Discovered | None:
         """The verified manifest of a block, from whomever the network asks."""
@@ -36,8 +36,8 @@ class Sought(Protocol):
 class Search:
     """One search: all questions at once, and an end as soon as the length of the prefix is known."""
 
-    def __init__(self, connector: Sought, values: list[bytes], asked: Sequence[Name]) -> None:
-        self._connector = connector
+    def __init__(self, sought: Sought, values: list[bytes], asked: Sequence[Name]) -> None:
+        self._sought = sought
         self._sources = [Source(value) for value in values]
         self._open = [True] * len(values)
         """Whether discovery of a block goes on."""
@@ -49,12 +49,12 @@ class Search:
 
     async def run(self) -> list[Source]:
         """Sources of the longest prefix that somebody holds."""
-        connector, values = self._connector, [source.value for source in self._sources]
+        sought, values = self._sought, [source.value for source in self._sources]
         # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
         tasks = [_start(self._discover(number)) for number in range(len(values))]
         tasks += [_start(self._ask(identity, values)) for identity in self._asked]
         try:
-            async with asyncio.timeout(4 * connector.patience_s()):
+            async with asyncio.timeout(4 * sought.patience_s()):
                 while not self._done():
                     self._news.clear()
                     await self._news.wait()
@@ -77,12 +77,12 @@ class Search:
 
     async def _discover(self, number: int) -> None:
         source = self._sources[number]
-        source.found = await self._connector.discover(source.value)
+        source.found = await self._sought.discover(source.value)
         self._open[number] = False
         self._news.set()
 
     async def _ask(self, identity: Name, values: list[bytes]) -> None:
-        for source, version in zip(self._sources, await self._connector.ask(identity, values), strict=True):
+        for source, version in zip(self._sources, await self._sought.ask(identity, values), strict=True):
             if version:
                 source.claims.append((identity, version))
         self.unanswered -= 1

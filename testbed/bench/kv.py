@@ -182,21 +182,21 @@ async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dic
     host = host_of(node)
     connector = KvConnector(host, setup.model, format_of(setup.engine, form))
     began = time.perf_counter()
-    values = connector.chain(ids)
+    values = connector.blocks.chain(ids)
     located = await connector.locate(values)
     found_at = time.perf_counter()
-    found = await connector.fetch(located)
+    found = await connector.fetcher.fetch(located)
     fetched_at = time.perf_counter()
     if len(found.tensors) != len(values):
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")
     counters = setup.engine.counters
     before = counters.prefill_s + counters.decode_s
-    token, seconds = setup.first_token(ids, found.tensors, near=not connector.format.exact)
+    token, seconds = setup.first_token(ids, found.tensors, near=not connector.blocks.format.exact)
     forward_s = counters.prefill_s + counters.decode_s - before
-    contents = [encode_block(block, connector.format) for block in found.tensors]
+    contents = [encode_block(block, connector.blocks.format) for block in found.tensors]
     decode_began = time.perf_counter()
     for content in contents:
-        decode_block(content, connector.format)
+        decode_block(content, connector.blocks.format)
     return {
         "find_s": found_at - began, "fetch_s": fetched_at - found_at, "compute_s": seconds, "token": float(token),
         "decode_s": time.perf_counter() - decode_began, "import_s": seconds - forward_s,

@@ -73,7 +73,7 @@ async def _read_together(
     await _forget(target)
     sent_since()
     began = time.perf_counter()
-    found = await asyncio.gather(*(connector.find_prefix(connector.chain(ids)) for connector in connectors))
+    found = await asyncio.gather(*(connector.find_prefix(connector.blocks.chain(ids)) for connector in connectors))
     seconds = time.perf_counter() - began
     sent = sent_since()
     if any(len(one.tensors) != blocks for one in found):

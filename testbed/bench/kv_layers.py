@@ -94,17 +94,17 @@ async def _measure(
 async def _first_token(connector: KvConnector, worker: EngineWorker, ids: Sequence[int], *, layered: bool) -> float:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     began = time.perf_counter()
-    values = connector.chain(ids)[: PREFIX_TOKENS // connector.format.layout.block_tokens]
+    values = connector.blocks.chain(ids)[: PREFIX_TOKENS // connector.blocks.block_tokens]
     located = await connector.locate(values)
     if layered:
-        blocks = [ArrivingBlock(connector.format) for _ in located.sources]
+        blocks = [ArrivingBlock(connector.blocks.format) for _ in located.sources]
         stream = await worker.generate(
             ids, FIRST, [block.block for block in blocks], lambda _: done.set_result(None), arriving=True
         )  # fmt: skip
-        found = await connector.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
-        worker.supply(stream, connector.format.layout.layers)
+        found = await connector.fetcher.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
+        worker.supply(stream, connector.blocks.format.layout.layers)
     else:
-        found = await connector.fetch(located)
+        found = await connector.fetcher.fetch(located)
         await worker.generate(ids, FIRST, found.tensors, lambda _: done.set_result(None))
     if len(found.tensors) != len(values):
         raise CannotMeasure(f"{len(found.tensors)} of {len(values)} KV blocks came by name")

@@ -93,12 +93,12 @@ async def hold(
     packets = 0
     for length in lengths:
         ids = prompt(length, engine.model_config.vocab_size)
-        values = connectors["bf16"].chain(ids)
+        values = connectors["bf16"].blocks.chain(ids)
         blocks: dict[int, torch.Tensor] = {}
         await worker.prefill(ids, [], blocks.__setitem__, prompt_tokens=length)
         for connector in connectors.values():
             for index, block in sorted(blocks.items()):
-                connector.publish(values[index], block, signer)
+                connector.published.publish(values[index], block, signer)
     for name in (prefix, signer.identity):
         await registrar.register(name)
     packets = node.endpoint.stats.data_out
@@ -120,11 +120,11 @@ async def publishing_cost(
             ids[0] = 100 + 10 * number + len(key) % 10
             form = next((form for name, form in FORMS.items() if f"_{name}_" in key), None)
             connector = None if form is None else KvConnector(host, model, format_of(engine, form))
-            values = [] if connector is None else connector.chain(ids)
+            values = [] if connector is None else connector.blocks.chain(ids)
 
             def on_block(index: int, block: torch.Tensor, connector: Any = connector, values: Any = values) -> None:
                 if connector is not None:
-                    connector.publish(values[index], block, signer)
+                    connector.published.publish(values[index], block, signer)
 
             began = time.perf_counter()
             await worker.prefill(ids, [], on_block, prompt_tokens=len(ids))

@@ -27,9 +27,9 @@ def test_members_share_blocks_and_others_find_none() -> None:
     async def scenario() -> None:
         async with stations() as (asker, _, holder, _):
             connector = enter(holder, TENANT)
-            values = connector.chain(PROMPT)
+            values = connector.blocks.chain(PROMPT)
             for value in values:
-                connector.publish(value, block_of(value), holder.signer)
+                connector.published.publish(value, block_of(value), holder.signer)
 
             found = await enter(asker, TENANT).find_prefix(values, identities(holder))
             assert len(values) == len(found.tensors) == 5
@@ -38,7 +38,7 @@ def test_members_share_blocks_and_others_find_none() -> None:
 
             for stranger in (PUBLIC, DomainEpoch(ID, 1, bytes(32)), DomainEpoch(ID, 2, bytes(range(32)))):
                 other = enter(asker, stranger)
-                theirs = other.chain(PROMPT)
+                theirs = other.blocks.chain(PROMPT)
                 assert not set(theirs) & set(values)
                 assert (await other.find_prefix(theirs, identities(holder))).tensors == []
 
@@ -48,9 +48,9 @@ def test_members_share_blocks_and_others_find_none() -> None:
 def test_who_sees_a_name_gets_bytes_that_say_nothing() -> None:
     async def scenario() -> None:
         async with stations() as (asker, _, holder, _):
-            value = enter(holder, TENANT).chain(PROMPT)[0]
+            value = enter(holder, TENANT).blocks.chain(PROMPT)[0]
             holder.hold(value)
-            name = holder.kv.name(value)
+            name = holder.kv.blocks.name(value)
             fetched = await asker.fetcher.fetch(name, hints=identities(holder))
             plain = encode_block(block_of(value), FORMAT)
             assert TENANT.open(name, fetched.content) == plain

@@ -13,7 +13,7 @@ from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.linear import quantise_int4
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.kv.block import BlockLayout
+from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.models.gguf_file import GgufFile
 from ndn_infer.models.registry import resolve
 from ndn_infer.models.store import ModelFolder

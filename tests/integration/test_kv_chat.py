@@ -193,7 +193,7 @@ async def test_computing_begins_before_the_last_layer_is_there(
         await published(first, 4)
         for number, more in enumerate((tuple(said.ids), (*said.ids, *range(3000, 3000 + 2 * BLOCK + 3))), 1):
             whole = await turn(client, smollm2, (*prompt, *more), 8, near)
-            connector._common._blocks.clear()  # as if another process asked
+            connector.blocks.shared.cache.clear()  # as if another process asked
             connector.estimates.goodput = Average()  # and had fetched nothing yet
             parts = await turn(client, smollm2, (*prompt, *more), 9, far)
             assert second.counter("kv_plans_by_layers") == number
@@ -202,19 +202,19 @@ async def test_computing_begins_before_the_last_layer_is_there(
                 assert parts.ids[:8] == whole.ids
         assert second.counter("failed") == 0
 
-        lost = first.engine.connector(first.host, PUBLIC).chain(prompt)[2]
+        lost = first.engine.connector(first.host, PUBLIC).blocks.chain(prompt)[2]
         real = second.host.fetcher.read_side_by_side
 
         async def late(parts: Any, arrived: Callable[[int], None]) -> list[bool]:
-            first.host.server.store.remove(connector.name(lost))
+            first.host.server.store.remove(connector.blocks.name(lost))
             whole = await real(parts, arrived)
             whole[2] = False
             return whole
 
         second.host.fetcher.read_side_by_side = late  # type: ignore[method-assign]
-        connector._common._blocks.clear()
+        connector.blocks.shared.cache.clear()
         connector.estimates.goodput = Average()
-        daemon.core.cs.erase(connector.name(lost), 1 << 20)
+        daemon.core.cs.erase(connector.blocks.name(lost), 1 << 20)
         again = await turn(client, smollm2, (*prompt, *said.ids), 10, far)
         assert again.last is not None and again.last.kv is not None
         assert again.last.kv.named == 2 and again.last.kv.recomputed == 3

@@ -61,7 +61,7 @@ def test_blocks_of_three_holders_are_found_in_one_round_trip() -> None:
         located = await asker.kv.locate(values, identities(p, a, b))
         assert located.held == 64
         assert await since(began) == pytest.approx(ROUND_TRIP_S, rel=0.01)
-        found = await asker.kv.fetch(located)
+        found = await asker.kv.fetcher.fetch(located)
         assert right(found.tensors, values)
         assert set(found.holders) == set(identities(p, a, b))
         assert asker.host.counters["kv_claims_false"] == 0
@@ -107,7 +107,7 @@ def test_an_absent_answer_at_the_same_moment_hides_nothing() -> None:
 
         async def pester() -> None:
             while True:
-                await asyncio.gather(*(b.kv.discover(value) for value in values))
+                await asyncio.gather(*(b.kv.discovery.discover(value) for value in values))
                 await asyncio.sleep(0.0005)
 
         pestering = asyncio.ensure_future(pester())
@@ -126,7 +126,7 @@ def test_a_gap_ends_the_prefix_whatever_comes_after() -> None:
         a.hold(*values[11:])
         located = await asker.kv.locate(values, identities(a))
         assert located.held == 10
-        found = await asker.kv.fetch(located)
+        found = await asker.kv.fetcher.fetch(located)
         assert right(found.tensors, values[:10])
 
     in_network(work)
@@ -157,7 +157,7 @@ def test_a_liar_who_answers_first_hides_nobody() -> None:
         began = asyncio.get_running_loop().time()
         located = await asker.kv.locate(values, identities(a))
         assert located.held == 24 and await since(began) < ROUND_TRIP_S / 2
-        assert right((await asker.kv.fetch(located)).tensors, values[:16])
+        assert right((await asker.kv.fetcher.fetch(located)).tensors, values[:16])
 
     in_network(work, near=("asker", "a"))
 
@@ -213,10 +213,10 @@ def test_nobody_is_there() -> None:
 def test_more_blocks_than_a_question_takes() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         values = values_of(MAX_HOLDS + 40)
-        assert await asker.kv.ask(a.identity, values) == [0] * len(values)
+        assert await asker.kv.discovery.ask(a.identity, values) == [0] * len(values)
         a.hold(values[MAX_HOLDS - 1], values[MAX_HOLDS])
         await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)  # caches repeat an answer so long
-        versions = await asker.kv.ask(a.identity, values)
+        versions = await asker.kv.discovery.ask(a.identity, values)
         assert [number for number, version in enumerate(versions) if version] == [MAX_HOLDS - 1]
 
     in_network(work)
@@ -228,7 +228,7 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
         values = values_of(3)
         a.hold(*values)
         good = records.encode(HoldsQuery(values[0][:8], "0-3"))
-        name = asker.kv._subject.question(asker.host.net, a.identity)
+        name = asker.kv.discovery.subject.question(asker.host.net, a.identity)
         for number in range(300):
             wire = bytearray(good)
             for _ in range(chance.randrange(1, 4)):
@@ -300,7 +300,7 @@ def test_head_is_computed_while_the_tail_is_fetched(tokens_s: float, goodput: fl
         engine = SlowEngine(tokens_s)
         if goodput is not None:
             asker.kv.estimates.goodput.add(goodput, asyncio.get_running_loop().time())
-            asker.kv._block_bytes = 49152
+            asker.kv.blocks.content_bytes = 49152
         loaded = await loader(asker, engine).load(IDS, asker_of(asker, p, a, b))
         if computed == 64:  # the stream computes it, without blocks
             assert (len(loaded.blocks), loaded.sources.recomputed, engine.calls) == (0, 64, [])
@@ -330,7 +330,7 @@ def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
         assert loaded.later is not None and len(loaded.blocks) == 64
         assert asker.host.counters["kv_plans_by_layers"] == 1
         if lost is not None:
-            p.server.store.remove(p.kv.name(VALUES[lost]))
+            p.server.store.remove(p.kv.blocks.name(VALUES[lost]))
             asker.fetcher._config = replace(asker.fetcher._config, deadline_s=0.6)
             asker.fetcher._pulls._config = asker.fetcher._config
 
@@ -358,7 +358,7 @@ def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:8])
         loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 8 * 16], asker_of(asker, p))
-        name, number = p.kv.name(VALUES[5]), at // 8000
+        name, number = p.kv.blocks.name(VALUES[5]), at // 8000
         left = [1]
 
         def alter(wire: bytes) -> bytes:
@@ -384,7 +384,7 @@ def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
 def test_a_signed_block_of_another_shape_is_refused_while_it_arrives() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:4])
-        name = p.kv.name(VALUES[2])
+        name = p.kv.blocks.name(VALUES[2])
         p.server.store.remove(name)
         content = bytearray(encode_block(block_of(VALUES[2]), FORMAT))
         content[8] ^= 1  # other dimensions, the same length
@@ -404,7 +404,7 @@ def test_a_tail_that_fails_leaves_what_is_before_it() -> None:
         p.hold(*VALUES[:40])
         a.claim_everything()
         asker.kv.estimates.goodput.add(3e6, asyncio.get_running_loop().time())
-        asker.kv._block_bytes = 49152
+        asker.kv.blocks.content_bytes = 49152
         loaded = await loader(asker, SlowEngine(1e3)).load(IDS, asker_of(asker, p, a))
         assert right(list(loaded.blocks), VALUES[:40])
         assert loaded.sources.recomputed == pytest.approx(32 + 24, abs=1)
@@ -433,7 +433,7 @@ class SlowPrefill(NamedFunction[PrefillRequest]):
     async def run(self, request: PrefillRequest, job: Job) -> Record:
         station, wanted = self._station, VALUES[request.have : len(request.blocks)]
         for value in wanted:
-            station.server.promise(station.kv.name(value))
+            station.server.promise(station.kv.blocks.name(value))
         for value in wanted:
             await asyncio.sleep(0.05)
             station.hold(value)
@@ -481,10 +481,12 @@ def test_a_holder_that_was_started_again_tells_and_uses_what_its_store_has() -> 
         for station in (p, a):  # as after a restart with a store on disk: nothing but the store is left
             station.kv = KvConnector(station.host, MODEL, FORMAT)
             station.kv.answer_holders(station.signer)
-        assert [version > 0 for version in await asker.kv.ask(p.identity, VALUES[:8])] == [True] * 6 + [False] * 2
+        assert [version > 0 for version in await asker.kv.discovery.ask(p.identity, VALUES[:8])] == [True] * 6 + [
+            False
+        ] * 2
         found = await p.kv.find_prefix(VALUES[:8])
         assert right(found.tensors, VALUES[:6]) and found.local == 6
         assert p.host.counters["kv_blocks_from_store"] == 6
-        assert await asker.kv.ask(a.identity, VALUES[:8]) == [0] * 8
+        assert await asker.kv.discovery.ask(a.identity, VALUES[:8]) == [0] * 8
 
     in_network(work)

@@ -75,7 +75,7 @@ def trust(station: Station, signers: str) -> None:
 
 
 def signer_in_store(station: Station, value: bytes) -> ndn.Name:
-    packets = station.server.store.get(station.kv.name(value))
+    packets = station.server.store.get(station.kv.blocks.name(value))
     assert packets is not None
     located = split_locator(decode_data(packets.metadata).signature_info.key_locator or b"")
     assert located is not None
@@ -105,13 +105,13 @@ def test_more_than_a_context_is_refused_before_anything_is_promised_or_pulled() 
 def test_a_block_that_another_computed_is_passed_on_under_its_signature_and_never_signed_again() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         for value in VALUES[:3]:
-            b.kv.publish(value, MADE_UP, b.signer)
+            b.kv.published.publish(value, MADE_UP, b.signer)
         report = await prefill_at(p, asker, b)
         assert (report.blocks, report.computed) == (4, 1)
         assert report.signers == (KvSigner(ndn.to_uri(b.identity), 3),)
         assert [signer_in_store(p, value) for value in VALUES] == [b.identity] * 3 + [p.identity]
         located = await asker.kv.locate(VALUES, (p.identity,))
-        found = await asker.kv.fetch(located)
+        found = await asker.kv.fetcher.fetch(located)
         assert found.signers() == (KvSigner(ndn.to_uri(b.identity), 3), KvSigner(ndn.to_uri(p.identity), 1))
 
     in_network(work)
@@ -121,7 +121,7 @@ def test_signers_that_the_policy_does_not_name_are_not_used_and_the_blocks_are_c
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         trust(p, ndn.to_uri(a.identity))
         for value in VALUES:
-            b.kv.publish(value, MADE_UP, b.signer)
+            b.kv.published.publish(value, MADE_UP, b.signer)
         report = await prefill_at(p, asker, b)
         assert (report.computed, report.signers) == (4, ())
         assert [signer_in_store(p, value) for value in VALUES] == [p.identity] * 4
@@ -135,10 +135,10 @@ def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
 
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         trust(asker, ndn.to_uri(p.identity))
-        b.kv.publish(VALUES[0], MADE_UP, b.signer)
+        b.kv.published.publish(VALUES[0], MADE_UP, b.signer)
         await prefill_at(p, asker, b)
         assert signer_in_store(p, VALUES[0]) == b.identity
-        blocks = await asker.kv.await_blocks(VALUES, p.identity, 5.0, lambda: None)
+        blocks = await asker.kv.fetcher.await_blocks(VALUES, p.identity, 5.0, lambda: None)
         assert blocks.tensors == []
 
     in_network(work)
@@ -146,7 +146,7 @@ def test_what_a_node_passes_on_is_judged_by_who_computed_it() -> None:
 
 def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
-        b.kv.publish(VALUES[0], MADE_UP, b.signer)
+        b.kv.published.publish(VALUES[0], MADE_UP, b.signer)
         await prefill_at(p, asker, b)
         trust(p, "")
         await asyncio.sleep(0)

@@ -24,7 +24,7 @@ async def test_blocks_of_three_holders_behind_nfd(tmp_path: Path) -> None:
             async def pester() -> None:
                 """Somebody else asks for the newest version all the time, and is told that there is none."""
                 while True:
-                    await asyncio.gather(*(b.kv.discover(value) for value in values))
+                    await asyncio.gather(*(b.kv.discovery.discover(value) for value in values))
 
             pestering = asyncio.ensure_future(pester())
             await asyncio.sleep(0.1)

@@ -20,7 +20,7 @@ from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import BadRecord, Busy, DamagedCache, EngineUnavailable, ModelError, PromptError, UsageError  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 GREEDY = SamplingParams(max_tokens=12)
 PROMPTS = [list(range(5, 5 + n)) for n in (1, 2, 15, 16, 17, 33, 40, 77)]

@@ -17,7 +17,7 @@ from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -16,7 +16,7 @@ from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.model_config import FAMILIES as FAMILY_NAMES  # noqa: E402
 from ndn_infer.engine.model_config import HONOURED, INERT, REFUSED, ModelConfig  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 WINDOW = 24
 LENGTH = 70

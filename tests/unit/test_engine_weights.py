@@ -28,7 +28,7 @@ from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
 from ndn_infer.engine.weights import DTYPES, check_precision  # noqa: E402
 from ndn_infer.errors import DamagedCache, UsageError  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from tests.unit.test_engine import small_model  # noqa: E402
 
 SHAPES = [(64, 96), (576, 192), (1536, 576), (2048, 512)]

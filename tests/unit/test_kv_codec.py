@@ -11,8 +11,8 @@ from hypothesis import strategies as st  # noqa: E402
 
 from ndn_infer.engine.weights import DTYPES  # noqa: E402
 from ndn_infer.errors import BadRecord  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
 from ndn_infer.kv.codec import CODECS, BlockFormat, decode_block, encode_block  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 
 def format_of(form: str, dtype: str = "bf16", **sizes: int) -> BlockFormat:

@@ -24,7 +24,7 @@ from ndn_infer.engine.stage import Sequences, Stage, piece_end  # noqa: E402
 from ndn_infer.engine.weights import Part  # noqa: E402
 from ndn_infer.errors import BadRecord, PromptError, UsageError  # noqa: E402
 from ndn_infer.functions.stage_steps import Cutter, StageRequest  # noqa: E402
-from ndn_infer.kv.block import BlockLayout  # noqa: E402
+from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from tests.unit.test_engine_families import make  # noqa: E402
 

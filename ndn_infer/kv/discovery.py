@@ -1,0 +1,73 @@
+"""Which blocks others hold: asked by name of whomever the network leads to, and of known holders directly.
+
+Owns: both questions, the claims that come back, and the patience with them. Must not know: how a block's content is
+fetched (fetch.py), when a search ends (search.py).
+
+Discovery of a block goes out under its own name. Those who are known to hold KV are asked under their own names, and
+answer with versions. A version makes the name of a metadata packet exact: it is fetched with a hint to its holder, and
+another producer's "absent", which answers only the question for the newest version, cannot hide it, although the
+forwarders on the way match Data to pending Interests by name alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ndn_infer.errors import NdnInferError
+from ndn_infer.kv import holders as questions
+from ndn_infer.kv.blocks import Blocks
+from ndn_infer.kv.holders import HolderBook, Subject
+from ndn_infer.kv.host import KvHost
+from ndn_infer.ndn.name import Name
+from ndn_infer.transport.objects.fetched import Discovered
+
+LEAST_PATIENCE_S: Final = 0.25
+"""For one answer of a holder; longer where the round trip is. A search takes at most four times as long: what nobody
+answered for by then is taken for absent."""
+
+
+class Discovery:
+    """Answers the questions of a search (search.Sought)."""
+
+    def __init__(self, host: KvHost, blocks: Blocks) -> None:
+        self.holders = HolderBook()
+        self.subject = Subject(blocks.model, blocks.domain.label, blocks.format.codec, blocks.layers)
+        self._host = host
+        self._blocks = blocks
+
+    def patience_s(self) -> float:
+        """How long one answer of a holder is waited for."""
+        return max(LEAST_PATIENCE_S, 8 * (self._host.fetcher.round_trip_s or 0.125))
+
+    async def discover(self, value: bytes) -> Discovered | None:
+        """The verified manifest of a block, from whomever the network asks; None when that one has not got it."""
+        try:
+            found = await self._host.fetcher.discover(self._blocks.name(value))
+        except NdnInferError:
+            return None
+        if found.manifest is None or not self._blocks.believes(found.signed_by.identity):
+            return None
+        self.holders.heard(found.signed_by.identity)
+        return found
+
+    async def ask(self, identity: Name, values: Sequence[bytes]) -> list[int]:
+        """What `identity` says it holds of `values`: versions, 0 for none."""
+        versions = await questions.ask(self._host, self.subject, identity, values, self.patience_s())
+        if versions is None:
+            self.holders.silent(identity, time.monotonic())
+            return [0] * len(values)
+        if any(versions):
+            self.holders.heard(identity)
+        return versions
+
+    async def claimed(self, value: bytes, identity: Name, version: int) -> Discovered | None:
+        """The verified manifest of the version that `identity` claimed; None when it cannot be had."""
+        try:
+            async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is no liar
+                found = await self._host.fetcher.discover(self._blocks.name(value), hints=(identity,), version=version)
+        except (NdnInferError, TimeoutError):
+            return None
+        return found if found.manifest is not None and self._blocks.believes(found.signed_by.identity) else None

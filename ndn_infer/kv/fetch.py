@@ -1,0 +1,190 @@
+"""Fetching KV blocks that others hold or are about to compute.
+
+Owns: from manifests and claims to tensors: all at once, layer by layer, or as they appear; what a claim that cannot be
+kept means for its holder. Must not know: how blocks are found, what they are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ndn_infer import ndn
+from ndn_infer.errors import BadRecord, NdnInferError
+from ndn_infer.kv.blocks import Blocks
+from ndn_infer.kv.codec import ArrivingBlock, block_bytes
+from ndn_infer.kv.discovery import Discovery
+from ndn_infer.kv.host import KvHost
+from ndn_infer.kv.prefix import FoundBlocks, Located, Origin, Source
+from ndn_infer.ndn.name import Name
+from ndn_infer.transport.objects.fetched import Discovered
+from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
+
+log = logging.getLogger(__name__)
+
+
+class BlockFetcher:
+    def __init__(self, host: KvHost, blocks: Blocks, discovery: Discovery) -> None:
+        self._host = host
+        self._blocks = blocks
+        self._discovery = discovery
+
+    async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
+        """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
+        into, sources = FoundBlocks([], []), located.sources[first:]
+        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
+        got = await asyncio.gather(*(self._fetch_source(source) for source in sources))
+        size = 0
+        for source, item in zip(sources, got, strict=True):
+            if item is None:
+                break
+            block, found = item
+            into.take(block, self._blocks.uri(source.value), found)
+            assert found.manifest is not None
+            self._blocks.content_bytes = found.manifest.size
+            size += found.manifest.size
+        now = time.monotonic()
+        self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
+        return into
+
+    async def fetch_by_layers(
+        self, located: Located, blocks: Sequence[ArrivingBlock], arrived: Callable[[int], None]
+    ) -> FoundBlocks:
+        """As `fetch`, into the memory of `blocks`, all side by side. `arrived` hears how many layers are there of all
+        of them, but of the last layer, which is there when this returns as many blocks. Not for sealed blocks: they
+        open as a whole."""
+        began, cpu_s = time.monotonic(), time.thread_time()
+        round_trip_s, into = self._host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
+        layers, bad = self._blocks.format.layout.layers, set[int]()
+
+        def on_bytes(count: int) -> None:
+            there = [self._advance(block, number, count, bad) for number, block in enumerate(blocks)]
+            if not bad:
+                arrived(min(*there, layers - 1))
+
+        found = await asyncio.gather(*(self._with_manifest(source) for source in located.sources))
+        parts = [(item, hints, block.content) for (item, hints), block in zip(found, blocks, strict=True) if item]
+        whole = [False] * len(blocks)
+        if len(parts) == len(blocks):  # else no layer is ever there of all
+            whole = await self._host.fetcher.read_side_by_side(parts, on_bytes)
+        for number, (source, block) in enumerate(zip(located.sources, blocks, strict=True)):
+            item, _ = found[number]
+            if item and whole[number] and self._advance(block, number, len(block.content), bad) == layers:
+                self._host.counters["kv_blocks_fetched"] += 1
+                self._blocks.keep(source.value, block.block, Origin(item.signed_by.identity, item))
+            else:
+                got = await self._fetch_source(source)
+                if got is None:
+                    break
+                block.block.copy_(got[0])
+                item = got[1]
+            into.take(block.block, self._blocks.uri(source.value), item)
+        now = time.monotonic()
+        size = len(into.tensors) * self._blocks.content_bytes
+        self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
+        return into
+
+    async def _with_manifest(self, source: Source) -> tuple[Discovered | None, tuple[Name, ...]]:
+        """The manifest of a block that fits our memory, and whom to ask for its segments."""
+        found, hints = source.found, tuple[Name, ...]()
+        if found is None and source.claims:
+            identity, version = source.claims[0]
+            found, hints = await self._discovery.claimed(source.value, identity, version), (identity,)
+        if found is None or not found.in_place or found.manifest is None:
+            return None, ()
+        return (found, hints) if found.manifest.size == block_bytes(self._blocks.format) else (None, ())
+
+    def _advance(self, block: ArrivingBlock, number: int, count: int, bad: set[int]) -> int:
+        try:
+            return block.advance(count)
+        except BadRecord as error:
+            if number not in bad:
+                log.warning("KV block %d of a prompt is refused: %s", number, error)
+                self._host.counters["kv_blocks_refused"] += 1
+            bad.add(number)
+            return 0
+
+    async def _fetch_source(self, source: Source) -> tuple[torch.Tensor, Discovered] | None:
+        """One block, from whoever has it."""
+        if source.found is not None:
+            block = await self._fetch(source.value, source.found)
+            if block is not None:
+                return block, source.found
+        for identity, version in source.claims:
+            found = await self._discovery.claimed(source.value, identity, version)
+            block = None if found is None else await self._fetch(source.value, found, (identity,))
+            if found is not None and block is not None:
+                self._discovery.holders.heard(identity)
+                return block, found
+            self._host.counters["kv_claims_false"] += 1
+            if self._discovery.holders.lied(identity, time.monotonic()):
+                log.warning("%s has not got a KV block that it claimed", ndn.to_uri(identity))
+        # A false claim may have ended the search before an honest answer came.
+        found = await self._discovery.discover(source.value) if source.claims else None
+        block = None if found is None else await self._fetch(source.value, found)
+        return None if found is None or block is None else (block, found)
+
+    async def _fetch(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> torch.Tensor | None:
+        """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
+        base = self._blocks.name(value)
+        try:
+            assert item.manifest is not None
+            content = self._blocks.room(item.manifest.size)
+            try:
+                await self._host.fetcher.read_into(item, content, hints=hints)
+            except NdnInferError:
+                signer = item.signed_by.identity
+                if hints or signer in self._blocks.shared.own:
+                    raise
+                await self._host.fetcher.read_into(item, content, hints=(signer,))
+            block = self._blocks.decode(base, content)
+        except NdnInferError as error:
+            log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
+            self._host.counters["kv_blocks_refused"] += 1
+            return None
+        self._blocks.keep(value, block, Origin(item.signed_by.identity, item))
+        self._host.counters["kv_blocks_fetched"] += 1
+        return block
+
+    async def await_blocks(
+        self, values: Sequence[bytes], hint: Name, deadline_s: float, arrived: Callable[[], None]
+    ) -> FoundBlocks:
+        """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived. What it
+        passes on bears the signature of whoever computed it, and that one has to be believed too. `arrived` is called
+        for each."""
+
+        deadline = time.monotonic() + deadline_s
+
+        async def one(value: bytes) -> tuple[torch.Tensor, Discovered] | None:
+            while True:
+                left_s = deadline - time.monotonic()
+                try:
+                    found = await self._host.fetcher.await_object(
+                        self._blocks.name(value), hints=(hint,), deadline_s=left_s
+                    )
+                except NdnInferError:
+                    return None
+                if found.manifest is not None:
+                    believed = self._blocks.believes(found.signed_by.identity)
+                    block = await self._fetch(value, found, (hint,)) if believed else None
+                    arrived()
+                    return None if block is None else (block, found)
+                # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
+                # to somebody else's question.
+                theirs = found.signed_by.identity == hint and not found.arrival.from_content_store
+                if theirs or left_s <= 0:
+                    return None
+                await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)
+
+        blocks = FoundBlocks([], [])
+        for value, got in zip(values, await asyncio.gather(*(one(value) for value in values)), strict=True):
+            if got is None:
+                break
+            blocks.take(got[0], self._blocks.uri(value), got[1])
+        if blocks.tensors:
+            self._discovery.holders.heard(hint)
+        return blocks

@@ -1,0 +1,111 @@
+"""Blocks that this process publishes: computed here and signed, or passed on as they came.
+
+Owns: what of them is in the store, by tags, and what is told to those who ask. Must not know: how blocks of others are
+found or fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Final
+
+import torch
+
+from ndn_infer import ndn
+from ndn_infer.errors import NdnInferError
+from ndn_infer.kv.blocks import Blocks
+from ndn_infer.kv.holders import TAG_BYTES
+from ndn_infer.kv.host import KvHost
+from ndn_infer.kv.prefix import Origin
+from ndn_infer.namespace import Holds
+from ndn_infer.ndn.packet import decode_data
+from ndn_infer.security.certificate import split_locator
+from ndn_infer.security.crypto import Signer
+
+log = logging.getLogger(__name__)
+
+MAX_TAGS: Final = 65536
+
+
+class PublishedBlocks:
+    """Begins with what the store holds from before a restart."""
+
+    def __init__(self, host: KvHost, blocks: Blocks) -> None:
+        self._host = host
+        self._blocks = blocks
+        self._values: OrderedDict[bytes, bytes] = OrderedDict()
+        """Chain values of blocks in the store, by their tags."""
+        for base in host.server.store.bases():
+            value = blocks.value_of(base)
+            if value is not None:
+                self._note(value)
+
+    def publish(self, value: bytes, block: torch.Tensor, signer: Signer) -> None:
+        """Sign and publish one block that was computed here, and keep it at hand. Never for a block of another's
+        signature: see `pass_on`."""
+        self._blocks.keep(value, block, None)
+        base = self._blocks.name(value)
+        if base not in self._host.server.store:
+            began = time.perf_counter()
+            packets = self._host.server.publish(base, self._blocks.encode(base, block), signer)
+            self._blocks.content_bytes = packets.manifest.size
+            self._note(value)
+            self._host.counters["kv_blocks_published"] += 1
+            self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
+
+    async def pass_on(self, value: bytes, origin: Origin) -> bool:
+        """Serve a block that somebody else computed, packet for packet, under its signature. Whether that can be done;
+        else it has to be computed here."""
+        base = self._blocks.name(value)
+        if base in self._host.server.store:
+            return True
+        if origin.found is None:
+            return False
+        try:
+            packets = await self._host.fetcher.packets(origin.found, hints=(origin.signer,))
+        except NdnInferError as error:
+            log.info("a KV block of %s is computed here: %s", ndn.to_uri(origin.signer), error)
+            return False
+        self._host.server.put(packets)
+        self._note(value)
+        self._host.counters["kv_blocks_passed_on"] += 1
+        return True
+
+    def stored(self, value: bytes) -> tuple[torch.Tensor, Origin | None] | None:
+        """A block out of our own store: the network would not lead us to ourselves. After a restart the signature alone
+        tells who computed it."""
+        base = self._blocks.name(value)
+        packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._values else None
+        if packets is None:
+            return None
+        try:
+            locator = decode_data(packets.metadata).signature_info.key_locator
+            located = split_locator(locator) if locator is not None else None
+            if located is None or not self._blocks.believes(located.identity):
+                return None
+            block = self._blocks.decode(base, bytearray(packets.content()))
+        except NdnInferError as error:
+            log.warning("a KV block of our own store cannot be used: %s", error)
+            return None
+        origin = None if located.identity in self._blocks.shared.own else Origin(located.identity)
+        self._blocks.keep(value, block, origin)
+        self._host.counters["kv_blocks_from_store"] += 1
+        return block, origin
+
+    def version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
+        """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
+        value = self._values.get(tag)
+        if value is None or not self._blocks.asked_by(asked, layers):
+            return 0
+        manifest = self._host.server.store.manifest(self._blocks.name(value))
+        if manifest is None:
+            del self._values[tag]
+            return 0
+        return ndn.component_number(ndn.components(manifest.name)[-1], ndn.VERSION)
+
+    def _note(self, value: bytes) -> None:
+        self._values[value[:TAG_BYTES]] = value
+        while len(self._values) > MAX_TAGS:
+            self._values.popitem(last=False)
