@@ -1,6 +1,6 @@
 """A consumer on a joined node: as many conversations as it likes, over one connection.
 
-    async with await Node.join(config, ensure_keys(config)) as node, Client(node) as client:
+    async with await Node.join() as node, Client(node) as client:
         answer = await client.conversation().ask("smollm2-135m-instruct", "What is the capital of France?")
         async for event in answer:
             print(event.text, end="")

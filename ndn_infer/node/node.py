@@ -1,6 +1,6 @@
 """A node: one application of this machine, joined to a network. Producers, consumers, repos and benches all begin here.
 
-    async with await Node.join(config, ensure_keys(config)) as node:
+    async with await Node.join() as node:
         fetched = await node.fetcher.fetch(name)
 
 Owns: connection, validator, deny list, registered prefixes, and their common end. Must not know: what the application
@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from ndn_infer.config import Config
+from ndn_infer.config import Config, load
 from ndn_infer.errors import NoForwarder
 from ndn_infer.ndn.name import Name
-from ndn_infer.node.keys import machine_identity, net_name, role_identity
+from ndn_infer.node.keys import ensure_keys, machine_identity, net_name, role_identity
+from ndn_infer.node.networks import settle
 from ndn_infer.node.runtime_dir import check_runtime_dir
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
@@ -62,11 +63,16 @@ class Node:
         self.registrar = Registrar(self.endpoint, self.signer(), refresh_s=self.config.producer.refresh_s)
 
     @classmethod
-    async def join(cls, config: Config, keychain: Keychain, *, uri: str = "", offer_own: bool = False) -> Self:
-        """Connect to the forwarder (`uri`, or whichever the configuration names) and trust the keychain's anchor.
+    async def join(
+        cls, config: Config | None = None, keychain: Keychain | None = None, *, uri: str = "", offer_own: bool = False
+    ) -> Self:
+        """Connect to the forwarder (`uri`, or whichever the configuration names) and trust the keychain's anchor. By
+        default the configuration is that of a command in this environment, the keys are this machine's.
 
         With `offer_own` our own certificates need not be fetched from the network to be verified. Raises NoForwarder.
         """
+        config = config or settle(load(environment=os.environ))
+        keychain = keychain or ensure_keys(config)
         endpoint, used = await _connected(config, uri)
         validator = Validator(
             TrustSchema.load(net_name(config)), keychain.anchor, certificate_fetcher(endpoint),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
+import sys
+import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.models.store import ModelFolder
-from ndn_infer.node.keys import ensure_keys
-from ndn_infer.node.node import Node
 from ndn_infer.records import (
     DetokenizeRequest,
     EmbedRequest,
@@ -29,6 +32,8 @@ from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork
 
 pytestmark = pytest.mark.model
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def test_paris(network: RunningNetwork) -> None:
@@ -150,17 +155,16 @@ def test_status_for_people(network: RunningNetwork) -> None:
     assert "Content Store" in done.stdout and "/decode" in done.stdout
 
 
-def test_a_prompt_is_asked_through_the_library(network: RunningNetwork) -> None:
-    config = config_of(network)
-
-    async def main() -> str:
-        async with await Node.join(config, ensure_keys(config)) as node, Client(node) as client:
-            answer = await client.conversation().ask("smollm2-135m-instruct", "What is the capital of France?")
-            async for event in answer:
-                print(event.text, end="")
-            return answer.text
-
-    assert "Paris" in asyncio.run(main())
+def test_the_readme_asks_a_prompt_through_the_library_in_eight_lines(network: RunningNetwork) -> None:
+    block = re.search(r"As a library.*?```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert block is not None and len(block[1].splitlines()) <= 8
+    body = textwrap.indent(block[1], "    ")
+    program = f"import asyncio\nasync def main():\n{body}\nasyncio.run(main())"
+    environment = {**network.environment, "NDN_CLIENT_TRANSPORT": f"unix://{network.socket}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Paris" in done.stdout, done.stderr
 
 
 def test_two_conversations_at_once_on_one_connection_keep_their_ledgers_apart(network: RunningNetwork) -> None:
