@@ -17,28 +17,25 @@ import asyncio
 import json
 import logging
 import os
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ndn_infer import ndn, records
+from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.console.progress import Progress
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NdnInferError, UsageError
-from ndn_infer.namespace import REPO, Machine, operator_identity
+from ndn_infer.namespace import REPO, Machine, certificates_prefix, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, net_name, role_identity
 from ndn_infer.node.node import Node, replay_window
-from ndn_infer.records import Counter, ProducerStatus
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient, RepoEntry
 from ndn_infer.repo.repo import Repo, RepoParts
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.identity import ROLES, IdentityKind, parse_identity
+from ndn_infer.security.identity import ROLES
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.disk import DiskStore
@@ -49,6 +46,7 @@ from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
+from ndn_infer.transport.trust.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +102,12 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
         node = await Node.join(config, keychain)
         registrar = node.registrar
         repo = _repo(node, store, shelf, pins, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
+        presence = Presence(node.net, repo.server, registrar, keychain.certificates)
         try:
-            await registrar.start()
-            await _serve_keys(node, repo.server, registrar)
+            await presence.begin()
+            await presence.offer_certificates(signer.identity)
             repo.server.serve(signer.identity, signer)
-            repo.server.compute(signer.identity + ndn.generic("status"), _status(repo, signer, registrar))
+            presence.answer_status(signer.identity, lambda: presence.status(signer.identity, (REPO,), repo.status()))
             await repo.start()
             print(f"READY repo {ndn.to_uri(signer.identity)} pid={os.getpid()} at {node.uri}", flush=True)
             await stop.wait()
@@ -143,42 +142,6 @@ def _repo(
     return Repo(parts, prefixes=prefixes)
 
 
-async def _serve_keys(node: Node, server: Server, registrar: Registrar) -> None:
-    """Our own certificates, and those that vouch for them."""
-    for certificate in node.keychain.certificates():
-        kind = parse_identity(node.net, certificate.identity)
-        keys = certificate.identity + ndn.generic("KEY")
-        mine = kind is not None and (kind.kind is not IdentityKind.ROLE or kind.role == REPO)
-        if mine and keys not in registrar.prefixes:
-            server.answer_certificates(keys, node.keychain.certificates)
-            try:
-                await registrar.register(keys)
-            except NdnInferError as error:
-                log.warning("%s", error)
-
-
-def _status(repo: Repo, signer: Signer, registrar: Registrar) -> Callable[[], bytes]:
-    began = time.monotonic()
-
-    def content() -> bytes:
-        counters = tuple(Counter(name, float(value)) for name, value in sorted(repo.status().items()))
-        return records.encode(
-            ProducerStatus(
-                identity=ndn.to_uri(signer.identity),
-                functions=(REPO,),
-                models=(),
-                offers=tuple(ndn.to_uri(prefix) for prefix in registrar.prefixes[:64]),
-                pid=os.getpid(),
-                uptime_s=round(time.monotonic() - began, 3),
-                queue=0,
-                running=0,
-                counters=counters,
-            )  # fmt: skip
-        )
-
-    return content
-
-
 # ---------------------------------------------------------------- the client
 
 
@@ -189,7 +152,7 @@ async def _command(options: argparse.Namespace, config: Config) -> int:
     registrar = Registrar(node.endpoint, node.signer())
     try:
         # a repo on another machine asks us for the certificate that vouches for the command
-        keys = signer.identity + ndn.generic("KEY")
+        keys = certificates_prefix(signer.identity)
         Server(node.endpoint, ObjectStore(0)).answer_certificates(keys, keychain.certificates)
         try:
             await registrar.register(keys)

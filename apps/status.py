@@ -14,7 +14,7 @@ from typing import Any, Final
 from ndn_infer import catalog, ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
-from ndn_infer.namespace import Instance, Role
+from ndn_infer.namespace import Instance, Role, status_name
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import ProducerStatus
@@ -72,7 +72,7 @@ async def _producer(node: Node, prefix: str) -> dict[str, Any] | None:
     fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch)
     try:
         async with asyncio.timeout(3.0):
-            fetched = await fetcher.fetch(ndn.from_uri(prefix) + ndn.generic("status"))
+            fetched = await fetcher.fetch(status_name(ndn.from_uri(prefix)))
         status = records.decode(ProducerStatus, fetched.content)
     except (NdnInferError, TimeoutError) as error:
         if Instance.parse(node.net, ndn.from_uri(prefix)) is not None:

@@ -15,7 +15,7 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
 from ndn_infer.forwarder.management.encoding import ControlParameters
-from ndn_infer.namespace import Role
+from ndn_infer.namespace import Role, status_name
 from ndn_infer.node.node import Node
 from ndn_infer.records import ProducerStatus
 from ndn_infer.security.keychain import Keychain
@@ -103,7 +103,7 @@ class ManagedNode:
         found = [(Role.parse(net, ndn.from_uri(uri)), ndn.from_uri(uri)) for uri in offers]
         mine = [(role.role, name) for role, name in found if role is not None and role.node == self.node]
         fetcher = self._joined.fetcher
-        fetched = await asyncio.gather(*(fetcher.fetch(name + ndn.generic("status")) for _, name in mine))
+        fetched = await asyncio.gather(*(fetcher.fetch(status_name(name)) for _, name in mine))
         result = {}
         for (role, _), item in zip(mine, fetched, strict=True):
             status = records.decode(ProducerStatus, item.content)

@@ -328,6 +328,16 @@ def operator_identity(net: Name) -> Name:
     return net + ndn.generic("operator")
 
 
+def certificates_prefix(identity: Name) -> Name:
+    """Below it are the certificates of an identity."""
+    return identity + ndn.generic("KEY")
+
+
+def status_name(prefix: Name) -> Name:
+    """The status record of an identity, or of one instance of it."""
+    return prefix + ndn.generic("status")
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """`kind` is None for a name of no kind; `rest` is what follows the base name, one line each."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ndn_infer import ndn
-from ndn_infer.namespace import Input, Instance
+from ndn_infer.namespace import Input, Instance, certificates_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
@@ -61,7 +61,7 @@ class Inputs:
         if registrar is None:
             return
         if identity not in registrar.prefixes:
-            self._server.answer_certificates(identity + ndn.generic("KEY"), self._certificates)
+            self._server.answer_certificates(certificates_prefix(identity), self._certificates)
             await registrar.register(identity)
         if self.instance not in registrar.prefixes:
             self._server.serve(self.instance, self._signer)

@@ -1,0 +1,88 @@
+"""That a process is here, by name: the certificates of its machine, and records about itself.
+
+Owns: what is offered below an identity, and what a forwarder that refuses a prefix means. Must not know: what the
+process does; it says so in its status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ndn_infer import ndn, records
+from ndn_infer.errors import RegistrationRefused
+from ndn_infer.namespace import certificates_prefix, status_name
+from ndn_infer.ndn.name import Name
+from ndn_infer.records import Counter, ProducerStatus
+from ndn_infer.security.certificate import Certificate
+from ndn_infer.security.identity import IdentityKind, parse_identity
+from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.serve import Server
+
+log = logging.getLogger(__name__)
+
+MOST_OFFERS: Final = 64
+"""Prefixes that a status record names."""
+
+
+class Presence:
+    """Of one process. `certificates` are those of its machine, at any time."""
+
+    def __init__(
+        self, net: Name, server: Server, registrar: Registrar, certificates: Callable[[], Sequence[Certificate]]
+    ) -> None:
+        self._net = net
+        self._server = server
+        self._registrar = registrar
+        self._certificates = certificates
+        self._began = time.monotonic()
+
+    async def begin(self) -> None:
+        """Talk to the forwarder and offer the certificates that vouch for ours; before anything else is offered. A
+        role's certificates lie below the prefix of its own process."""
+        await self._registrar.start()
+        owners = dict.fromkeys(certificate.identity for certificate in self._certificates())
+        kinds = {identity: parse_identity(self._net, identity) for identity in owners}
+        mine = [identity for identity, kind in kinds.items() if kind is not None and kind.kind is not IdentityKind.ROLE]
+        for identity in mine:  # all before the first command: a forwarder may ask for what signed it
+            self.answer_certificates(identity)
+        for identity in mine:
+            await self.offer_certificates(identity)
+
+    def answer_certificates(self, identity: Name) -> None:
+        self._server.answer_certificates(certificates_prefix(identity), self._certificates)
+
+    async def offer_certificates(self, identity: Name) -> None:
+        """Answer with the certificates of an identity of this machine, and announce that."""
+        keys = certificates_prefix(identity)
+        if keys not in self._registrar.prefixes:
+            self.answer_certificates(identity)
+            await self.announce(keys)
+
+    async def announce(self, prefix: Name) -> None:
+        """A zero-trust forwarder may refuse all but our own identity; we are then reached by forwarding hint."""
+        try:
+            await self._registrar.register(prefix)
+        except RegistrationRefused as error:
+            log.warning("%s; calls must carry the forwarding hint of this producer", error)
+
+    def answer_status(self, prefix: Name, status: Callable[[], ProducerStatus]) -> None:
+        """Answer for the status record below `prefix` (an identity, or an instance of one)."""
+        self._server.compute(status_name(prefix), lambda: records.encode(status()))
+
+    def status(self, identity: Name, functions: Sequence[str], counters: Mapping[str, float]) -> ProducerStatus:
+        """What there is to say about any process; models and work of functions are added by whoever has them."""
+        return ProducerStatus(
+            identity=ndn.to_uri(identity),
+            functions=tuple(functions),
+            models=(),
+            offers=tuple(ndn.to_uri(prefix) for prefix in self._registrar.prefixes[:MOST_OFFERS]),
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._began, 3),
+            queue=0,
+            running=0,
+            counters=tuple(Counter(name, float(value)) for name, value in sorted(counters.items())),
+        )
