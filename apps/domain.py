@@ -127,7 +127,7 @@ def _member(value: str, net: Name, keychain: Keychain, shop: DomainStore, config
     if Path(value).exists():
         signed = _read(Path(value), net, keychain, config)
         if EncryptionKey.parse(net, signed.base) is None:
-            raise UsageError(f"{value} holds {ndn.to_uri(signed.base)}, which is no encryption key")
+            raise UsageError(f"{value} holds {ndn.to_uri(signed.base)}, which is not an encryption key")
         return store.member_of_card(net, signed)
     if not value.startswith("/"):
         raise UsageError(f"{value!r} is neither a file nor an identity", hint="'ndn-infer domain card' makes the file")
@@ -165,7 +165,7 @@ def _join(options: argparse.Namespace, config: Config, keychain: Keychain, shop:
     signed = _read(Path(options.values[0]), net, keychain, config)
     named = DomainKey.parse(net, signed.base)
     if named is None:
-        raise UsageError(f"{options.values[0]} holds {ndn.to_uri(signed.base)}, which is no domain key")
+        raise UsageError(f"{options.values[0]} holds {ndn.to_uri(signed.base)}, which is not a domain key")
     with shop.locked():
         domain = store.join(net, signed, shop.encryption_keys(), shop.by_id(named.domain))
         shop.save(domain)
@@ -203,7 +203,7 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
     try:
         domain = asyncio.run(fetch())
     except NetworkError as error:
-        raise NetworkError(f"nobody answers for the keys of domain {ident}: {error}", hint=_NO_KEYS) from error
+        raise NetworkError(f"no answer for the keys of domain {ident}: {error}", hint=_NO_KEYS) from error
     if domain is None and known is None:
         raise NetworkError(f"there is no domain {ident} in this network", hint=_NO_KEYS)
     joined = domain or shop.find(ident)

@@ -29,11 +29,11 @@ from ndn_infer.transport.objects.foreign import fetch_foreign
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="the object's name")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE instead of standard output")
     parser.add_argument("--quiet", action="store_true", help="the object alone")
     parser.add_argument(
         "--unverified", action="store_true",
-        help="an object of stock tools, outside of this network's trust: only names and digests are checked",
+        help="an object of other tools: check names and digests, accept any signature",
     )  # fmt: skip
     parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
 
@@ -115,5 +115,5 @@ def _text(content: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"{len(content)} bytes that are no text", hint="-o FILE, or pipe them on: ... | xxd")
+        raise UsageError(f"{len(content)} bytes that are not text", hint="-o FILE, or pipe them on: ... | xxd")
     return text if text.endswith("\n") else text + "\n"

@@ -35,7 +35,7 @@ def who(text: str, net: Name) -> Name:
             f"{text!r} has no keys in {ndn.to_uri(net)}", hint="SITE, SITE/NODE, SITE/NODE/ROLE or operator"
         )
     if name == net:
-        raise UsageError("the trust anchor is no key to be handed out or revoked", hint="make another network instead")
+        raise UsageError("the trust anchor can be neither handed out nor revoked", hint="make another network instead")
     return name
 
 
@@ -104,7 +104,7 @@ def revoke(options: argparse.Namespace, config: Config) -> int:
     revoked = catalog.revoke(config.catalog_dir, keychain, denied, valid_s=REVOCATIONS_VALID_S)
     if target:
         keychain.discard(target)
-    print(f"revoked {options.what or 'nobody more'}; the deny list has {len(revoked.denied)} entries")
+    print(f"revoked {options.what or 'nothing more'}; the deny list has {len(revoked.denied)} entries")
     for key in keys:
         print(f"  {ndn.to_uri(key)} (removed from this machine)")
     print(f"  a producer on this machine offers the list by name; it is valid until {format_time(revoked.until)}")

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--password-file", type=Path, metavar="FILE", help="import: password of a SafeBag that 'ndnsec export' wrote"
     )
-    parser.add_argument("--reason", default="", help="revoke: a word for those who are refused")
+    parser.add_argument("--reason", default="", help="revoke: the reason, shown with each rejection")
     parser.add_argument("--net", default="", metavar="NAME", help="init: make a network of this name, and use it")
     parser.add_argument("--site", default="", help="issue: site of the node that gets keys; else: of this machine")
     parser.add_argument("--node", default="", help="issue: the node that gets keys; else: this machine")

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
         }))  # fmt: skip
         return 0 if kind else 2
     if explained.kind is None:
-        where = "is not below" if not name.startswith(net) else "is no kind of name of"
+        where = "is not below" if not name.startswith(net) else "is not a kind of name of"
         print(f"{options.name} {where} {ndn.to_uri(net)}; 'ndn-infer names' lists the kinds")
         return 2
     print(f"{explained.kind.title}: {explained.kind.meaning}")

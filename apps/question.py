@@ -39,15 +39,19 @@ class Question:
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-tokens", type=int, help="most tokens of the answer; 0: tokenize the prompt only")
+    parser.add_argument("--max-tokens", type=int, help="maximum tokens of the answer; 0: tokenize the prompt only")
     parser.add_argument("--temperature", type=float, help="0 is greedy")
     parser.add_argument("--top-p", type=float, help="nucleus sampling; 0 or 1 is off")
     parser.add_argument("--top-k", type=int, help="sample from the K most likely tokens; 0 or -1 disables")
     parser.add_argument("--min-p", type=float, help="drop tokens less likely than P times the most likely; 0 is off")
-    parser.add_argument("--repetition-penalty", type=float, help="above 1: fewer tokens that came before; 1 is off")
+    parser.add_argument(
+        "--repetition-penalty", type=float, help="above 1 penalises tokens that occurred before; 1 is off"
+    )
     parser.add_argument("--frequency-penalty", type=float, help="-2 to 2, penalty per occurrence in the answer")
     parser.add_argument("--presence-penalty", type=float, help="-2 to 2, penalty for tokens that occur in the answer")
-    parser.add_argument("--logprobs", type=int, metavar="N", help="with --json: log probabilities of the N likeliest")
+    parser.add_argument(
+        "--logprobs", type=int, metavar="N", help="with --json: log probabilities of the N most likely tokens"
+    )
     parser.add_argument("--seed", type=int, help="same seed, same answer (default: random when temperature is above 0)")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
 
@@ -146,7 +150,7 @@ def _documents(given: str | None) -> tuple[str, Path | None]:
     if given and folder.is_dir():
         return "", folder
     if not given or folder.exists() or given.startswith(("/", ".", "~")) or "/" in given:
-        what = f"{given} is no folder" if given and folder.exists() else f"there is no folder {given!r}"
+        what = f"{given} is not a folder" if given and folder.exists() else f"there is no folder {given!r}"
         raise UsageError(what, hint="--rag takes a folder of text and Markdown, or the alias of a served corpus")
     return given, None
 

@@ -24,7 +24,7 @@ def split_host_port(text: str, default_port: int | None = None) -> tuple[str, in
             raise ValueError(f"expected [IPv6 address]:port, not {text!r}")
         separator, port = rest[:1], rest[1:]
     elif text.count(":") > 1:
-        raise ValueError(f"an IPv6 address stands in brackets, as [::1]:6363, not {text!r}")
+        raise ValueError(f"write an IPv6 address in brackets, as [::1]:6363, not {text!r}")
     else:
         host, separator, port = text.partition(":")
     if not separator:

@@ -28,14 +28,14 @@ COMMANDS: Final = {
     "up": "run a whole network on this machine: forwarder and producers",
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
     "forwarder": "run the embedded forwarder alone",
-    "repo": "keep objects of others by name, and command such a repo",
+    "repo": "run a repo that stores objects by name, and send commands to a repo",
     "get": "fetch a named object, verified",
     "status": "faces, routes, Content Store, producers and their queues",
     "domain": "tenant domains: cached state for members only; create, add, remove, join",
     "keys": "make, list, issue and import keys and certificates; choose the network in use",
     "models": "list, prepare, identify and publish models",
     "names": "explain a name of this network, or list the kinds of names",
-    "bench": "measure; ends with one JSON line",
+    "bench": "run a benchmark; ends with one JSON line",
     "testbed": "run a scenario of several nodes on this machine",
     "config": "print the effective configuration and where each value comes from",
 }
@@ -86,7 +86,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="settings",
         help="set any option; 'ndn-infer config' lists them",
     )  # fmt: skip
-    common.add_argument("-v", "--verbose", action="count", default=0, help="say what happens; twice for every packet")
+    common.add_argument("-v", "--verbose", action="count", default=0, help="log what happens; twice: every packet")
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.set_defaults(run=module.run)
     return parser

@@ -79,11 +79,11 @@ class NetworkConfig:
         "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
         "'ndn-infer keys use' chooses one, the first start makes one of this machine's own")  # fmt: skip
     site: str = _option("home", "this machine's site; its identity is <net>/<site>/<node>")
-    node: str = _option("n1", "this machine's name within the site")
+    node: str = _option("n1", "name of this machine within the site")
     transport: str = _option(
         "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
         "running 'ndn-infer up', then client.conf")  # fmt: skip
-    connect_timeout_s: float = _option(3.0, "how long to try to connect to a forwarder", low=0.01, high=600)
+    connect_timeout_s: float = _option(3.0, "timeout of connecting to a forwarder", low=0.01, high=600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,14 @@ class PathsConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrustConfig:
-    max_chain_depth: int = _option(5, "longest certificate chain that is followed", low=1, high=32)
+    max_chain_depth: int = _option(5, "maximum length of a certificate chain", low=1, high=32)
     certificate_days: int = _option(
         90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
         high=36500)  # fmt: skip
     revocations: str = _option(
-        "cached", "the operator's deny list: cached (the newest that could be had; without any nothing is denied), "
-        "required (without a valid one nobody is believed), off", choices=("cached", "required", "off"))  # fmt: skip
+        "cached", "the operator's deny list: cached (the newest one available; without one nothing is denied), "
+        "required (without a valid one everything is rejected), off",
+        choices=("cached", "required", "off"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,11 @@ class FetchConfig:
     lifetime_ms: int = _option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
     deadline_s: float = _option(60.0, "give up on an object after this long", low=0.01, high=86_400)
     window_initial: int = _option(16, "Interests in flight at the start", low=1, high=65536)
-    window_limit: int = _option(512, "most Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
-    stream_ahead: int = _option(4, "Interests kept ahead on a live stream", low=1, high=1024)
+    window_limit: int = _option(512, "maximum Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
+    stream_ahead: int = _option(4, "Interests in flight ahead of a live stream", low=1, high=1024)
     stream_idle_s: float = _option(
         30.0,
-        "give up on a live stream after this long without a segment or a sign of life of its producer",
+        "give up on a live stream after this long without a segment or a progress record",
         low=0.01,
         high=86_400,
     )
@@ -124,7 +125,7 @@ class FetchConfig:
 @dataclass(frozen=True, slots=True)
 class CallConfig:
     deadline_s: float = _option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
-    attempts: int = _option(16, "most Interests for one call", low=1, high=10_000)
+    attempts: int = _option(16, "maximum number of Interests for one call", low=1, high=10_000)
     inline_bytes: int = _option(
         4096, "larger requests are published by the caller and pulled by the producer", high=8000
     )
@@ -140,15 +141,15 @@ class ForwarderConfig:
     udp_bind: str = _option("", f"{_WHERE} to accept UDP faces on; empty: none")
     ws_bind: str = _option("", f"{_WHERE} to accept WebSocket faces on; empty: none")
     metrics_bind: str = _option("", "host:port of the Prometheus endpoint, GET /metrics; empty: none")
-    cs_capacity_packets: int = _option(65536, "Content Store: most packets")
-    cs_capacity_mib: int = _option(512, "Content Store: most memory, MiB")
+    cs_capacity_packets: int = _option(65536, "Content Store: maximum number of packets")
+    cs_capacity_mib: int = _option(512, "Content Store: maximum memory, MiB")
     cs_protected: str = _option("", "Content Store: prefixes that are evicted last, separated by spaces")
     cs_counted: str = _option("", "Content Store: prefixes with counters of their own, separated by spaces")
     cs_disk_path: str = _option("", "Content Store: file of a second tier that survives a restart; empty: none")
-    cs_disk_mib: int = _option(1024, "Content Store: most disk space, MiB")
-    pit_capacity: int = _option(200_000, "most pending Interests", low=1)
-    pit_mib: int = _option(512, "most memory for pending Interests, MiB", low=1)
-    face_queue_mib: int = _option(8, "send queue of one face, MiB; a slower reader loses packets", low=1)
+    cs_disk_mib: int = _option(1024, "Content Store: maximum disk space, MiB")
+    pit_capacity: int = _option(200_000, "maximum number of pending Interests", low=1)
+    pit_mib: int = _option(512, "maximum memory for pending Interests, MiB", low=1)
+    face_queue_mib: int = _option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
     udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", high=65_507)
     udp_idle_timeout_s: float = _option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
     producer_regions: str = _option(
@@ -158,12 +159,12 @@ class ForwarderConfig:
         "any", "management commands from this machine: any, or signed", choices=("any", "signed")
     )
     loopback_commands: str = _option(
-        "signed", "those that come by TCP, UDP or WebSocket of this machine, not by the Unix socket: signed, or any",
+        "signed", "management commands over loopback TCP, UDP or WebSocket: signed, or any",
         choices=("signed", "any"))  # fmt: skip
     remote_commands: str = _option(
-        "off", "routes that neighbours register below /localhop/nfd: off, or signed", choices=("off", "signed")
+        "off", "route registrations by neighbours (/localhop/nfd): off, or signed", choices=("off", "signed")
     )
-    grants: str = _option("", "who else may register what, when signed: identity=prefix pairs separated by spaces")
+    grants: str = _option("", "further registrations to allow when signed: identity=prefix pairs separated by spaces")
     trace_file: str = _option("", "write a JSON line for every packet and every drop with its reason; empty: none")
 
 
@@ -197,14 +198,14 @@ class EngineConfig:
     kv_layers: str = _option(
         "auto", "start computing before all layers of fetched KV have arrived: on, off, or auto "
         "(where the network is the bottleneck)", choices=("auto", "on", "off"))  # fmt: skip
-    chunk_tokens: int = _option(256, "tokens of prompts computed in one step, beside one of each running stream", low=1)
+    chunk_tokens: int = _option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
     max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
-    queue_limit: int = _option(64, "streams that may wait; beyond that callers are told to come back")
-    kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, taken as it is needed")
+    queue_limit: int = _option(64, "streams that may wait; further calls are rejected as busy")
+    kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, allocated on demand")
     kv_at_hand_mb: int = _option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
     sharing: str = _option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
-        "the last bits then depend on who came first), off", choices=("exact", "near", "off"))  # fmt: skip
+        "the last bits then depend on the order of arrival), off", choices=("exact", "near", "off"))  # fmt: skip
     speculation: str = _option(
         "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
     )
@@ -220,7 +221,7 @@ class KvConfig:
 @dataclass(frozen=True, slots=True)
 class ProducerConfig:
     functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
-    queue_limit: int = _option(64, "calls that may wait; beyond that callers are told to come back")
+    queue_limit: int = _option(64, "calls that may wait; further calls are rejected as busy")
     store_mib: int = _option(1024, "published objects kept in memory, MiB")
     store_path: str = _option(
         "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
@@ -237,14 +238,14 @@ class ProducerConfig:
 class AskConfig:
     model: str = _option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = _option("all-minilm-l6-v2", "embedding model of retrieval")
-    max_tokens: int = _option(256, "most tokens of an answer")
+    max_tokens: int = _option(256, "maximum tokens of an answer")
     temperature: float = _option(0.0, "0: greedy; above: sampled", high=100)
     top_p: float = _option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
     top_k: int = _option(0, "sample from this many most likely tokens; 0: off")
     system: str = _option("", "system prompt; empty: the model's own")
     passages: int = _option(4, "passages that --rag puts into the prompt", low=1, high=50)
     min_score: float = _option(
-        0.28, "--rag: passages with a lower score are not used, and without any the model is not asked", low=-1, high=1
+        0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )
 
 
@@ -378,7 +379,7 @@ def _from_file(path: Path) -> Iterable[tuple[str, str, Any]]:
     content = _toml(path)
     for section, table in content.items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: '{section}' stands outside of a [section]")
+            raise ConfigError(f"{path}: '{section}' is outside of any [section]")
         for key, value in table.items():
             yield section, key, value
 

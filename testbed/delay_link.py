@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("device", nargs="?", default="")
     parser.add_argument("--udp", type=int, default=0, metavar="PORT", help="carry datagrams to this port instead")
     parser.add_argument("--delay-us", type=int, default=0)
-    parser.add_argument("--jitter-us", type=int, default=0, help="up to so much more or less delay")
+    parser.add_argument("--jitter-us", type=int, default=0, help="variation of the delay")
     parser.add_argument("--mbit", type=float, default=0.0)
     parser.add_argument("--loss", type=float, default=0.0, help="percent")
     parser.add_argument("--queue", type=int, default=QUEUE_PACKETS, help="frames on the way at most, each direction")

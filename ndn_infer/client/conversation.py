@@ -156,7 +156,7 @@ class Conversation:
         domain (corpora are public, and so would the question be), BadRecord for a hit that is no passage of `corpus`.
         """
         if self.domain != PUBLIC.label:
-            raise UsageError("a corpus is asked in the public domain, where others can read the question")
+            raise UsageError("retrieval works in the public domain only, where others can read the question")
         producers: dict[Name, None] = {}
         hits = await self.caller.call(
             ("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits,
@@ -166,7 +166,9 @@ class Conversation:
         for hit in hits.hits[:limit]:
             named = Passage.parse(self._node.net, base := ndn.from_uri(hit.name))
             if named is None or named.corpus != corpus.digest:
-                raise BadRecord(f"lookup answered with {hit.name[:200]!r}, no passage of corpus {corpus.alias}")
+                raise BadRecord(
+                    f"lookup answered with {hit.name[:200]!r}, which is not a passage of corpus {corpus.alias}"
+                )
             fetched = await self.fetcher.fetch(base, elsewhere=tuple(reversed(producers)))
             passage = records.decode(PassageRecord, fetched.content)
             cited.append(Cited(hit.name, hit.score, passage, fetched.signed_by))
@@ -247,7 +249,9 @@ class Answer:
             except NetworkError as error:
                 if len(self.ids) == known or self.finish:
                     raise
-                log.warning("an answer broke off after %d tokens; it goes on elsewhere: %s", len(self.ids), error)
+                log.warning(
+                    "an answer broke off after %d tokens; continuing with another producer: %s", len(self.ids), error
+                )
                 self.continued += 1
             else:
                 return

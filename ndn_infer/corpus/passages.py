@@ -148,7 +148,7 @@ def _read_text(path: Path) -> str | None:
         _log.warning("skipped %s: not UTF-8 text (byte %d); convert it with iconv -t UTF-8", path, error.start)
         return None
     if "\0" in text:
-        _log.warning("skipped %s: it holds NUL bytes, so it is no text", path)
+        _log.warning("skipped %s: it holds NUL bytes, so it is not text", path)
         return None
     return text
 

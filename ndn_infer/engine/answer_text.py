@@ -17,7 +17,7 @@ MAX_PENDING: Final = 16
 many without a whole character are no text, whatever follows."""
 _KEPT: Final = 12
 _HELD: Final = 3
-"""Of bytes that are no text the last characters may still become one, `_HELD` at most (decoders either show one U+FFFD
+"""Of bytes that are not text the last characters may still become one, `_HELD` at most (decoders either show one U+FFFD
 for the bytes of half a character, or one for each). Those lie in the last `_KEPT` tokens: three times the three bytes
 of half a character, and the end of one before them."""
 

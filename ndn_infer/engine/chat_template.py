@@ -52,7 +52,7 @@ class ChatTemplate:
 
         def strftime_now(form: str) -> str:
             if today is None:
-                raise PromptError("this model's chat template has the day in it, and the request has not")
+                raise PromptError("this model's chat template needs the date, and the request has none")
             return today.strftime(form)
 
         try:

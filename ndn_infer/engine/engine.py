@@ -231,7 +231,7 @@ class Engine:
             raise ModelError(f"KV block {index} is not computed: {stream.length} tokens are")
         block = self._scheduler.pool.find(keys[index])
         if block is None:
-            raise ModelError(f"KV block {index} of a stream that has ended was freed: others needed the memory")
+            raise ModelError(f"KV block {index} of a stream that has ended was freed: its memory was reused")
         return self._pages.take(block)
 
     # ------------------------------------------------------------ prompts without tokens

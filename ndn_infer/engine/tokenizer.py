@@ -124,7 +124,7 @@ class ChatTokenizer:
         if special:
             surplus.subtract(self._around)
         if any(count > 0 for count in surplus.values()):
-            raise PromptError("this text is written like a control token of the model and cannot be told from one")
+            raise PromptError("this text cannot be distinguished from a control token of the model")
         return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:

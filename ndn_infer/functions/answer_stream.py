@@ -162,7 +162,7 @@ class AnswerStream:
                 self.out.append(records.encode(event))
             self.out.append(records.encode(last), final=True, failed=bool(report.error))
         except Exception:
-            log.exception("the end of an answer cannot be told")
+            log.exception("the end of an answer cannot be published")
             self._end_plainly()
         finally:
             self._counters["failed"] += self.out.failed
@@ -170,7 +170,7 @@ class AnswerStream:
 
     def _end_plainly(self) -> None:
         if not self.ended:
-            event = TokenEvent((), finish="error", error="the end of the answer cannot be told")
+            event = TokenEvent((), finish="error", error="the end of the answer cannot be published")
             self.out.append(records.encode(event), failed=True)
 
     def _over(self) -> None:
@@ -198,7 +198,7 @@ class AnswerStream:
 
     def leave(self) -> None:
         """End it, because nobody reads it."""
-        log.info("nobody reads %s: it ends after %d tokens", ndn.to_uri(self.out.name), len(self.ids))
+        log.info("%s has no reader: stopped after %d tokens", ndn.to_uri(self.out.name), len(self.ids))
         self._counters["abandoned"] += 1
         self.close()
         self.on_left()

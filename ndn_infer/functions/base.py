@@ -93,7 +93,7 @@ class Job:
         async with self.host.inputs.window(self.seat.who) as (fetcher, _):
             yield fetcher
         if not self.seat.take():
-            raise Busy(f"{self.call.function} has as many calls as it takes; try again later")
+            raise Busy(f"{self.call.function} is at its limit of calls; try again later")
 
     def open_stream(self) -> LiveStream:
         """The stream that answers this call; sealed where the call is private."""

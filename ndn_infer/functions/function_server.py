@@ -100,7 +100,7 @@ class FunctionServer:
         """A private call: who asks is proved before anything is pulled or opened."""
         access = self._host.access
         if access is None or not self.function.private:
-            raise CallError(f"{self.function.function} takes no private calls here", code="not-private")
+            raise CallError(f"{self.function.function} accepts no private calls here", code="not-private")
         signed = access.askers.known(asked.request.interest)
         if signed is None:
             self._spawn(asked, self._prove(asked))
@@ -216,7 +216,7 @@ class FunctionServer:
         seat = Seat(self._seats, asked.who, known=bool(asked.caller))
         if not seat.take():
             self._host.counters["refused_busy"] += 1
-            error = Busy(f"{self.function.function} has as many calls as it takes; try again later")
+            error = Busy(f"{self.function.function} is at its limit of calls; try again later")
             self._fail(asked.request, Answer(code=error.code, error=str(error)), domain, asked.who)
             return
         log.info("%s: call %s, %s", self.function.function, key.call.request[:8], "private" if key.caller else "shared")
@@ -316,7 +316,7 @@ class FunctionServer:
         if isinstance(error, CallError):
             code = error.code
         elif isinstance(error, MissingKey):
-            code, text = "unknown-domain", f"{error}; producer {ndn.to_uri(self.identity)} is no member of the domain"
+            code, text = "unknown-domain", f"{error}; {ndn.to_uri(self.identity)} is not a member of the domain"
         elif not isinstance(error, BadRecord | TrustError):
             log.error("cannot look at a call: %s", error)
             code, text = "failed", "this producer cannot read its keys"

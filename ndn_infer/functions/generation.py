@@ -34,7 +34,7 @@ def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
     if len(request.prompt) + 1 > limits.context_length:
         raise PromptError(f"the prompt has {len(request.prompt)} tokens, this model takes {limits.context_length}")
     if max(request.prompt) >= limits.vocab_size:
-        raise PromptError("the prompt holds ids that are no tokens of this model")
+        raise PromptError("the prompt has token ids outside the vocabulary")
     if request.answered >= len(request.prompt):
         raise PromptError(f"{request.answered} of {len(request.prompt)} tokens cannot be an answer")
     if request.dtype != dtype:

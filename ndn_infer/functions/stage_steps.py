@@ -116,7 +116,7 @@ class Cutter:
         if request.before and len(request.before) != start:
             raise BadRecord(f"{len(request.before)} tokens do not come before a step that begins at {start}")
         if max(max(request.ids), max(request.before, default=0)) >= vocabulary:
-            raise BadRecord("a step holds ids that are no tokens of this model")
+            raise BadRecord("a step has token ids outside the vocabulary")
         parent = bytes.fromhex(request.parent)
         if (start == 0) != (parent == self.seed):
             raise BadRecord("a sequence begins with the seed of its chain, and only there")

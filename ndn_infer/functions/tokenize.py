@@ -78,7 +78,7 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         try:
             today = date.fromisoformat(request.today) if request.today else None
         except ValueError as error:
-            raise PromptError(f"{request.today} is no day like 2026-12-31") from error
+            raise PromptError(f"{request.today} is not a date like 2026-12-31") from error
         return tuple(self._tokenizer.apply_chat(messages, today=today))
 
 

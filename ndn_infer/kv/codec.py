@@ -127,7 +127,7 @@ class Int8:
         rows = torch.frombuffer(numbers, dtype=torch.int8).view(layout.layers, -1, wide)[layers].reshape(-1, wide)
         scales = rows[:, layout.head_dim :].contiguous().view(torch.float16).float()
         if not bool(torch.isfinite(scales).all()):
-            raise BadRecord("a KV block has a scale that is no number")
+            raise BadRecord("a KV block has a scale that is not a number")
         blocks = _pieces(block[layers].view(-1, layout.head_dim), layout)
         for row, scale, out in zip(_pieces(rows, layout), _pieces(scales, layout), blocks, strict=True):
             out.copy_(row[:, : layout.head_dim].float().mul_(scale))

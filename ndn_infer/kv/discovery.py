@@ -43,7 +43,7 @@ class Discovery:
         return max(LEAST_PATIENCE_S, 8 * (self._host.fetcher.round_trip_s or 0.125))
 
     async def discover(self, value: bytes) -> Discovered | None:
-        """The verified manifest of a block, from whomever the network asks; None when that one has not got it."""
+        """The verified manifest of a block, from whichever producer the network asks; None when that one lacks it."""
         try:
             found = await self._host.fetcher.discover(self._blocks.name(value))
         except NdnInferError:

@@ -122,7 +122,7 @@ class BlockFetcher:
                 return block, found
             self._host.counters["kv_claims_false"] += 1
             if self._discovery.holders.lied(identity, time.monotonic()):
-                log.warning("%s has not got a KV block that it claimed", ndn.to_uri(identity))
+                log.warning("%s does not hold a KV block that it listed", ndn.to_uri(identity))
         # A false claim may have ended the search before an honest answer came.
         found = await self._discovery.discover(source.value) if source.claims else None
         block = None if found is None else await self._fetch(source.value, found)

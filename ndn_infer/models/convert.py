@@ -160,9 +160,7 @@ def _facts(folder: Path) -> Facts:
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, KeyError):
-            what = (
-                f"config.json of this {architecture} has no {error}: it is no transformer with attention in every layer"
-            )
+            what = f"config.json of this {architecture} has no {error}: not a transformer with attention in every layer"
             raise ModelError(what, hint=_SUPPORTED) from error
         raise ModelError(f"config.json of this model spoils a number ({error})") from error
 

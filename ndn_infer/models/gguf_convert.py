@@ -250,7 +250,7 @@ def _to_bf16(values: np.ndarray, name: str) -> bytes:
     import numpy as np
 
     if not np.isfinite(values).all():
-        raise ModelError(f"{name} holds values that are no numbers: the file is damaged")
+        raise ModelError(f"{name} holds values that are not numbers: the file is damaged")
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return rounded.astype("<u2").tobytes()

@@ -78,7 +78,9 @@ class GgufFile:
             kind = GGMLQuantizationType(tensor.kind)
             per_block, block_bytes = GGML_QUANT_SIZES[kind]
         except (ValueError, KeyError) as error:
-            raise ModelError(f"{name} is quantised in a way the gguf package does not know ({tensor.kind})") from error
+            raise ModelError(
+                f"{name} is quantised in a way that the gguf package does not support ({tensor.kind})"
+            ) from error
         *rows, width = tensor.shape
         row_bytes = width // per_block * block_bytes
         count = row_bytes * int(np.prod(rows, dtype=np.int64))

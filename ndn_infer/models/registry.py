@@ -116,7 +116,7 @@ def _from_package(packaged: PackagedModel) -> Source:
 
 def _from_file(path: Path) -> Source:
     if path.suffix.lower() != ".gguf":
-        raise UnknownModel(f"{path} is no model", hint="give a .gguf file or a folder with model.safetensors")
+        raise UnknownModel(f"{path} is not a model", hint="give a .gguf file or a folder with model.safetensors")
     return Source(f"file:{path}", "gguf", path)
 
 
@@ -137,7 +137,7 @@ def _from_hub(name: str, progress: Progress | None) -> Source:
     except Exception as error:  # the hub's own tree of errors: HTTP, offline, gated, not found, disk
         log.debug("huggingface_hub: %s", error)
         raise UnknownModel(
-            f"{name} cannot be had from huggingface.co ({type(error).__name__})",
+            f"{name} is not available from huggingface.co ({type(error).__name__})",
             hint="check the spelling and the connection, or give a local folder or .gguf file",
         ) from error
     return Source(f"hf:{name}", "folder", Path(folder))

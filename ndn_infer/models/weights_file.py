@@ -47,9 +47,9 @@ def read_header(path: Path) -> tuple[int, tuple[TensorSpec, ...]]:
         end = path.stat().st_size - 8 - length
         for spec in specs:
             if any(type(number) is not int or number < 0 for number in (*spec.shape, spec.offset)):
-                raise ValueError("a shape or an offset that is no count")
+                raise ValueError("a shape or an offset that is not a count")
             if spec.offset + spec.nbytes > end:
-                raise ValueError("a tensor lies outside the file")
+                raise ValueError("a tensor is outside the file")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise ModelError(f"{path} is not a safetensors file ({error})") from error
     return 8 + length, tuple(sorted(specs, key=lambda spec: spec.offset))

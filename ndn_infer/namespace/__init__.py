@@ -87,7 +87,7 @@ class Instance(Kind):
         """The name of a process of this role identity. Raises BadName."""
         role = Role.parse(net, identity)
         if role is None:
-            raise BadName(f"{ndn.to_uri(identity)} is no role of this network")
+            raise BadName(f"{ndn.to_uri(identity)} is not a role of this network")
         return cls(role.site, role.node, role.role, instance).to_name(net)
 
 
@@ -161,7 +161,9 @@ class RepoCommand(Kind):
         """The name of a command to the repo of this identity. Raises BadName when it is none of a repo."""
         found = Role.parse(net, repo)
         if found is None or found.role != REPO:
-            raise BadName(f"{ndn.to_uri(repo)} is no repo of this network: that is <net>/<site>/<node>/{REPO}")
+            raise BadName(
+                f"{ndn.to_uri(repo)} is not a repo of this network, which is named <net>/<site>/<node>/{REPO}"
+            )
         return cls(found.site, found.node, verb).to_name(net)
 
 

@@ -163,7 +163,7 @@ class Framer:
         while offset < size:
             kind = buffer[offset]
             if kind != DATA and kind != LP_PACKET and kind != INTEREST:
-                self.fault = BadPacket(f"bytes that are no packet of NDN: type {kind}")
+                self.fault = BadPacket(f"bytes that are not an NDN packet: type {kind}")
                 break
             # The common cases without a call: a length of one byte, or of three.
             after: int | None

@@ -29,7 +29,7 @@ def encode(record: Record) -> bytes:
     try:
         wire: bytes = msgpack.packb(RecordForm.of(cls).write(record), use_bin_type=True)
     except UnicodeEncodeError as error:
-        raise BadRecord(f"{cls.__name__} holds text that is no Unicode: {error.reason}") from error
+        raise BadRecord(f"{cls.__name__} holds text that is not Unicode: {error.reason}") from error
     _check_size(cls, len(wire))
     return wire
 

@@ -195,7 +195,7 @@ class PackedForm(Form):
         try:
             return struct.pack(f"<{len(value)}I", *value)
         except struct.error as error:
-            raise BadRecord(f"{self.where} holds what is no token id: {error}") from error
+            raise BadRecord(f"{self.where} holds something other than token ids: {error}") from error
 
     def read(self, source: Source) -> tuple[int, ...]:
         packed = source.unpack()

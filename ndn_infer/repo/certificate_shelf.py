@@ -47,7 +47,7 @@ class CertificateShelf:
             try:
                 item = certs.parse(file.read_bytes())
             except (OSError, BadPacket) as error:
-                log.warning("%s is no certificate: %s", file, error)
+                log.warning("%s is not a certificate: %s", file, error)
                 continue
             self._kept[item.name] = item
 

@@ -191,11 +191,11 @@ class Inserter:
         except NetworkError as error:
             if wanted:
                 return None
-            raise CallError(f"{ndn.to_uri(name)} cannot be had: {error}", code="unreachable") from error
+            raise CallError(f"{ndn.to_uri(name)} is not available: {error}", code="unreachable") from error
         if found.manifest is None and not wanted:
             raise CallError(f"there is no object {ndn.to_uri(name)}: its producer says so", code=UNKNOWN)
         if found.manifest is not None and version is not None and found.manifest.name != name + ndn.version(version):
-            raise CallError(f"version {version} of {ndn.to_uri(name)} cannot be had", code=UNKNOWN)
+            raise CallError(f"version {version} of {ndn.to_uri(name)} is not available", code=UNKNOWN)
         return found if found.manifest is not None else None
 
     async def _fetch_and_store(self, found: Discovered, hints: tuple[Name, ...], work: _Work) -> None:

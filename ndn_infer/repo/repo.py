@@ -143,7 +143,7 @@ class Repo:
         try:
             await self._parts.registrar.register(prefix)
         except RegistrationRefused as error:
-            log.warning("%s; it can be had with the forwarding hint %s", error, self._hint)
+            log.warning("%s; it is available with the forwarding hint %s", error, self._hint)
 
     async def _announce_certificates(self) -> None:
         shelf = self._parts.shelf

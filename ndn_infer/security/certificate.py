@@ -184,7 +184,9 @@ def parse(wire: bytes) -> Certificate:
         raise BadPacket(f"a certificate of {len(wire)} bytes exceeds {tlv.MAX_PACKET_BYTES}")
     located = split_locator(data.name)
     if located is None or not located.is_certificate:
-        raise BadPacket(f"{ndn.to_uri(data.name)} is no name of a certificate (<identity>/KEY/<key id>/<issuer>/v=<n>)")
+        raise BadPacket(
+            f"{ndn.to_uri(data.name)} is not the name of a certificate (<identity>/KEY/<key id>/<issuer>/v=<n>)"
+        )
     ndn.component_number(ndn.components(data.name)[-1], ndn.VERSION)
     if data.signature_info.key_locator is None:
         raise BadPacket("a certificate names its issuer in a key locator")

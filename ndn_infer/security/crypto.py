@@ -58,7 +58,7 @@ class PublicKey:
         try:
             key = serialization.load_der_public_key(der)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise BadPacket(f"this is no public key that can be used here: {error}") from error
+            raise BadPacket(f"this public key cannot be used here: {error}") from error
         if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"):
             return cls(SIGNATURE_SHA256_WITH_ECDSA, key)
         if isinstance(key, ed25519.Ed25519PublicKey):
@@ -111,7 +111,7 @@ class PrivateKey:
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise StorageError(f"this is no unencrypted PKCS#8 private key: {error}", hint=_PEM_HINT) from error
+            raise StorageError(f"this is not an unencrypted PKCS#8 private key: {error}", hint=_PEM_HINT) from error
         usable_ec = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
         if not usable_ec and not isinstance(key, ed25519.Ed25519PrivateKey):
             raise StorageError("private keys are ECDSA P-256 or Ed25519", hint=_PEM_HINT)

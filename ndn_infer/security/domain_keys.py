@@ -99,7 +99,7 @@ class EncryptionKey:
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise StorageError(f"this is no unencrypted PKCS#8 private key: {error}") from error
+            raise StorageError(f"this is not an unencrypted PKCS#8 private key: {error}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise StorageError("encryption keys are P-256 keys")
         return cls(key)
@@ -181,7 +181,7 @@ def check(net: Name, base: Name, content: bytes, signed_by: Name) -> DomainKeyRe
     """A key record whose name, owner and signer belong together. Raises BadRecord, KeyNotAllowed."""
     named = DomainKey.parse(net, base)
     if named is None:
-        raise BadRecord(f"{ndn.to_uri(base)} is no name of a domain key")
+        raise BadRecord(f"{ndn.to_uri(base)} is not the name of a domain key")
     record = records.decode(DomainKeyRecord, content)
     try:
         owner = ndn.from_uri(record.owner)
@@ -213,4 +213,4 @@ def _decode_point(point: bytes) -> ec.EllipticCurvePublicKey:
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
     except ValueError as error:
-        raise BadRecord("a public encryption key is no point of P-256") from error
+        raise BadRecord("a public encryption key is not a point of P-256") from error

@@ -230,7 +230,7 @@ def card(net: Name, signer: Signer, key: EncryptionKey, version: int) -> ObjectP
     """The public encryption key of the signer's identity, a role. Raises UsageError for another identity."""
     role = Role.parse(net, signer.identity)
     if role is None:
-        raise UsageError(f"{ndn.to_uri(signer.identity)} is no role: members are <net>/<site>/<node>/<role>")
+        raise UsageError(f"{ndn.to_uri(signer.identity)} is not a role: members are <net>/<site>/<node>/<role>")
     base = EncryptionKeyName(role.site, role.node, role.role).to_name(net)
     return build_object(base, version, records.encode(EncryptionKeyRecord(key.public)), signer.sign_data)
 

@@ -81,7 +81,7 @@ class SealedRequest(Request):
 class SealBroken(TrustError):
     """Not sealed in this domain, under this name, for this use."""
 
-    default_hint = "somebody altered it, or published it under a name that it does not belong to; it was not used"
+    default_hint = "it was altered, or published under the wrong name; it was not used"
 
 
 class Scope(Enum):
@@ -282,7 +282,7 @@ class TenantDomain:
         if found is None and epoch not in self._secrets:
             known = list(map(str, self._secrets))
             raise MissingKey(
-                f"no key of epoch {epoch} of domain {self.domain}; here are those of {', '.join(known[-20:])}",
+                f"no key of epoch {epoch} of domain {self.domain}; here are {', '.join(known[-20:])}",
                 hint="ask the domain's owner for its newest key record, and 'ndn-infer domain join' it",
             )
         if found is None:

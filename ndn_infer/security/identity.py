@@ -74,7 +74,7 @@ def require_identity(net: Name, identity: Name) -> Identity:
     found = parse_identity(net, identity)
     if found is None:
         raise BadName(
-            f"{ndn.to_uri(identity)} is no identity of {ndn.to_uri(net)}",
+            f"{ndn.to_uri(identity)} is not an identity of {ndn.to_uri(net)}",
             hint="identities are <net>, and below it operator, <site>, <site>/<node> and <site>/<node>/<role>",
         )
     return found

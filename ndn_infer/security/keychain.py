@@ -330,9 +330,9 @@ class Keychain:
         PublicKey.from_spki(public_der)
         located = certs.split_locator(key_name)
         if located is None or located.is_certificate or located.identity != identity:
-            raise ConfigError(f"{ndn.to_uri(key_name)} is no key of {ndn.to_uri(identity)}")
+            raise ConfigError(f"{ndn.to_uri(key_name)} is not a key of {ndn.to_uri(identity)}")
         if self._identity(identity).kind is IdentityKind.ANCHOR:
-            raise ConfigError("the trust anchor is certified by nobody but itself")
+            raise ConfigError("the trust anchor is certified by itself only")
         with self._directory.locked():
             self.reload()
             return self._certify(identity, key_name, public_der, validity_s, None)

@@ -124,4 +124,4 @@ def read_file(path: Path) -> str:
             f"cannot read {path}: {error.strerror}", hint="give the file that 'ndn-infer keys issue --out FILE' wrote"
         ) from error
     except UnicodeDecodeError as error:
-        raise StorageError(f"{path} is no key bundle") from error
+        raise StorageError(f"{path} is not a key bundle") from error

@@ -49,7 +49,7 @@ def parse_signer_policy(text: str) -> SignerPolicy:
             raise ConfigError(f"kv.trusted_signers: {error}") from error
         if match is None or not identity:
             raise ConfigError(
-                f"kv.trusted_signers: {item!r} is no identity",
+                f"kv.trusted_signers: {item!r} is not an identity",
                 hint='for example "/ndn-infer/local/home 3f2a91c0=/ndn-infer/local/lab/gpu1/prefill"',
             )
         rules.append((match[1] or "", identity))

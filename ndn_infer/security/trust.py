@@ -130,16 +130,18 @@ class TrustSchema:
     def _judge(self, data_name: Name, key_name: Name) -> Verdict:
         if _has_digest(data_name) or _has_digest(key_name):
             # The checker would cut a digest off the end and judge another name than the one that is used.
-            return Verdict(False, explanation=f"{ndn.to_uri(data_name)}: implicit digests are no part of signed names")
+            return Verdict(False, explanation=f"{ndn.to_uri(data_name)}: signed names contain no implicit digest")
         located, owner = self._owner(key_name)
         if located is None:
-            return self._refuse(data_name, f"{ndn.to_uri(key_name)} is no name of a key or certificate")
+            return self._refuse(data_name, f"{ndn.to_uri(key_name)} is not the name of a key or certificate")
         if owner is None:
             identity = ndn.to_uri(located.identity)
-            return self._refuse(data_name, f"the key is of {identity}, which is no identity of {ndn.to_uri(self.net)}")
+            return self._refuse(
+                data_name, f"the key is of {identity}, which is not an identity of {ndn.to_uri(self.net)}"
+            )
         certified = split_locator(data_name)
         if certified is not None and parse_identity(self.net, certified.identity) is None:
-            return Verdict(False, explanation=f"{ndn.to_uri(certified.identity)} is no identity that may own keys")
+            return Verdict(False, explanation=f"{ndn.to_uri(certified.identity)} is not an identity that may own keys")
         full_name = key_name if located.is_certificate else key_name + _ANY_ISSUER
         if data_name and self._checker.check(ndn.components(data_name), ndn.components(full_name)):
             return Verdict(True, rule=min(self._rules_that_allow(data_name, full_name)))
@@ -176,7 +178,7 @@ class TrustSchema:
             return Verdict(False, explanation=f"no rule lets anybody {verb} {what}; {why}")
         kinds = " or ".join(rule.replace("_", " ") for rule in rules)
         signers = self.signers_for(name)
-        allowed = "keys of " + " or ".join(signers) if signers else "nobody but itself"
+        allowed = "keys of " + " or ".join(signers) if signers else "only itself"
         tied = " of the same name" if {"role", "site", "node"} & set(signers) else ""
         return Verdict(False, explanation=f"{ndn.to_uri(base)} counts as {kinds}: {allowed}{tied} may sign it; {why}")
 

@@ -382,7 +382,7 @@ def _parsed(data: Data) -> Certificate:
     try:
         return parse(data.wire)
     except BadPacket as error:
-        raise BadSignature(f"{ndn.to_uri(data.name)} is no certificate: {error}") from error
+        raise BadSignature(f"{ndn.to_uri(data.name)} is not a certificate: {error}") from error
 
 
 def _locator_name(signed: _Signed) -> Name:

@@ -186,7 +186,7 @@ class StoreFile:
             return self._open_read_only(error)
         except sqlite3.DatabaseError as error:
             aside = self._path.with_name(self._path.name + ".damaged")
-            log.warning("%s is no store of ours (%s); it is now %s", self._path, error, aside.name)
+            log.warning("%s is not a store of this program (%s); renamed to %s", self._path, error, aside.name)
             try:
                 os.replace(self._path, aside)
                 for rest in ("-wal", "-shm"):
@@ -246,7 +246,7 @@ class StoreFile:
             database.execute(f"PRAGMA max_page_count={self._pages}")
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(f"version {version}, this program knows {SCHEMA_VERSION}")
+                raise sqlite3.DatabaseError(f"version {version}, this program reads {SCHEMA_VERSION}")
             if version == 0:
                 with database:
                     for statement in (*_SCHEMA, f"PRAGMA user_version={SCHEMA_VERSION}"):

@@ -54,6 +54,6 @@ def parse_policies(text: str) -> list[Policy]:
             policies.append(Policy(ndn.from_uri(uri), **values))  # type: ignore[arg-type]
         except (ValueError, BadName, BadPacket) as error:
             raise ConfigError(
-                f"{item!r} is no store policy", hint="write /prefix=ttl:SECONDS,share:0.25 or /prefix=pin"
+                f"{item!r} is not a store policy", hint="write /prefix=ttl:SECONDS,share:0.25 or /prefix=pin"
             ) from error
     return policies

@@ -205,7 +205,7 @@ async def test_the_trace_says_why(tmp_path: Path) -> None:
     drops = [(line["packet"], line["name"], line["why"]) for line in lines if line["event"] == "drop"]
     assert ("Interest", "/nobody", "no route") in drops
     assert ("Interest", "/x", "HopLimit is 0") in drops
-    assert ("Data", "/unasked", "unsolicited: nobody waits for it") in drops
+    assert ("Data", "/unasked", "unsolicited: no pending Interest") in drops
     assert any(why.startswith("malformed: ") for _, _, why in drops)
     assert {"in", "drop"} <= {line["event"] for line in lines}
     assert trace.stat().st_mode & 0o777 == 0o600

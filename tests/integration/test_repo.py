@@ -459,7 +459,7 @@ def test_a_daemon_that_is_killed_keeps_what_it_acknowledged(tmp_path: Path) -> N
                 listed = json.loads(command(environment, "list", "--json").stdout)
                 assert [entry["name"] for entry in listed] == [ndn.to_uri(packets.manifest.name)]
                 refused = command(environment, "insert", ndn.to_uri(base(4)))
-                assert refused.returncode == 6 and "cannot be had" in refused.stderr
+                assert refused.returncode == 6 and "is not available" in refused.stderr
                 repo.kill()
                 repo.wait()
             with command_running(tmp_path, environment, "repo", "serve"):

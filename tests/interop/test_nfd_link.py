@@ -339,7 +339,7 @@ async def test_an_application_of_another_host_registers_at_nfd_or_is_told_why_no
             await registrar.register(prefix)
             until(lambda: peer.routed("/elsewhere/p"), "NFD has the route")
         else:
-            with pytest.raises(RegistrationRefused, match="another host takes no commands"):
+            with pytest.raises(RegistrationRefused, match="another host rejects our commands"):
                 await registrar.register(prefix)
         await registrar.close()
         await endpoint.close()

@@ -82,7 +82,7 @@ def test_off_is_off_as_elsewhere() -> None:
     [
         (["--rag", "/nonexistent", "x"], "there is no folder '/nonexistent'"),
         (["--rag", "./none", "x"], "there is no folder"), (["--rag", "a/b", "x"], "there is no folder"),
-        (["--rag", "", "x"], "there is no folder"), (["--rag", __file__, "x"], "is no folder"),
+        (["--rag", "", "x"], "there is no folder"), (["--rag", __file__, "x"], "is not a folder"),
         (["--passages", "0", "x"], "1 to 50"), (["--top-p", "1.5", "x"], "0 to 1"),
         (["caf\udce9"], "not UTF-8 text"), (["--system", "\udce9", "x"], "not UTF-8 text"),
     ],

@@ -78,7 +78,7 @@ def test_binary_content_is_not_written_to_a_terminal() -> None:
 
     assert _text(b"text") == "text\n"
     for content in (b"\xff", b"a\0b"):
-        with pytest.raises(UsageError, match="no text"):
+        with pytest.raises(UsageError, match="not text"):
             _text(content)
 
 

@@ -136,8 +136,8 @@ def data_like(name: str, content: bytes, **options: int) -> bytes:
     [
         (data_like("/a/KEY/k/i/v=1", KEY.public_der), "ContentType"),
         (data_like("/a/KEY/k/i/v=1", KEY.public_der, content_type=2), "ValidityPeriod"),
-        (data_like("/a/KEY/k/i/1", KEY.public_der, content_type=2), "no name of a certificate"),
-        (data_like("/a/k/i/v=1", KEY.public_der, content_type=2), "no name of a certificate"),
+        (data_like("/a/KEY/k/i/1", KEY.public_der, content_type=2), "not the name of a certificate"),
+        (data_like("/a/k/i/v=1", KEY.public_der, content_type=2), "not the name of a certificate"),
         (data_like("/a/KEY/k/i/v=1", b"", content_type=2), "without a public key"),
         (encode_data(ndn.from_uri("/a/KEY/k/i/v=1"), b"x", content_type=2), "key locator"),
         (data_like("/a/KEY/k/i/54=%01%02%03", KEY.public_der, content_type=2), "1, 2, 4 or 8 bytes"),

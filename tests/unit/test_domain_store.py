@@ -343,8 +343,8 @@ def test_two_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "--out" in owner.run("domain", "export", "acme", fails=2)
     assert "no domains here" in Machine(tmp_path, "other", capsys).run("domain", "list")
     assert "damaged" in guest.run("domain", "join", bundle, fails=7)
-    assert "no domain key" in guest.run("domain", "join", card, fails=2)
-    assert "no encryption key" in owner.run("domain", "add", "acme", record, fails=2)
+    assert "not a domain key" in guest.run("domain", "join", card, fails=2)
+    assert "not an encryption key" in owner.run("domain", "add", "acme", record, fails=2)
 
 
 def test_the_operator_may_own_a_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -384,7 +384,7 @@ def test_a_record_under_another_name_is_refused() -> None:
         unwrap(NET, DomainKey(ID_OF_OWNER, "2").to_name(NET), content, OWNER, MEMBERS[0])
     with pytest.raises(KeyNotAllowed):
         unwrap(NET, DomainKey(ID, "1").to_name(NET), content, OWNER, MEMBERS[0])
-    with pytest.raises(BadRecord, match="no name of a domain key"):
+    with pytest.raises(BadRecord, match="not the name of a domain key"):
         unwrap(NET, BASE, content, OWNER, MEMBERS[0])
 
 

@@ -510,7 +510,7 @@ def test_blocks_of_an_ended_stream_stay_until_others_need_the_room(folder: Path)
     block = engine.export_block(stream, 0)
     assert engine.counters.blocks_used == 0 and engine.counters.blocks_cached == 5
     run(engine, engine.start(story(1, 33), GREEDY))
-    with pytest.raises(ModelError, match="others needed"):
+    with pytest.raises(ModelError, match="memory was reused"):
         engine.export_block(stream, 4)
     assert torch.equal(block, next(iter(load(folder).prefill(story(0, 12))))[1])
     ended = engine.start([5], SamplingParams(max_tokens=1))

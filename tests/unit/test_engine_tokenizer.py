@@ -285,7 +285,7 @@ def test_the_day_of_a_template_is_the_requests() -> None:
     tokenizer = ChatTokenizer(byte_tokenizer(), "{{ strftime_now('%d %b %Y %H:%M') }}", {}, ())
     said = [{"role": "user", "content": "x"}]
     assert tokenizer.render_chat(said, today=date(2026, 7, 9)) == "09 Jul 2026 00:00"
-    with pytest.raises(PromptError, match="the day"):
+    with pytest.raises(PromptError, match="the date"):
         tokenizer.apply_chat(said)
 
 

@@ -129,7 +129,7 @@ def test_files(root: Keychain, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read"):
         Keychain.import_file(tmp_path / "node", tmp_path / "absent")
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(StorageError, match="no key bundle"):
+    with pytest.raises(StorageError, match="not a key bundle"):
         Keychain.import_file(tmp_path / "node", path)
     path.write_bytes(b"x" * (bundles.MAX_BYTES + 10))
     with pytest.raises(StorageError, match="characters at most"):

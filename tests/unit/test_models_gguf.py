@@ -193,7 +193,7 @@ def test_tokens_that_a_user_defined_are_never_split_and_are_text(small: Path, tm
 def test_values_that_are_no_numbers_are_refused(values: dict[str, np.ndarray], tmp_path: Path) -> None:
     spoilt = dict(values)
     spoilt["output_norm.weight"] = np.full(HIDDEN, np.nan, dtype=np.float32)
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         prepare(str(write_gguf(tmp_path / "x.gguf", spoilt)), tmp_path / "cache")
 
 

@@ -284,7 +284,7 @@ def test_unknown_models_say_what_is_known(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UnknownModel, match="nonsense") as caught:
         registry.resolve("nonsense")
     assert "smollm2-135m-instruct" in caught.value.hint and "all-minilm-l6-v2" in caught.value.hint
-    with pytest.raises(UnknownModel, match="is no model"):
+    with pytest.raises(UnknownModel, match="is not a model"):
         registry.resolve(__file__)
     with pytest.raises(UnknownModel):
         open_model("ab" * 32, tmp_path)
@@ -303,7 +303,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
         raise hub.errors.LocalEntryNotFoundError("offline")
 
     monkeypatch.setattr(hub, "snapshot_download", offline)
-    with pytest.raises(UnknownModel, match="org/name cannot be had") as caught:
+    with pytest.raises(UnknownModel, match="org/name is not available") as caught:
         registry.resolve("org/name")
     assert "local folder" in caught.value.hint
 

@@ -87,7 +87,7 @@ async def test_a_forwarder_of_another_host_that_takes_no_commands_is_asked_for_o
     forwarder = Forwarder(answer, local=False)
     made = registrar(forwarder)
     for _ in range(5):
-        with pytest.raises(RegistrationRefused, match="another host takes no commands") as caught:
+        with pytest.raises(RegistrationRefused, match="another host rejects our commands") as caught:
             await made.register(PREFIX)
         assert "localhop_security" in caught.value.hint
     assert len(forwarder.commands) == ATTEMPTS

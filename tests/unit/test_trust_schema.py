@@ -336,7 +336,7 @@ def test_refusals_say_what_the_name_is_who_may_sign_it_and_whose_the_key_is() ->
     said = SCHEMA.check(under_net("/other"), certificate_of("decode")).explanation
     assert "no rule lets anybody sign" in said
     said = SCHEMA.check(under_net(f"/catalog/model/x{META}"), ndn.from_uri("/evil/KEY/1")).explanation
-    assert "/evil, which is no identity of /ndn-infer/local" in said
+    assert "/evil, which is not an identity of /ndn-infer/local" in said
 
 
 def test_signers_and_suggestions() -> None:

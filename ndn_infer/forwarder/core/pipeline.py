@@ -71,7 +71,7 @@ class Forwarder:
         self.face_changed(CREATED, face)
 
     def remove_face(self, face_id: int, now: float = 0.0) -> None:
-        """A face is gone: all its routes go with it, nobody waits for it any more, nor it for anybody."""
+        """A face is gone: its routes, its pending Interests and what waits for its answers are removed."""
         face = self.faces.pop(face_id, None)
         if face is None:
             return
@@ -375,7 +375,7 @@ class Forwarder:
         matches = self._pit.matching(name, ends, wire)
         if not matches:
             self.counters.unsolicited += 1
-            self._dropped(now, face.id, "Data", name, "unsolicited: nobody waits for it")
+            self._dropped(now, face.id, "Data", name, "unsolicited: no pending Interest")
             self.strategies.of(name).on_late_data(name, face.id, now)
             return
         if not no_cache:
@@ -412,7 +412,7 @@ class Forwarder:
             self.trace(now, "in", face.id, "Nack", interest.name, f"reason {reason}")
         entry = self._pit.asked(interest, face.id)
         if entry is None or entry.expires <= now:
-            self._dropped(now, face.id, "Nack", interest.name, "nobody waits for it")
+            self._dropped(now, face.id, "Nack", interest.name, "no pending Interest")
             return
         entry.outs[face.id].nack_reason = reason
         entry.strategy.on_nack(entry, face.id, now)
@@ -444,7 +444,7 @@ class Forwarder:
             self.counters.satisfied += 1
         else:
             self.counters.unsatisfied += 1
-            self._dropped(now, 0, "Interest", entry.name, "nobody answered in its lifetime, or its askers are gone")
+            self._dropped(now, 0, "Interest", entry.name, "no answer in its lifetime, or its consumers are gone")
         if not entry.satisfied or (entry.must_be_fresh and entry.freshness_ms < self._dead.lifetime_s * 1000):
             for record in entry.outs.values():
                 self._dead.add(entry.name, record.nonce, now)

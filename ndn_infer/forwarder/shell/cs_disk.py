@@ -156,7 +156,7 @@ class DiskTier:
             raise _unusable(self._path, error) from error
         except sqlite3.DatabaseError as error:
             aside = self._path.with_name(self._path.name + ".damaged")
-            log.warning("%s is no Content Store (%s); it is now %s", self._path, error, aside.name)
+            log.warning("%s is not a Content Store (%s); renamed to %s", self._path, error, aside.name)
             try:
                 os.replace(self._path, aside)
                 for rest in ("-wal", "-shm"):
@@ -176,7 +176,7 @@ class DiskTier:
                 database.execute(f"PRAGMA {pragma}")
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(f"version {version}, this program knows {SCHEMA_VERSION}")
+                raise sqlite3.DatabaseError(f"version {version}, this program reads {SCHEMA_VERSION}")
             with database:
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS packets(id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, "
@@ -203,7 +203,7 @@ class DiskTier:
         period_s = _checked_freshness_s(name, digest, fresh, wire)
         if period_s is None:
             self.corrupt += 1
-            log.warning("a packet of the Content Store on disk was damaged; it is forgotten")
+            log.warning("a packet of the Content Store on disk was damaged; it was deleted")
             self._delete([name])
             return None
         left = min(fresh - self._wall(), period_s)  # a clock that was set back makes nothing fresh again for longer

@@ -92,7 +92,7 @@ class InputPuller:
                 if hashlib.sha256(content).hexdigest() == digest:
                     return content
                 reason = f"{uri} holds something else"
-        raise BadRecord(f"the request of this digest cannot be had from its sources: {reason}")
+        raise BadRecord(f"the request of this digest is not available from its sources: {reason}")
 
     def _base(self, uri: str, digest: str) -> Name:
         """The name in `uri`, which must be that of an Input of this digest: nobody makes us fetch anything else."""

@@ -127,7 +127,7 @@ class StreamLink:
             self.receiver(packets)
         fault = self._framer.fault
         if fault is not None:
-            log.warning("the forwarder sent bytes that are no packets (%s); closing the link", fault)
+            log.warning("the forwarder sent bytes that are not packets (%s); closing the link", fault)
         if packets is None or fault is not None:
             self._end(None)
 

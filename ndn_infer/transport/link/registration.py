@@ -155,7 +155,7 @@ class Registrar:
     def _no_commands(self) -> RegistrationRefused:
         """One that stayed silent once is not asked for every prefix: not before the next connection or refresh."""
         return RegistrationRefused(
-            f"the forwarder of another host takes no commands from us: {self._shut}",
+            f"the forwarder of another host rejects our commands: {self._shut}",
             hint="its operator opens /localhop/nfd/rib: rib.localhop_security of NFD, forwarder.remote_commands=signed "
             "of ours; and our keys must be ones that it accepts",
         )
@@ -174,7 +174,7 @@ class Registrar:
         if response.code != 200:
             uri = ndn.to_uri(prefix)
             raise RegistrationRefused(
-                f"the forwarder refuses prefix {uri}: {response.code} {response.text}",
+                f"the forwarder rejects prefix {uri}: {response.code} {response.text}",
                 code=response.code,
                 hint="a zero-trust forwarder grants prefixes by certificate; ask its operator for this one",
             )
@@ -188,7 +188,7 @@ class Registrar:
         try:
             await self.command("faces", "update", encode_tlv(0x68, flags), attempts=1)
         except NdnInferError as error:
-            log.debug("the forwarder does not tell where Data comes from: %s", error)
+            log.debug("the forwarder does not report where Data comes from: %s", error)
 
     async def _after_reconnect(self) -> None:
         await self.enable_local_fields()

@@ -53,7 +53,7 @@ WAITING_LIFETIME_MS = 1000
 FUTURE_S: Final = 86_400.0
 """A record dated more than a day ahead would shut out all that its signer makes until then."""
 
-_CLOCKS: Final = "compare the clocks of this machine and of whoever signed it"
+_CLOCKS: Final = "compare the clocks of this machine and of the signer"
 
 
 class Discovery:

@@ -4,7 +4,7 @@ Owns: segments as they are signed, who waits for one, progress, signs of readers
 as an object, failed, abandoned. Must not know: what a stream is about, which names are served.
 
 A stream's end cannot fail: whatever is wrong with the last segment or with the seal, the stream is closed afterwards
-and nobody waits for it any more.
+and nothing waits for it any more.
 """
 
 from __future__ import annotations

@@ -322,7 +322,7 @@ def _error_of(failure: Failure, name: Name) -> NdnInferError:
     if failure.reason == "nack":
         text = REASON_TEXT.get(failure.nack_reason, str(failure.nack_reason))
         return Nacked(f"{text} for {uri}", reason=failure.nack_reason)
-    return Timeout(f"nobody answered for {uri}")
+    return Timeout(f"no answer for {uri}")
 
 
 class StreamedPull:
