@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ndn_infer import ndn, records
-from ndn_infer.config import Config
+from ndn_infer.config import Config, FetchConfig
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
 from ndn_infer.kv.codec import BlockFormat
@@ -54,9 +54,10 @@ class Station(Node):
     """A node with a KV connector; `delay_s` is its way to the forwarder, `uri` another forwarder than the network's."""
 
     def __init__(
-        self, network: MemoryNetwork, keychain: Keychain, name: str, label: str, *, delay_s: float, uri: str
-    ) -> None:
-        super().__init__(network, keychain, Config())
+        self, network: MemoryNetwork, keychain: Keychain, name: str, label: str, *, delay_s: float, uri: str,
+        fetch: FetchConfig,
+    ) -> None:  # fmt: skip
+        super().__init__(network, keychain, Config(fetch=fetch))
         self._delay_s = delay_s
         self._uri = uri
         self.identity = role(label, node=name)
@@ -117,6 +118,7 @@ async def stations(
     anycast: tuple[str, ...] = NODES,
     near: tuple[str, ...] = ("asker",),
     uri: str = "",
+    fetch: FetchConfig | None = None,
 ) -> AsyncIterator[list[Station]]:
     """An asker, and holders p (prefill), a and b (decode), one forwarder between them: `delay_s` away for those who are
     not `near` it. The network asks p first for what it routes by content; those not in `anycast` are found under their
@@ -127,7 +129,15 @@ async def stations(
         keychain.ensure(NET + ndn.generic("operator"), *(role(label, node=name) for name, label in labels.items()))
         network = MemoryNetwork()
         made = [
-            Station(network, keychain, name, label, delay_s=0.0 if name in near else delay_s, uri=uri)
+            Station(
+                network,
+                keychain,
+                name,
+                label,
+                delay_s=0.0 if name in near else delay_s,
+                uri=uri,
+                fetch=fetch or FetchConfig(),
+            )
             for name, label in labels.items()
         ]
         try:

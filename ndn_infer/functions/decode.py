@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.open_answers import OpenAnswers
+from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS, holders_in
 from ndn_infer.kv.host import KvAsker
-from ndn_infer.kv.load import KvLoader, Later, LoadedKv
+from ndn_infer.kv.load import KvLoader, LoadedKv
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
@@ -127,11 +129,11 @@ class Generate(NamedFunction[GenerateRequest]):
         try:
             loaded = await generation.loader.load(generation.request.prompt, _asker(generation.job))
             generation.published = len(loaded.blocks)
-            if loaded.later is None:
+            if loaded.arriving is None:
                 self._note(generation, loaded)
                 await self._start(generation, loaded.blocks)
             else:
-                await self._start_while_arriving(generation, loaded.blocks, loaded.later)
+                await self._start_while_arriving(generation, loaded.blocks, loaded.arriving)
             await generation.answer.wait_ended()
         finally:
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
@@ -157,14 +159,17 @@ class Generate(NamedFunction[GenerateRequest]):
             self._engine.worker.pause(generation.stream, paused)
 
     async def _start_while_arriving(
-        self, generation: _Generation, blocks: Sequence[torch.Tensor], later: Later
+        self, generation: _Generation, blocks: Sequence[torch.Tensor], arriving: ArrivingBlocks
     ) -> None:
         """The stream computes layer after layer as they come. When some blocks do not, another one begins with those
         that did: there is no token yet."""
         worker, engine = self._engine.worker, self._engine.engine
         assert engine is not None
         stream = await self._start(generation, blocks, arriving=True)
-        loaded = await later(lambda layers: worker.supply(stream, layers))
+        async with aclosing(arriving.layers()) as layers:
+            async for count in layers:
+                worker.supply(stream, count)
+        loaded = generation.loader.complete()
         generation.published = len(loaded.blocks)
         self._note(generation, loaded)
         if len(loaded.blocks) == len(blocks):

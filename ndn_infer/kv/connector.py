@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import torch
 
 from ndn_infer.kv import holders
+from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat
-from ndn_infer.kv.discovery import Discovery
+from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.fetch import BlockFetcher
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.plan import SHARING, Costs
@@ -37,7 +38,7 @@ class KvConnector:
         self.host = host
         self.blocks = Blocks(host, model, fmt, domain, shared or SharedKv.for_blocks(fmt.layout))
         self.published = PublishedBlocks(host, self.blocks)
-        self.discovery = Discovery(host, self.blocks)
+        self.discovery = BlockDiscovery(host, self.blocks)
         self.fetcher = BlockFetcher(host, self.blocks, self.discovery)
         self.estimates = self.blocks.shared.estimates
 
@@ -95,6 +96,10 @@ class KvConnector:
         counters["kv_holders_silent"] += search.unanswered
         counters["kv_search_us"] += round((time.monotonic() - began) * 1e6)
         return Located(list(values), local, sources, origins)
+
+    def arriving(self, located: Located) -> ArrivingBlocks:
+        """The held blocks, fetched layer by layer. Not for private domains."""
+        return ArrivingBlocks(self.host, self.blocks, self.fetcher, located)
 
     def at_hand(self, located: Located) -> FoundBlocks:
         names = [self.blocks.uri(value) for value in located.values[: len(located.local)]]

@@ -29,7 +29,7 @@ LEAST_PATIENCE_S: Final = 0.25
 answered for by then is taken for absent."""
 
 
-class Discovery:
+class BlockDiscovery:
     """Answers the questions of a search (search.Sought)."""
 
     def __init__(self, host: KvHost, blocks: Blocks) -> None:

@@ -1,6 +1,6 @@
 """Fetching KV blocks that others hold or are about to compute.
 
-Owns: from manifests and claims to tensors: all at once, layer by layer, or as they appear; what a claim that cannot be
+Owns: from manifests and claims to tensors: all at once, or as they appear; what a claim that cannot be
 kept means for its holder. Must not know: how blocks are found, what they are for.
 """
 
@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ndn_infer import ndn
-from ndn_infer.errors import BadRecord, NdnInferError
+from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
-from ndn_infer.kv.codec import ArrivingBlock, block_bytes
-from ndn_infer.kv.discovery import Discovery
+from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import FoundBlocks, Located, Origin, Source
 from ndn_infer.ndn.name import Name
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class BlockFetcher:
-    def __init__(self, host: KvHost, blocks: Blocks, discovery: Discovery) -> None:
+    def __init__(self, host: KvHost, blocks: Blocks, discovery: BlockDiscovery) -> None:
         self._host = host
         self._blocks = blocks
         self._discovery = discovery
@@ -37,7 +36,7 @@ class BlockFetcher:
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
         into, sources = FoundBlocks([], []), located.sources[first:]
         began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
-        got = await asyncio.gather(*(self._fetch_source(source) for source in sources))
+        got = await asyncio.gather(*(self.fetch_source(source) for source in sources))
         size = 0
         for source, item in zip(sources, got, strict=True):
             if item is None:
@@ -51,64 +50,14 @@ class BlockFetcher:
         self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
         return into
 
-    async def fetch_by_layers(
-        self, located: Located, blocks: Sequence[ArrivingBlock], arrived: Callable[[int], None]
-    ) -> FoundBlocks:
-        """As `fetch`, into the memory of `blocks`, all side by side. `arrived` hears how many layers are there of all
-        of them, but of the last layer, which is there when this returns as many blocks. Not for sealed blocks: they
-        open as a whole."""
-        began, cpu_s = time.monotonic(), time.thread_time()
-        round_trip_s, into = self._host.fetcher.round_trip_s or 0.0, FoundBlocks([], [])
-        layers, bad = self._blocks.format.layout.layers, set[int]()
-
-        def on_bytes(count: int) -> None:
-            there = [self._advance(block, number, count, bad) for number, block in enumerate(blocks)]
-            if not bad:
-                arrived(min(*there, layers - 1))
-
-        found = await asyncio.gather(*(self._with_manifest(source) for source in located.sources))
-        parts = [(item, hints, block.content) for (item, hints), block in zip(found, blocks, strict=True) if item]
-        whole = [False] * len(blocks)
-        if len(parts) == len(blocks):  # else no layer is ever there of all
-            whole = await self._host.fetcher.read_side_by_side(parts, on_bytes)
-        for number, (source, block) in enumerate(zip(located.sources, blocks, strict=True)):
-            item, _ = found[number]
-            if item and whole[number] and self._advance(block, number, len(block.content), bad) == layers:
-                self._host.counters["kv_blocks_fetched"] += 1
-                self._blocks.keep(source.value, block.block, Origin(item.signed_by.identity, item))
-            else:
-                got = await self._fetch_source(source)
-                if got is None:
-                    break
-                block.block.copy_(got[0])
-                item = got[1]
-            into.take(block.block, self._blocks.uri(source.value), item)
-        now = time.monotonic()
-        size = len(into.tensors) * self._blocks.content_bytes
-        self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
-        return into
-
-    async def _with_manifest(self, source: Source) -> tuple[Discovered | None, tuple[Name, ...]]:
-        """The manifest of a block that fits our memory, and whom to ask for its segments."""
-        found, hints = source.found, tuple[Name, ...]()
-        if found is None and source.claims:
+    async def manifest(self, source: Source) -> tuple[Discovered | None, tuple[Name, ...]]:
+        """The manifest of a block, and whom to ask for its segments."""
+        if source.found is None and source.claims:
             identity, version = source.claims[0]
-            found, hints = await self._discovery.claimed(source.value, identity, version), (identity,)
-        if found is None or not found.in_place or found.manifest is None:
-            return None, ()
-        return (found, hints) if found.manifest.size == block_bytes(self._blocks.format) else (None, ())
+            return await self._discovery.claimed(source.value, identity, version), (identity,)
+        return source.found, ()
 
-    def _advance(self, block: ArrivingBlock, number: int, count: int, bad: set[int]) -> int:
-        try:
-            return block.advance(count)
-        except BadRecord as error:
-            if number not in bad:
-                log.warning("KV block %d of a prompt is refused: %s", number, error)
-                self._host.counters["kv_blocks_refused"] += 1
-            bad.add(number)
-            return 0
-
-    async def _fetch_source(self, source: Source) -> tuple[torch.Tensor, Discovered] | None:
+    async def fetch_source(self, source: Source) -> tuple[torch.Tensor, Discovered] | None:
         """One block, from whoever has it."""
         if source.found is not None:
             block = await self._fetch(source.value, source.found)

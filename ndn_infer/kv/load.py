@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError, NetworkError
-from ndn_infer.kv.codec import ArrivingBlock
+from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
@@ -35,19 +35,16 @@ log = logging.getLogger(__name__)
 class LoadedKv:
     """Blocks of the prompt from its first on, where they came from, and who holds them (URIs).
 
-    With `later` the contents of some are still on their way, and the rest is not known yet. Await it with a callback
-    that hears how many layers are there of all blocks, the last one excepted: it gives what was gathered in the end. If
-    that are fewer blocks than were promised, the contents of the others never come.
+    With `arriving` the contents of some are still on their way, and the rest is not known yet: iterate it to its end,
+    then ask the loader what is `complete`. If that are fewer blocks than were promised, the contents of the others
+    never come.
     """
 
     blocks: Sequence[torch.Tensor]
     sources: KvSources = KvSources()
     names: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
-    later: Later | None = None
-
-
-Later = Callable[[Callable[[int], None]], Awaitable[LoadedKv]]
+    arriving: ArrivingBlocks | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +70,7 @@ class KvLoader:
         """Chain values of the prompt's full blocks."""
         self.blocks_here = 0
         """Blocks of the prompt that are here so far, for whoever waits."""
+        self._late: tuple[_Effort, ArrivingBlocks] | None = None
 
     async def load(self, ids: Sequence[int], asker: KvAsker) -> LoadedKv:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
@@ -86,7 +84,7 @@ class KvLoader:
         self.blocks_here = len(located.local)
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
         if self._layered(effort, len(missing)):
-            return self._arriving(effort)
+            return self._begin(effort)
         (head, tail), made = await asyncio.gather(
             self._held(effort, ids), self._from_prefill(ids, held, missing, located, asker)
         )
@@ -111,20 +109,21 @@ class KvLoader:
             return False
         return not estimates.ask_elsewhere(missing, costs, now)
 
-    def _arriving(self, effort: _Effort) -> LoadedKv:
-        """Blocks without contents; their fetching begins when `later` is awaited."""
-        connector, located = self._connector, effort.located
-        blocks = [ArrivingBlock(self._blocks.format) for _ in located.sources]
+    def _begin(self, effort: _Effort) -> LoadedKv:
+        """Blocks without contents; their fetching begins when `arriving` is iterated."""
+        arriving = self._connector.arriving(effort.located)
+        self._late = effort, arriving
         self._host.counters["kv_plans_by_layers"] += 1
+        return LoadedKv([*effort.located.local, *arriving.tensors], arriving=arriving)
 
-        async def later(arrived: Callable[[int], None]) -> LoadedKv:
-            began = time.monotonic()
-            found = connector.at_hand(located)
-            found.extend(await connector.fetcher.fetch_by_layers(located, blocks, arrived))
-            effort.kv_s = time.monotonic() - began
-            return self._account(effort, found, 0, 0)
-
-        return LoadedKv([*located.local, *(block.block for block in blocks)], later=later)
+    def complete(self) -> LoadedKv:
+        """What was loaded in the end, after `arriving` has ended."""
+        assert self._late is not None
+        effort, arriving = self._late
+        effort.kv_s = arriving.seconds
+        found = self._connector.at_hand(effort.located)
+        found.extend(arriving.found)
+        return self._account(effort, found, 0, 0)
 
     def _costs(self) -> Costs:
         """What fetching and computing cost now."""

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Sought(Protocol):
-    """Answers the questions of a search (discovery.Discovery)."""
+    """Answers the questions of a search (discovery.BlockDiscovery)."""
 
     async def discover(self, value: bytes) -> Discovered | None:
         """The verified manifest of a block, from whomever the network asks."""

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.kv.codec import ArrivingBlock
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import free_port
@@ -97,11 +96,13 @@ async def _first_token(connector: KvConnector, worker: EngineWorker, ids: Sequen
     values = connector.blocks.chain(ids)[: PREFIX_TOKENS // connector.blocks.block_tokens]
     located = await connector.locate(values)
     if layered:
-        blocks = [ArrivingBlock(connector.blocks.format) for _ in located.sources]
+        arriving = connector.arriving(located)
         stream = await worker.generate(
-            ids, FIRST, [block.block for block in blocks], lambda _: done.set_result(None), arriving=True
+            ids, FIRST, arriving.tensors, lambda _: done.set_result(None), arriving=True
         )  # fmt: skip
-        found = await connector.fetcher.fetch_by_layers(located, blocks, lambda count: worker.supply(stream, count))
+        async for count in arriving.layers():
+            worker.supply(stream, count)
+        found = arriving.found
         worker.supply(stream, connector.blocks.format.layout.layers)
     else:
         found = await connector.fetcher.fetch(located)

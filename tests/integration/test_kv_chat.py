@@ -30,6 +30,7 @@ from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
 from ndn_infer.records import KvSources, Sampling
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.transport.objects.side_by_side import SideBySide
 from tests.integration.test_forwarder_clients import command, forwarder
 
 pytestmark = pytest.mark.model
@@ -203,15 +204,16 @@ async def test_computing_begins_before_the_last_layer_is_there(
         assert second.counter("failed") == 0
 
         lost = first.engine.connector(first.host, PUBLIC).blocks.chain(prompt)[2]
-        real = second.host.fetcher.read_side_by_side
+        real = second.host.fetcher.side_by_side
 
-        async def late(parts: Any, arrived: Callable[[int], None]) -> list[bool]:
+        @asynccontextmanager
+        async def late(parts: Any) -> AsyncIterator[SideBySide]:
             first.host.server.store.remove(connector.blocks.name(lost))
-            whole = await real(parts, arrived)
-            whole[2] = False
-            return whole
+            async with real(parts) as reading:
+                reading.whole = lambda: [at != 2 for at in range(len(parts))]  # type: ignore[method-assign]
+                yield reading
 
-        second.host.fetcher.read_side_by_side = late  # type: ignore[method-assign]
+        second.host.fetcher.side_by_side = late  # type: ignore[method-assign]
         connector.blocks.shared.cache.clear()
         connector.estimates.goodput = Average()
         daemon.core.cs.erase(connector.blocks.name(lost), 1 << 20)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ndn_infer import chain, ndn, records
+from ndn_infer.config import FetchConfig
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
@@ -326,38 +327,39 @@ def test_layers_are_there_before_the_blocks_are(lost: int | None) -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES)
         layers: list[tuple[int, int]] = []
-        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS, asker_of(asker, p))
-        assert loaded.later is not None and len(loaded.blocks) == 64
+        kv = loader(asker, SlowEngine(1e6, layers="on"))
+        loaded = await kv.load(IDS, asker_of(asker, p))
+        assert loaded.arriving is not None and len(loaded.blocks) == 64
         assert asker.host.counters["kv_plans_by_layers"] == 1
         if lost is not None:
             p.server.store.remove(p.kv.blocks.name(VALUES[lost]))
             asker.fetcher._config = replace(asker.fetcher._config, deadline_s=0.6)
             asker.fetcher._pulls._config = asker.fetcher._config
 
-        def arrived(count: int) -> None:
+        async for count in loaded.arriving.layers():
             layers.append((count, asker.fetcher.stats.received))
             good = [block[:count] for block in loaded.blocks]
             assert all(torch.equal(block, block_of(value)[:count]) for block, value in zip(good, VALUES, strict=True))
-
-        done = await loaded.later(arrived)
+        done = kv.complete()
         there = 64 if lost is None else lost
         assert right(list(done.blocks), VALUES[:there])
         assert (done.sources.named, done.sources.recomputed) == (there, 64 - there)
         assert len(done.names) == there and asker.host.counters["kv_blocks_fetched"] >= there
         if lost is None:
             counts = [count for count, _ in layers]
-            assert counts == sorted(counts) and {1, 2, 3} <= set(counts) and max(counts) == LAYOUT.layers - 1
-            first = next(received for count, received in layers if count == 1)
+            assert counts == sorted(counts) and counts[0] < counts[-1] == LAYOUT.layers - 1
+            first = next(received for count, received in layers if count)
             assert first <= asker.fetcher.stats.received - 64, "the first layer waited for the last ones"
 
-    in_network(work)
+    in_network(work, fetch=FetchConfig(window_limit=64))
 
 
 @pytest.mark.parametrize("at", [3, 5_000, 45_000])
 def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         p.hold(*VALUES[:8])
-        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 8 * 16], asker_of(asker, p))
+        kv = loader(asker, SlowEngine(1e6, layers="on"))
+        loaded = await kv.load(IDS[: 8 * 16], asker_of(asker, p))
         name, number = p.kv.blocks.name(VALUES[5]), at // 8000
         left = [1]
 
@@ -373,8 +375,10 @@ def test_a_layer_that_somebody_altered_is_fetched_again(at: int) -> None:
             return wire
 
         asker.link.tamper_down = alter
-        assert loaded.later is not None
-        done = await loaded.later(lambda layers: None)
+        assert loaded.arriving is not None
+        async for _ in loaded.arriving.layers():
+            pass
+        done = kv.complete()
         assert left == [0] and asker.fetcher.bad_packets == 1
         assert right(list(done.blocks), VALUES[:8])
 
@@ -389,10 +393,11 @@ def test_a_signed_block_of_another_shape_is_refused_while_it_arrives() -> None:
         content = bytearray(encode_block(block_of(VALUES[2]), FORMAT))
         content[8] ^= 1  # other dimensions, the same length
         p.server.publish(name, bytes(content), p.signer)
-        loaded = await loader(asker, SlowEngine(1e6, layers="on")).load(IDS[: 4 * 16], asker_of(asker, p))
-        assert loaded.later is not None
-        heard: list[int] = []
-        done = await loaded.later(heard.append)
+        kv = loader(asker, SlowEngine(1e6, layers="on"))
+        loaded = await kv.load(IDS[: 4 * 16], asker_of(asker, p))
+        assert loaded.arriving is not None
+        heard = [count async for count in loaded.arriving.layers()]
+        done = kv.complete()
         assert right(list(done.blocks), VALUES[:2]) and not any(heard)
         assert asker.host.counters["kv_blocks_refused"] >= 1
 

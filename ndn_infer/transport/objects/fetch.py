@@ -7,13 +7,11 @@ checked by wire.segments, which also gets past a poisoned cache. Must not know: 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 from ndn_infer import ndn
 from ndn_infer.config import FetchConfig
@@ -34,9 +32,9 @@ from ndn_infer.transport.objects.discovery import Discovery, version_of
 from ndn_infer.transport.objects.fetched import Discovered, Fetched, FetchStats, Placed
 from ndn_infer.transport.objects.ledger import Ledger, source_of
 from ndn_infer.transport.objects.pull import PullLoop, StreamedPull
+from ndn_infer.transport.objects.side_by_side import SideBySide
 from ndn_infer.transport.objects.verbatim import pull_packets
-from ndn_infer.wire.columns import Columns
-from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest, ObjectPackets
+from ndn_infer.wire.manifest import Manifest, ObjectPackets
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
@@ -194,36 +192,24 @@ class Fetcher:
         self._counts.count(manifest.size, seconds)
         return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
 
-    async def read_side_by_side(
-        self, parts: Sequence[tuple[Discovered, tuple[Name, ...], bytearray]], arrived: Callable[[int], None]
-    ) -> list[bool]:
-        """Write objects to the beginnings of buffers, the beginnings of all before the rest of any: `arrived` hears how
-        many bytes are there, verified, of every object. `parts`: what was found, hints, buffer; each `in_place`.
-        Returns which objects are there whole: one that cannot be had holds up nobody. Not for names that certify their
-        content, which is complete too late here. Raises as `collect` for manifests."""
+    @asynccontextmanager
+    async def side_by_side(
+        self, parts: Sequence[tuple[Discovered, tuple[Name, ...], bytearray]]
+    ) -> AsyncIterator[SideBySide]:
+        """Write objects to the beginnings of buffers, all at once: iterate what is given. `parts`: what was found,
+        hints, buffer; each `in_place`. Not for names that certify their content, which is complete too late here.
+        Raises as `collect` for manifests."""
         began, pieces = time.monotonic(), []
         for item, hints, buffer in parts:
             manifest = self._manifest(item)
             pieces.append(await self._segments(manifest, hints, into=memoryview(buffer)[: manifest.size]))
-        columns, pulls = Columns(pieces), [self._pulls.open(segments) for segments in pieces]
-
-        def progress(at: int) -> None:
-            if columns.moved(at):
-                arrived(columns.full * SEGMENT_BYTES)
-
+        reading = SideBySide(self._pulls, pieces)
         try:
-            for at, pull in enumerate(pulls):
-                pull.progress = partial(progress, at)
-            for at, numbers in columns.order():
-                self._pulls.extend(pulls[at], numbers)
-            await asyncio.gather(*(pull.future for pull in pulls), return_exceptions=True)
+            yield reading
         finally:
-            for pull in pulls:
-                self._counts.bad_packets += pull.segments.refused
-                self._pulls.leave(pull)
-        size = sum(len(part[2]) for part, item in zip(parts, pieces, strict=True) if item.complete)
-        self._counts.count(size, time.monotonic() - began)
-        return [segments.complete for segments in pieces]
+            self._counts.bad_packets += reading.close()
+            size = sum(len(part[2]) for part, item in zip(parts, pieces, strict=True) if item.complete)
+            self._counts.count(size, time.monotonic() - began)
 
     async def stream(
         self, found: Discovered, *, hints: tuple[Name, ...] = ()
