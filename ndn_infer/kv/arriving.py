@@ -18,7 +18,7 @@ from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.codec import ArrivingBlock, block_bytes
 from ndn_infer.kv.fetch import BlockFetcher
 from ndn_infer.kv.host import KvHost
-from ndn_infer.kv.prefix import FoundBlocks, Located, Origin, Source
+from ndn_infer.kv.prefix import BlockSource, FoundBlocks, Located, Origin
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 
@@ -68,7 +68,7 @@ class ArrivingBlocks:
         self.seconds, estimates = now - began, self._blocks.shared.estimates
         estimates.fetched(size, self.seconds, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
 
-    async def _manifest(self, source: Source) -> Known:
+    async def _manifest(self, source: BlockSource) -> Known:
         """Nothing for a block that does not fit our memory."""
         found, hints = await self._fetcher.manifest(source)
         if found is None or not found.in_place or found.manifest is None:

@@ -77,7 +77,7 @@ class Codec(Protocol):
         ...
 
 
-class Raw:
+class RawCodec:
     """The numbers themselves: what is decoded is bit for bit what was encoded."""
 
     def wire(self, layout: BlockLayout) -> tuple[str, tuple[int, ...]]:
@@ -93,7 +93,7 @@ class Raw:
         return  # they are the block
 
 
-class Int8:
+class Int8Codec:
     """Eight bits a number, and a scale for each layer, K or V, head and token: the largest magnitude of its head_dim
     numbers is 127. A row is its numbers, then the scale as float16, so a block takes 66 bytes a row of 64 where bf16
     takes 128. Symmetric: keys after rotation and values lie around zero.
@@ -133,7 +133,7 @@ class Int8:
             out.copy_(row[:, : layout.head_dim].float().mul_(scale))
 
 
-CODECS: Final[dict[str, Codec]] = {"raw": Raw(), "int8": Int8()}
+CODECS: Final[dict[str, Codec]] = {"raw": RawCodec(), "int8": Int8Codec()}
 """Every form, by its name in the configuration."""
 
 

@@ -18,7 +18,7 @@ from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.host import KvHost
-from ndn_infer.kv.prefix import FoundBlocks, Located, Origin, Source
+from ndn_infer.kv.prefix import BlockSource, FoundBlocks, Located, Origin
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
@@ -50,14 +50,14 @@ class BlockFetcher:
         self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
         return into
 
-    async def manifest(self, source: Source) -> tuple[Discovered | None, tuple[Name, ...]]:
+    async def manifest(self, source: BlockSource) -> tuple[Discovered | None, tuple[Name, ...]]:
         """The manifest of a block, and whom to ask for its segments."""
         if source.found is None and source.claims:
             identity, version = source.claims[0]
             return await self._discovery.claimed(source.value, identity, version), (identity,)
         return source.found, ()
 
-    async def fetch_source(self, source: Source) -> tuple[torch.Tensor, Discovered] | None:
+    async def fetch_source(self, source: BlockSource) -> tuple[torch.Tensor, Discovered] | None:
         """One block, from whoever has it."""
         if source.found is not None:
             block = await self._fetch(source.value, source.found)

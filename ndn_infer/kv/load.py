@@ -19,7 +19,7 @@ from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
-from ndn_infer.kv.plan import Costs, Plan, choose, layer_by_layer, patience_s
+from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer, patience_s
 from ndn_infer.kv.prefix import FoundBlocks, Located
 from ndn_infer.kv.token_blocks import publish_token_blocks
 from ndn_infer.records import KvSources, PrefillRequest
@@ -53,7 +53,7 @@ class _Effort:
 
     located: Located
     costs: Costs
-    plan: Plan
+    plan: LoadPlan
     kv_s: float = 0.0
     """Until all that was held was here, fetched or computed."""
 

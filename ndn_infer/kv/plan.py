@@ -72,7 +72,7 @@ class Costs(NamedTuple):
         return self.engine_wait_s + blocks * self.block_tokens / self.prefill
 
 
-class Plan(NamedTuple):
+class LoadPlan(NamedTuple):
     """Compute the first `recompute` blocks of what is held, fetch the `fetch` after them, at the same time."""
 
     recompute: int
@@ -82,10 +82,10 @@ class Plan(NamedTuple):
     compute_all_s: float
 
 
-def choose(held: int, costs: Costs) -> Plan:
+def choose(held: int, costs: Costs) -> LoadPlan:
     """The split of `held` blocks with the least estimated time; of equal ones that which computes least."""
     best = min(range(held + 1), key=lambda head: (_time(head, held, costs), head))
-    return Plan(best, held - best, _time(best, held, costs), costs.fetch_s(held), costs.compute_s(held))
+    return LoadPlan(best, held - best, _time(best, held, costs), costs.fetch_s(held), costs.compute_s(held))
 
 
 def _time(head: int, held: int, costs: Costs) -> float:
@@ -113,7 +113,7 @@ def patience_s(missing: int, costs: Costs) -> float:
     return min(REMOTE_PATIENCE * (SLACK_S + costs.compute_s(missing)), MOST_PATIENCE_S)
 
 
-def layer_by_layer(plan: Plan, costs: Costs, busy: float | None) -> bool:
+def layer_by_layer(plan: LoadPlan, costs: Costs, busy: float | None) -> bool:
     """Whether blocks are fetched side by side, and the rest of the prompt is computed through those layers that are
     there.
 
@@ -168,7 +168,7 @@ class Estimates:
             self.prefill.add(new_tokens / new_s, now)
             self._prefilled = (tokens, seconds)
 
-    def outcome(self, plan: Plan, costs: Costs, seconds: float, now: float) -> None:
+    def outcome(self, plan: LoadPlan, costs: Costs, seconds: float, now: float) -> None:
         """A plan made from `costs` took `seconds`. One that did both tells what that costs beyond each alone."""
         alone = max(costs.compute_s(plan.recompute), costs.fetch_s(plan.fetch))
         if plan.recompute and plan.fetch and alone > 0:

@@ -71,7 +71,7 @@ def count_signers(origins: Iterable[Origin | None]) -> tuple[KvSigner, ...]:
 
 
 @dataclass(slots=True)
-class Source:
+class BlockSource:
     """Where one block is to be had: a verified manifest, or claims (holder, version) in the order to try them."""
 
     value: bytes
@@ -85,7 +85,7 @@ class Located:
 
     values: list[bytes]
     local: list[torch.Tensor]
-    sources: list[Source]
+    sources: list[BlockSource]
     origins: list[Origin | None] = field(default_factory=list)
 
     @property

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-from ndn_infer.kv.prefix import Source
+from ndn_infer.kv.prefix import BlockSource
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 
@@ -38,7 +38,7 @@ class Search:
 
     def __init__(self, sought: Sought, values: list[bytes], asked: Sequence[Name]) -> None:
         self._sought = sought
-        self._sources = [Source(value) for value in values]
+        self._sources = [BlockSource(value) for value in values]
         self._open = [True] * len(values)
         """Whether discovery of a block goes on."""
         self._asked = asked
@@ -47,7 +47,7 @@ class Search:
         self._settled = 0
         self._news = asyncio.Event()
 
-    async def run(self) -> list[Source]:
+    async def run(self) -> list[BlockSource]:
         """Sources of the longest prefix that somebody holds."""
         sought, values = self._sought, [source.value for source in self._sources]
         # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
