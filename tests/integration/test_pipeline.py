@@ -265,7 +265,7 @@ def test_who_left_gives_the_place_away_and_finds_the_same_tokens_when_it_comes_b
     expected = alone(small, [(PROMPTS[-1], long)], dtype="fp32")[0]
 
     async def run() -> None:
-        async with line(small, CUTS["two"], max_streams=1, delay_s=0.003) as stages:
+        async with line(small, CUTS["two"], max_streams=1, delay_s=0.01) as stages:
             ids: list[int] = []
             async with aclosing(stages.events(PROMPTS[-1], long)) as events:
                 async for event in events:
