@@ -7,7 +7,8 @@ Two ways. In bf16 on a CPU, with grouped heads: ProductPlan, two matrix products
 the time of torch's fused kernel (2.6 against 7.8 ms for 256 rows and 2,048 keys of SmolLM2; torch 2.13, AVX-512).
 Scores are rounded to bf16, as transformers' own "eager" attention does; the KL divergence from fp32 is the same
 (1.19e-3 against 1.18e-3). How many keys a row is given follows from its place alone, so its numbers depend neither on
-how the prompt is cut nor on how long it is.
+how the prompt is cut nor on how long it is. With AMX the order of addition depends on the number of rows as well: there
+every product has those of _FIXED_TOKENS tokens, and zeros fill the last one (instructions.py).
 
 Else AttentionPlan, the fused kernel. transformers computes a prompt in one causal call. Cutting it into chunks, or
 importing the KV of its beginning, is the same mathematics, but torch's CPU kernel then rounds otherwise: in bf16 one
@@ -36,12 +37,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ndn_infer.engine.instructions import amx
+
 LEAST_ROWS = 8
 """Tokens of a prompt to compute together at least."""
 
 _SMALL_EXTENTS = (64, 128)
 _EXTENT = 256
 """By products, a row is given the keys up to the next multiple of this, or of the small ones."""
+
+_FIXED_TOKENS = 64
 
 _KEY_SPLIT = 512
 _QUERY_TILE = 32  # of calls with fewer than 192 queries; longer ones take 64 and 256 (see _last_tile)
@@ -86,8 +91,9 @@ class ProductPlan:
     extent: int
     """Keys and values to hand over; those after the last row must be finite."""
     masks: tuple[tuple[int, int, int, Tensor], ...]
-    """Groups of rows that see equally many keys: first and last + 1 of the rows, keys before the first row, and what is
-    added to the scores of the keys from there on, [rows, keys], 0 or minus infinity."""
+    """Groups of rows that are given equally many keys: first and last + 1 of the rows, keys before the first row, and
+    what is added to the scores of the keys from there on, [rows or more, keys], 0 or minus infinity. Rows of zeros are
+    computed where there are more."""
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """queries [heads, count, head_dim], keys and values [kv_heads, extent, head_dim] -> like queries."""
@@ -97,12 +103,14 @@ class ProductPlan:
 
     @staticmethod
     def _group(queries: Tensor, keys: Tensor, values: Tensor, at: int, mask: Tensor) -> Tensor:
-        kv_heads, (count, more) = keys.shape[0], mask.shape
+        kv_heads, rows, (count, more) = keys.shape[0], queries.shape[1], mask.shape
         extent = at + more
+        if count > rows:
+            queries = F.pad(queries, (0, 0, 0, count - rows))
         scores = torch.bmm(queries.reshape(kv_heads, -1, queries.shape[-1]), keys[:, :extent].transpose(1, 2))
         scores.view(-1, count, extent)[..., at:] += mask
         torch.softmax(scores, -1, out=scores)
-        return torch.bmm(scores, values[:, :extent]).view(queries.shape)
+        return torch.bmm(scores, values[:, :extent]).view(queries.shape)[:, :rows]
 
 
 def attend_one(query: Tensor, both: Tensor, scale: float, *, grouped: bool) -> Tensor:
@@ -154,11 +162,11 @@ def plan_prompt(
 
 
 def _plan_products(start: int, end: int, dtype: torch.dtype) -> ProductPlan:
-    masks, first = [], start
+    masks, first, fixed = [], start, _FIXED_TOKENS if amx() else 0
     while first < end:
         extent = next((size for size in _SMALL_EXTENTS if first < size), (first // _EXTENT + 1) * _EXTENT)
-        last = min(extent, end)
-        hidden = torch.arange(first, extent) > torch.arange(first, last)[:, None]
+        last = min(extent, end, first + (fixed or end))
+        hidden = torch.arange(first, extent) > torch.arange(first, first + fixed if fixed else last)[:, None]
         mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
         masks.append((first - start, last - start, first, mask))
         first = last

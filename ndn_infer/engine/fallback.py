@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ndn_infer.engine.attention import kv_class
+from ndn_infer.engine.instructions import amx_mark
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Advance, Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig, refuse_quantised, tokens_of
@@ -65,6 +66,8 @@ class ModuleModel:
         self.embedding: Tensor = model.get_input_embeddings().weight
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self.implementation = f"modules-{architecture}-{transformers.__version__}"
+        if self.dtype == torch.bfloat16 and self.device.type == "cpu":
+            self.implementation += amx_mark(packed=False)
         with torch.inference_mode():
             self.config = _probe(model, architecture, tokens)
 

@@ -12,6 +12,10 @@ do, found by experiment and held by tests/unit/test_engine_weights.py:
   numbers. Else a single row takes another routine, which rounds otherwise;
 - an fp32 product (MKL) keeps it for single rows only.
 
+With AMX (instructions.py) the order of addition of a bf16 product follows from the number of rows. A row's place among
+them and the other rows change nothing, so there every call has the same number of rows, the last one filled with zeros:
+one kernel serves each row, however a prompt is cut and whatever is decoded beside it.
+
 Where the promise does not hold, `DenseRows` computes row by row: slow for many rows, but the numbers are those of
 transformers for one sequence, and dense weights are what to compare with, not what to serve many streams with.
 Prompts take `Dense`, the plain product, whose numbers are those of transformers.
@@ -27,6 +31,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ndn_infer.engine.instructions import amx
+
 GROUP = 32
 """Numbers of a row that share an int4 scale and zero point; that of GGUF's Q4_0 and Q4_1."""
 
@@ -35,6 +41,11 @@ _INT4_OUT = 16  # it takes whole tiles of output numbers
 _LARGEST_INT8 = 127
 _LONGEST_TOGETHER = 1024
 _SMALLEST_TOGETHER = 16**3  # torch gives products of up to so many multiplications to a routine of its own
+
+_ROWS_OF_PROMPTS = 64
+"""In a call with AMX. 256 would take half of the time, but the end of a prompt as long as a whole chunk."""
+_ROWS_OF_DECODING = 16
+"""In a call with AMX, where they take as long as one: they are a tile."""
 
 
 class Linear(Protocol):
@@ -57,12 +68,21 @@ class Matrix:
         self.out, self.long = weight.shape
         together = weight.dtype == torch.bfloat16 and self.long <= _LONGEST_TOGETHER
         together = together and weight.numel() > _SMALLEST_TOGETHER
-        self.rows_independent = together or weight.device.type != "cpu"
+        self._fixed = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and amx()
+        self.rows_independent = together or self._fixed or weight.device.type != "cpu"
         self._packed = packed and can_pack(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None) if self._packed else weight
 
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x [n, in] -> [n, out]."""
+    def product(self, x: Tensor, bias: Tensor | None, rows: int) -> Tensor:
+        """x [n, in] -> [n, out]. `rows`: of each call, where the result depends on their number."""
+        if not self._fixed:
+            return self._call(x, bias)
+        count = x.shape[0]
+        filled = F.pad(x, (0, 0, 0, -count % rows)) if count % rows else x
+        parts = [self._call(part, bias) for part in torch.split(filled, rows)]
+        return (torch.cat(parts) if len(parts) > 1 else parts[0])[:count]
+
+    def _call(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if not self._packed:
             return F.linear(x, self._weight, bias)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, bias, "none", [], "")
@@ -84,7 +104,7 @@ class Dense:
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._matrix.product(x, self._bias)
+        return self._matrix.product(x, self._bias, _ROWS_OF_PROMPTS)
 
 
 class DenseRows(Dense):
@@ -92,8 +112,11 @@ class DenseRows(Dense):
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._matrix.rows_independent or x.shape[0] == 1:
-            return self._matrix.product(x, self._bias)
-        return torch.cat([self._matrix.product(x[row : row + 1], self._bias) for row in range(x.shape[0])])
+            return self._rows(x)
+        return torch.cat([self._rows(x[row : row + 1]) for row in range(x.shape[0])])
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return self._matrix.product(x, self._bias, _ROWS_OF_DECODING)
 
 
 class Int8:

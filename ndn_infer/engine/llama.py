@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ndn_infer.engine.attention import attend_one, by_products, first_seen, kv_class, plan_prompt
+from ndn_infer.engine.instructions import amx_mark
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.rotary import RotaryTables, rotate
@@ -49,6 +50,8 @@ class Llama:
         self._products = by_products(self.dtype, self.device, grouped=grouped)
         self.implementation = IMPLEMENTATION + (f"-{weights.precision}" if weights.precision else "")
         self.implementation += "" if grouped else "-single"
+        if self.dtype == torch.bfloat16 and self.device.type == "cpu":
+            self.implementation += amx_mark(packed=weights.packed)
         """Names the computation: what decoding adds to the KV depends on the precision of weights."""
         self._rotary = RotaryTables(config, self.dtype, self.device)
 

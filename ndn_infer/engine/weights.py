@@ -81,6 +81,8 @@ class Weights:
     """Rows are independent. int8 where the layers are int4."""
     precision: str
     """"int8", "int4", or "" where decoding reads the same weights as prompts."""
+    packed: bool
+    """Whether matrices are in the layout that oneDNN computes with (linear.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ class _Builder:
             log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
         quantised = self._precision if self._precision in _QUANTISED else ""
         norm = self._tensors["model.norm.weight"].clone()
-        return Weights(embedding, layers, prompt, norm, self._head(head[: self._config.vocab_size]), quantised)
+        end = self._head(head[: self._config.vocab_size])
+        return Weights(embedding, layers, prompt, norm, end, quantised, self.packs)
 
     def _layer(self, index: int, kind: type[Dense]) -> Layer:
         def make(name: str) -> Dense:

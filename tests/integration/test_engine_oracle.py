@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +144,21 @@ def test_kv_of_a_prompt_is_equal_bit_for_bit_however_it_is_cut(smollm2: ModelFol
         assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True)), chunk
     rest = dict(Engine.load(smollm2.path).prefill(ids, whole[:13]))
     assert sorted(rest) == list(range(13, 20)) and all(torch.equal(rest[index], whole[index]) for index in rest)
+
+
+def test_the_promises_hold_with_amx_too(smollm2: ModelFolder, model_cache: Path) -> None:
+    """In a process of its own: oneDNN reads once what it may use."""
+    if not torch.cpu._is_amx_tile_supported():
+        pytest.skip("this CPU has no AMX")
+    tests = [
+        f"{Path(__file__)}::{test_kv_of_a_prompt_is_equal_bit_for_bit_however_it_is_cut.__name__}",
+        "tests/unit/test_engine_weights.py::test_rows_are_independent_bit_for_bit",
+        "tests/unit/test_engine.py::test_company_changes_no_token_and_no_bit",
+        "tests/unit/test_engine.py::test_blocks_of_a_stream_equal_those_of_prefill",
+    ]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "DEFAULT", "NDNINFER_TEST_CACHE": str(model_cache)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(
+        command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
