@@ -30,6 +30,7 @@ from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.network import NO_ALIAS, EmbeddedNetwork, embedded
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     question = read_question(options, config)
-    keychain = Keychain.open(config.keys_dir) if options.no_embedded else ensure_keys(config)
+    keychain = Keychain.open(config.keys_dir) if options.no_embedded else ensure_keys(config, ROLES)
     return asyncio.run(_main(_Asking(options, config, question, keychain)))
 
 

@@ -24,20 +24,19 @@ from pathlib import Path
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
 from ndn_infer.node.keys import ensure_keys, net_name, role_identity
-from ndn_infer.node.node import Node
+from ndn_infer.node.node import Node, trust_schema
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, SignedObject
 from ndn_infer.security.domains import DomainEpoch
-from ndn_infer.security.identity import ROLES
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.keydir import write_private
-from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.trust.key_records import Renewal
 
@@ -274,7 +273,7 @@ def _read(path: Path, net: Name, keychain: Keychain, config: Config) -> SignedOb
         raise CertificateUnavailable(f"{path} does not hold it")
 
     async def validate(data: Data, chain: Sequence[Certificate]) -> Name:
-        schema = TrustSchema.load(net)
+        schema = trust_schema(config, net)
         validator = Validator(
             schema, keychain.anchor, fetch, sleep=lambda _: asyncio.sleep(0), max_depth=config.trust.max_chain_depth
         )

@@ -35,14 +35,14 @@ from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.management.access import Claim
 from ndn_infer.forwarder.shell.daemon import CommandCheck, ForwarderDaemon
 from ndn_infer.forwarder.shell.trace_file import TraceFile
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.ndn.lp import LpPacket, encode_lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import encode_interest
 from ndn_infer.node.keys import ensure_keys, net_name
-from ndn_infer.node.node import replay_window
+from ndn_infer.node.node import replay_window, trust_schema
 from ndn_infer.node.runtime_dir import make_runtime_dir
 from ndn_infer.security.command_authority import CommandAuthority, parse_grants
-from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import connect
@@ -192,10 +192,10 @@ class _Running:
         uri = f"unix://{self._daemon.options.unix_path}"
         self._endpoint = Endpoint(lambda: connect(uri, config.network.connect_timeout_s))
         await self._endpoint.open()
-        net, keychain = net_name(config), ensure_keys(config)
+        net, keychain = net_name(config), ensure_keys(config, ROLES)
         await Registrar(self._endpoint).enable_local_fields()
         fetch = _fetcher_from_senders(self._endpoint)
-        self._validator = Validator(TrustSchema.load(net), keychain.anchor, fetch, replay=replay_window(config))
+        self._validator = Validator(trust_schema(config), keychain.anchor, fetch, replay=replay_window(config))
         self._validator.add_certificates(*keychain.certificates())
         authority = CommandAuthority(self._validator, net, parse_grants(config.forwarder.grants))
 

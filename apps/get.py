@@ -19,6 +19,7 @@ from pathlib import Path
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import FetchIncomplete, StorageError, UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import classify
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.node.keys import ensure_keys
@@ -74,7 +75,7 @@ def split(name: Name) -> tuple[Name, int | None]:
 
 
 async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    node = await Node.join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config, ROLES))
     try:
         found = await node.fetcher.discover(base, version=version)
         if found.manifest is None:
@@ -86,7 +87,7 @@ async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes
 
 
 async def _fetch_foreign(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    node = await Node.join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config, ROLES))
     try:
         found = await fetch_foreign(node.endpoint, base, version=version)
     finally:

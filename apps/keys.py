@@ -27,13 +27,14 @@ from ndn_infer import catalog, ndn
 from ndn_infer.apps import key_changes
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import DOMAIN, REPO, Machine, Role
 from ndn_infer.node import networks
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import provision
 from ndn_infer.security.bundle import Bundle
-from ndn_infer.security.identity import ROLES, parse_identity
+from ndn_infer.security.identity import parse_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.safebag import is_safebag
 
@@ -71,7 +72,7 @@ def _init(options: argparse.Namespace, config: Config) -> int:
         here = config.network
         named = replace(here, net=net or here.net, site=site or here.site, node=node or here.node)
         config = replace(config, network=named)
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     if net or site or node:
         networks.use(config, keychain, site=config.network.site, node=config.network.node)
     print(f"network {ndn.to_uri(keychain.net)}; this machine is site {config.network.site}, node {config.network.node}")
@@ -83,7 +84,7 @@ def _issue(options: argparse.Namespace, config: Config) -> int:
     if not (options.site and options.node and options.out):
         raise UsageError("issue needs --site, --node and --out")
     roles = _roles(options.roles)
-    keychain, net = ensure_keys(config), net_name(config)
+    keychain, net = ensure_keys(config, ROLES), net_name(config)
     node = Machine(options.site, options.node).to_name(net)
     identities = [node, *(Role(options.site, options.node, role).to_name(net) for role in roles)]
     keychain.ensure(*identities, validity_s=(options.days or config.trust.certificate_days) * 86400.0)

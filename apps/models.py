@@ -13,6 +13,7 @@ from ndn_infer import catalog, ndn
 from ndn_infer.config import Config
 from ndn_infer.console.progress import Progress
 from ndn_infer.errors import UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.prepare import full_digest, network_name, prepared, record_of
 from ndn_infer.models import registry, store
 from ndn_infer.models.store import ModelFolder
@@ -61,7 +62,7 @@ def _folder(options: argparse.Namespace, config: Config) -> ModelFolder:
 def _publish(options: argparse.Namespace, config: Config, folder: ModelFolder) -> int:
     """Raises MissingKey where the operator's key is not."""
     alias = network_name(config, options.model or config.ask.model, quiet=True)
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     catalog.publish(config.catalog_dir, keychain, record_of(folder, alias))
     if options.json:
         print(json.dumps({"alias": alias, "digest": folder.digest, "network": ndn.to_uri(keychain.net)}))

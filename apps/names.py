@@ -16,8 +16,8 @@ from ndn_infer.config import Config
 from ndn_infer.namespace import KINDS, Kind, classify
 from ndn_infer.node.keys import net_name
 from ndn_infer.node.networks import FORMER_OWN, networks_here
+from ndn_infer.node.node import trust_schema
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.security.trust import TrustSchema
 
 SHORTENED = re.compile(r"(?<![0-9a-f])([0-9a-f]{8})\.\.\.")
 SHORTENED_FILL = "0" * 56
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     name = ndn.from_uri(SHORTENED.sub(lambda found: found[1] + SHORTENED_FILL, options.name))
     net = _net_of(name, net, config)
     explained = classify(net, name)
-    schema = TrustSchema.load(net)
+    schema = trust_schema(config, net)
     signers = schema.signers_for(name)
     if options.json:
         kind = explained.kind

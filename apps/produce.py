@@ -27,7 +27,7 @@ from ndn_infer.functions import registry
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.producer import Producer
-from ndn_infer.functions.registry import NEEDS_MODEL, Ingredients
+from ndn_infer.functions.registry import Ingredients
 from ndn_infer.local.network import NO_ALIAS
 from ndn_infer.local.prepare import network_name, prepared, publish_aliases
 from ndn_infer.node.keys import ensure_keys
@@ -52,9 +52,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.parse(options.functions or config.producer.functions)
     model = network_name(config, options.model or config.ask.model)
     embedder = network_name(config, options.embedder or config.ask.embedder)
-    if "rag" in names and options.corpus is None:
+    if "corpus" in registry.needs(names) and options.corpus is None:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, registry.roles(names))
     parts, paths = gather(config, keychain, names, model, embedder)
     return asyncio.run(_serve(options, config, keychain, names, parts, paths))
 
@@ -64,22 +64,14 @@ def gather(
 ) -> tuple[Ingredients, list[Path]]:
     """Prepared models for these functions, and the catalogue files of their aliases."""
     parts = Ingredients(config)
-    folders = {}
-    if NEEDS_MODEL & {registry.kind(name) for name in names} or "embed" in names:
+    folders, needs = {}, registry.needs(names)
+    if "model" in needs:
         folders[model] = folder = prepared(config, model)
         parts.model, parts.folder = folder.digest, folder.path
-    if {"embed", "rag"} & set(names):
+    if "embedder" in needs:
         folders[embedder] = folder = prepared(config, embedder)
         parts.embedder, parts.embedder_folder = folder.digest, folder.path
     return parts, publish_aliases(config, keychain, folders)
-
-
-def behind_faces(names: Sequence[str]) -> list[list[str]]:
-    """Functions of one process, by the face they are behind. Decode pulls from prefill, and no forwarder sends an
-    Interest back to the face it came from."""
-    if {"prefill", "decode"} <= set(names):
-        return [["prefill"], [name for name in names if name != "prefill"]]
-    return [list(names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class Side:
         """Joined to the network. It is left with the stack."""
         node = await Node.join(config, keychain)
         stack.push_async_callback(node.close)
-        producer, host = build_producer(node, next(filter(None, map(registry.kind, names)), "user"))
+        producer, host = build_producer(node, registry.spec_of(names[0]).role)
         stack.callback(host.server.store.close)
         stack.push_async_callback(producer.close)
         return cls(names, node, producer, host)
@@ -109,12 +101,9 @@ async def _serve(
     stop = asyncio.Event()
     stop_on_signals(stop, with_parent=options.exit_with_parent)
     async with AsyncExitStack() as stack:
-        sides = [await Side.begin(stack, config, keychain, group) for group in behind_faces(names)]
+        sides = [await Side.begin(stack, config, keychain, group) for group in registry.faces(names)]
         main = sides[-1]
-        if "rag" in names:
-            parts.corpus = await _open_corpus(options.corpus, config, main.host, parts.embedder)
-            paths += _publish_corpus_alias(options, config, keychain, parts)
-        work = asyncio.ensure_future(_offer_sides(sides, parts, catalog.load(paths)))
+        work = asyncio.ensure_future(_offer_sides(options, keychain, sides, parts, paths))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -122,7 +111,9 @@ async def _serve(
             _say_ready(main.node, names)
             async with AsyncExitStack() as kept:
                 for side in sides:
-                    await kept.enter_async_context(upkeep(side.producer, side.host, side.node))
+                    await kept.enter_async_context(
+                        upkeep(side.producer, side.host, side.node, registry.roles(side.names))
+                    )
                 await stop.wait()
         else:
             work.cancel()
@@ -131,11 +122,18 @@ async def _serve(
     return 0
 
 
-async def _offer_sides(sides: Sequence[Side], parts: Ingredients, records: list[ObjectPackets]) -> None:
-    """Everything of every side; the records of the catalogue behind the last."""
+async def _offer_sides(
+    options: argparse.Namespace, keychain: Keychain, sides: Sequence[Side], parts: Ingredients, paths: list[Path]
+) -> None:
+    """Everything of every side; the records of the catalogue behind the last. A corpus is indexed by calls, to what
+    other processes offer or an earlier side."""
     for side in sides:
+        if "corpus" in registry.needs(side.names):
+            parts.corpus = await _open_corpus(options.corpus, parts.config, side.host, parts.embedder)
+            paths = [*paths, *_publish_corpus_alias(options, parts.config, keychain, parts)]
         functions = registry.build(side.names, parts.behind_another_face())
-        await _offer_all(side.producer, side.host, side.node, functions, records if side is sides[-1] else [])
+        records = catalog.load(paths) if side is sides[-1] else []
+        await _offer_all(side.producer, side.host, side.node, functions, records)
 
 
 async def _offer_all(

@@ -26,17 +26,16 @@ from ndn_infer.config import Config
 from ndn_infer.console.progress import Progress
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NdnInferError, UsageError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import REPO, Machine, certificates_prefix, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, net_name, role_identity
-from ndn_infer.node.node import Node, replay_window
+from ndn_infer.node.node import Node, replay_window, trust_schema
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient, RepoEntry
 from ndn_infer.repo.repo import Repo, RepoParts
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.identity import ROLES
-from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
@@ -127,7 +126,7 @@ def _repo(
     """A repo of this node, with a validator of its own: the certificates that it fetches are worth keeping."""
     config = node.config
     validator = Validator(
-        TrustSchema.load(node.net), node.keychain.anchor,
+        trust_schema(config), node.keychain.anchor,
         shelf.recording(certificate_fetcher(node.endpoint)), max_depth=config.trust.max_chain_depth,
         seen=node.validator.seen, replay=replay_window(config),
     )  # fmt: skip
@@ -146,7 +145,7 @@ def _repo(
 
 
 async def _command(options: argparse.Namespace, config: Config) -> int:
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     signer = keychain.signer_for(_signing_identity(options, config))
     node = await Node.join(config, keychain, offer_own=True)
     registrar = Registrar(node.endpoint, node.signer())

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ndn_infer import catalog, ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import Instance, Role, status_name
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _main(options: argparse.Namespace, config: Config) -> int:
-    node = await Node.join(config, ensure_keys(config))
+    node = await Node.join(config, ensure_keys(config, ROLES))
     try:
         document = await collect(node)
         aliases = catalog.aliases(config.catalog_dir)

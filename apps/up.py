@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.parse(options.functions or config.producer.functions)
-    ensure_keys(config)
+    ensure_keys(config, registry.roles(names))
     model, embedder = network_name(config, options.model or config.ask.model), config.ask.embedder
     prepared(config, model)
     if options.corpus is not None:
         names += [name for name in ("embed", "rag") if name not in names]
-    if {"embed", "rag"} & set(names):
+    if "embedder" in registry.needs(names):
         prepared(config, embedder)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
     network = embedded(

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +37,10 @@ REVOCATIONS_VALID_S: Final = 30 * 86_400.0
 
 
 @contextlib.asynccontextmanager
-async def upkeep(producer: Producer, host: Host, node: Node) -> AsyncIterator[None]:
+async def upkeep(producer: Producer, host: Host, node: Node, roles: Sequence[str]) -> AsyncIterator[None]:
     """While the block lasts."""
     tasks = [
-        asyncio.ensure_future(_offer(producer, host, node)), asyncio.ensure_future(_renew_certificates(node)),
+        asyncio.ensure_future(_offer(producer, host, node)), asyncio.ensure_future(_renew_certificates(node, roles)),
     ]  # fmt: skip
     try:
         yield
@@ -113,13 +113,13 @@ def _stamp(directory: Path) -> object:
     return None
 
 
-async def _renew_certificates(node: Node) -> None:
+async def _renew_certificates(node: Node, roles: Sequence[str]) -> None:
     """Certificates in the last third of their life, where the key that issues them is here; else those that somebody
     brought ('ndn-infer keys import') are found."""
     while True:
         await asyncio.sleep(CERTIFICATES_S)
         try:
-            await asyncio.to_thread(ensure_keys, node.config)
+            await asyncio.to_thread(ensure_keys, node.config, roles)
             node.keychain.reload()
         except NdnInferError as error:
             log.warning("certificates are not renewed: %s", error)

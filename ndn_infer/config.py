@@ -105,6 +105,7 @@ class TrustConfig:
         "cached", "the operator's deny list: cached (the newest one available; without one nothing is denied), "
         "required (without a valid one everything is rejected), off",
         choices=("cached", "required", "off"))  # fmt: skip
+    schema: str = _option("", "file of the network's own trust schema (Light VerSec); empty: the one in this package")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 import ndn_infer
 from ndn_infer import ndn
 from ndn_infer.apps.summary import shorten
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import KINDS
 from ndn_infer.records import Record, Reply, Request, most_bytes
 from ndn_infer.records.forms import NEWER_BYTES, RecordForm
-from ndn_infer.security.identity import ROLES
 from ndn_infer.security.trust import TrustSchema
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
     "node": TRANSPORT,
-    "local": GROUND | {"security", "catalog", "engine", "models", "console", "node"},
+    "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node"},
     "kv": OBJECTS | {"transport.calls", "kv.layout"},
     "functions": TRANSPORT | {"engine", "models", "corpus", "kv", "kv.layout", "node"},

@@ -1,7 +1,8 @@
-"""Which functions exist and how each is built.
+"""Which functions exist, and all that is said of each.
 
-Owns: the names that `ndn-infer produce --functions` takes. Must not know: the network. A function of your own is named
-`package.module:Class` and is built without arguments (docs/adding_a_function.md).
+Owns: the names that `ndn-infer produce --functions` takes, and what follows from them: roles, what must be ready, which
+process and which face. Must not know: the network. A function of your own is named `package.module:Class` and is built
+without arguments, or registered by its package as a FunctionSpec (docs/adding_a_function.md).
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ndn_infer.config import Config
 from ndn_infer.errors import EngineUnavailable, UsageError
 from ndn_infer.functions.base import NamedFunction
+from ndn_infer.node.keys import USER
 
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
@@ -29,7 +32,7 @@ Functions = list[NamedFunction[Any]]
 
 @dataclass(slots=True)
 class Ingredients:
-    """What functions are built from. `folders` maps model digests to prepared folders."""
+    """What functions are built from: digests and folders of what was made ready, as far as they need it."""
 
     config: Config
     model: str = ""
@@ -115,52 +118,132 @@ def _rag(parts: Ingredients) -> Functions:
     return [Lookup(parts.corpus, parts.embedder)]
 
 
-BUILDERS: Final[dict[str, Callable[[Ingredients], Functions]]] = {
-    "tokenize": _tokenize,
-    "embed": _embed,
-    "prefill": _prefill,
-    "decode": _decode,
-    "rag": _rag,
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """An entry of `--functions`: all that is said of it, in one place.
+
+    `role`: whose key signs its answers. `build`: makes it. `needs`: of "model", "embedder" and "corpus", what is made
+    ready before. `after`: entries that it calls. They are offered before it, and in one process behind another face,
+    since no forwarder sends an Interest back to the face it came from. `engine`: it shares one engine with the others
+    of its process. `layers`: makes it for some layers of a model, under a name like stage:0-14.
+
+    A package of its own registers one under the entry point group `ndn_infer.functions` (docs/adding_a_function.md).
+    """
+
+    name: str
+    role: str
+    build: Callable[[Ingredients], Sequence[NamedFunction[Any]]] | None = None
+    needs: frozenset[str] = frozenset()
+    after: tuple[str, ...] = ()
+    engine: bool = False
+    layers: Callable[[Ingredients, tuple[int, int]], Functions] | None = None
+
+
+MODEL: Final = frozenset({"model"})
+
+SPECS: Final = {
+    spec.name: spec
+    for spec in (
+        FunctionSpec("tokenize", "tokenize", _tokenize, MODEL),
+        FunctionSpec("embed", "embed", _embed, frozenset({"model", "embedder"})),
+        FunctionSpec("prefill", "prefill", _prefill, MODEL, engine=True),
+        FunctionSpec("decode", "decode", _decode, MODEL, after=("prefill",), engine=True, layers=_last_stage),
+        FunctionSpec("stage", "stage", needs=MODEL, layers=_stage),
+        FunctionSpec("rag", "rag", _rag, frozenset({"embedder", "corpus"}), after=("embed",)),
+    )
 }
+"""Those of this package."""
 
-OF_LAYERS: Final[dict[str, Callable[[Ingredients, tuple[int, int]], Functions]]] = {
-    "stage": _stage,
-    "decode": _last_stage,
-}
-"""Functions that some layers of a model are enough for, named like stage:0-14."""
+ROLES: Final = (*(spec.role for spec in SPECS.values()), USER)
+"""Roles of a machine unless it is told otherwise: those of the functions here, and that of who asks."""
 
-NEEDS_MODEL: Final = frozenset({"tokenize", "prefill", "decode", "stage"})
+GROUP: Final = "ndn_infer.functions"
 
+_PAGE: Final = "docs/adding_a_function.md shows what one looks like"
 _LAYERS: Final = re.compile(r"(stage|decode):(\d{1,5})-(\d{1,5})")
 _OWN: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def kind(name: str) -> str:
-    """What a function's name is without its layers; "" for a function of one's own."""
-    if _LAYERS.fullmatch(name):
-        return name.partition(":")[0]
-    return "" if ":" in name else name
+def spec_of(name: str) -> FunctionSpec:
+    """What is said of an entry, with or without layers. Raises UsageError."""
+    ours = SPECS.get(name.partition(":")[0])
+    if ours is not None:
+        return ours
+    if ":" in name:
+        own = _own(name)
+        return FunctionSpec(name, own.role, lambda parts: [own()])
+    found = tuple(entry_points(group=GROUP, name=name))
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} packages register a function {name}")
+    (entry,) = found
+    try:
+        spec = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"function {name} of {entry.value} cannot be loaded: {error}") from error
+    if not isinstance(spec, FunctionSpec) or spec.name != name or spec.build is None:
+        raise UsageError(f"{entry.value} is not the FunctionSpec of {name}", hint=_PAGE)
+    return spec
 
 
 def parse(text: str) -> list[str]:
     """Function names from a comma-separated list. Raises UsageError for unknown ones."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    ours = (*BUILDERS, *OF_LAYERS)
+    ours = [*SPECS, *entry_points(group=GROUP).names]
+    whole = {name for name in ours if name not in SPECS or SPECS[name].build is not None}
     unknown = [
         name for name in names
-        if name not in BUILDERS and not _LAYERS.fullmatch(name)
+        if name not in whole and not _LAYERS.fullmatch(name)
         and (not _OWN.fullmatch(name) or name.partition(":")[0] in ours)
     ]  # fmt: skip
     if unknown or not names:
         near = difflib.get_close_matches(unknown[0], ours, n=1) if unknown else []
         what = f"unknown function {unknown[0]!r}" if unknown else "no function named"
         what += f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
+        known = ", ".join(name for name in ours if name in whole)
         raise UsageError(
             what,
-            hint=f"functions are {', '.join(BUILDERS)}, stage:FIRST-LAST and decode:FIRST-LAST of a model's "
-            "layers, or package.module:Class for your own",
+            hint=f"functions are {known}, stage:FIRST-LAST and decode:FIRST-LAST of a model's layers, or "
+            "package.module:Class for your own",
         )
     return list(dict.fromkeys(names))
+
+
+def needs(names: Sequence[str]) -> frozenset[str]:
+    """What must be made ready for these functions."""
+    return frozenset[str]().union(*(spec_of(name).needs for name in names))
+
+
+def roles(names: Sequence[str]) -> tuple[str, ...]:
+    """Roles of a machine that offers these functions."""
+    return tuple(dict.fromkeys((*ROLES, *(spec_of(name).role for name in names))))
+
+
+def processes(names: Sequence[str]) -> list[list[str]]:
+    """Functions by the process that offers them. Those that can share an engine are in one: a model's weights take most
+    of the memory."""
+    together = [name for name in names if ":" not in name and spec_of(name).engine]
+    rest = [[name] for name in names if name not in together]
+    return [*rest, together] if together else rest
+
+
+def waves(groups: Sequence[list[str]]) -> list[list[list[str]]]:
+    """Processes by when they start: the functions that others of them call are offered before."""
+    late = [group for group in groups if any(_calls(group, other) for other in groups if other is not group)]
+    if not late or len(late) == len(groups):
+        return [list(groups)]
+    return [[group for group in groups if group not in late], *waves(late)]
+
+
+def faces(names: Sequence[str]) -> list[list[str]]:
+    """Functions of one process by the face that they are behind, those that others call first."""
+    called = [name for name in names if _calls(names, [name])]
+    if not called or len(called) == len(names):
+        return [list(names)]
+    return [*faces(called), [name for name in names if name not in called]]
+
+
+def _calls(names: Sequence[str], others: Sequence[str]) -> bool:
+    return any(name in others for caller in names for name in spec_of(caller).after)
 
 
 def build(names: Sequence[str], parts: Ingredients) -> Functions:
@@ -168,17 +251,17 @@ def build(names: Sequence[str], parts: Ingredients) -> Functions:
     functions: Functions = []
     for name in names:
         try:
-            layers = _LAYERS.fullmatch(name)
-            if layers:
-                functions.extend(OF_LAYERS[layers[1]](parts, (int(layers[2]), int(layers[3]))))
-            else:
-                functions.extend(BUILDERS[name](parts) if name in BUILDERS else [_own(name)])
+            spec, layers = spec_of(name), _LAYERS.fullmatch(name)
+            if layers and spec.layers is not None:
+                functions.extend(spec.layers(parts, (int(layers[2]), int(layers[3]))))
+            elif spec.build is not None:
+                functions.extend(spec.build(parts))
         except ModuleNotFoundError as error:
             raise EngineUnavailable(f"function {name} needs the package {error.name}") from error
     return functions
 
 
-def _own(path: str) -> NamedFunction[Any]:
+def _own(path: str) -> type[NamedFunction[Any]]:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -188,5 +271,5 @@ def _own(path: str) -> NamedFunction[Any]:
         raise UsageError(f"there is no module {module_name}", hint="is its folder on PYTHONPATH?") from error
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and issubclass(cls, NamedFunction)):
-        raise UsageError(f"{path} is not a NamedFunction", hint="docs/adding_a_function.md shows what one looks like")
-    return cls()
+        raise UsageError(f"{path} is not a NamedFunction", hint=_PAGE)
+    return cls

@@ -16,6 +16,7 @@ from typing import Final
 
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import StorageError
+from ndn_infer.functions import registry
 from ndn_infer.local.processes import Child, start_all, stop_all
 from ndn_infer.node.runtime_dir import make_runtime_dir
 
@@ -36,13 +37,13 @@ class EmbeddedNetwork:
         return [child for child in self.children if child.title != "forwarder"]
 
     async def start(self) -> None:
-        """Forwarder, then producers side by side; rag last, since it embeds its corpus by calls. Raises ChildFailed."""
+        """Forwarder, then producers side by side; those that call others after these. Raises ChildFailed."""
         try:
             for child in self.children[:1]:
                 if child.title == "forwarder":
                     await child.start(30.0)
-            await start_all([child for child in self.producers if child.title != "rag"])
-            await start_all([child for child in self.producers if child.title == "rag"])
+            for wave in registry.waves([child.title.split(",") for child in self.producers]):
+                await start_all([child for child in self.producers if child.title.split(",") in wave])
         except BaseException:
             await self.stop()
             raise
@@ -119,17 +120,10 @@ def _producers(
     common: Sequence[str],
 ) -> list[Child]:  # fmt: skip
     children = []
-    for function in _processes(functions):
-        arguments = ["produce", "--functions", function, f"--model={model}", f"--embedder={embedder}", *common]
-        if function == "rag":
+    for together in registry.processes(functions):
+        title = ",".join(together)
+        arguments = ["produce", "--functions", title, f"--model={model}", f"--embedder={embedder}", *common]
+        if "corpus" in registry.needs(together):
             arguments += [f"--corpus={corpus}", f"--corpus-name={corpus_name}"]
-        children.append(Child(function, arguments, _environment(uri)))
+        children.append(Child(title, arguments, _environment(uri)))
     return children
-
-
-def _processes(functions: Sequence[str]) -> list[str]:
-    """What each process offers. Prefill and decode are in one, since they can use the same engine: a model's weights
-    take most of the memory."""
-    together = [function for function in functions if function in ("prefill", "decode")]
-    rest = [function for function in functions if function not in together]
-    return [*rest, ",".join(together)] if together else rest

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.namespace import Machine, Role, operator_identity
 from ndn_infer.ndn.name import Name
-from ndn_infer.security.identity import ROLES
 from ndn_infer.security.keychain import Keychain
+
+USER: Final = "user"
+"""The role of who only asks."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def machine_identity(config: Config) -> Name:
     return Machine(config.network.site, config.network.node).to_name(net_name(config))
 
 
-def ensure_keys(config: Config, roles: Sequence[str] = ROLES) -> Keychain:
+def ensure_keys(config: Config, roles: Sequence[str] = (USER,)) -> Keychain:
     """This machine's keychain with keys for `roles`; makes anchor and keys at the first start of a network.
 
     On a machine that was provisioned by its operator (no anchor key here) nothing is made: whoever needs a key that is

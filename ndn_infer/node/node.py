@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -75,7 +76,7 @@ class Node:
         keychain = keychain or ensure_keys(config)
         endpoint, used = await _connected(config, uri)
         validator = Validator(
-            TrustSchema.load(net_name(config)), keychain.anchor, certificate_fetcher(endpoint),
+            trust_schema(config), keychain.anchor, certificate_fetcher(endpoint),
             max_depth=config.trust.max_chain_depth, seen=VersionMemory(config.keys_dir / "versions"),
             replay=replay_window(config), require_deny_list=config.trust.revocations == "required",
         )  # fmt: skip
@@ -124,6 +125,13 @@ class Node:
         return Access(
             shop.tenants, signer, self.validator, Renewal(self.net, self.fetcher, shop).renew if renews else None
         )  # fmt: skip
+
+
+def trust_schema(config: Config, net: Name | None = None) -> TrustSchema:
+    """Who may sign what in `net` (the configured network), by the file that the configuration names. Raises
+    ConfigError."""
+    file = Path(config.trust.schema).expanduser() if config.trust.schema else None
+    return TrustSchema.load(net_name(config) if net is None else net, file)
 
 
 def replay_window(config: Config) -> ReplayWindow:

@@ -17,9 +17,6 @@ from ndn_infer.ndn.name import Name
 
 KEY: Final = ndn.generic("KEY")
 
-ROLES: Final = ("tokenize", "embed", "prefill", "decode", "stage", "rag", "user")
-"""The roles that this package knows. Any other label is a role too: that of the service of this name."""
-
 
 class IdentityKind(StrEnum):
     ANCHOR = "trust anchor"

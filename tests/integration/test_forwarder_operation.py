@@ -19,6 +19,7 @@ import pytest
 from ndn_infer import config as configuration
 from ndn_infer import ndn
 from ndn_infer.errors import RegistrationRefused
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import Machine, operator_identity
 from ndn_infer.ndn import lp, packet
 from ndn_infer.ndn.tlv import Framer
@@ -267,7 +268,7 @@ async def test_only_certified_keys_command_and_only_below_their_names(tmp_path: 
     config = configuration.load(environment={})
     data_dir = tmp_path / ".local" / "share" / "ndn-infer"
     config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     net = ndn.from_uri(config.network.net)
     node = Machine(config.network.site, config.network.node).to_name(net)
     async with running(tmp_path, *arguments) as forwarder:
@@ -297,7 +298,7 @@ async def test_an_application_of_another_host_registers_with_its_key(tmp_path: P
     port = free_port()
     data_dir = tmp_path / ".local" / "share" / "ndn-infer"
     config = configuration.load(environment={}, flags=[f"paths.data_dir={data_dir}"])
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     net = ndn.from_uri(config.network.net)
     node = Machine(config.network.site, config.network.node).to_name(net)
     arguments = ("--set", "forwarder.remote_commands=signed", "--tcp", f"{address}:{port}")

@@ -23,6 +23,7 @@ from ndn_infer import ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import CallError, Timeout, TrustError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import Machine, Result, Role, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.node import node as library
@@ -419,7 +420,7 @@ def command(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 async def publish_and_leave(config: Config, environment: dict[str, str], number: int) -> ObjectPackets:
     """A producer that publishes one object, has the repo keep it, and is gone."""
-    keychain = ensure_keys(config)
+    keychain = ensure_keys(config, ROLES)
     session = await library.Node.join(config, keychain)
     registrar = Registrar(session.endpoint)
     signer = keychain.signer_for(role_identity(config, "rag"))
@@ -437,7 +438,7 @@ async def publish_and_leave(config: Config, environment: dict[str, str], number:
 
 
 async def read(config: Config, name: Name) -> bytes:
-    session = await library.Node.join(config, ensure_keys(config))
+    session = await library.Node.join(config, ensure_keys(config, ROLES))
     try:
         return (await session.fetcher.fetch(name)).content
     finally:

@@ -14,7 +14,6 @@ from ndn_infer.apps.question import Question, read_question
 from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
-from ndn_infer.functions import registry
 from ndn_infer.local.prepare import full_digest, is_path, network_name
 from ndn_infer.records import Progress
 from ndn_infer.transport.link.links import forwarder_uris
@@ -145,25 +144,6 @@ def test_waiting_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "  queued, place 1\n  \\u001b[2J\n"
     Waiting(lines=False, quiet=False)(Progress("queued"))
     assert capsys.readouterr().err == "", "nothing where nobody watches"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("prefil", "did you mean 'prefill'"), ("stage:a-b", "unknown function 'stage:a-b'"), ("decode:1", "unknown"),
-        ("tokenize:x", "unknown"), ("a b:C", "unknown"), (":", "unknown"), ("", "no function named"),
-    ],
-)  # fmt: skip
-def test_functions_that_are_none_are_refused(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        registry.parse(text)
-
-
-def test_a_function_of_ones_own_that_is_not_there(tmp_path: Path) -> None:
-    assert registry.parse("stage:0-14,decode:15-29,my.module:Class,rag")
-    for name, said in {"no_such.module:X": "no module no_such.module", "json:loads": "is not a NamedFunction"}.items():
-        with pytest.raises(UsageError, match=said):
-            registry.build([name], registry.Ingredients(CONFIG))
 
 
 def test_a_misspelt_transport_in_client_conf_is_an_error(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadName
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import RESERVED_SITES
 from ndn_infer.security.identity import (
-    ROLES,
     Identity,
     IdentityKind,
     node_identity,

@@ -129,7 +129,7 @@ def test_what_mini_ndn_can_say_is_read_as_mini_ndn_reads_it() -> None:
 
 
 def test_the_functions_of_a_topology_are_producers_of_ours() -> None:
-    assert set(topologies.FUNCTIONS) <= set(registry.BUILDERS)
+    assert set(topologies.FUNCTIONS) <= set(registry.SPECS)
 
 
 PAIR = "[nodes]\na\nb\n[links]\na:b "

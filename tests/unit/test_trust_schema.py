@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ndn.app_support.light_versec import DEFAULT_USER_FNS, Checker
 
+from ndn_infer import config as configuration
 from ndn_infer import ndn
 from ndn_infer.errors import ConfigError
 from ndn_infer.namespace import KINDS, RESERVED_SITES, classify
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.node import trust_schema
 from ndn_infer.security.trust import TrustSchema
 from tests.unit.trust_kit import DIGEST, NET, under_net
 
@@ -398,6 +402,19 @@ def test_loading_from_a_path(tmp_path: Path) -> None:
     path.write_text('#net: "x"\n#KEY: "KEY"/_/_/_\n#anchor: #net/#KEY\n#all: #net/"free"/_ <= #anchor\n')
     schema = TrustSchema.load(NET, path)
     assert schema.check(under_net("/free/x"), certificate_of("anchor")).rule == "all"
+
+
+def test_an_operator_has_a_schema_of_its_own(tmp_path: Path) -> None:
+    """All of this package, and a rule for names that it does not know."""
+    path = tmp_path / "own.lvs"
+    ours = resources.files("ndn_infer").joinpath("schemas", "ndn-infer.lvs").read_text("utf-8")
+    path.write_text(f'{ours}\n#note: #net/"notes"/_id/#META <= #operator\n')
+    for flags, allowed in (([f"trust.schema={path}"], True), ([], False)):
+        schema = trust_schema(configuration.load(file=Path(os.devnull), environment={}, flags=flags))
+        assert schema.check(under_net(f"/notes/x{META}"), certificate_of("operator")).allowed is allowed
+        assert schema.check(under_net(f"{MODEL}/{answers('embed')[0]}"), certificate_of("embed")).allowed
+    with pytest.raises(ConfigError, match="cannot read the trust schema"):
+        trust_schema(configuration.load(environment={}, flags=[f"trust.schema={tmp_path}/absent"]))
 
 
 @settings(max_examples=300, deadline=None)
