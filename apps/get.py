@@ -3,10 +3,10 @@
 ndn-infer get /ndn-infer/local/catalog/model/smollm2-135m-instruct -o record.bin
 ndn-infer get NAME | xxd | head              any object: a token block, a KV block, a passage, a sealed answer
 
-ndn-infer get --unverified /lab/file        what ndnserve, ndnd or NDNts publish: nobody's signature is checked
+ndn-infer get --unverified /lab/file        what ndnserve, ndnd or NDNts publish: signatures are not checked
 
 NAME is an object's name, with or without its version and segment; without one the newest version is fetched. Says on
-standard error what it is, who signed it and where it came from. Exit status 3: nobody has it; 4: it did not verify.
+standard error what it is, who signed it and where it came from. Exit status 3: not found; 4: it did not verify.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+import ndn_infer
 from ndn_infer.__main__ import main as command
 from ndn_infer.models.store import ModelFolder
 from tests.daemons import environment_in, processes_of, run_command
@@ -45,7 +46,7 @@ def test_ctrl_c_while_modules_are_imported_is_one_word(
         def __getattr__(self, name: str) -> object:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "ndn_infer.apps", Interrupts("ndn_infer.apps"))
+    monkeypatch.setattr(ndn_infer, "cli", Interrupts("ndn_infer.cli"), raising=False)
     assert command() == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -186,7 +187,6 @@ def test_disk_full_while_preparing(tmp_path: Path) -> None:
 def test_interrupted_ask_leaves_nothing(smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
     """Ctrl-C while an embedded network answers: status 130, no process, no socket."""
     import signal
-    import sys
     import time
 
     runtime = tmp_path / "r"
@@ -210,7 +210,6 @@ def test_interrupted_ask_leaves_nothing(smollm2: ModelFolder, model_cache: Path,
 @pytest.mark.model
 def test_killed_ask_leaves_nothing(smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
     """Even SIGKILL: the children notice that their parent is gone."""
-    import sys
     import time
 
     environment = environment_in(tmp_path, model_cache, NDN_INFER_PATHS_RUNTIME_DIR=str(tmp_path / "r"))
