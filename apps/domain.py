@@ -187,8 +187,7 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
         )
 
     async def fetch() -> DomainFile | None:
-        node = await Node.join(config, keychain)
-        try:
+        async with await Node.join(config, keychain) as node:
             renewal, found = Renewal(node.net, node.fetcher, shop), None
             for pause_s in (0.0, *(NEW_EPOCH_PAUSES_S if known is not None else ())):
                 await asyncio.sleep(pause_s)
@@ -196,8 +195,6 @@ def _join_by_name(value: str, config: Config, keychain: Keychain, shop: DomainSt
                 if known is None or (found is not None and store.newest(found).epoch > store.newest(known).epoch):
                     break
             return found
-        finally:
-            await node.close()
 
     try:
         domain = asyncio.run(fetch())

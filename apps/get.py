@@ -75,23 +75,17 @@ def split(name: Name) -> tuple[Name, int | None]:
 
 
 async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    node = await Node.join(config, ensure_keys(config, ROLES))
-    try:
+    async with await Node.join(config, ensure_keys(config, ROLES)) as node:
         found = await node.fetcher.discover(base, version=version)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
         fetched = await node.fetcher.collect(found)
         return fetched.content, _words(node.net, base, fetched)
-    finally:
-        await node.close()
 
 
 async def _fetch_foreign(config: Config, base: Name, version: int | None) -> tuple[bytes, list[str]]:
-    node = await Node.join(config, ensure_keys(config, ROLES))
-    try:
+    async with await Node.join(config, ensure_keys(config, ROLES)) as node:
         found = await fetch_foreign(node.endpoint, base, version=version)
-    finally:
-        await node.close()
     claims = ", ".join(map(ndn.to_uri, found.claims)) or "no key"
     return found.content, [
         ndn.to_uri(found.name),

@@ -32,12 +32,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _main(options: argparse.Namespace, config: Config) -> int:
-    node = await Node.join(config, ensure_keys(config, ROLES))
-    try:
+    async with await Node.join(config, ensure_keys(config, ROLES)) as node:
         document = await collect(node)
         aliases = catalog.aliases(config.catalog_dir)
-    finally:
-        await node.close()
     if options.json:
         print(json.dumps(document))
     else:
