@@ -321,10 +321,6 @@ def passages_prefix(net: Name, corpus: str) -> Name:
     return net + b"".join(map(ndn.generic, ("corpus", corpus, "passage")))
 
 
-def catalog_prefix(net: Name) -> Name:
-    return net + ndn.generic("catalog")
-
-
 def operator_identity(net: Name) -> Name:
     """The identity whose key signs catalogue records."""
     return net + ndn.generic("operator")

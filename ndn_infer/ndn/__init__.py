@@ -2,6 +2,7 @@
 
 from ndn_infer.ndn.name import (
     BYTE_OFFSET,
+    DIGEST_BYTES,
     GENERIC,
     IMPLICIT_DIGEST,
     KEYWORD,
@@ -23,6 +24,7 @@ from ndn_infer.ndn.name import (
     components,
     decode_name,
     encode_name,
+    ends_in_digest,
     from_uri,
     generic,
     implicit_digest,
@@ -40,6 +42,7 @@ from ndn_infer.ndn.name import (
 
 __all__ = [
     "BYTE_OFFSET",
+    "DIGEST_BYTES",
     "GENERIC",
     "IMPLICIT_DIGEST",
     "KEYWORD",
@@ -61,6 +64,7 @@ __all__ = [
     "components",
     "decode_name",
     "encode_name",
+    "ends_in_digest",
     "from_uri",
     "generic",
     "implicit_digest",

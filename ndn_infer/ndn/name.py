@@ -32,6 +32,9 @@ SEQUENCE: Final = 58
 
 _NUMBERED: Final = {"seg": SEGMENT, "off": BYTE_OFFSET, "v": VERSION, "t": TIMESTAMP, "seq": SEQUENCE}
 _NUMBERED_BY_TYPE: Final = {number: text for text, number in _NUMBERED.items()}
+DIGEST_BYTES: Final = 34
+"""An implicit digest as a component: type, length and SHA-256."""
+_DIGEST_HEAD: Final = bytes((IMPLICIT_DIGEST, 32))
 _DIGESTS: Final = {"sha256digest": IMPLICIT_DIGEST, "params-sha256": PARAMETERS_DIGEST}
 _DIGESTS_BY_TYPE: Final = {number: text for text, number in _DIGESTS.items()}
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -103,6 +106,12 @@ def component_number(component: Component, expected_type: int) -> int:
     if type_number != expected_type:
         raise BadPacket(f"expected a name component of type {expected_type}, got {type_number}")
     return decode_nonneg(component[value:after])
+
+
+def ends_in_digest(name: Name) -> bool:
+    """Whether the last component is an implicit digest: the last DIGEST_BYTES bytes. A longer component may have
+    the same bytes there, so what looks like a digest is parsed."""
+    return name[-DIGEST_BYTES : 2 - DIGEST_BYTES] == _DIGEST_HEAD and prefix_ends(name)[-2] == len(name) - DIGEST_BYTES
 
 
 def prefix(name: Name, count: int) -> Name:

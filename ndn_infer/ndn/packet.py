@@ -28,7 +28,6 @@ from ndn_infer.ndn.tlv import Buffer, decode_nonneg, encode_nonneg, encode_tlv, 
 SIGNATURE_DIGEST_SHA256: Final = 0
 SIGNATURE_SHA256_WITH_RSA: Final = 1
 SIGNATURE_SHA256_WITH_ECDSA: Final = 3
-SIGNATURE_HMAC_WITH_SHA256: Final = 4
 SIGNATURE_ED25519: Final = 5
 
 CONTENT_BLOB: Final = 0

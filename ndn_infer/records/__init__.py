@@ -31,10 +31,10 @@ from ndn_infer.records.bounds import (
     Uris,
     Words,
 )
-from ndn_infer.records.codec import R, decode, encode, most_bytes, request_digest
+from ndn_infer.records.codec import R, decode, encode, most_bytes
 from ndn_infer.records.forms import Record, Reply, Request
 
-__all__ = ["R", "Record", "Reply", "Request", "decode", "encode", "most_bytes", "request_digest"]
+__all__ = ["R", "Record", "Reply", "Request", "decode", "encode", "most_bytes"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 TOO_LONG: Final = "too-long"

@@ -12,7 +12,6 @@ another: what no type names is never built, so a record takes the memory of what
 
 from __future__ import annotations
 
-import hashlib
 from typing import TypeVar
 
 import msgpack
@@ -32,11 +31,6 @@ def encode(record: Record) -> bytes:
         raise BadRecord(f"{cls.__name__} holds text that is not Unicode: {error.reason}") from error
     _check_size(cls, len(wire))
     return wire
-
-
-def request_digest(record: Record) -> str:
-    """SHA-256, in hex, of the canonical bytes: the <request> component of a call's name."""
-    return hashlib.sha256(encode(record)).hexdigest()
 
 
 def decode(cls: type[R], wire: bytes | memoryview) -> R:

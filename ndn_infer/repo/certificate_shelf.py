@@ -56,10 +56,6 @@ class CertificateShelf:
         """All that are kept, newest first."""
         return tuple(sorted(self._kept.values(), key=certs.version_of, reverse=True))
 
-    def identities(self) -> set[Name]:
-        """Whose keys they vouch for."""
-        return {item.identity for item in self._kept.values()}
-
     def recording(self, fetch: Callable[[Name], Awaitable[bytes]]) -> Callable[[Name], Awaitable[bytes]]:
         """`fetch`, with a look at what comes."""
 

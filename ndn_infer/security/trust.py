@@ -10,7 +10,7 @@ name is not who may answer under it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -96,10 +96,6 @@ class TrustSchema:
     def signers_for(self, data_name: Name) -> tuple[str, ...]:
         """The rules of keys that may sign this name, without "#"."""
         return tuple(sorted({signer for rule in self._rules_of(data_name) for signer in self._signers.get(rule, ())}))
-
-    def suggest(self, data_name: Name, certificate_names: Iterable[Name]) -> Name | None:
-        """The first of these certificates whose key may sign this name."""
-        return next((name for name in certificate_names if self.check(data_name, name).allowed), None)
 
     # ------------------------------------------------------------
 

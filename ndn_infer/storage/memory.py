@@ -9,14 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.ndn.name import IMPLICIT_DIGEST, METADATA, Name
+from ndn_infer.ndn.name import DIGEST_BYTES, METADATA, Name, ends_in_digest
 from ndn_infer.wire.manifest import Manifest, ObjectPackets
-
-_DIGEST_COMPONENT: Final = 34
-"""Bytes of an implicit digest component: type, length, SHA-256."""
 
 
 @dataclass(slots=True)
@@ -86,9 +82,9 @@ class ObjectStore:
 
     def find(self, name: Name, *, can_be_prefix: bool) -> bytes | None:
         """The packet that answers an Interest for `name`, by table look-up."""
-        if len(name) > _DIGEST_COMPONENT and name[-_DIGEST_COMPONENT] == IMPLICIT_DIGEST:
+        if ends_in_digest(name):
             # Somebody wants exactly these bytes, because a cache on the way holds others under this name.
-            wire = self.find(name[:-_DIGEST_COMPONENT], can_be_prefix=False)
+            wire = self.find(name[:-DIGEST_BYTES], can_be_prefix=False)
             exact = wire is not None and hashlib.sha256(wire).digest() == name[-32:]
             return wire if exact else None
         base = self._owner.get(name)

@@ -11,7 +11,7 @@ import logging
 
 from ndn_infer import ndn
 from ndn_infer.errors import StoreFull
-from ndn_infer.ndn.name import IMPLICIT_DIGEST, METADATA, Name
+from ndn_infer.ndn.name import DIGEST_BYTES, METADATA, Name, ends_in_digest
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.wire.manifest import Manifest, ObjectPackets
@@ -64,8 +64,8 @@ class TieredStore(ObjectStore):
         wire = super().find(name, can_be_prefix=can_be_prefix)
         if wire is not None:
             return wire
-        if len(name) > _DIGEST_COMPONENT and name[-_DIGEST_COMPONENT] == IMPLICIT_DIGEST:
-            exact = self.disk.packet(name[:-_DIGEST_COMPONENT])
+        if ends_in_digest(name):
+            exact = self.disk.packet(name[:-DIGEST_BYTES])
             return exact if exact is not None and hashlib.sha256(exact).digest() == name[-32:] else None
         exact = self.disk.packet(name)
         if exact is not None or not can_be_prefix:

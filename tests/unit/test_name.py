@@ -105,3 +105,12 @@ def test_numbers_of_components() -> None:
     ):  # fmt: skip
         for number in (0, 255, 256, 2**32, 2**64 - 1):
             assert ndn.component_number(make(number), kind) == number
+
+
+@given(st.lists(st.binary(max_size=40), max_size=4), st.binary(min_size=32, max_size=32))
+def test_a_digest_at_the_end_is_the_last_component(parts: list[bytes], digest: bytes) -> None:
+    name = b"".join(map(ndn.generic, parts))
+    assert ndn.ends_in_digest(name + ndn.implicit_digest(digest))
+    assert not ndn.ends_in_digest(name)
+    assert not ndn.ends_in_digest(name + ndn.generic(b"x" + ndn.implicit_digest(digest)))
+    assert not ndn.ends_in_digest(name + ndn.parameters_digest(digest))

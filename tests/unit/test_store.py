@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,13 @@ def made(uri: str, version: int = 1, size: int = 9000) -> ObjectPackets:
     return build_object(ndn.from_uri(uri), version, bytes(size), packet.encode_data)
 
 
-def test_what_answers_what() -> None:
-    store, packets = ObjectStore(1 << 20), made("/o")
+LIKE_A_DIGEST = "/o%01%20" + "x" * 32
+"""A name whose last bytes are those of an implicit digest, within a longer component."""
+
+
+@pytest.mark.parametrize("uri", ["/o", LIKE_A_DIGEST])
+def test_what_answers_what(uri: str) -> None:
+    store, packets = ObjectStore(1 << 20), made(uri)
     store.put(packets)
     discovery = packets.base + ndn.METADATA
     assert store.find(discovery, can_be_prefix=True) == packets.metadata

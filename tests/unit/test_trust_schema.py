@@ -343,13 +343,10 @@ def test_refusals_say_what_the_name_is_who_may_sign_it_and_whose_the_key_is() ->
     assert "/evil, which is not an identity of /ndn-infer/local" in said
 
 
-def test_signers_and_suggestions() -> None:
+def test_signers() -> None:
     name = under_net(f"{MODEL}/tokens/public/{DIGEST}{META}")
     assert SCHEMA.rules_for(name) == ("token_block",)
     assert SCHEMA.signers_for(name) == ("decode", "tokenize")
-    mine = [certificate_of(key) for key in ("node", "user", "decode", "tokenize")]
-    assert SCHEMA.suggest(name, mine) == certificate_of("decode")
-    assert SCHEMA.suggest(under_net(f"/catalog/model/x{META}"), mine) is None
 
 
 # ---------------------------------------------------------------- loading

@@ -16,8 +16,7 @@ from typing import Final, Protocol
 
 from ndn_infer.forwarder.core.cs_classes import CsClass, CsClasses
 from ndn_infer.forwarder.core.name_order import NameOrder
-from ndn_infer.forwarder.core.pit import has_digest
-from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.name import Name, ends_in_digest
 
 ENTRY_OVERHEAD_BYTES: Final = 400
 """What one entry costs beside its packet and its name, counted against the byte bound."""
@@ -231,7 +230,7 @@ class ContentStore:
         entry = self._get(name)
         if entry is not None and (not must_be_fresh or entry.fresh_until > now):
             return name
-        if has_digest(name):
+        if ends_in_digest(name):
             exact = name[:-34]
             entry = self._get(exact)
             if entry is not None and (not must_be_fresh or entry.fresh_until > now):

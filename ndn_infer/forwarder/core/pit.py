@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ndn_infer.forwarder.core.parsing import ParsedInterest
-from ndn_infer.ndn.name import IMPLICIT_DIGEST, Name, from_uri, implicit_digest
+from ndn_infer.ndn.name import Name, ends_in_digest, from_uri, implicit_digest
 
 TICK_S: Final = 0.01
 """Entries are reaped in steps of this; until then they are pending no longer than their in-records say."""
@@ -252,7 +252,7 @@ class Pit:
         self._size += 1
         if entry.can_be_prefix:
             self._prefix_depths[entry.depth] = self._prefix_depths.get(entry.depth, 0) + 1
-        self._digests += has_digest(entry.name)
+        self._digests += ends_in_digest(entry.name)
 
     def remove(self, entry: PitEntry) -> bool:
         """Whether the entry was there."""
@@ -268,7 +268,7 @@ class Pit:
             self._prefix_depths[entry.depth] -= 1
             if not self._prefix_depths[entry.depth]:
                 del self._prefix_depths[entry.depth]
-        self._digests -= has_digest(entry.name)
+        self._digests -= ends_in_digest(entry.name)
         if entry.bucket >= 0:
             self._buckets[entry.bucket].discard(entry)
             entry.bucket = -1
@@ -335,8 +335,3 @@ class Pit:
         while self._bucket_heap and not self._buckets[self._bucket_heap[0]]:
             del self._buckets[heapq.heappop(self._bucket_heap)]
         return self._bucket_heap[0] * TICK_S if self._bucket_heap else None
-
-
-def has_digest(name: Name) -> bool:
-    """Whether the last component looks like an implicit digest (34 bytes: type 1, length 32)."""
-    return len(name) >= 34 and name[-34] == IMPLICIT_DIGEST and name[-33] == 32

@@ -20,8 +20,7 @@ from typing import Final
 
 from ndn_infer.errors import BadPacket, ConfigError
 from ndn_infer.forwarder.core.parsing import parse_data
-from ndn_infer.forwarder.core.pit import has_digest
-from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.name import Name, ends_in_digest
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class DiskTier:
     def find(
         self, name: Name, *, can_be_prefix: bool, must_be_fresh: bool, now: float
     ) -> tuple[Name, bytes, float] | None:
-        digest = name[-32:] if has_digest(name) else None
+        digest = name[-32:] if ends_in_digest(name) else None
         exact = name[:-34] if digest is not None else name
         if exact in self._waiting or exact in self._filter:
             found = self._exact(exact)

@@ -48,7 +48,6 @@ class Arrival(NamedTuple):
 
 
 _BARE: Final = Arrival(False, None)
-_DIGEST_HEAD: Final = bytes((ndn.IMPLICIT_DIGEST, 32))
 
 OnData = Callable[[bytes, Name, Arrival], None]
 OnNack = Callable[[int], None]
@@ -395,8 +394,8 @@ class Endpoint:
         if self.trace is not None:
             self.trace("nack", interest.name, None)
         name = interest.name
-        if name[-34:-32] == _DIGEST_HEAD:
-            name = name[:-34]
+        if ndn.ends_in_digest(name):
+            name = name[: -ndn.DIGEST_BYTES]
         found = self._split(name) if self._numbered else None
         if found is not None:
             for receiver in tuple(found[0]):

@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _LOCAL: Final = ndn.from_uri("/localhost/nfd")
 _REMOTE: Final = ndn.from_uri("/localhop/nfd")
-_ORIGIN_APP: Final = 0
 _ORIGIN_CLIENT: Final = 65
 _FLAG_CHILD_INHERIT: Final = 1
 _FLAG_CAPTURE: Final = 2

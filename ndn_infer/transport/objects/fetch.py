@@ -156,7 +156,7 @@ class Fetcher:
         _check_size(manifest, len(content))
         self._accept(found, content)
         seconds = time.monotonic() - began
-        self._counts.count(len(content), seconds)
+        self._counts.count(len(content))
         stored = segments.from_content_store
         return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
 
@@ -189,7 +189,7 @@ class Fetcher:
             _check_size(manifest, at)
         self._accept(found, view)
         seconds = time.monotonic() - began
-        self._counts.count(manifest.size, seconds)
+        self._counts.count(manifest.size)
         return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
 
     @asynccontextmanager
@@ -199,7 +199,7 @@ class Fetcher:
         """Write objects to the beginnings of buffers, all at once: iterate what is given. `parts`: what was found,
         hints, buffer; each `in_place`. Not for names that certify their content, which is complete too late here.
         Raises as `collect` for manifests."""
-        began, pieces = time.monotonic(), []
+        pieces = []
         for item, hints, buffer in parts:
             manifest = self._manifest(item)
             pieces.append(await self._segments(manifest, hints, into=memoryview(buffer)[: manifest.size]))
@@ -209,7 +209,7 @@ class Fetcher:
         finally:
             self._counts.bad_packets += reading.close()
             size = sum(len(part[2]) for part, item in zip(parts, pieces, strict=True) if item.complete)
-            self._counts.count(size, time.monotonic() - began)
+            self._counts.count(size)
 
     async def stream(
         self, found: Discovered, *, hints: tuple[Name, ...] = ()

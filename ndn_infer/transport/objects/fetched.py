@@ -11,7 +11,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
 from ndn_infer.security.validator import Validated
 from ndn_infer.transport.link.endpoint import Arrival
-from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest
+from ndn_infer.wire.manifest import Manifest
 from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import uniform_bytes
 
@@ -61,17 +61,14 @@ class Discovered:
 
 @dataclass(slots=True)
 class FetchStats:
-    """What a fetcher did so far. `goodput` is an average over recent objects, bytes a second; None before the first."""
+    """What a fetcher did so far."""
 
     objects: int = 0
     content_bytes: int = 0
     bad_packets: int = 0
-    goodput: float | None = None
     pull: PullStats = field(default_factory=PullStats)
 
-    def count(self, size: int, seconds: float) -> None:
-        """One more object of `size` bytes. Small ones say more about the round trip than about goodput: left out."""
+    def count(self, size: int) -> None:
+        """One more object of `size` bytes."""
         self.objects += 1
         self.content_bytes += size
-        if size >= 4 * SEGMENT_BYTES and seconds > 0:
-            self.goodput = size / seconds if self.goodput is None else 0.8 * self.goodput + 0.2 * size / seconds
