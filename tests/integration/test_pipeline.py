@@ -341,7 +341,7 @@ def test_what_a_stage_refuses(small: Model) -> None:
                 (replace(good, chunk_tokens=64), "wrong-codec", "64"),
                 (replace(good, ids=()), "bad-request", "one token after it"),
                 (replace(good, prompt=2), "bad-request", "one token after it"),
-                (replace(good, ids=(5, 6, 1000)), "bad-request", "no tokens of this model"),
+                (replace(good, ids=(5, 6, 1000)), "bad-request", "outside the vocabulary"),
                 (replace(good, prompt=100000), "bad-request", "512"),
                 (replace(good, start=1, prompt=4), "bad-request", "one token after it"),
                 (replace(good, parent="00" * 32), "bad-request", "seed"),
