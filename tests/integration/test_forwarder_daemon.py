@@ -34,7 +34,7 @@ TOOL_S = 30.0
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"unix_path": "{tmp}/file"}, AddressTaken, "no socket"),
+        ({"unix_path": "{tmp}/file"}, AddressTaken, "not a socket"),
         ({"unix_path": "{tmp}/file/below.sock"}, ConfigError, "cannot listen"),
         ({"unix_path": "{tmp}/" + "x" * 120}, ConfigError, "too long"),
         ({"tcp_bind": "127.0.0.1"}, ConfigError, "tcp_bind"),
