@@ -1,6 +1,6 @@
 """The one error tree: what can go wrong, whose fault it is, and what the user should do next.
 
-Owns: every exception class that crosses a module border. Must not know: anything else of this package.
+Owns: the exceptions that users see; a unit may derive a narrower one. Must not know: anything else of this package.
 
     NdnInferError
     |- UsageError            exit 2   the user's input cannot be served as it stands

@@ -1,7 +1,7 @@
 """NDNLPv2 headers: what travels around a network packet on one link.
 
 Owns: the LpPacket fields this project reads and writes (NDNLPv2 revision 4; numbers in the constants). Must not know:
-faces, reassembly state (wire/reassembly.py), forwarding.
+faces, reassembly (forwarder/link/), forwarding.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ class Answer(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Tokens(Reply):
-    """Answer to tokenize: the ids and the names of their full blocks, when published (`chains` in hex)."""
+    """Answer to tokenize."""
 
     ids: Ids
 
@@ -361,7 +361,7 @@ class PassageRecord(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Hit(Reply):
-    """One retrieved passage: its object name (URI, no version), score and text."""
+    """One retrieved passage: its object name (URI, no version) and its score."""
 
     name: Uri
     score: Annotated[float, Between(-1e6, 1e6)]

@@ -75,26 +75,3 @@ def require_identity(net: Name, identity: Name) -> Identity:
             hint="identities are <net>, and below it operator, <site>, <site>/<node> and <site>/<node>/<role>",
         )
     return found
-
-
-def site_identity(net: Name, site: str) -> Name:
-    """`<net>/<site>`. Raises BadName for a reserved word."""
-    identity = net + ndn.generic(site)
-    if require_identity(net, identity).kind is not IdentityKind.SITE:
-        raise BadName(f"{site!r} cannot be the name of a site")
-    return identity
-
-
-def node_identity(net: Name, site: str, node: str) -> Name:
-    """`<net>/<site>/<node>`. Raises BadName."""
-    return _checked(net, Machine(site, node).to_name(net))
-
-
-def role_identity(net: Name, site: str, node: str, role: str) -> Name:
-    """`<net>/<site>/<node>/<role>`. Raises BadName."""
-    return _checked(net, Role(site, node, role).to_name(net))
-
-
-def _checked(net: Name, identity: Name) -> Name:
-    require_identity(net, identity)
-    return identity

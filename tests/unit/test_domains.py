@@ -46,14 +46,13 @@ from ndn_infer.security.domains import (
     find_epoch,
     parse_request,
 )
-from ndn_infer.security.identity import role_identity
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.wire.manifest import build_object
 
 NET = ndn.from_uri("/ndn-infer/local")
-OWNER = role_identity(NET, "home", "n1", "domain")
-USER = role_identity(NET, "home", "n1", "user")
-OTHER = role_identity(NET, "home", "n2", "user")
+OWNER = NET + ndn.from_uri("/home/n1/domain")
+USER = NET + ndn.from_uri("/home/n1/user")
+OTHER = NET + ndn.from_uri("/home/n2/user")
 MODEL = "0123456789abcdef" * 4
 ID = "00112233445566778899aabbccddeeff"
 SECRET = bytes(range(32))
@@ -370,7 +369,7 @@ def test_the_longest_name() -> None:
 def test_only_the_owner_signs_keys_of_its_domain() -> None:
     """Another owner, whom the schema would let sign the name, gets no domain but its own."""
     base, content = wrapped(MEMBERS)
-    usurper = role_identity(NET, "lab", "m1", "domain")
+    usurper = NET + ndn.from_uri("/lab/m1/domain")
     with pytest.raises(KeyNotAllowed):
         unwrap(NET, base, content, usurper, MEMBERS[0])
     forged = wrap(base, usurper, SALT, 1, DomainSecret(SECRET, "acme"), [MEMBERS[0].public])

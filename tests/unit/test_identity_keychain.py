@@ -17,15 +17,15 @@ from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import CLOCK_SKEW_S
 from ndn_infer.security.crypto import KEY_KINDS, PrivateKey, PublicKey
-from ndn_infer.security.identity import IdentityKind, node_identity, role_identity, site_identity
+from ndn_infer.security.identity import IdentityKind
 from ndn_infer.security.keychain import DAY_S, VALIDITY_S, Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from tests.unit.trust_kit import NET, NOW, kv_name, under_net
 
-DECODE = role_identity(NET, "home", "n1", "decode")
-NODE = node_identity(NET, "home", "n1")
-SITE = site_identity(NET, "home")
+DECODE = NET + ndn.from_uri("/home/n1/decode")
+NODE = NET + ndn.from_uri("/home/n1")
+SITE = NET + ndn.from_uri("/home")
 OPERATOR = under_net("/operator")
 
 

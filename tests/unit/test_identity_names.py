@@ -8,16 +8,12 @@ from hypothesis import strategies as st
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadName
-from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import RESERVED_SITES
 from ndn_infer.security.identity import (
     Identity,
     IdentityKind,
-    node_identity,
     parse_identity,
     require_identity,
-    role_identity,
-    site_identity,
 )
 from tests.unit.trust_kit import NET, under_net
 
@@ -69,25 +65,6 @@ def test_names_of_other_networks() -> None:
     assert parse_identity(NET, ndn.from_uri("/ndn-infer/other/home/n1")) is None
     assert parse_identity(NET, ndn.from_uri("/ndn-infer")) is None
     assert parse_identity(NET, b"") is None
-
-
-def test_builders() -> None:
-    assert site_identity(NET, "home") == under_net("/home")
-    assert node_identity(NET, "home", "n1") == under_net("/home/n1")
-    for role in ROLES:
-        assert role_identity(NET, "home", "n1", role) == under_net(f"/home/n1/{role}")
-    for build in (
-        lambda: site_identity(NET, "operator"),
-        lambda: site_identity(NET, "model"),
-        lambda: site_identity(NET, ""),
-        lambda: site_identity(NET, "a/b"),
-        lambda: node_identity(NET, "home", "KEY"),
-        lambda: node_identity(NET, "service", "n1"),
-        lambda: role_identity(NET, "home", "n1", "KEY"),
-        lambda: role_identity(NET, "home", "n1", ""),
-    ):
-        with pytest.raises(BadName):
-            build()
 
 
 @given(st.lists(st.sampled_from(["KEY", "home", "operator", "model", "n1", "v=1", "32=x", "a%00b"]), max_size=5))

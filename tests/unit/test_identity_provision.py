@@ -16,17 +16,16 @@ from ndn_infer.errors import BadName, ConfigError, MissingKey, NdnInferError, St
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.crypto import PrivateKey
-from ndn_infer.security.identity import node_identity, role_identity, site_identity
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from tests.unit.trust_kit import NET, NOW, Authority, kv_name, under_net
 
-SITE = site_identity(NET, "home")
-NODE = node_identity(NET, "home", "n1")
-DECODE = role_identity(NET, "home", "n1", "decode")
-USER = role_identity(NET, "home", "n1", "user")
-OTHER = role_identity(NET, "home", "n2", "decode")
+SITE = NET + ndn.from_uri("/home")
+NODE = NET + ndn.from_uri("/home/n1")
+DECODE = NET + ndn.from_uri("/home/n1/decode")
+USER = NET + ndn.from_uri("/home/n1/user")
+OTHER = NET + ndn.from_uri("/home/n2/decode")
 
 
 def clock() -> float:
