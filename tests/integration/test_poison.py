@@ -190,7 +190,8 @@ def test_segment_attacked_without_end_is_never_believed(kind: str) -> None:
 
 
 def test_older_version_replayed_as_a_whole() -> None:
-    """Nobody can tell from the packets that there is a newer one; the bytes are those of the version it names."""
+    """Nobody can tell from the packets that there is a newer one; the bytes are those of the version it names, or
+    there are none: for segments that it gave up the producer sends a Nack, and this attacker changes Data only."""
 
     async def work(world: World) -> str:
         target = world.targets["three"]
@@ -204,7 +205,7 @@ def test_older_version_replayed_as_a_whole() -> None:
         plan = only(target, lambda name: target.base in name, replay, times=FOREVER)
         return await world.fetch(target, plan)
 
-    assert in_world(work) == "older"
+    assert in_world(work) in ("older", "FetchIncomplete")
 
 
 @pytest.mark.parametrize("shape", ["three", "many"])
