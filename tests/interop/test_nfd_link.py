@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,9 @@ def linked(maker: Peer, other: Peer, kind: str, *options: str, through: str = ""
     """`maker` makes a face with nfdc; `other` finds one made for it when the first packet comes. `through`: the URI to
     dial in place of the other's own."""
     uri = through or other.uri(kind)
+    scheme = uri.partition(":")[0]
     before = _numbers(other)
+    kept = {peer.title: _numbers(peer, scheme) for peer in (maker, other)}
     created = maker.nfdc("face", "create", uri, *options)
     assert created.startswith("face-created"), created
     mine = re.search(r"id=(\d+) local=(\S+)", created)
@@ -99,19 +100,22 @@ def linked(maker: Peer, other: Peer, kind: str, *options: str, through: str = ""
     until(lambda: maker.routed("/first/packet"), "the first route")
     maker.run("ndnpeek", "-w", "300", "/first/packet/now")
     maker.nfdc("route", "remove", "/first/packet", "nexthop", mine[1])
-    scheme = uri.partition(":")[0]
     until(lambda: bool(_numbers(other, scheme) - before), f"{other.title} has a face")
     (theirs,) = _numbers(other, scheme) - before
     try:
         yield Link((maker, other), {maker.title: int(mine[1]), other.title: theirs})
     finally:
-        for peer, number in ((maker, mine[1]), (other, str(theirs))):
-            peer.run("nfdc", "face", "destroy", number)  # a TCP face may be gone with the connection already
-            until(partial(_gone, peer, int(number)), "the face is gone")
+        until(lambda: _cleared((maker, other), scheme, kept) and _cleared((maker, other), scheme, kept), "no face left")
 
 
-def _gone(peer: Peer, number: int) -> bool:
-    return number not in _numbers(peer)
+def _cleared(peers: tuple[Peer, Peer], scheme: str, kept: dict[str, set[int]]) -> bool:
+    """Destroys faces that are new, and says whether there was none: the last packet of one side makes a face again at
+    the other one, which has lost its own already."""
+    time.sleep(OLD_LIST_S)
+    new = [(peer, number) for peer in peers for number in _numbers(peer, scheme) - kept[peer.title]]
+    for peer, number in new:
+        peer.run("nfdc", "face", "destroy", str(number))
+    return not new
 
 
 def _numbers(peer: Peer, scheme: str = "") -> set[int]:
