@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,10 +87,13 @@ def link_to(port: int, *options: str) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_bench_that_is_ended_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:
-    """However it ends; its forwarder, which is ready and has a load, does not end by itself."""
+    """However it ends, below nohup too; its forwarder, which is ready and has a load, does not end by itself."""
     environment = {**os.environ, "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "ndn_infer", "bench", "forwarder", "--runs", "99"]
-    bench = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    bench = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=partial(signal.signal, how, signal.SIG_DFL) if how is not signal.SIGKILL else None,
+    )  # fmt: skip
     try:
         wait_until(lambda: any(map(_is_forwarder, _children(bench.pid))) and len(_children(bench.pid)) > 1)
         children = _children(bench.pid)
