@@ -204,12 +204,15 @@ class AnswerStream:
         self.on_left()
 
     def _asked(self) -> None:
-        if self.away:
+        if self._watch is None:
+            return
+        back = self.away
+        if back or self._watch.when() > self.out.readers.next_change(time.monotonic()):  # the first one shortens it
+            self._watch.cancel()
             self.away = False
             self._back.set()
-            if self._watch is not None:
-                self._watch.cancel()
             self._look()
+        if back:
             self.on_back()
 
 
