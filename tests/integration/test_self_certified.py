@@ -106,7 +106,7 @@ async def test_a_passage_whose_text_another_site_replaced_is_refused_and_asked_f
 async def test_a_hit_that_is_no_passage_of_the_corpus_is_refused(net: Net) -> None:
     await net.honest.produce(Lookup(role("decode") + ndn.generic("status")))
     client = net.consumer.conversation()
-    with pytest.raises(BadRecord, match="no passage of corpus"):
+    with pytest.raises(BadRecord, match="not a passage of corpus"):
         await client.lookup(CorpusRecord("notes", CORPUS, 3, "ab" * 32), "what?", 3)
 
 
