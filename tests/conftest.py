@@ -18,9 +18,10 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # as the engine
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_network_of_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What is configured in this process comes from the test, not from the network in use on the machine."""
+    """What is configured in this process comes from the test, not from the network in use on the machine, nor from one
+    that commands of another module made."""
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
 
 
