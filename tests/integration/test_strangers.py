@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from ndn_infer.functions import function_server
+from ndn_infer.functions.function_server import FunctionServer
+from ndn_infer.functions.intake import Intake
 from ndn_infer.functions.work import Asked, WorkKey
 from ndn_infer.security.domains import PUBLIC, Domain
 from tests.load import strangers
@@ -19,16 +20,18 @@ async def test_hundreds_of_attempts_give_a_stranger_nothing(seed: int = 11) -> N
 
 async def test_the_attempts_find_work_that_is_known_by_its_digest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was once: whoever says the digest gets the answer, sealed for nobody when it is asked as shared."""
-    original = function_server.FunctionServer._with_request
+    original = Intake._with_request
 
-    def by_digest_alone(self: function_server.FunctionServer, asked: Asked) -> None:
-        for key in [*self._work, *self._answers._answers]:
+    def by_digest_alone(self: Intake, asked: Asked) -> None:
+        desk = self._desk
+        assert isinstance(desk, FunctionServer)
+        for key in [*desk._work, *desk._answers._answers]:
             if key.call.request == asked.call.request and not asked.caller:
-                self._from_known(asked, key, PUBLIC)
+                desk.from_known(asked, key, PUBLIC)
                 return
         original(self, asked)
 
-    monkeypatch.setattr(function_server.FunctionServer, "_with_request", by_digest_alone)
+    monkeypatch.setattr(Intake, "_with_request", by_digest_alone)
     report = await strangers.campaign(200, 12, (strangers.changed,))
     assert any("holds the secret" in leak for leak in report.leaks), str(report)
 

@@ -165,7 +165,7 @@ class World:
         self.node.link.tamper_up = self._listen
         self.producer: Producer = await self.node.produce(Shout(), Repeat(), Spell(), Slow(), Plain())
         for server in self.producer._servers:
-            server._refusals = Allowance(1e9, 1e9)
+            server._replies._refusals = Allowance(1e9, 1e9)
 
     async def ask(self) -> None:
         """The tenant's calls. The one that takes long goes on."""
