@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, StorageError
 from ndn_infer.namespace import CatalogRecord, operator_identity
 from ndn_infer.ndn.name import METADATA, Name
@@ -49,7 +48,7 @@ def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRec
         if _says(path, base, content):
             continue
         signer = keychain.signer_for(operator_identity(keychain.net))
-        version = time.time_ns() // 1000
+        version = clock.wall_us()
         packets = build_object(base, version, content, signer.sign_data, freshness_ms=CATALOG_FRESHNESS_MS)
         _write(path, b"".join((packets.metadata, *packets.packets.values())))
     return paths
@@ -66,14 +65,12 @@ def revoke(directory: Path, keychain: Keychain, denied: Iterable[Denied], *, val
     path, known = revocation_path(directory), DenyList()
     if path.is_file():
         known.join(records.decode(RevocationList, _load_one(path).content()))
-    new = known.as_list(time.time() + valid_s, denied)
+    new = known.as_list(clock.wall_s() + valid_s, denied)
     root = keychain.usable(keychain.net) is not None
     signer = keychain.signer_for(keychain.net if root else operator_identity(keychain.net))
     base = CatalogRecord(LIST_KIND, LIST_ID).to_name(keychain.net)
     content = records.encode(new)
-    packets = build_object(
-        base, time.time_ns() // 1000, content, signer.sign_data, freshness_ms=REVOCATION_FRESHNESS_MS
-    )
+    packets = build_object(base, clock.wall_us(), content, signer.sign_data, freshness_ms=REVOCATION_FRESHNESS_MS)
     _write(path, b"".join((packets.metadata, *packets.packets.values())))
     return new
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
-GROUND = {"errors", "addresses", "ndn", "config", "namespace", "records", "tensors", "chain"}
+GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
@@ -24,6 +24,7 @@ USED = {"console", "node", "local", "catalog", "client", "functions"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "addresses": set(),
+    "clock": set(),
     "chain": set(),
     "ndn": {"errors"},
     "config": {"errors"},
@@ -31,13 +32,13 @@ ALLOWED: dict[str, set[str]] = {
     "records": {"errors"},
     "namespace": {"errors", "ndn"},
     "wire": {"errors", "ndn"},
-    "security": {"errors", "ndn", "namespace", "chain", "records", "wire"},
+    "security": {"errors", "clock", "ndn", "namespace", "chain", "records", "wire"},
     "forwarder.link": {"errors", "addresses", "ndn", "wire"},
     "forwarder.core": {"errors", "addresses", "ndn", "wire", "forwarder.link"},
     "forwarder.management": {"errors", "addresses", "ndn", "wire", "forwarder.link", "forwarder.core"},
-    "forwarder.shell": {"errors", "addresses", "ndn", "wire"} | FORWARDER,
-    "storage": {"errors", "ndn", "wire"},
-    "transport.link": {"errors", "addresses", "ndn", "wire"},
+    "forwarder.shell": {"errors", "addresses", "clock", "ndn", "wire"} | FORWARDER,
+    "storage": {"errors", "clock", "ndn", "wire"},
+    "transport.link": {"errors", "addresses", "clock", "ndn", "wire"},
     "transport.objects": OBJECTS,
     "transport.calls": OBJECTS,
     "transport.trust": OBJECTS,
@@ -79,6 +80,16 @@ PURE = sorted(
     for path in (PACKAGE / room).glob("*.py")
 )
 IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subprocess"}
+
+# floors that run in virtual time: they ask ndn_infer/clock.py, and not the machine
+ONE_CLOCK = sorted(
+    path
+    for room in ("security", "transport", "functions", "kv", "client", "node", "repo", "forwarder/shell")
+    for path in (PACKAGE / room).rglob("*.py")
+)
+CLOCKS = {"monotonic", "monotonic_ns", "time", "time_ns", "sleep"}
+OWN_CLOCK = {"forwarder/shell/daemon.py"}
+"""A process of its own, which never runs in virtual time."""
 
 
 def sources() -> list[Path]:
@@ -133,6 +144,18 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_pure_cores_touch_no_clock_and_no_socket(path: Path) -> None:
     assert not {module.split(".")[0] for module in imports(path)} & IMPURE_MODULES
+    assert "ndn_infer.clock" not in imports(path)
+
+
+@pytest.mark.parametrize("path", ONE_CLOCK, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_there_is_one_clock(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) in OWN_CLOCK:
+        return
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+            assert node.attr not in CLOCKS, f"line {node.lineno}: ask ndn_infer/clock.py for the time"
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            assert not {alias.name for alias in node.names} & CLOCKS
 
 
 def test_no_import_cycles() -> None:

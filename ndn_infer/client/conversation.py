@@ -7,7 +7,6 @@ it all rests on. Must not know: torch, tokenizers, how anything is computed, oth
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -16,7 +15,7 @@ from datetime import date
 from types import TracebackType
 from typing import Final, Self
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
@@ -64,8 +63,8 @@ class Cited:
 class Timing:
     """Seconds of one question, from its start; `asked_us` is that, in microseconds of the Unix epoch."""
 
-    started: float = field(default_factory=time.monotonic)
-    asked_us: int = field(default_factory=lambda: time.time_ns() // 1000)
+    started: float = field(default_factory=clock.monotonic)
+    asked_us: int = field(default_factory=clock.wall_us)
     first_token_s: float = 0.0
     total_s: float = 0.0
 
@@ -281,7 +280,7 @@ class Answer:
         )  # fmt: skip
 
     def _take(self, event: TokenEvent) -> None:
-        elapsed = time.monotonic() - self.timing.started
+        elapsed = clock.monotonic() - self.timing.started
         if event.ids and not self.ids:
             self.timing.first_token_s = elapsed
         self.timing.total_s = elapsed

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.token_events import TokenEvents
@@ -123,7 +122,7 @@ class AnswerStream:
         if finish and not stopped:
             emit += self._stops.finish()
         last = stopped or bool(finish)
-        self._send(self._events.add(token, emit, logprobs, time.monotonic(), last=last))
+        self._send(self._events.add(token, emit, logprobs, clock.monotonic(), last=last))
         if last:
             self._end(TokenEvent((), finish="stop" if stopped else finish))
 
@@ -144,7 +143,7 @@ class AnswerStream:
 
     def _send_late(self) -> None:
         self._timer = None
-        now, due_at = time.monotonic(), self._events.due_at
+        now, due_at = clock.monotonic(), self._events.due_at
         if not self.ended:
             self._send(self._events.take(now) if due_at is not None and due_at <= now else ())
 
@@ -157,7 +156,7 @@ class AnswerStream:
             report, kv=kv.sources, prompt_tokens=prompt_tokens, kv_names=kv.names, kv_holders=kv.holders
         )  # fmt: skip
         try:
-            *before, last = self._events.finish(report, time.monotonic())
+            *before, last = self._events.finish(report, clock.monotonic())
             for event in before:
                 self.out.append(records.encode(event))
             self.out.append(records.encode(last), final=True, failed=bool(report.error))
@@ -186,7 +185,7 @@ class AnswerStream:
 
     def _look(self) -> None:
         """Whether anybody reads. Runs when that may have changed, and while somebody reads about once a second."""
-        now = time.monotonic()
+        now = clock.monotonic()
         readers = self.out.readers.look(now)
         if readers is Readers.GONE:
             self.leave()
@@ -207,7 +206,7 @@ class AnswerStream:
         if self._watch is None:
             return
         back = self.away
-        if back or self._watch.when() > self.out.readers.next_change(time.monotonic()):  # the first one shortens it
+        if back or self._watch.when() > self.out.readers.next_change(clock.monotonic()):  # the first one shortens it
             self._watch.cancel()
             self.away = False
             self._back.set()
@@ -217,8 +216,8 @@ class AnswerStream:
 
 
 def _call_at(when: float, action: Callable[[], None]) -> asyncio.TimerHandle:
-    """`when` by time.monotonic."""
-    return asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), action)
+    """`when` by clock.monotonic."""
+    return asyncio.get_running_loop().call_later(max(0.0, when - clock.monotonic()), action)
 
 
 def _nothing() -> None:

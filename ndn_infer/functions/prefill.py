@@ -7,10 +7,9 @@ the KV, sampling.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
@@ -84,7 +83,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         Only what is computed here gets our signature: blocks of others are passed on as they came, under theirs, and
         computed here where that cannot be done.
         """
-        began = time.monotonic()
+        began = clock.monotonic()
         ids = await self._pull_ids(connector, values, job)
         found = await connector.find_prefix(values, holders_in(job.host.net, job.envelope.advice))
         computed = 0
@@ -100,7 +99,7 @@ class Prefill(NamedFunction[PrefillRequest]):
             await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
         job.host.counters["prefill_blocks_computed"] += computed
         job.host.counters["prefill_tokens_computed"] += computed * connector.blocks.block_tokens
-        elapsed_ms = round((time.monotonic() - began) * 1000, 1)
+        elapsed_ms = round((clock.monotonic() - began) * 1000, 1)
         return PrefillReport(len(values), computed, elapsed_ms, count_signers(found.origins[:known]))
 
     async def _publish_known(

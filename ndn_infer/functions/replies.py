@@ -7,11 +7,10 @@ Must not know: what work goes on, who gets a seat.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Hashable
 from typing import Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, CallError, MissingKey, NdnInferError, TrustError
 from ndn_infer.functions.base import Host
 from ndn_infer.ndn.lp import REASON_CONGESTION
@@ -55,7 +54,7 @@ class Replies:
 
     def fail(self, request: Request, answer: Answer, domain: Domain, who: Hashable) -> None:
         """An answer that says why there is none; for somebody who gets many of them, a Nack."""
-        if self._refusals.spend(who, time.monotonic()):
+        if self._refusals.spend(who, clock.monotonic()):
             self.reply(request, answer, domain)
         else:
             request.refuse(REASON_CONGESTION)

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import torch
 
+from ndn_infer import clock
 from ndn_infer.errors import BadRecord
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.codec import ArrivingBlock, block_bytes
@@ -51,7 +52,7 @@ class ArrivingBlocks:
     async def layers(self) -> AsyncGenerator[int, None]:
         """How many layers are there of all blocks, as that grows; the last one excepted, which is there when this has
         ended with as many blocks `found` as were held. Raises as Fetcher.side_by_side."""
-        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
+        began, cpu_s, round_trip_s = clock.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
         last, whole = self._blocks.format.layout.layers - 1, [False] * len(self._sources)
         known = await asyncio.gather(*(self._manifest(source) for source in self._sources))
         pairs = zip(known, self._arriving, strict=True)
@@ -64,7 +65,7 @@ class ArrivingBlocks:
                         yield min(*there, last)
                 whole = reading.whole()
         await self._take(known, whole)
-        now, size = time.monotonic(), len(self.found.tensors) * self._blocks.content_bytes
+        now, size = clock.monotonic(), len(self.found.tensors) * self._blocks.content_bytes
         self.seconds, estimates = now - began, self._blocks.shared.estimates
         estimates.fetched(size, self.seconds, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
 

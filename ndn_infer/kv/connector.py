@@ -7,11 +7,11 @@ know: who computes a block, how a tensor is used. One object holds one block of 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import torch
 
+from ndn_infer import clock
 from ndn_infer.kv import holders
 from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.blocks import Blocks
@@ -50,7 +50,7 @@ class KvConnector:
 
     def costs(self, *, engine_wait_s: float = 0.0) -> Costs:
         """What fetching and computing a block costs, by what was measured of late."""
-        now = time.monotonic()
+        now = clock.monotonic()
         return Costs(
             block_bytes=self.blocks.content_bytes,
             block_tokens=self.blocks.block_tokens,
@@ -86,7 +86,7 @@ class KvConnector:
         rest = list(values[len(local) :])
         if not rest:
             return Located(list(values), local, [], origins)
-        began = time.monotonic()
+        began = clock.monotonic()
         asked = self.discovery.holders.to_ask(hints, began, own=frozenset(self.blocks.shared.own))
         search = Search(self.discovery, rest, asked)
         sources = await search.run()
@@ -94,7 +94,7 @@ class KvConnector:
         counters["kv_searches"] += 1
         counters["kv_holders_asked"] += len(asked)
         counters["kv_holders_silent"] += search.unanswered
-        counters["kv_search_us"] += round((time.monotonic() - began) * 1e6)
+        counters["kv_search_us"] += round((clock.monotonic() - began) * 1e6)
         return Located(list(values), local, sources, origins)
 
     def arriving(self, located: Located) -> ArrivingBlocks:

@@ -12,10 +12,10 @@ forwarders on the way match Data to pending Interests by name alone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Final
 
+from ndn_infer import clock
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv import holders as questions
 from ndn_infer.kv.blocks import Blocks
@@ -57,7 +57,7 @@ class BlockDiscovery:
         """What `identity` says it holds of `values`: versions, 0 for none."""
         versions = await questions.ask(self._host, self.subject, identity, values, self.patience_s())
         if versions is None:
-            self.holders.silent(identity, time.monotonic())
+            self.holders.silent(identity, clock.monotonic())
             return [0] * len(values)
         if any(versions):
             self.holders.heard(identity)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.discovery import BlockDiscovery
@@ -35,7 +35,7 @@ class BlockFetcher:
     async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
         into, sources = FoundBlocks([], []), located.sources[first:]
-        began, cpu_s, round_trip_s = time.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
+        began, cpu_s, round_trip_s = clock.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
         got = await asyncio.gather(*(self.fetch_source(source) for source in sources))
         size = 0
         for source, item in zip(sources, got, strict=True):
@@ -46,7 +46,7 @@ class BlockFetcher:
             assert found.manifest is not None
             self._blocks.content_bytes = found.manifest.size
             size += found.manifest.size
-        now = time.monotonic()
+        now = clock.monotonic()
         self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
         return into
 
@@ -70,7 +70,7 @@ class BlockFetcher:
                 self._discovery.holders.heard(identity)
                 return block, found
             self._host.counters["kv_claims_false"] += 1
-            if self._discovery.holders.lied(identity, time.monotonic()):
+            if self._discovery.holders.lied(identity, clock.monotonic()):
                 log.warning("%s does not hold a KV block that it listed", ndn.to_uri(identity))
         # A false claim may have ended the search before an honest answer came.
         found = await self._discovery.discover(source.value) if source.claims else None
@@ -106,11 +106,11 @@ class BlockFetcher:
         passes on bears the signature of whoever computed it, and that one has to be believed too. `arrived` is called
         for each."""
 
-        deadline = time.monotonic() + deadline_s
+        deadline = clock.monotonic() + deadline_s
 
         async def one(value: bytes) -> tuple[torch.Tensor, Discovered] | None:
             while True:
-                left_s = deadline - time.monotonic()
+                left_s = deadline - clock.monotonic()
                 try:
                     found = await self._host.fetcher.await_object(
                         self._blocks.name(value), hints=(hint,), deadline_s=left_s

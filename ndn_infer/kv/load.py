@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import NdnInferError, NetworkError
 from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
@@ -101,7 +100,7 @@ class KvLoader:
     def _layered(self, effort: _Effort, missing: int) -> bool:
         """Whether this prompt's blocks are awaited in the engine."""
         how, estimates, costs = self._engine.layers, self._connector.estimates, effort.costs
-        now = time.monotonic()
+        now = clock.monotonic()
         wanted = layer_by_layer(effort.plan, costs, estimates.busy.value(now)) or (
             how == "on" and effort.plan.recompute == 0 < effort.plan.fetch
         )
@@ -127,7 +126,7 @@ class KvLoader:
 
     def _costs(self) -> Costs:
         """What fetching and computing cost now."""
-        self._connector.estimates.engine(*self._engine.prefilled(), time.monotonic())
+        self._connector.estimates.engine(*self._engine.prefilled(), clock.monotonic())
         return self._connector.costs()
 
     def _arrived(self) -> None:
@@ -141,11 +140,11 @@ class KvLoader:
         plan, located = effort.plan, effort.located
         if not plan.fetch:
             return FoundBlocks([], []), FoundBlocks([], [])
-        began = time.monotonic()
+        began = clock.monotonic()
         head, tail = await asyncio.gather(
             self._compute(ids, located, plan.recompute), self._connector.fetcher.fetch(located, plan.recompute)
         )
-        now = time.monotonic()
+        now = clock.monotonic()
         effort.kv_s = now - began
         self._connector.estimates.outcome(plan, effort.costs, effort.kv_s, now)
         return head, tail
@@ -187,7 +186,7 @@ class KvLoader:
         """Have the missing blocks computed elsewhere and take them as they appear. Without a prefill producer that
         answers we compute them ourselves: slower, and the same tokens."""
         found, connector = FoundBlocks([], []), self._connector
-        if not connector.estimates.ask_elsewhere(len(missing), connector.costs(), time.monotonic()):
+        if not connector.estimates.ask_elsewhere(len(missing), connector.costs(), clock.monotonic()):
             self._host.counters["prefill_not_asked"] += bool(missing)
             return found
         block_tokens = self._blocks.block_tokens
@@ -198,7 +197,7 @@ class KvLoader:
             self._host.server, self._host.net, self._blocks.model, tuple(ids), block_tokens, asker.signer,
             self._blocks.domain,
         )  # fmt: skip
-        began = time.monotonic()
+        began = clock.monotonic()
         advice = connector.discovery.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:
             async with asyncio.timeout(patience_s(len(missing), connector.costs())):
@@ -208,7 +207,7 @@ class KvLoader:
                 )  # fmt: skip
             answer = answered.answer
             if not connector.estimates.ask_elsewhere(
-                len(missing), connector.costs(), time.monotonic(), queue=answer.queue
+                len(missing), connector.costs(), clock.monotonic(), queue=answer.queue
             ):  # fmt: skip
                 log.info("prefill at %s has %d prompts waiting; computing here", answer.hint, answer.queue)
                 self._host.counters["prefill_too_busy"] += 1
@@ -217,11 +216,11 @@ class KvLoader:
             found = await connector.fetcher.await_blocks(missing, ndn.from_uri(answer.hint), wait_s, self._arrived)
         except (NdnInferError, TimeoutError) as error:
             if isinstance(error, TimeoutError | NetworkError):
-                connector.estimates.unanswered(time.monotonic())
+                connector.estimates.unanswered(clock.monotonic())
             log.warning("no prefill producer available (%s); computing %d blocks here", error or "none", len(missing))
             self._host.counters["prefill_unavailable"] += 1
             return found
-        now = time.monotonic()
+        now = clock.monotonic()
         log.info("prefill at %s gave %d of %d blocks", answer.hint, len(found.tensors), len(missing))
         connector.estimates.elsewhere(len(found.tensors) * block_tokens, now - began, now)
         if found.tensors:

@@ -11,12 +11,11 @@ import contextlib
 import json
 import os
 import secrets
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.config import NETWORK_FILE, NETWORK_KEYS, Config, network_in_use
 from ndn_infer.errors import StorageError, UsageError
 from ndn_infer.ndn.name import Name
@@ -81,7 +80,7 @@ def use(config: Config, keychain: Keychain, *, site: str = "", node: str = "") -
 
 def nodes_of(keychain: Keychain) -> list[tuple[str, str]]:
     """Site and node of every node with a valid certificate whose key, or the key of one of its roles, is here."""
-    now, found = time.time(), set()
+    now, found = clock.wall_s(), set()
     for entry in keychain.entries():
         identity = parse_identity(keychain.net, entry.certificate.identity)
         of_node = identity is not None and identity.kind in (IdentityKind.NODE, IdentityKind.ROLE)

@@ -10,13 +10,13 @@ does there.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ndn_infer import clock
 from ndn_infer.config import Config, load
 from ndn_infer.errors import NoForwarder
 from ndn_infer.ndn.name import Name
@@ -136,7 +136,7 @@ def trust_schema(config: Config, net: Name | None = None) -> TrustSchema:
 
 def replay_window(config: Config) -> ReplayWindow:
     """Of this machine's verifiers: a command that one of them took before is refused by those that start later."""
-    oldest_ms = int((time.time() - GRACE_S) * 1000)
+    oldest_ms = int((clock.wall_s() - GRACE_S) * 1000)
     return ReplayWindow(journal=ReplayJournal(config.keys_dir / "replay", oldest_ms=oldest_ms))
 
 
@@ -174,7 +174,7 @@ async def _revocations(config: Config, endpoint: Endpoint, validator: Validator)
     if config.trust.revocations == "off":
         return None
     feed = RevocationFeed(Fetcher(endpoint, validator, config.fetch), validator, config.keys_dir / "revoked")
-    if config.trust.revocations == "required" and not validator.denied.fresh(time.time()):
+    if config.trust.revocations == "required" and not validator.denied.fresh(clock.wall_s()):
         await feed.refresh()
     feed.start()
     return feed

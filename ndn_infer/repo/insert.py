@@ -10,13 +10,12 @@ its name where that holds a digest. Whoever asks later verifies the producer's s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import CallError, FetchIncomplete, NetworkError, StoreFull
 from ndn_infer.ndn.name import Name
 from ndn_infer.repo.certificate_shelf import CertificateShelf
@@ -90,7 +89,7 @@ class Inserter:
         """One fetch for equal commands of an owner; who waits longer than PATIENCE_S is told so, and asks again."""
         work = _Work(owner, command)
         found = self._outcomes.pop(work, None)
-        if found is not None and time.monotonic() - found[0] < OUTCOME_AGE_S:
+        if found is not None and clock.monotonic() - found[0] < OUTCOME_AGE_S:
             return found[1]
         task = self._running.get(work)
         if task is None:
@@ -139,7 +138,7 @@ class Inserter:
             answer = RepoAnswer("failed", f"{type(error).__name__}: {error}")
         else:
             answer = task.result()
-        self._outcomes[work] = (time.monotonic(), answer)
+        self._outcomes[work] = (clock.monotonic(), answer)
         while len(self._outcomes) > OUTCOMES:
             self._outcomes.popitem(last=False)
 

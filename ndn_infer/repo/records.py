@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import CallError, Timeout
 from ndn_infer.namespace import RepoCommand
 from ndn_infer.ndn.name import Name
@@ -128,13 +127,13 @@ class RepoClient:
         then. Raises CallError with the repo's reason, Timeout, Nacked, a
         TrustError."""
         command = InsertCommand(ndn.to_uri(name), tuple(map(ndn.to_uri, hints)), pin)
-        give_up_at = time.monotonic() + deadline_s
+        give_up_at = clock.monotonic() + deadline_s
         while True:
             answer = await self._give("insert", command)
             if answer.state == "stored" and answer.entries:
                 return answer.entries[0]
             progress(answer.done, answer.total)
-            if time.monotonic() > give_up_at:
+            if clock.monotonic() > give_up_at:
                 raise Timeout(f"the repo still fetches {ndn.to_uri(name)} after {deadline_s:g} s")
             await asyncio.sleep(WORKING_PAUSE_S)
 
@@ -164,7 +163,7 @@ class RepoClient:
             # every try is a new command: the repo takes each signed Interest once
             wire, asked = self._signer.sign_interest(
                 name, records.encode(command), nonce=secrets.token_bytes(4), signature_nonce=secrets.token_bytes(8),
-                time_ms=int(time.time() * 1000), must_be_fresh=True, lifetime_ms=LIFETIME_MS,
+                time_ms=clock.wall_ms(), must_be_fresh=True, lifetime_ms=LIFETIME_MS,
             )  # fmt: skip
             try:
                 data, _ = await self._endpoint.exchange(wire, asked, lifetime_s=LIFETIME_MS / 1000)

@@ -7,10 +7,10 @@ requests of private calls. Must not know: where keys are kept (domain_store.py),
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from ndn_infer import clock
 from ndn_infer.errors import MissingKey
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.askers import Askers
@@ -53,7 +53,7 @@ class Access:
     def sign(self, name: Name, parameters: bytes, *, hints: tuple[Name, ...], lifetime_ms: int) -> tuple[bytes, Name]:
         """A signed Interest and its full name. Every try is signed anew: nobody answers one twice."""
         return self.signer.sign_interest(
-            name, parameters, nonce=os.urandom(4), signature_nonce=os.urandom(8), time_ms=time.time_ns() // 1_000_000,
+            name, parameters, nonce=os.urandom(4), signature_nonce=os.urandom(8), time_ms=clock.wall_ms(),
             must_be_fresh=True, hints=hints, lifetime_ms=lifetime_ms,
         )  # fmt: skip
 

@@ -9,13 +9,13 @@ may have added the key meanwhile.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Never
 
 from ndn_infer import ndn
+from ndn_infer.clock import wall_s
 from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SignatureInfo
@@ -75,7 +75,7 @@ class Keychain:
     # ------------------------------------------------------------ opening
 
     @classmethod
-    def open(cls, directory: Path, *, clock: Callable[[], float] = time.time) -> Keychain:
+    def open(cls, directory: Path, *, clock: Callable[[], float] = wall_s) -> Keychain:
         """An existing key directory. Raises MissingKey when there is none, StorageError when it cannot be read."""
         files = KeyDirectory(directory)
         anchor = files.read_anchor()
@@ -84,9 +84,7 @@ class Keychain:
         return cls(files, anchor, clock)
 
     @classmethod
-    def create(
-        cls, directory: Path, net: Name, *, kind: str = ECDSA, clock: Callable[[], float] = time.time
-    ) -> Keychain:
+    def create(cls, directory: Path, net: Name, *, kind: str = ECDSA, clock: Callable[[], float] = wall_s) -> Keychain:
         """Make a trust anchor for the network `net`. Raises ConfigError when the directory has one already."""
         files = KeyDirectory(directory)
         with files.locked():
@@ -96,7 +94,7 @@ class Keychain:
 
     @classmethod
     def open_or_create(
-        cls, directory: Path, net: Name, *, kind: str = ECDSA, clock: Callable[[], float] = time.time
+        cls, directory: Path, net: Name, *, kind: str = ECDSA, clock: Callable[[], float] = wall_s
     ) -> Keychain:
         """Like `open`, making the anchor when there is none; of two processes one makes it and both open it.
 
@@ -426,7 +424,7 @@ class Keychain:
         write_private(path, self.export(identities, records).encode("ascii"))
 
     @classmethod
-    def import_bundle(cls, directory: Path, text: str, *, clock: Callable[[], float] = time.time) -> Keychain:
+    def import_bundle(cls, directory: Path, text: str, *, clock: Callable[[], float] = wall_s) -> Keychain:
         """Take a bundle's keys and certificates into a directory, which may be empty or of the same network.
 
         Raises StorageError (no bundle), TrustError (signatures that do not verify), ConfigError (another network).
@@ -435,6 +433,6 @@ class Keychain:
         return cls.open(directory, clock=clock)
 
     @classmethod
-    def import_file(cls, directory: Path, path: Path, *, clock: Callable[[], float] = time.time) -> Keychain:
+    def import_file(cls, directory: Path, path: Path, *, clock: Callable[[], float] = wall_s) -> Keychain:
         """`import_bundle` from a file. Raises StorageError too."""
         return cls.import_bundle(directory, provision.read_file(path), clock=clock)

@@ -18,13 +18,12 @@ process, and a certificate that arrives late costs the pending Interest.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import (
     BadPacket,
     BadSignature,
@@ -108,8 +107,8 @@ class Validator:
         anchor: Certificate,
         fetch_certificate: FetchCertificate,
         *,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = clock.wall_s,
+        monotonic: Callable[[], float] = clock.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_depth: int = MAX_DEPTH,
         max_cached: int = MAX_CACHED,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 
+from ndn_infer import clock
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.core.options import ForwarderOptions
@@ -88,7 +88,7 @@ class MemoryNetwork:
         self.core = Forwarder(
             cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity, seed=seed
         )
-        self.management = Management(self.core, wall_us=lambda: time.time_ns() // 1000)
+        self.management = Management(self.core, wall_us=clock.wall_us)
         self.random = random.Random(seed)
         self._timer: asyncio.TimerHandle | None = None
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.config import CallConfig, FetchConfig
 from ndn_infer.errors import (
     BadPacket,
@@ -133,7 +132,7 @@ class Caller:
             except NetworkError as error:
                 self._lost(machine, error)
                 continue
-            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+            machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
             return records.decode(result, content)
 
     async def stream(
@@ -173,7 +172,7 @@ class Caller:
                     raise
                 self._lost(machine, error)
                 continue
-            machine.on(CallEvent.RESULT_COMPLETE, time.monotonic())
+            machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
 
     async def start(
         self,
@@ -201,10 +200,10 @@ class Caller:
     # ------------------------------------------------------------ asking
 
     def _machine(self) -> CallMachine:
-        return CallMachine(time.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
+        return CallMachine(clock.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
 
     def _lost(self, machine: CallMachine, error: NetworkError) -> None:
-        if machine.on(CallEvent.RESULT_LOST, time.monotonic()) is CallState.FAILED:
+        if machine.on(CallEvent.RESULT_LOST, clock.monotonic()) is CallState.FAILED:
             raise error
 
     async def _question(
@@ -255,7 +254,7 @@ class Caller:
                 distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
                 event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
                 pause_s = machine.pause_s()
-                if machine.on(event, time.monotonic()) is CallState.FAILED:
+                if machine.on(event, clock.monotonic()) is CallState.FAILED:
                     raise
                 await asyncio.sleep(pause_s)
                 continue
@@ -272,7 +271,7 @@ class Caller:
         return await inputs.publish(encoded)
 
     def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
-        answer, now = answered.answer, time.monotonic()
+        answer, now = answered.answer, clock.monotonic()
         if self._ledger is not None:
             self._ledger.used(name, answered.source, answered.signed_by)
         if answer.code:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import Name
@@ -418,7 +417,7 @@ class Endpoint:
                 interest,
                 lambda data: self._send_data(data, token),
                 lambda reason: self._send_nack(wire, token, reason),
-                time.monotonic() + interest.lifetime_ms / 1000,
+                clock.monotonic() + interest.lifetime_ms / 1000,
                 face_id,
             )
         )

@@ -16,11 +16,10 @@ import asyncio
 import logging
 import os
 import random
-import time
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Nacked, NdnInferError, RegistrationRefused, Timeout
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
@@ -132,7 +131,7 @@ class Registrar:
         raise AssertionError("unreachable")
 
     async def _command_once(self, name: Name) -> ControlResponse:
-        self._last_ms = max(self._last_ms + 1, int(time.time() * 1000))
+        self._last_ms = max(self._last_ms + 1, clock.wall_ms())
         info = replace(self._signer.info, nonce=os.urandom(8), time_ms=self._last_ms)
         wire, full_name = encode_interest(
             name, nonce=os.urandom(4), must_be_fresh=True, lifetime_ms=1000, info=info, signer=self._signer.sign

@@ -10,10 +10,9 @@ import asyncio
 import logging
 import math
 import os
-import time
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import (
     BadPacket,
     KeyNotAllowed,
@@ -102,7 +101,7 @@ class Discovery:
         Raises Timeout when it does not appear within `deadline_s`, Nacked when there is no route to its producer for
         NO_ROUTE_S: it has gone.
         """
-        give_up_at = time.monotonic() + deadline_s
+        give_up_at = clock.monotonic() + deadline_s
         no_route_until = math.inf
         name, nonce = base + METADATA, b""
         while True:
@@ -114,8 +113,8 @@ class Discovery:
                 return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
             except (Timeout, Nacked, TrustError, BadPacket) as error:
                 nowhere = isinstance(error, Nacked) and error.reason == REASON_NO_ROUTE
-                no_route_until = min(no_route_until, time.monotonic() + NO_ROUTE_S) if nowhere else math.inf
-                if time.monotonic() >= min(give_up_at, no_route_until):
+                no_route_until = min(no_route_until, clock.monotonic() + NO_ROUTE_S) if nowhere else math.inf
+                if clock.monotonic() >= min(give_up_at, no_route_until):
                     raise
                 if not isinstance(error, Timeout):
                     await asyncio.sleep(0.1)
@@ -146,7 +145,7 @@ class Discovery:
             return Discovered(manifest, data, signed_by, arrival)
         if nonce and data.content != nonce:
             raise StaleDenial(f"{ndn.to_uri(data.name)} says that there is none, in answer to another question")
-        if not nonce and abs(time.time() * 1e6 - said_at(data)) > DENIAL_AGE_S * 1e6:
+        if not nonce and abs(clock.wall_s() * 1e6 - said_at(data)) > DENIAL_AGE_S * 1e6:
             raise StaleDenial(f"{ndn.to_uri(data.name)} said that there is none, but not just now")
         return Discovered(None, data, signed_by, arrival)
 

@@ -8,12 +8,11 @@ checked by wire.segments, which also gets past a poisoned cache. Must not know: 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import (
     BadPacket,
@@ -149,13 +148,13 @@ class Fetcher:
         if manifest.inline is not None:
             self._accept(found, manifest.inline)
             return Fetched(manifest.name, manifest.inline, found.signed_by, source, 0, 0)
-        began = time.monotonic()
+        began = clock.monotonic()
         segments = await self._segments(manifest, hints, have=have)
         await self._pull(segments, progress)
         content = b"".join(map(segments.contents.__getitem__, range(manifest.segments)))
         _check_size(manifest, len(content))
         self._accept(found, content)
-        seconds = time.monotonic() - began
+        seconds = clock.monotonic() - began
         self._counts.count(len(content))
         stored = segments.from_content_store
         return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
@@ -173,7 +172,7 @@ class Fetcher:
         view = memoryview(buffer).cast("B")[: manifest.size]
         if len(view) < manifest.size:
             raise BadPacket(f"{ndn.to_uri(manifest.name)} has {manifest.size} bytes, the buffer {len(view)}")
-        began, stored = time.monotonic(), 0
+        began, stored = clock.monotonic(), 0
         if manifest.inline is not None:
             view[:] = manifest.inline
         elif uniform_bytes(manifest):
@@ -188,7 +187,7 @@ class Fetcher:
                     at += len(piece)
             _check_size(manifest, at)
         self._accept(found, view)
-        seconds = time.monotonic() - began
+        seconds = clock.monotonic() - began
         self._counts.count(manifest.size)
         return Placed(manifest.name, manifest.size, found.signed_by, manifest.segments, stored, seconds)
 

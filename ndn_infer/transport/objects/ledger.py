@@ -5,13 +5,12 @@ Owns: what the summary after an answer is made of, and the words for sources. Mu
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.namespace import classify
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.validator import Validated
@@ -22,7 +21,7 @@ CONTENT_STORE: Final = "Content Store"
 NETWORK_CACHE: Final = "stored upstream"
 RECOMPUTED: Final = "recomputed"
 
-_STARTED_US: Final = int(time.time() * 1_000_000)
+_STARTED_US: Final = clock.wall_us()
 
 
 def source_of(arrival: Arrival, versioned: Name | None = None, since_us: int | None = None) -> str:
@@ -63,7 +62,7 @@ class Ledger:
     """Counts uses of names below `net`. Only verified packets are entered, so `signers` are verified keys."""
 
     net: Name
-    since_us: int = field(default_factory=lambda: int(time.time() * 1_000_000))
+    since_us: int = field(default_factory=clock.wall_us)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _examples: dict[tuple[str, str], str] = field(default_factory=dict)
     _signers: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)

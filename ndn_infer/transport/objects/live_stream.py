@@ -10,11 +10,10 @@ and nothing waits for it any more.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import PROGRESS, Name
@@ -39,7 +38,7 @@ LINGER_S: Final = 10.0
 
 def version_now() -> int:
     """A fresh version: microseconds of the Unix epoch."""
-    return time.time_ns() // 1000
+    return clock.wall_us()
 
 
 class LiveStream:
@@ -63,7 +62,7 @@ class LiveStream:
         self.name = base + ndn.version(self.version)
         self.failed = False
         """Whether it ended otherwise than with its last content: nobody should be sent here."""
-        self.readers = Readership(time.monotonic())
+        self.readers = Readership(clock.monotonic())
         self.progress: Callable[[], bytes] = bytes
         self.on_asked: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
@@ -105,7 +104,7 @@ class LiveStream:
                 self.abandon()
             raise
         self.readers.begun = True
-        for request in self._writer.append(wire, time.monotonic(), final=final):
+        for request in self._writer.append(wire, clock.monotonic(), final=final):
             request.reply(wire)
         if final:
             self.failed = failed
@@ -124,7 +123,7 @@ class LiveStream:
         """End it here and now, as if this producer had been started again: readers are told that there is no route."""
         if not self.closed:
             self.failed = True
-            for request in self._writer.close(time.monotonic()):
+            for request in self._writer.close(clock.monotonic()):
                 request.refuse(REASON_NO_ROUTE)
             self.on_closed()
             self._on_end(self, None, 0.0)
@@ -140,7 +139,7 @@ class LiveStream:
 
     def ask_progress(self, request: Request) -> None:
         """An Interest for progress, made now: news of a stream that nobody looks at cost nothing."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if self.closed:
             request.refuse(REASON_NO_ROUTE)
             return
@@ -160,7 +159,7 @@ class LiveStream:
 
     def _asked(self, request: Request) -> None:
         if not self.closed:
-            self.readers.asked(time.monotonic(), request.expires)
+            self.readers.asked(clock.monotonic(), request.expires)
             self.on_asked()
 
     def _sign(self, name: Name, content: bytes, freshness_ms: int, *, final: bool = False) -> bytes:

@@ -6,11 +6,10 @@ Owns: the order in which those are tried, and who waits for what. Must not know:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Busy
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import METADATA, PROGRESS, Name
@@ -158,7 +157,7 @@ class Server:
         """A new stream below `base`. `encrypt` as in LiveStream. Those that nobody reads any more make room, whoever
         should have ended them. Raises Busy."""
         if len(self._streams) >= MAX_STREAMS:
-            now = time.monotonic()
+            now = clock.monotonic()
             for stream in [one for one in self._streams.values() if one.readers.look(now) is Readers.GONE]:
                 stream.abandon()
         if len(self._streams) >= MAX_STREAMS:
@@ -221,7 +220,7 @@ class Server:
         elif promise is None:
             request.reply(absent(base, version_now(), signer.sign_data, nonce))
         elif len(promise.waiting) < MAX_PROMISE_WAITERS:
-            now = time.monotonic()
+            now = clock.monotonic()
             promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]
             promise.waiting.append(request)
 

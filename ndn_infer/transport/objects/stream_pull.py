@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import BadPacket, BadRecord, KeyNotAllowed, Timeout, TrustError
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
@@ -66,7 +65,7 @@ class StreamPull:
         self._epoch = epoch
         self._ledger = ledger
         self._on_progress = on_progress
-        self._reader = StreamReader(time.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s)
+        self._reader = StreamReader(clock.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s)
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._pending: dict[int, Pending] = {}
         self._refused: set[int] = set()
@@ -87,7 +86,7 @@ class StreamPull:
 
     async def _next(self) -> list[bytes]:
         """Wait for the next event; returns contents that are ready (possibly none)."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for number in self._reader.due(now):
             self._send(number)
         if self._reader.stalled(now):
@@ -102,7 +101,7 @@ class StreamPull:
         if event.arrival is None:
             if event.number != NEWS:
                 nowhere = event.reason == REASON_NO_ROUTE
-                self._reader.on_refused(event.number, time.monotonic(), nowhere=nowhere)
+                self._reader.on_refused(event.number, clock.monotonic(), nowhere=nowhere)
             return []
         try:
             return await self._accept(event.number, event.wire, event.arrival)
@@ -111,7 +110,7 @@ class StreamPull:
             log.warning("rejected %s of %s: %s", what, ndn.to_uri(self._name), error)
             self._refused.add(event.number)
             if event.number != NEWS:
-                self._reader.on_refused(event.number, time.monotonic())
+                self._reader.on_refused(event.number, clock.monotonic())
             return []
 
     # ------------------------------------------------------------ what came
@@ -132,7 +131,7 @@ class StreamPull:
         final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
         if self._ledger is not None:
             self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
-        return self._reader.on_segment(number, data.content, final=final, now=time.monotonic())
+        return self._reader.on_segment(number, data.content, final=final, now=clock.monotonic())
 
     def _take_news(self, data: Data) -> None:
         """A progress record, when it is newer than the last one: an old one may be played back."""
@@ -142,7 +141,7 @@ class StreamPull:
         content = self._open(data.name, data.content)
         progress = records.decode(Progress, content) if content else None
         self._news_at = said_at
-        self._reader.on_news(time.monotonic())
+        self._reader.on_news(clock.monotonic())
         if progress is not None and self._on_progress is not None:
             self._on_progress(progress)
 

@@ -7,11 +7,10 @@ used for. A record holds no secret in clear (security/domain_keys.py), so anybod
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import MissingKey, NdnInferError, NetworkError
 from ndn_infer.namespace import DomainKey
 from ndn_infer.ndn.name import Name
@@ -72,7 +71,7 @@ class Renewal:
 
     async def renew(self, domain: str) -> bool:
         """Whether something newer of a domain that we are in is known now. Never raises for what the network does."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if self._shop.by_id(domain) is None or now - self._asked.get(domain, float("-inf")) < RENEW_S:
             return False
         self._asked[domain] = now

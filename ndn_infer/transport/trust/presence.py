@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.namespace import certificates_prefix, status_name
 from ndn_infer.ndn.name import Name
@@ -38,7 +37,7 @@ class Presence:
         self._server = server
         self._registrar = registrar
         self._certificates = certificates
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
 
     async def begin(self) -> None:
         """Talk to the forwarder and offer the certificates that vouch for ours; before anything else is offered. A
@@ -81,7 +80,7 @@ class Presence:
             models=(),
             offers=tuple(ndn.to_uri(prefix) for prefix in self._registrar.prefixes[:MOST_OFFERS]),
             pid=os.getpid(),
-            uptime_s=round(time.monotonic() - self._began, 3),
+            uptime_s=round(clock.monotonic() - self._began, 3),
             queue=0,
             running=0,
             counters=tuple(Counter(name, float(value)) for name, value in sorted(counters.items())),

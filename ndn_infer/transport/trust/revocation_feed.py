@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import records
+from ndn_infer import clock, records
 from ndn_infer.errors import BadRecord, NdnInferError, StorageError
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.security.keydir import write_private
@@ -80,9 +79,9 @@ class RevocationFeed:
 
     async def _keep(self) -> None:
         while True:
-            began = time.monotonic()
+            began = clock.monotonic()
             await self.refresh()
-            await asyncio.sleep(max(REFRESH_S - (time.monotonic() - began), 1.0))
+            await asyncio.sleep(max(REFRESH_S - (clock.monotonic() - began), 1.0))
 
     async def close(self) -> None:
         if self._task is not None:
