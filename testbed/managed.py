@@ -90,12 +90,15 @@ class ManagedNode:
 
     async def counters(self) -> NodeCounters:
         store = await self._datasets.content_store()
-        faces = {}
+        faces, applications = {}, dict.fromkeys(FACE_COUNTERS, 0)
         for row in await self._datasets.faces():
             neighbour = self._neighbours.get(row.get("uri", ""))
             if neighbour is not None:
                 faces[neighbour] = {key: int(row.get(key, 0)) for key in FACE_COUNTERS}
-        return NodeCounters(store["entries"], store["hits"], store["misses"], faces)
+            elif row.get("uri", "").startswith("fd://"):  # whoever uses the Unix socket, this reader too
+                for key in FACE_COUNTERS:
+                    applications[key] += int(row.get(key, 0))
+        return NodeCounters(store["entries"], store["hits"], store["misses"], faces, applications)
 
     async def producers(self, offers: Iterable[str]) -> dict[str, dict[str, float]]:
         """Status counters of the producers of this node ("node/role"), whose identities are among its offers."""

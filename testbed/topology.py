@@ -88,6 +88,25 @@ class Topology:
                 return node.name
         raise TopologyError(f"{self.name}: no node is left to ask: every node has functions")
 
+    def roles(self) -> dict[str, str]:
+        """role -> a node that has it. Raises TopologyError when one that every question needs is nowhere."""
+        found = {function.partition(":")[0]: node.name for node in reversed(self.nodes) for function in node.functions}
+        missing = {"tokenize", "prefill", "decode"} - set(found)
+        if missing:
+            raise TopologyError(f"{self.name}: no node has functions={','.join(sorted(missing))}")
+        return found
+
+    def with_function(self, function: str) -> list[str]:
+        """The nodes that have a producer, in the order of the file."""
+        return [node.name for node in self.nodes if function in node.functions]
+
+    def link_between(self, first: str, second: str) -> LinkSpec:
+        """Raises TopologyError when the two are not linked."""
+        for link in self.links_of(first):
+            if second in (link.first, link.second):
+                return link
+        raise TopologyError(f"{self.name}: {first} and {second} are not linked")
+
     def links_of(self, node: str) -> list[LinkSpec]:
         return [link for link in self.links if node in (link.first, link.second)]
 

@@ -1,0 +1,30 @@
+"""Three nodes in a row: KV cache is computed in one, fetched by name in the next, and caches answer who asks again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ndn_infer.testbed import evidence
+from ndn_infer.testbed.scenario import scenario
+from ndn_infer.testbed.world import Ask, World
+
+
+@scenario(topology="three_nodes", about="the same question twice: KV cache travels by name, caches answer the second")
+async def three_nodes(world: World) -> None:
+    what = Ask(evidence.DEFAULT_PROMPT, max_tokens=8)
+    roles = world.topology.roles()
+    before = await world.counters()
+    first = await world.ask(world.topology.consumer, what)
+    between = await world.counters()
+    second = await world.ask(world.topology.consumer, what)
+    after = await world.counters()
+
+    questions = (
+        evidence.Question(asdict(first), before, between),
+        evidence.Question(asdict(second), between, after),
+    )
+    world.claim("both questions were answered", first.complete and second.complete, first.error or second.error)
+    for check in evidence.judge(*questions, expect=evidence.DEFAULT_EXPECT, roles=roles):
+        world.claim(check.claim, check.holds, check.numbers)
+    world.record.details["questions"] = [asdict(question) for question in questions]
+    world.record.tables.append(evidence.table(*questions))
