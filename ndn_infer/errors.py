@@ -185,13 +185,15 @@ class EngineUnavailable(ModelError):
 
 
 class CallError(NdnInferError):
-    """A producer's signed error answer. `code` is stable and machine readable ("unknown-function", ...)."""
+    """A producer's signed error answer. `code` is stable and machine readable ("unknown-function", ...);
+    `retry_after_s` is when asking again makes sense, by a producer that is busy (0: it does not say)."""
 
     exit_code = 6
 
-    def __init__(self, message: str, *, code: str = "failed", hint: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "failed", hint: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class Busy(CallError):

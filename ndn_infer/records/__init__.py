@@ -198,7 +198,8 @@ class Envelope(Request):
     `request` is empty when it does not fit an Interest: Input objects `sources` (name URIs) hold it, and its SHA-256 is
     the one in the call's name. `caller` is a routable hint to whoever serves them. `salt` is not 0 when an answer that
     caches hold turned out to be of no use. `advice` are names (URIs) that may help with the work and do not change its
-    result: for generate and prefill, identities that may hold KV of the prompt.
+    result: for generate and prefill, identities that may hold KV of the prompt. `deadline_ms`: how long the caller is
+    going to wait (0: it does not say), in steps (wire/pace.py), as the Interest's name depends on it.
     """
 
     request: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -206,6 +207,7 @@ class Envelope(Request):
     caller: Uri = ""
     salt: Size = 0
     advice: Uris = ()
+    deadline_ms: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,9 @@ class Answer(Reply):
 
     done: `value` holds the result record. elsewhere: `result` is the name of what holds it: with version, an object or
     (`stream`: it grows while one reads) a stream; without, an object that is still being made. `hint` is a routable
-    prefix of its producer, `queue` how many calls are before. failed: `code` and `error` say why.
+    prefix of its producer, `queue` how many calls are before, `estimate_ms` how long it takes, by what was measured,
+    until the result (of a stream: its first event) is there, 0 when unknown. failed: `code` and `error` say why; who is
+    "busy" says when to come back: `retry_after_ms`.
     """
 
     value: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -224,6 +228,8 @@ class Answer(Reply):
     queue: Count = 0
     code: Label = ""
     error: Words = ""
+    estimate_ms: Count = 0
+    retry_after_ms: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,54 +20,80 @@ always finds something free (the dynamic threshold of shared-memory switches).""
 
 
 class Seats:
-    """`limit` seats, a quarter of them kept for askers whose key was verified."""
+    """`limit` seats, a quarter of them kept for askers whose key was verified.
+
+    A seat counts as one of its asker's, and as one of the neighbour's (`hop`) that brought the call: keys cost whoever
+    may issue them nothing, so a neighbour that brings calls of a thousand keys has a share, too.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._for_strangers = limit - limit // 4
         self._taken: dict[Hashable, int] = {}
+        self._by_hop: dict[Hashable, int] = {}
         self._strangers = 0
 
     @property
     def taken(self) -> int:
         return sum(self._taken.values())
 
-    def take(self, who: Hashable, *, known: bool) -> bool:
-        """One seat for `who`, whose key was verified (`known`) or not; whether there was one."""
-        mine, free = self._taken.get(who, 0), self._limit - self.taken
+    @property
+    def free(self) -> int:
+        return self._limit - self.taken
+
+    def take(self, who: Hashable, *, known: bool, hop: Hashable = None) -> bool:
+        """One seat for `who`, whose key was verified (`known`) or not, by neighbour `hop` (None: not known, which has
+        no share of its own); whether there was one."""
+        free = self.free
+        if hop is not None and self._by_hop.get(hop, 0) >= SHARE * free:
+            return False
         if not known:
             free = min(free, self._for_strangers - self._strangers)
+        mine = self._taken.get(who, 0)
         if free < 1 or mine >= SHARE * free:
             return False
         self._taken[who] = mine + 1
+        if hop is not None:
+            self._by_hop[hop] = self._by_hop.get(hop, 0) + 1
         self._strangers += not known
         return True
 
-    def give(self, who: Hashable, *, known: bool) -> None:
+    def give(self, who: Hashable, *, known: bool, hop: Hashable = None) -> None:
         """Give one seat back."""
-        self._taken[who] -= 1
+        _one_less(self._taken, who)
+        if hop is not None:
+            _one_less(self._by_hop, hop)
         self._strangers -= not known
-        if not self._taken[who]:
-            del self._taken[who]
+
+
+def _one_less(counts: dict[Hashable, int], key: Hashable) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 @dataclass(slots=True)
 class Seat:
-    """What one call has or has not: a seat. Taking and giving twice is once."""
+    """What one call has or has not: a seat. Taking and giving twice is once. `on_given` is told of each that becomes
+    free."""
 
     seats: Seats
     who: Hashable
     known: bool = False
     taken: bool = False
+    hop: Hashable = None
+    on_given: Callable[[], None] | None = None
 
     def take(self) -> bool:
-        self.taken = self.taken or self.seats.take(self.who, known=self.known)
+        self.taken = self.taken or self.seats.take(self.who, known=self.known, hop=self.hop)
         return self.taken
 
     def give(self) -> None:
         if self.taken:
             self.taken = False
-            self.seats.give(self.who, known=self.known)
+            self.seats.give(self.who, known=self.known, hop=self.hop)
+            if self.on_given is not None:
+                self.on_given()
 
     def hand_over(self) -> Seat:
         """Another that has from now on what this one had."""

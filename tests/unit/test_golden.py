@@ -73,7 +73,7 @@ _LOGPROBS: Final = TokenLogprobs(-0.5, ((7, -0.5), (9, -1.0)), b"hi", (b"hi", b"
 EXAMPLES: Final[dict[str, Record]] = {
     type(record).__name__: record
     for record in (
-        Answer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later"),
+        Answer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later", 1500, 250),
         CorpusRecord("notes", "cd" * 32, 12, _HEX),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
@@ -85,7 +85,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         DomainSecret(b"k" * 32, "acme"),
         EmbedRequest((5, 7), ("a",)),
         EncryptionKeyRecord(b"\x04p"),
-        Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",)),
+        Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",), 32768),
         _EPOCH,
         GenerateRequest(Sampling(max_tokens=8), (1, 2**32 - 1), "f32", 1),
         Hit("/n/corpus/x", 0.5),
@@ -129,8 +129,9 @@ EXAMPLES: Final[dict[str, Record]] = {
 
 RECORDS: Final = {
     "Answer": (
-        "87a4636f6465a462757379a56572726f72a56c61746572a468696e74ad2f6e2f732f612f6465636f6465a5717565756502a6"
-        "726573756c74b02f6e2f726573756c742f35343d253031a673747265616dc3a576616c7565c40180"
+        "89a4636f6465a462757379a56572726f72a56c61746572ab657374696d6174655f6d73cd05dca468696e74ad2f6e2f73"
+        "2f612f6465636f6465a5717565756502a6726573756c74b02f6e2f726573756c742f35343d253031ae72657472795f61"
+        "667465725f6d73ccfaa673747265616dc3a576616c7565c40180"
     ),
     "CorpusRecord": (
         "84a5616c696173a56e6f746573a6646967657374d94063646364636463646364636463646364636463646364636463646364"
@@ -159,8 +160,9 @@ RECORDS: Final = {
     "EmbedRequest": "82a3696473c4080500000007000000a5746578747391a161",
     "EncryptionKeyRecord": "81a67075626c6963c4020470",
     "Envelope": (
-        "85a661647669636591ad2f6e2f732f622f6465636f6465a663616c6c6572ab2f6e2f732f612f75736572a772657175657374"
-        "c40180a473616c7403a7736f757263657391b12f6e2f732f612f757365722f696e707574"
+        "86a661647669636591ad2f6e2f732f622f6465636f6465a663616c6c6572ab2f6e2f732f612f75736572ab646561646c"
+        "696e655f6d73cd8000a772657175657374c40180a473616c7403a7736f757263657391b12f6e2f732f612f757365722f"
+        "696e707574"
     ),
     "EpochKey": "82a565706f636801a36b6579c4206b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
     "GenerateRequest": (

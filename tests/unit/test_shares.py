@@ -20,16 +20,27 @@ def test_one_neighbour_never_has_all_seats_and_known_keys_find_a_quarter_free() 
     assert seats.take("another key", known=True)
 
 
+def test_a_neighbour_that_brings_a_thousand_keys_leaves_seats_to_others() -> None:
+    seats = Seats(64)
+    taken = sum(seats.take(f"key {number}", known=True, hop="flood") for number in range(1000))
+    assert 40 <= taken <= 48, "three quarters, as one asker would have"
+    assert all(seats.take(f"honest {number}", known=True, hop="other") for number in range(4))
+    alone = Seats(64)
+    assert sum(alone.take(f"key {number}", known=True) for number in range(1000)) == 64, (
+        "nobody knows by whom they came"
+    )
+
+
 def test_seats_come_back_whatever_is_done(seed: int = 5) -> None:
     draw, seats = random.Random(seed), Seats(16)
-    held = [Seat(seats, draw.randrange(5), known=draw.random() < 0.3) for _ in range(60)]
+    held = [Seat(seats, draw.randrange(5), known=draw.random() < 0.3, hop=draw.randrange(3)) for _ in range(60)]
     for _ in range(3000):
         seat = draw.choice(held)
         seat.take() if draw.random() < 0.5 else seat.give()
         assert seats.taken == sum(seat.taken for seat in held) <= 16
     for seat in held:
         seat.give()
-    assert seats.taken == 0 and seats._strangers == 0
+    assert seats.taken == 0 and seats._strangers == 0 and not seats._by_hop
 
 
 def test_in_a_crowd_the_oldest_of_whoever_has_most_gives_way() -> None:

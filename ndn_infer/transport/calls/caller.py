@@ -276,7 +276,8 @@ class Caller:
             self._ledger.used(name, answered.source, answered.signed_by)
         if answer.code:
             machine.on(CallEvent.ERROR, now)
-            raise CallError(answer.error or answer.code, code=answer.code)
+            back_s = answer.retry_after_ms / 1000
+            raise CallError(answer.error or answer.code, code=answer.code, retry_after_s=back_s)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
     async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:
