@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ndn_infer.config import ENVIRONMENT_PREFIX, Config, default_file, limits, options
+from ndn_infer.config import ENVIRONMENT_PREFIX, Config, default_file, options, takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +23,12 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         "flag: --set section.key=value"
     )
     current = ""
-    for section, key, default, help_text in options():
+    for section, key, _, help_text in options():
         if section != current:
             current = section
             print(f"\n[{section}]")
         if arguments.explain:
-            words = str(limits(section, key)) if not isinstance(default, str) or limits(section, key).choices else ""
+            words = takes(section, key)
             print(f"# {help_text}{f' ({words})' if words else ''}")
         value = getattr(getattr(config, section), key)
         origin = config.origins[f"{section}.{key}"]
@@ -38,9 +38,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _toml(value: Any) -> str:
-    return (
-        json.dumps(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return json.dumps(value) if isinstance(value, str | bool | tuple) else str(value)
 
 
 def _document(config: Config) -> dict[str, Any]:

@@ -23,15 +23,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 
 from ndn_infer import config as configuration
-from ndn_infer import ndn
-from ndn_infer.config import Config
+from ndn_infer.config import Config, ForwarderConfig
+from ndn_infer.config.values import grant
 from ndn_infer.console.logs import set_up_logging
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import BadName, ConfigError, Nacked, NdnInferError, Timeout
-from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.errors import Nacked, NdnInferError, Timeout
 from ndn_infer.forwarder.management.access import Claim
 from ndn_infer.forwarder.shell.daemon import CommandCheck, ForwarderDaemon
 from ndn_infer.forwarder.shell.trace_file import TraceFile
@@ -42,7 +42,7 @@ from ndn_infer.ndn.packet import encode_interest
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import replay_window, trust_schema
 from ndn_infer.node.runtime_dir import make_runtime_dir
-from ndn_infer.security.command_authority import CommandAuthority, parse_grants
+from ndn_infer.security.command_authority import CommandAuthority
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import connect
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{kind}", action="append", default=[], metavar="HOST:PORT", help=f"accept {protocol} faces{several}"
         )
-    parser.add_argument("--metrics", default="", metavar="HOST:PORT", help="serve Prometheus metrics")
+    parser.add_argument("--metrics", action="append", default=[], metavar="HOST:PORT", help="serve Prometheus metrics")
     parser.add_argument("--trace", default="", metavar="FILE", help="write a JSON line for every packet and every drop")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
 
@@ -73,30 +73,17 @@ def run(options: argparse.Namespace, config: Config) -> int:
     return asyncio.run(_Running(options, config).serve())
 
 
-def forwarder_options(arguments: argparse.Namespace, config: Config) -> ForwarderOptions:
-    """What the configuration and the flags say together. Raises ConfigError."""
+def with_flags(arguments: argparse.Namespace, config: Config) -> ForwarderConfig:
+    """What the configuration and the flags say together."""
     settings = config.forwarder
-    return ForwarderOptions(
+    return replace(
+        settings,
         unix_path=arguments.unix or str(config.socket_path),
-        tcp_bind=" ".join(arguments.tcp) or settings.tcp_bind or None,
-        udp_bind=" ".join(arguments.udp) or settings.udp_bind or None,
-        ws_bind=" ".join(arguments.ws) or settings.ws_bind or None,
-        metrics_bind=arguments.metrics or settings.metrics_bind or None,
-        cs_capacity_packets=settings.cs_capacity_packets,
-        cs_capacity_bytes=settings.cs_capacity_mib << 20,
-        cs_protected=_names("cs_protected", settings.cs_protected),
-        cs_counted=_names("cs_counted", settings.cs_counted),
-        cs_disk_path=str(Path(settings.cs_disk_path).expanduser()) if settings.cs_disk_path else None,
-        cs_disk_bytes=settings.cs_disk_mib << 20,
-        pit_capacity=settings.pit_capacity,
-        pit_capacity_bytes=settings.pit_mib << 20,
-        producer_regions=_names("producer_regions", settings.producer_regions),
-        face_queue_bytes=settings.face_queue_mib << 20,
-        udp_mtu_bytes=settings.udp_mtu_bytes,
-        udp_idle_timeout_s=settings.udp_idle_timeout_s,
-        local_commands=settings.local_commands,
-        loopback_commands=settings.loopback_commands,
-        remote_commands=settings.remote_commands,
+        tcp_bind=tuple(arguments.tcp) or settings.tcp_bind,
+        udp_bind=tuple(arguments.udp) or settings.udp_bind,
+        ws_bind=tuple(arguments.ws) or settings.ws_bind,
+        metrics_bind=tuple(arguments.metrics) or settings.metrics_bind,
+        trace_file=arguments.trace or settings.trace_file,
     )
 
 
@@ -106,7 +93,7 @@ class _Running:
     def __init__(self, arguments: argparse.Namespace, config: Config) -> None:
         self._arguments = arguments
         self._config = config
-        self._daemon = ForwarderDaemon(forwarder_options(arguments, config))
+        self._daemon = ForwarderDaemon(with_flags(arguments, config))
         self._trace: TraceFile | None = None
         self._endpoint: Endpoint | None = None
         self._validator: Validator | None = None
@@ -130,7 +117,7 @@ class _Running:
         gc.set_threshold(700, 50, 1000)
         flusher = loop.create_task(self._flush_trace())
         try:
-            await self._apply(self._config)
+            await self._apply(replace(self._config, forwarder=self._daemon.options))
             loop.add_signal_handler(signal.SIGHUP, reload)
             print(f"READY forwarder at unix://{self._daemon.options.unix_path}", flush=True)
             await stop.wait()
@@ -147,11 +134,10 @@ class _Running:
         arguments = self._arguments
         try:
             config = configuration.load(file=arguments.config, environment=os.environ, flags=arguments.settings)
-            options = forwarder_options(arguments, config)
-            parse_grants(config.forwarder.grants)
+            options = with_flags(arguments, config)
             set_up_logging(arguments.verbose, config.log)
             changed = await self._daemon.reload(options)
-            await self._apply(config)
+            await self._apply(replace(config, forwarder=options))
         except NdnInferError as error:
             print(f"ndn-infer: configuration not applied: {error}", file=sys.stderr, flush=True)
             return
@@ -160,7 +146,7 @@ class _Running:
 
     async def _apply(self, config: Config) -> None:
         """What stands beside the daemon: trace and authority."""
-        path = self._arguments.trace or config.forwarder.trace_file
+        path = config.forwarder.trace_file
         if self._trace is not None:
             self._trace.close()
             self._trace = self._daemon.core.trace = None
@@ -197,7 +183,7 @@ class _Running:
         fetch = _fetcher_from_senders(self._endpoint)
         self._validator = Validator(trust_schema(config), keychain.anchor, fetch, replay=replay_window(config))
         self._validator.add_certificates(*keychain.certificates())
-        authority = CommandAuthority(self._validator, net, parse_grants(config.forwarder.grants))
+        authority = CommandAuthority(self._validator, net, map(grant, config.forwarder.grants))
 
         async def check(claim: Claim) -> None:
             _SENDER.set(claim.face_id)
@@ -240,10 +226,3 @@ def _fetcher_from_senders(endpoint: Endpoint) -> Callable[[Name], Awaitable[byte
         return data.wire
 
     return fetch
-
-
-def _names(option: str, text: str) -> tuple[Name, ...]:
-    try:
-        return tuple(ndn.from_uri(uri) for uri in text.split())
-    except BadName as error:
-        raise ConfigError(f"forwarder.{option}: {error}") from error

@@ -20,7 +20,7 @@ from typing import Any
 
 from ndn_infer import catalog
 from ndn_infer.apps.upkeep import upkeep
-from ndn_infer.config import Config
+from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import ConfigError, MissingKey
 from ndn_infer.functions import registry
@@ -40,7 +40,9 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--functions", default="", metavar="LIST", help="comma-separated (default: producer.functions)")
+    parser.add_argument(
+        "--functions", type=texts, default=(), metavar="LIST", help="comma-separated (default: producer.functions)"
+    )
     parser.add_argument("--model", default="", help="alias, Hugging Face id, folder or .gguf file")
     parser.add_argument("--embedder", default="", help="embedding model of embed and rag")
     parser.add_argument("--corpus", type=Path, help="folder of text and Markdown that rag serves")
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    names = registry.parse(options.functions or config.producer.functions)
+    names = registry.known(options.functions or config.producer.functions)
     model = network_name(config, options.model or config.ask.model)
     embedder = network_name(config, options.embedder or config.ask.embedder)
     if "corpus" in registry.needs(names) and options.corpus is None:

@@ -39,7 +39,7 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.storage.policy import parse_policies
+from ndn_infer.storage.policy import policies_of
 from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -91,7 +91,7 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
     keychain = ensure_keys(config, (*ROLES, REPO))
     signer = keychain.signer_for(role_identity(config, REPO))
     path = options.path or config.keys_dir.parent / "repo" / "objects"
-    policies = parse_policies(config.producer.store_policies)
+    policies = policies_of(config.producer.store_policies)
     store = TieredStore(
         STATUS_MEMORY_BYTES, DiskStore(path, config.producer.store_disk_mib << 20, policies=policies)
     )  # fmt: skip

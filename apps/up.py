@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ndn_infer.apps.produce import corpus_alias
-from ndn_infer.config import Config
+from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.functions import registry
 from ndn_infer.local.network import EmbeddedNetwork, embedded
@@ -22,7 +22,7 @@ from ndn_infer.node.keys import ensure_keys
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--functions", default="", metavar="LIST", help="producers to start (default: producer.functions)"
+        "--functions", type=texts, default=(), metavar="LIST", help="producers to start (default: producer.functions)"
     )
     parser.add_argument("--model", default="", help="model to serve (default: ask.model)")
     parser.add_argument("--corpus", type=Path, help="also serve this folder of text and Markdown (rag)")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    names = registry.parse(options.functions or config.producer.functions)
+    names = registry.known(options.functions or config.producer.functions)
     ensure_keys(config, registry.roles(names))
     model, embedder = network_name(config, options.model or config.ask.model), config.ask.embedder
     prepared(config, model)

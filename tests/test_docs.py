@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.generate_docs import files_page, namespace_page, records_page, tracked
+from ndn_infer import config
+from tests.generate_docs import files_page, namespace_page, options_page, records_page, tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,6 +17,21 @@ def test_namespace_page_is_generated_from_the_code() -> None:
 
 def test_records_page_is_generated_from_the_code() -> None:
     assert (ROOT / "docs" / "records.md").read_text("utf-8") == records_page(), "run 'make docs'"
+
+
+def test_options_page_is_generated_from_the_code() -> None:
+    assert (ROOT / "docs" / "options.md").read_text("utf-8") == options_page(), "run 'make docs'"
+
+
+def test_options_that_pages_name_exist() -> None:
+    known = {f"{section}.{key}" for section, key, _, _ in config.options()}
+    sections = "|".join(config.SECTIONS)
+    found = 0
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for path in re.findall(rf"(?:--set |`)((?:{sections})\.[a-z_]+)[=`]", page.read_text("utf-8")):
+            assert path in known or path.endswith(".py"), f"{page.name} names option {path}"
+            found += 1
+    assert found > 20
 
 
 def test_files_page_is_generated_from_the_code() -> None:

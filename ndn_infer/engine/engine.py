@@ -61,10 +61,10 @@ class Engine:
 
     def __init__(
         self, model: Llama | ModuleModel, *, chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8,
-        queue_limit: int = 64, kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off",
+        queue_limit: int = 64, kv_memory_mib: int = 2048, sharing: str = "exact", speculation: str = "off",
     ) -> None:  # fmt: skip
-        if min(chunk_tokens, block_tokens, max_streams, kv_memory_mb) < 1:
-            raise UsageError("chunk_tokens, block_tokens, max_streams and kv_memory_mb must be at least 1")
+        if min(chunk_tokens, block_tokens, max_streams, kv_memory_mib) < 1:
+            raise UsageError("chunk_tokens, block_tokens, max_streams and kv_memory_mib must be at least 1")
         if sharing not in SHARING:
             raise UsageError(f"sharing must be one of {', '.join(SHARING)}, not {sharing}")
         if speculation not in SPECULATION:
@@ -79,7 +79,7 @@ class Engine:
         self._drafter = SPECULATION[speculation]
         self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
         useful = 2 * max_streams * -(-config.context_length // block_tokens)
-        pool = BlockPool(max(min(kv_memory_mb * _MIB // self.layout.nbytes, useful), 1))
+        pool = BlockPool(max(min(kv_memory_mib * _MIB // self.layout.nbytes, useful), 1))
         self._pages = KvPages(self.layout, model.device, pool.blocks)
         self._scheduler: Scheduler[Stream] = Scheduler(
             pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
@@ -96,7 +96,7 @@ class Engine:
     def load(
         cls, folder: Path, *, dtype: str = "bf16", weights: str = "", device: str = "cpu", threads: int = 0,
         chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8, queue_limit: int = 64,
-        kv_memory_mb: int = 2048, sharing: str = "exact", speculation: str = "off", attention: str = "grouped",
+        kv_memory_mib: int = 2048, sharing: str = "exact", speculation: str = "off", attention: str = "grouped",
     ) -> Engine:  # fmt: skip
         """Load a prepared folder. `weights`: their precision in decoding (weights.py), "" that of `dtype`.
         `attention`: "grouped", or "single" for the very numbers of transformers (attention.py).
@@ -114,7 +114,7 @@ class Engine:
         log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, device, taken)
         return cls(
             model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams,
-            queue_limit=queue_limit, kv_memory_mb=kv_memory_mb, sharing=sharing, speculation=speculation,
+            queue_limit=queue_limit, kv_memory_mib=kv_memory_mib, sharing=sharing, speculation=speculation,
         )  # fmt: skip
 
     # ------------------------------------------------------------ streams
@@ -273,7 +273,7 @@ class Engine:
         pool = self._scheduler.pool
         if self._scheduler.blocks_for(last) > pool.blocks:
             room = pool.blocks * self.block_tokens
-            hint = "set engine.kv_memory_mb higher, or ask for fewer tokens"
+            hint = "set engine.kv_memory_mib higher, or ask for fewer tokens"
             raise PromptError(f"prompt and answer may have {last + 1} tokens, the KV memory holds {room}", hint=hint)
         imports = tuple(blocks[: len(prompt) // self.block_tokens])
         for index, block in enumerate(imports):

@@ -13,7 +13,7 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.node.node import Node
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.storage.policy import parse_policies
+from ndn_infer.storage.policy import policies_of
 from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.transport.calls.inputs import Inputs, new_instance
 from ndn_infer.transport.objects.serve import Server
@@ -26,7 +26,7 @@ def open_store(config: Config, role: str) -> ObjectStore:
     if not settings.store_path:
         return ObjectStore(settings.store_mib << 20)
     path = Path(settings.store_path).expanduser()
-    policies = parse_policies(settings.store_policies)
+    policies = policies_of(settings.store_policies)
     disk = DiskStore(path.with_name(f"{path.name}.{role}"), settings.store_disk_mib << 20, policies=policies)
     return TieredStore(settings.store_mib << 20, disk)
 

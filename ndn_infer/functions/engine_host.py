@@ -46,7 +46,7 @@ def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
             block_tokens=config.block_tokens,
             max_streams=config.max_streams,
             queue_limit=config.queue_limit,
-            kv_memory_mb=config.kv_memory_mb,
+            kv_memory_mib=config.kv_memory_mib,
             sharing=config.sharing,
             speculation=config.speculation,
             attention=config.attention,
@@ -87,7 +87,7 @@ class EngineHost:
             self._uses_worker = True
             self.engine = await self.worker.start()
             self.format = BlockFormat(self.engine.layout, self.engine.implementation, self._config.kv_codec)
-            self._shared = SharedKv.for_blocks(self.engine.layout, self._config.kv_at_hand_mb)
+            self._shared = SharedKv.for_blocks(self.engine.layout, self._config.kv_at_hand_mib)
         self._shared.own.add(signer.identity)
         holders.answer(host, signer, self._model, self._version_of)
 

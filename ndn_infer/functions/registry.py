@@ -185,9 +185,8 @@ def spec_of(name: str) -> FunctionSpec:
     return spec
 
 
-def parse(text: str) -> list[str]:
-    """Function names from a comma-separated list. Raises UsageError for unknown ones."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+def known(names: Sequence[str]) -> list[str]:
+    """Function names, each once. Raises UsageError for unknown ones."""
     ours = [*SPECS, *entry_points(group=GROUP).names]
     whole = {name for name in ours if name not in SPECS or SPECS[name].build is not None}
     unknown = [
@@ -199,10 +198,10 @@ def parse(text: str) -> list[str]:
         near = difflib.get_close_matches(unknown[0], ours, n=1) if unknown else []
         what = f"unknown function {unknown[0]!r}" if unknown else "no function named"
         what += f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
-        known = ", ".join(name for name in ours if name in whole)
+        every = ", ".join(name for name in ours if name in whole)
         raise UsageError(
             what,
-            hint=f"functions are {known}, stage:FIRST-LAST and decode:FIRST-LAST of a model's layers, or "
+            hint=f"functions are {every}, stage:FIRST-LAST and decode:FIRST-LAST of a model's layers, or "
             "package.module:Class for your own",
         )
     return list(dict.fromkeys(names))

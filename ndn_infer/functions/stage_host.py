@@ -27,7 +27,7 @@ from ndn_infer.functions.base import Host
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name
-from ndn_infer.security.signer_policy import parse_signer_policy
+from ndn_infer.security.signer_policy import signer_policy
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
 from ndn_infer.transport.objects.live_stream import version_now
 
@@ -54,7 +54,7 @@ class StageHost:
         """Raises as Stage.load does."""
         if self._stage is None:
             self._stage = await asyncio.get_running_loop().run_in_executor(self._pool, self._load)
-            self._sequences = Sequences(self._stage, self.config.kv_memory_mb << 20)
+            self._sequences = Sequences(self._stage, self.config.kv_memory_mib << 20)
         return self._stage
 
     async def close(self) -> None:
@@ -146,7 +146,7 @@ class StageHost:
 
     def _believe(self, signer: Name, host: Host) -> None:
         """Raises KeyNotAllowed for a signer whose state of this model is not used (option kv.trusted_signers)."""
-        if not parse_signer_policy(host.config.kv.trusted_signers).believes(self.model, signer):
+        if not signer_policy(host.config.kv.trusted_signers).believes(self.model, signer):
             raise KeyNotAllowed(
                 f"activations of {ndn.to_uri(signer)} are not used", hint="kv.trusted_signers does not name it"
             )

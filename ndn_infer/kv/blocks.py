@@ -19,7 +19,7 @@ from ndn_infer.kv.prefix import Origin
 from ndn_infer.namespace import Holds, KvBlock
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
-from ndn_infer.security.signer_policy import parse_signer_policy
+from ndn_infer.security.signer_policy import signer_policy
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Blocks:
         """Of the newest one seen: sealed ones are a little longer."""
         self.block_tokens = fmt.layout.block_tokens
         self._host = host
-        self._policy = parse_signer_policy(host.config.kv.trusted_signers)
+        self._policy = signer_policy(host.config.kv.trusted_signers)
 
     # ------------------------------------------------------------ names and bytes
 

@@ -7,11 +7,11 @@ at all. Must not know: the forwarder, faces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.errors import BadName, ConfigError, KeyNotAllowed
+from ndn_infer.errors import KeyNotAllowed
 from ndn_infer.namespace import operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Interest
@@ -21,12 +21,12 @@ ROUTES: Final = "rib"
 
 
 class CommandAuthority:
-    """`grants` are prefixes by identity; what is granted to an identity is granted to all below it."""
+    """`grants` are (identity, prefix); what is granted to an identity is granted to all below it."""
 
-    def __init__(self, validator: Validator, net: Name, grants: Mapping[Name, Iterable[Name]]) -> None:
+    def __init__(self, validator: Validator, net: Name, grants: Iterable[tuple[Name, Name]]) -> None:
         self._validator = validator
         self._operator = operator_identity(net)
-        self._grants = {identity: tuple(prefixes) for identity, prefixes in grants.items()}
+        self._grants = tuple(grants)
 
     async def check(self, interest: Interest, module: str, prefix: Name | None) -> None:
         """Return if whoever signed this command may give it. Raises TrustError (one line) if not."""
@@ -46,24 +46,4 @@ class CommandAuthority:
 
     def _allowed(self, identity: Name) -> Iterable[Name]:
         yield identity
-        for holder, prefixes in self._grants.items():
-            if identity.startswith(holder):
-                yield from prefixes
-
-
-def parse_grants(text: str) -> dict[Name, tuple[Name, ...]]:
-    """Grants of option forwarder.grants: "identity=prefix" pairs separated by spaces. Raises ConfigError."""
-    grants: dict[Name, tuple[Name, ...]] = {}
-    for pair in text.split():
-        identity, separator, prefix = pair.partition("=")
-        try:
-            holder, granted = ndn.from_uri(identity), ndn.from_uri(prefix)
-        except BadName as error:
-            raise ConfigError(f"forwarder.grants: {error}") from error
-        if not (separator and holder and granted):
-            raise ConfigError(
-                f"forwarder.grants: expected identity=prefix, not {pair!r}",
-                hint='for example "/ndn-infer/local/home=/ndn-infer/local/model"',
-            )
-        grants[holder] = (*grants.get(holder, ()), granted)
-    return grants
+        yield from (prefix for holder, prefix in self._grants if identity.startswith(holder))

@@ -1,22 +1,17 @@
 """Whose KV is believed: of the signers that the trust schema allows, those that this node's configuration names.
 
-Owns: the rule and its text form. The schema says which roles may publish KV of any model; it cannot say that the node
+Owns: the rule. The schema says which roles may publish KV of any model; it cannot say that the node
 of another site, certified as it is, computes what it claims. That is a policy of each reader. Must not know: packets,
 certificates, tensors. Pure.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
 
-from ndn_infer import ndn
-from ndn_infer.errors import BadName, ConfigError
+from ndn_infer.config.values import trusted_signer
 from ndn_infer.ndn.name import Name
-
-_RULE: Final = re.compile(r"(?:([0-9a-f]{8,64})=)?(/.*)")
 
 
 class SignerPolicy:
@@ -35,22 +30,6 @@ class SignerPolicy:
 
 
 @lru_cache(16)
-def parse_signer_policy(text: str) -> SignerPolicy:
-    """Option kv.trusted_signers: identities separated by spaces, each perhaps with "<model digest>=" before it.
-
-    Raises ConfigError.
-    """
-    rules = []
-    for item in text.split():
-        match = _RULE.fullmatch(item)
-        try:
-            identity = ndn.from_uri(match[2]) if match else b""
-        except BadName as error:
-            raise ConfigError(f"kv.trusted_signers: {error}") from error
-        if match is None or not identity:
-            raise ConfigError(
-                f"kv.trusted_signers: {item!r} is not an identity",
-                hint='for example "/ndn-infer/local/home 3f2a91c0=/ndn-infer/local/lab/gpu1/prefill"',
-            )
-        rules.append((match[1] or "", identity))
-    return SignerPolicy(rules)
+def signer_policy(items: tuple[str, ...]) -> SignerPolicy:
+    """What option kv.trusted_signers says."""
+    return SignerPolicy(tuple(map(trusted_signer, items)))

@@ -35,7 +35,7 @@ PROMPTS = (512, 2048)
 STREAMS = (8, 16)
 NEW_TOKENS = 32
 BATCH_TOKENS = 64
-KV_MEMORY_MB = 512
+KV_MEMORY_MIB = 512
 _INT4_BYTES = 0.625  # 4 bits, and 32 bits of scale and zero point for 32 weights
 
 
@@ -165,7 +165,7 @@ def _prompt(length: int) -> list[int]:
 class Ours:
     def __init__(self, folder: Path, dtype: str, weights: str) -> None:
         self._engine = Engine.load(
-            folder, dtype=dtype, weights=weights, max_streams=max(STREAMS), kv_memory_mb=KV_MEMORY_MB
+            folder, dtype=dtype, weights=weights, max_streams=max(STREAMS), kv_memory_mib=KV_MEMORY_MIB
         )
 
     def decode(self, context: int) -> float | None:

@@ -50,7 +50,7 @@ def prompt(tokens: int, vocab_size: int) -> list[int]:
 
 def load_engine(folder: str, threads: int) -> Engine:
     """An engine that keeps nothing from one prompt to the next."""
-    return Engine.load(Path(folder), dtype="bf16", threads=threads, sharing="off", kv_memory_mb=1024)
+    return Engine.load(Path(folder), dtype="bf16", threads=threads, sharing="off", kv_memory_mib=1024)
 
 
 def format_of(engine: Engine, form: str) -> BlockFormat:

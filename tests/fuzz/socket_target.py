@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from ndn_infer import ndn
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.forwarder.core.faces import MANAGEMENT_FACE_ID
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.core.parsing import MAX_LIFETIME_MS
 from ndn_infer.forwarder.core.rib import CAPTURE
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
@@ -187,10 +187,10 @@ async def running() -> AsyncIterator[SocketTarget]:
     handler = _Faults(faults)
     logging.getLogger().addHandler(handler)
     with tempfile.TemporaryDirectory(prefix="ndn-fuzz-") as directory:
-        options = ForwarderOptions(
-            unix_path=str(Path(directory) / "f.sock"), tcp_bind="127.0.0.1:0", udp_bind="127.0.0.1:0",
-            loopback_commands="any",
-            ws_bind="127.0.0.1:0", pit_capacity=PIT_CAPACITY, cs_capacity_bytes=CS_BYTES, face_queue_bytes=QUEUE_BYTES,
+        options = ForwarderConfig(
+            unix_path=str(Path(directory) / "f.sock"), tcp_bind=("127.0.0.1:0",), udp_bind=("127.0.0.1:0",),
+            loopback_commands="any", ws_bind=("127.0.0.1:0",), pit_capacity=PIT_CAPACITY,
+            cs_capacity_mib=CS_BYTES >> 20, face_queue_mib=QUEUE_BYTES >> 20,
         )  # fmt: skip
         daemon = ForwarderDaemon(options)
         await daemon.start()

@@ -54,7 +54,7 @@ def compare(folder: ModelFolder, count: int, longest: int) -> None:
         48 * (longest + NEW_TOKENS + 15) // 1024 * 2
     )  # MiB; fp32 KV of SmolLM2 takes 45 KiB a token: two long streams
     engine = Engine.load(
-        folder.path, dtype="fp32", kv_memory_mb=max(room, 8), max_streams=6, sharing="near", queue_limit=count
+        folder.path, dtype="fp32", kv_memory_mib=max(room, 8), max_streams=6, sharing="near", queue_limit=count
     )
     other = Engine.load(folder.path, dtype="fp32", chunk_tokens=100)
     dice = random.Random(6)

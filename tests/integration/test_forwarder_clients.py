@@ -21,8 +21,8 @@ from ndn.transport.udp_face import UdpFace
 from ndn.types import InterestNack
 
 from ndn_infer import ndn
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import AddressTaken
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from tests.forwarder_world import interest
 
@@ -32,8 +32,8 @@ CONNECTED_S = 10.0
 
 @asynccontextmanager
 async def forwarder(directory: Path, name: str = "nfd", **options: Any) -> AsyncIterator[ForwarderDaemon]:
-    settings = {"tcp_bind": "127.0.0.1:0", "udp_bind": "127.0.0.1:0", "loopback_commands": "any", **options}
-    daemon = ForwarderDaemon(ForwarderOptions(unix_path=str(directory / f"{name}.sock"), **settings))
+    settings = {"tcp_bind": ("127.0.0.1:0",), "udp_bind": ("127.0.0.1:0",), "loopback_commands": "any", **options}
+    daemon = ForwarderDaemon(ForwarderConfig(unix_path=str(directory / f"{name}.sock"), **settings))
     await daemon.start()
     try:
         yield daemon
@@ -195,15 +195,15 @@ async def test_addresses(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
         assert daemon.tcp_address is not None and daemon.udp_address is not None
         with pytest.raises(AddressTaken, match=str(path)):
-            await ForwarderDaemon(ForwarderOptions(unix_path=str(path))).start()
+            await ForwarderDaemon(ForwarderConfig(unix_path=str(path))).start()
         for option, port in (("tcp_bind", daemon.tcp_address[1]), ("udp_bind", daemon.udp_address[1])):
             with pytest.raises(AddressTaken, match=str(port)):
-                await ForwarderDaemon(ForwarderOptions(**{option: f"127.0.0.1:{port}"})).start()
+                await ForwarderDaemon(ForwarderConfig(**{option: (f"127.0.0.1:{port}",)})).start()
         assert path.exists()
     assert not path.exists()
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    async with forwarder(tmp_path, unix_mode=0o660) as daemon, producer_v2(daemon, "unix", "/again"):
+    async with forwarder(tmp_path, unix_mode="660") as daemon, producer_v2(daemon, "unix", "/again"):
         assert path.stat().st_mode & 0o777 == 0o660
 
 
@@ -237,7 +237,7 @@ async def test_the_number_of_udp_faces_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_unreachable_hosts_are_told(tmp_path: Path) -> None:
-    async with forwarder(tmp_path, udp_bind=None, tcp_bind=None) as daemon:
+    async with forwarder(tmp_path, udp_bind=(), tcp_bind=()) as daemon:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             refused = await command(daemon, "faces", "create", uri=f"tcp4://127.0.0.1:{closed.getsockname()[1]}")

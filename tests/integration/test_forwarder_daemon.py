@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import ndn
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import AddressTaken, ConfigError
 from ndn_infer.forwarder.core.faces import Face
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.ndn.lp import CONTENT_STORE_FACE_ID
 from ndn_infer.ndn.packet import encode_data, encode_interest
@@ -37,10 +37,9 @@ TOOL_S = 30.0
         ({"unix_path": "{tmp}/file"}, AddressTaken, "not a socket"),
         ({"unix_path": "{tmp}/file/below.sock"}, ConfigError, "cannot listen"),
         ({"unix_path": "{tmp}/" + "x" * 120}, ConfigError, "too long"),
-        ({"tcp_bind": "127.0.0.1"}, ConfigError, "tcp_bind"),
-        ({"udp_bind": "127.0.0.1:99999"}, ConfigError, "udp_bind"),
-        ({"tcp_bind": "192.0.2.1:0"}, ConfigError, "cannot listen"),
-        ({"udp_bind": "127.0.0.1:0", "udp_mtu_bytes": 20}, ConfigError, "udp_mtu_bytes"),
+        ({"tcp_bind": ("127.0.0.1",)}, ConfigError, "tcp_bind"),
+        ({"udp_bind": ("127.0.0.1:99999",)}, ConfigError, "udp_bind"),
+        ({"tcp_bind": ("192.0.2.1:0",)}, ConfigError, "cannot listen"),
     ],
 )
 async def test_addresses_that_cannot_be(
@@ -49,7 +48,7 @@ async def test_addresses_that_cannot_be(
     (tmp_path / "file").write_text("somebody's")
     settings = {key: value.format(tmp=tmp_path) if isinstance(value, str) else value for key, value in options.items()}
     with pytest.raises(error, match=words):
-        await ForwarderDaemon(ForwarderOptions(**settings)).start()
+        await ForwarderDaemon(ForwarderConfig(**settings)).start()
     assert (tmp_path / "file").read_text() == "somebody's"
 
 
@@ -59,16 +58,16 @@ async def test_ipv4_and_ipv6_are_listened_on(tmp_path: Path, kind: str) -> None:
     found = asyncio.get_running_loop().getaddrinfo
     if not socket.has_ipv6 or not await found(None, 0, family=socket.AF_INET6, flags=socket.AI_PASSIVE):
         pytest.skip("no IPv6 here")
-    options = ForwarderOptions(**{f"{kind}_bind": "127.0.0.1:0 [::1]:0"})
+    options = ForwarderConfig(**{f"{kind}_bind": ("127.0.0.1:0", "[::1]:0")})
     daemon = ForwarderDaemon(options)
     await daemon.start()
     try:
         here = {uri.rpartition(":")[0] for uri in daemon._ports.uris()}
         scheme = {"tcp": ("tcp4", "tcp6"), "udp": ("udp4", "udp6"), "ws": ("ws", "ws")}[kind]
         assert here == {f"{scheme[0]}://127.0.0.1", f"{scheme[1]}://[::1]"}
-        await daemon.reload(ForwarderOptions(**{f"{kind}_bind": "[::1]:0"}))
+        await daemon.reload(ForwarderConfig(**{f"{kind}_bind": ("[::1]:0",)}))
         assert {uri.rpartition(":")[0] for uri in daemon._ports.uris()} == {f"{scheme[1]}://[::1]"}
-        await daemon.reload(ForwarderOptions(**{f"{kind}_bind": ":0"}))
+        await daemon.reload(ForwarderConfig(**{f"{kind}_bind": (":0",)}))
         assert {uri.rpartition(":")[0] for uri in daemon._ports.uris()} == {
             f"{scheme[0]}://0.0.0.0", f"{scheme[1]}://[::]",
         }  # fmt: skip
@@ -79,7 +78,7 @@ async def test_ipv4_and_ipv6_are_listened_on(tmp_path: Path, kind: str) -> None:
 async def test_nothing_is_left_when_the_second_listener_fails(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        options = ForwarderOptions(unix_path=str(tmp_path / "a.sock"), tcp_bind=f"127.0.0.1:{port}")
+        options = ForwarderConfig(unix_path=str(tmp_path / "a.sock"), tcp_bind=(f"127.0.0.1:{port}",))
         with pytest.raises(AddressTaken, match=str(port)):
             await ForwarderDaemon(options).start()
     assert not (tmp_path / "a.sock").exists()
@@ -146,7 +145,7 @@ async def test_strangers_have_so_many_connections_and_the_unix_socket_is_served(
 
 
 async def test_what_waits_for_all_slow_readers_together_is_bounded(tmp_path: Path) -> None:
-    async with forwarder(tmp_path, all_queues_bytes=4 << 20, face_queue_bytes=3 << 20) as daemon:
+    async with forwarder(tmp_path, all_queues_mib=4, face_queue_mib=3) as daemon:
         assert daemon.tcp_address is not None
         before, readers = daemon.queue_room, [await asyncio.open_connection(*daemon.tcp_address) for _ in range(6)]
         await _until(lambda: daemon.admission._inside == 6)
@@ -418,7 +417,7 @@ class TestNfdTools:
 async def test_a_consumer_that_does_not_read_waits_and_loses_nothing(tmp_path: Path) -> None:
     """It asks for 16 MB before it reads anything; the queue stays small, and all of it comes."""
     path = tmp_path / "f.sock"
-    daemon = ForwarderDaemon(ForwarderOptions(unix_path=str(path)))
+    daemon = ForwarderDaemon(ForwarderConfig(unix_path=str(path)))
     await daemon.start()
     count = 2000
     for index in range(count):

@@ -120,7 +120,7 @@ async def test_reload_applies_changes_and_keeps_faces(tmp_path: Path) -> None:
         application = Application(forwarder.socket)
         application.send(interest("/nobody"))
         assert application.receive() == lp.REASON_NO_ROUTE
-        file.write_text(f'[forwarder]\ncs_capacity_packets = 20\ntcp_bind = "127.0.0.1:{port}"\n')
+        file.write_text(f'[forwarder]\ncs_capacity_packets = 20\ntcp_bind = ["127.0.0.1:{port}"]\n')
         assert await forwarder.reload() == "RELOADED tcp_bind, cs_capacity_packets"
         application.send(interest("/nobody", 2))
         assert application.receive() == lp.REASON_NO_ROUTE, "the face is still there"
@@ -141,7 +141,7 @@ async def test_a_mistake_in_the_configuration_changes_nothing(tmp_path: Path) ->
     async with running(tmp_path, "--config", str(file)) as forwarder:
         mistakes = (
             "[forwarder]\ncs_capacity_pakets = 1\n",
-            '[forwarder]\ntcp_bind = "nowhere"\ncs_capacity_packets = 1\n',
+            '[forwarder]\ntcp_bind = ["nowhere"]\ncs_capacity_packets = 1\n',
             '[forwarder]\ngrants = "/a"\n',
             '[forwarder]\nlocal_commands = "everybody"\n',
             '[log]\nformat = "xml"\n',

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from ndn_infer import ndn
-from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.forwarder.core.rib import Route
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.ndn import lp
@@ -22,8 +22,8 @@ WAIT_S = 10.0
 
 @asynccontextmanager
 async def listening(tmp_path: Path, **options: object) -> AsyncIterator[tuple[ForwarderDaemon, str]]:
-    settings = {"unix_path": str(tmp_path / "nfd.sock"), "ws_bind": "127.0.0.1:0", **options}
-    daemon = ForwarderDaemon(ForwarderOptions(**settings))  # type: ignore[arg-type]
+    settings = {"unix_path": str(tmp_path / "nfd.sock"), "ws_bind": ("127.0.0.1:0",), **options}
+    daemon = ForwarderDaemon(ForwarderConfig(**settings))  # type: ignore[arg-type]
     await daemon.start()
     try:
         assert daemon.ws_address is not None
@@ -121,7 +121,7 @@ async def test_destroying_the_face_closes_the_connection(tmp_path: Path) -> None
 
 
 async def test_a_slow_reader_loses_packets_not_the_forwarder_memory(tmp_path: Path) -> None:
-    async with listening(tmp_path, face_queue_bytes=1 << 20) as (daemon, uri), aiohttp.ClientSession() as session:
+    async with listening(tmp_path, face_queue_mib=1) as (daemon, uri), aiohttp.ClientSession() as session:
         await session.ws_connect(uri)
         await until(lambda: faces_of(daemon))
         face = faces_of(daemon)[0]

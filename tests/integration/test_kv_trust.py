@@ -69,7 +69,7 @@ async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> 
 
 def trust(station: Station, signers: str) -> None:
     """As `--set kv.trusted_signers=...` from its start on."""
-    station.host = replace(station.host, config=replace(station.config, kv=KvConfig(signers)))
+    station.host = replace(station.host, config=replace(station.config, kv=KvConfig(tuple(signers.split()))))
     station.kv = KvConnector(station.host, MODEL, FORMAT)
     station.kv.answer_holders(station.signer)
 
@@ -170,7 +170,7 @@ async def test_activations_of_a_stage_that_the_policy_does_not_name_are_not_used
             return StageReport(bytes(32).hex(), "", b"numbers")
 
     def host(signers: str) -> Any:
-        return SimpleNamespace(caller=Caller(), config=replace(Config(), kv=KvConfig(signers)))
+        return SimpleNamespace(caller=Caller(), config=replace(Config(), kv=KvConfig(tuple(signers.split()))))
 
     assert await stage._ask(Any, step, (), host("")) == b"numbers"  # type: ignore[arg-type]
     assert await stage._ask(Any, step, (), host(ndn.to_uri(site))) == b"numbers"  # type: ignore[arg-type]

@@ -214,7 +214,7 @@ def functions_of(folder: Path, engine: EngineConfig) -> list[Any]:
 
 async def worst_of(folder: Path, keys: Path, *, memory: bool) -> tuple[Meter, dict[str, float]]:
     """The worst callback, and by function the most memory (MiB) that one request took."""
-    engine = replace(EngineConfig(), kv_memory_mb=16, kv_at_hand_mb=4, max_streams=2, queue_limit=64, threads=1)
+    engine = replace(EngineConfig(), kv_memory_mib=16, kv_at_hand_mib=4, max_streams=2, queue_limit=64, threads=1)
     config = replace(Config(), engine=engine)
     network, keychain = MemoryNetwork(), keychain_in(keys, "tokenize", "embed", "prefill", "decode", "stage", "user")
     node, stranger = [await Node(network, keychain, config, asks_as=label).open() for label in ("decode", "user")]

@@ -92,7 +92,7 @@ def big_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def listening(directory: Path, name: str = "nfd") -> AbstractAsyncContextManager[ForwarderDaemon]:
-    return forwarder(directory, name, ws_bind="127.0.0.1:0")
+    return forwarder(directory, name, ws_bind=("127.0.0.1:0",))
 
 
 def digest(content: bytes) -> str:
@@ -542,13 +542,13 @@ async def wanting_signatures(directory: Path) -> AsyncIterator[tuple[ForwarderDa
         raise Timeout(f"nobody has {ndn.to_uri(name)}")
 
     validator = Validator(TrustSchema.load(NET), keychain.anchor, nowhere)
-    authority = CommandAuthority(validator, NET, {})
+    authority = CommandAuthority(validator, NET, ())
 
     async def check(claim: Claim) -> None:
         validator.add_certificates(*keychain.certificates())
         await authority.check(claim.interest, claim.module, claim.prefix)
 
-    options = {"ws_bind": "127.0.0.1:0", "local_commands": "signed", "remote_commands": "signed"}
+    options = {"ws_bind": ("127.0.0.1:0",), "local_commands": "signed", "remote_commands": "signed"}
     async with forwarder(directory, **options) as daemon:
         daemon.check = check
         yield daemon, keychain

@@ -30,7 +30,7 @@ from tests.load.callers import DECK, KINDS, Caller, Tally
 from tests.load.watch import Look, look
 
 SETTINGS: Final = {
-    "engine.dtype": "fp32", "engine.kv_memory_mb": 128, "engine.kv_at_hand_mb": 16, "producer.store_mib": 48,
+    "engine.dtype": "fp32", "engine.kv_memory_mib": 128, "engine.kv_at_hand_mib": 16, "producer.store_mib": 48,
     "forwarder.cs_capacity_mib": 24,
 }  # fmt: skip
 """fp32, so that the right answers are the same on every machine; at 45 kB a token the pool holds 180 blocks of 16."""

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from ndn_infer import ndn
-from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.config import ForwarderConfig
 from tests.load.peer import Peer, Unanswered, constant_data, open_peer
 from tests.load.process import ForwarderProcess, Sizes, running_forwarder, settled
 
@@ -32,7 +32,7 @@ QUEUE_MIB: Final = 1
 CS_MIB: Final = 8
 PIT_CAPACITY: Final = 200_000
 SMALL_PIT: Final = 20_000
-UDP_FACES: Final = ForwarderOptions().max_udp_faces
+UDP_FACES: Final = ForwarderConfig().max_udp_faces
 LARGE: Final = "/honest/large"
 SETTINGS: Final[Mapping[str, object]] = {
     "face_queue_mib": QUEUE_MIB, "cs_capacity_mib": CS_MIB, "pit_capacity": PIT_CAPACITY, "udp_idle_timeout_s": 1.0,

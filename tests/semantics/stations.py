@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.ndn import lp, packet, tlv
 from ndn_infer.ndn.tlv import Framer, encode_nonneg, encode_tlv
@@ -124,11 +124,11 @@ def _comes_up(process: subprocess.Popen[str], path: Path) -> bool:
 def ours(scenario: Scenario, folder: Path, neighbours: bool) -> Iterator[Station]:
     """Our forwarder on a loop of its own, in a thread."""
     path, host = str(folder / "ours.sock"), outside_address() or "127.0.0.1"
-    options = ForwarderOptions(
+    options = ForwarderConfig(
         unix_path=path,
-        udp_bind=f"{host}:0" if neighbours else None,
+        udp_bind=(f"{host}:0",) if neighbours else (),
         cs_capacity_packets=scenario.cs_packets,
-        producer_regions=tuple(ndn.from_uri(region) for region in scenario.regions),
+        producer_regions=tuple(scenario.regions),
         udp_mtu_bytes=8800,
     )
     loop = asyncio.new_event_loop()

@@ -44,11 +44,16 @@ def test_what_is_no_address_is_told_what_is_right(text: str, words: str) -> None
         split_host_port(text)
     if " " not in text:
         with pytest.raises(ConfigError, match=r"tcp_bind.*" + words):
-            parse_addresses("tcp", f"127.0.0.1:1 {text}")
+            parse_addresses("tcp", ["127.0.0.1:1", text])
 
 
 def test_several_listen_addresses() -> None:
-    assert parse_addresses("udp", " 127.0.0.1:1, [::1]:2 :3  127.0.0.1:1") == [("127.0.0.1", 1), ("::1", 2), ("", 3)]
+    given = ["127.0.0.1:1", "[::1]:2", ":3", "127.0.0.1:1"]
+    assert parse_addresses("udp", given) == [
+        ("127.0.0.1", 1),
+        ("::1", 2),
+        ("", 3),
+    ]
 
 
 # ---------------------------------------------------------------- a forwarder's URI

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,16 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer import config
+from ndn_infer.config import values
 from ndn_infer.errors import ConfigError
 
 OPTIONS = list(config.options())
 
 
+EXAMPLES = {
+    values.name: "/a,/b/v=1", values.address: "127.0.0.1:1,:2", values.grant: "/a=/b,/a=/c",
+    values.trusted_signer: "/lab,0123abcd=/lab/x", values.store_policy: "/a=ttl:1+share:0.5,/b=pin",
+    values.device: "cuda:1", values.permissions: "660",
+}  # fmt: skip
+
+
 def other(section: str, key: str, value: object) -> str:
     """A text for another value that the option takes."""
     limits = config.limits(section, key)
+    if limits.form is not None:
+        return EXAMPLES[limits.form]
     if limits.choices:
         return next(choice for choice in limits.choices if choice and choice != value)
+    if isinstance(value, tuple):
+        return "a, b"
     if isinstance(value, str):
         return f"{value}x"
     assert isinstance(value, int | float)
@@ -30,9 +43,11 @@ def other(section: str, key: str, value: object) -> str:
 def test_every_option_can_be_set_everywhere(option: tuple[str, str, object, str], tmp_path: Path) -> None:
     section, key, default, _ = option
     text = other(section, key, default)
-    expected = type(default)(text)
+    if isinstance(default, str) and "," in text:
+        text = text.split(",")[0]
+    expected = tuple(map(str.strip, text.split(","))) if isinstance(default, tuple) else type(default)(text)
     file = tmp_path / "config.toml"
-    file.write_text(f"[{section}]\n{key} = " + (f'"{text}"' if isinstance(default, str) else text))
+    file.write_text(f"[{section}]\n{key} = {json.dumps(expected)}")
     variable = f"NDN_INFER_{section}_{key}".upper()
     empty = tmp_path / "empty.toml"
     empty.write_text("")
@@ -91,7 +106,7 @@ def test_every_option_refuses_what_is_out_of_its_range(option: tuple[str, str, o
     section, key, default, _ = option
     limits = config.limits(section, key)
     assert not limits.refuses(default)
-    beyond = [f"{limits.low - 1:g}", f"{limits.high + 1:g}"] if not isinstance(default, str) else []
+    beyond = [f"{limits.low - 1:g}", f"{limits.high + 1:g}"] if isinstance(default, int | float) else []
     for text in ["no-such-word"] if limits.choices else [value for value in beyond if value not in ("inf", "nan")]:
         text = str(int(float(text))) if isinstance(default, int) and not limits.choices else text
         with pytest.raises(ConfigError, match=f"{section}.{key} ") as caught:
@@ -102,8 +117,42 @@ def test_every_option_refuses_what_is_out_of_its_range(option: tuple[str, str, o
 def test_truth_is_read_from_words_not_from_length() -> None:
     """bool("false") is True."""
     for text, value in {"false": False, "0": False, "off": False, "True": True, "on": True}.items():
-        assert config._BOOLEANS[text.lower()] is value
-    assert config.Limits().refuses(False) == ""
+        assert values.from_text(bool, text) is value
+    with pytest.raises(ValueError):
+        values.from_text(bool, "maybe")
+    assert config.ValueLimits().refuses(False) == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("forwarder.tcp_bind=127.0.0.1", "expected host:port"), ("forwarder.udp_bind=127.0.0.1:99999", "65535"),
+        ("forwarder.tcp_bind=:1,,:2", "has an item ''"), ("forwarder.tcp_bind=:1 :2", "brackets"),
+        ("forwarder.cs_counted=a", "starts with '/'"), ("forwarder.cs_counted=/v=x", "not a number"),
+        ("forwarder.grants=/a", "identity=prefix"), ("forwarder.grants=/=/b", "identity=prefix"),
+        ("kv.trusted_signers=lab", "write /ndn"), ("kv.trusted_signers=01=/lab", "write /ndn"),
+        ("producer.store_policies=/a", "ttl:SECONDS"), ("producer.store_policies=/a=", "ttl:SECONDS"),
+        ("producer.store_policies=/a=ttl:x", "ttl:SECONDS"), ("producer.store_policies=/a=share:2", "ttl:SECONDS"),
+        ("producer.store_policies=/a=ttl:-1", "ttl:SECONDS"), ("producer.store_policies=/a=pin:1", "ttl:SECONDS"),
+        ("producer.store_policies=/a=ttl:nan", "ttl:SECONDS"), ("engine.device=gpu", "cuda"),
+        ("forwarder.unix_mode=8", "octal"), ("network.net=lab", "starts with"),
+    ],
+)  # fmt: skip
+def test_items_are_checked_where_they_are_given(flag: str, words: str) -> None:
+    path = flag.partition("=")[0]
+    with pytest.raises(ConfigError, match=words) as caught:
+        config.load(file=Path(os.devnull), flags=[flag])
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['"127.0.0.1:1"', "[1]", '[":1", 2]', '[[":1"]]', "{a = 1}"])
+def test_a_list_in_a_file_is_an_array_of_texts(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[forwarder]\ntcp_bind = {text}")
+    with pytest.raises(ConfigError, match=r'forwarder.tcp_bind is a list, as \["a", "b"\]'):
+        config.load(file=file)
+    file.write_text("[forwarder]\ntcp_bind = []")
+    assert config.load(file=file).forwarder.tcp_bind == ()
 
 
 def test_the_network_in_use_is_below_every_other_setting(tmp_path: Path) -> None:

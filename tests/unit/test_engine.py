@@ -334,7 +334,7 @@ def test_company_changes_no_token_and_no_bit(folder: Path, dtype: str, weights: 
     those of a stream alone, bit for bit."""
     options = {"dtype": dtype, "weights": weights}
     alone = load(folder, sharing="off", **options)
-    crowded = load(folder, max_streams=5, kv_memory_mb=1, chunk_tokens=8, **options)
+    crowded = load(folder, max_streams=5, kv_memory_mib=1, chunk_tokens=8, **options)
     room = crowded.counters.blocks_free
     crowded._scheduler.pool.allocate(room - 24)  # so that five streams do not fit
     dice = random.Random(f"{dtype}{weights}")
@@ -486,7 +486,7 @@ def test_too_many_and_too_large(folder: Path) -> None:
     assert (engine.counters.streams_active, engine.counters.waiting) == (1, 0)
     run(engine, first)
     assert engine.counters.blocks_used == 0 and engine.idle
-    tiny = load(folder, kv_memory_mb=1)
+    tiny = load(folder, kv_memory_mib=1)
     tiny._scheduler.pool.blocks = 4
     with pytest.raises(PromptError, match="holds 16"):
         tiny.start(list(range(5, 15)), GREEDY)
@@ -545,7 +545,7 @@ def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str,
             assert 0 <= held <= proposed and proposed > 0
 
     model = plain._model
-    engine = Engine(model, chunk_tokens=16, block_tokens=4, kv_memory_mb=1)
+    engine = Engine(model, chunk_tokens=16, block_tokens=4, kv_memory_mib=1)
     engine._drafter = Drafter
     other, stream = engine.start([9, 8, 7], GREEDY), engine.start(story(0, 21), chosen)
     outputs = []
@@ -577,7 +577,7 @@ def test_guesses_from_the_text_itself(folder: Path) -> None:
 def test_memory_mapped_ahead_changes_nothing(folder: Path) -> None:
     """Whether blocks were never used, were mapped by an idle engine, or had another owner before."""
     prompt, expected = list(range(3, 80)), oracle(folder, range(3, 80))
-    engine = load(folder, sharing="off", kv_memory_mb=1)
+    engine = load(folder, sharing="off", kv_memory_mib=1)
     for _ in range(8):
         while engine.prepare():
             pass

@@ -105,7 +105,7 @@ def test_others_go_on_meanwhile_and_tokens_are_theirs(folder: Path) -> None:
 
 
 def test_one_that_gives_its_blocks_up_takes_what_has_arrived_again(folder: Path) -> None:
-    engine, other = pair(folder, "fp32", kv_memory_mb=1)
+    engine, other = pair(folder, "fp32", kv_memory_mib=1)
     room = engine._scheduler.pool.blocks
     old = engine.start(PROMPT[:20], SamplingParams(max_tokens=60))
     steps(engine, 3)

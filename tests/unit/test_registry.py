@@ -29,11 +29,11 @@ CONFIG = configuration.load(file=Path(os.devnull), environment={})
 )  # fmt: skip
 def test_functions_that_are_none_are_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        registry.parse(text)
+        registry.known(text.split(",") if text else [])
 
 
 def test_a_function_of_ones_own_that_is_not_there(tmp_path: Path) -> None:
-    assert registry.parse("stage:0-14,decode:15-29,my.module:Class,rag")
+    assert registry.known(["stage:0-14", "decode:15-29", "my.module:Class", "rag"])
     for name, said in {"no_such.module:X": "no module no_such.module", "json:loads": "is not a NamedFunction"}.items():
         with pytest.raises(UsageError, match=said):
             registry.build([name], registry.Ingredients(CONFIG))
@@ -56,11 +56,11 @@ def test_what_functions_need_and_whose_keys() -> None:
     ],
 )
 def test_functions_that_share_an_engine_are_in_one_process(names: str, expected: list[str]) -> None:
-    assert [",".join(group) for group in registry.processes(registry.parse(names))] == expected
+    assert [",".join(group) for group in registry.processes(registry.known(names.split(",")))] == expected
 
 
 def test_who_calls_others_starts_after_them() -> None:
-    groups = registry.processes(registry.parse("rag,tokenize,prefill,decode,embed"))
+    groups = registry.processes(registry.known(["rag", "tokenize", "prefill", "decode", "embed"]))
     assert registry.waves(groups) == [[["tokenize"], ["embed"], ["prefill", "decode"]], [["rag"]]]
     assert registry.waves([["rag"], ["tokenize"]]) == [[["rag"], ["tokenize"]]], "what it calls is elsewhere"
     assert registry.waves([]) == [[]]
@@ -97,7 +97,7 @@ def register(monkeypatch: pytest.MonkeyPatch, **objects: str) -> None:
 
 def test_a_registered_function_is_as_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, echo="ECHO", prefill="WRONG")
-    assert registry.parse("tokenize,echo,rag") == ["tokenize", "echo", "rag"]
+    assert registry.known(["tokenize", "echo", "rag"]) == ["tokenize", "echo", "rag"]
     assert registry.needs(["echo"]) == {"model"} and registry.roles(["echo"]) == (*registry.ROLES, "echo")
     assert registry.waves([["echo"], ["rag"], ["embed"]]) == [[["embed"]], [["rag"]], [["echo"]]]
     assert registry.faces(["echo", "rag", "embed"]) == [["embed"], ["rag"], ["echo"]]
@@ -105,7 +105,7 @@ def test_a_registered_function_is_as_one_of_ours(monkeypatch: pytest.MonkeyPatch
     assert isinstance(made, Echo) and made.subject == ("model", "ab" * 32)
     assert registry.spec_of("prefill") is registry.SPECS["prefill"], "nobody takes a name of ours"
     with pytest.raises(UsageError, match="did you mean 'echo'"):
-        registry.parse("ecko")
+        registry.known(["ecko"])
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,4 @@ def test_a_registered_function_is_as_one_of_ours(monkeypatch: pytest.MonkeyPatch
 def test_what_is_registered_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch, what: str, said: str) -> None:
     register(monkeypatch, a=what)
     with pytest.raises(UsageError, match=said):
-        registry.build(registry.parse("a"), registry.Ingredients(CONFIG))
+        registry.build(registry.known(["a"]), registry.Ingredients(CONFIG))

@@ -14,14 +14,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer.errors import ConfigError, NdnInferError
+from ndn_infer.config import ForwarderConfig
+from ndn_infer.config import values as forms
+from ndn_infer.errors import NdnInferError
 from ndn_infer.forwarder.core.admission import Admission
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.cs_classes import CsClasses
 from ndn_infer.forwarder.core.faces import Face
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.core.pipeline import Forwarder
-from ndn_infer.forwarder.link.link_service import MIN_MTU_BYTES
 from ndn_infer.forwarder.management.access import Claim, Verdict, anybody_local
 from ndn_infer.forwarder.management.manager import Management
 from ndn_infer.forwarder.shell.cs_disk import DiskTier
@@ -30,6 +30,7 @@ from ndn_infer.forwarder.shell.listeners import Address
 from ndn_infer.forwarder.shell.metrics_server import MetricsServer
 from ndn_infer.forwarder.shell.ports import Ports
 from ndn_infer.forwarder.shell.transports import StreamFace
+from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +50,19 @@ class ForwarderDaemon:
     `check` decides about commands that `options` want signed; it may be set while the daemon runs.
     """
 
-    def __init__(self, options: ForwarderOptions, *, check: CommandCheck | None = None) -> None:
+    def __init__(self, options: ForwarderConfig, *, check: CommandCheck | None = None) -> None:
         self.options = options
         self.check = check
         self.disk: DiskTier | None = None
         self.backlogged = 0
-        self.queue_room = options.all_queues_bytes
+        self.queue_room = options.all_queues_mib << 20
         self.admission = Admission(options.max_stream_faces)
-        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes, classes=_classes(options))
+        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20, classes=_classes(options))
         self.core = Forwarder(
             cs,
-            producer_regions=options.producer_regions,
+            producer_regions=_names(options.producer_regions),
             pit_capacity=options.pit_capacity,
-            pit_capacity_bytes=options.pit_capacity_bytes,
+            pit_capacity_bytes=options.pit_mib << 20,
         )
         self._clock: Callable[[], float] = time.monotonic
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +110,6 @@ class ForwarderDaemon:
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        _check_options(self.options)
         self._clock = asyncio.get_running_loop().time
         try:
             self._open_disk(self.options)
@@ -138,35 +138,33 @@ class ForwarderDaemon:
             self.disk.close()
             self.disk = self.core.cs.second = None
 
-    async def reload(self, options: ForwarderOptions) -> list[str]:
+    async def reload(self, options: ForwarderConfig) -> list[str]:
         """Apply other options to the running forwarder; faces, routes and what is cached stay. Returns the names of
         the options that changed. Raises ConfigError or AddressTaken; what can be applied before has been."""
         old = self.options
         changed = [item.name for item in fields(options) if getattr(old, item.name) != getattr(options, item.name)]
-        _check_options(options)
         await self._ports.change(old, options)
         self.options = options
         await self._metrics.change(options.metrics_bind)
         cs = self.core.cs
-        cs.capacity_packets, cs.capacity_bytes = options.cs_capacity_packets, options.cs_capacity_bytes
+        cs.capacity_packets, cs.capacity_bytes = options.cs_capacity_packets, options.cs_capacity_mib << 20
         if (options.cs_protected, options.cs_counted) != (old.cs_protected, old.cs_counted):
             cs.reclassify(_classes(options))
-        if (options.cs_disk_path, options.cs_disk_bytes) != (old.cs_disk_path, old.cs_disk_bytes):
+        if (options.cs_disk_path, options.cs_disk_mib) != (old.cs_disk_path, old.cs_disk_mib):
             if self.disk is not None:
                 self.disk.close()
                 self.disk = cs.second = None
             self._open_disk(options)
         cs.shrink()
-        self.core.producer_regions = options.producer_regions
-        self.core.bound_pit(options.pit_capacity, options.pit_capacity_bytes)
+        self.core.producer_regions = _names(options.producer_regions)
+        self.core.bound_pit(options.pit_capacity, options.pit_mib << 20)
         self.management.serve_neighbours(options.remote_commands == "signed")
         return changed
 
-    def _open_disk(self, options: ForwarderOptions) -> None:
-        if options.cs_disk_path is not None:
-            self.disk = DiskTier(
-                Path(options.cs_disk_path), options.cs_disk_bytes, wall=time.time, clock=lambda: self._clock()
-            )
+    def _open_disk(self, options: ForwarderConfig) -> None:
+        if options.cs_disk_path:
+            path = Path(options.cs_disk_path).expanduser()
+            self.disk = DiskTier(path, options.cs_disk_mib << 20, wall=time.time, clock=lambda: self._clock())
             self.core.cs.second = self.disk
 
     # ------------------------------------------------------------ Core (transports.py)
@@ -272,16 +270,9 @@ class ForwarderDaemon:
         task.add_done_callback(self._tasks.discard)
 
 
-def _classes(options: ForwarderOptions) -> CsClasses:
-    return CsClasses(options.cs_protected, options.cs_counted)
+def _classes(options: ForwarderConfig) -> CsClasses:
+    return CsClasses(_names(options.cs_protected), _names(options.cs_counted))
 
 
-def _check_options(options: ForwarderOptions) -> None:
-    if options.udp_mtu_bytes < MIN_MTU_BYTES:
-        raise ConfigError(f"forwarder.udp_mtu_bytes is at least {MIN_MTU_BYTES}")
-    any_or_signed = ("any", "signed")
-    for key, known in (
-        ("local_commands", any_or_signed), ("loopback_commands", any_or_signed), ("remote_commands", ("off", "signed")),
-    ):  # fmt: skip
-        if getattr(options, key) not in known:
-            raise ConfigError(f"forwarder.{key} is {' or '.join(known)}, not {getattr(options, key)!r}")
+def _names(uris: Sequence[str]) -> tuple[Name, ...]:
+    return tuple(map(forms.name, uris))

@@ -11,9 +11,10 @@ import random
 from collections.abc import Callable, Sequence
 
 from ndn_infer import clock
+from ndn_infer.config import ForwarderConfig
+from ndn_infer.config.values import name
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.management.manager import Management
@@ -82,11 +83,11 @@ class MemoryLink:
 class MemoryNetwork:
     """One forwarder and its links. Delay (one way, seconds) and loss (0 to 1) are per link, drawn from `seed`."""
 
-    def __init__(self, options: ForwarderOptions | None = None, *, seed: int = 0) -> None:
-        options = options or ForwarderOptions()
-        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_bytes)
+    def __init__(self, options: ForwarderConfig | None = None, *, seed: int = 0) -> None:
+        options = options or ForwarderConfig()
+        cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20)
         self.core = Forwarder(
-            cs, producer_regions=options.producer_regions, pit_capacity=options.pit_capacity, seed=seed
+            cs, producer_regions=map(name, options.producer_regions), pit_capacity=options.pit_capacity, seed=seed
         )
         self.management = Management(self.core, wall_us=clock.wall_us)
         self.random = random.Random(seed)

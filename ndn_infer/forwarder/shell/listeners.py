@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,10 +70,10 @@ class Acceptor:
                 peer.close()
 
 
-def parse_addresses(option: str, text: str) -> list[Address]:
-    """The addresses in option forwarder.<option>_bind, separated by spaces or commas. Raises ConfigError."""
+def parse_addresses(option: str, items: Iterable[str]) -> list[Address]:
+    """The addresses in option forwarder.<option>_bind. Raises ConfigError."""
     try:
-        return list(dict.fromkeys(split_host_port(part) for part in text.replace(",", " ").split()))
+        return list(dict.fromkeys(map(split_host_port, items)))
     except ValueError as error:
         raise ConfigError(f"forwarder.{option}_bind: {error}") from error
 

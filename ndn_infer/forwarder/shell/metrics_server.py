@@ -6,7 +6,7 @@ Owns: the HTTP side. Must not know: what is counted (metrics.py).
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -28,16 +28,16 @@ class MetricsServer:
         self._registry.register(ForwarderCollector(core, disk))
         ProcessCollector(registry=self._registry)
         self._runner: web.AppRunner | None = None
-        self._bind: str | None = None
+        self._bind: Sequence[str] = ()
         self._names: set[str] = set()
         self.address: Address | None = None
 
-    async def change(self, bind: str | None) -> None:
-        """Listen at "host:port", or with None not at all. Raises AddressTaken, ConfigError."""
+    async def change(self, bind: Sequence[str]) -> None:
+        """Listen at these "host:port", or without any not at all. Raises AddressTaken, ConfigError."""
         if bind == self._bind:
             return
         await self.close()
-        if bind is None:
+        if not bind:
             return
         addresses = parse_addresses("metrics", bind)
         self._names = {socket.gethostname().lower(), *(host.lower() for host, _ in addresses)}
@@ -50,14 +50,15 @@ class MetricsServer:
                 await web.TCPSite(self._runner, host or None, port).start()
         except (OSError, UnicodeError) as error:
             await self.close()
-            raise address_error(f"metrics port {bind}", error) from error
+            raise address_error(f"metrics port {', '.join(bind)}", error) from error
         self._bind = bind
         self.address = self._runner.addresses[0][:2]
 
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        self._runner = self._bind = self.address = None
+        self._runner = self.address = None
+        self._bind = ()
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if not asked_for(request.headers.getall("Host", []), self._names):

@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ndn_infer.forwarder.core.options import ForwarderOptions
+from ndn_infer.config import ForwarderConfig
+from ndn_infer.config.values import permissions
 from ndn_infer.forwarder.shell.listeners import (
     Acceptor,
     Address,
@@ -56,20 +57,20 @@ class Ports:
         self._listeners: dict[Bind, _Listener] = {}
         self.udp: list[UdpSocket] = []
 
-    async def open(self, options: ForwarderOptions) -> None:
-        if options.unix_path is not None:
-            self._open_unix(Path(options.unix_path), options.unix_mode)
+    async def open(self, options: ForwarderConfig) -> None:
+        if options.unix_path:
+            self._open_unix(Path(options.unix_path), permissions(options.unix_mode))
         for bind in _binds(options):
             await self._open(bind)
 
-    async def change(self, old: ForwarderOptions, new: ForwarderOptions) -> None:
+    async def change(self, old: ForwarderConfig, new: ForwarderConfig) -> None:
         """Listen where `new` says. Those that stay are not touched; faces stay in any case, and a UDP socket that has
         any goes on serving them."""
         wanted = _binds(new)
         if new.unix_path != old.unix_path:
             self._close_unix()
-            if new.unix_path is not None:
-                self._open_unix(Path(new.unix_path), new.unix_mode)
+            if new.unix_path:
+                self._open_unix(Path(new.unix_path), permissions(new.unix_mode))
         for bind in [known for known in self._listeners if known not in wanted]:
             await self._listeners.pop(bind).close()
         for bind in wanted:
@@ -174,6 +175,6 @@ class Ports:
         return udp
 
 
-def _binds(options: ForwarderOptions) -> list[Bind]:
+def _binds(options: ForwarderConfig) -> list[Bind]:
     texts = {"tcp": options.tcp_bind, "udp": options.udp_bind, "ws": options.ws_bind}
-    return [(kind, address) for kind in BINDS for address in parse_addresses(kind, texts[kind] or "")]
+    return [(kind, address) for kind in BINDS for address in parse_addresses(kind, texts[kind])]

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from ndn_infer.addresses import is_loopback
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.forwarder.core.admission import Admission
 from ndn_infer.forwarder.core.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
-from ndn_infer.forwarder.core.options import ForwarderOptions
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.shell.sockaddr import uri_of
 from ndn_infer.ndn.tlv import Framer
@@ -47,7 +47,7 @@ KEEPALIVE_S: Final = 60
 class Core(Protocol):
     """What transports need of the daemon."""
 
-    options: ForwarderOptions
+    options: ForwarderConfig
     backlogged: int
     """Faces of which packets wait for their turn."""
     queue_room: int
@@ -258,7 +258,7 @@ class StreamFace:
 
     def _send(self, packet: bytes) -> None:
         core, waits = self._core, self._queue.size
-        if self._detached or waits > core.options.face_queue_bytes or waits > core.queue_room:
+        if self._detached or waits > core.options.face_queue_mib << 20 or waits > core.queue_room:
             self.face.counters.queue_drops += 1
             return
         core.queue_room -= len(packet)

@@ -125,7 +125,7 @@ class WebSocketFace:
 
     def _send(self, packet: bytes) -> None:
         core, waits = self._core, self._queued_bytes
-        if not self._open or waits > core.options.face_queue_bytes or waits > core.queue_room:
+        if not self._open or waits > core.options.face_queue_mib << 20 or waits > core.queue_room:
             self.face.counters.queue_drops += 1
             return
         core.queue_room -= len(packet)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import os
 import tempfile
 import tomllib
@@ -27,7 +26,11 @@ from typing import Any, Final, get_type_hints
 
 import platformdirs
 
+from ndn_infer.config import values as forms
+from ndn_infer.config.values import TEXTS, ValueLimits, from_text, from_toml, is_of, option, texts, type_words
 from ndn_infer.errors import ConfigError
+
+__all__ = ["Config", "ValueLimits", "load", "texts"]
 
 ENVIRONMENT_PREFIX: Final = "NDN_INFER_"
 
@@ -37,85 +40,49 @@ NETWORK_KEYS: Final = ("net", "site", "node")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The values that an option takes: one of `choices` where there are any, numbers from `low` to `high`."""
-
-    choices: tuple[str, ...] = ()
-    low: float = 0
-    high: float = math.inf
-
-    def refuses(self, value: Any) -> str:
-        """Why `value`, of the right type, cannot be taken; "" when it can."""
-        if isinstance(value, str):
-            return f"is one of {self._words()}, not {value!r}" if self.choices and value not in self.choices else ""
-        if isinstance(value, float) and not math.isfinite(value):
-            return "must be finite"
-        if isinstance(value, bool) or self.low <= value <= self.high:
-            return ""
-        return f"is {self}, not {value}"
-
-    def __str__(self) -> str:
-        """In words; "" for what takes anything."""
-        if self.choices:
-            return f"one of {self._words()}"
-        if self.high < math.inf:
-            return f"{self.low:g} to {self.high:g}"
-        return f"{self.low:g} or more"
-
-    def _words(self) -> str:
-        return ", ".join(choice or "empty" for choice in self.choices)
-
-
-def _option(
-    default: Any, help_text: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = math.inf
-) -> Any:
-    """A field with its meaning and its limits (inclusive)."""
-    return field(default=default, metadata={"help": help_text, "limits": Limits(choices, low, high)})
-
-
-@dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    net: str = _option(
+    net: str = option(
         "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
-        "'ndn-infer keys use' chooses one, the first start makes one of this machine's own")  # fmt: skip
-    site: str = _option("home", "this machine's site; its identity is <net>/<site>/<node>")
-    node: str = _option("n1", "name of this machine within the site")
-    transport: str = _option(
+        "'ndn-infer keys use' chooses one, the first start makes one of this machine's own",
+        form=forms.name)  # fmt: skip
+    site: str = option("home", "this machine's site; its identity is <net>/<site>/<node>")
+    node: str = option("n1", "name of this machine within the site")
+    transport: str = option(
         "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
         "running 'ndn-infer up', then client.conf")  # fmt: skip
-    connect_timeout_s: float = _option(3.0, "timeout of connecting to a forwarder", low=0.01, high=600)
+    connect_timeout_s: float = option(3.0, "timeout of connecting to a forwarder", low=0.01, high=600)
 
 
 @dataclass(frozen=True, slots=True)
 class PathsConfig:
-    data_dir: str = _option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
-    cache_dir: str = _option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
-    runtime_dir: str = _option(
+    data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
+    cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
+    runtime_dir: str = option(
         "", "sockets of a running network; empty: a folder of this network's own in $XDG_RUNTIME_DIR/ndn-infer"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TrustConfig:
-    max_chain_depth: int = _option(5, "maximum length of a certificate chain", low=1, high=32)
-    certificate_days: int = _option(
+    max_chain_depth: int = option(5, "maximum length of a certificate chain", low=1, high=32)
+    certificate_days: int = option(
         90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
         high=36500)  # fmt: skip
-    revocations: str = _option(
+    revocations: str = option(
         "cached", "the operator's deny list: cached (the newest one available; without one nothing is denied), "
         "required (without a valid one everything is rejected), off",
         choices=("cached", "required", "off"))  # fmt: skip
-    schema: str = _option("", "file of the network's own trust schema (Light VerSec); empty: the one in this package")
+    schema: str = option("", "file of the network's own trust schema (Light VerSec); empty: the one in this package")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchConfig:
-    lifetime_ms: int = _option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
-    deadline_s: float = _option(60.0, "give up on an object after this long", low=0.01, high=86_400)
-    window_initial: int = _option(16, "Interests in flight at the start", low=1, high=65536)
-    window_limit: int = _option(512, "maximum Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
-    stream_ahead: int = _option(4, "Interests in flight ahead of a live stream", low=1, high=1024)
-    stream_idle_s: float = _option(
+    lifetime_ms: int = option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
+    deadline_s: float = option(60.0, "give up on an object after this long", low=0.01, high=86_400)
+    window_initial: int = option(16, "Interests in flight at the start", low=1, high=65536)
+    window_limit: int = option(512, "maximum Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
+    stream_ahead: int = option(4, "Interests in flight ahead of a live stream", low=1, high=1024)
+    stream_idle_s: float = option(
         30.0,
         "give up on a live stream after this long without a segment or a progress record",
         low=0.01,
@@ -125,127 +92,142 @@ class FetchConfig:
 
 @dataclass(frozen=True, slots=True)
 class CallConfig:
-    deadline_s: float = _option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
-    attempts: int = _option(16, "maximum number of Interests for one call", low=1, high=10_000)
-    inline_bytes: int = _option(
+    deadline_s: float = option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
+    attempts: int = option(16, "maximum number of Interests for one call", low=1, high=10_000)
+    inline_bytes: int = option(
         4096, "larger requests are published by the caller and pulled by the producer", high=8000
     )
 
 
-_WHERE = "host:port (several separated by spaces; :port is all addresses, IPv4 and IPv6)"
+_WHERE = "list of host:port (:port is all addresses, IPv4 and IPv6)"
 
 
 @dataclass(frozen=True, slots=True)
 class ForwarderConfig:
-    unix_path: str = _option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
-    tcp_bind: str = _option("", f"{_WHERE} to accept TCP faces on; empty: none")
-    udp_bind: str = _option("", f"{_WHERE} to accept UDP faces on; empty: none")
-    ws_bind: str = _option("", f"{_WHERE} to accept WebSocket faces on; empty: none")
-    metrics_bind: str = _option("", "host:port of the Prometheus endpoint, GET /metrics; empty: none")
-    cs_capacity_packets: int = _option(65536, "Content Store: maximum number of packets")
-    cs_capacity_mib: int = _option(512, "Content Store: maximum memory, MiB")
-    cs_protected: str = _option("", "Content Store: prefixes that are evicted last, separated by spaces")
-    cs_counted: str = _option("", "Content Store: prefixes with counters of their own, separated by spaces")
-    cs_disk_path: str = _option("", "Content Store: file of a second tier that survives a restart; empty: none")
-    cs_disk_mib: int = _option(1024, "Content Store: maximum disk space, MiB")
-    pit_capacity: int = _option(200_000, "maximum number of pending Interests", low=1)
-    pit_mib: int = _option(512, "maximum memory for pending Interests, MiB", low=1)
-    face_queue_mib: int = _option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
-    udp_mtu_bytes: int = _option(1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", high=65_507)
-    udp_idle_timeout_s: float = _option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
-    producer_regions: str = _option(
-        "", "network regions this forwarder is in, for forwarding hints, separated by spaces"
+    unix_path: str = option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
+    unix_mode: str = option("600", "permission bits of the Unix socket", form=forms.permissions)
+    tcp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept TCP faces on; empty: none", form=forms.address)
+    udp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept UDP faces on; empty: none", form=forms.address)
+    ws_bind: tuple[str, ...] = option((), f"{_WHERE} to accept WebSocket faces on; empty: none", form=forms.address)
+    metrics_bind: tuple[str, ...] = option(
+        (), f"{_WHERE} of the Prometheus endpoint, GET /metrics; empty: none", form=forms.address
     )
-    local_commands: str = _option(
+    cs_capacity_packets: int = option(65536, "Content Store: maximum number of packets")
+    cs_capacity_mib: int = option(512, "Content Store: maximum memory, MiB")
+    cs_protected: tuple[str, ...] = option((), "Content Store: prefixes that are evicted last", form=forms.name)
+    cs_counted: tuple[str, ...] = option((), "Content Store: prefixes with counters of their own", form=forms.name)
+    cs_disk_path: str = option("", "Content Store: file of a second tier that survives a restart; empty: none")
+    cs_disk_mib: int = option(1024, "Content Store: maximum disk space, MiB")
+    pit_capacity: int = option(200_000, "maximum number of pending Interests", low=1)
+    pit_mib: int = option(512, "maximum memory for pending Interests, MiB", low=1)
+    face_queue_mib: int = option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
+    all_queues_mib: int = option(256, "send queues of all TCP, Unix and WebSocket faces together, MiB", low=1)
+    max_stream_faces: int = option(512, "maximum TCP and WebSocket connections accepted", low=1, high=65_536)
+    max_udp_faces: int = option(4096, "maximum on-demand UDP faces", low=1, high=65_536)
+    udp_mtu_bytes: int = option(
+        1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", low=64, high=65_507
+    )
+    udp_idle_timeout_s: float = option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
+    producer_regions: tuple[str, ...] = option(
+        (), "network regions this forwarder is in, for forwarding hints", form=forms.name
+    )
+    local_commands: str = option(
         "any", "management commands from this machine: any, or signed", choices=("any", "signed")
     )
-    loopback_commands: str = _option(
+    loopback_commands: str = option(
         "signed", "management commands over loopback TCP, UDP or WebSocket: signed, or any",
         choices=("signed", "any"))  # fmt: skip
-    remote_commands: str = _option(
+    remote_commands: str = option(
         "off", "route registrations by neighbours (/localhop/nfd): off, or signed", choices=("off", "signed")
     )
-    grants: str = _option("", "further registrations to allow when signed: identity=prefix pairs separated by spaces")
-    trace_file: str = _option("", "write a JSON line for every packet and every drop with its reason; empty: none")
+    grants: tuple[str, ...] = option(
+        (), "further registrations to allow when signed: identity=prefix", form=forms.grant
+    )
+    trace_file: str = option("", "write a JSON line for every packet and every drop with its reason; empty: none")
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    format: str = _option("text", "log lines on standard error: text or json", choices=("text", "json"))
-    level: str = _option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
+    format: str = option("text", "log lines on standard error: text or json", choices=("text", "json"))
+    level: str = option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    dtype: str = _option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
-    weights: str = _option(
+    dtype: str = option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
+    weights: str = option(
         "",
         "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype",
         choices=("", "bf16", "fp32", "int8", "int4"),
     )
-    attention: str = _option(
+    attention: str = option(
         "grouped", "grouped (heads that share keys are computed together), or single (up to seven times slower on long "
         "contexts; in bf16 then every bit is transformers')", choices=("grouped", "single"))  # fmt: skip
-    device: str = _option("cpu", "cpu or cuda")
-    threads: int = _option(0, "torch threads; 0: as many as cores", high=1024)
-    block_tokens: int = _option(
+    device: str = option("cpu", "cpu, cuda or cuda:NUMBER", form=forms.device)
+    threads: int = option(0, "torch threads; 0: as many as cores", high=1024)
+    block_tokens: int = option(
         16, "tokens in a KV block; must be equal in a network for KV to be shared", low=1, high=1024
     )
-    kv_codec: str = _option(
+    kv_codec: str = option(
         "raw",
         "KV blocks on the wire: raw (as computed), or int8 (half the bytes, nearly equal)",
         choices=("raw", "int8"),
     )
-    kv_layers: str = _option(
+    kv_layers: str = option(
         "auto", "start computing before all layers of fetched KV have arrived: on, off, or auto "
         "(where the network is the bottleneck)", choices=("auto", "on", "off"))  # fmt: skip
-    chunk_tokens: int = _option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
-    max_streams: int = _option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
-    queue_limit: int = _option(64, "streams that may wait; further calls are rejected as busy")
-    kv_memory_mb: int = _option(2048, "memory for KV of running and recent streams, MiB, allocated on demand")
-    kv_at_hand_mb: int = _option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
-    sharing: str = _option(
+    chunk_tokens: int = option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
+    max_streams: int = option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
+    queue_limit: int = option(64, "streams that may wait; further calls are rejected as busy")
+    kv_memory_mib: int = option(2048, "memory for KV of running and recent streams, MiB, allocated on demand", low=1)
+    kv_at_hand_mib: int = option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
+    sharing: str = option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
         "the last bits then depend on the order of arrival), off", choices=("exact", "near", "off"))  # fmt: skip
-    speculation: str = _option(
+    speculation: str = option(
         "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
     )
 
 
 @dataclass(frozen=True, slots=True)
 class KvConfig:
-    trusted_signers: str = _option(
-        "", "whose KV blocks and activations are used: identities (a site, node or role and all below it) separated by "
-        "spaces; DIGEST=IDENTITY for one model; empty: every role that the trust schema allows")  # fmt: skip
+    trusted_signers: tuple[str, ...] = option(
+        (), "whose KV blocks and activations are used: identities (a site, node or role and all below it), or "
+        "DIGEST=IDENTITY for one model; empty: every role that the trust schema allows",
+        form=forms.trusted_signer)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerConfig:
-    functions: str = _option("tokenize,embed,prefill,decode", "functions that 'up' starts (and rag with a corpus)")
-    queue_limit: int = _option(64, "calls that may wait; further calls are rejected as busy")
-    store_mib: int = _option(1024, "published objects kept in memory, MiB")
-    store_path: str = _option(
+    functions: tuple[str, ...] = option(
+        ("tokenize", "embed", "prefill", "decode"), "functions that 'up' starts (and rag with a corpus)"
+    )
+    queue_limit: int = option(64, "calls that may wait; further calls are rejected as busy")
+    store_mib: int = option(1024, "published objects kept in memory, MiB")
+    store_path: str = option(
         "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
         "memory only")  # fmt: skip
-    store_disk_mib: int = _option(4096, "published objects kept on disk, MiB")
-    store_policies: str = _option("", "eviction policy by prefix: /prefix=ttl:SECONDS,share:0.25 or /prefix=pin")
-    refresh_s: float = _option(60.0, "how often prefixes are registered again", low=0.1)
-    event_ms: int = _option(
+    store_disk_mib: int = option(4096, "published objects kept on disk, MiB")
+    store_policies: tuple[str, ...] = option(
+        (), "eviction policy by prefix: /prefix=ttl:SECONDS+share:0.25 or /prefix=pin", form=forms.store_policy
+    )
+    refresh_s: float = option(60.0, "how often prefixes are registered again", low=0.1)
+    event_ms: int = option(
         50, "tokens made within this many milliseconds leave in one packet; 0: each in its own", high=60_000
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AskConfig:
-    model: str = _option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
-    embedder: str = _option("all-minilm-l6-v2", "embedding model of retrieval")
-    max_tokens: int = _option(256, "maximum tokens of an answer")
-    temperature: float = _option(0.0, "0: greedy; above: sampled", high=100)
-    top_p: float = _option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
-    top_k: int = _option(0, "sample from this many most likely tokens; 0: off")
-    system: str = _option("", "system prompt; empty: the model's own")
-    passages: int = _option(4, "passages that --rag puts into the prompt", low=1, high=50)
-    min_score: float = _option(
+    model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
+    embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
+    max_tokens: int = option(256, "maximum tokens of an answer")
+    temperature: float = option(0.0, "0: greedy; above: sampled", high=100)
+    top_p: float = option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
+    top_k: int = option(0, "sample from this many most likely tokens; 0: off")
+    system: str = option("", "system prompt; empty: the model's own")
+    passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
+    min_score: float = option(
         0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )
 
@@ -317,10 +299,18 @@ def options() -> Iterable[tuple[str, str, Any, str]]:
             yield section, item.name, item.default, item.metadata["help"]
 
 
-def limits(section: str, key: str) -> Limits:
+def limits(section: str, key: str) -> ValueLimits:
     """The values that an option takes."""
-    found: Limits = next(item.metadata["limits"] for item in fields(_HINTS[section]) if item.name == key)
+    found: ValueLimits = next(item.metadata["limits"] for item in fields(_HINTS[section]) if item.name == key)
     return found
+
+
+def takes(section: str, key: str) -> str:
+    """The values of an option in words; "" for texts and lists without choices."""
+    found = limits(section, key)
+    return (
+        "" if _HINTS[section].__annotations__[key] in ("str", "tuple[str, ...]") and not found.choices else str(found)
+    )
 
 
 def default_file() -> Path:
@@ -335,24 +325,24 @@ def load(
     A `file` that is given must exist; the default file may be absent. Raises ConfigError naming the file, variable or
     flag, and the nearest known key.
     """
-    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     origins = {f"{section}.{key}": "default" for section, key, _, _ in options()}
+    found = _Found({section: {} for section in SECTIONS}, origins)
     path = file or default_file()
     if file is not None or path.is_file():
         for section, key, value in _from_file(path):
-            _put(values, origins, section, key, value, f"file {path}")
+            found.put(section, key, value, f"file {path}")
     for section, key, text in _from_environment(environment or {}):
         variable = f"{ENVIRONMENT_PREFIX}{section}_{key}".upper()
-        _put(values, origins, section, key, _parse(section, key, text, variable), f"environment {variable}")
+        found.put(section, key, _parse(section, key, text, variable), f"environment {variable}")
     for flag in flags:
         section, key, text = _split_flag(flag)
-        _put(values, origins, section, key, _parse(section, key, text, "--set"), "flag --set")
-    built = {section: _HINTS[section](**values[section]) for section in SECTIONS}
+        found.put(section, key, _parse(section, key, text, "--set"), "flag --set")
+    built = {section: _HINTS[section](**found.values[section]) for section in SECTIONS}
     network = Config(**built).data_dir / NETWORK_FILE
     for key, value in network_in_use(network).items():
         if origins[f"network.{key}"] == "default":
-            _put(values, origins, "network", key, value, f"file {network}")
-    built["network"] = NetworkConfig(**values["network"])
+            found.put("network", key, value, f"file {network}")
+    built["network"] = NetworkConfig(**found.values["network"])
     return Config(**built, origins=origins)
 
 
@@ -409,9 +399,8 @@ def _kind(section: str, key: str, where: str) -> type:
     hints = get_type_hints(_HINTS[section])
     if key not in hints:
         raise ConfigError(f"{where}: unknown configuration key '{section}.{key}'{_nearest(key, hints)}")
-    kind = hints[key]
-    assert isinstance(kind, type)
-    return kind
+    found: type = hints[key]
+    return found
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -419,28 +408,29 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-_BOOLEANS: Final = {"true": True, "on": True, "yes": True, "1": True}
-_BOOLEANS.update({"false": False, "off": False, "no": False, "0": False})
-
-
 def _parse(section: str, key: str, text: str, where: str) -> Any:
     kind = _kind(section, key, where)
     try:
-        return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {text!r}") from error
+        return from_text(kind, text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {section}.{key} is {type_words(kind)}, not {text!r}") from error
 
 
-def _put(
-    values: dict[str, dict[str, Any]], origins: dict[str, str], section: str, key: str, value: Any, where: str
-) -> None:
-    kind = _kind(section, key, where)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{where}: {section}.{key} is of type {kind.__name__}, not {value!r}")
-    reason = limits(section, key).refuses(value)
-    if reason:
-        raise ConfigError(f"{where}: {section}.{key} {reason}")
-    values[section][key] = value
-    origins[f"{section}.{key}"] = where
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found so far: values by section and key, and where each came from."""
+
+    values: dict[str, dict[str, Any]]
+    origins: dict[str, str]
+
+    def put(self, section: str, key: str, given: Any, where: str) -> None:
+        """Raises ConfigError, naming `where`."""
+        kind = _kind(section, key, where)
+        value = from_toml(kind, given)
+        if not is_of(kind, value):
+            raise ConfigError(f"{where}: {section}.{key} is {type_words(kind)}, not {given!r}")
+        reason = limits(section, key).refuses(value)
+        if reason:
+            raise ConfigError(f"{where}: {section}.{key} {reason}")
+        self.values[section][key] = value
+        self.origins[f"{section}.{key}"] = where
