@@ -307,10 +307,8 @@ def limits(section: str, key: str) -> ValueLimits:
 
 def takes(section: str, key: str) -> str:
     """The values of an option in words; "" for texts and lists without choices."""
-    found = limits(section, key)
-    return (
-        "" if _HINTS[section].__annotations__[key] in ("str", "tuple[str, ...]") and not found.choices else str(found)
-    )
+    found, kind = limits(section, key), get_type_hints(_HINTS[section])[key]
+    return "" if kind in (str, TEXTS) and not found.choices else str(found)
 
 
 def default_file() -> Path:
