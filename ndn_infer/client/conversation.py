@@ -182,8 +182,8 @@ class Answer:
     the loop's iterator may outlive it.
 
     When a stream is lost, its producer gone, the answer goes on where it broke off, at whoever answers then: randomness
-    is by seed and position, so the tokens are those it would have had (but where KV differs in the last bits:
-    docs/engine.md). Reading raises PromptError for too long a prompt, and what Caller.stream raises.
+    is by seed and position, and KV is computed as it was the first time, so the tokens are those it would have had
+    (docs/engine.md). Reading raises PromptError for too long a prompt, and what Caller.stream raises.
     """
 
     conversation: Conversation

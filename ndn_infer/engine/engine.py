@@ -130,16 +130,17 @@ class Engine:
         before it that LEAST_ROWS asks for. `near`: what is left of the prompt, when it is less than a block, is
         computed as decoded tokens are: quicker, but the last bits are not those of a prompt; for KV that is not exact
         anyway. `cache_salt`: KV is shared with streams of the same salt only, so that nobody else can tell by the time
-        of an answer what was asked. `answered`: so many of the last ids are generated ones, for penalties that count
-        these: the stream goes on where another ended. Raises PromptError (empty, too long, not token ids, more than the
-        KV memory can hold), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait
-        already).
+        of an answer what was asked. `answered`: so many of the last ids are generated ones. The stream goes on where
+        another ended: penalties count these, and their KV is computed row by row, with the bits it had there. Raises
+        PromptError (empty, too long, not token ids, more than the KV memory can hold), BadRecord (a block of another
+        model, dtype or size), Busy (`queue_limit` others wait already).
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
+        asked = max(len(ids) - answered, 1)
         stream = self._queue(
-            tuple(ids), params, prefix_blocks, total=len(ids), last=last, near=near and not arriving, salt=cache_salt,
-            arriving=arriving,
+            tuple(ids), params, prefix_blocks, asked=asked, total=asked, last=last, near=near and not arriving,
+            salt=cache_salt, arriving=arriving,
         )  # fmt: skip
         if answered and stream.history is not None:
             stream.history = TokenHistory(ids[:-answered], ids[-answered:])
@@ -153,7 +154,7 @@ class Engine:
         longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
         full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
-        return self._queue(tuple(ids[:full]), None, prefix_blocks, total=total, last=full, salt=cache_salt)
+        return self._queue(tuple(ids[:full]), None, prefix_blocks, asked=full, total=total, last=full, salt=cache_salt)
 
     @torch.inference_mode()
     def supply(self, stream: Stream, layers: int) -> None:
@@ -266,10 +267,10 @@ class Engine:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
     def _queue(
-        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, total: int,
-        last: int, near: bool = False, salt: str, arriving: bool = False,
+        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, asked: int,
+        total: int, last: int, near: bool = False, salt: str, arriving: bool = False,
     ) -> Stream:  # fmt: skip
-        """`last`: tokens whose KV it may need."""
+        """`asked`: tokens that are computed as a prompt; `last`: those whose KV it may need."""
         pool = self._scheduler.pool
         if self._scheduler.blocks_for(last) > pool.blocks:
             room = pool.blocks * self.block_tokens
@@ -278,18 +279,18 @@ class Engine:
         imports = tuple(blocks[: len(prompt) // self.block_tokens])
         for index, block in enumerate(imports):
             self._pages.layout.check(index, block)
-        number, known = next(self._numbers), len(prompt)
-        imported = len(imports) * self.block_tokens
-        ready = self._ready(imported, known, wanted=known - (params is not None))
+        number, known, imported = next(self._numbers), len(prompt), len(imports) * self.block_tokens
+        wanted = asked - 1 if arriving else known - (params is not None)  # rows take KV that is there
+        ready = self._ready(imported, asked, wanted)
         arriving = arriving and ready > 0
-        as_decoded = near and imported > 0 and known - imported < self.block_tokens
+        as_decoded = near and imported > 0 and asked - imported < self.block_tokens
         if as_decoded:
             ready = min(imported, known - 1)
         stream = Stream(
-            number=number, prompt_tokens=ready if as_decoded else known, known=known, ready=ready, prompt=prompt,
+            number=number, prompt_tokens=ready if as_decoded else asked, known=known, ready=ready, prompt=prompt,
             params=params, total=total, block_tokens=self.block_tokens, imports=imports if ready else (),
             exported=len(imports), held=arriving, arrived=0 if arriving else self.model_config.layers,
-            keys=BlockKeys(self.block_tokens, self._apart(number, known, total, salt, imported=ready > 0)),
+            keys=BlockKeys(self.block_tokens, self._apart(number, asked, total, salt, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:
             params.check_vocabulary(self.model_config.vocab_size)
@@ -304,11 +305,11 @@ class Engine:
         return stream
 
     @staticmethod
-    def _ready(imported: int, known: int, *, wanted: int) -> int:
+    def _ready(imported: int, asked: int, wanted: int) -> int:
         """How many imported tokens are used: at least one row is to be computed where a token is wanted, and a prompt's
         last rows are computed together."""
         ready = min(imported, wanted)
-        return ready if ready == known or known - ready >= LEAST_ROWS else max(known - LEAST_ROWS, 0)
+        return ready if ready >= asked or asked - ready >= LEAST_ROWS else max(asked - LEAST_ROWS, 0)
 
     def _apart(self, number: int, prompt: int, total: int, salt: str, *, imported: bool) -> Callable[[int], object]:
         """What must be equal for a block of equal tokens to be shared: see stream.BlockKeys. The salt, and what the
@@ -418,10 +419,9 @@ class Engine:
 
     def _choose(self, stream: Stream, logits: Tensor) -> StepOutput:
         """The next token from its logits [vocab], and whether it is the last."""
-        params, position = stream.params, stream.known
-        assert params is not None
+        assert (params := stream.params) is not None
         try:
-            token, logprob, top = choose(logits.numpy(), params, position, stream.history)
+            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history)
         except ModelError as error:  # of this stream: the others go on
             self._end(stream, f"error: {error}")
             return StepOutput(stream, -1, 0.0, stream.finished)

@@ -55,10 +55,16 @@ class _Generation:
     stream: Stream | None = None
     published: int = 0
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The prompt without what was answered already. Its KV is loaded by name; that of the answer is computed here,
+        row by row, as it was computed first: under one name KV may lie that a prompt gave, with other last bits."""
+        return self.request.prompt[: len(self.request.prompt) - self.request.answered]
+
     def progress(self) -> Progress:
         """Where it is; the engine's thread writes what is read here, a number at a time."""
         block = self.connector.blocks.block_tokens
-        total = len(self.request.prompt) // block
+        total = len(self.asked) // block
         if self.answer.ids:
             return Progress("decode")
         if self.stream is None:
@@ -127,7 +133,7 @@ class Generate(NamedFunction[GenerateRequest]):
         """From KV to the last token."""
         loop, worker = asyncio.get_running_loop(), self._engine.worker
         try:
-            loaded = await generation.loader.load(generation.request.prompt, _asker(generation.job))
+            loaded = await generation.loader.load(generation.asked, _asker(generation.job))
             generation.published = len(loaded.blocks)
             if loaded.arriving is None:
                 self._note(generation, loaded)
@@ -180,7 +186,7 @@ class Generate(NamedFunction[GenerateRequest]):
 
     def _note(self, generation: _Generation, loaded: LoadedKv) -> None:
         """For the report: where KV came from."""
-        tail_tokens = max(len(generation.request.prompt) % generation.connector.blocks.block_tokens, 1)
+        tail_tokens = max(len(generation.asked) % generation.connector.blocks.block_tokens, 1)
         holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
