@@ -1,18 +1,20 @@
 """A network inside one process: the real forwarder core, links without sockets.
 
-Owns: in-process links with seeded delay and loss, and hooks to tamper with packets. For tests and for applications that
-want producer and consumer in one process.
+Owns: one forwarder without sockets, its applications' links with seeded delay and loss, hooks to tamper with packets.
+For tests and for applications that want producer and consumer in one process. Wires between forwarders are in wire.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable, Sequence
 
 from ndn_infer import clock
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.config.values import name
+from ndn_infer.errors import NoForwarder
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
@@ -36,6 +38,8 @@ class MemoryLink:
         self.tamper_up: Tamper | None = None
         self.tamper_down: Tamper | None = None
         self.closed = False
+        self._owner = contextvars.copy_context()
+        """In which the application's side is called: that of whoever attached."""
         core = network.core
         face_id = core.new_face_id()
         self.face = Face(
@@ -51,23 +55,31 @@ class MemoryLink:
         core.add_face(self.face)
 
     def send(self, wire: bytes) -> None:
-        self._deliver(wire, self.tamper_up, lambda packet: self._network.receive(self.face, packet))
+        self._deliver(wire, self.tamper_up, self._up, self._network.owner)
+
+    def _up(self, packet: bytes) -> None:
+        self._network.receive(self.face, packet)
 
     def _down(self, wire: bytes) -> None:
-        self._deliver(wire, self.tamper_down, lambda packet: self.receiver((packet,)))
+        self._deliver(wire, self.tamper_down, self._to_application, self._owner)
+
+    def _to_application(self, packet: bytes) -> None:
+        self.receiver((packet,))
 
     def flush(self) -> None:
         return  # nothing waits here
 
-    def _deliver(self, wire: bytes, tamper: Tamper | None, to: Callable[[bytes], None]) -> None:
+    def _deliver(
+        self, wire: bytes, tamper: Tamper | None, to: Callable[[bytes], None], owner: contextvars.Context
+    ) -> None:  # fmt: skip
         packet = tamper(wire) if tamper is not None else wire
         if packet is None or self.closed or self._network.random.random() < self._loss:
             return
         loop = asyncio.get_running_loop()
         if self._delay_s:
-            loop.call_later(self._delay_s, self._unless_closed, to, packet)
+            loop.call_later(self._delay_s, self._unless_closed, to, packet, context=owner)
         else:
-            loop.call_soon(self._unless_closed, to, packet)
+            loop.call_soon(self._unless_closed, to, packet, context=owner)
 
     def _unless_closed(self, to: Callable[[bytes], None], packet: bytes) -> None:
         if not self.closed:
@@ -76,12 +88,15 @@ class MemoryLink:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._network.core.remove_face(self.face.id)
-            asyncio.get_running_loop().call_soon(self.lost)
+            self._network.detach(self)
+            asyncio.get_running_loop().call_soon(self.lost, context=self._owner)
 
 
 class MemoryNetwork:
-    """One forwarder and its links. Delay (one way, seconds) and loss (0 to 1) are per link, drawn from `seed`."""
+    """One forwarder and its applications. Delay (one way, seconds) and loss (0 to 1) are per link, drawn from `seed`.
+
+    Closed it is as dead as a forwarder that was killed: its applications lose their links, and `dial` finds nobody.
+    """
 
     def __init__(self, options: ForwarderConfig | None = None, *, seed: int = 0) -> None:
         options = options or ForwarderConfig()
@@ -91,29 +106,68 @@ class MemoryNetwork:
         )
         self.management = Management(self.core, wall_us=clock.wall_us)
         self.random = random.Random(seed)
+        self.mtu_bytes = options.udp_mtu_bytes
+        self.owner = contextvars.copy_context()
+        """In which the forwarder runs: that of whoever made it."""
+        self.closed = False
+        self._links: list[MemoryLink] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
 
     def attach(self, *, delay_s: float = 0.0, loss: float = 0.0) -> MemoryLink:
-        return MemoryLink(self, delay_s, loss)
+        link = MemoryLink(self, delay_s, loss)
+        self._links.append(link)
+        return link
 
     async def dial(self) -> MemoryLink:
-        """For Endpoint(dial)."""
+        """For Endpoint(dial). Raises NoForwarder."""
+        if self.closed:
+            raise NoForwarder("the forwarder in this process is closed")
         return self.attach()
 
+    def detach(self, link: MemoryLink) -> None:
+        if link in self._links:
+            self._links.remove(link)
+        self.core.remove_face(link.face.id, asyncio.get_running_loop().time())
+        self.settle_soon()
+
     def receive(self, face: Face, wire: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        self.core.receive(face, wire, loop.time())
-        self.management.run(loop.time())
-        if self._timer is None and self.core.next_wake() is not None:
-            self._timer = loop.call_later(0.05, self._tick)
+        if self.closed:
+            return
+        now = asyncio.get_running_loop().time()
+        self.core.receive(face, wire, now)
+        self.management.run(now)
+        self._arm()
 
-    def _tick(self) -> None:
-        self._timer = None
-        loop = asyncio.get_running_loop()
-        self.core.tick(loop.time())
-        if self.core.next_wake() is not None:
-            self._timer = loop.call_later(0.05, self._tick)
+    def settle_soon(self) -> None:
+        """What a face's coming or going means for management, not in the middle of something else."""
+        if not self.closed:
+            asyncio.get_running_loop().call_soon(self._settle, context=self.owner)
 
-    def close(self) -> None:
+    def _settle(self) -> None:
+        if not self.closed:
+            self.management.run(asyncio.get_running_loop().time())
+            self._arm()
+
+    def _arm(self) -> None:
+        """One timer, for whatever runs out first; a later deadline leaves it alone."""
+        wake = self.core.next_wake()
+        if wake is None or wake >= self._timer_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
+        self._timer_at = wake
+        self._timer = asyncio.get_running_loop().call_at(wake, self._tick, context=self.owner)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        if not self.closed:
+            self.core.tick(asyncio.get_running_loop().time())
+            self._arm()
+
+    def close(self) -> None:
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in list(self._links):
+            link.close()
