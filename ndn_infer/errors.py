@@ -199,8 +199,8 @@ class CallError(NdnInferError):
 class Busy(CallError):
     default_hint = "try again later, or start another producer of this function"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, code="busy", hint=hint)
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, code="busy", hint=hint, retry_after_s=retry_after_s)
 
 
 class StorageError(NdnInferError):

@@ -79,6 +79,8 @@ class Job:
     domain: Domain = PUBLIC
     """Who shares what this call computes; of a private call the epoch that it was sealed in."""
     seat: Seat = field(default_factory=lambda: Seat(Seats(1), None))
+    promised: list[Name] = field(default_factory=list)
+    """What is going to be published beside the result; while somebody waits for one of these, the call is wanted."""
 
     @property
     def hint(self) -> Name:
@@ -94,6 +96,11 @@ class Job:
             yield fetcher
         if not self.seat.take():
             raise Busy(f"{self.call.function} is at its limit of calls; try again later")
+
+    def promise(self, base: Name) -> None:
+        """The object at `base` is going to be made by this call: Interests for it wait."""
+        self.promised.append(base)
+        self.host.server.promise(base)
 
     def open_stream(self) -> LiveStream:
         """The stream that answers this call; sealed where the call is private."""
@@ -112,9 +119,16 @@ class NamedFunction(ABC, Generic[Q]):
     function: str
     role: ClassVar[str]
     request_type: ClassVar[type[Record]]
+    streams: ClassVar[bool] = False
+    """Whether `run` gives a LiveStream, which is named at once."""
+    quick_s: ClassVar[float] = 0.05
+    """Calls that take longer, by estimate, are acknowledged at once: callers are told where the result will be, and
+    when. Others are answered in one round trip."""
     patience_s: ClassVar[float] = 0.25
-    """How long callers wait for the answer itself before an acknowledgement tells them where it will be. Shorter than
-    transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
+    """How long callers wait for the answer of a call that should have been quick, before they are told the same.
+    Shorter than transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
+    unit_s: ClassVar[float] = 0.005
+    """A guess at the seconds for one unit of work, until it was measured."""
     max_request_bytes: int = (1 << 20) + (1 << 16)
     """How large a canonical request may be: token ids as many as one record holds, and something beside them."""
     private: ClassVar[bool] = False
@@ -140,6 +154,14 @@ class NamedFunction(ABC, Generic[Q]):
     def serves(self, net: Name) -> tuple[Name, ...]:
         """Prefixes beside calls and results under which this function's objects lie."""
         return ()
+
+    def units(self, request: Q) -> float:
+        """How much work a request is, in units of which each takes about the same time (tokens, characters, texts)."""
+        return 1.0
+
+    def first_event_s(self, request: Q) -> float:
+        """Of functions that stream: seconds until the first event, by what was measured; 0 when unknown."""
+        return 0.0
 
     def queue_length(self) -> int:
         """Calls accepted and not yet begun."""

@@ -78,6 +78,7 @@ class Generate(NamedFunction[GenerateRequest]):
     function = "generate"
     role = "decode"
     request_type = GenerateRequest
+    streams = True
     private = True
 
     def __init__(self, model: str, folder: Path, engine: EngineHost) -> None:

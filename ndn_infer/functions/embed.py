@@ -25,10 +25,14 @@ class EmbedTokens(NamedFunction[EmbedRequest]):
     function = "embed"
     role = "embed"
     request_type = EmbedRequest
+    unit_s = 1e-4
 
     def __init__(self, model: str, folder: Path) -> None:
         self.subject = ("model", model)
         self._folder = folder
+
+    def units(self, request: EmbedRequest) -> float:
+        return 10 + len(request.ids)
 
     async def run(self, request: EmbedRequest, job: Job) -> Record:
         if not request.ids:
@@ -70,6 +74,10 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         from ndn_infer.engine.text_embedder import TextEmbedder
 
         self._embedder = await asyncio.to_thread(TextEmbedder.load, self._folder)
+
+    def units(self, request: EmbedRequest) -> float:
+        """Hundreds of characters."""
+        return sum(1 + len(text) / 100 for text in request.texts)
 
     async def run(self, request: EmbedRequest, job: Job) -> Record:
         assert self._embedder is not None

@@ -1,8 +1,8 @@
 """The work of one function: a call that was looked at -> seat -> run -> signed answer.
 
-Owns: one run for equal work however many ask (single flight), seats, acknowledgements of long work. Must not know: how
-an Interest becomes a request (intake.py), how answers are signed (replies.py), what the function computes, prefixes and
-certificates (producer.py).
+Owns: one run for equal work however many ask (single flight), acknowledgements of long work, its end when nobody waits.
+Must not know: how an Interest becomes a request (intake.py), who gets a seat (admission.py), how answers are signed
+(replies.py), what the function computes, prefixes and certificates (producer.py).
 
 Answers, acknowledgements and errors are sealed as the work is.
 """
@@ -13,19 +13,19 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, Busy, CallError, NdnInferError, PromptError, UsageError
+from ndn_infer.functions.admission import Admission, Load
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
+from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
-from ndn_infer.functions.work import MAX_WAITING, Answers, Asked, Work, WorkKey
+from ndn_infer.functions.work import MAX_WAITING, Answers, Asked, Failures, Work, WorkKey
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
-from ndn_infer.transport.link.endpoint import Request
 from ndn_infer.transport.objects.live_stream import LiveStream
-from ndn_infer.wire.shares import Seat, Seats
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,10 @@ class FunctionServer:
         self._tenants_host = host.for_tenants()
         self._signer = signer
         self._hint = ndn.to_uri(host.hint(signer))
-        self._seats = Seats(host.config.producer.queue_limit)
+        self._admission = Admission(host.config.producer.queue_limit, function.unit_s)
         self._work: dict[WorkKey, Work] = {}
         self._answers = Answers()
+        self._failures = Failures()
         self._replies = Replies(host, signer)
         self._intake = Intake(function, host, self._replies, self)
         self.on_request = self._intake.on_request
@@ -56,6 +57,11 @@ class FunctionServer:
     def running(self) -> int:
         return len(self._work) + self.function.in_work()
 
+    def load(self) -> Load:
+        """What this function has to do now."""
+        admission, queue = self._admission, self.function.queue_length()
+        return Load(queue, self.running, admission.seats.free, admission.wait_s(), admission.pace.unit_s)
+
     # ------------------------------------------------------------ work
 
     def admit(self, asked: Asked, key: WorkKey, domain: Domain, plain: bytes) -> None:
@@ -67,13 +73,14 @@ class FunctionServer:
         """Answer from what is remembered, or join what runs; whether there was either."""
         answer, work = self._answers.get(key), self._work.get(key)
         if answer is not None and self._still_good(answer, asked.envelope):
-            self._host.counters["calls"] += 1
             self._replies.reply(asked.request, answer, domain)
         elif work is not None:
-            self._host.counters["calls"] += 1
-            self._join(work, asked.request)
+            self._join(work, asked)
+        elif asked.envelope.salt and (failed := self._failures.get(key, clock.monotonic())) is not None:
+            self._replies.fail(asked.request, failed, domain, asked.who)
         else:
             return False
+        self._host.counters["calls"] += 1
         return True
 
     def _still_good(self, answer: Answer, envelope: Envelope) -> bool:
@@ -82,29 +89,48 @@ class FunctionServer:
             return True
         return envelope.salt == 0 and self._host.server.holds(ndn.from_uri(answer.result))
 
-    def _join(self, work: Work, request: Request) -> None:
+    def _join(self, work: Work, asked: Asked) -> None:
+        work.lifetime.asked(asked.envelope.deadline_ms)
         if work.acknowledged is not None:
-            self._replies.reply(request, work.acknowledged, work.domain)
+            self._replies.reply(asked.request, work.acknowledged, work.domain)
         elif len(work.waiting) < MAX_WAITING:
-            work.waiting.append(request)
+            work.waiting.append(asked.request)
 
     def _begin(self, asked: Asked, key: WorkKey, domain: Domain, plain: bytes) -> None:
+        function, request = self.function.function, asked.request
         self._host.counters["calls"] += 1
-        seat = Seat(self._seats, asked.who, known=bool(asked.caller))
-        if not seat.take():
+        seat = self._admission.seat(asked.who, known=bool(asked.caller), hop=request.face_id)
+        if seat is None:
             self._host.counters["refused_busy"] += 1
-            error = Busy(f"{self.function.function} is at its limit of calls; try again later")
-            self._replies.fail(asked.request, Answer(code=error.code, error=str(error)), domain, asked.who)
+            error = Busy(f"{function} is at its limit of calls; try again later")
+            self._replies.fail(request, self._admission.refusal(error), domain, asked.who)
             return
-        log.info("%s: call %s, %s", self.function.function, key.call.request[:8], "private" if key.caller else "shared")
-        work = self._work[key] = Work(key, domain, asked.envelope, seat, waiting=[asked.request])
+        log.info("%s: call %s, %s", function, key.call.request[:8], "private" if key.caller else "shared")
+        lifetime = Lifetime(lambda reason: self._leave(work, reason), lambda: self._wanted_until(work))
+        work = Work(
+            key, domain, asked.envelope, seat, lifetime, waiting=[request], began=clock.monotonic(),
+            before=len(self._work),
+        )  # fmt: skip
+        self._work[key] = work
+        lifetime.asked(asked.envelope.deadline_ms)
         work.task = asyncio.get_running_loop().create_task(self._run(work, plain))
+
+    def _wanted_until(self, work: Work) -> float:
+        return self._host.server.wanted_until((self._result(work), *work.promised))
+
+    def _leave(self, work: Work, reason: str) -> None:
+        """Nobody waits for it: nobody computes it."""
+        work.ended = reason
+        self._host.counters[f"ended_{reason}"] += 1
+        if work.task is not None:
+            work.task.cancel()
 
     async def _run(self, work: Work, plain: bytes) -> None:
         function = self.function
-        acknowledge = asyncio.get_running_loop().call_later(function.patience_s, self._acknowledge, work)
         try:
             answer = await self._answer(work, plain)
+        except Busy as error:
+            answer = self._admission.refusal(error)
         except CallError as error:
             answer = Answer(code=error.code, error=str(error))
         except (UsageError, PromptError, BadRecord) as error:
@@ -112,25 +138,34 @@ class FunctionServer:
         except NdnInferError as error:
             log.warning("%s failed: %s", function.function, error)
             answer = Answer(code="failed", error=f"{error.kind}: {error}")
+        except asyncio.CancelledError:
+            if not work.ended:
+                raise
+            answer = Answer(code=DEADLINE, error=f"nobody waits for this call of {function.function} any more")
         except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
             log.exception("%s failed", function.function)
             answer = Answer(code="internal", error=f"{type(error).__name__} in {function.function}")
         finally:
-            acknowledge.cancel()
+            work.lifetime.close()
             work.seat.give()
         self._finish(work, answer)
 
     async def _answer(self, work: Work, plain: bytes) -> Answer:
-        domain, server = work.domain, self._host.server
+        domain, server, function = work.domain, self._host.server, self.function
         request = await self._decode(plain)
         host = self._host if domain is PUBLIC else self._tenants_host
-        job = Job(host, work.key.call, work.envelope, self._signer, domain, work.seat)
-        result = await self.function.run(request, job)
+        job = Job(host, work.key.call, work.envelope, self._signer, domain, work.seat, work.promised)
+        if function.streams:
+            work.estimate_s = function.first_event_s(request)
+        else:
+            self._acknowledge_later(work, request)
+        result = await function.run(request, job)
         if isinstance(result, LiveStream):
             if not result.closed:  # an engine's places are shared as seats are: nobody has all of them
                 result.on_closed = work.seat.hand_over().give
-            queue = self.function.queue_length()
-            return Answer(result=ndn.to_uri(result.name), hint=self._hint, stream=True, queue=queue)
+            queue, estimate_ms = function.queue_length(), round(work.estimate_s * 1000)
+            name = ndn.to_uri(result.name)
+            return Answer(result=name, hint=self._hint, stream=True, queue=queue, estimate_ms=estimate_ms)
         value = records.encode(result)
         if len(value) <= INLINE_ANSWER_BYTES and work.acknowledged is None:
             return Answer(value=value, hint=self._hint)
@@ -146,13 +181,23 @@ class FunctionServer:
     def _result(self, work: Work) -> Name:
         return work.key.call.result().to_name(self._host.net)
 
+    def _acknowledge_later(self, work: Work, request: Record) -> None:
+        """Soon where the work is long by estimate, else when it turns out to be."""
+        work.units = self.function.units(request)
+        work.estimate_s = self._admission.estimate_s(work.units)
+        long = work.estimate_s > self.function.quick_s
+        work.lifetime.acknowledge_in(
+            ACKNOWLEDGED_S if long else self.function.patience_s, lambda: self._acknowledge(work)
+        )
+
     def _acknowledge(self, work: Work) -> None:
-        """Work takes longer than callers should wait: tell them where the result will be."""
+        """Work takes longer than callers should wait: tell them where the result will be, and when."""
         base = self._result(work)
         self._host.server.promise(base)
+        work.lifetime.acknowledged()
         work.acknowledged = Answer(
-            result=ndn.to_uri(base), hint=self._hint, queue=self.function.queue_length()
-        )  # fmt: skip
+            result=ndn.to_uri(base), hint=self._hint, queue=work.before, estimate_ms=round(work.estimate_s * 1000)
+        )
         for request in work.waiting:
             self._replies.reply(request, work.acknowledged, work.domain)
         work.waiting.clear()
@@ -161,8 +206,11 @@ class FunctionServer:
         del self._work[work.key]
         if not answer.code:
             self._answers.put(work.key, answer)
+            self._admission.finished(work.units, work.began, others=len(self._work))
         elif work.acknowledged is not None:
             self._host.counters["failed"] += 1
+            if not work.ended:
+                self._failures.put(work.key, answer, clock.monotonic())
             self._host.server.break_promise(self._result(work), self._signer)
         said = f"{answer.code}: {answer.error}" if answer.code else "done"
         log.info("%s: call %s, %s", self.function.function, work.key.call.request[:8], said)

@@ -60,6 +60,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
     function = "generate"
     role = "decode"
     request_type = GenerateRequest
+    streams = True
 
     def __init__(self, folder: Path, stages: StageHost) -> None:
         self.subject = ("model", stages.model)

@@ -34,7 +34,8 @@ class Prefill(NamedFunction[PrefillRequest]):
     role = "prefill"
     request_type = PrefillRequest
     private = True
-    patience_s = 0.01  # blocks are fetched while they are made: callers are to know soon from whom
+    quick_s = 0.0  # blocks are fetched while they are made: callers are to know at once from whom
+    unit_s = 0.001
 
     def __init__(self, model: str, engine: EngineHost) -> None:
         self.subject = ("model", model)
@@ -50,6 +51,10 @@ class Prefill(NamedFunction[PrefillRequest]):
     def serves(self, net: Name) -> tuple[Name, ...]:
         return (blocks_prefix(net, self.subject[1], "kv"),)
 
+    def units(self, request: PrefillRequest) -> float:
+        """Tokens."""
+        return (len(request.blocks) - request.have) * request.block_tokens
+
     def queue_length(self) -> int:
         return self._engine.worker.waiting
 
@@ -58,7 +63,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         values = self._check(request, connector)
         wanted = values[request.have :]
         for value in wanted:  # those at hand too: they may not be published yet
-            job.host.server.promise(connector.blocks.name(value))
+            job.promise(connector.blocks.name(value))
         try:
             return await self._compute(connector, values, request, job)
         finally:

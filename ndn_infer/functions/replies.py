@@ -62,9 +62,9 @@ class Replies:
     def refuse(self, request: Request, who: Hashable, error: NdnInferError) -> None:
         """Why a call does not get as far as work: in clear, as nobody can seal without the key. It tells nothing but
         what is wrong with this Interest."""
-        code, text = "bad-request", str(error)
+        code, text, back_s = "bad-request", str(error), 0.0
         if isinstance(error, CallError):
-            code = error.code
+            code, back_s = error.code, error.retry_after_s
         elif isinstance(error, MissingKey):
             here = ndn.to_uri(self._signer.identity)
             code, text = "unknown-domain", f"{error}; {here} is not a member of the domain"
@@ -73,4 +73,4 @@ class Replies:
             code, text = "failed", "this producer cannot read its keys"
         self._host.counters[_REFUSED.get(code, "refused")] += 1
         log.debug("refused a call: %s", error)
-        self.fail(request, Answer(code=code, error=text), PUBLIC, who)
+        self.fail(request, Answer(code=code, error=text, retry_after_ms=round(back_s * 1000)), PUBLIC, who)

@@ -25,6 +25,7 @@ class _OfTokenizer(NamedFunction[Q]):
 
     role = "tokenize"
     private = True
+    unit_s = 1e-6
 
     def __init__(self, model: str, folder: Path) -> None:
         self.subject = ("model", model)
@@ -49,6 +50,10 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
 
     def serves(self, net: Name) -> tuple[Name, ...]:
         return (blocks_prefix(net, self.subject[1], "tokens"),)
+
+    def units(self, request: TokenizeRequest) -> float:
+        """Characters, and as many again for what any call takes."""
+        return 1000 + len(request.text) + sum(len(message.content) for message in request.messages)
 
     async def run(self, request: TokenizeRequest, job: Job) -> Record:
         self._check(request)
@@ -85,6 +90,10 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
 class Detokenize(_OfTokenizer[DetokenizeRequest]):
     function = "detokenize"
     request_type = DetokenizeRequest
+
+    def units(self, request: DetokenizeRequest) -> float:
+        """Tokens, and something for what any call takes."""
+        return 1000 + len(request.ids)
 
     async def run(self, request: DetokenizeRequest, job: Job) -> Record:
         assert self._tokenizer is not None

@@ -20,10 +20,13 @@ from ndn_infer.wire.shares import Seat
 if TYPE_CHECKING:
     import asyncio
 
+    from ndn_infer.functions.lifetime import Lifetime
     from ndn_infer.transport.link.endpoint import Request
 
 MAX_REMEMBERED: Final = 4096
 MAX_REMEMBERED_BYTES: Final = 8 << 20
+MAX_FAILURES: Final = 256
+FAILURE_S: Final = 10.0
 MAX_WAITING: Final = 256
 """Interests that wait for one piece of work; they are acknowledged soon, so that only a flood is more."""
 
@@ -53,15 +56,44 @@ class Asked:
 
 @dataclass(slots=True)
 class Work:
-    """Work that goes on. Its answers are sealed in `domain`, whoever asks."""
+    """Work that goes on. Its answers are sealed in `domain`, whoever asks. `before` is how many calls were taken on
+    before it, `promised` what it said that it is going to publish, `ended` why nobody waits for it any more."""
 
     key: WorkKey
     domain: Domain
     envelope: Envelope
     seat: Seat
+    lifetime: Lifetime
     task: asyncio.Task[None] | None = None
     waiting: list[Request] = field(default_factory=list)
     acknowledged: Answer | None = None
+    began: float = 0.0
+    units: float = 0.0
+    before: int = 0
+    estimate_s: float = 0.0
+    promised: list[Name] = field(default_factory=list)
+    ended: str = ""
+
+
+class Failures:
+    """How acknowledged work failed, for those who ask again because its result is not there: the newest, for a while.
+    Pure: callers pass `now`."""
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[WorkKey, tuple[float, Answer]] = OrderedDict()
+
+    def put(self, key: WorkKey, answer: Answer, now: float) -> None:
+        self._failed[key] = now + FAILURE_S, answer
+        self._failed.move_to_end(key)
+        while len(self._failed) > MAX_FAILURES:
+            self._failed.popitem(last=False)
+
+    def get(self, key: WorkKey, now: float) -> Answer | None:
+        until, answer = self._failed.get(key, (now, None))
+        if until <= now:
+            self._failed.pop(key, None)
+            return None
+        return answer
 
 
 class Answers:

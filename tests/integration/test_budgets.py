@@ -172,7 +172,7 @@ async def test_silent_sources_take_no_seat_and_slow_no_other_fetching(net: Net) 
         envelope = Envelope(sources=(source,), caller=ndn.to_uri(SILENT))
         flood.append(net.attack(Call(*SUBJECT, "tokenize", CallClass.SHARED, digest), envelope))
     await asyncio.sleep(0.05)
-    assert [server._seats.taken for server in net.servers] == [0, 0]
+    assert [server._admission.seats.taken for server in net.servers] == [0, 0]
     large = "large " * 3000
     assert await net.shout(large) == large.upper()
     assert net.producer.fetcher.window == window and net.producer.fetcher.stats.timeouts == 0
@@ -190,7 +190,7 @@ async def test_work_that_waits_for_a_silent_caller_holds_no_seat(net: Net) -> No
         await asyncio.sleep(0.05)
         if 0 < len(net.servers[1]._work) <= input_pull.MAX_PULLS:
             break
-    assert all(server._seats.taken == 0 for server in net.servers)
+    assert all(server._admission.seats.taken == 0 for server in net.servers)
     assert 0 < len(net.servers[1]._work) <= input_pull.MAX_PULLS
     texts = [f"text {number}" for number in range(20)]
     assert await asyncio.gather(*(net.shout(text, function="detokenize") for text in texts)) == texts
@@ -279,12 +279,14 @@ async def test_streams_that_one_stranger_reads_leave_places_to_others(net: Net) 
     assert await asked(net.asker, 1) and await asked(net.asker, 2, LABEL)
     for stream in endless.streams:
         stream.abandon()
-    assert net.offered._servers[-1]._seats.taken == 0
+    assert net.offered._servers[-1]._admission.seats.taken == 0
 
 
 async def test_a_seat_is_there_for_known_keys_when_strangers_have_taken_theirs(net: Net) -> None:
     server = net.servers[0]
-    while server._seats.take("strangers", known=False) or server._seats.take(os.urandom(4), known=False):
+    while server._admission.seats.take("strangers", known=False) or server._admission.seats.take(
+        os.urandom(4), known=False
+    ):
         pass
     with pytest.raises((CallError, NetworkError)):
         await net.shout("public")

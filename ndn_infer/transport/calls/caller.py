@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from ndn_infer import clock, ndn, records
@@ -38,6 +38,7 @@ from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import Ledger, source_of
 from ndn_infer.transport.objects.stream_pull import OnProgress, StreamPull
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
+from ndn_infer.wire.pace import deadline_ms
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ R = TypeVar("R", bound=Record)
 
 ANSWER_LIFETIME_MS: Final = 1000
 """Producers answer or acknowledge within `NamedFunction.patience_s`: what takes longer was lost, and is asked again."""
+
+
+LEAST_FETCH_S: Final = 2.0
+"""For a result whose name came in the last moment."""
 
 
 class ResultLost(NetworkError):
@@ -73,6 +78,8 @@ class _Question:
     advice: tuple[str, ...]
     at: tuple[Name, ...]
     epoch: DomainEpoch | None
+    started: bool = False
+    """Whether what it starts goes on after the answer, for as long as somebody wants some of it."""
 
 
 class Caller:
@@ -128,7 +135,7 @@ class Caller:
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:
-                content = await self._result_object(answered)
+                content = await self._result_object(answered, machine.give_up_at)
             except NetworkError as error:
                 self._lost(machine, error)
                 continue
@@ -187,7 +194,7 @@ class Caller:
         """Call, and return the first answer: done, or elsewhere while work goes on. `advice`, `domain` as in `stream`.
         Raises as `call` does."""
         question = await self._question(subject, function, request, caller=caller, advice=advice, domain=domain)
-        return await self._ask(self._machine(), question)
+        return await self._ask(self._machine(), replace(question, started=True))
 
     async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
         """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
@@ -247,7 +254,11 @@ class Caller:
     async def _ask(self, machine: CallMachine, question: _Question) -> Answered:
         while True:
             machine.ask()
-            envelope = Envelope(question.request, question.sources, question.caller, machine.salt, question.advice)
+            left_s = machine.give_up_at - clock.monotonic()
+            envelope = Envelope(
+                question.request, question.sources, question.caller, machine.salt, question.advice,
+                0 if question.started else deadline_ms(left_s),
+            )  # fmt: skip
             try:
                 answered = await self._ask_once(question, records.encode(envelope))
             except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
@@ -297,10 +308,11 @@ class Caller:
     def _hints(self, answer: Answer) -> tuple[Name, ...]:
         return (ndn.from_uri(answer.hint),) if answer.hint else ()
 
-    async def _result_object(self, answered: Answered) -> bytes:
+    async def _result_object(self, answered: Answered, give_up_at: float) -> bytes:
         answer, epoch = answered.answer, answered.epoch
         base, hints = _base_of(ndn.from_uri(answer.result)), self._hints(answer)
-        found = await self._fetcher.await_object(base, hints=hints, deadline_s=self._config.deadline_s)
+        left_s = max(give_up_at - clock.monotonic(), LEAST_FETCH_S)
+        found = await self._fetcher.await_object(base, hints=hints, deadline_s=left_s)
         if found.manifest is None:
             raise ResultLost(f"the producer no longer has {answer.result}")
         fetched = await self._fetcher.collect(found, hints=hints)

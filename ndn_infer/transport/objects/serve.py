@@ -37,9 +37,10 @@ MAX_STREAMS = 1024
 
 @dataclass(slots=True)
 class _Promise:
-    """An object that is being made; Interests for its metadata wait."""
+    """An object that is being made; Interests for its metadata wait, the last of them until `wanted_until`."""
 
     waiting: list[Request] = field(default_factory=list)
+    wanted_until: float = 0.0
 
 
 def answering_again(handler: Callable[[Request, bytes], None]) -> CallHandler:
@@ -138,6 +139,11 @@ class Server:
         for request in promise.waiting if promise is not None else ():
             request.reply(absent(base, version_now(), signer.sign_data))
 
+    def wanted_until(self, bases: Iterable[Name]) -> float:
+        """When the last Interest for one of these promised objects runs out (monotonic); 0 when there was none."""
+        promises = [self._promises.get(base) for base in bases]
+        return max((promise.wanted_until for promise in promises if promise is not None), default=0.0)
+
     def compute(self, base: Name, content: Callable[[], bytes]) -> None:
         """An object whose content is made when somebody asks (a status record); caches keep it for half a second."""
         self._dynamic[base] = content
@@ -223,6 +229,7 @@ class Server:
             now = clock.monotonic()
             promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]
             promise.waiting.append(request)
+            promise.wanted_until = max(promise.wanted_until, request.expires)
 
     def _on_stream(self, request: Request) -> bool:
         """Whether the Interest was for a segment, or for the progress of a stream. Those of other streams are refused
