@@ -7,7 +7,7 @@ which forwarder it is: the embedded one and NFD answer alike.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.datasets import Datasets
 
 ORIGIN_STATIC: Final = 255
+MULTICAST: Final = "/localhost/nfd/strategy/multicast"
 STATUS_KEPT_S: Final = 0.6
 """A little longer than caches keep a producer's status record: a counter read later than this is today's."""
 
@@ -38,6 +39,7 @@ class ManagedNode:
         self._registrar = Registrar(joined.endpoint)
         self._neighbours = neighbours
         self._faces: dict[str, int] = {}
+        self._routes: dict[str, dict[str, int]] = {}
 
     @classmethod
     async def open(
@@ -51,19 +53,31 @@ class ManagedNode:
     async def close(self) -> None:
         await self._joined.close()
 
-    async def link(self) -> None:
-        """Make a face to every neighbour. Raises NetworkError."""
-        for uri in self._neighbours:
-            response = await self._registrar.command("faces", "create", ControlParameters(uri=uri).encode())
-            if response.code not in (200, 409):
-                raise NetworkError(f"{self.node}: no face to {uri}: {response.code} {response.text}")
+    async def link(self, neighbours: Iterable[str] | None = None) -> None:
+        """Make a face to every neighbour (these alone, where others cannot be reached); one that there is stays. Raises
+        NetworkError."""
+        wanted = set(self._neighbours.values()) if neighbours is None else set(neighbours)
+        for uri, neighbour in self._neighbours.items():
+            if neighbour in wanted:
+                response = await self._registrar.command("faces", "create", ControlParameters(uri=uri).encode())
+                if response.code not in (200, 409):
+                    raise NetworkError(f"{self.node}: no face to {uri}: {response.code} {response.text}")
+        found = await self._faces_to_neighbours()
+        missing = wanted - set(found)
+        if missing:
+            raise NetworkError(f"{self.node}: no face to {', '.join(sorted(missing))}")
+        for neighbour in set(self._faces) - set(found) | {key for key in found if found[key] != self._faces.get(key)}:
+            for hops in self._routes.values():
+                hops.pop(neighbour, None)  # gone with the face
+        self._faces = found
+
+    async def _faces_to_neighbours(self) -> dict[str, int]:
+        found = {}
         for row in await self._datasets.faces():
             neighbour = self._neighbours.get(row.get("uri", ""))
             if neighbour is not None:
-                self._faces[neighbour] = row["face_id"]
-        missing = set(self._neighbours.values()) - set(self._faces)
-        if missing:
-            raise NetworkError(f"{self.node}: no face to {', '.join(sorted(missing))}")
+                found[neighbour] = int(row["face_id"])
+        return found
 
     async def offers(self) -> list[str]:
         """URIs of all prefixes of our network that applications of this node registered."""
@@ -74,19 +88,40 @@ class ManagedNode:
             {row["prefix"] for row in rows if row["prefix"].startswith(f"{net}/") and row["face_id"] not in linked}
         )
 
-    async def add_routes(self, routes: Mapping[str, Mapping[str, int]]) -> int:
-        """Static routes (prefix -> neighbour -> cost); returns how many. Raises NetworkError."""
-        count = 0
-        for prefix, hops in routes.items():
+    async def set_routes(self, routes: Mapping[str, Mapping[str, int]]) -> int:
+        """Static routes (prefix -> neighbour -> cost) in place of those set before; returns how many there are. Those
+        over neighbours without a face are left out. Raises NetworkError."""
+        wanted = {
+            prefix: {neighbour: cost for neighbour, cost in hops.items() if neighbour in self._faces}
+            for prefix, hops in routes.items()
+        }
+        for prefix in [*self._routes]:
+            for neighbour in set(self._routes[prefix]) - set(wanted.get(prefix, ())):
+                await self._route("unregister", prefix, neighbour, None)
+                del self._routes[prefix][neighbour]
+        for prefix, hops in wanted.items():
+            known = self._routes.setdefault(prefix, {})
             for neighbour, cost in hops.items():
-                parameters = ControlParameters(
-                    name=ndn.from_uri(prefix), face_id=self._faces[neighbour], origin=ORIGIN_STATIC, cost=cost, flags=1
-                )
-                response = await self._registrar.command("rib", "register", parameters.encode())
-                if response.code != 200:
-                    raise NetworkError(f"{self.node}: no route for {prefix}: {response.code} {response.text}")
-                count += 1
-        return count
+                if known.get(neighbour) != cost:
+                    await self._route("register", prefix, neighbour, cost)
+                    known[neighbour] = cost
+        return sum(len(hops) for hops in self._routes.values())
+
+    async def _route(self, verb: str, prefix: str, neighbour: str, cost: int | None) -> None:
+        parameters = ControlParameters(
+            name=ndn.from_uri(prefix), face_id=self._faces[neighbour], origin=ORIGIN_STATIC, cost=cost,
+            flags=None if cost is None else 1,
+        )  # fmt: skip
+        response = await self._registrar.command("rib", verb, parameters.encode())
+        if response.code != 200:
+            raise NetworkError(f"{self.node}: {verb} {prefix}: {response.code} {response.text}")
+
+    async def multicast(self, prefix: str) -> None:
+        """Interests below `prefix` go to every next hop. Raises NetworkError."""
+        parameters = ControlParameters(name=ndn.from_uri(prefix), strategy=ndn.from_uri(MULTICAST))
+        response = await self._registrar.command("strategy-choice", "set", parameters.encode())
+        if response.code != 200:
+            raise NetworkError(f"{self.node}: no multicast at {prefix}: {response.code} {response.text}")
 
     async def counters(self) -> NodeCounters:
         store = await self._datasets.content_store()
@@ -100,15 +135,22 @@ class ManagedNode:
                     applications[key] += int(row.get(key, 0))
         return NodeCounters(store["entries"], store["hits"], store["misses"], faces, applications)
 
-    async def producers(self, offers: Iterable[str]) -> dict[str, dict[str, float]]:
-        """Status counters of the producers of this node ("node/role"), whose identities are among its offers."""
+    async def producers(self, offers: Iterable[str], running: Collection[str]) -> dict[str, dict[str, float]]:
+        """Status counters of the producers of this node ("node/role"), whose identities are among its offers and whose
+        roles are `running`; those that do not answer are left out."""
         net = self._joined.net
         found = [(Role.parse(net, ndn.from_uri(uri)), ndn.from_uri(uri)) for uri in offers]
-        mine = [(role.role, name) for role, name in found if role is not None and role.node == self.node]
+        mine = [(role.role, name) for role, name in found if role and role.node == self.node and role.role in running]
         fetcher = self._joined.fetcher
-        fetched = await asyncio.gather(*(fetcher.fetch(status_name(name)) for _, name in mine))
+        fetched = await asyncio.gather(
+            *(fetcher.fetch(status_name(name)) for _, name in mine), return_exceptions=True
+        )  # fmt: skip
         result = {}
         for (role, _), item in zip(mine, fetched, strict=True):
+            if isinstance(item, NetworkError):
+                continue  # it has just been started or stopped
+            if isinstance(item, BaseException):
+                raise item
             status = records.decode(ProducerStatus, item.content)
             # Reading the status is no call; what the engine counts (not the producer) comes along under its own name.
             result[f"{self.node}/{role}"] = {counter.name: counter.value for counter in status.counters}

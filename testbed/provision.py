@@ -1,7 +1,8 @@
 """Keys and catalogue for the nodes of a testbed, made and carried as an operator does it.
 
-Owns: the operator's steps: `keys init`, `keys issue` for every node, `keys import` on it, signing the catalogue records
-and carrying them to the nodes; and the environment in which a node's commands run. Must not know: how nodes are linked.
+Owns: the operator's steps (what `keys init`, `keys issue` for every node and `keys import` on it do), signing the
+catalogue records and carrying them to the nodes; and the environment in which a node's commands run. Must not know: how
+nodes are linked.
 
     python -m ndn_infer.testbed.provision DIRECTORY --node edge:user --node core:tokenize,decode
 
@@ -14,28 +15,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ndn_infer import catalog
 from ndn_infer import config as configuration
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import NdnInferError
+from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.prepare import prepared, publish_aliases
+from ndn_infer.namespace import Machine, Role
+from ndn_infer.node import networks
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.security import bundle as bundles
 from ndn_infer.security.keychain import Keychain
 
 NET: Final = "/ndn-infer/testbed"
 SITE: Final = "lab"
 OPERATOR: Final = "Operator"
 """Its home lies among those of the nodes, whose names are lower case."""
-COMMAND_TIMEOUT_S: Final = 60.0
-
-
-class ProvisionFailed(NdnInferError):
-    """A step of the operator failed; the message is that command's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,35 +97,35 @@ def _empty_file(home: Path) -> Path:
 def provision(grounds: Grounds, roles: Mapping[str, Sequence[str]], *, quiet: bool = True) -> None:
     """Keys for every node (`roles`: node -> what it may sign) and the catalogue, in their places.
 
-    Raises ProvisionFailed, or what preparing a model raises.
+    Raises what making keys and preparing a model raise.
     """
     for node in (OPERATOR, *roles):
         _empty_file(grounds.home(node))
-    _command(grounds, OPERATOR, "keys", "init")
-    _catalogue(grounds.config(OPERATOR), roles, quiet=quiet)
+    operator = grounds.config(OPERATOR)
+    keychain = ensure_keys(operator, ROLES)
+    _catalogue(operator, keychain, roles, quiet=quiet)
     for node, names in roles.items():
-        bundle = str(grounds.bundle(node))
-        _command(
-            grounds, OPERATOR, "keys", "issue", "--site", SITE, "--node", node, "--roles", ",".join(names),
-            "--out", bundle,
-        )  # fmt: skip
-        _command(grounds, node, "keys", "import", bundle)
-        Path(bundle).unlink()
+        issue(grounds, keychain, node, names)
 
 
-def _command(grounds: Grounds, node: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ndn_infer", *arguments], env=grounds.environment(node),
-        capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines() or ["it gave no reason"]
-        raise ProvisionFailed(f"ndn-infer {' '.join(arguments)}: {words[0].removeprefix('ndn-infer: ')}")
+def issue(grounds: Grounds, keychain: Keychain, node: str, roles: Sequence[str]) -> None:
+    """What `keys issue` does at the operator's, and `keys import` at the node, through the bundle that is carried."""
+    bundle = grounds.bundle(node)
+    operator, here = grounds.config(OPERATOR), grounds.config(node)
+    identities = [Machine(SITE, node).to_name(keychain.net)]
+    identities += [Role(SITE, node, role).to_name(keychain.net) for role in roles]
+    keychain.ensure(*identities, validity_s=operator.trust.certificate_days * 86400.0)
+    keychain.export_file(bundle, identities, catalog.records_in(operator.catalog_dir))
+    imported = Keychain.import_file(here.keys_dir, bundle)
+    catalog.install(here.catalog_dir, keychain.net, bundles.decode(bundle.read_text("ascii")).records)
+    networks.use(here, imported, site=SITE, node=node)
+    bundle.unlink()
 
 
-def _catalogue(operator: Config, roles: Mapping[str, Sequence[str]], *, quiet: bool) -> None:
+def _catalogue(
+    operator: Config, keychain: Keychain, roles: Mapping[str, Sequence[str]], *, quiet: bool
+) -> None:  # fmt: skip
     """Sign what the aliases mean; bundles that are issued afterwards carry the records to the nodes."""
-    keychain = Keychain.open(operator.keys_dir)
     everything = {role for names in roles.values() for role in names}
     models = [operator.ask.model] if everything & {"tokenize", "prefill", "decode"} else []
     models += [operator.ask.embedder] if "embed" in everything else []

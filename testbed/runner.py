@@ -1,12 +1,12 @@
-"""One run of a testbed: start, the same prompt twice, table and verdict, and everything removed again.
+"""One run of a scenario in network namespaces: build, play, result, and everything removed again.
 
-Owns: the time limit, Ctrl-C, what is printed. Must not know: how nodes are made (namespaces.py).
+Owns: the time limit, Ctrl-C, what is printed. Must not know: how nodes are made (network.py), what a scenario does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import subprocess
 import sys
 import time
 from collections.abc import Coroutine
@@ -15,41 +15,41 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import Timeout
-from ndn_infer.testbed import evidence
-from ndn_infer.testbed.namespaces import Testbed, check_machine
-from ndn_infer.testbed.topology import Topology, TopologyError
+from ndn_infer.errors import Timeout, UsageError
+from ndn_infer.testbed import nfd, result
+from ndn_infer.testbed.namespace_world import NamespaceWorld
+from ndn_infer.testbed.namespaces import check_machine
+from ndn_infer.testbed.network import NFD, Network, Setup
+from ndn_infer.testbed.scenario import Measured, Run, Scenario, document
+from ndn_infer.testbed.topology import Topology
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+BUILD_S: Final = 240.0
+"""For building a network: on two cores a producer of SmolLM2 takes about 6 s, a forwarder half a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. `expect` is part of the right answer; `settings` are --set options for all nodes."""
+    """What to run, and how. `out` gets the result and the logs of all processes."""
 
+    scenario: Scenario
     topology: Topology
-    models: Path
-    prompt: str
-    expect: str
-    timeout_s: float
-    as_json: bool
-    keep: bool
-    settings: tuple[str, ...] = ()
-
-
-def roles_of(topology: Topology) -> dict[str, str]:
-    """role -> the node that has it. Raises TopologyError when a role that the story needs is nowhere."""
-    roles = {function: node.name for node in topology.nodes for function in node.functions}
-    missing = {"tokenize", "prefill", "decode"} - set(roles)
-    if missing:
-        raise TopologyError(f"{topology.name}: no node has functions={','.join(sorted(missing))}")
-    return roles
+    setup: Setup
+    seed: int = 0
+    zero_trust: bool = False
+    timeout_s: float = 0.0
+    """Of the scenario itself; 0: its own."""
+    as_json: bool = False
+    keep: bool = False
+    out: Path | None = None
 
 
 async def run(plan: Plan) -> int:
-    """Exit status: 0 only if the verdict holds. Raises NoTestbed, ChildFailed, Timeout."""
+    """Exit status: 0 only if every claim holds. Raises NoTestbed, ChildFailed, Timeout."""
     check_machine()
+    if plan.setup.forwarder == NFD:
+        nfd.program()
     stop, judged = asyncio.Event(), asyncio.Event()
     stop_on_signals(stop)
     work = asyncio.ensure_future(_work(plan, stop, judged))
@@ -67,31 +67,67 @@ async def run(plan: Plan) -> int:
 
 
 async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
-    began = time.monotonic()
-    say = _Narrator(began)
-    roles = roles_of(plan.topology)
-    testbed = Testbed(plan.topology, plan.models, plan.settings, say)
+    say = _Narrator(time.monotonic())
+    network = Network(plan.topology, plan.setup, say)
     try:
-        async with asyncio.timeout(plan.timeout_s):
-            await testbed.start()
-            say(f"{plan.topology.consumer} asks: {plan.prompt}")
-            first = await testbed.question(plan.prompt)
-            say(f"{plan.topology.consumer} asks the same again")
-            second = await testbed.question(plan.prompt)
-        checks = evidence.judge(first, second, expect=plan.expect, roles=roles)
-        document = evidence.document(plan.topology.name, "namespaces", (first, second), checks)
-        document.update(notes=testbed.namespaces.notes, total_s=round(time.monotonic() - began, 2))
-        print(json.dumps(document) if plan.as_json else _report(first, second, checks), flush=True)
+        async with asyncio.timeout(BUILD_S):
+            await network.start()
+        found, tables = await _play(plan, network, say)
+        _write(plan, network, found)
+        print(result.dumps(found) if plan.as_json else "\n".join([*tables, *_report(found)]), flush=True)
         judged.set()
         if plan.keep:
-            await _linger(testbed, stop)
-        return 0 if document["holds"] else FAILED
+            await _linger(network, stop)
+        return 0 if found["holds"] else FAILED
     except TimeoutError:
         raise Timeout(
-            f"the testbed was not done after {plan.timeout_s:g} s", hint="--timeout gives it more time; -v says more"
+            f"{plan.scenario.name} was not done in time", hint="--timeout gives it more; -v says more"
         ) from None
     finally:
-        await _in_any_case(testbed.stop())
+        await _in_any_case(network.stop())
+
+
+async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str, Any], list[str]]:
+    """The result document, and tables for people. Raises TimeoutError."""
+    world = NamespaceWorld(network, seed=plan.seed)
+    for note in network.namespaces.notes:
+        world.note(note)
+    say(f"{plan.scenario.name}: {plan.scenario.about}")
+    try:
+        before, links = await world.counters(), await world.link_bytes()
+        world.begin()
+        async with asyncio.timeout(plan.timeout_s or plan.scenario.limit_s):
+            await plan.scenario.play(world)
+        length = world.now()
+        measured = Measured.between((before, links), (await world.counters(), await world.link_bytes()))
+    finally:
+        await _in_any_case(world.close())
+    run = Run(await asyncio.to_thread(_commit), plan.setup.forwarder, plan.zero_trust, length)
+    return document(plan.scenario, world, measured, run), world.record.tables
+
+
+def _write(plan: Plan, network: Network, found: dict[str, Any]) -> None:
+    """Raises UsageError when the folder cannot be written."""
+    if plan.out is None:
+        return
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        (plan.out / f"{plan.scenario.name}.json").write_text(result.dumps(found) + "\n", "utf-8")
+        for log in [*network.grounds.directory.glob("*/*.log"), *network.grounds.directory.glob("*.log")]:
+            place = "" if log.parent == network.grounds.directory else f"{log.parent.name}-"
+            (plan.out / f"{place}{log.name}").write_bytes(log.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot write to {plan.out}: {error.strerror}") from error
+
+
+def _commit() -> str:
+    """The checkout's revision, "" for an installed wheel."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 async def _in_any_case(step: Coroutine[Any, Any, None]) -> None:
@@ -107,23 +143,22 @@ async def _in_any_case(step: Coroutine[Any, Any, None]) -> None:
         raise asyncio.CancelledError
 
 
-def _report(first: evidence.Question, second: evidence.Question, checks: list[evidence.Check]) -> str:
-    answers = [
-        f"  {label} answer after {question.answer.get('total_s')} s, first token {question.answer.get('ttft_s')} s: "
-        f"{question.answer.get('text', '').strip()}"
-        for label, question in (("1st", first), ("2nd", second))
-    ]
-    return "\n".join(["", *answers, "", evidence.table(first, second), "", evidence.verdict(checks)])
+def _report(found: dict[str, Any]) -> list[str]:
+    """For people: figures, then what was claimed."""
+    lines = ["", *(f"  {name:20} {value}" for name, value in found["figures"].items()), ""]
+    lines.append("verdict: " + ("it holds" if found["holds"] else "it does NOT hold"))
+    lines += [f"  {'yes' if row['holds'] else 'NO ':4} {row['claim']} ({row['value']})" for row in found["claims"]]
+    return lines
 
 
-async def _linger(testbed: Testbed, stop: asyncio.Event) -> None:
+async def _linger(network: Network, stop: asyncio.Event) -> None:
     """--keep: let the user look around."""
-    consumer = testbed.topology.consumer
+    node = network.topology.nodes[0].name
     print(
         f"still running, until Ctrl-C. Look inside:\n"
-        f"  {' '.join(testbed.namespaces.enter(consumer))} bash\n"
-        f"  NDN_CLIENT_TRANSPORT=unix://{testbed.socket(consumer)} nfdc status\n"
-        f"  logs and keys: {testbed.grounds.directory}",
+        f"  {' '.join(network.namespaces.enter(node))} bash\n"
+        f"  NDN_CLIENT_TRANSPORT=unix://{network.socket(node)} nfdc status\n"
+        f"  logs and keys: {network.grounds.directory}",
         file=sys.stderr, flush=True,
     )  # fmt: skip
     await stop.wait()

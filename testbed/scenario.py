@@ -93,6 +93,17 @@ class Measured:
     after: Snapshot
     links: Sequence[LinkBytes]
 
+    @classmethod
+    def between(
+        cls, before: tuple[Snapshot, Sequence[LinkBytes]], after: tuple[Snapshot, Sequence[LinkBytes]]
+    ) -> Measured:
+        """From what a world said before and after; the links in the same order."""
+        links = [
+            LinkBytes(new.first, new.second, new.forth - old.forth, new.back - old.back)
+            for old, new in zip(before[1], after[1], strict=True)
+        ]
+        return cls(before[0], after[0], links)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -80,6 +80,14 @@ class Topology:
     def node(self, name: str) -> NodeSpec:
         return next(node for node in self.nodes if node.name == name)
 
+    def check(self, node: str, function: str = "") -> None:
+        """Raises TopologyError for a node that is not in it, or that has not this function."""
+        known = {item.name: item.functions for item in self.nodes}
+        if node not in known:
+            raise TopologyError(f"{self.name}: there is no node {node!r}")
+        if function and function not in known[node]:
+            raise TopologyError(f"{self.name}: {node} has no {function!r}, but {', '.join(known[node]) or 'nothing'}")
+
     @property
     def consumer(self) -> str:
         """The first node without functions. Raises TopologyError when every node has some."""

@@ -10,7 +10,7 @@ the world's: `now` and `sleep`, not `time` nor `asyncio.sleep`, so that the same
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,6 +87,17 @@ class Progress:
         return self.tokens >= tokens
 
 
+@dataclass(frozen=True, slots=True)
+class LinkBytes:
+    """Bytes that entered a link in each direction, headers of the link included as far as the world has any."""
+
+    first: str
+    second: str
+    forth: int
+    """From `first` to `second`."""
+    back: int
+
+
 class World(Protocol):
     """What a scenario has. Nodes are named as in the topology, roles are functions as in its `functions=`.
 
@@ -94,17 +105,25 @@ class World(Protocol):
     or link that the topology has not. What was killed or cut already stays so; what runs already is not started twice.
     """
 
-    topology: Topology
     record: Record
     kind: str
     """What it is made of: "namespaces", "virtual time"."""
     seed: int
     """Of whatever chance there is: loss, and a scenario's own choices."""
 
+    @property
+    def topology(self) -> Topology: ...
+
     def now(self) -> float:
         """Seconds since the scenario began."""
 
     async def sleep(self, seconds: float) -> None: ...
+
+    async def join(self, *nodes: str) -> None:
+        """Consumers start there, so that the first question does not wait for them. Otherwise they start with it."""
+
+    async def link_bytes(self) -> Sequence[LinkBytes]:
+        """Since the world was made."""
 
     async def ask(self, node: str, what: Ask, progress: Progress | None = None) -> Asked:
         """Ask at a node, as a consumer of its own: connected before `began_s`, with no answer in its own memory. The
@@ -142,17 +161,6 @@ class World(Protocol):
 
     def note(self, text: str) -> None:
         """What a reader of the result must know: a small model, a link that could not be shaped."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkBytes:
-    """Bytes that entered a link in each direction, headers of the link included as far as the world has any."""
-
-    first: str
-    second: str
-    forth: int
-    """From `first` to `second`."""
-    back: int
 
 
 def copies(before: Snapshot, after: Snapshot) -> Mapping[str, Mapping[str, int]]:

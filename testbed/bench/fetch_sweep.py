@@ -121,7 +121,7 @@ async def _connect(near: Target, keys: Keys, uri: str) -> None:
     )
     try:
         await node.link()
-        await node.add_routes({ndn.to_uri(keys.net): {"far": 1}})
+        await node.set_routes({ndn.to_uri(keys.net): {"far": 1}})
     finally:
         await node.close()
 

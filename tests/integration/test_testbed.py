@@ -49,12 +49,13 @@ def _left_behind(environment: dict[str, str]) -> list[Path]:
 def run(
     smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run for all tests of this module: its JSON document, and its environment."""
+    """One run for all tests of this module: its result document, and its environment."""
     directory = tmp_path_factory.mktemp("tb")
     environment = environment_in(directory, model_cache, TMPDIR=str(directory))
     done = run_command(
-        "testbed", "run", "three_nodes", "--json", "--set=engine.threads=1", environment=environment, timeout=280
-    )
+        "testbed", "run", "three_nodes", "--json", "--set=engine.threads=1", f"--out={directory / 'out'}",
+        environment=environment, timeout=280,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     document: dict[str, Any] = json.loads(done.stdout)
     return document, environment
@@ -71,11 +72,11 @@ class TestThreeNodes:
     def test_every_claim_holds(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
         document, _ = run
         assert document["holds"] is True
-        assert [check["claim"] for check in document["checks"] if not check["holds"]] == []
-        assert len(document["checks"]) == 7
+        assert [check["claim"] for check in document["claims"] if not check["holds"]] == []
+        assert len(document["claims"]) == 8
 
     def test_kv_was_computed_at_compute_and_fetched_by_core(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
-        first = run[0]["questions"][0]
+        first = run[0]["details"]["questions"][0]
         made = first["after"]["producers"]["compute/prefill"]
         used = first["after"]["producers"]["core/decode"]
         assert made["prefill_blocks_computed"] == used["kv_blocks_fetched"] > 0
@@ -87,16 +88,36 @@ class TestThreeNodes:
         assert _grown(first, "edge", "core", "in_data") < segments
 
     def test_the_second_answer_came_from_caches(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
-        first, second = run[0]["questions"]
-        assert second["text"] == first["text"]
+        first, second = run[0]["details"]["questions"]
+        assert second["answer"]["text"] == first["answer"]["text"]
         assert second["after"]["producers"] == first["after"]["producers"]
         hits = sum(
             second["after"]["nodes"][node]["cs_hits"] - second["before"]["nodes"][node]["cs_hits"]
             for node in ("edge", "core")
         )
-        assert hits >= first["tokens"]  # each token is a segment of the stream
+        assert hits >= len(first["answer"]["gaps_s"]) + 1  # each arrival is a segment of the stream
         assert _grown(second, "core", "compute", "out_interests") == 0
         assert _grown(second, "edge", "core", "in_data") < _grown(first, "edge", "core", "in_data")
+
+    def test_the_document_says_who_answered_when_and_what_went_over_the_links(
+        self, run: tuple[dict[str, Any], dict[str, str]]
+    ) -> None:
+        document, _ = run
+        first, second = document["asked"]
+        assert (first["node"], first["at"], first["error"], len(first["ids"])) == ("edge", "core", "", 8)
+        assert 0 < first["ttft_s"] <= first["total_s"] < second["began_s"] < document["total_s"]
+        kv = next(link for link in document["links"] if link["second"] == "compute")
+        assert kv["back"] > 2 * 368_640 > kv["forth"] > 0
+        assert document["copies"]["compute"]["data_out"] >= 100
+        assert (document["world"], document["forwarder"]) == ("namespaces", "ndn-infer")
+
+    def test_the_result_and_the_logs_are_kept_where_the_user_said(
+        self, run: tuple[dict[str, Any], dict[str, str]]
+    ) -> None:
+        document, environment = run
+        out = Path(environment["HOME"]) / "out"
+        assert json.loads((out / "three_nodes.json").read_text()) == document
+        assert (out / "core-decode.log").is_file() and (out / "edge-asker.log").is_file()
 
     def test_nothing_is_left(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
         _, environment = run
@@ -170,7 +191,8 @@ class TestWithoutMeans:
     def test_list(self, tmp_path: Path) -> None:
         done = run_command("testbed", "list", "--json", environment=environment_in(tmp_path, tmp_path))
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)[0]["nodes"]["core"] == ["tokenize", "decode"]
+        found = {item["name"]: item for item in json.loads(done.stdout)}
+        assert found["three_nodes"]["topology"]["nodes"]["core"] == ["tokenize", "decode"]
 
     def test_without_ip(self, tmp_path: Path) -> None:
         done = run_command("testbed", "run", environment={**environment_in(tmp_path, tmp_path), "PATH": str(tmp_path)})
@@ -192,6 +214,7 @@ class TestWithoutMeans:
         )  # fmt: skip
         assert done.returncode == 2 and "sets this for every node" in done.stderr
 
-    def test_unknown_topology(self, tmp_path: Path) -> None:
-        done = run_command("testbed", "run", "nowhere", environment=environment_in(tmp_path, tmp_path))
+    @pytest.mark.parametrize("arguments", [("nowhere",), ("three_nodes", "--topology=nowhere")])
+    def test_unknown_scenario_or_topology(self, arguments: tuple[str, ...], tmp_path: Path) -> None:
+        done = run_command("testbed", "run", *arguments, environment=environment_in(tmp_path, tmp_path))
         assert done.returncode == 2 and "three_nodes" in done.stderr

@@ -1,0 +1,159 @@
+"""The consumers of one testbed node: a process in its namespace that asks what it is told to, by the client library.
+
+Owns: one connection a question that is being answered (questions share nothing but the node's forwarder), the times of
+arrivals. Must not know: who tells it, namespaces. Started once, so that starting a process is in no figure.
+
+    python -m ndn_infer.testbed.asker [--set ...]
+
+reads one JSON object a line, {"id": 1, "ask": {...}} (world.Ask) or {"id": 1, "leave": true}, and writes READY, then
+{"id": 1, "tokens": 5} for every arrival and {"id": 1, "row": {...}} (world.Asked, `began_s` by CLOCK_MONOTONIC) at the
+end. It ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from ndn_infer import config as configuration
+from ndn_infer import ndn
+from ndn_infer.client import Answer, Client
+from ndn_infer.config import Config
+from ndn_infer.errors import NdnInferError
+from ndn_infer.namespace import Role
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
+from ndn_infer.records import Sampling
+from ndn_infer.testbed.world import Ask, Asked
+
+SAMPLED: Final = 0.8
+"""Temperature of questions with a seed."""
+LINE_BYTES: Final = 1 << 22
+
+
+@dataclass(slots=True)
+class Desk:
+    """Connections that wait for a question; a new one is made when all are in use."""
+
+    config: Config
+    stack: AsyncExitStack
+    free: list[tuple[Node, Client]] = field(default_factory=list)
+
+    async def take(self) -> tuple[Node, Client]:
+        if self.free:
+            return self.free.pop()
+        node = await self.stack.enter_async_context(await Node.join(self.config, ensure_keys(self.config)))
+        return node, await self.stack.enter_async_context(Client(node))
+
+
+async def answer(desk: Desk, number: int, what: Ask) -> Asked:
+    """One question, connected before its time begins. Never raises for what a network does."""
+    place = os.environ.get(f"{configuration.ENVIRONMENT_PREFIX}NETWORK_NODE", "")
+    began = time.monotonic()
+    try:
+        node, client = await desk.take()
+    except NdnInferError as error:
+        return Asked(place, began, error=str(error))
+    began, arrivals, found, error_text = time.monotonic(), [], None, ""
+    try:
+        sampling = Sampling(
+            what.max_tokens, temperature=SAMPLED if what.seed is not None else 0.0, seed=what.seed or 0,
+            ignore_eos=what.whole,
+        )  # fmt: skip
+        found = await client.conversation().ask(desk.config.ask.model, what.prompt, sampling, system=what.system)
+        async for event in found:
+            if event.ids:
+                arrivals.append(time.monotonic() - began)
+                _tell({"id": number, "tokens": len(found.ids)})
+        error_text = "" if found.finish else "it ended in the middle"
+    except NdnInferError as error:
+        error_text = str(error) or type(error).__name__
+    finally:
+        desk.free.append((node, client))
+    return _row(place, began, arrivals, found, error_text)
+
+
+def _row(place: str, began: float, arrivals: list[float], found: Answer | None, error: str) -> Asked:
+    if found is None:
+        return Asked(place, began, error=error, total_s=time.monotonic() - began)
+    return Asked(
+        place, began, tuple(found.ids), found.text, arrivals[0] if arrivals else 0.0,
+        tuple(later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)),
+        arrivals[-1] if arrivals else time.monotonic() - began, found.continued, error, _node_of(found),
+    )  # fmt: skip
+
+
+def _node_of(answer: Answer) -> str:
+    """The node in the name of the stream; a stream is named below its producer's identity."""
+    if not answer.stream_name:
+        return ""
+    net, name = answer.conversation.ledger.net, ndn.from_uri(answer.stream_name)
+    role = Role.parse(net, ndn.prefix(name, len(ndn.components(net)) + 3))
+    return role.node if role is not None else ""
+
+
+def _tell(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+async def _one(desk: Desk, number: int, what: Ask) -> None:
+    try:
+        row = await answer(desk, number, what)
+    except asyncio.CancelledError:
+        row = Asked("", 0.0, error="left")
+    _tell({"id": number, "row": asdict(row)})
+
+
+def _forget(running: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
+    running.pop(number, None)
+
+
+async def serve(config: Config) -> int:
+    reader = asyncio.StreamReader(limit=LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    running: dict[int, asyncio.Task[None]] = {}
+    async with AsyncExitStack() as stack:
+        desk = Desk(config, stack)
+        desk.free.append(await desk.take())
+        _tell_ready()
+        async for line in reader:
+            order = json.loads(line)
+            number = int(order["id"])
+            if "ask" in order:
+                running[number] = asyncio.create_task(_one(desk, number, Ask(**order["ask"])))
+                running[number].add_done_callback(partial(_forget, running, number))
+            elif number in running:
+                running[number].cancel()
+        for task in [*running.values()]:
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+    return 0
+
+
+def _tell_ready() -> None:
+    print(f"READY asker pid={os.getpid()}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ndn_infer.testbed.asker")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--exit-with-parent", action="store_true", help="it always does")
+    options = parser.parse_args(argv)
+    config = configuration.load(environment=os.environ, flags=options.settings)
+    with suppress(KeyboardInterrupt):
+        return asyncio.run(serve(config))
+    return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
