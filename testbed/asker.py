@@ -25,7 +25,6 @@ from functools import partial
 from typing import Any, Final
 
 from ndn_infer import config as configuration
-from ndn_infer import ndn
 from ndn_infer.client import Answer, Client
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError
@@ -93,11 +92,7 @@ def _row(place: str, began: float, arrivals: list[float], found: Answer | None, 
 
 
 def _node_of(answer: Answer) -> str:
-    """The node in the name of the stream; a stream is named below its producer's identity."""
-    if not answer.stream_name:
-        return ""
-    net, name = answer.conversation.ledger.net, ndn.from_uri(answer.stream_name)
-    role = Role.parse(net, ndn.prefix(name, len(ndn.components(net)) + 3))
+    role = Role.parse(answer.conversation.ledger.net, answer.by) if answer.by else None
     return role.node if role is not None else ""
 
 

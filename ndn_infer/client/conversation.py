@@ -200,6 +200,8 @@ class Answer:
     finish: str = ""
     last: TokenEvent | None = None
     stream_name: str = ""
+    by: Name = b""
+    """The identity whose key signed the newest stream; empty before the first event."""
     continued: int = 0
     """How often the answer broke off and went on elsewhere."""
     _reading: weakref.ref[AsyncGenerator[TokenEvent]] | None = None
@@ -266,7 +268,7 @@ class Answer:
         )  # fmt: skip
         async with aclosing(events):
             async for event, answered in events:
-                self.stream_name = answered.answer.result
+                self.stream_name, self.by = answered.answer.result, answered.signed_by.identity
                 self._take(event)
                 if event.finish:
                     conversation.turn = (prompt, event.kv_holders)
