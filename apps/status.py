@@ -80,6 +80,7 @@ async def _producer(node: Node, prefix: str) -> dict[str, Any] | None:
         "identity": status.identity,
         "functions": list(status.functions),
         "subjects": list(status.models),
+        "engines": {item.model: item.engine for item in status.engines},
         "pid": status.pid,
         "uptime_s": status.uptime_s,
         "queue": status.queue,
@@ -147,6 +148,8 @@ def print_status(document: dict[str, Any], aliases: dict[str, str], *, verbose: 
         subjects = ", ".join(aliases.get(text, text[:16]) for text in producer["subjects"])
         functions = ", ".join(dict.fromkeys(producer["functions"]))
         print(f"    {functions}{f' of {subjects}' if subjects else ''}")
+        for subject, engine in producer["engines"].items():
+            print(f"    engine class of {aliases.get(subject, subject[:16])}: {engine}")
         print(f"    {counters_in_words(producer['counters'], verbose=verbose > 0) or 'no calls yet'}")
     if not document["producers"]:
         print("  none: 'ndn-infer produce' starts one")

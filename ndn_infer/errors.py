@@ -186,14 +186,18 @@ class EngineUnavailable(ModelError):
 
 class CallError(NdnInferError):
     """A producer's signed error answer. `code` is stable and machine readable ("unknown-function", ...);
-    `retry_after_s` is when asking again makes sense, by a producer that is busy (0: it does not say)."""
+    `retry_after_s` is when asking again makes sense, by a producer that is busy (0: it does not say); `offered` what
+    the producer offers instead, where a request asks for something else ("wrong-engine")."""
 
     exit_code = 6
 
-    def __init__(self, message: str, *, code: str = "failed", hint: str = "", retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, code: str = "failed", hint: str = "", retry_after_s: float = 0.0, offered: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
         self.retry_after_s = retry_after_s
+        self.offered = offered
 
 
 class Busy(CallError):

@@ -33,7 +33,7 @@ from tests.harness import NET, Node, role
 
 MODEL = "ab" * 32
 LAYOUT = BlockLayout(layers=4, kv_heads=3, head_dim=64, block_tokens=16, dtype=torch.bfloat16)
-FORMAT = BlockFormat(LAYOUT, "test")
+FORMAT = BlockFormat(LAYOUT, "bf16.test")
 """A block has 49 kB: seven segments."""
 
 ONE_WAY_S = 0.01

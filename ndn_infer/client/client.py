@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ndn_infer.client.conversation import Conversation
+from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import MissingKey
 from ndn_infer.node.node import Node
 from ndn_infer.security.crypto import Signer
@@ -35,12 +36,13 @@ class Client:
         self._node = node
         self._user = _user(node)
         self._access = None if self._user is None else node.access(self._user)
+        self._engines = EngineChoice(node.config)
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     def conversation(self, domain: str = PUBLIC.label) -> Conversation:
         """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
-        return Conversation(self._node, self._published, self._access, domain)
+        return Conversation(self._node, self._published, self._access, self._engines, domain)
 
     async def close(self) -> None:
         if self._registrar is not None:

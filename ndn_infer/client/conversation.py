@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ndn_infer import clock, ndn, records
+from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
@@ -77,15 +78,16 @@ class Conversation:
     """Questions that belong together: one ledger, one tenant domain; a prompt that continues the last one tells its
     producer who holds the KV of that. Reusable for many questions, one at a time. Client.conversation makes it."""
 
-    def __init__(self, node: Node, inputs: Callable[[], Inputs | None], access: Access | None, domain: str) -> None:
+    def __init__(
+        self, node: Node, inputs: Callable[[], Inputs | None], access: Access | None, engines: EngineChoice, domain: str
+    ) -> None:
         """`inputs`: where requests too large for an Interest are published. With the label of a tenant domain as
         `domain` every prompt is asked privately, which needs `access`."""
         self.ledger = Ledger(node.net)
         self.fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch, ledger=self.ledger)
         self.caller = node.caller(self.fetcher, inputs=inputs, access=access, ledger=self.ledger)
         self.domain = domain
-        self.dtype = node.config.engine.dtype
-        """Of the weights that answer."""
+        self.engines = engines
         self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         """The newest answer: its prompt's ids, and who holds their KV."""
         self._node = node
@@ -204,6 +206,8 @@ class Answer:
     """The identity whose key signed the newest stream; empty before the first event."""
     continued: int = 0
     """How often the answer broke off and went on elsewhere."""
+    _refused: set[str] = field(default_factory=set)
+    """Engine classes that producers refused."""
     _reading: weakref.ref[AsyncGenerator[TokenEvent]] | None = None
 
     @property
@@ -247,6 +251,8 @@ class Answer:
                 async with aclosing(self._stream()) as events:  # a reader that stops leaves no Interest behind
                     async for event in events:
                         yield event
+            except CallError as error:
+                self._ask_another_class(error)
             except NetworkError as error:
                 if len(self.ids) == known or self.finish:
                     raise
@@ -256,6 +262,14 @@ class Answer:
                 self.continued += 1
             else:
                 return
+
+    def _ask_another_class(self, error: CallError) -> None:
+        """Raises the error unless the next request is to name another engine class, which nobody has refused."""
+        engines, model = self.conversation.engines, self.model.digest
+        self._refused.add(engines.of(model))
+        if (offered := engines.refused(model, error)) in self._refused:
+            raise error
+        log.info("asking for engine class %s: %s", offered, error)
 
     async def _stream(self) -> AsyncGenerator[TokenEvent]:
         """The events of one stream, after the tokens that there are."""
@@ -277,9 +291,8 @@ class Answer:
     def _request(self) -> GenerateRequest:
         made = tuple(self.ids)
         left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made))
-        return GenerateRequest(
-            left, prompt=self.prompt_ids + made, dtype=self.conversation.dtype, answered=len(made)
-        )  # fmt: skip
+        engine = self.conversation.engines.of(self.model.digest)
+        return GenerateRequest(left, prompt=self.prompt_ids + made, engine=engine, answered=len(made))
 
     def _take(self, event: TokenEvent) -> None:
         elapsed = clock.monotonic() - self.timing.started

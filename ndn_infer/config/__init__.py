@@ -222,6 +222,9 @@ class AskConfig:
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
     max_tokens: int = option(256, "maximum tokens of an answer")
+    engine: str = option(
+        "", "engine class that answers, as 'ndn-infer status' names it; empty: that of [engine] here, or the one that "
+        "a producer offers instead")  # fmt: skip
     temperature: float = option(0.0, "0: greedy; above: sampled", high=100)
     top_p: float = option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
     top_k: int = option(0, "sample from this many most likely tokens; 0: off")

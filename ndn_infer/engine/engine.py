@@ -70,8 +70,7 @@ class Engine:
         if speculation not in SPECULATION:
             raise UsageError(f"speculation must be one of {', '.join(SPECULATION)}, not {speculation}")
         self.model_config = config = model.config
-        self.implementation = model.implementation
-        """Names the computation: KV of engines with equal values (and equal hardware) is equal bit for bit."""
+        self.engine_class = model.engine_class
         self.block_tokens = block_tokens
         self.counters = Counters()
         self._model = model

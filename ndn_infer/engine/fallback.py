@@ -23,11 +23,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ndn_infer.engine.attention import kv_class
-from ndn_infer.engine.instructions import amx_mark
+from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Advance, Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig, refuse_quantised, tokens_of
-from ndn_infer.engine.weights import DTYPES, check_precision
+from ndn_infer.engine.weights import DTYPE_NAMES, DTYPES, check_precision
+from ndn_infer.engine_class import EngineClass, label_of
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 
 _HINT = f"choose a model of a family that this engine computes itself: {', '.join(FAMILIES)}"
@@ -65,9 +66,9 @@ class ModuleModel:
         self._model = model.eval()
         self.embedding: Tensor = model.get_input_embeddings().weight
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.implementation = f"modules-{architecture}-{transformers.__version__}"
-        if self.dtype == torch.bfloat16 and self.device.type == "cpu":
-            self.implementation += amx_mark(packed=False)
+        name, version = DTYPE_NAMES[self.dtype], transformers.__version__
+        machine = machine_of(self.device, self.dtype, packed=False)
+        self.engine_class = EngineClass(name, name, label_of(f"modules-{architecture}-{version}"), "single", machine)
         with torch.inference_mode():
             self.config = _probe(model, architecture, tokens)
 

@@ -1,18 +1,23 @@
-"""AMX: whether oneDNN computes bf16 with it in this process, and the name of results that follow from it.
+"""AMX: whether oneDNN computes bf16 with it in this process, and what an engine class says of the machine.
 
 Owns: the environment variable that decides it, and what is read from it. Must not know: models, layers, kernels.
 
 oneDNN picks a bf16 kernel by the shape of a product and the number of threads. Up to AVX-512 all of them add in the
 same order. With AMX that order depends on both. So by default oneDNN is kept from it, and KV is equal between machines
 with AVX-512, whatever their number of cores. ONEDNN_MAX_CPU_ISA=DEFAULT in the environment allows AMX: then products
-take calls of a fixed number of rows (linear.py, attention.py), and the implementation that KV names carry says that AMX
-and so many threads computed it (docs/engine.md).
+take calls of a fixed number of rows (linear.py, attention.py), and the engine class, which requests and names of KV
+carry, says that AMX and so many threads computed it (docs/engine.md).
 """
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from ndn_infer.engine_class import label_of
+
+if TYPE_CHECKING:
+    import torch
 
 _VARIABLE: Final = "ONEDNN_MAX_CPU_ISA"
 _LIMIT: Final = "AVX512_CORE_BF16"
@@ -35,9 +40,15 @@ def amx() -> bool:
     return allowed and torch.cpu._is_amx_tile_supported()
 
 
-def amx_mark(*, packed: bool) -> str:
-    """What the implementation of a bf16 model on the CPU is called beside its name: "" without AMX. `packed`: its
-    weights are in the layout of oneDNN, whose kernels may add in another order than those for plain weights."""
+def machine_of(device: torch.device, dtype: torch.dtype, *, packed: bool) -> str:
+    """The machine in an engine class (engine_class.py): the instructions that torch uses on a CPU, like avx512; amx and
+    the number of threads where oneDNN may take AMX; cuda and the compute capability of a GPU. `packed`: weights are in
+    the layout of oneDNN, whose AMX kernels may add in another order than those for plain weights."""
     import torch
 
-    return f"-amx{torch.get_num_threads()}{'' if packed else '-mapped'}" if amx() else ""
+    if device.type != "cpu":
+        version = "-".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else ""
+        return f"{device.type}{version}"
+    if dtype == torch.bfloat16 and amx():
+        return f"amx{torch.get_num_threads()}{'' if packed else '-mapped'}"
+    return label_of(torch.backends.cpu.get_cpu_capability().lower())

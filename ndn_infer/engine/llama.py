@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ndn_infer.engine.attention import attend_one, by_products, first_seen, kv_class, plan_prompt
-from ndn_infer.engine.instructions import amx_mark
+from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.rotary import RotaryTables, rotate
-from ndn_infer.engine.weights import Layer, Weights, load_weights
+from ndn_infer.engine.weights import DTYPE_NAMES, Layer, Weights, load_weights
+from ndn_infer.engine_class import LLAMA, EngineClass
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries [heads, n, head_dim], keys and values [kv_heads, n, head_dim]) -> [n, heads * head_dim]."""
@@ -31,9 +32,6 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 Advance = Callable[[int], Tensor | None]
 """Computes a chunk of a prompt through all layers before this number: they, and the KV that they need, are there. The
 hidden states after the last layer, None before it."""
-
-IMPLEMENTATION = "llama-torch-3"
-"""Changed whenever the same tokens would give other KV bytes on the same machine."""
 
 
 class Llama:
@@ -48,11 +46,10 @@ class Llama:
         self._windows = frozenset(config.windows)
         self._grouped = grouped
         self._products = by_products(self.dtype, self.device, grouped=grouped)
-        self.implementation = IMPLEMENTATION + (f"-{weights.precision}" if weights.precision else "")
-        self.implementation += "" if grouped else "-single"
-        if self.dtype == torch.bfloat16 and self.device.type == "cpu":
-            self.implementation += amx_mark(packed=weights.packed)
-        """Names the computation: what decoding adds to the KV depends on the precision of weights."""
+        machine = machine_of(self.device, self.dtype, packed=weights.packed)
+        self.engine_class = EngineClass(
+            DTYPE_NAMES[self.dtype], weights.precision, LLAMA, "grouped" if grouped else "single", machine
+        )  # fmt: skip
         self._rotary = RotaryTables(config, self.dtype, self.device)
 
     @classmethod

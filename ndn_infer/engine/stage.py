@@ -34,7 +34,7 @@ class Stage:
         """`model` has the layers of `part` only; `whole` is the config of all."""
         self.whole = whole
         self.first, self.last = part.first, part.last
-        self.implementation = model.implementation
+        self.engine_class = model.engine_class
         self.dtype = model.dtype
         config = model.config
         self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)

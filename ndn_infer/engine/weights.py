@@ -44,6 +44,7 @@ from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError
 log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _QUANTISED = ("int8", "int4")
 PRECISIONS = ("bf16", "fp32", *_QUANTISED)
 
@@ -80,7 +81,7 @@ class Weights:
     head: Linear
     """Rows are independent. int8 where the layers are int4."""
     precision: str
-    """"int8", "int4", or "" where decoding reads the same weights as prompts."""
+    """What decoding reads: one of PRECISIONS."""
     packed: bool
     """Whether matrices are in the layout that oneDNN computes with (linear.py)."""
 
@@ -190,10 +191,9 @@ class _Builder:
         if self._errors:
             mean, most = sum(self._errors) / len(self._errors), max(self._errors)
             log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
-        quantised = self._precision if self._precision in _QUANTISED else ""
         norm = self._tensors["model.norm.weight"].clone()
         end = self._head(head[: self._config.vocab_size])
-        return Weights(embedding, layers, prompt, norm, end, quantised, self.packs)
+        return Weights(embedding, layers, prompt, norm, end, self._precision, self.packs)
 
     def _layer(self, index: int, kind: type[Dense]) -> Layer:
         def make(name: str) -> Dense:

@@ -163,6 +163,10 @@ class NamedFunction(ABC, Generic[Q]):
         """Of functions that stream: seconds until the first event, by what was measured; 0 when unknown."""
         return 0.0
 
+    def engine_class(self) -> str:
+        """The engine class that requests must name (engine_class.py), once it has started; "" where they name none."""
+        return ""
+
     def queue_length(self) -> int:
         """Calls accepted and not yet begun."""
         return 0

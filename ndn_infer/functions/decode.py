@@ -52,6 +52,7 @@ class _Generation:
     connector: KvConnector
     answer: AnswerStream
     loader: KvLoader
+    shares_decoded: bool
     stream: Stream | None = None
     published: int = 0
 
@@ -104,6 +105,9 @@ class Generate(NamedFunction[GenerateRequest]):
     def serves(self, net: Name) -> tuple[Name, ...]:
         return (blocks_prefix(net, self.subject[1], "kv"), blocks_prefix(net, self.subject[1], "tokens"))
 
+    def engine_class(self) -> str:
+        return str(self._engine.engine_class)
+
     def queue_length(self) -> int:
         return self._answers.queued
 
@@ -113,8 +117,8 @@ class Generate(NamedFunction[GenerateRequest]):
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None and self._engine.engine is not None
         connector = self._engine.connector(job.host, job.domain)
-        limits = self._engine.engine.model_config
-        check_request(request, limits, connector.blocks.format.dtype)
+        limits, engine = self._engine.engine.model_config, self._engine.engine_class
+        check_request(request, limits, engine)
         params = sampling_params(request, limits, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
@@ -123,7 +127,7 @@ class Generate(NamedFunction[GenerateRequest]):
         event_s = job.host.config.producer.event_ms / 1000
         answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
         loader = KvLoader(connector, self._engine)
-        generation = _Generation(request, params, job, connector, answer, loader)
+        generation = _Generation(request, params, job, connector, answer, loader, engine.decodes_as_prompts)
         answer.progress = generation.progress
         answer.on_away = lambda: self._pause(generation, True)
         answer.on_back = lambda: self._pause(generation, False)
@@ -210,9 +214,13 @@ class Generate(NamedFunction[GenerateRequest]):
             log.exception("new KV blocks cannot be published")
 
     def _publish_new_blocks(self, generation: _Generation) -> None:
-        """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs."""
+        """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs. Where decoding
+        reads other weights than prompts are computed with, only blocks of the prompt: the names of KV are shared with
+        engines that read the model's own."""
         blocks, prompt, made = generation.connector.blocks, generation.request.prompt, generation.answer.ids
         block = blocks.block_tokens
+        if not generation.shares_decoded:
+            prompt, made = generation.asked, []
         computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
         if (generation.published + 1) * block > computed:
             return  # most tokens complete no block

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
+from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import UsageError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
@@ -66,6 +68,7 @@ class EngineHost:
         self.layers = config.kv_layers
         self.most_answers = 2 * (config.max_streams + config.queue_limit)
         """Those that nobody reads at the moment included: they hold no KV."""
+        self._class: EngineClass | None = None
         self.format: BlockFormat | None = None
         self._shared: SharedKv | None = None
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
@@ -75,6 +78,12 @@ class EngineHost:
         """Of the model, once it is loaded."""
         assert self.engine is not None
         return self.engine.model_config.context_length
+
+    @property
+    def engine_class(self) -> EngineClass:
+        """Once the engine is loaded."""
+        assert self._class is not None
+        return self._class
 
     async def start(self, host: Host, signer: Signer) -> None:
         """Load the engine if that has not happened, and tell those who ask which KV blocks this process holds, under
@@ -86,7 +95,8 @@ class EngineHost:
                 raise UsageError(f"engine.kv_layers is one of {', '.join(LAYERS)}, not {self.layers}")
             self._uses_worker = True
             self.engine = await self.worker.start()
-            self.format = BlockFormat(self.engine.layout, self.engine.implementation, self._config.kv_codec)
+            self._class = replace(self.engine.engine_class, kv=self._config.kv_codec)
+            self.format = BlockFormat(self.engine.layout, self._class.prompts, self._config.kv_codec)
             self._shared = SharedKv.for_blocks(self.engine.layout, self._config.kv_at_hand_mib)
         self._shared.own.add(signer.identity)
         holders.answer(host, signer, self._model, self._version_of)

@@ -132,7 +132,7 @@ class FunctionServer:
         except Busy as error:
             answer = self._admission.refusal(error)
         except CallError as error:
-            answer = Answer(code=error.code, error=str(error))
+            answer = Answer(code=error.code, error=str(error), offered=error.offered)
         except (UsageError, PromptError, BadRecord) as error:
             answer = Answer(code="bad-request", error=str(error))
         except NdnInferError as error:

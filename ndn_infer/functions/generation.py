@@ -13,6 +13,7 @@ from typing import Protocol
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.engine_class import WRONG_ENGINE, EngineClass
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.records import GenerateRequest
 
@@ -27,8 +28,9 @@ class Limits(Protocol):
     def vocab_size(self) -> int: ...
 
 
-def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
-    """Raises PromptError, or CallError for another dtype."""
+def check_request(request: GenerateRequest, limits: Limits, engine: EngineClass) -> None:
+    """Raises PromptError, or CallError for a request that names another engine class than this producer's `engine`."""
+    check_engine(request.engine, engine)
     if not request.prompt:
         raise PromptError("the prompt is empty")
     if len(request.prompt) + 1 > limits.context_length:
@@ -37,8 +39,15 @@ def check_request(request: GenerateRequest, limits: Limits, dtype: str) -> None:
         raise PromptError("the prompt has token ids outside the vocabulary")
     if request.answered >= len(request.prompt):
         raise PromptError(f"{request.answered} of {len(request.prompt)} tokens cannot be an answer")
-    if request.dtype != dtype:
-        raise CallError(f"this producer computes in {dtype}", code="wrong-dtype")
+
+
+def check_engine(asked: str, engine: EngineClass) -> None:
+    """Raises CallError when a request names another engine class than `engine`."""
+    if asked != str(engine):
+        raise CallError(
+            f"this producer computes as engine class {engine}, not {asked or 'an unnamed one'}", code=WRONG_ENGINE,
+            offered=str(engine),
+        )  # fmt: skip
 
 
 async def text_of(request: GenerateRequest, tokenizer: ChatTokenizer) -> tuple[StreamDecoder, StopMatcher]:

@@ -82,6 +82,9 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         await self._answers.close()
         await self._stages.close()
 
+    def engine_class(self) -> str:
+        return str(self._stages.engine_class)
+
     def queue_length(self) -> int:
         return self._answers.queued
 
@@ -90,8 +93,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None
-        whole, config = self._stages.stage.whole, self._stages.config
-        check_request(request, whole, config.dtype)
+        whole = self._stages.stage.whole
+        check_request(request, whole, self._stages.engine_class)
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._answers.admit()

@@ -74,7 +74,8 @@ class Prefill(NamedFunction[PrefillRequest]):
         fmt, block_tokens = connector.blocks.format, connector.blocks.block_tokens
         if request.codec != fmt.codec or request.block_tokens != block_tokens:
             mine = f"{fmt.codec} in blocks of {block_tokens}"
-            raise CallError(f"this producer computes {mine}, not {request.codec}", code="wrong-codec")
+            text = f"this producer computes {mine}, not {request.codec}"
+            raise CallError(text, code="wrong-codec", offered=fmt.codec)
         most = self._engine.context_tokens // block_tokens
         if not request.have < len(request.blocks) <= most:
             raise BadRecord(f"prefill of {len(request.blocks)} blocks from block {request.have}; {most} are a context")

@@ -13,7 +13,7 @@ from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.namespace import function_prefix, results_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import ProducerStatus
+from ndn_infer.records import ModelEngine, ProducerStatus
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.link.registration import Registrar
@@ -81,6 +81,7 @@ class Producer:
         return replace(
             self._presence.status(identity, functions, counters),
             models=tuple(dict.fromkeys(server.function.subject[1] for server in servers)),
+            engines=tuple(dict.fromkeys(engine for server in servers for engine in _engines(server.function))),
             queue=sum(server.function.queue_length() for server in servers),
             running=sum(server.running for server in servers),
         )
@@ -89,3 +90,8 @@ class Producer:
         await self._registrar.close()
         for server in self._servers:
             await server.close()
+
+
+def _engines(function: NamedFunction[Any]) -> list[ModelEngine]:
+    engine = function.engine_class()
+    return [ModelEngine(function.subject[1], engine)] if engine else []

@@ -12,6 +12,7 @@ from __future__ import annotations
 from ndn_infer import ndn
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.generation import check_engine
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import activations_prefix
@@ -45,7 +46,10 @@ class RunStage(NamedFunction[StageRequest]):
         await self._stages.close()
 
     def serves(self, net: Name) -> tuple[Name, ...]:
-        return (activations_prefix(net, self._stages.model, self._stages.codec, self._next),)
+        return (activations_prefix(net, self._stages.model, str(self._stages.engine_class), self._next),)
+
+    def engine_class(self) -> str:
+        return str(self._stages.engine_class)
 
     def queue_length(self) -> int:
         return self._stages.waiting
@@ -64,11 +68,13 @@ class RunStage(NamedFunction[StageRequest]):
         return StageReport(step.value.hex(), holder, content if len(content) <= INLINE_BYTES else b"")
 
     def _step(self, request: StageRequest) -> Step:
-        """The step that a request means. Raises CallError (another model or codec), BadRecord."""
+        """The step that a request means. Raises CallError (another model, engine class or length of pieces),
+        BadRecord."""
         stages = self._stages
-        mine = (stages.model, stages.codec, stages.cutter.chunk_tokens)
-        if (request.model, request.codec, request.chunk_tokens) != mine:
-            text = f"this stage computes {mine[1]} in pieces of {mine[2]} tokens, not {request.codec} in pieces of "
-            raise CallError(f"{text}{request.chunk_tokens}", code="wrong-codec")
+        check_engine(request.engine, stages.engine_class)
+        mine = (stages.model, stages.cutter.chunk_tokens)
+        if (request.model, request.chunk_tokens) != mine:
+            text = f"this stage computes {mine[0]} in pieces of {mine[1]} tokens, not {request.model} in pieces of "
+            raise CallError(f"{text}{request.chunk_tokens}", code="wrong-pieces")
         whole = stages.stage.whole
         return stages.cutter.check(request, whole.context_length, whole.vocab_size)

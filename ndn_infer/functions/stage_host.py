@@ -22,6 +22,7 @@ from ndn_infer import ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
 from ndn_infer.engine.weights import DTYPES
+from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
@@ -66,9 +67,9 @@ class StageHost:
         return self._stage
 
     @property
-    def codec(self) -> str:
-        """The component of names that says how activations are to be read, and who computes equal ones."""
-        return f"{self.config.dtype}.{self.stage.implementation}"
+    def engine_class(self) -> EngineClass:
+        """Also the component of names of activations: it says how they are to be read, and who computes equal ones."""
+        return self.stage.engine_class
 
     def forget(self) -> None:
         """Give all KV back: sequences are computed again when somebody goes on with them."""
@@ -94,7 +95,13 @@ class StageHost:
         if self.stage.begins:
             return torch.tensor(step.ids)
         request = StageRequest(
-            self.model, self.codec, step.start, step.prompt, step.ids, step.parent.hex(), self.cutter.chunk_tokens
+            self.model,
+            str(self.engine_class),
+            step.start,
+            step.prompt,
+            step.ids,
+            step.parent.hex(),
+            self.cutter.chunk_tokens,
         )
         try:
             content = await self._ask(request, step, before, host)
@@ -200,7 +207,7 @@ class StageHost:
 
     def activation(self, net: Name, layer: int, value: bytes) -> Name:
         """Base name of what `layer` takes for the step of this value."""
-        return Activation(self.model, "public", self.codec, str(layer), value.hex()).to_name(net)
+        return Activation(self.model, "public", str(self.engine_class), str(layer), value.hex()).to_name(net)
 
     def encode(self, hidden: Tensor) -> bytes:
         """Content of an activation: the numbers themselves."""

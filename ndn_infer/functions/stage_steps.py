@@ -38,11 +38,12 @@ def function_before(layer: int, model: str) -> str:
 class StageRequest(Request):
     """What the layers up to a stage's last one give for tokens `ids`, which stand from `start` on: a piece of a prompt
     of `prompt` tokens, or one token after it. `parent` is the chain value (hex) of the steps before. `before` has all
-    tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `again` is
+    tokens before `start`, for a stage that must compute them first; a prompt is cut every `chunk_tokens`. `engine` is
+    the class that computes it (engine_class.py). `again` is
     any number not used before when an activation that caches know of is nowhere to be had."""
 
     model: Label
-    codec: Label
+    engine: Label
     start: TokenCount
     prompt: TokenCount
     ids: Ids

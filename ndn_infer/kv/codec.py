@@ -16,7 +16,6 @@ from ndn_infer.errors import BadRecord
 from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes, tensor_header
 
-_NAMES: Final = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 _RAW: Final = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _LARGEST: Final = 127
 _SCALE_BYTES: Final = 2
@@ -35,20 +34,14 @@ class BlockFormat:
     """How blocks of a model travel: what they are, who computes them, and the form (a key of CODECS)."""
 
     layout: BlockLayout
-    implementation: str
-    """Of the engine: blocks of equal ones are equal bit for bit."""
+    prompts: str
+    """EngineClass.prompts: blocks of prompts of equal ones are equal bit for bit."""
     form: str = "raw"
 
     @property
-    def dtype(self) -> str:
-        """As in the option engine.dtype."""
-        return _NAMES[self.layout.dtype]
-
-    @property
     def codec(self) -> str:
-        """The component of names that says how a block is to be read."""
-        prefix = "" if self.form == "raw" else f"{self.form}."
-        return f"{prefix}{self.dtype}.{self.implementation}"
+        """The component of names that says how a block is to be read, and who computes equal ones."""
+        return f"{self.form}.{self.prompts}"
 
     @property
     def exact(self) -> bool:

@@ -37,6 +37,8 @@ class CallClass(StrEnum):
 
 
 _SAMPLE: Final = "0123456789abcdef" * 4
+_PROMPTS: Final = "bf16.bf16.llama-torch-3.grouped.avx512"
+"""Of an engine class, in names of KV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class Holds(Kind):
     title: ClassVar[str] = "holdings"
     pattern: ClassVar[str] = "/<site>/<node>/<role>/holds/<model>/<domain>/<codec>"
     meaning: ClassVar[str] = "asks one producer which KV blocks it holds: parts of chain values in, versions out"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", _SAMPLE, "public", "bf16")
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", _SAMPLE, "public", f"raw.{_PROMPTS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class KvBlock(Kind):
     title: ClassVar[str] = "KV block"
     pattern: ClassVar[str] = "/model/<model>/kv/<domain>/<codec>/<chain>/<layers>"
     meaning: ClassVar[str] = "keys and values of one block of tokens after all blocks before it, for a range of layers"
-    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", "bf16", _SAMPLE, "0-29")
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", f"raw.{_PROMPTS}", _SAMPLE, "0-29")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,7 @@ class Activation(Kind):
     title: ClassVar[str] = "activation"
     pattern: ClassVar[str] = "/model/<model>/act/<domain>/<codec>/<layer>/<chain>"
     meaning: ClassVar[str] = "what layer <layer> takes: hidden states of some tokens after all tokens before them"
-    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", "bf16", "15", _SAMPLE)
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE, "public", f"{_PROMPTS}.raw", "15", _SAMPLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,8 @@ class EmbedRequest(Request):
 @dataclass(frozen=True, slots=True)
 class PrefillRequest(Request):
     """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
-    `have` exists by name already. `codec` (dtype and implementation of the engine) must be the producer's own."""
+    `have` exists by name already. `codec` (the form of blocks, and the part of the engine class that they follow) must
+    be the producer's own."""
 
     blocks: Annotated[tuple[Digest, ...], AtMost(MAX_BLOCKS)] = ()
     have: Count = 0
@@ -172,11 +173,12 @@ class Sampling(Request):
 @dataclass(frozen=True, slots=True)
 class GenerateRequest(Request):
     """Continue a prompt, given as token ids. The last `answered` of them are an answer that broke off: penalties count
-    them, characters and stop strings may have begun in them, and `max_tokens` is what is still to come."""
+    them, characters and stop strings may have begun in them, and `max_tokens` is what is still to come. `engine` is the
+    class that computes the answer (engine_class.py); producers of other classes refuse."""
 
     sampling: Sampling = Sampling()
     prompt: Ids = ()
-    dtype: Label = "bf16"
+    engine: Label = ""
     answered: TokenCount = 0
 
 
@@ -218,7 +220,8 @@ class Answer(Reply):
     (`stream`: it grows while one reads) a stream; without, an object that is still being made. `hint` is a routable
     prefix of its producer, `queue` how many calls are before, `estimate_ms` how long it takes, by what was measured,
     until the result (of a stream: its first event) is there, 0 when unknown. failed: `code` and `error` say why; who is
-    "busy" says when to come back: `retry_after_ms`.
+    "busy" says when to come back: `retry_after_ms`; `offered` is what the producer offers instead (code "wrong-engine":
+    its engine class).
     """
 
     value: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -230,6 +233,7 @@ class Answer(Reply):
     error: Words = ""
     estimate_ms: Count = 0
     retry_after_ms: Count = 0
+    offered: Label = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,8 +389,17 @@ class Counter(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEngine(Reply):
+    """The engine class (engine_class.py) that computes a model, by its digest."""
+
+    model: Label
+    engine: Label
+
+
+@dataclass(frozen=True, slots=True)
 class ProducerStatus(Reply):
-    """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work."""
+    """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work;
+    `engines` what requests to its models must name."""
 
     identity: Uri
     functions: Annotated[tuple[Label, ...], AtMost(256)]
@@ -397,3 +410,4 @@ class ProducerStatus(Reply):
     queue: Count
     running: Count
     counters: Annotated[tuple[Counter, ...], AtMost(1024)] = ()
+    engines: Annotated[tuple[ModelEngine, ...], AtMost(256)] = ()

@@ -54,7 +54,7 @@ def load_engine(folder: str, threads: int) -> Engine:
 
 
 def format_of(engine: Engine, form: str) -> BlockFormat:
-    return BlockFormat(engine.layout, engine.implementation, form)
+    return BlockFormat(engine.layout, engine.engine_class.prompts, form)
 
 
 async def joined(uri: str, settings: Sequence[str]) -> tuple[Node, Host]:

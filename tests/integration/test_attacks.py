@@ -30,6 +30,7 @@ from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
 from ndn_infer.wire.peek import data_name
+from tests.engine_kit import engine_here
 from tests.harness import NET, Node, keychain_in, role
 
 DIGEST = "ab" * 32
@@ -224,7 +225,7 @@ async def test_request_that_does_not_hash_to_its_name(net: Net) -> None:
 
 
 async def answer_of(node: Node, model: str, prompt: tuple[int, ...]) -> tuple[list[int], Any]:
-    request = GenerateRequest(Sampling(12), prompt=prompt)
+    request = GenerateRequest(Sampling(12), prompt=prompt, engine=engine_here(node.config.engine))
     ids: list[int] = []
     kv = None
     async for event, _ in node.caller.stream(("model", model), "generate", request, TokenEvent):

@@ -24,6 +24,7 @@ import pytest
 
 from ndn_infer import records
 from ndn_infer.config import Config, EngineConfig
+from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import NdnInferError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.models.store import ModelFolder
@@ -42,6 +43,7 @@ from ndn_infer.records.forms import (
     RecordForm,
     WordForm,
 )
+from tests.engine_kit import engine_here
 from tests.harness import NET, Node, keychain_in
 
 torch = pytest.importorskip("torch")
@@ -59,6 +61,7 @@ ROOM: Final = 7000
 REQUESTS: Final = 24
 """Drawn for each function."""
 MODEL: Final = "ab" * 32
+ENGINE: Final = engine_here(EngineConfig())
 LIFETIME_MS: Final = 60
 TEXTS: Final = ("a", "\n", "\U0001f600", "é", "<|im_end|>", "{{", "\0", " word")
 
@@ -133,10 +136,10 @@ def requests_for(kind: type[Record], seed: int) -> Iterator[bytes]:
                 yield wire
     ids = tuple(drawn.dice.randrange(40_000) for _ in range(1500))
     for near in (
-        GenerateRequest(Sampling(262_144, stop=("x" * 256,) * 16), prompt=ids[:600], answered=0),
-        GenerateRequest(Sampling(4, ignore_eos=True), prompt=ids, answered=1400),
-        GenerateRequest(Sampling(4, logprobs=5), prompt=(223,) * 1600, answered=1599),
-        PrefillRequest(blocks=("ab" * 32,) * 100, codec="bf16.llama-torch-3", block_tokens=16),
+        GenerateRequest(Sampling(262_144, stop=("x" * 256,) * 16), ids[:600], ENGINE),
+        GenerateRequest(Sampling(4, ignore_eos=True), ids, ENGINE, answered=1400),
+        GenerateRequest(Sampling(4, logprobs=5), (223,) * 1600, ENGINE, answered=1599),
+        PrefillRequest(blocks=("ab" * 32,) * 100, codec=f"raw.{EngineClass.parse(ENGINE).prompts}", block_tokens=16),
     ):
         if isinstance(near, kind):
             yield records.encode(near)

@@ -21,8 +21,8 @@ transformers = pytest.importorskip("transformers")
 from ndn_infer import ndn  # noqa: E402
 from ndn_infer.config import CallConfig, Config, EngineConfig, ProducerConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
-from ndn_infer.engine.llama import IMPLEMENTATION  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
+from ndn_infer.engine_class import WRONG_ENGINE  # noqa: E402
 from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.base import Host, NamedFunction  # noqa: E402
@@ -37,6 +37,7 @@ from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E40
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
+from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import NET, Node, role  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -143,7 +144,7 @@ class Line:
         return self.peers[number].host.counters[name]
 
     async def events(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[TokenEvent]:
-        request = GenerateRequest(sampling, tuple(prompt), dtype=self.config.engine.dtype)
+        request = GenerateRequest(sampling, tuple(prompt), engine=engine_here(self.config.engine))
         subject = ("model", self.folder.digest)
         async for event, _ in self.asker.caller.stream(subject, "generate", request, TokenEvent):
             yield event
@@ -304,7 +305,7 @@ def test_activations_that_nobody_has_any_more_are_computed_again(small: Model) -
         async with line(small, CUTS["two"]) as stages:
             await stages.ask(PROMPTS[-1], GREEDY)
             first = stages.peers[0]
-            held = activations_prefix(NET, small.digest, f"fp32.{IMPLEMENTATION}", 3)
+            held = activations_prefix(NET, small.digest, engine_here(stages.config.engine), 3)
             gone = [name for name in first.server.store._objects if name.startswith(held)]
             assert len(gone) == 3 + GREEDY.max_tokens - 1
             for base in gone:
@@ -333,12 +334,12 @@ def test_what_a_stage_refuses(small: Model) -> None:
     async def run() -> None:
         async with line(small, CUTS["two"]) as stages:
             host = stages.peers[0].stages  # type: ignore[attr-defined]
-            seed, codec = host.cutter.seed.hex(), host.codec
-            good = StageRequest(small.digest, codec, 0, 3, (5, 6, 7), seed, CHUNK)
+            seed, engine = host.cutter.seed.hex(), str(host.engine_class)
+            good = StageRequest(small.digest, engine, 0, 3, (5, 6, 7), seed, CHUNK)
             cases = [
-                (replace(good, codec="bf16.other"), "wrong-codec", "not bf16.other"),
-                (replace(good, model="0" * 64), "wrong-codec", "this stage"),
-                (replace(good, chunk_tokens=64), "wrong-codec", "64"),
+                (replace(good, engine="bf16.other"), WRONG_ENGINE, f"as engine class {engine}, not bf16.other"),
+                (replace(good, model="0" * 64), "wrong-pieces", "this stage"),
+                (replace(good, chunk_tokens=64), "wrong-pieces", "64"),
                 (replace(good, ids=()), "bad-request", "one token after it"),
                 (replace(good, prompt=2), "bad-request", "one token after it"),
                 (replace(good, ids=(5, 6, 1000)), "bad-request", "outside the vocabulary"),

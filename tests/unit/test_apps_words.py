@@ -40,7 +40,7 @@ def test_status_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     face = {"face_id": 257, "uri": "fd://257", "in_interests": 1234, "in_data": 0, "out_interests": 0, "out_data": 5}
     producer = {
         "identity": "/n/s/m/decode", "functions": ["generate", "generate"], "subjects": [DIGEST, "ff" * 32], "pid": 1,
-        "queue": 0, "running": 0,
+        "queue": 0, "running": 0, "engines": {DIGEST: "bf16.int4.llama-torch-3.grouped.avx512.raw"},
         "counters": {"calls": 12345.0, "kv_publish_us": 7.0, "streams_open": 2.0, "failed": 0},
     }  # fmt: skip
     document: dict[str, Any] = {
@@ -53,6 +53,7 @@ def test_status_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     status.print_status(document, {DIGEST: "smollm2"})
     said = capsys.readouterr().out
     for words in ("application on this machine (unix", "1,234 Interests", "generate of smollm2, ffffffffffffffff",
+                  "engine class of smollm2: bf16.int4.llama-torch-3.grouped.avx512.raw",
                   "12,345 calls", "2 open streams", "no answer within 3 s"):  # fmt: skip
         assert words in said
     assert "kv_publish_us" not in said and "0 failed" not in said

@@ -53,7 +53,7 @@ def test_logits_are_those_of_transformers(architecture: str, tmp_path: Path) -> 
     folder = make(tmp_path, architecture, PLAIN[architecture])
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     model = load_model(folder, "fp32", "cpu")
-    assert isinstance(model, ModuleModel) and architecture in model.implementation
+    assert isinstance(model, ModuleModel) and architecture in model.engine_class.implementation
     with torch.inference_mode():
         expected = oracle(torch.tensor([IDS])).logits[0]
         whole = model.logits(model.score(torch.tensor(IDS), empty_cache(model)))

@@ -176,10 +176,26 @@ def test_decoding_reads_the_weights_of_the_precision(folder: Path) -> None:
         assert float((kernel - exact[precision]).norm()) < wrong["int4"] / 2, precision
 
 
-def test_the_precision_is_part_of_the_implementation(folder: Path) -> None:
-    """What decoding adds to the KV depends on it, so it must not be taken for that of other weights."""
-    models = [Llama.load(folder, "bf16", "cpu", precision=precision) for precision in ("", "bf16", "int8", "int4")]
-    assert len({model.implementation for model in models}) == 3 and models[0].implementation == models[1].implementation
+def test_the_precision_is_part_of_the_engine_class_and_not_of_prompts(folder: Path) -> None:
+    """What decoding adds to the KV depends on it; the KV of prompts, to the bit, does not."""
+    precisions = ("", "bf16", "int8", "int4")
+    models = [Llama.load(folder, "bf16", "cpu", precision=precision) for precision in precisions]
+    classes = [model.engine_class for model in models]
+    assert [engine.weights for engine in classes] == ["bf16", "bf16", "int8", "int4"] and classes[0] == classes[1]
+    assert len({engine.prompts for engine in classes}) == 1
+    assert [engine.decodes_as_prompts for engine in classes] == [True, True, False, False]
+    blocks = []
+    for model in models:
+        cache = empty_cache(model)
+        with torch.inference_mode():
+            model.prompt(torch.arange(5, 37), cache, 32)
+        blocks.append(cache.export_block(0))
+    assert all(torch.equal(block, blocks[0]) for block in blocks)
+
+
+def test_prompts_follow_weights_that_are_rounded_before_they_are_used(folder: Path) -> None:
+    exact, rounded = (Llama.load(folder, "fp32", "cpu", precision=precision) for precision in ("fp32", "bf16"))
+    assert exact.engine_class.prompts != rounded.engine_class.prompts
 
 
 def test_score_is_decoding_of_all_rows_at_once(folder: Path) -> None:

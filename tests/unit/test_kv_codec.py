@@ -17,7 +17,7 @@ from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 def format_of(form: str, dtype: str = "bf16", **sizes: int) -> BlockFormat:
     numbers = {"layers": 3, "kv_heads": 2, "head_dim": 8, "block_tokens": 4, **sizes}
-    return BlockFormat(BlockLayout(dtype=DTYPES[dtype], **numbers), "test", form)
+    return BlockFormat(BlockLayout(dtype=DTYPES[dtype], **numbers), "bf16.test", form)
 
 
 def block_of(fmt: BlockFormat, seed: int, scale: float = 3.0) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_sizes_and_names() -> None:
     sizes = [len(encode_block(block_of(fmt, 1), fmt)) for fmt in (raw, small)]
     assert sizes[0] == 30 * 2 * 3 * 16 * 64 * 2 + 28
     assert sizes[1] == 30 * 2 * 3 * 16 * 66 + 28
-    assert (raw.codec, small.codec) == ("bf16.test", "int8.bf16.test")
+    assert (raw.codec, small.codec) == ("raw.bf16.test", "int8.bf16.test")
 
 
 def test_layers_lie_one_after_the_other() -> None:

@@ -287,8 +287,8 @@ class Caller:
             self._ledger.used(name, answered.source, answered.signed_by)
         if answer.code:
             machine.on(CallEvent.ERROR, now)
-            back_s = answer.retry_after_ms / 1000
-            raise CallError(answer.error or answer.code, code=answer.code, retry_after_s=back_s)
+            back_s, said = answer.retry_after_ms / 1000, answer.error or answer.code
+            raise CallError(said, code=answer.code, retry_after_s=back_s, offered=answer.offered)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
     async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:

@@ -1,0 +1,57 @@
+"""Which engine class is asked for an answer.
+
+Owns: this choice, and what producers that refused one offer instead. Must not know: how a request is made or sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndn_infer.config import Config
+from ndn_infer.engine_class import LLAMA, WRONG_ENGINE, EngineClass
+from ndn_infer.errors import BadRecord, CallError, ConfigError
+
+USUAL_MACHINE: Final = "avx512"
+
+
+def choose_engine(config: Config) -> str:
+    """The class that a first request names: that of the option ask.engine, else that of a producer with the options of
+    [engine] here, on the usual machine. Where it is known beforehand what producers offer, the choice among it belongs
+    here. Raises ConfigError."""
+    engine = config.engine
+    try:
+        if config.ask.engine:
+            return str(EngineClass.parse(config.ask.engine))
+    except BadRecord as error:
+        raise ConfigError(f"ask.engine: {error}", hint="'ndn-infer status' names the class of each producer") from error
+    weights = engine.weights or engine.dtype
+    return str(EngineClass(engine.dtype, weights, LLAMA, engine.attention, USUAL_MACHINE, engine.kv_codec))
+
+
+class EngineChoice:
+    """The class to ask for, by model digest; conversations of one client share it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._chosen: dict[str, str] = {}
+
+    def of(self, model: str) -> str:
+        """Raises ConfigError."""
+        return self._chosen.get(model) or choose_engine(self._config)
+
+    def refused(self, model: str, error: CallError) -> str:
+        """The class to ask for after this refusal: the one that the producer offers. Raises the error where it is
+        another one, and where the configuration says which class is to answer, with the next step."""
+        if error.code != WRONG_ENGINE or not error.offered:
+            raise error
+        try:
+            offered = str(EngineClass.parse(error.offered))
+        except BadRecord:
+            raise error from None
+        if self._config.ask.engine:
+            hint = (
+                f"ask for that class with --set ask.engine={offered}, or start a producer of {self._config.ask.engine}"
+            )
+            raise CallError(str(error), code=error.code, offered=offered, hint=hint) from error
+        self._chosen[model] = offered
+        return offered
