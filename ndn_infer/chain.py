@@ -3,8 +3,8 @@
 Owns: the canonical derivation and its test vectors (tests/unit/test_chain.py, test_domains.py). A block's chain value
 commits to all ids before it and to the block size, as in vLLM and SGLang. What else changes the bytes of KV stands
 elsewhere in its name: the weights in the model digest, how they compute in the codec (engine_class.py). With a `key`
-every step is HMAC-SHA256 under it (RFC 2104) instead of SHA-256: who has not got the key can neither derive a value from
-token ids nor one value from another. Must not know: names, KV, models, whose a key is (security/domains.py).
+every step is HMAC-SHA256 under it (RFC 2104), not SHA-256: without the key nobody can derive a value from
+token ids, or one value from another. Must not know: names, KV, models, whose a key is (security/domains.py).
 """
 
 from __future__ import annotations
