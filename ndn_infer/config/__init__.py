@@ -27,7 +27,7 @@ from typing import Any, Final, get_type_hints
 import platformdirs
 
 from ndn_infer.config import values as forms
-from ndn_infer.config.values import TEXTS, ValueLimits, from_text, from_toml, is_of, option, texts, type_words
+from ndn_infer.config.values import TEXTS, Section, ValueLimits, from_text, from_toml, is_of, option, texts, type_words
 from ndn_infer.errors import ConfigError
 
 __all__ = ["Config", "ValueLimits", "load", "texts"]
@@ -40,7 +40,7 @@ NETWORK_KEYS: Final = ("net", "site", "node")
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkConfig:
+class NetworkConfig(Section):
     net: str = option(
         "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
         "'ndn-infer keys use' chooses one, the first start makes one of this machine's own",
@@ -54,7 +54,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PathsConfig:
+class PathsConfig(Section):
     data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
     cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
     runtime_dir: str = option(
@@ -63,7 +63,7 @@ class PathsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TrustConfig:
+class TrustConfig(Section):
     max_chain_depth: int = option(5, "maximum length of a certificate chain", low=1, high=32)
     certificate_days: int = option(
         90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
@@ -76,7 +76,7 @@ class TrustConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchConfig:
+class FetchConfig(Section):
     lifetime_ms: int = option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
     deadline_s: float = option(60.0, "give up on an object after this long", low=0.01, high=86_400)
     window_initial: int = option(16, "Interests in flight at the start", low=1, high=65536)
@@ -91,7 +91,7 @@ class FetchConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CallConfig:
+class CallConfig(Section):
     deadline_s: float = option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
     attempts: int = option(16, "maximum number of Interests for one call", low=1, high=10_000)
     inline_bytes: int = option(
@@ -103,7 +103,7 @@ _WHERE = "list of host:port (:port is all addresses, IPv4 and IPv6)"
 
 
 @dataclass(frozen=True, slots=True)
-class ForwarderConfig:
+class ForwarderConfig(Section):
     unix_path: str = option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
     unix_mode: str = option("600", "permission bits of the Unix socket", form=forms.permissions)
     tcp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept TCP faces on; empty: none", form=forms.address)
@@ -147,13 +147,15 @@ class ForwarderConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LogConfig:
+class LogConfig(Section):
     format: str = option("text", "log lines on standard error: text or json", choices=("text", "json"))
     level: str = option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
 
 
 @dataclass(frozen=True, slots=True)
-class EngineConfig:
+class EngineConfig(Section):
+    """What an engine, a stage and their scheduler are made with."""
+
     dtype: str = option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
     weights: str = option(
         "",
@@ -188,9 +190,24 @@ class EngineConfig:
         "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
     )
 
+    def __post_init__(self) -> None:
+        Section.__post_init__(self)
+        if (self.weights, self.dtype) == ("fp32", "bf16"):
+            raise ConfigError("engine.weights: fp32 weights need dtype fp32", hint="set engine.dtype to fp32 as well")
+
+    @property
+    def precision(self) -> str:
+        """Of the weights that decoding reads."""
+        return self.weights or self.dtype
+
+    @property
+    def grouped(self) -> bool:
+        """Whether heads that share keys are computed together."""
+        return self.attention == "grouped"
+
 
 @dataclass(frozen=True, slots=True)
-class KvConfig:
+class KvConfig(Section):
     trusted_signers: tuple[str, ...] = option(
         (), "whose KV blocks and activations are used: identities (a site, node or role and all below it), or "
         "DIGEST=IDENTITY for one model; empty: every role that the trust schema allows",
@@ -198,7 +215,7 @@ class KvConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ProducerConfig:
+class ProducerConfig(Section):
     functions: tuple[str, ...] = option(
         ("tokenize", "embed", "prefill", "decode"), "functions that 'up' starts (and rag with a corpus)"
     )
@@ -218,7 +235,7 @@ class ProducerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AskConfig:
+class AskConfig(Section):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
     max_tokens: int = option(256, "maximum tokens of an answer")

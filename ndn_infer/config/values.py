@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from ndn_infer import ndn
 from ndn_infer.addresses import split_host_port
-from ndn_infer.errors import BadName, BadPacket
+from ndn_infer.errors import BadName, BadPacket, ConfigError
 from ndn_infer.ndn.name import Name
 
 TEXTS: Final = tuple[str, ...]
@@ -65,6 +65,17 @@ class ValueLimits:
 
     def _words(self) -> str:
         return ", ".join(choice or "empty" for choice in self.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Options that belong together. One with a value out of its limits cannot be made: ConfigError."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            reason = item.metadata["limits"].refuses(getattr(self, item.name))
+            if reason:
+                raise ConfigError(f"{item.name} {reason}")
 
 
 def option(

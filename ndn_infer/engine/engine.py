@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.sampler import SamplingParams, TokenHistory, choose
 from ndn_infer.engine.scheduler import Scheduler
 from ndn_infer.engine.speculation import Drafter, NgramDrafter
 from ndn_infer.engine.stream import BlockKeys, Counters, StepOutput, Stream
-from ndn_infer.errors import EngineUnavailable, ModelError, PromptError, UsageError
+from ndn_infer.errors import EngineUnavailable, ModelError, PromptError
 
 try:
     import torch
@@ -44,9 +45,6 @@ log = logging.getLogger(__name__)
 SPECULATION: dict[str, Callable[[Sequence[int]], Drafter] | None] = {"off": None, "ngram": NgramDrafter}
 """What makes a stream's drafter from its prompt."""
 
-SHARING = ("exact", "near", "off")
-"""Which streams share blocks: those whose KV is equal bit for bit; all with equal tokens; none."""
-
 MOST_GUESSES = 7
 """Guessed tokens of a stream in one step."""
 
@@ -59,31 +57,19 @@ _MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhil
 class Engine:
     """Make one with `Engine.load`. Every method is to be called from the same thread."""
 
-    def __init__(
-        self, model: Llama | ModuleModel, *, chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8,
-        queue_limit: int = 64, kv_memory_mib: int = 2048, sharing: str = "exact", speculation: str = "off",
-    ) -> None:  # fmt: skip
-        if min(chunk_tokens, block_tokens, max_streams, kv_memory_mib) < 1:
-            raise UsageError("chunk_tokens, block_tokens, max_streams and kv_memory_mib must be at least 1")
-        if sharing not in SHARING:
-            raise UsageError(f"sharing must be one of {', '.join(SHARING)}, not {sharing}")
-        if speculation not in SPECULATION:
-            raise UsageError(f"speculation must be one of {', '.join(SPECULATION)}, not {speculation}")
+    def __init__(self, model: Llama | ModuleModel, options: EngineConfig) -> None:
         self.model_config = config = model.config
         self.engine_class = model.engine_class
-        self.block_tokens = block_tokens
+        self.block_tokens = block_tokens = options.block_tokens
         self.counters = Counters()
         self._model = model
-        self._sharing = sharing
-        self._drafter = SPECULATION[speculation]
+        self._sharing = options.sharing
+        self._drafter = SPECULATION[options.speculation]
         self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
-        useful = 2 * max_streams * -(-config.context_length // block_tokens)
-        pool = BlockPool(max(min(kv_memory_mib * _MIB // self.layout.nbytes, useful), 1))
+        useful = 2 * options.max_streams * -(-config.context_length // block_tokens)
+        pool = BlockPool(max(min(options.kv_memory_mib * _MIB // self.layout.nbytes, useful), 1))
         self._pages = KvPages(self.layout, model.device, pool.blocks)
-        self._scheduler: Scheduler[Stream] = Scheduler(
-            pool, block_tokens=block_tokens, chunk_tokens=chunk_tokens, max_streams=max_streams,
-            queue_limit=queue_limit, least_rows=LEAST_ROWS,
-        )  # fmt: skip
+        self._scheduler: Scheduler[Stream] = Scheduler(pool, options, least_rows=LEAST_ROWS)
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
         self._ahead = _MAPPED_AHEAD // self.layout.nbytes
@@ -92,29 +78,19 @@ class Engine:
         self._count()
 
     @classmethod
-    def load(
-        cls, folder: Path, *, dtype: str = "bf16", weights: str = "", device: str = "cpu", threads: int = 0,
-        chunk_tokens: int = 256, block_tokens: int = 16, max_streams: int = 8, queue_limit: int = 64,
-        kv_memory_mib: int = 2048, sharing: str = "exact", speculation: str = "off", attention: str = "grouped",
-    ) -> Engine:  # fmt: skip
-        """Load a prepared folder. `weights`: their precision in decoding (weights.py), "" that of `dtype`.
-        `attention`: "grouped", or "single" for the very numbers of transformers (attention.py).
-        `threads` 0 leaves torch's number (all cores); it holds for the whole process. The rest: see config.py.
+    def load(cls, folder: Path, options: EngineConfig | None = None) -> Engine:
+        """Load a prepared folder. `threads` 0 leaves torch's number (all cores); it holds for the whole process.
 
-        Raises UsageError (bad option), EngineUnavailable (architecture, device), DamagedCache.
+        Raises EngineUnavailable (architecture, device), DamagedCache.
         """
-        if attention not in ("grouped", "single"):
-            raise UsageError(f"engine.attention is grouped or single, not {attention}")
-        if threads > 0:
-            torch.set_num_threads(threads)
+        options = options or EngineConfig()
+        if options.threads > 0:
+            torch.set_num_threads(options.threads)
         started = time.monotonic()
-        model = load_model(folder, dtype, device, precision=weights, grouped=attention == "grouped")
-        taken, kind = time.monotonic() - started, f"{dtype} with {weights or dtype} weights"
-        log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, device, taken)
-        return cls(
-            model, chunk_tokens=chunk_tokens, block_tokens=block_tokens, max_streams=max_streams,
-            queue_limit=queue_limit, kv_memory_mib=kv_memory_mib, sharing=sharing, speculation=speculation,
-        )  # fmt: skip
+        model = load_model(folder, options)
+        taken, kind = time.monotonic() - started, f"{options.dtype} with {options.precision} weights"
+        log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, options.device, taken)
+        return cls(model, options)
 
     # ------------------------------------------------------------ streams
 

@@ -22,24 +22,23 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.attention import kv_class
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Advance, Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig, refuse_quantised, tokens_of
-from ndn_infer.engine.weights import DTYPE_NAMES, DTYPES, check_precision
+from ndn_infer.engine.weights import DTYPE_NAMES, DTYPES, check_device
 from ndn_infer.engine_class import EngineClass, label_of
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 
 _HINT = f"choose a model of a family that this engine computes itself: {', '.join(FAMILIES)}"
 
 
-def load_model(
-    folder: Path, dtype: str, device: str, *, precision: str = "", grouped: bool = True
-) -> Llama | ModuleModel:
+def load_model(folder: Path, options: EngineConfig) -> Llama | ModuleModel:
     """The model of a prepared folder: in our own forward where that knows the family, else by transformers' modules.
 
-    Raises UsageError (dtype, precision), EngineUnavailable (architecture, device), DamagedCache.
+    Raises EngineUnavailable (architecture, device), DamagedCache.
     """
     path = folder / "config.json"
     try:
@@ -49,8 +48,8 @@ def load_model(
     except (OSError, ValueError, AttributeError, LookupError) as error:
         raise DamagedCache(f"{path} cannot be used ({type(error).__name__}: {error})") from error
     if architecture in FAMILIES:
-        return Llama.load(folder, dtype, device, precision=precision, grouped=grouped)
-    return ModuleModel.load(folder, dtype, device, architecture=str(architecture), precision=precision)
+        return Llama.load(folder, options)
+    return ModuleModel.load(folder, str(architecture), options)
 
 
 class ModuleModel:
@@ -73,12 +72,11 @@ class ModuleModel:
             self.config = _probe(model, architecture, tokens)
 
     @classmethod
-    def load(cls, folder: Path, dtype: str, device: str, *, architecture: str, precision: str = "") -> ModuleModel:
-        """Raises UsageError (dtype, precision), EngineUnavailable (unknown to transformers, device), DamagedCache."""
-        if check_precision(precision, dtype) != dtype:
-            raise EngineUnavailable(f"{architecture} cannot be computed with {precision} weights", hint=_HINT)
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
+    def load(cls, folder: Path, architecture: str, options: EngineConfig) -> ModuleModel:
+        """Raises EngineUnavailable (unknown to transformers, precision, device), DamagedCache."""
+        if options.precision != options.dtype:
+            raise EngineUnavailable(f"{architecture} cannot be computed with {options.precision} weights", hint=_HINT)
+        check_device(options.device)
         try:
             import transformers
         except ImportError as error:
@@ -91,10 +89,12 @@ class ModuleModel:
         transformers.utils.logging.disable_progress_bar()
         try:
             tokens = tokens_of(folder)
-            model = known.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=DTYPES[dtype])
+            model = known.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=DTYPES[options.dtype]
+            )
         except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
             raise DamagedCache(f"{folder} cannot be used ({type(error).__name__}: {error})") from error
-        return cls(model.to(device), architecture, tokens)
+        return cls(model.to(options.device), architecture, tokens)
 
     def kv_class(self, end: int, total: int) -> Hashable:
         """As Llama.kv_class."""

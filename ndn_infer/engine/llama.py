@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.attention import attend_one, by_products, first_seen, kv_class, plan_prompt
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
@@ -53,11 +54,10 @@ class Llama:
         self._rotary = RotaryTables(config, self.dtype, self.device)
 
     @classmethod
-    def load(cls, folder: Path, dtype: str, device: str, *, precision: str = "", grouped: bool = True) -> Llama:
-        """Load a prepared folder; `precision` as in weights.py, `grouped` as in attention.py. Raises UsageError (dtype,
-        precision), EngineUnavailable (architecture, device), DamagedCache."""
+    def load(cls, folder: Path, options: EngineConfig) -> Llama:
+        """Load a prepared folder. Raises EngineUnavailable (architecture, device), DamagedCache."""
         config = ModelConfig.load(folder)
-        return cls(config, load_weights(folder, config, dtype, device, precision=precision), grouped=grouped)
+        return cls(config, load_weights(folder, config, options), grouped=options.grouped)
 
     def kv_class(self, end: int, total: int) -> Hashable:
         """Two prompts, of `total` tokens each, with equal first `end` tokens and equal classes have equal KV for these,

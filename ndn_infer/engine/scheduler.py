@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool, Key
 from ndn_infer.errors import Busy
 
@@ -81,20 +82,17 @@ class Plan(Generic[S]):
 class Scheduler(Generic[S]):
     """Pure: no clock, no tensor. `plan` a step, compute it, advance seats' `length` and `known`, `end` who is done."""
 
-    def __init__(
-        self, pool: BlockPool, *, block_tokens: int, chunk_tokens: int, max_streams: int, queue_limit: int,
-        least_rows: int = 1,
-    ) -> None:  # fmt: skip
+    def __init__(self, pool: BlockPool, options: EngineConfig, *, least_rows: int = 1) -> None:
         self.pool = pool
         self.running: list[S] = []
         self.waiting: deque[S] = deque()
         self.preemptions = 0
         self._allocated: list[int] = []
-        self._block = block_tokens
+        self._block = options.block_tokens
         self._least = least_rows
-        self._chunk = max(chunk_tokens, least_rows)
-        self._max_streams = max_streams
-        self._queue_limit = queue_limit
+        self._chunk = max(options.chunk_tokens, least_rows)
+        self._max_streams = options.max_streams
+        self._queue_limit = options.queue_limit
 
     @property
     def idle(self) -> bool:

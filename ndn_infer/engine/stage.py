@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.llama import Llama
 from ndn_infer.engine.model_config import ModelConfig
@@ -41,24 +42,19 @@ class Stage:
         self._model = model
 
     @classmethod
-    def load(
-        cls, folder: Path, first: int, last: int, *, dtype: str = "bf16", weights: str = "", device: str = "cpu",
-        block_tokens: int = 16, attention: str = "grouped",
-    ) -> Stage:  # fmt: skip
-        """Load these layers of a prepared folder, and no others. Options as in Engine.load.
+    def load(cls, folder: Path, first: int, last: int, options: EngineConfig) -> Stage:
+        """Load these layers of a prepared folder, and no others.
 
-        Raises UsageError (no such layers, bad option), EngineUnavailable (architecture, device), DamagedCache.
+        Raises UsageError (no such layers), EngineUnavailable (architecture, device), DamagedCache.
         """
         whole = ModelConfig.load(folder)
         if not 0 <= first <= last < whole.layers:
             raise UsageError(f"layers {first}-{last}: this model has layers 0-{whole.layers - 1}")
-        if attention not in ("grouped", "single"):
-            raise UsageError(f"engine.attention is grouped or single, not {attention}")
         part = Part(first, last, whole.layers)
         tied = whole.tied and last == whole.layers - 1
         config = replace(whole, layers=last - first + 1, windows=whole.windows[first : last + 1], tied=tied)
-        loaded = load_weights(folder, config, dtype, device, precision=weights, part=part)
-        return cls(Llama(config, loaded, grouped=attention == "grouped"), whole, part, block_tokens)
+        loaded = load_weights(folder, config, options, part)
+        return cls(Llama(config, loaded, grouped=options.grouped), whole, part, options.block_tokens)
 
     @property
     def begins(self) -> bool:

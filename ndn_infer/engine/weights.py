@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.linear import (
     Apart,
     Dense,
@@ -39,14 +40,13 @@ from ndn_infer.engine.linear import (
     relative_error,
 )
 from ndn_infer.engine.model_config import ModelConfig
-from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError
+from ndn_infer.errors import DamagedCache, EngineUnavailable
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _QUANTISED = ("int8", "int4")
-PRECISIONS = ("bf16", "fp32", *_QUANTISED)
 
 PACKED_PART = 1 / 8
 EMBEDDING = "model.embed_tokens.weight"
@@ -124,47 +124,37 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_precision(precision: str, dtype: str) -> str:
-    """The precision of weights that an option means; "" is that of `dtype`. Raises UsageError."""
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
-    chosen = precision or dtype
-    if chosen not in PRECISIONS:
-        raise UsageError(f"weights must be one of {', '.join(PRECISIONS)}, not {chosen}")
-    if (chosen, dtype) == ("fp32", "bf16"):
-        raise UsageError("fp32 weights need dtype fp32", hint="set engine.dtype to fp32 as well")
-    return chosen
+def check_device(device: str) -> None:
+    """Raises EngineUnavailable."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
 
 
-def load_weights(
-    folder: Path, config: ModelConfig, dtype: str, device: str, *, precision: str = "", part: Part | None = None
-) -> Weights:
-    """Map model.safetensors into memory and convert what is not of `dtype` ("bf16", "fp32") yet.
+def load_weights(folder: Path, config: ModelConfig, options: EngineConfig, part: Part | None = None) -> Weights:
+    """Map model.safetensors into memory and convert what is not of the dtype of `options` yet.
 
     With `part` only that part is read, and `config` is that of the part. What a part has not got is empty.
 
-    `precision`: see PRECISIONS; "" is that of `dtype`. Where no kernel takes int8 or int4 (fp32, CUDA), the weights are
-    rounded to it and computed dense: the same numbers but for rounding, without the saving.
-    Raises UsageError (dtype, precision), EngineUnavailable (device), DamagedCache.
+    Where no kernel takes int8 or int4 weights (fp32, CUDA), the weights are rounded to it and computed dense: the same
+    numbers but for rounding, without the saving. Raises EngineUnavailable (device), DamagedCache.
     """
-    precision = check_precision(precision, dtype)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
+    precision, dtype, device = options.precision, DTYPES[options.dtype], options.device
+    check_device(device)
     path = folder / "model.safetensors"
 
     def read(wanted: Collection[str] = ()) -> dict[str, Tensor]:
         """By our names, as a mapping of the file of its own where nothing is converted."""
         with safe_open(path, framework="pt", device=device) as file:
-            stored = torch.bfloat16 if precision == "bf16" else DTYPES[dtype]
+            stored = torch.bfloat16 if precision == "bf16" else dtype
             names = {name: name for name in file.keys()} if part is None else part.names(file.keys(), config)
             found = {name: key for key, name in names.items() if not wanted or name in wanted}
-            return {name: file.get_tensor(key).to(stored).to(DTYPES[dtype]) for name, key in found.items()}
+            return {name: file.get_tensor(key).to(stored).to(dtype) for name, key in found.items()}
 
     try:
         tensors = read()
         with torch.inference_mode():
             if part is not None:
-                part.fill(tensors, config, torch.empty(0, config.hidden, dtype=DTYPES[dtype], device=device))
+                part.fill(tensors, config, torch.empty(0, config.hidden, dtype=dtype, device=device))
             builder = _Builder(tensors, config, precision)
             again = read([EMBEDDING]) if builder.packs else {}
             return builder.build(again.get(EMBEDDING, tensors[EMBEDDING]))

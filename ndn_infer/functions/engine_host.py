@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Final
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine_class import EngineClass
-from ndn_infer.errors import UsageError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
 from ndn_infer.kv.cache import SharedKv
-from ndn_infer.kv.codec import CODECS, BlockFormat
+from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import Holds
 from ndn_infer.security.crypto import Signer
@@ -29,31 +28,13 @@ from ndn_infer.security.domains import Domain
 if TYPE_CHECKING:
     import torch
 
-LAYERS: Final = ("auto", "on", "off")
-
 MAX_CONNECTORS: Final = 256
 """Every epoch of a domain has a connector; those used last stay."""
 
 
 def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
     """The thread in which the engine of a prepared folder is going to compute, as configured."""
-    return EngineWorker(
-        lambda: Engine.load(
-            folder,
-            dtype=config.dtype,
-            weights=config.weights,
-            device=config.device,
-            threads=config.threads,
-            chunk_tokens=config.chunk_tokens,
-            block_tokens=config.block_tokens,
-            max_streams=config.max_streams,
-            queue_limit=config.queue_limit,
-            kv_memory_mib=config.kv_memory_mib,
-            sharing=config.sharing,
-            speculation=config.speculation,
-            attention=config.attention,
-        )
-    )
+    return EngineWorker(lambda: Engine.load(folder, config))
 
 
 class EngineHost:
@@ -89,10 +70,6 @@ class EngineHost:
         """Load the engine if that has not happened, and tell those who ask which KV blocks this process holds, under
         the identity of `signer`."""
         if self._shared is None:
-            if self._config.kv_codec not in CODECS:
-                raise UsageError(f"engine.kv_codec is one of {', '.join(CODECS)}, not {self._config.kv_codec}")
-            if self.layers not in LAYERS:
-                raise UsageError(f"engine.kv_layers is one of {', '.join(LAYERS)}, not {self.layers}")
             self._uses_worker = True
             self.engine = await self.worker.start()
             self._class = replace(self.engine.engine_class, kv=self._config.kv_codec)

@@ -185,10 +185,7 @@ class StageHost:
         config = self.config
         if config.threads > 0:
             torch.set_num_threads(config.threads)
-        return Stage.load(
-            self._folder, *self.layers, dtype=config.dtype, weights=config.weights, device=config.device,
-            block_tokens=config.block_tokens, attention=config.attention,
-        )  # fmt: skip
+        return Stage.load(self._folder, *self.layers, config)
 
     def _run(self, step: Step, inputs: Tensor) -> Tensor:
         assert self._sequences is not None

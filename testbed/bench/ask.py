@@ -61,7 +61,7 @@ def prompt(index: int) -> tuple[int, ...]:
 
 def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> dict[str, float]:
     """Medians of our engine alone, KV of all full blocks given."""
-    engine = Engine.load(folder, dtype=config.engine.dtype, threads=config.engine.threads)
+    engine = Engine.load(folder, config.engine)
     first, speed = [], []
     for ids in prompts:
         blocks = [block for _, block in engine.prefill(ids[:-1])]

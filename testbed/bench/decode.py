@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ndn_infer.config import Config
+from ndn_infer.config import Config, EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.sampler import SamplingParams
@@ -164,9 +164,8 @@ def _prompt(length: int) -> list[int]:
 
 class Ours:
     def __init__(self, folder: Path, dtype: str, weights: str) -> None:
-        self._engine = Engine.load(
-            folder, dtype=dtype, weights=weights, max_streams=max(STREAMS), kv_memory_mib=KV_MEMORY_MIB
-        )
+        options = EngineConfig(dtype, weights, max_streams=max(STREAMS), kv_memory_mib=KV_MEMORY_MIB)
+        self._engine = Engine.load(folder, options)
 
     def decode(self, context: int) -> float | None:
         return batch_throughput(self._engine, 1, context=context, tokens=NEW_TOKENS)

@@ -27,6 +27,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, Stream
 from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.llama import Llama
@@ -108,7 +109,7 @@ def accuracy(folder: Path, threads: int, numbers: Sequence[int] = range(PROMPTS)
         equal = [ours == theirs for ours, theirs in zip(answers, oracle, strict=True)]
         figures[f"equal_first_32_{key}"] = sum(equal) / len(equal)
         figures[f"tokens_before_first_other_{key}"] = sum(map(_agreeing, answers, oracle)) / len(chosen)
-    return {**figures, **_compare(Llama.load(folder, "bf16", "cpu"), format_of(engine, "int8"), chosen, exact)}
+    return {**figures, **_compare(Llama.load(folder, EngineConfig()), format_of(engine, "int8"), chosen, exact)}
 
 
 def _computed(engine: Engine, ids: Sequence[int], prompt_tokens: int) -> list[Tensor]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import torch
 
 from ndn_infer import config as configuration
+from ndn_infer.config import EngineConfig
 from ndn_infer.console.collector import settle_collector
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
@@ -50,7 +51,7 @@ def prompt(tokens: int, vocab_size: int) -> list[int]:
 
 def load_engine(folder: str, threads: int) -> Engine:
     """An engine that keeps nothing from one prompt to the next."""
-    return Engine.load(Path(folder), dtype="bf16", threads=threads, sharing="off", kv_memory_mib=1024)
+    return Engine.load(Path(folder), EngineConfig(threads=threads, sharing="off", kv_memory_mib=1024))
 
 
 def format_of(engine: Engine, form: str) -> BlockFormat:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, Stream
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.models.store import ModelFolder
@@ -53,10 +54,9 @@ def compare(folder: ModelFolder, count: int, longest: int) -> None:
     room = (
         48 * (longest + NEW_TOKENS + 15) // 1024 * 2
     )  # MiB; fp32 KV of SmolLM2 takes 45 KiB a token: two long streams
-    engine = Engine.load(
-        folder.path, dtype="fp32", kv_memory_mib=max(room, 8), max_streams=6, sharing="near", queue_limit=count
-    )
-    other = Engine.load(folder.path, dtype="fp32", chunk_tokens=100)
+    options = EngineConfig("fp32", kv_memory_mib=max(room, 8), max_streams=6, sharing="near", queue_limit=count)
+    engine = Engine.load(folder.path, options)
+    other = Engine.load(folder.path, EngineConfig(dtype="fp32", chunk_tokens=100))
     dice = random.Random(6)
     streams: list[Stream] = []
     while len(streams) < len(wanted) or not engine.idle:
@@ -85,7 +85,7 @@ def test_many_prompts(smollm2: ModelFolder) -> None:
 def test_company_changes_no_bit(smollm2: ModelFolder, weights: str) -> None:
     """What a stream says, and with which probability, alone and among five others, with prompts in pieces between."""
     wanted = [ids[:120] for ids in prompts(6, 120)]
-    engine = Engine.load(smollm2.path, weights=weights, chunk_tokens=48, sharing="off")
+    engine = Engine.load(smollm2.path, EngineConfig(weights=weights, chunk_tokens=48, sharing="off"))
     alone = []
     for ids in wanted:
         stream, said = engine.start(ids, PARAMS), []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.answer_text import StreamDecoder
 from ndn_infer.engine.engine import Engine, Stream
 from ndn_infer.engine.sampler import SamplingParams
@@ -125,7 +126,7 @@ def test_greedy_ids_equal_transformers_in_every_way(
         mask = torch.ones(1, len(ids), dtype=torch.long)
         out = model.generate(torch.tensor([ids]), attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False)
         expected.append(out[0, len(ids) :].tolist())
-    engine, other = (Engine.load(smollm2.path, dtype=dtype, attention=attention) for _ in range(2))
+    engine, other = (Engine.load(smollm2.path, EngineConfig(dtype=dtype, attention=attention)) for _ in range(2))
     params = SamplingParams(max_tokens=NEW_TOKENS, stop_ids=tokenizer.eos_ids)
     streams = [engine.start(ids, params) for ids in prompts]  # by turns
     assert [run(engine, stream) for stream in streams] == expected
@@ -138,9 +139,9 @@ def test_greedy_ids_equal_transformers_in_every_way(
 def test_kv_of_a_prompt_is_equal_bit_for_bit_however_it_is_cut(smollm2: ModelFolder) -> None:
     """Chunks of any size, or a prefix from elsewhere: see attention.py. fp32 is equal but for single rows."""
     ids = [token % 40_000 + 100 for token in range(7, 7 + 331 * 97, 97)]
-    whole = [block for _, block in Engine.load(smollm2.path, chunk_tokens=1024).prefill(ids)]
+    whole = [block for _, block in Engine.load(smollm2.path, EngineConfig(chunk_tokens=1024)).prefill(ids)]
     for chunk in (16, 100, 256):
-        cut = [block for _, block in Engine.load(smollm2.path, chunk_tokens=chunk).prefill(ids)]
+        cut = [block for _, block in Engine.load(smollm2.path, EngineConfig(chunk_tokens=chunk)).prefill(ids)]
         assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True)), chunk
     rest = dict(Engine.load(smollm2.path).prefill(ids, whole[:13]))
     assert sorted(rest) == list(range(13, 20)) and all(torch.equal(rest[index], whole[index]) for index in rest)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.linear import quantise_int4
 from ndn_infer.engine.llama import Llama
@@ -57,8 +58,8 @@ def test_int4_weights_are_those_of_the_gguf_file(name: str, smollm2: ModelFolder
 def test_perplexity_against_fp32(smollm2: ModelFolder) -> None:
     text = "\n\n".join(message["content"] for prompt in PROMPTS for message in prompt["messages"])
     ids = ChatTokenizer.load(smollm2.path).encode(text)[:1024]
-    exact = perplexity(Llama.load(smollm2.path, "fp32", "cpu"), ids)
-    found = {weights: perplexity(Llama.load(smollm2.path, "bf16", "cpu", precision=weights), ids) for weights in BOUNDS}
+    exact = perplexity(Llama.load(smollm2.path, EngineConfig("fp32")), ids)
+    found = {weights: perplexity(Llama.load(smollm2.path, EngineConfig("bf16", weights)), ids) for weights in BOUNDS}
     print(f"perplexity of {len(ids)} tokens: fp32 {exact:.4f}, {found}")
     for weights, value in found.items():
         assert abs(value / exact - 1) < BOUNDS[weights], (weights, value, exact)

@@ -180,7 +180,7 @@ async def line(
 
 def alone(folder: Model, asked: Sequence[tuple[Sequence[int], Sampling]], **options: Any) -> list[list[int]]:
     """The tokens of one engine that has the whole model."""
-    engine = Engine.load(folder.path, chunk_tokens=CHUNK, **options)
+    engine = Engine.load(folder.path, EngineConfig(chunk_tokens=CHUNK, **options))
     found = []
     for prompt, sampling in asked:
         params = SamplingParams(

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, StepOutput
 from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import BadRecord, Busy, PromptError
@@ -157,7 +158,7 @@ class Caller:
 
 async def soak(seconds: float, callers: int, folder: Path, **options: Any) -> Report:
     """Run the load; `options` go to `Engine.load`."""
-    worker, report = EngineWorker(lambda: Engine.load(folder, **options)), Report()
+    worker, report = EngineWorker(lambda: Engine.load(folder, EngineConfig(**options))), Report()
     engine = await worker.start()
     started = time.monotonic()
     crowd = [Caller(worker, engine, report, seed) for seed in range(callers)]

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer.addresses import is_loopback, split_host_port
+from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import ConfigError
 from ndn_infer.forwarder.link.face_uri import FaceUriError, parse_face_uri
-from ndn_infer.forwarder.shell.listeners import parse_addresses
+from ndn_infer.forwarder.shell.listeners import addresses_of
 from ndn_infer.forwarder.shell.web_pages import asked_for, from_this_machine
 from ndn_infer.transport.link.links import connect, parse_uri
 
@@ -42,14 +43,14 @@ def test_a_host_and_a_port_come_back_as_written(host: object, port: int) -> None
 def test_what_is_no_address_is_told_what_is_right(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         split_host_port(text)
-    if " " not in text:
+    if text:
         with pytest.raises(ConfigError, match=r"tcp_bind.*" + words):
-            parse_addresses("tcp", ["127.0.0.1:1", text])
+            ForwarderConfig(tcp_bind=("127.0.0.1:1", text))
 
 
 def test_several_listen_addresses() -> None:
     given = ["127.0.0.1:1", "[::1]:2", ":3", "127.0.0.1:1"]
-    assert parse_addresses("udp", given) == [
+    assert addresses_of(given) == [
         ("127.0.0.1", 1),
         ("::1", 2),
         ("", 3),

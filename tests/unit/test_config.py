@@ -155,6 +155,17 @@ def test_a_list_in_a_file_is_an_array_of_texts(text: str, tmp_path: Path) -> Non
     assert config.load(file=file).forwarder.tcp_bind == ()
 
 
+def test_what_engines_and_codecs_there_are() -> None:
+    """Choices that name objects of other units, which config does not import."""
+    pytest.importorskip("torch")
+    from ndn_infer.engine.engine import SPECULATION
+    from ndn_infer.engine.weights import DTYPES
+    from ndn_infer.kv.codec import CODECS
+
+    for key, known in {"speculation": SPECULATION, "dtype": DTYPES, "kv_codec": CODECS}.items():
+        assert set(config.limits("engine", key).choices) == set(known)
+
+
 def test_the_network_in_use_is_below_every_other_setting(tmp_path: Path) -> None:
     (tmp_path / "network.toml").write_text('net = "/lab"\nsite = "gpu"\nnode = "g1"\n')
     flags = [f"paths.data_dir={tmp_path}"]

@@ -13,13 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
-from ndn_infer.errors import BadRecord, Busy, DamagedCache, EngineUnavailable, ModelError, PromptError, UsageError  # noqa: E402
+from ndn_infer.errors import BadRecord, Busy, ConfigError, DamagedCache, EngineUnavailable, ModelError, PromptError  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 GREEDY = SamplingParams(max_tokens=12)
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, **options: object) -> Engine:
-    return Engine.load(folder, **{"dtype": "fp32", "chunk_tokens": 16, "block_tokens": 4, **options})  # type: ignore[arg-type]
+    return Engine.load(folder, EngineConfig(**{"dtype": "fp32", "chunk_tokens": 16, "block_tokens": 4, **options}))  # type: ignore[arg-type]
 
 
 def run(engine: Engine, stream: Stream) -> list[int]:
@@ -284,10 +285,9 @@ def test_bad_prompts(folder: Path) -> None:
 
 
 def test_bad_options(folder: Path) -> None:
-    with pytest.raises(UsageError, match="dtype"):
-        load(folder, dtype="int3")
-    with pytest.raises(UsageError, match="at least 1"):
-        load(folder, chunk_tokens=0)
+    for name, value in {"dtype": "int3", "chunk_tokens": 0, "speculation": "oracle", "weights": "fp32"}.items():
+        with pytest.raises(ConfigError, match=name):
+            EngineConfig(**{name: value})  # type: ignore[arg-type]
     if not torch.cuda.is_available():
         with pytest.raises(EngineUnavailable, match="CUDA"):
             load(folder, device="cuda")
@@ -545,7 +545,7 @@ def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str,
             assert 0 <= held <= proposed and proposed > 0
 
     model = plain._model
-    engine = Engine(model, chunk_tokens=16, block_tokens=4, kv_memory_mib=1)
+    engine = Engine(model, EngineConfig(chunk_tokens=16, block_tokens=4, kv_memory_mib=1))
     engine._drafter = Drafter
     other, stream = engine.start([9, 8, 7], GREEDY), engine.start(story(0, 21), chosen)
     outputs = []
@@ -570,8 +570,6 @@ def test_guesses_from_the_text_itself(folder: Path) -> None:
             assert run(guessing, guessing.start(ids, chosen)) == run(plain, plain.start(ids, chosen))
     assert 0 < guessing.counters.tokens_accepted <= guessing.counters.tokens_guessed
     assert guessing.counters.steps < plain.counters.steps
-    with pytest.raises(UsageError, match="speculation"):
-        load(folder, speculation="oracle")
 
 
 def test_memory_mapped_ahead_changes_nothing(folder: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import ModuleModel, load_model  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
-from ndn_infer.errors import DamagedCache, EngineUnavailable, UsageError  # noqa: E402
+from ndn_infer.errors import DamagedCache, EngineUnavailable  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 
 COMMON: dict[str, Any] = {
@@ -52,7 +53,7 @@ def empty_cache(model: ModuleModel) -> KvCache:
 def test_logits_are_those_of_transformers(architecture: str, tmp_path: Path) -> None:
     folder = make(tmp_path, architecture, PLAIN[architecture])
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    model = load_model(folder, "fp32", "cpu")
+    model = load_model(folder, EngineConfig("fp32"))
     assert isinstance(model, ModuleModel) and architecture in model.engine_class.implementation
     with torch.inference_mode():
         expected = oracle(torch.tensor([IDS])).logits[0]
@@ -74,7 +75,7 @@ def test_logits_are_those_of_transformers(architecture: str, tmp_path: Path) -> 
 def test_streams_of_an_engine(tmp_path: Path) -> None:
     folder = make(tmp_path, "GPTNeoXForCausalLM", PLAIN["GPTNeoXForCausalLM"])
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    engine = Engine.load(folder, dtype="fp32", chunk_tokens=16, block_tokens=4)
+    engine = Engine.load(folder, EngineConfig(dtype="fp32", chunk_tokens=16, block_tokens=4))
     prompts = [IDS[:n] for n in (1, 7, 16, 33)]
     streams = [engine.start(ids, SamplingParams(max_tokens=12)) for ids in prompts]
     while any(stream.finished is None for stream in streams):
@@ -89,7 +90,7 @@ def test_streams_of_an_engine(tmp_path: Path) -> None:
 
 def test_our_families_take_our_forward(tmp_path: Path) -> None:
     folder = make(tmp_path, "LlamaForCausalLM", transformers.LlamaConfig(**COMMON))
-    assert isinstance(load_model(folder, "fp32", "cpu"), Llama)
+    assert isinstance(load_model(folder, EngineConfig("fp32")), Llama)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_our_families_take_our_forward(tmp_path: Path) -> None:
 )
 def test_caches_that_are_not_plain_are_refused(architecture: str, config: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match=architecture) as caught:
-        load_model(make(tmp_path, architecture, config), "fp32", "cpu")
+        load_model(make(tmp_path, architecture, config), EngineConfig("fp32"))
     assert caught.value.hint
 
 
@@ -112,17 +113,15 @@ def test_caches_that_are_not_plain_are_refused(architecture: str, config: Any, t
 def test_what_transformers_does_not_know_is_refused(architecture: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     with pytest.raises(EngineUnavailable, match="do not compute"):
-        load_model(tmp_path, "fp32", "cpu")
+        load_model(tmp_path, EngineConfig("fp32"))
 
 
 def test_damage_and_options(tmp_path: Path) -> None:
     with pytest.raises(DamagedCache):
-        load_model(tmp_path, "fp32", "cpu")
+        load_model(tmp_path, EngineConfig("fp32"))
     folder = make(tmp_path, "GPT2LMHeadModel", PLAIN["GPT2LMHeadModel"])
     with pytest.raises(EngineUnavailable, match="int4 weights"):
-        load_model(folder, "bf16", "cpu", precision="int4")
-    with pytest.raises(UsageError):
-        load_model(folder, "fp16", "cpu")
+        load_model(folder, EngineConfig("bf16", "int4"))
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(DamagedCache):
-        load_model(folder, "fp32", "cpu")
+        load_model(folder, EngineConfig("fp32"))

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.model_config import FAMILIES as FAMILY_NAMES  # noqa: E402
@@ -80,7 +81,7 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         expected = oracle(ids[None]).logits[0]
-    model = Llama.load(folder, "fp32", "cpu")
+    model = Llama.load(folder, EngineConfig("fp32"))
     for prompt, chunk in ((LENGTH, LENGTH), (LENGTH, 16), (50, 50), (50, 16), (8, 8)):
         got = ours(model, ids, prompt, chunk)
         assert torch.allclose(got, expected, atol=1e-4, rtol=0), (prompt, chunk, float((got - expected).abs().max()))
@@ -91,11 +92,11 @@ def test_the_window_matters(name: str, tmp_path: Path) -> None:
     """The comparison above would prove nothing if these models gave the same logits without their windows."""
     folder = make(tmp_path, name)
     ids = torch.arange(3, 3 + LENGTH)
-    narrow = ours(Llama.load(folder, "fp32", "cpu"), ids, LENGTH, LENGTH)
+    narrow = ours(Llama.load(folder, EngineConfig("fp32")), ids, LENGTH, LENGTH)
     config = json.loads((folder / "config.json").read_text())
     wide = {"sliding_window": None, "use_sliding_window": False, "layer_types": None}
     (folder / "config.json").write_text(json.dumps(config | wide))
-    full = ours(Llama.load(folder, "fp32", "cpu"), ids, LENGTH, LENGTH)
+    full = ours(Llama.load(folder, EngineConfig("fp32")), ids, LENGTH, LENGTH)
     assert torch.allclose(narrow[:WINDOW], full[:WINDOW], atol=1e-5)
     assert not torch.allclose(narrow[WINDOW:], full[WINDOW:], atol=1e-1)
 
@@ -164,7 +165,7 @@ def test_keys_of_other_computations_are_refused_by_name(key: str, tmp_path: Path
 
 def _same_logits(folder: Path) -> None:
     truth = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ours = Llama.load(folder, "fp32", "cpu")
+    ours = Llama.load(folder, EngineConfig("fp32"))
     ids = torch.arange(5, 45)
     with torch.inference_mode():
         found = ours.logits(ours.prompt(ids, empty_cache(ours), len(ids)))
@@ -199,7 +200,7 @@ def test_rows_without_a_token_are_never_chosen(listed: bool, tmp_path: Path) -> 
     vocabulary = [[token, 0.0] for token in tokens] if listed else {token: i for i, token in enumerate(tokens)}
     added = [{"id": SIZES["vocab_size"] - 21, "content": "<end>"}]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": added}))
-    model = Llama.load(tmp_path, "fp32", "cpu")
+    model = Llama.load(tmp_path, EngineConfig("fp32"))
     assert model.config.vocab_size == SIZES["vocab_size"] - 20
     ids = torch.arange(5, 25)
     with torch.inference_mode():

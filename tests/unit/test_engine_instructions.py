@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine import attention, instructions, linear  # noqa: E402
 from ndn_infer.engine.linear import Dense, DenseRows, Matrix  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
@@ -44,12 +45,12 @@ def test_kv_of_amx_and_of_so_many_threads_has_a_name_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = small_model(tmp_path)
-    plain = [Llama.load(folder, dtype, "cpu").engine_class.machine for dtype in ("bf16", "fp32")]
+    plain = [Llama.load(folder, EngineConfig(dtype)).engine_class.machine for dtype in ("bf16", "fp32")]
     pretend(monkeypatch, has=True, limit="DEFAULT")
     marked = {}
     for threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        marked[threads] = [Llama.load(folder, dtype, "cpu").engine_class.machine for dtype in ("bf16", "fp32")]
+        marked[threads] = [Llama.load(folder, EngineConfig(dtype)).engine_class.machine for dtype in ("bf16", "fp32")]
         assert marked[threads] == [f"amx{threads}", plain[1]]
     assert instructions.machine_of(torch.device("cpu"), torch.bfloat16, packed=False) == "amx2-mapped"
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.scheduler import Scheduler, Seat
 from ndn_infer.errors import Busy
@@ -33,9 +34,9 @@ class Job(Seat):
         return [(self.story, index) for index in range(self.length // BLOCK)]
 
 
-def scheduler(blocks: int = 16, **options: int) -> Scheduler[Job]:
+def scheduler(blocks: int = 16, least_rows: int = 1, **options: int) -> Scheduler[Job]:
     chosen = {"block_tokens": BLOCK, "chunk_tokens": 8, "max_streams": 3, "queue_limit": 100, **options}
-    return Scheduler(BlockPool(blocks), **chosen)
+    return Scheduler(BlockPool(blocks), EngineConfig(**chosen), least_rows=least_rows)
 
 
 def job(number: int, prompt: int, answer: int, **options: int) -> Job:

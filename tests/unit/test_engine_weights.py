@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.linear import (  # noqa: E402
     Dense,
@@ -26,8 +27,8 @@ from ndn_infer.engine.linear import (  # noqa: E402
 )
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
-from ndn_infer.engine.weights import DTYPES, check_precision  # noqa: E402
-from ndn_infer.errors import DamagedCache, UsageError  # noqa: E402
+from ndn_infer.engine.weights import DTYPES  # noqa: E402
+from ndn_infer.errors import ConfigError, DamagedCache  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from tests.unit.test_engine import small_model  # noqa: E402
 
@@ -160,26 +161,26 @@ def decoded(model: Llama) -> tuple[Any, Any]:
 
 
 def test_the_kv_of_a_prompt_does_not_depend_on_the_precision_of_weights(folder: Path) -> None:
-    plain, _ = decoded(Llama.load(folder, "bf16", "cpu"))
+    plain, _ = decoded(Llama.load(folder, EngineConfig()))
     for precision in ("int8", "int4"):
-        other, _ = decoded(Llama.load(folder, "bf16", "cpu", precision=precision))
+        other, _ = decoded(Llama.load(folder, EngineConfig("bf16", precision)))
         assert torch.equal(plain, other)
 
 
 def test_decoding_reads_the_weights_of_the_precision(folder: Path) -> None:
     """int8 and int4 take kernels with bf16 rows; with fp32 ones the same weights as dense numbers."""
-    exact = {p: decoded(Llama.load(folder, "fp32", "cpu", precision=p))[1] for p in ("fp32", "bf16", "int8", "int4")}
+    exact = {p: decoded(Llama.load(folder, EngineConfig("fp32", p)))[1] for p in ("fp32", "bf16", "int8", "int4")}
     wrong = {precision: float((logits - exact["fp32"]).norm()) for precision, logits in exact.items()}
     assert 0 < wrong["bf16"] < wrong["int8"] < wrong["int4"]
     for precision in ("int8", "int4"):
-        kernel = decoded(Llama.load(folder, "bf16", "cpu", precision=precision))[1]
+        kernel = decoded(Llama.load(folder, EngineConfig("bf16", precision)))[1]
         assert float((kernel - exact[precision]).norm()) < wrong["int4"] / 2, precision
 
 
 def test_the_precision_is_part_of_the_engine_class_and_not_of_prompts(folder: Path) -> None:
     """What decoding adds to the KV depends on it; the KV of prompts, to the bit, does not."""
     precisions = ("", "bf16", "int8", "int4")
-    models = [Llama.load(folder, "bf16", "cpu", precision=precision) for precision in precisions]
+    models = [Llama.load(folder, EngineConfig("bf16", precision)) for precision in precisions]
     classes = [model.engine_class for model in models]
     assert [engine.weights for engine in classes] == ["bf16", "bf16", "int8", "int4"] and classes[0] == classes[1]
     assert len({engine.prompts for engine in classes}) == 1
@@ -194,14 +195,14 @@ def test_the_precision_is_part_of_the_engine_class_and_not_of_prompts(folder: Pa
 
 
 def test_prompts_follow_weights_that_are_rounded_before_they_are_used(folder: Path) -> None:
-    exact, rounded = (Llama.load(folder, "fp32", "cpu", precision=precision) for precision in ("fp32", "bf16"))
+    exact, rounded = (Llama.load(folder, EngineConfig("fp32", precision)) for precision in ("fp32", "bf16"))
     assert exact.engine_class.prompts != rounded.engine_class.prompts
 
 
 def test_score_is_decoding_of_all_rows_at_once(folder: Path) -> None:
     ids = list(range(5, 45))
     for precision in ("int8", "int4"):
-        model = Llama.load(folder, "bf16", "cpu", precision=precision)
+        model = Llama.load(folder, EngineConfig("bf16", precision))
         with torch.inference_mode():
             at_once = model.logits(model.score(torch.tensor(ids), empty_cache(model)))
             cache = empty_cache(model)
@@ -210,11 +211,11 @@ def test_score_is_decoding_of_all_rows_at_once(folder: Path) -> None:
         assert torch.equal(at_once[0], one_by_one[0])
 
 
-def test_options_that_are_refused() -> None:
-    assert [check_precision("", dtype) for dtype in ("bf16", "fp32")] == ["bf16", "fp32"]
-    for precision, dtype in (("int3", "bf16"), ("fp32", "bf16"), ("int4", "fp16")):
-        with pytest.raises(UsageError):
-            check_precision(precision, dtype)
+def test_the_precision_of_weights_follows_the_dtype() -> None:
+    assert [EngineConfig(dtype).precision for dtype in ("bf16", "fp32")] == ["bf16", "fp32"]
+    for dtype, precision in (("bf16", "int3"), ("bf16", "fp32"), ("fp16", "int4")):
+        with pytest.raises(ConfigError, match="dtype|weights"):
+            EngineConfig(dtype, precision)
 
 
 def test_what_fewer_bits_cost_is_told(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_packed_weights_do_not_stay_in_memory_a_second_time(tmp_path: Path) -> N
         vocab_size=512, hidden_size=256, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=4
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).bfloat16().save_pretrained(tmp_path)
-    model = Llama.load(tmp_path, "bf16", "cpu")
+    model = Llama.load(tmp_path, EngineConfig())
     file = tmp_path / "model.safetensors"
     mapped, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine, StepOutput  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.functions.engine_worker import EngineWorker  # noqa: E402
@@ -41,7 +42,7 @@ def test_an_idle_engine_does_nothing_however_much_of_its_memory_was_used(
     folder = small_model(tmp_path)
 
     async def scenario() -> None:
-        worker = EngineWorker(lambda: Counted.load(folder, dtype="fp32", block_tokens=4, max_streams=1))
+        worker = EngineWorker(lambda: Counted.load(folder, EngineConfig(dtype="fp32", block_tokens=4, max_streams=1)))
         engine = await worker.start()
         assert isinstance(engine, Counted)
 

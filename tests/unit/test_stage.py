@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors import safe_open  # noqa: E402
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.attention import LEAST_ROWS  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
@@ -74,7 +75,7 @@ def whole_run(
     folder: Path, prompt: Sequence[int], tail: Sequence[int], *, chunk: int, block: int = BLOCK, **options: Any
 ) -> tuple[Any, KvCache]:
     """Logits of every chunk's last token and of every token of `tail`, by the model in one piece."""
-    model = Llama.load(folder, options.get("dtype", "fp32"), "cpu", precision=options.get("weights", ""))
+    model = Llama.load(folder, EngineConfig(options.get("dtype", "fp32"), options.get("weights", "")))
     config = model.config
     cache = KvCache(BlockLayout(config.layers, config.kv_heads, config.head_dim, block, model.dtype), model.device)
     out = []
@@ -104,7 +105,7 @@ def staged_run(
 
 def load_all(folder: Path, cut: Sequence[int], layers: int = LAYERS, block: int = BLOCK, **options: Any) -> list[Stage]:
     options = {"dtype": "fp32", **options}
-    return [Stage.load(folder, *part, block_tokens=block, **options) for part in ranges(cut, layers)]
+    return [Stage.load(folder, *part, EngineConfig(block_tokens=block, **options)) for part in ranges(cut, layers)]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_kv_out_of_one_stage_and_into_another(folder: Path) -> None:
 def test_what_is_refused(folder: Path) -> None:
     for first, last in ((0, LAYERS), (3, 2), (-1, 2)):
         with pytest.raises(UsageError, match="layers 0-4"):
-            Stage.load(folder, first, last)
+            Stage.load(folder, first, last, EngineConfig())
     one, two = load_all(folder, (2,))
     hidden = one.prompt(torch.tensor(PROMPT), one.sequence(), len(PROMPT))
     for wrong in (hidden[:, :-1], hidden.bfloat16(), torch.tensor(PROMPT)):
@@ -270,7 +271,7 @@ def extend(stage: Stage, kept: Sequences, parent: bytes, key: bytes, ids: Sequen
 
 
 def test_a_fork_does_not_disturb_the_other_branch(folder: Path) -> None:
-    stage = Stage.load(folder, 0, 2, dtype="fp32", block_tokens=BLOCK)
+    stage = Stage.load(folder, 0, 2, EngineConfig("fp32", block_tokens=BLOCK))
     kept = Sequences(stage, 1 << 30)
     extend(stage, kept, b"", b"a", [5, 6, 7])
     straight = extend(stage, kept, b"a", b"ab", [8, 9])
@@ -285,7 +286,7 @@ def test_a_fork_does_not_disturb_the_other_branch(folder: Path) -> None:
 
 
 def test_the_least_recently_used_sequence_goes(folder: Path) -> None:
-    stage = Stage.load(folder, 0, 0, dtype="fp32", block_tokens=BLOCK)
+    stage = Stage.load(folder, 0, 0, EngineConfig("fp32", block_tokens=BLOCK))
     one = stage.sequence().pages.blocks * stage.layout.nbytes
     kept = Sequences(stage, 2 * one)
     for key in (b"a", b"b"):

@@ -70,12 +70,9 @@ class Acceptor:
                 peer.close()
 
 
-def parse_addresses(option: str, items: Iterable[str]) -> list[Address]:
-    """The addresses in option forwarder.<option>_bind. Raises ConfigError."""
-    try:
-        return list(dict.fromkeys(map(split_host_port, items)))
-    except ValueError as error:
-        raise ConfigError(f"forwarder.{option}_bind: {error}") from error
+def addresses_of(items: Iterable[str]) -> list[Address]:
+    """The addresses in an option, each once."""
+    return list(dict.fromkeys(map(split_host_port, items)))
 
 
 def listen_unix(path: Path, mode: int) -> socket.socket:

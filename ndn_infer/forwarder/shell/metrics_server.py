@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.shell.cs_disk import DiskTier
-from ndn_infer.forwarder.shell.listeners import Address, address_error, parse_addresses
+from ndn_infer.forwarder.shell.listeners import Address, address_error, addresses_of
 from ndn_infer.forwarder.shell.metrics import ForwarderCollector
 from ndn_infer.forwarder.shell.web_pages import asked_for
 
@@ -39,7 +39,7 @@ class MetricsServer:
         await self.close()
         if not bind:
             return
-        addresses = parse_addresses("metrics", bind)
+        addresses = addresses_of(bind)
         self._names = {socket.gethostname().lower(), *(host.lower() for host, _ in addresses)}
         application = web.Application()
         application.router.add_get("/metrics", self._metrics)

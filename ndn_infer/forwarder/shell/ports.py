@@ -20,11 +20,11 @@ from ndn_infer.forwarder.shell.listeners import (
     Acceptor,
     Address,
     address_error,
+    addresses_of,
     any_udp,
     bind_udp,
     listen_tcp,
     listen_unix,
-    parse_addresses,
 )
 from ndn_infer.forwarder.shell.sockaddr import uri_of
 from ndn_infer.forwarder.shell.transports import Core, StreamFace
@@ -177,4 +177,4 @@ class Ports:
 
 def _binds(options: ForwarderConfig) -> list[Bind]:
     texts = {"tcp": options.tcp_bind, "udp": options.udp_bind, "ws": options.ws_bind}
-    return [(kind, address) for kind in BINDS for address in parse_addresses(kind, texts[kind])]
+    return [(kind, address) for kind in BINDS for address in addresses_of(texts[kind])]
