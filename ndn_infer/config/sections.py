@@ -1,0 +1,226 @@
+"""Every option: its default, its unit (in the name), its meaning and the values that it takes, by section.
+
+Owns: what `ndn-infer config --explain` and docs/options.md print. Must not know: where values come from, what a layer
+does with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ndn_infer.config import values as forms
+from ndn_infer.config.values import Section, option
+from ndn_infer.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig(Section):
+    net: str = option(
+        "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
+        "'ndn-infer keys use' chooses one, the first start makes one of this machine's own",
+        form=forms.name)  # fmt: skip
+    site: str = option("home", "this machine's site; its identity is <net>/<site>/<node>")
+    node: str = option("n1", "name of this machine within the site")
+    transport: str = option(
+        "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
+        "running 'ndn-infer up', then client.conf")  # fmt: skip
+    connect_timeout_s: float = option(3.0, "timeout of connecting to a forwarder", low=0.01, high=600)
+
+
+@dataclass(frozen=True, slots=True)
+class PathsConfig(Section):
+    data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
+    cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
+    runtime_dir: str = option(
+        "", "sockets of a running network; empty: a folder of this network's own in $XDG_RUNTIME_DIR/ndn-infer"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrustConfig(Section):
+    max_chain_depth: int = option(5, "maximum length of a certificate chain", low=1, high=32)
+    certificate_days: int = option(
+        90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
+        high=36500)  # fmt: skip
+    revocations: str = option(
+        "cached", "the operator's deny list: cached (the newest one available; without one nothing is denied), "
+        "required (without a valid one everything is rejected), off",
+        choices=("cached", "required", "off"))  # fmt: skip
+    schema: str = option("", "file of the network's own trust schema (Light VerSec); empty: the one in this package")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchConfig(Section):
+    lifetime_ms: int = option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
+    deadline_s: float = option(60.0, "give up on an object after this long", low=0.01, high=86_400)
+    window_initial: int = option(16, "Interests in flight at the start", low=1, high=65536)
+    window_limit: int = option(512, "maximum Interests in flight (NDNd drops beyond 1,024)", low=1, high=65536)
+    stream_ahead: int = option(4, "Interests in flight ahead of a live stream", low=1, high=1024)
+    stream_idle_s: float = option(
+        30.0,
+        "give up on a live stream after this long without a segment or a progress record",
+        low=0.01,
+        high=86_400,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig(Section):
+    deadline_s: float = option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
+    attempts: int = option(16, "maximum number of Interests for one call", low=1, high=10_000)
+    inline_bytes: int = option(
+        4096, "larger requests are published by the caller and pulled by the producer", high=8000
+    )
+
+
+_WHERE = "list of host:port (:port is all addresses, IPv4 and IPv6)"
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderConfig(Section):
+    unix_path: str = option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
+    unix_mode: str = option("600", "permission bits of the Unix socket", form=forms.permissions)
+    tcp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept TCP faces on; empty: none", form=forms.address)
+    udp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept UDP faces on; empty: none", form=forms.address)
+    ws_bind: tuple[str, ...] = option((), f"{_WHERE} to accept WebSocket faces on; empty: none", form=forms.address)
+    metrics_bind: tuple[str, ...] = option(
+        (), f"{_WHERE} of the Prometheus endpoint, GET /metrics; empty: none", form=forms.address
+    )
+    cs_capacity_packets: int = option(65536, "Content Store: maximum number of packets")
+    cs_capacity_mib: int = option(512, "Content Store: maximum memory, MiB")
+    cs_protected: tuple[str, ...] = option((), "Content Store: prefixes that are evicted last", form=forms.name)
+    cs_counted: tuple[str, ...] = option((), "Content Store: prefixes with counters of their own", form=forms.name)
+    cs_disk_path: str = option("", "Content Store: file of a second tier that survives a restart; empty: none")
+    cs_disk_mib: int = option(1024, "Content Store: maximum disk space, MiB")
+    pit_capacity: int = option(200_000, "maximum number of pending Interests", low=1)
+    pit_mib: int = option(512, "maximum memory for pending Interests, MiB", low=1)
+    face_queue_mib: int = option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
+    all_queues_mib: int = option(256, "send queues of all TCP, Unix and WebSocket faces together, MiB", low=1)
+    max_stream_faces: int = option(512, "maximum TCP and WebSocket connections accepted", low=1, high=65_536)
+    max_udp_faces: int = option(4096, "maximum on-demand UDP faces", low=1, high=65_536)
+    udp_mtu_bytes: int = option(
+        1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", low=64, high=65_507
+    )
+    udp_idle_timeout_s: float = option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
+    producer_regions: tuple[str, ...] = option(
+        (), "network regions this forwarder is in, for forwarding hints", form=forms.name
+    )
+    local_commands: str = option(
+        "any", "management commands from this machine: any, or signed", choices=("any", "signed")
+    )
+    loopback_commands: str = option(
+        "signed", "management commands over loopback TCP, UDP or WebSocket: signed, or any",
+        choices=("signed", "any"))  # fmt: skip
+    remote_commands: str = option(
+        "off", "route registrations by neighbours (/localhop/nfd): off, or signed", choices=("off", "signed")
+    )
+    grants: tuple[str, ...] = option(
+        (), "further registrations to allow when signed: identity=prefix", form=forms.grant
+    )
+    trace_file: str = option("", "write a JSON line for every packet and every drop with its reason; empty: none")
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig(Section):
+    format: str = option("text", "log lines on standard error: text or json", choices=("text", "json"))
+    level: str = option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig(Section):
+    """What an engine, a stage and their scheduler are made with."""
+
+    dtype: str = option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
+    weights: str = option(
+        "",
+        "weights that decoding reads: bf16, fp32, int8 or int4; empty: as dtype",
+        choices=("", "bf16", "fp32", "int8", "int4"),
+    )
+    attention: str = option(
+        "grouped", "grouped (heads that share keys are computed together), or single (up to seven times slower on long "
+        "contexts; in bf16 then every bit is transformers')", choices=("grouped", "single"))  # fmt: skip
+    device: str = option("cpu", "cpu, cuda or cuda:NUMBER", form=forms.device)
+    threads: int = option(0, "torch threads; 0: as many as cores", high=1024)
+    block_tokens: int = option(
+        16, "tokens in a KV block; must be equal in a network for KV to be shared", low=1, high=1024
+    )
+    kv_codec: str = option(
+        "raw",
+        "KV blocks on the wire: raw (as computed), or int8 (half the bytes, nearly equal)",
+        choices=("raw", "int8"),
+    )
+    kv_layers: str = option(
+        "auto", "start computing before all layers of fetched KV have arrived: on, off, or auto "
+        "(where the network is the bottleneck)", choices=("auto", "on", "off"))  # fmt: skip
+    chunk_tokens: int = option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
+    max_streams: int = option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
+    queue_limit: int = option(64, "streams that may wait; further calls are rejected as busy")
+    kv_memory_mib: int = option(2048, "memory for KV of running and recent streams, MiB, allocated on demand", low=1)
+    kv_at_hand_mib: int = option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
+    sharing: str = option(
+        "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
+        "the last bits then depend on the order of arrival), off", choices=("exact", "near", "off"))  # fmt: skip
+    speculation: str = option(
+        "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
+    )
+
+    def __post_init__(self) -> None:
+        Section.__post_init__(self)
+        if (self.weights, self.dtype) == ("fp32", "bf16"):
+            raise ConfigError("engine.weights: fp32 weights need dtype fp32", hint="set engine.dtype to fp32 as well")
+
+    @property
+    def precision(self) -> str:
+        """Of the weights that decoding reads."""
+        return self.weights or self.dtype
+
+    @property
+    def grouped(self) -> bool:
+        """Whether heads that share keys are computed together."""
+        return self.attention == "grouped"
+
+
+@dataclass(frozen=True, slots=True)
+class KvConfig(Section):
+    trusted_signers: tuple[str, ...] = option(
+        (), "whose KV blocks and activations are used: identities (a site, node or role and all below it), or "
+        "DIGEST=IDENTITY for one model; empty: every role that the trust schema allows",
+        form=forms.trusted_signer)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerConfig(Section):
+    functions: tuple[str, ...] = option(
+        ("tokenize", "embed", "prefill", "decode"), "functions that 'up' starts (and rag with a corpus)"
+    )
+    queue_limit: int = option(64, "calls that may wait; further calls are rejected as busy")
+    store_mib: int = option(1024, "published objects kept in memory, MiB")
+    store_path: str = option(
+        "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
+        "memory only")  # fmt: skip
+    store_disk_mib: int = option(4096, "published objects kept on disk, MiB")
+    store_policies: tuple[str, ...] = option(
+        (), "eviction policy by prefix: /prefix=ttl:SECONDS+share:0.25 or /prefix=pin", form=forms.store_policy
+    )
+    refresh_s: float = option(60.0, "how often prefixes are registered again", low=0.1)
+    event_ms: int = option(
+        50, "tokens made within this many milliseconds leave in one packet; 0: each in its own", high=60_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AskConfig(Section):
+    model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
+    embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
+    max_tokens: int = option(256, "maximum tokens of an answer")
+    engine: str = option(
+        "", "engine class that answers, as 'ndn-infer status' names it; empty: that of [engine] here, or the one that "
+        "a producer offers instead")  # fmt: skip
+    temperature: float = option(0.0, "0: greedy; above: sampled", high=100)
+    top_p: float = option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
+    top_k: int = option(0, "sample from this many most likely tokens; 0: off")
+    system: str = option("", "system prompt; empty: the model's own")
+    passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
+    min_score: float = option(
+        0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
+    )
