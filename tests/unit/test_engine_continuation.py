@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import load_model  # noqa: E402
 from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
@@ -44,13 +45,13 @@ class Fresh:
     """Engines without a memory of what was computed before, over the same weights."""
 
     def __init__(self, folder: Path, dtype: str, weights: str, attention: str) -> None:
-        self._model = load_model(folder, dtype, "cpu", precision=weights, grouped=attention == "grouped")
+        self._model = load_model(folder, EngineConfig(dtype, weights, attention))
 
     def say(
         self, ids: Sequence[int], params: SamplingParams, blocks: Sequence[torch.Tensor] = (), *, answered: int = 0,
         **options: object,
     ) -> Said:  # fmt: skip
-        engine = Engine(self._model, **{"chunk_tokens": 32, "block_tokens": 16, **options})  # type: ignore[arg-type]
+        engine = Engine(self._model, EngineConfig(**{"chunk_tokens": 32, "block_tokens": 16, **options}))  # type: ignore[arg-type]
         stream = engine.start(ids, params, blocks, answered=answered)
         said: Said = []
         while stream.finished is None:
