@@ -42,6 +42,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.link.endpoint import Endpoint, Request
 from ndn_infer.transport.link.registration import Registrar
@@ -581,7 +582,7 @@ class World:
         got: list[TokenEvent] = []
         try:
             with self._under(plan):
-                async for event, _ in caller.stream(("model", MODEL), "generate", request, TokenEvent):
+                async for event, _ in caller.stream(Ask(("model", MODEL), "generate", request), TokenEvent):
                     got.append(event)
         except NdnInferError as error:
             return error.kind

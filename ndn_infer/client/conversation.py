@@ -40,6 +40,7 @@ from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
@@ -142,9 +143,8 @@ class Conversation:
         today = date.today().isoformat() if model.dated else ""
         request = TokenizeRequest(messages=tuple(messages), today=today)
         try:
-            tokens = await self.caller.call(
-                ("model", model.digest), "tokenize", request, Tokens, domain=self.domain
-            )  # fmt: skip
+            ask = Ask(("model", model.digest), "tokenize", request, self.domain)
+            tokens = await self.caller.call(ask, Tokens)
         except CallError as error:
             if error.code != TOO_LONG:
                 raise
@@ -160,7 +160,7 @@ class Conversation:
             raise UsageError("retrieval works in the public domain only, where others can read the question")
         producers: dict[Name, None] = {}
         hits = await self.caller.call(
-            ("corpus", corpus.digest), "lookup", LookupRequest(query, limit), Hits,
+            Ask(("corpus", corpus.digest), "lookup", LookupRequest(query, limit)), Hits,
             on_answer=lambda answered: producers.update({answered.signed_by.identity: None}),
         )  # fmt: skip
         cited = []
@@ -275,11 +275,11 @@ class Answer:
         """The events of one stream, after the tokens that there are."""
         conversation, prompt = self.conversation, self.prompt_ids
         before, holders = conversation.turn
-        events = conversation.caller.stream(
-            ("model", self.model.digest), "generate", self._request(), TokenEvent,
-            advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (),
-            at=self.at, domain=conversation.domain, on_progress=self.on_progress,
+        ask = Ask(
+            ("model", self.model.digest), "generate", self._request(), conversation.domain,
+            advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
         )  # fmt: skip
+        events = conversation.caller.stream(ask, TokenEvent, on_progress=self.on_progress)
         async with aclosing(events):
             async for event, answered in events:
                 self.stream_name, self.by = answered.answer.result, answered.signed_by.identity

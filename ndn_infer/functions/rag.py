@@ -23,6 +23,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import EmbedRequest, Hit, Hits, LookupRequest, PassageRecord, Record, TensorRecord
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import decode_tensor
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ EMBED_BATCH = 64
 
 async def embed_texts(caller: Caller, embedder: str, texts: list[str]) -> np.ndarray:
     """Sentence vectors [len(texts), width] f32 from the network's embed function of model `embedder`."""
-    answer = await caller.call(("model", embedder), "embed", EmbedRequest(texts=tuple(texts)), TensorRecord)
+    answer = await caller.call(Ask(("model", embedder), "embed", EmbedRequest(texts=tuple(texts))), TensorRecord)
     raw = decode_tensor(answer.tensor)
     if raw.dtype != "f32" or len(raw.shape) != 2 or raw.shape[0] != len(texts):
         raise BadRecord(f"embed answered with {raw.dtype} {raw.shape} to {len(texts)} texts")

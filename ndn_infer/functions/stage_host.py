@@ -30,6 +30,7 @@ from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.signer_policy import signer_policy
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import version_now
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class StageHost:
         NetworkError, KeyNotAllowed."""
         function = function_before(self.stage.first, self.model)
         report = await host.caller.call(
-            SERVICE, function, request, StageReport,
+            Ask(SERVICE, function, request), StageReport,
             on_answer=lambda answered: self._believe(answered.signed_by.identity, host),
         )  # fmt: skip
         if report.chain != step.value.hex():

@@ -23,6 +23,7 @@ from ndn_infer.kv.prefix import FoundBlocks, Located
 from ndn_infer.kv.token_blocks import publish_token_blocks
 from ndn_infer.records import KvSources, PrefillRequest
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.transport.calls.ask import Ask
 
 if TYPE_CHECKING:
     import torch
@@ -201,10 +202,11 @@ class KvLoader:
         advice = connector.discovery.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:
             async with asyncio.timeout(patience_s(len(missing), connector.costs())):
-                answered = await self._host.caller.start(
-                    ("model", self._blocks.model), "prefill", request, caller=ndn.to_uri(asker.hint),
-                    advice=tuple(map(ndn.to_uri, advice)), domain=self._blocks.domain.label,
+                ask = Ask(
+                    ("model", self._blocks.model), "prefill", request, self._blocks.domain.label,
+                    advice=tuple(map(ndn.to_uri, advice)), caller=ndn.to_uri(asker.hint),
                 )  # fmt: skip
+                answered = await self._host.caller.start(ask)
             answer = answered.answer
             if not connector.estimates.ask_elsewhere(
                 len(missing), connector.costs(), clock.monotonic(), queue=answer.queue

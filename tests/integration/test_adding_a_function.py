@@ -22,6 +22,7 @@ from ndn_infer.errors import CallError
 from ndn_infer.functions.registry import GROUP, ROLES
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.node.keys import ensure_keys
+from ndn_infer.transport.calls.ask import Ask
 from tests.clients import client_of
 from tests.daemons import environment_in, stop, wait_ready
 
@@ -79,12 +80,12 @@ def test_a_service_runs(tmp_path: Path) -> None:
         async def call(config: Config) -> None:
             async with client_of(config) as (client, _):
                 subject = ("service", "wordcount")
-                count = await client.caller.call(subject, "count", module.CountRequest(text="a b c"), module.Count)
+                count = await client.caller.call(Ask(subject, "count", module.CountRequest(text="a b c")), module.Count)
                 assert count.words == 3
                 large = module.CountRequest(text="word " * 5000)
-                assert (await client.caller.call(subject, "count", large, module.Count)).words == 5000
+                assert (await client.caller.call(Ask(subject, "count", large), module.Count)).words == 5000
                 with pytest.raises(CallError, match="nothing to count"):
-                    await client.caller.call(subject, "count", module.CountRequest(), module.Count)
+                    await client.caller.call(Ask(subject, "count", module.CountRequest()), module.Count)
 
         run_beside(tmp_path, tmp_path / "cache", "wordcount:WordCount", call)
 
@@ -99,6 +100,6 @@ def test_a_function_of_a_model_runs_by_its_registered_name(
         async def call(config: Config) -> None:
             async with client_of(config) as (client, _):
                 subject, asked = ("model", smollm2.digest), module.CountTokens("The capital of France is")
-                assert (await client.caller.call(subject, "tokencount", asked, module.TokenCount)).tokens == 5
+                assert (await client.caller.call(Ask(subject, "tokencount", asked), module.TokenCount)).tokens == 5
 
         run_beside(tmp_path, model_cache, "tokencount", call, "--model", "smollm2-135m-instruct")

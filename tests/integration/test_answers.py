@@ -22,6 +22,7 @@ from ndn_infer.functions.engine_host import EngineHost  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent  # noqa: E402
+from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.wire import readership, stream  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
@@ -99,7 +100,7 @@ class Asking:
         sampling = Sampling(self.max_tokens, 0.8, seed=self.seed, ignore_eos=True)
         request = GenerateRequest(sampling, prompt=self.prompt, engine=engine_here(self.world.reader.config.engine))
         events = self.world.reader.caller.stream(
-            ("model", MODEL), "generate", request, TokenEvent, on_progress=self.news.append
+            Ask(("model", MODEL), "generate", request), TokenEvent, on_progress=self.news.append
         )  # fmt: skip
         async with aclosing(events):
             async for event, _ in events:

@@ -29,6 +29,7 @@ from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.wire.peek import data_name
 from tests.engine_kit import engine_here
 from tests.harness import NET, Node, keychain_in, role
@@ -191,7 +192,7 @@ async def test_altered_answer_of_a_call_is_asked_again_past_the_caches(net: Net)
     echo = Echo()
     producer = await net.producer.produce(echo)
     net.producer.link.tamper_up = tamper(lambda name: b"tokenize" in name and b"shared" in name, 1)
-    answer = await net.consumer.caller.call(("model", DIGEST), "tokenize", TokenizeRequest(text="hi"), Text)
+    answer = await net.consumer.caller.call(Ask(("model", DIGEST), "tokenize", TokenizeRequest(text="hi")), Text)
     assert answer.text == "hi" and echo.runs == 1  # one computation: the second Interest got the remembered answer
     await producer.close()
 
@@ -200,7 +201,8 @@ async def test_many_callers_one_computation(net: Net) -> None:
     echo = Echo()
     producer = await net.producer.produce(echo)
     calls = (
-        net.consumer.caller.call(("model", DIGEST), "tokenize", TokenizeRequest(text="hi"), Text) for _ in range(50)
+        net.consumer.caller.call(Ask(("model", DIGEST), "tokenize", TokenizeRequest(text="hi")), Text)
+        for _ in range(50)
     )
     answers = await asyncio.gather(*calls)
     assert {answer.text for answer in answers} == {"hi"} and echo.runs == 1
@@ -228,7 +230,7 @@ async def answer_of(node: Node, model: str, prompt: tuple[int, ...]) -> tuple[li
     request = GenerateRequest(Sampling(12), prompt=prompt, engine=engine_here(node.config.engine))
     ids: list[int] = []
     kv = None
-    async for event, _ in node.caller.stream(("model", model), "generate", request, TokenEvent):
+    async for event, _ in node.caller.stream(Ask(("model", model), "generate", request), TokenEvent):
         ids.extend(event.ids)
         kv = event.kv or kv
     return ids, kv

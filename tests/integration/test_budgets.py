@@ -26,6 +26,7 @@ from ndn_infer.records import Answer, Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls import input_pull
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in, role
 
@@ -86,7 +87,7 @@ class Net:
 
     async def shout(self, text: str, domain: str = "public", function: str = "tokenize") -> str:
         request = TokenizeRequest(text=text)
-        return (await self.asker.caller.call(SUBJECT, function, request, Text, domain=domain)).text
+        return (await self.asker.caller.call(Ask(SUBJECT, function, request, domain), Text)).text
 
     def attack(self, call: Call, envelope: Envelope, *, info: SignatureInfo | None = None) -> asyncio.Task[Answer]:
         """One Interest of the attacker; the task has the answer in clear."""
@@ -268,7 +269,7 @@ async def test_streams_that_one_stranger_reads_leave_places_to_others(net: Net) 
 
     async def asked(node: Node, number: int, domain: str = "public") -> bool:
         try:
-            await node.caller.start(SUBJECT, "generate", TokenizeRequest(text=f"{id(node)} {number}"), domain=domain)
+            await node.caller.start(Ask(SUBJECT, "generate", TokenizeRequest(text=f"{id(node)} {number}"), domain))
         except CallError as error:
             assert error.code == "busy"
             return False

@@ -35,6 +35,7 @@ from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import activations_prefix  # noqa: E402
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
+from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
@@ -146,7 +147,7 @@ class Line:
     async def events(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[TokenEvent]:
         request = GenerateRequest(sampling, tuple(prompt), engine=engine_here(self.config.engine))
         subject = ("model", self.folder.digest)
-        async for event, _ in self.asker.caller.stream(subject, "generate", request, TokenEvent):
+        async for event, _ in self.asker.caller.stream(Ask(subject, "generate", request), TokenEvent):
             yield event
 
     async def ask(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
@@ -352,9 +353,9 @@ def test_what_a_stage_refuses(small: Model) -> None:
             function = function_before(3, small.digest)
             for request, code, words in cases:
                 with pytest.raises(CallError, match=words) as caught:
-                    await stages.asker.caller.call(SERVICE, function, request, StageReport)
+                    await stages.asker.caller.call(Ask(SERVICE, function, request), StageReport)
                 assert caught.value.code == code, request
-            report = await stages.asker.caller.call(SERVICE, function, good, StageReport)
+            report = await stages.asker.caller.call(Ask(SERVICE, function, good), StageReport)
             base = host.activation(NET, 3, bytes.fromhex(report.chain))
             fetched = await stages.asker.fetcher.fetch(base)
             assert fetched.signed_by.identity == role("stage", node="s0")

@@ -35,6 +35,7 @@ from ndn_infer.records import (
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import _open
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.key_records import OwnedRecords, Renewal
@@ -91,7 +92,7 @@ class Net:
 
     async def shout(self, text: str, domain: str = LABEL, function: str = "tokenize") -> str:
         request = TokenizeRequest(text=text)
-        return (await self.asker.caller.call(SUBJECT, function, request, Text, domain=domain)).text
+        return (await self.asker.caller.call(Ask(SUBJECT, function, request, domain), Text)).text
 
     async def again(self, interest: bytes) -> Answer:
         """The answer in clear to an Interest that somebody sends from elsewhere."""
@@ -159,7 +160,7 @@ async def _once_more(net: Net) -> None:
 
 async def spell(net: Net, prompt: tuple[int, ...], domain: str = LABEL) -> list[str]:
     request = GenerateRequest(prompt=prompt)
-    stream = net.asker.caller.stream(SUBJECT, "generate", request, TokenEvent, domain=domain)
+    stream = net.asker.caller.stream(Ask(SUBJECT, "generate", request, domain), TokenEvent)
     return [event.text async for event, _ in stream]
 
 

@@ -17,6 +17,7 @@ from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Instance, InstanceStatus
 from ndn_infer.records import ProducerStatus, Record, Text, TokenizeRequest
+from ndn_infer.transport.calls.ask import Ask
 from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("model", "ab" * 32)
@@ -74,7 +75,7 @@ async def test_eight_callers_of_one_identity_with_large_requests_get_eight_answe
     texts = [f"{number} " * 2500 for number in range(8)]
 
     async def ask(asker: Node, text: str) -> str:
-        return (await asker.caller.call(SUBJECT, "tokenize", TokenizeRequest(text=text), Text)).text
+        return (await asker.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=text)), Text)).text
 
     answers = await asyncio.gather(*map(ask, askers, texts))
     assert answers == texts
@@ -92,7 +93,7 @@ async def test_two_producers_of_one_identity_both_give_their_results(world: Worl
         if number == 2:  # the route to the one that was asked first goes
             await world.producers[0].close()
         request = TokenizeRequest(text=f"{number}")
-        assert (await asker.caller.call(SUBJECT, "tokenize", request, Text)).text == f"{number}" * 9000
+        assert (await asker.caller.call(Ask(SUBJECT, "tokenize", request), Text)).text == f"{number}" * 9000
     assert [function.done for function in functions] == [2, 2]
 
 
@@ -101,7 +102,7 @@ async def test_a_result_is_found_at_its_own_producer_whichever_of_two_the_forwar
     await world.produce(first)
     asker = await world.node("user")
     request = TokenizeRequest(text="x")
-    answered = await asker.caller.start(SUBJECT, "tokenize", request)
+    answered = await asker.caller.start(Ask(SUBJECT, "tokenize", request))
     late = await world.produce(second)  # the same prefixes, and the same identity
     base = ndn.from_uri(answered.answer.result)
     for _ in range(3):  # asked without a hint the sibling does not deny it, and with the hint it is not asked at all

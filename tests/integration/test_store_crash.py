@@ -28,6 +28,7 @@ from ndn_infer.ndn.packet import encode_data
 from ndn_infer.node.keys import net_name
 from ndn_infer.records import TokenizeRequest, Tokens
 from ndn_infer.storage.disk import DiskStore
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 from ndn_infer.wire.peek import data_name
 from tests.clients import client_of
@@ -119,7 +120,7 @@ def test_a_producer_that_was_restarted_answers_old_names_with_the_same_bytes(
     async def tokenize() -> None:
         async with client_of(config) as (client, _):
             text = "Blocks of tokens are objects, and objects outlive their producer. " * 8
-            await client.caller.call(("model", smollm2.digest), "tokenize", TokenizeRequest(text=text), Tokens)
+            await client.caller.call(Ask(("model", smollm2.digest), "tokenize", TokenizeRequest(text=text)), Tokens)
 
     async def ask(names: list[Name]) -> list[bytes]:
         async with client_of(config) as (_, session):

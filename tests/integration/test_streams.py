@@ -20,6 +20,7 @@ from ndn_infer.ndn.packet import CONTENT_NACK, decode_data
 from ndn_infer.ndn.tlv import DATA
 from ndn_infer.records import GenerateRequest, Progress, TokenEvent
 from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Answered
 from ndn_infer.transport.objects import live_stream, serve
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -65,7 +66,7 @@ class Reading:
 
     async def run(self) -> list[int]:
         stream = self.node.caller.stream(
-            SUBJECT, "generate", self.request, TokenEvent, on_progress=self.news.append
+            Ask(SUBJECT, "generate", self.request), TokenEvent, on_progress=self.news.append
         )  # fmt: skip
         async for event, self.answered in stream:
             self.ids += event.ids

@@ -33,6 +33,7 @@ from ndn_infer.records import Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domain_store import DomainStore, create, tenant_of
 from ndn_infer.security.domains import SealedRequest
 from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.serve import Server
@@ -175,7 +176,7 @@ async def call(node: Node, label: str, calls: int) -> Times:
         began = time.monotonic()
         try:
             domain = label if kind == "private" else "public"
-            await caller.call(SUBJECT, "count", request, Text, domain=domain)
+            await caller.call(Ask(SUBJECT, "count", request, domain), Text)
             times.seconds[kind].append(time.monotonic() - began)
         except Exception as error:
             times.failed.append(f"{type(error).__name__}: {error}")

@@ -52,6 +52,7 @@ from ndn_infer.records import (
 )
 from ndn_infer.security.domains import SealedRequest, TenantDomain, is_sealed, is_sealed_request
 from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import again
 from ndn_infer.wire.shares import Allowance
@@ -172,12 +173,12 @@ class World:
         for function, request in requests_with(self.secret):
             for label in (MEMBER.newest.label, MEMBER.at(1).label):
                 if function == "generate":
-                    stream = self.member.caller.stream(MODEL, function, request, TokenEvent, domain=label)
+                    stream = self.member.caller.stream(Ask(MODEL, function, request, label), TokenEvent)
                     assert [event.finish async for event, _ in stream][-1] == "stop"
                 elif function == "prefill":
-                    await self.member.caller.start(MODEL, function, request, domain=label)
+                    await self.member.caller.start(Ask(MODEL, function, request, label))
                 else:
-                    text = (await self.member.caller.call(MODEL, function, request, Text, domain=label)).text
+                    text = (await self.member.caller.call(Ask(MODEL, function, request, label), Text)).text
                     assert self.secret.upper() in text or self.secret in text
 
     async def restart(self) -> None:

@@ -32,6 +32,7 @@ from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -111,24 +112,13 @@ class Caller:
         self._ledger = ledger
 
     async def call(
-        self,
-        subject: tuple[str, str],
-        function: str,
-        request: Record,
-        result: type[R],
-        *,
-        domain: str = PUBLIC.label,
-        on_answer: Callable[[Answered], None] = lambda answered: None,
+        self, ask: Ask, result: type[R], *, on_answer: Callable[[Answered], None] = lambda answered: None
     ) -> R:
-        """Call and return the result record, fetched and verified. `subject` is e.g. ("model", digest). `on_answer`
-        gets every answer that was believed, before its result is fetched.
-
-        In the `domain` of another label than "public" the call is private: signed by our role, request and answer
-        sealed. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError; for a private call
-        MissingKey too.
-        """
+        """Call and return the result record, fetched and verified. `on_answer` gets every answer that was believed,
+        before its result is fetched. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError;
+        for a private call MissingKey too."""
         machine = self._machine()
-        question = await self._question(subject, function, request, domain=domain)
+        question = await self._question(ask)
         while True:
             answered = await self._ask(machine, question)
             on_answer(answered)
@@ -143,32 +133,22 @@ class Caller:
             return records.decode(result, content)
 
     async def stream(
-        self,
-        subject: tuple[str, str],
-        function: str,
-        request: Record,
-        event: type[R],
-        *,
-        advice: tuple[str, ...] = (),
-        at: tuple[Name, ...] = (),
-        domain: str = PUBLIC.label,
-        on_progress: OnProgress | None = None,
+        self, ask: Ask, event: type[R], *, on_progress: OnProgress | None = None
     ) -> AsyncGenerator[tuple[R, Answered]]:
-        """Call a function that answers with a stream; yields its verified events in order.
+        """Call a function that answers with a stream; yields its verified events in order. Raises as `call` does.
 
-        `advice` as in records.Envelope; `at`, forwarding hints, asks these producers and no others;
-        `domain` as in `call`; `on_progress` hears where the producer is with it while no event comes (in the queue, in
-        the prompt), about once a second. The key that signed the answer is the only one that may speak of the stream.
+        `on_progress` is called with what the producer says of its progress while no event comes (in the queue, in the
+        prompt), about once a second. The key that signed the answer is the only one that may speak of the stream.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
         machine = self._machine()
-        question = await self._question(subject, function, request, advice=advice, at=at, domain=domain)
+        question = await self._question(ask)
         started = False
         while machine.state is not CallState.DONE:
             answered = await self._ask(machine, question)
             if not answered.answer.stream:
-                raise BadRecord(f"{function} answered without a stream")
+                raise BadRecord(f"{ask.function} answered without a stream")
             try:
                 async with aclosing(self._pull(answered, on_progress).contents()) as contents:
                     async for content in contents:
@@ -181,20 +161,9 @@ class Caller:
                 continue
             machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
 
-    async def start(
-        self,
-        subject: tuple[str, str],
-        function: str,
-        request: Record,
-        *,
-        caller: str = "",
-        advice: tuple[str, ...] = (),
-        domain: str = PUBLIC.label,
-    ) -> Answered:
-        """Call, and return the first answer: done, or elsewhere while work goes on. `advice`, `domain` as in `stream`.
-        Raises as `call` does."""
-        question = await self._question(subject, function, request, caller=caller, advice=advice, domain=domain)
-        return await self._ask(self._machine(), replace(question, started=True))
+    async def start(self, ask: Ask) -> Answered:
+        """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
+        return await self._ask(self._machine(), replace(await self._question(ask), started=True))
 
     async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
         """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
@@ -213,29 +182,20 @@ class Caller:
         if machine.on(CallEvent.RESULT_LOST, clock.monotonic()) is CallState.FAILED:
             raise error
 
-    async def _question(
-        self,
-        subject: tuple[str, str],
-        function: str,
-        request: Record,
-        *,
-        caller: str = "",
-        advice: tuple[str, ...] = (),
-        at: tuple[Name, ...] = (),
-        domain: str,
-    ) -> _Question:
-        encoded, kind, epoch = records.encode(request), CallClass.SHARED, None
-        if domain != PUBLIC.label:
-            kind, epoch = CallClass.PRIVATE, self._private().epoch(domain)
-            encoded = self._private().seal_request(epoch, function_prefix(self._net, *subject, function), encoded)
+    async def _question(self, ask: Ask) -> _Question:
+        encoded, kind, epoch = records.encode(ask.request), CallClass.SHARED, None
+        if ask.domain != PUBLIC.label:
+            kind, epoch = CallClass.PRIVATE, self._private().epoch(ask.domain)
+            prefix = function_prefix(self._net, *ask.subject, ask.function)
+            encoded = self._private().seal_request(epoch, prefix, encoded)
             await self._introduce()
-        name = Call(*subject, function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
-        inline = encoded
+        name = Call(*ask.subject, ask.function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
+        inline, caller = encoded, ask.caller
         sources: tuple[str, ...] = ()
         if len(encoded) > self._config.inline_bytes:
             published = await self._publish(encoded)
             inline, sources, caller = b"", (published.source,), published.hint
-        return _Question(name, inline, sources, caller, advice, at, epoch)
+        return _Question(name, inline, sources, caller, ask.advice, ask.at, epoch)
 
     def _private(self) -> Access:
         if self._access is None:
