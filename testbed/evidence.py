@@ -43,6 +43,18 @@ class Snapshot:
     producers: Mapping[str, Mapping[str, float]]
 
 
+def produced(before: Snapshot, after: Snapshot, role: str) -> dict[str, float]:
+    """By how much each counter of the producers of a role grew, all nodes together; one that was started again
+    meanwhile counts from then."""
+    grown: dict[str, float] = {}
+    for key, counters in after.producers.items():
+        if key.rpartition("/")[2] == role:
+            for name, value in counters.items():
+                old = before.producers.get(key, {}).get(name, 0.0)
+                grown[name] = grown.get(name, 0.0) + value - (old if old <= value else 0.0)
+    return grown
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One `ask --json` (or what a world's `ask` gave), and the snapshots around it."""
@@ -65,13 +77,7 @@ class Question:
 
     def produced(self, role: str) -> dict[str, float]:
         """By how much each counter of the producers of a role grew, all nodes together."""
-        grown: dict[str, float] = {}
-        for key, counters in self.after.producers.items():
-            if key.rpartition("/")[2] == role:
-                for name, value in counters.items():
-                    old = self.before.producers.get(key, {}).get(name, 0.0)
-                    grown[name] = grown.get(name, 0.0) + value - old
-        return grown
+        return produced(self.before, self.after, role)
 
     def worked(self) -> dict[str, float]:
         """Every producer counter that moved, as "node/role counter"."""

@@ -65,10 +65,15 @@ def placement(hosts: Sequence[Any]) -> tuple[dict[str, list[str]], str]:
     consumers = [name for name, names in functions.items() if not names]
     if not consumers:
         raise SystemExit("minindn_run: no node is left to ask: every node has functions=")
-    missing = {"tokenize", "prefill", "decode"} - {name for names in functions.values() for name in names}
+    missing = {"tokenize", "prefill", "decode"} - {_role(name) for names in functions.values() for name in names}
     if missing:
         raise SystemExit(f"minindn_run: no node has functions={','.join(sorted(missing))}")
     return functions, consumers[0]
+
+
+def _role(function: str) -> str:
+    """stage:0-9 is of the role stage."""
+    return function.partition(":")[0]
 
 
 def _functions(host: Any) -> list[str]:
@@ -78,7 +83,7 @@ def _functions(host: Any) -> list[str]:
 
 def provision(python: str, directory: str, functions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """Keys and catalogue below each node's home; returns each node's environment. Raises SystemExit with words."""
-    nodes = [f"--node={name}:{','.join([*roles, 'user'])}" for name, roles in functions.items()]
+    nodes = [f"--node={name}:{','.join([*map(_role, names), 'user'])}" for name, names in functions.items()]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [python, "-m", "ndn_infer.testbed.provision", directory, *nodes]
     done = subprocess.run(
@@ -99,7 +104,7 @@ class MiniNdnTestbed:
         self._ndn = ndn
         self._hosts = list(ndn.net.hosts)
         functions, self.consumer_node = placement(self._hosts)
-        self.roles = {function: name for name, names in functions.items() for function in names}
+        self.roles = {_role(function): name for name, names in functions.items() for function in names}
         settings = provision(python, ndn.workDir, functions)
         self.producers: dict[str, Any] = {}
         for name, names in functions.items():

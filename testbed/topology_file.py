@@ -27,7 +27,8 @@ SUFFIX: Final = ".conf"
 MAX_FILE_BYTES: Final = 1 << 20
 
 FUNCTIONS: Final = ("tokenize", "embed", "prefill", "decode")
-"""What `functions=` may hold: producers that need nothing but a prepared model."""
+"""What `functions=` may hold: producers that need nothing but a prepared model; and `stage:0-9` or `decode:20-29`, some
+of its layers."""
 
 OURS: Final = ("functions",)
 MINI_NDN_ONLY: Final = ("radius", "angle", "network", "router", "nfd-log-level", "nlsr-log-level")
@@ -50,6 +51,7 @@ EMPTY_SECTIONS: Final = {
 """Mini-NDN's other sections, and why an entry in one is refused. Empty they say nothing and are accepted."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_LAYERS: Final = re.compile(r"(stage|decode):[0-9]{1,5}-[0-9]{1,5}")
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s)")
 _MICROSECONDS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000}
 MAX_DELAY_US: Final = 60_000_000
@@ -145,7 +147,7 @@ def _parse_node(line: str, where: str) -> NodeSpec:
             raise _unknown(where, "node parameter", key, (*OURS, *MINI_NDN_ONLY))
     node = NodeSpec(name, parameters)
     for function in node.functions:
-        if function not in FUNCTIONS:
+        if function not in FUNCTIONS and not _LAYERS.fullmatch(function):
             raise _unknown(where, "function", function, FUNCTIONS)
     return node
 

@@ -26,7 +26,6 @@ NET = ndn.from_uri("/ndn-infer/local")
 
 HALF_LINES = {
     "schemas/ndn-infer.lvs": "the trust schema: who may sign which name",
-    "testbed/topologies/three_nodes.conf": "edge, core, compute in Mini-NDN's format",
 }
 """Files without a docstring of their own."""
 
@@ -162,7 +161,7 @@ def files_page() -> str:
     folders: dict[str, list[str]] = {}
     for path in tracked():
         folder, _, file = path.rpartition("/")
-        words = HALF_LINES.get(path, first_line(ROOT / path) if path.endswith(".py") else "")
+        words = HALF_LINES.get(path, first_line(ROOT / path) if path.endswith((".py", ".conf")) else "")
         if folder.split("/")[0] in FOLDERS and words:
             folders.setdefault(folder, [])
             if file == "__init__.py":
@@ -176,7 +175,11 @@ def files_page() -> str:
 
 
 def first_line(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    text = path.read_text("utf-8")
+    if path.suffix == ".conf":  # a topology begins with a comment
+        docstring = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#")).split(". ")[0]
+    else:
+        docstring = ast.get_docstring(ast.parse(text)) or ""
     return docstring.split("\n\n")[0].replace("\n", " ").strip().rstrip(".")
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 from tqdm import tqdm
 
@@ -37,6 +36,7 @@ from ndn_infer.testbed.simulation import (
     replay_clairvoyant,
     replay_timed,
 )
+from ndn_infer.testbed.svg import DARK, END, GRID, MIDDLE, line, page, polyline, text
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PLACES: Final = (
@@ -263,28 +263,21 @@ def write_plot(
 def svg(percents: Sequence[int], curves: Mapping[str, Sequence[float]], ideal: float) -> str:
     """The whole file; equal figures give equal bytes."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        'font-size="13">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 28, "Hit share by total capacity, Mooncake synthetic trace (FAST'25)", 'font-size="16"'),
-        _text((LEFT + RIGHT) / 2, BOTTOM + 42, "capacity of all stores, % of distinct blocks", _MIDDLE),
+        text(LEFT, 28, "Hit share by total capacity, Mooncake synthetic trace (FAST'25)", 'font-size="16"'),
+        text((LEFT + RIGHT) / 2, BOTTOM + 42, "capacity of all stores, % of distinct blocks", MIDDLE),
     ]
     for tenth in range(8):
         y = _y(tenth / 10)
-        parts += [_line(LEFT, y, RIGHT, y, "#dddddd"), _text(LEFT - 8, y + 4, f"{tenth * 10} %", 'text-anchor="end"')]
+        parts += [line((LEFT, y), (RIGHT, y), GRID), text(LEFT - 8, y + 4, f"{tenth * 10} %", END)]
     for percent in percents:
         x = _x(percent, percents)
-        parts += [_line(x, BOTTOM, x, BOTTOM + 5, "#333333"), _text(x, BOTTOM + 20, str(percent), _MIDDLE)]
-    parts += [_line(LEFT, _y(ideal), RIGHT, _y(ideal), "#333333", "8 4")]
-    parts += _legend(0, f"ideal: nothing evicted, {ideal:.1%}", "#333333", "8 4")
-    for at, (curve, (title, colour, dashes)) in enumerate(LINES.items(), 1):
-        points = [f"{_x(p, percents):.1f},{_y(v):.1f}" for p, v in zip(percents, curves[curve], strict=True)]
-        style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes or "none"}"'
-        parts += [f'<polyline points="{" ".join(points)}" {style}/>', *_legend(at, title, colour, dashes)]
-    return "\n".join([*parts, "</svg>", ""])
-
-
-_MIDDLE: Final = 'text-anchor="middle"'
+        parts += [line((x, BOTTOM), (x, BOTTOM + 5), DARK), text(x, BOTTOM + 20, str(percent), MIDDLE)]
+    parts += [line((LEFT, _y(ideal)), (RIGHT, _y(ideal)), DARK, dashes="8 4")]
+    parts += _legend(0, f"ideal: nothing evicted, {ideal:.1%}", DARK, "8 4")
+    for at, (name, (title, colour, dashes)) in enumerate(LINES.items(), 1):
+        points = [(_x(p, percents), _y(v)) for p, v in zip(percents, curves[name], strict=True)]
+        parts += [polyline(points, colour, dashes=dashes), *_legend(at, title, colour, dashes)]
+    return page(WIDTH, HEIGHT, parts)
 
 
 def _x(percent: float, percents: Sequence[int]) -> float:
@@ -298,13 +291,6 @@ def _y(share: float) -> float:
 
 def _legend(at: int, title: str, colour: str, dashes: str) -> list[str]:
     y = TOP + 12 + at * 26
-    return [_line(RIGHT + 18, y, RIGHT + 48, y, colour, dashes, 2), _text(RIGHT + 56, y + 4, title)]
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, dashes: str = "", width: int = 1) -> str:
-    place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {place} stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes or "none"}"/>'
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
+    return [
+        line((RIGHT + 18, y), (RIGHT + 48, y), colour, dashes=dashes, width=2), text(RIGHT + 56, y + 4, title),
+    ]  # fmt: skip

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
+from ndn_infer.testbed import plots, result
 from ndn_infer.testbed import scenario as scenarios
 from ndn_infer.testbed import topology_file as topologies
 
@@ -27,20 +28,24 @@ DEFAULT = "three_nodes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "run"))
-    parser.add_argument("what", nargs="?", default=DEFAULT, metavar="SCENARIO", help=f"default: {DEFAULT}")
+    parser.add_argument("action", choices=("list", "run", "plot"))
+    parser.add_argument(
+        "what", nargs="?", default=DEFAULT, metavar="SCENARIO | RESULT.json", help=f"run: default {DEFAULT}"
+    )  # fmt: skip
     parser.add_argument("--topology", default="", metavar="NAME", help="another topology than its own: name or file")
     parser.add_argument("--forwarder", default="ndn-infer", choices=("ndn-infer", "nfd"), help="in every node")
     parser.add_argument("--seed", type=int, default=0, help="of the scenario's own choices")
     parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
     parser.add_argument("--keep", action="store_true", help="leave it running after the verdict, until Ctrl-C")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and all logs there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and all logs, or the plot, there")
     parser.add_argument("--json", action="store_true", help="only the JSON document on standard output")
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
     if options.action == "list":
         return _list(as_json=options.json)
+    if options.action == "plot":
+        return _plot(Path(options.what), options.out)
     # Only now: namespaces are of no use to somebody who lists scenarios.
     from ndn_infer.testbed import runner
     from ndn_infer.testbed.network import Setup
@@ -58,6 +63,20 @@ def run(options: argparse.Namespace, config: Config) -> int:
         keep=options.keep, out=options.out,
     )  # fmt: skip
     return asyncio.run(runner.run(plan))
+
+
+def _plot(path: Path, out: Path | None) -> int:
+    """The page beside the result, or in the folder `out`. Raises UsageError."""
+    try:
+        found = result.loads(path.read_text("utf-8"))
+        page = (out or path.parent) / f"{path.stem}.svg"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(plots.render(found), "utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "name a result that 'testbed run SCENARIO --out DIR' wrote"
+        raise UsageError(f"cannot plot {path}: {error}", hint=hint) from error
+    print(page)
+    return 0
 
 
 def _list(*, as_json: bool) -> int:

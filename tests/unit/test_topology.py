@@ -49,12 +49,15 @@ def test_three_nodes_is_what_the_documents_say() -> None:
     ]
 
 
-def test_mini_ndn_reads_the_same_file_alike() -> None:
+@pytest.mark.parametrize("name", topologies.available())
+def test_mini_ndn_reads_the_same_file_alike(name: str) -> None:
     """Mini-NDN uses configparser with a blank as delimiter; its nodes and links are ours."""
     theirs = configparser.ConfigParser(delimiters=" ", allow_no_value=True)
-    theirs.read(topologies.available()["three_nodes"])
-    ours = topologies.load("three_nodes")
-    assert [item[0].split(":")[0] for item in theirs.items("nodes")] == [node.name for node in ours.nodes]
+    theirs.read(topologies.available()[name])
+    ours = topologies.load(name)
+    for (label, text), node in zip(theirs.items("nodes"), ours.nodes, strict=True):
+        given = dict(word.split("=") for word in (text or "").split(" ") if word != "_")
+        assert (label.split(":")[0], given.get("functions", "")) == (node.name, ",".join(node.functions))
     for (ends, text), link in zip(theirs.items("links"), ours.links, strict=True):
         assert ends.split(":") == [link.first, link.second]
         given = dict(word.split("=") for word in text.split(" "))
@@ -130,6 +133,27 @@ def test_what_mini_ndn_can_say_is_read_as_mini_ndn_reads_it() -> None:
 
 def test_the_functions_of_a_topology_are_producers_of_ours() -> None:
     assert set(topologies.FUNCTIONS) <= set(registry.SPECS)
+    for name in topologies.available():
+        for node in topologies.load(name).nodes:
+            assert not node.functions or registry.known(node.functions) == list(node.functions)
+
+
+def test_some_layers_of_a_model_are_a_function_too() -> None:
+    line = parse("[nodes]\na: functions=tokenize,stage:0-9\nb: functions=decode:10-29,prefill\n[links]\na:b")
+    assert line.roles() == {"tokenize": "a", "stage": "a", "decode": "b", "prefill": "b"}
+    with pytest.raises(TopologyError, match="no node has functions=prefill"):
+        parse("[nodes]\na: functions=tokenize\nb: functions=decode\n[links]\na:b").roles()
+
+
+def test_what_is_not_in_a_topology_is_named() -> None:
+    square = parse(SQUARE)
+    square.check("b", "decode")
+    for node, function in (("x", ""), ("b", "prefill"), ("a", "decode")):
+        with pytest.raises(TopologyError):
+            square.check(node, function)
+    assert square.link_between("b", "a") == square.links[0]
+    with pytest.raises(TopologyError, match="a and c are not linked"):
+        square.link_between("a", "c")
 
 
 PAIR = "[nodes]\na\nb\n[links]\na:b "
@@ -149,6 +173,7 @@ PAIR = "[nodes]\na\nb\n[links]\na:b "
         ("[nodes]\na: function=decode", "x.conf:2: unknown node parameter 'function'; did you mean 'functions'?"),
         ("[nodes]\na: functions=decode,prefil", "x.conf:2: unknown function 'prefil'; did you mean 'prefill'?"),
         ("[nodes]\na: functions=rag", "x.conf:2: unknown function 'rag'"),
+        ("[nodes]\na: functions=stage:0", "x.conf:2: unknown function 'stage:0'"),
         ("[nodes]\na\nb\n[links]\na-b", "x.conf:5: a link is written"),
         ("[nodes]\nalpha\nb\n[links]\n\n# far\nalpa:b", "x.conf:7: no node 'alpa' in [nodes]; did you mean 'alpha'?"),
         ("[nodes]\na\nb\n[links]\na:a", "x.conf:5: a is linked to itself"),
