@@ -33,7 +33,8 @@ from ndn_infer.console.logs import set_up_logging
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import Nacked, NdnInferError, Timeout
 from ndn_infer.forwarder.management.access import Claim
-from ndn_infer.forwarder.shell.daemon import CommandCheck, ForwarderDaemon
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.forwarder.shell.door import CommandCheck
 from ndn_infer.forwarder.shell.trace_file import TraceFile
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.ndn.lp import LpPacket, encode_lp
@@ -156,7 +157,7 @@ class _Running:
         await self._close_authority()
         if "signed" in (config.forwarder.local_commands, config.forwarder.remote_commands):
             self._daemon.check = await self._authority(config)
-        elif config.forwarder.loopback_commands == "signed":
+        elif "own-identity" == config.forwarder.registration or config.forwarder.loopback_commands == "signed":
             self._daemon.check = self._when_asked(config)
 
     def _when_asked(self, config: Config) -> CommandCheck:

@@ -14,6 +14,7 @@ from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Role
+from ndn_infer.node.known import detour
 from ndn_infer.node.node import Node as JoinedNode
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import TenantDomain
@@ -36,9 +37,10 @@ class Node:
 
     def __init__(
         self, network: MemoryNetwork, keychain: Keychain, config: Config, *, clock: Any = time.time,
-        asks_as: str = "", domains: Sequence[TenantDomain] = (),
+        asks_as: str = "", domains: Sequence[TenantDomain] = (), commands_as: ndn.Name = b"",
     ) -> None:  # fmt: skip
-        """`asks_as`: the role that makes private calls and publishes large requests, a member of `domains`."""
+        """`asks_as`: the role that makes private calls and publishes large requests, a member of `domains`.
+        `commands_as`: the identity that signs commands to the forwarder; then it asks by hint where no route leads."""
         self.links: list[MemoryLink] = []
         self.network = network
         self.keychain = keychain
@@ -46,7 +48,9 @@ class Node:
         self.endpoint = Endpoint(self._dial)
         self.validator = Validator(TrustSchema.load(NET), keychain.anchor, self._certificate, now=clock)
         self.server = Server(self.endpoint, ObjectStore(1 << 30))
-        self.registrar = Registrar(self.endpoint)
+        self.registrar = Registrar(self.endpoint, keychain.signer_for(commands_as) if commands_as else None)
+        if commands_as:
+            self.endpoint.detour = detour(config)
         self.domains = list(domains)
         self.access: Access | None = None
         self.inputs: Inputs | None = None

@@ -24,6 +24,9 @@ class NetworkConfig(Section):
     transport: str = option(
         "", "forwarder to use, e.g. unix:///run/nfd/nfd.sock or tcp://host:6363; empty: NDN_CLIENT_TRANSPORT, then a "
         "running 'ndn-infer up', then client.conf")  # fmt: skip
+    known: tuple[str, ...] = option(
+        (), "nodes <net>/<site>/<node> to ask by forwarding hint where no route leads to a name, beside this machine",
+        form=forms.name)  # fmt: skip
     connect_timeout_s: float = option(3.0, "timeout of connecting to a forwarder", low=0.01, high=600)
 
 
@@ -114,6 +117,10 @@ class ForwarderConfig(Section):
     remote_commands: str = option(
         "off", "route registrations by neighbours (/localhop/nfd): off, or signed", choices=("off", "signed")
     )
+    registration: str = option(
+        "open", "who may say where names lead: open (whoever may command), or own-identity (zero-trust: signed, below "
+        "the name of the own certificate and nowhere else; the operator's key everywhere)",
+        choices=("open", "own-identity"))  # fmt: skip
     grants: tuple[str, ...] = option(
         (), "further registrations to allow when signed: identity=prefix", form=forms.grant
     )

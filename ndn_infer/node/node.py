@@ -21,6 +21,7 @@ from ndn_infer.config import Config, load
 from ndn_infer.errors import NoForwarder
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, machine_identity, net_name, role_identity
+from ndn_infer.node.known import detour
 from ndn_infer.node.networks import settle
 from ndn_infer.node.runtime_dir import check_runtime_dir
 from ndn_infer.security.access import Access
@@ -152,6 +153,7 @@ async def _connected(config: Config, uri: str) -> tuple[Endpoint, str]:
         return first.pop() if first else await connect(used, config.network.connect_timeout_s)
 
     endpoint = Endpoint(dial)
+    endpoint.detour = detour(config)
     await endpoint.open()
     await Registrar(endpoint).enable_local_fields()
     return endpoint, used

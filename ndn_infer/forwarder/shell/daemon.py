@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.config import values as forms
-from ndn_infer.errors import NdnInferError
 from ndn_infer.forwarder.core.admission import Admission
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.cs_classes import CsClasses
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
-from ndn_infer.forwarder.management.access import Claim, Verdict, anybody_local
 from ndn_infer.forwarder.management.manager import Management
 from ndn_infer.forwarder.shell.cs_disk import DiskTier
 from ndn_infer.forwarder.shell.dialer import Dialer
+from ndn_infer.forwarder.shell.door import CommandCheck, CommandDoor
 from ndn_infer.forwarder.shell.listeners import Address
 from ndn_infer.forwarder.shell.metrics_server import MetricsServer
 from ndn_infer.forwarder.shell.ports import Ports
@@ -36,11 +35,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S: Final = 10.0
 DISK_FLUSH_INTERVAL_S: Final = 1.0
-MAX_UNDECIDED: Final = 256
-"""Commands whose signers are being looked up; more are refused."""
-
-CommandCheck = Callable[[Claim], Awaitable[None]]
-"""Returns if the command may be given; raises NdnInferError, whose text the sender is told, if not."""
 
 
 class ForwarderDaemon:
@@ -52,6 +46,7 @@ class ForwarderDaemon:
 
     def __init__(self, options: ForwarderConfig, *, check: CommandCheck | None = None) -> None:
         self.options = options
+        self._door = CommandDoor(lambda: self.options, self._settle_now)
         self.check = check
         self.disk: DiskTier | None = None
         self.backlogged = 0
@@ -66,7 +61,6 @@ class ForwarderDaemon:
         )
         self._clock: Callable[[], float] = time.monotonic
         self._tasks: set[asyncio.Task[None]] = set()
-        self._undecided = 0
         self._ports = Ports(self, lambda: self._clock())
         self._dialer = Dialer(
             self,
@@ -80,7 +74,7 @@ class ForwarderDaemon:
             wall_us=lambda: time.time_ns() // 1000,
             make_face=self._dialer.make_face,
             listening=self._ports.uris,
-            authority=self._authorise,
+            authority=self._door.authorise,
             neighbours=options.remote_commands == "signed",
         )
         self._metrics = MetricsServer(self.core, lambda: self.disk)
@@ -88,6 +82,14 @@ class ForwarderDaemon:
         self._timer_at = float("inf")
         self._sweeper: asyncio.TimerHandle | None = None
         self._flusher: asyncio.TimerHandle | None = None
+
+    @property
+    def check(self) -> CommandCheck | None:
+        return self._door.check
+
+    @check.setter
+    def check(self, check: CommandCheck | None) -> None:
+        self._door.check = check
 
     # ------------------------------------------------------------ addresses, also of binds to port 0
 
@@ -129,6 +131,7 @@ class ForwarderDaemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._door.close()
         for face in list(self.core.faces.values()):
             face.close()
         await self._ports.close()
@@ -231,38 +234,6 @@ class ForwarderDaemon:
         if self.disk is not None:
             self.disk.flush()
         self._flusher = asyncio.get_running_loop().call_later(DISK_FLUSH_INTERVAL_S, self._flush_disk)
-
-    # ------------------------------------------------------------ who may command
-
-    def _authorise(self, claim: Claim, verdict: Verdict) -> None:
-        if claim.local and (claim.own_face or self._anybody_may(claim)):
-            verdict(None)
-        elif not claim.local and self.options.remote_commands == "off":
-            anybody_local(claim, verdict)
-        elif self.check is None:
-            verdict("this forwarder wants signed commands")
-        elif self._undecided >= MAX_UNDECIDED:
-            verdict("too many commands wait for the certificates of their signers; try again")
-        else:
-            self._undecided += 1
-            self._spawn(self._decide(self.check, claim, verdict))
-
-    def _anybody_may(self, claim: Claim) -> bool:
-        """A port of this machine is open to web pages and to every user of it: what comes there proves nothing."""
-        options = self.options
-        return options.local_commands == "any" and (claim.private or options.loopback_commands == "any")
-
-    async def _decide(self, check: CommandCheck, claim: Claim, verdict: Verdict) -> None:
-        try:
-            await check(claim)
-        except NdnInferError as error:
-            log.info("command %s %s refused: %s", claim.module, claim.verb, error)
-            verdict(str(error))
-        else:
-            verdict(None)
-        finally:
-            self._undecided -= 1
-        self._settle_now()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

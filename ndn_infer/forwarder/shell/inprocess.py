@@ -20,6 +20,7 @@ from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.forwarder.shell.door import CommandDoor
 
 Tamper = Callable[[bytes], bytes | None]
 """Sees every packet in one direction; returns what goes on instead, None to drop it."""
@@ -99,12 +100,17 @@ class MemoryNetwork:
     """
 
     def __init__(self, options: ForwarderConfig | None = None, *, seed: int = 0) -> None:
+        """With `options` that want proof for commands, `door.check` is the authority that is asked."""
         options = options or ForwarderConfig()
+        self.door = CommandDoor(lambda: options, self._settle)
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20)
         self.core = Forwarder(
             cs, producer_regions=map(name, options.producer_regions), pit_capacity=options.pit_capacity, seed=seed
         )
-        self.management = Management(self.core, wall_us=clock.wall_us)
+        self.management = Management(
+            self.core, wall_us=clock.wall_us, authority=self.door.authorise,
+            neighbours=options.remote_commands == "signed",
+        )  # fmt: skip
         self.random = random.Random(seed)
         self.mtu_bytes = options.udp_mtu_bytes
         self.owner = contextvars.copy_context()

@@ -12,14 +12,21 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_interest
+from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
+from ndn_infer.transport.link.detour import Detour
+from ndn_infer.transport.link.exchange import BARE, EndpointStats, Handler
+from ndn_infer.transport.link.exchange import Arrival as Arrival
+from ndn_infer.transport.link.exchange import Numbered as Numbered
+from ndn_infer.transport.link.exchange import OnData as OnData
+from ndn_infer.transport.link.exchange import OnNack as OnNack
+from ndn_infer.transport.link.exchange import Pending as Pending
+from ndn_infer.transport.link.exchange import Request as Request
 from ndn_infer.transport.link.links import Link
 from ndn_infer.wire.peek import data_name, interest_name, segment_splits
 
@@ -32,69 +39,6 @@ PATIENT_AFTER_S: Final = 30.0
 EXPRESS_AGAIN_S: Final = 0.3
 LIFETIME_SLACK_S: Final = 0.05
 """An Interest is kept a little longer than its lifetime: Data that was on its way is not thrown away."""
-
-
-class Arrival(NamedTuple):
-    """How a Data packet arrived. `face_id` is IncomingFaceId, None when the forwarder does not tell."""
-
-    marked: bool
-    face_id: int | None
-
-    @property
-    def from_content_store(self) -> bool:
-        """Whether this machine's forwarder took it from its own Content Store."""
-        return self.face_id == lp.CONTENT_STORE_FACE_ID
-
-
-_BARE: Final = Arrival(False, None)
-
-OnData = Callable[[bytes, Name, Arrival], None]
-OnNack = Callable[[int], None]
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """One Interest that waits. `on_data` gets the packet's bytes and name, `on_nack` the reason. `wire` is what was
-    sent last."""
-
-    name: Name
-    can_be_prefix: bool
-    on_data: OnData
-    on_nack: OnNack
-    wire: bytes = b""
-
-
-class Numbered(Protocol):
-    """Whoever waits for many segments below one prefix; gets them by number."""
-
-    def on_segment(self, number: int, wire: bytes, arrival: Arrival) -> None: ...
-
-    def on_refusal(self, number: int, reason: int) -> None: ...
-
-
-class Request(NamedTuple):
-    """An Interest that arrived, and how to answer it: `reply(data wire)`, or `refuse(reason)` with a Nack. `face_id` is
-    the face it came from, None when the forwarder does not tell."""
-
-    interest: Interest
-    reply: Callable[[bytes], None]
-    refuse: Callable[[int], None]
-    expires: float
-    face_id: int | None = None
-
-
-Handler = Callable[[Request], None]
-
-
-@dataclass(slots=True)
-class EndpointStats:
-    interests_out: int = 0
-    data_in: int = 0
-    interests_in: int = 0
-    data_out: int = 0
-    nacks_in: int = 0
-    unsolicited: int = 0
-    malformed: int = 0
 
 
 class Endpoint:
@@ -117,6 +61,8 @@ class Endpoint:
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
         self.stats = EndpointStats()
         self.trace: Callable[[str, Name, Arrival | None], None] | None = None
+        self.detour: Detour | None = None
+        """For Interests that no route leads for; None: whoever sent one is told."""
         self.closed = False
         self._receiving = False
 
@@ -195,6 +141,8 @@ class Endpoint:
         waiting = table.setdefault(pending.name, [])
         if pending not in waiting:
             waiting.append(pending)
+        if self.detour is not None:
+            wire = self.detour.outgoing(wire)
         pending.wire = wire
         self.stats.interests_out += 1
         if self.trace is not None:
@@ -220,8 +168,8 @@ class Endpoint:
             for wire in wires:
                 self.trace("interest", decode_interest(wire).name, None)
         if self._link is not None:
-            send = self._link.send
-            for wire in wires:
+            send, detour = self._link.send, self.detour
+            for wire in wires if detour is None or detour.idle else map(detour.outgoing, wires):
                 send(wire)
 
     def after_packets(self, action: Callable[[], None]) -> None:
@@ -322,7 +270,7 @@ class Endpoint:
 
     def _receive_one(self, wire: bytes) -> None:
         if wire[0] == tlv.DATA:
-            self._on_data(wire, _BARE)
+            self._on_data(wire, BARE)
         elif wire[0] == tlv.INTEREST:
             ready = self._ready(interest_name(wire))
             if ready is not None and self._link is not None:
@@ -362,6 +310,8 @@ class Endpoint:
         if self.trace is not None:
             self.trace("data", name, arrival)
         for pending in found:
+            if self.detour is not None:
+                self.detour.answered(pending.name)
             pending.on_data(wire, name, arrival)
 
     def _on_numbered(self, name: Name, wire: bytes, arrival: Arrival) -> bool:
@@ -392,6 +342,11 @@ class Endpoint:
         self.stats.nacks_in += 1
         if self.trace is not None:
             self.trace("nack", interest.name, None)
+        if self.detour is not None:
+            instead = self.detour.refused(interest, interest_wire, reason)
+            if instead is not None:
+                self._send(instead)
+                return
         name = interest.name
         if ndn.ends_in_digest(name):
             name = name[: -ndn.DIGEST_BYTES]
@@ -402,6 +357,10 @@ class Endpoint:
         table = self._prefix if interest.can_be_prefix else self._exact
         for pending in table.pop(interest.name, []):
             pending.on_nack(reason)
+
+    def _send(self, wire: bytes) -> None:
+        if wire and self._link is not None:
+            self._link.send(wire)
 
     def _on_interest(self, wire: bytes, token: bytes, face_id: int | None) -> None:
         interest = decode_interest(wire)

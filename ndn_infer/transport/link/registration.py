@@ -100,11 +100,12 @@ class Registrar:
             except NdnInferError:
                 break
 
-    async def register(self, prefix: Name, *, capture: bool = False) -> None:
+    async def register(self, prefix: Name, *, capture: bool = False, insist: bool = True) -> None:
         """Register and keep registered. `capture`: Interests below it come to nobody who has registered a shorter
-        prefix of it. Raises RegistrationRefused (403: not allowed), Timeout."""
+        prefix of it. Without `insist` the first refusal counts. Raises RegistrationRefused (403: not allowed),
+        Timeout."""
         flags = _FLAG_CHILD_INHERIT | (_FLAG_CAPTURE if capture else 0)
-        await self._register_once(prefix, flags)
+        await self._register_once(prefix, flags, insist=insist)
         self._prefixes[prefix] = flags
 
     async def unregister(self, prefix: Name) -> None:
@@ -139,11 +140,11 @@ class Registrar:
         data, _ = await self._endpoint.exchange(wire, full_name, lifetime_s=1.0)
         return decode_response(data.content)
 
-    async def _register_once(self, prefix: Name, flags: int) -> None:
+    async def _register_once(self, prefix: Name, flags: int, *, insist: bool = True) -> None:
         if self._shut:
             raise self._no_commands()
         try:
-            await self._ask_for(prefix, flags)
+            await self._ask_for(prefix, flags, ATTEMPTS_REFUSED if insist else 0)
         except (Timeout, Nacked) as error:
             if self._endpoint.local:
                 raise
@@ -158,11 +159,11 @@ class Registrar:
             "of ours; and our keys must be ones that it accepts",
         )
 
-    async def _ask_for(self, prefix: Name, flags: int) -> None:
+    async def _ask_for(self, prefix: Name, flags: int, again: int) -> None:
         expires_ms = int(self._refresh_s * 4 * 1000)
         parameters = _parameters(prefix, origin=_ORIGIN_CLIENT, flags=flags, expires_ms=expires_ms)
         response = await self.command("rib", "register", parameters)
-        for _ in range(ATTEMPTS_REFUSED):
+        for _ in range(again):
             if response.code != 403:
                 break
             # NFD wants the times of one key's commands to rise, and programs that register at the same moment with the

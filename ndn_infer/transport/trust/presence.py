@@ -27,6 +27,9 @@ MOST_OFFERS: Final = 64
 """Prefixes that a status record names."""
 
 
+_BY_HINT: Final = "what this process offers is reached by its forwarding hint"
+
+
 class Presence:
     """Of one process. `certificates` are those of its machine, at any time."""
 
@@ -38,6 +41,7 @@ class Presence:
         self._registrar = registrar
         self._certificates = certificates
         self._began = clock.monotonic()
+        self._refused = False
 
     async def begin(self) -> None:
         """Talk to the forwarder and offer the certificates that vouch for ours; before anything else is offered. A
@@ -62,11 +66,13 @@ class Presence:
             await self.announce(keys)
 
     async def announce(self, prefix: Name) -> None:
-        """A zero-trust forwarder may refuse all but our own identity; we are then reached by forwarding hint."""
+        """A zero-trust forwarder may refuse all but our own identity; we are then reached by forwarding hint. It is
+        told once: what else it refuses is no news, and not asked for twice."""
         try:
-            await self._registrar.register(prefix)
+            await self._registrar.register(prefix, insist=not self._refused)
         except RegistrationRefused as error:
-            log.warning("%s; calls must carry the forwarding hint of this producer", error)
+            log.log(logging.DEBUG if self._refused else logging.WARNING, "%s; %s", error, _BY_HINT)
+            self._refused = True
 
     def answer_status(self, prefix: Name, status: Callable[[], ProducerStatus]) -> None:
         """Answer for the status record below `prefix` (an identity, or an instance of one)."""
