@@ -41,6 +41,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.replay import ReplayWindow
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
+from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -88,7 +89,7 @@ class Find(NamedFunction[LookupRequest]):
         return (passages_prefix(net, CORPUS[1]),)
 
     async def run(self, request: LookupRequest, job: Job) -> Record:
-        loud = await job.host.caller.call(SUBJECT, "tokenize", TokenizeRequest(text=request.query), Text)
+        loud = await job.host.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=request.query)), Text)
         assert loud.text == request.query.upper()
         return Hits((Hit(ndn.to_uri(self.base), 0.5),))
 
@@ -198,12 +199,14 @@ async def test_no_content_name_has_a_route(net: Net) -> None:
 
 async def test_calls_large_requests_streams_and_retrieval_work_by_hint(net: Net) -> None:
     caller = net.asker.caller
-    assert (await caller.call(SUBJECT, "tokenize", TokenizeRequest(text="small"), Text)).text == "SMALL"
+    assert (await caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text="small")), Text)).text == "SMALL"
     large = "large " * 5000
-    assert (await caller.call(SUBJECT, "tokenize", TokenizeRequest(text=large), Text)).text == large.upper()
-    letters = [event.text async for event, _ in caller.stream(SUBJECT, "generate", TokenizeRequest(text="abc"), Text)]
+    assert (await caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=large)), Text)).text == large.upper()
+    letters = [
+        event.text async for event, _ in caller.stream(Ask(SUBJECT, "generate", TokenizeRequest(text="abc")), Text)
+    ]
     assert letters == ["a", "b", "c"]
-    hits = await caller.call(CORPUS, "lookup", LookupRequest("heron", 1), Hits)
+    hits = await caller.call(Ask(CORPUS, "lookup", LookupRequest("heron", 1)), Hits)
     fetched = await net.asker.fetcher.fetch(ndn.from_uri(hits.hits[0].name))
     assert records.decode(PassageRecord, fetched.content) == Find.passage
     catalogued = await net.asker.fetcher.fetch(CatalogRecord("corpus", "notes").to_name(NET))
@@ -213,7 +216,7 @@ async def test_calls_large_requests_streams_and_retrieval_work_by_hint(net: Net)
 async def test_private_calls_work_by_hint(net: Net) -> None:
     caller, label = net.asker.caller, MEMBER.newest.label
     for text in ("secret", "secret " * 5000):
-        answer = await caller.call(SUBJECT, "tokenize", TokenizeRequest(text=text), Text, domain=label)
+        answer = await caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=text), label), Text)
         assert answer.text == text.upper()
 
 
@@ -221,9 +224,9 @@ async def test_what_nobody_has_is_told_at_once_and_the_way_that_was_learnt_is_us
     nowhere = function_prefix(NET, "model", "99" * 32, "tokenize")
     with pytest.raises(Nacked, match="no route"):
         await net.asker.endpoint.express(nowhere, lifetime_ms=4000)
-    await net.asker.caller.call(SUBJECT, "tokenize", TokenizeRequest(text="1"), Text)
+    await net.asker.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text="1")), Text)
     nacks = net.asker.endpoint.stats.nacks_in
-    await net.asker.caller.call(SUBJECT, "tokenize", TokenizeRequest(text="2"), Text)
+    await net.asker.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text="2")), Text)
     assert net.asker.endpoint.stats.nacks_in == nacks, "by hint from the start"
 
 
