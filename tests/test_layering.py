@@ -16,6 +16,7 @@ PACKAGE = ROOT / "ndn_infer"
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
+OFFERS = {"offers", "offers.live"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
 USED = {"console", "node", "local", "catalog", "client", "functions"}
 """What commands and measurements are made of: they import none of each other."""
@@ -44,6 +45,8 @@ ALLOWED: dict[str, set[str]] = {
     "transport.calls": OBJECTS,
     "transport.trust": OBJECTS,
     "repo": OBJECTS,
+    "offers": GROUND,
+    "offers.live": OBJECTS | {"transport.calls", "offers"},
     "kv.layout": {"errors"},
     "engine": {"errors", "config", "chain", "engine_class", "kv.layout"},
     "models": {"errors"},
@@ -52,12 +55,12 @@ ALLOWED: dict[str, set[str]] = {
     "console": {"errors", "config"},
     "node": TRANSPORT,
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
-    "client": TRANSPORT | {"node"},
+    "client": TRANSPORT | {"node"} | OFFERS,
     "kv": OBJECTS | {"transport.calls", "kv.layout"},
-    "functions": TRANSPORT | {"engine", "models", "corpus", "kv", "kv.layout", "node"},
+    "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "kv", "kv.layout"} | USED,
-    "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus"} | USED,
+    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
+    "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus"} | OFFERS | USED,
     "__init__": set(),
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},
     "__main__": {"cli"},
@@ -71,13 +74,25 @@ ONLY: dict[str, set[str]] = {
     "ndn": {"security", "testbed"},
     "aiohttp": {"forwarder"},
     "prometheus_client": {"forwarder"},
-    "asyncio": {"transport", "repo", "security", "forwarder", "kv", "functions", "console", "local", "apps", "testbed"},
+    "asyncio": {
+        "transport",
+        "repo",
+        "security",
+        "forwarder",
+        "kv",
+        "offers",
+        "functions",
+        "console",
+        "local",
+        "apps",
+        "testbed",
+    },
 }
 
 # pure cores: no socket, no clock, no event loop
 PURE = sorted(
     path
-    for room in ("ndn", "wire", "forwarder/link", "forwarder/core", "forwarder/management")
+    for room in ("ndn", "wire", "offers", "forwarder/link", "forwarder/core", "forwarder/management")
     for path in (PACKAGE / room).glob("*.py")
 )
 IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subprocess"}
@@ -85,7 +100,7 @@ IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subpro
 # floors that run in virtual time: they ask ndn_infer/clock.py, and not the machine
 ONE_CLOCK = sorted(
     path
-    for room in ("security", "transport", "functions", "kv", "client", "node", "repo", "forwarder/shell")
+    for room in ("security", "transport", "offers", "functions", "kv", "client", "node", "repo", "forwarder/shell")
     for path in (PACKAGE / room).rglob("*.py")
 )
 CLOCKS = {"monotonic", "monotonic_ns", "time", "time_ns", "sleep"}

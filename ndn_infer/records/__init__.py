@@ -201,7 +201,8 @@ class Envelope(Request):
     the one in the call's name. `caller` is a routable hint to whoever serves them. `salt` is not 0 when an answer that
     caches hold turned out to be of no use. `advice` are names (URIs) that may help with the work and do not change its
     result: for generate and prefill, identities that may hold KV of the prompt. `deadline_ms`: how long the caller is
-    going to wait (0: it does not say), in steps (wire/pace.py), as the Interest's name depends on it.
+    going to wait (0: it does not say), in steps (wire/pace.py), as the Interest's name depends on it. `turn`: how many
+    producers were asked before this one; it makes another name, so that what these said answers for nobody else.
     """
 
     request: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -210,6 +211,7 @@ class Envelope(Request):
     salt: Size = 0
     advice: Uris = ()
     deadline_ms: Count = 0
+    turn: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ packets, records, clocks.
     ASKING -- answer: value -----> DONE
        |  \\-- answer: elsewhere -> READING -- result complete --> DONE
        |  \\-- answer: error -----> FAILED       |-- result lost ---> ASKING (fresh, past every cache), then FAILED
+       |-- next: another producer -> ASKING it, at once
        |-- timeout, Nack, distrust -> ASKING again, with a pause, until attempts or time are used up -> FAILED
 """
 
@@ -27,6 +28,7 @@ class CallEvent(Enum):
     VALUE = auto()
     ELSEWHERE = auto()
     ERROR = auto()
+    NEXT = auto()
     NO_ANSWER = auto()
     DISTRUSTED = auto()
     RESULT_COMPLETE = auto()
@@ -38,6 +40,7 @@ TRANSITIONS: Final[dict[tuple[CallState, CallEvent], CallState]] = {
     (CallState.ASKING, CallEvent.VALUE): CallState.DONE,
     (CallState.ASKING, CallEvent.ELSEWHERE): CallState.READING,
     (CallState.ASKING, CallEvent.ERROR): CallState.FAILED,
+    (CallState.ASKING, CallEvent.NEXT): CallState.ASKING,
     (CallState.ASKING, CallEvent.NO_ANSWER): CallState.ASKING,
     (CallState.ASKING, CallEvent.DISTRUSTED): CallState.ASKING,
     (CallState.ASKING, CallEvent.GIVE_UP): CallState.FAILED,

@@ -48,6 +48,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.forms import RecordForm
+from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, ProducerOffer
 from ndn_infer.repo.records import (
     DeleteCommand,
     InsertCommand,
@@ -70,6 +71,8 @@ _ENTRY: Final = RepoEntry("/n/a/54=%01", 70_000, True, "/n/s/r/repo")
 _STATUS: Final = RepoStatus(3, 4, 5, 1, 2, 6, 7, 8, True)
 _EPOCH: Final = EpochKey(1, b"k" * 32)
 _MEMBER: Final = DomainMember("/n/s/a/user", b"\x04p")
+_OFFERED: Final = OfferedFunction("generate", "model", _HEX, True)
+_HELD: Final = HeldPrefixes(b"\x01" * 16, 2, 16)
 _LOGPROBS: Final = TokenLogprobs(-0.5, ((7, -0.5), (9, -1.0)), b"hi", (b"hi", b"yo"))
 
 EXAMPLES: Final[dict[str, Record]] = {
@@ -87,9 +90,10 @@ EXAMPLES: Final[dict[str, Record]] = {
         DomainSecret(b"k" * 32, "acme"),
         EmbedRequest((5, 7), ("a",)),
         EncryptionKeyRecord(b"\x04p"),
-        Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",), 32768),
+        Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",), 32768, 2),
         _EPOCH,
         GenerateRequest(Sampling(max_tokens=8), (1, 2**32 - 1), _ENGINE, 1),
+        _HELD,
         Hit("/n/corpus/x", 0.5),
         Hits((Hit("/n/corpus/x", 0.5),)),
         Holdings(bytes(7) + b"\x01"),
@@ -102,11 +106,16 @@ EXAMPLES: Final[dict[str, Record]] = {
         Message("user", "hi"),
         ModelEngine(_HEX, _ENGINE),
         ModelRecord("m", _HEX, "causal-lm", "llama", 2048, 49152, 30, 3, 64, 576, "hf:a/b", True),
+        _OFFERED,
         PassageRecord("notes.md", "Notes", "text", 4),
         PrefillReport(6, 3, 2.5, (_SIGNER,)),
         PrefillRequest((_HEX,), 1, 16, "raw.bf16.bf16.llama-torch-3.grouped.avx512"),
         ProducerStatus("/n/s/a/decode", ("generate",), (_HEX,), ("/n/model",), 7, 1.5, 1, 2, (Counter("calls", 3.0),),
                        (ModelEngine(_HEX, _ENGINE),)),
+        ProducerOffer(
+            "/n/s/a/decode", "/n/s/a/decode/instance/0", 1_700_000_000_000_000, 1_700_000_030_000_000, (_OFFERED,),
+            ("style",), "bf16.llama", "bf16", 8192, 8, 3, 2, 4.5, 0.5, 480.0, 30.0, 9000.0, 0.25, _HELD,
+        ),
         Progress("prefill", 1, 40, 190),
         RepoAnswer("failed", "why", "working", (_ENTRY,), True, 1, 2, _STATUS),
         _ENTRY,
@@ -164,9 +173,9 @@ RECORDS: Final = {
     "EmbedRequest": "82a3696473c4080500000007000000a5746578747391a161",
     "EncryptionKeyRecord": "81a67075626c6963c4020470",
     "Envelope": (
-        "86a661647669636591ad2f6e2f732f622f6465636f6465a663616c6c6572ab2f6e2f732f612f75736572ab646561646c"
+        "87a661647669636591ad2f6e2f732f622f6465636f6465a663616c6c6572ab2f6e2f732f612f75736572ab646561646c"
         "696e655f6d73cd8000a772657175657374c40180a473616c7403a7736f757263657391b12f6e2f732f612f757365722f"
-        "696e707574"
+        "696e707574a47475726e02"
     ),
     "EpochKey": "82a565706f636801a36b6579c4206b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
     "GenerateRequest": (
@@ -174,6 +183,7 @@ RECORDS: Final = {
         "642e6176783531322e726177a670726f6d7074c40801000000ffffffffa873616d706c696e6781aa6d61785f746f6b656e73"
         "08"
     ),
+    "HeldPrefixes": "83a462697473c41001010101010101010101010101010101ac626c6f636b5f746f6b656e7310a47261746502",
     "Hit": "82a46e616d65ab2f6e2f636f727075732f78a573636f7265cb3fe0000000000000",
     "Hits": "81a4686974739182a46e616d65ab2f6e2f636f727075732f78a573636f7265cb3fe0000000000000",
     "Holdings": "81a876657273696f6e73c4080000000000000001",
@@ -200,6 +210,11 @@ RECORDS: Final = {
         "5f64696d40a46b696e64a963617573616c2d6c6da86b765f686561647303a66c61796572731ea6736f75726365a668663a61"
         "2f62aa766f636162756c617279cdc000"
     ),
+    "OfferedFunction": (
+        "84a866756e6374696f6ea867656e6572617465a770726976617465c3a77375626a656374d940616261626162616261626162"
+        "6162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162"
+        "6162ac7375626a6563745f6b696e64a56d6f64656c"
+    ),
     "PassageRecord": "84a5696e64657804a6736f75726365a86e6f7465732e6d64a474657874a474657874a57469746c65a54e6f746573",
     "PrefillReport": (
         "84a6626c6f636b7306a8636f6d707574656403aa70726566696c6c5f6d73cb4004000000000000a77369676e6572739182a6"
@@ -218,6 +233,18 @@ RECORDS: Final = {
         "ad2f6e2f732f612f6465636f6465a66d6f64656c7391d9406162616261626162616261626162616261626162616261626162"
         "6162616261626162616261626162616261626162616261626162616261626162616261626162a66f666665727391a82f6e2f"
         "6d6f64656ca370696407a5717565756501a772756e6e696e6702a8757074696d655f73cb3ff8000000000000"
+    ),
+    "ProducerOffer": (
+        "de0013a8616461707465727391a57374796c65a663616c6c5f73cb4012000000000000a5636f646563a462663136a7636f6e"
+        "74657874cd2000aa6465636f64655f747073cb403e000000000000a6656e67696e65aa626631362e6c6c616d61a966657463"
+        "685f747073cb40c1940000000000a46672656503a966756e6374696f6e739184a866756e6374696f6ea867656e6572617465"
+        "a770726976617465c3a77375626a656374d94061626162616261626162616261626162616261626162616261626162616261"
+        "626162616261626162616261626162616261626162616261626162616261626162ac7375626a6563745f6b696e64a56d6f64"
+        "656ca468656c6483a462697473c41001010101010101010101010101010101ac626c6f636b5f746f6b656e7310a472617465"
+        "02a468696e74b82f6e2f732f612f6465636f64652f696e7374616e63652f30a86964656e74697479ad2f6e2f732f612f6465"
+        "636f6465a46c6f6164cb3fd0000000000000a76d6164655f7573cf00060a24181e4000a6706c6163657308ab70726566696c"
+        "6c5f747073cb407e000000000000a870726f6d70745f73cb3fe0000000000000a5717565756502a8756e74696c5f7573cf00"
+        "060a2419e80380"
     ),
     "Progress": (
         "84ab646f6e655f626c6f636b7328a8706f736974696f6e01a57374617465a770726566696c6cac746f74616c5f626c6f636b73ccbe"
@@ -298,6 +325,11 @@ KIND_NAMES: Final = {
     "InstanceStatus": (
         "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f64650808696e7374616e636508103031"
         "32333435363738396162636465660806737461747573"
+    ),
+    "Offer": "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f646508056f66666572",
+    "InstanceOffer": (
+        "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f64650808696e7374616e636508103031"
+        "323334353637383961626364656608056f66666572"
     ),
     "Input": (
         "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e310804757365720808696e7374616e6365081030313233"

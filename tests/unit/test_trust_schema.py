@@ -75,6 +75,9 @@ MATRIX: list[tuple[str, set[str]]] = [
     # Status
     (f"/home/n1/decode/status{META}", {"decode"}),
     (f"/home/n1/user/status{META}", {"user"}),
+    (f"/home/n1/decode/offer{META}", {"decode"}),
+    (f"/home/n1/decode/offer{LIVE}", set()),
+    (f"/home/n1/decode/instance/0a/offer{META}", {"decode"}),
     (f"/home/n2/decode/status{META}", {"decode-n2"}),
     (f"/lab/m1/decode/status{META}", {"decode-lab"}),
     (f"/home/n1/decode/status{LIVE}", set()),

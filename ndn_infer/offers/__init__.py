@@ -1,0 +1,1 @@
+"""Offers: what producers say they can do now, who is asked, in which order."""

@@ -1,0 +1,119 @@
+"""Who may answer a call: whom to ask first, and whom when that one cannot, does not, or says that it is busy.
+
+Owns: the order in which the candidates of one call are asked, which of them are asked again, and the contract with
+whoever makes that order. Must not know: how an order is made (offers/), how a candidate is asked (caller.py). Pure.
+
+Each candidate is asked once, the next one at once when it could not; then all that may yet answer again, after a pause.
+Without any offers there is one candidate: whomever the network leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from ndn_infer.namespace import Call
+from ndn_infer.ndn.name import Name
+from ndn_infer.records import Record
+
+PATIENCE_S: Final = 1.0
+"""Producers answer or acknowledge sooner: what takes longer was lost."""
+
+
+class Outcome(Enum):
+    """What became of asking one candidate."""
+
+    ANSWERED = auto()
+    BUSY = auto()
+    CANNOT = auto()
+    """It understood, and is not one that can answer this: another engine, no member of the domain, not its model."""
+    SILENT = auto()
+    REFUSED = auto()
+    """The network says that there is no way to it."""
+    DISTRUSTED = auto()
+    LOST = auto()
+    """It answered, and its result broke off."""
+
+
+CANNOT_CODES: Final = frozenset(
+    {"wrong-engine", "wrong-dtype", "wrong-codec", "unknown-domain", "not-private", "unknown-model", "unknown-function"}
+)
+"""Codes of answers that say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`at`: forwarding hints, none for whomever the network leads to. `patience_s`: how long its answer is awaited."""
+
+    at: tuple[Name, ...] = ()
+    patience_s: float = PATIENCE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was learnt from asking. `hint` leads to who answered, b"" when nobody did; `seconds`: how long that took,
+    0 when a cache may have answered; `back_s`: when one that is busy wants to be asked again; `queue`: calls before
+    ours there."""
+
+    outcome: Outcome
+    hint: Name = b""
+    seconds: float = 0.0
+    back_s: float = 0.0
+    queue: int = 0
+
+
+class Chooser(Protocol):
+    """Makes the order of candidates, and hears what became of each (offers.chooser)."""
+
+    async def candidates(self, call: Call, request: Record) -> Sequence[Candidate]:
+        """Best first; none when nothing is known."""
+        ...
+
+    def heard(self, call: Call, candidate: Candidate, said: Said) -> None: ...
+
+
+class Order:
+    """The candidates of one call. `first` are asked before whomever the network leads to; with `only` nobody else."""
+
+    def __init__(self, first: Sequence[Candidate] = (), *, only: bool = False) -> None:
+        self._all = list(first) if only else [*first, Candidate()]
+        self._place = 0
+        self._back_s: list[float] = []
+        self._cannot: set[int] = set()
+        self.turn = 0
+        """How many were asked before the one who is asked now. It makes another name of each Interest: neither a cache
+        nor somebody's pending Interest answers in the place of the next candidate."""
+
+    @property
+    def now(self) -> Candidate:
+        """Who is asked now."""
+        return self._all[self._place]
+
+    @property
+    def alone(self) -> bool:
+        """There is nobody to go on to."""
+        return len(self._all) == 1
+
+    def passed(self, outcome: Outcome, back_s: float = 0.0) -> bool:
+        """That one did not do it; on to the next. False at the end of a round: `again` begins another one."""
+        if outcome is Outcome.BUSY:
+            self._back_s.append(back_s)
+        elif outcome is Outcome.CANNOT:
+            self._cannot.add(self._place)
+        self._place += 1
+        self.turn += not self.alone
+        return self._place < len(self._all)
+
+    def again(self, pause_s: float) -> float | None:
+        """Begin again with those who may yet answer: after how many seconds, `pause_s` or when the first that was busy
+        has time. None when nobody may."""
+        self._all = [one for place, one in enumerate(self._all) if place not in self._cannot]
+        busy = min((back_s for back_s in self._back_s if back_s), default=pause_s) if self._back_s else pause_s
+        self._place, self._back_s, self._cannot = 0, [], set()
+        return busy if self._all else None
+
+    def patient(self, patience_s: float) -> None:
+        """The last one is waited for as long as a call without a choice waits."""
+        self._all[-1] = replace(self._all[-1], patience_s=max(patience_s, self._all[-1].patience_s))

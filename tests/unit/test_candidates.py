@@ -1,0 +1,76 @@
+"""Whom to ask next: every order of outcomes ends, nobody is asked twice in a round, who cannot is not asked again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndn_infer import ndn
+from ndn_infer.transport.calls.candidates import Candidate, Order, Outcome
+
+FIRST = [Candidate((ndn.from_uri(f"/n/s/{name}/decode"),), 0.5) for name in "abc"]
+PASSED = [one for one in Outcome if one is not Outcome.ANSWERED]
+
+
+def test_without_offers_there_is_whomever_the_network_leads_to_again_and_again() -> None:
+    order = Order()
+    for _ in range(3):
+        assert order.now == Candidate() and order.turn == 0, "the same Interest name: equal calls stay one"
+        assert not order.passed(Outcome.SILENT) and order.again(0.4) == 0.4
+
+
+def test_the_next_is_asked_at_once_and_under_another_name() -> None:
+    order, asked = Order(FIRST), []
+    for outcome in (Outcome.BUSY, Outcome.REFUSED, Outcome.SILENT):
+        asked.append((order.now, order.turn))
+        assert order.passed(outcome)
+    asked.append((order.now, order.turn))
+    assert asked == [*((one, turn) for turn, one in enumerate(FIRST)), (Candidate(), 3)]
+
+
+def test_asked_at_one_place_only_nobody_else_is_asked() -> None:
+    order = Order(FIRST[:1], only=True)
+    assert order.alone and not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1 and order.now == FIRST[0]
+
+
+def test_a_round_of_busy_ones_begins_again_when_the_first_has_time() -> None:
+    order = Order(FIRST)
+    for back_s in (2.0, 0.7, 0.0):
+        assert order.passed(Outcome.BUSY, back_s)
+    assert not order.passed(Outcome.SILENT)
+    assert order.again(0.1) == 0.7 and order.now == FIRST[0]
+
+
+def test_who_cannot_is_not_asked_again_and_when_nobody_can_it_is_over() -> None:
+    order = Order(FIRST)
+    for outcome in (Outcome.CANNOT, Outcome.SILENT, Outcome.CANNOT):
+        order.passed(outcome)
+    assert not order.passed(Outcome.CANNOT) and order.again(0.1) == 0.1
+    assert order.now == FIRST[1] and not order.passed(Outcome.CANNOT) and order.again(0.1) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(PASSED), st.floats(0, 5)), min_size=1, max_size=60), st.integers(0, 3))
+def test_every_round_asks_each_once(outcomes: list[tuple[Outcome, float]], count: int) -> None:
+    order = Order(FIRST[:count])
+    round_, turns = [order.now], {order.turn}
+    for outcome, back_s in outcomes:
+        if order.passed(outcome, back_s):
+            assert order.turn not in turns
+            round_.append(order.now)
+        else:
+            pause_s = order.again(0.25)
+            if pause_s is None:
+                return
+            assert pause_s == 0.25 or pause_s > 0
+            round_ = [order.now]
+        turns.add(order.turn)
+        assert len(round_) == len(set(round_)) <= count + 1
+
+
+@pytest.mark.parametrize("outcome", PASSED)
+def test_alone_the_name_of_the_interest_does_not_change(outcome: Outcome) -> None:
+    order = Order()
+    order.passed(outcome)
+    order.again(0.1)
+    assert order.turn == 0
