@@ -74,7 +74,7 @@ async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
             await network.start()
         found, tables = await _play(plan, network, say)
         _write(plan, network, found)
-        print(result.dumps(found) if plan.as_json else "\n".join([*tables, *_report(found)]), flush=True)
+        print(result.dumps(found) if plan.as_json else "\n".join([*tables, *report(found)]), flush=True)
         judged.set()
         if plan.keep:
             await _linger(network, stop)
@@ -102,7 +102,7 @@ async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str,
         measured = Measured.between((before, links), (await world.counters(), await world.link_bytes()))
     finally:
         await _in_any_case(world.close())
-    run = Run(await asyncio.to_thread(_commit), plan.setup.forwarder, plan.zero_trust, length)
+    run = Run(await asyncio.to_thread(revision), plan.setup.forwarder, plan.zero_trust, length)
     return document(plan.scenario, world, measured, run), world.record.tables
 
 
@@ -120,7 +120,7 @@ def _write(plan: Plan, network: Network, found: dict[str, Any]) -> None:
         raise UsageError(f"cannot write to {plan.out}: {error.strerror}") from error
 
 
-def _commit() -> str:
+def revision() -> str:
     """The checkout's revision, "" for an installed wheel."""
     here = Path(__file__).resolve().parent
     command = ["git", "rev-parse", "--short", "HEAD"]
@@ -143,7 +143,7 @@ async def _in_any_case(step: Coroutine[Any, Any, None]) -> None:
         raise asyncio.CancelledError
 
 
-def _report(found: dict[str, Any]) -> list[str]:
+def report(found: dict[str, Any]) -> list[str]:
     """For people: figures, then what was claimed."""
     lines = ["", *(f"  {name:20} {value}" for name, value in found["figures"].items()), ""]
     lines.append("verdict: " + ("it holds" if found["holds"] else "it does NOT hold"))

@@ -10,7 +10,7 @@ does there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,13 +36,15 @@ from ndn_infer.security.version_memory import VersionMemory
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.endpoint import Endpoint
-from ndn_infer.transport.link.links import StreamLink, connect, forwarder_uris
+from ndn_infer.transport.link.links import Link, StreamLink, connect, forwarder_uris
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import Ledger
 from ndn_infer.transport.trust.certificates import certificate_fetcher
 from ndn_infer.transport.trust.key_records import Renewal
 from ndn_infer.transport.trust.revocation_feed import RevocationFeed
+
+Dial = Callable[[], Awaitable[Link]]
 
 
 @dataclass(slots=True)
@@ -66,16 +68,18 @@ class Node:
 
     @classmethod
     async def join(
-        cls, config: Config | None = None, keychain: Keychain | None = None, *, uri: str = "", offer_own: bool = False
-    ) -> Self:
+        cls, config: Config | None = None, keychain: Keychain | None = None, *, uri: str = "", offer_own: bool = False,
+        dial: Dial | None = None,
+    ) -> Self:  # fmt: skip
         """Connect to the forwarder (`uri`, or whichever the configuration names) and trust the keychain's anchor. By
-        default the configuration is that of a command in this environment, the keys are this machine's.
+        default the configuration is that of a command in this environment, the keys are this machine's. `dial` makes
+        links to a forwarder inside this process instead (MemoryNetwork.dial); `uri` is then what it is called.
 
         With `offer_own` our own certificates need not be fetched from the network to be verified. Raises NoForwarder.
         """
         config = config or settle(load(environment=os.environ))
         keychain = keychain or ensure_keys(config)
-        endpoint, used = await _connected(config, uri)
+        endpoint, used = await _connected(config, uri, dial)
         validator = Validator(
             trust_schema(config), keychain.anchor, certificate_fetcher(endpoint),
             max_depth=config.trust.max_chain_depth, seen=VersionMemory(config.keys_dir / "versions"),
@@ -141,8 +145,19 @@ def replay_window(config: Config) -> ReplayWindow:
     return ReplayWindow(journal=ReplayJournal(config.keys_dir / "replay", oldest_ms=oldest_ms))
 
 
-async def _connected(config: Config, uri: str) -> tuple[Endpoint, str]:
+async def _connected(config: Config, uri: str, dial: Dial | None) -> tuple[Endpoint, str]:
     """An open endpoint, and the forwarder that it goes to: it stays with that one when the connection is lost."""
+    if dial is None:
+        dial, uri = await _found(config, uri)
+    endpoint = Endpoint(dial)
+    endpoint.detour = detour(config)
+    await endpoint.open()
+    await Registrar(endpoint).enable_local_fields()
+    return endpoint, uri
+
+
+async def _found(config: Config, uri: str) -> tuple[Dial, str]:
+    """What dials the forwarder that answered; its first link is there already."""
     uris = [uri] if uri else forwarder_uris(config.network.transport, config.socket_path, os.environ)
     if f"unix://{config.socket_path}" in uris and not config.forwarder.unix_path:
         check_runtime_dir(config)
@@ -152,11 +167,7 @@ async def _connected(config: Config, uri: str) -> tuple[Endpoint, str]:
     async def dial() -> StreamLink:
         return first.pop() if first else await connect(used, config.network.connect_timeout_s)
 
-    endpoint = Endpoint(dial)
-    endpoint.detour = detour(config)
-    await endpoint.open()
-    await Registrar(endpoint).enable_local_fields()
-    return endpoint, used
+    return dial, used
 
 
 async def _connect_any(config: Config, uris: Sequence[str]) -> tuple[StreamLink, str]:

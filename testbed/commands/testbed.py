@@ -3,6 +3,7 @@
 ndn-infer testbed list                         every scenario, a line each
 sudo ndn-infer testbed run three_nodes         a node of its own for consumer, decode and prefill; the same prompt twice
 sudo ndn-infer testbed run mobile_consumer --forwarder nfd --json --out results
+ndn-infer testbed run three_nodes --virtual    in one process and in virtual time: no root, a second, equal bytes
 ndn-infer testbed plot results/mobile_consumer.json
 
 Each node is a network namespace with a forwarder of its own, ours or NFD; needs root and iproute2, not Mini-NDN (for
@@ -22,6 +23,7 @@ from ndn_infer.errors import UsageError
 from ndn_infer.testbed import plots, result
 from ndn_infer.testbed import scenario as scenarios
 from ndn_infer.testbed import topology_file as topologies
+from ndn_infer.testbed.topology import Topology
 
 SET_BY_TESTBED = ("network.", "paths.", "forwarder.unix_path", "forwarder.udp_bind")
 DEFAULT = "three_nodes"
@@ -34,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--topology", default="", metavar="NAME", help="another topology than its own: name or file")
     parser.add_argument("--forwarder", default="ndn-infer", choices=("ndn-infer", "nfd"), help="in every node")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenario's own choices")
+    parser.add_argument("--virtual", action="store_true", help="in virtual time, in this process (docs/testbed.md)")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenario's own choices, of loss in virtual time")
     parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
     parser.add_argument("--keep", action="store_true", help="leave it running after the verdict, until Ctrl-C")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and all logs, or the plot, there")
@@ -46,17 +49,34 @@ def run(options: argparse.Namespace, config: Config) -> int:
         return _list(as_json=options.json)
     if options.action == "plot":
         return _plot(Path(options.what), options.out)
-    # Only now: namespaces are of no use to somebody who lists scenarios.
-    from ndn_infer.testbed import runner
-    from ndn_infer.testbed.network import Setup
-
     for text in options.settings:
         if text.startswith(SET_BY_TESTBED):
             raise UsageError(f"--set {text}: the testbed sets this for every node itself")
     found = scenarios.find(options.what)
-    if scenarios.NAMESPACES not in found.worlds:
+    kind = scenarios.VIRTUAL if options.virtual else scenarios.NAMESPACES
+    if kind not in found.worlds:
         raise UsageError(f"{found.name} runs in {' and '.join(found.worlds)} only")
     topology = topologies.load(options.topology) if options.topology else found.load_topology()
+    return _in_virtual_time(options, found, topology) if options.virtual else _here(options, config, found, topology)
+
+
+def _in_virtual_time(options: argparse.Namespace, found: scenarios.Scenario, topology: Topology) -> int:
+    # Only now: it loads half of the package.
+    from ndn_infer.testbed.virtual.run import run_and_tell
+
+    if options.forwarder != "ndn-infer" or options.keep:
+        raise UsageError("in virtual time there is our own forwarder only, and nothing to keep")
+    return run_and_tell(
+        found, topology, seed=options.seed, settings=tuple(options.settings), limit_s=options.timeout,
+        as_json=options.json, out=options.out,
+    )  # fmt: skip
+
+
+def _here(options: argparse.Namespace, config: Config, found: scenarios.Scenario, topology: Topology) -> int:
+    # Only now: namespaces are of no use to somebody who lists scenarios.
+    from ndn_infer.testbed import runner
+    from ndn_infer.testbed.network import Setup
+
     setup = Setup(config.cache_dir, (*found.settings, *options.settings), options.forwarder)
     plan = runner.Plan(
         found, topology, setup, seed=options.seed, timeout_s=options.timeout, as_json=options.json,

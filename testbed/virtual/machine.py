@@ -1,0 +1,161 @@
+"""One node of a virtual network: a forwarder, and the processes of its applications.
+
+Owns: starting and killing them, each a process of its own, joined as the product joins it (node.Node, compose.
+build_producer, functions.producer.Producer). Must not know: links, routes, other nodes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ndn_infer.config import Config
+from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
+from ndn_infer.functions.base import Host
+from ndn_infer.functions.compose import build_producer
+from ndn_infer.functions.producer import Producer
+from ndn_infer.ndn.name import Name
+from ndn_infer.node.keys import machine_identity
+from ndn_infer.node.node import Node
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.testbed.virtual.functions import functions_of
+from ndn_infer.testbed.virtual.loop import Process
+from ndn_infer.testbed.virtual.model import ModelEngine, Speed
+from ndn_infer.wire.manifest import ObjectPackets
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Application:
+    """A process of this node; its links are cut when it dies."""
+
+    process: Process
+    links: list[MemoryLink] = field(default_factory=list)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """As this process. Cancelled with whoever waits for it."""
+        return await self.process.spawn(work)
+
+    def kill(self) -> None:
+        """At once: its forwarder sees its connection end, and nobody hears anything from it."""
+        self.process.kill()
+        for link in self.links:
+            link.close()
+
+
+@dataclass(slots=True)
+class RunningProducer:
+    application: Application
+    node: Node
+    producer: Producer
+    host: Host
+    identity: Name
+
+    def counters(self) -> dict[str, float]:
+        return {item.name: item.value for item in self.producer.status(self.identity).counters}
+
+
+class VirtualNode:
+    """`config` and `keychain` are this machine's; `catalogue` is offered by every producer."""
+
+    def __init__(
+        self, name: str, config: Config, keychain: Keychain, catalogue: Sequence[ObjectPackets], speed: Speed, seed: int
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.config = config
+        self.keychain = keychain
+        self.speed = speed
+        self.producers: dict[str, RunningProducer] = {}
+        self._catalogue = catalogue
+        self._seed = seed
+        self._started = 0
+        self.forwarder, self.network = self._new_forwarder()
+
+    # ------------------------------------------------------------ forwarder
+
+    def _new_forwarder(self) -> tuple[Process, MemoryNetwork]:
+        process = Process(f"{self.name}/forwarder")
+        self._started += 1
+        seed = random.Random(f"{self._seed} {self.name} {self._started}").getrandbits(64)
+        return process, process.run(lambda: MemoryNetwork(self.config.forwarder, seed=seed))
+
+    def kill_forwarder(self) -> None:
+        self.network.close()
+        self.forwarder.kill()
+
+    def start_forwarder(self) -> None:
+        """A new one, without faces and routes; applications find it by themselves."""
+        self.forwarder, self.network = self._new_forwarder()
+
+    # ------------------------------------------------------------ applications
+
+    def application(self, title: str) -> Application:
+        return Application(Process(f"{self.name}/{title}"))
+
+    async def join(self, application: Application) -> Node:
+        """This application in the network: to be awaited as its process."""
+
+        async def dial() -> MemoryLink:
+            link = await self.network.dial()
+            application.links.append(link)
+            return link
+
+        return await Node.join(self.config, self.keychain, uri=f"memory://{self.name}", dial=dial)
+
+    async def start(self, role: str) -> None:
+        """A producer; it answers calls when this returns. Raises UsageError for a role that no virtual node has."""
+        functions = functions_of(role, ModelEngine(self.speed))
+        if role in self.producers:
+            return
+        application = self.application(role)
+
+        async def offer() -> RunningProducer:
+            node = await self.join(application)
+            producer, host = build_producer(node, role)
+            signer = node.signer_as(role)
+            await producer.begin()
+            for function in functions:
+                await producer.offer(function, signer)
+            for packets in self._catalogue:
+                host.server.put(packets, pinned=True)
+                await producer.offer_object(packets.base, signer)
+            return RunningProducer(application, node, producer, host, signer.identity)
+
+        self.producers[role] = await application.run(offer())
+
+    def kill(self, role: str) -> None:
+        running = self.producers.pop(role, None)
+        if running is not None:
+            running.application.kill()
+
+    async def stop(self, role: str) -> None:
+        """As an operator ends it: prefixes are withdrawn."""
+        running = self.producers.pop(role, None)
+        if running is None:
+            return
+
+        async def leave() -> None:
+            await running.producer.close()
+            await running.node.close()
+
+        await running.application.run(leave())
+        running.application.kill()
+
+    # ------------------------------------------------------------ what is seen from outside
+
+    def registered(self) -> list[Name]:
+        """Prefixes below the network's name that applications of this node registered."""
+        core, net = self.network.core, self.keychain.net
+        local = {face.id for face in core.faces.values() if face.local}
+        return sorted(
+            prefix
+            for prefix, routes in core.rib.items()
+            if prefix.startswith(net) and any(route.face_id in local for route in routes)
+        )
+
+    def own_prefix(self) -> Name:
+        """Of everything that only this node answers for."""
+        return machine_identity(self.config)
