@@ -10,25 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from ndn_infer.wire.rhythm import Rhythm
+
 W = TypeVar("W")
 
 REORDER_S: Final = 0.2
 """How far segments may arrive out of order before the missing ones are asked for again."""
 
 
-NOWHERE_S: Final = 3.0
-"""A producer that was started again has another stream, so a route that comes back later is of no use."""
+NOWHERE_S: Final = 0.4
+"""Of "no route", with an Interest each PAUSE_S, before a stream is given up. A producer that moves to another forwarder
+is back by then; one that was started again has another stream."""
+
+PAUSE_S: Final = 0.1
+
+HELD_UP_S: Final = 0.1
+"""A reader that is woken later than this was held up itself."""
 
 LIFETIME_S: Final = 1.0
 """Of a reader's Interests. They are how a producer knows that somebody reads (readership.py), so those of a reader that
 left must expire soon; and as long as one waits, each second brings a new one."""
 
-NEWS_S: Final = 1.0
-"""A reader that heard nothing for so long asks the producer how it gets on."""
-
 
 MOST_AHEAD: Final = 64
-"""So many segments beyond the last one may be waited for; readers keep 4 ahead."""
+"""So many segments beyond the last one may be waited for; readers keep 4 to 32 ahead (rhythm.py)."""
 
 MOST_WAITERS: Final = 16
 """For one segment: Interests of one name that differ in their other fields. Data for one satisfies them all."""
@@ -80,39 +85,42 @@ class StreamWriter(Generic[W]):
 class StreamReader:
     """Consumer's end: which segments to ask for, and in which order they come out.
 
-    Keeps `ahead` Interests in flight. An Interest that expires is simply sent again: the segment may not exist yet.
-    While no segment comes `wants_news` says when to ask for the producer's progress. The stream fails when neither a
-    new segment nor news arrived for `idle_s`, or when the network knew no route to the next segment for NOWHERE_S.
-    Time in which the reader itself was held up (nobody called `due`) is no silence of the producer.
+    Keeps `ahead` Interests in flight, or more where round trip and rhythm want it. An Interest that expires is simply
+    sent again: the segment may not exist yet. While no segment comes `wants_news` says when to ask for the producer's
+    progress. The stream fails (`stalled`) when questions stay without an answer (rhythm.py), when the network knew no
+    route to the next segment for NOWHERE_S, and in any case `idle_s` after the last sign of life. Time in which the
+    reader itself was held up (nobody called `due`), or without a link, is no silence of the producer.
     """
 
     now: float
     ahead: int = 4
     lifetime_s: float = LIFETIME_S
     idle_s: float = 30.0
+    rhythm: Rhythm = field(default_factory=Rhythm)
     final: int | None = None
     delivered: int = 0
     _asked: dict[int, float] = field(default_factory=dict)
     _early: dict[int, bytes] = field(default_factory=dict)
     _heard_at: float = 0.0
+    _segment_at: float = 0.0
     _news_asked_at: float = 0.0
-    _looked_at: float = 0.0
+    _wake_at: float = 0.0
     _nowhere_at: float | None = None
     _not_before: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._heard_at = self._news_asked_at = self._looked_at = self.now
+        self._heard_at = self._segment_at = self._news_asked_at = self._wake_at = self.now
 
     def due(self, now: float) -> list[int]:
         """Segment numbers whose Interest is to be sent now."""
-        self._heard_at += max(now - self._looked_at - NEWS_S, 0.0)
-        self._looked_at = now
+        if now > self._wake_at + HELD_UP_S:
+            self._shift(now - self._wake_at, now)
+        self._wake_at = now
         expired = [number for number, sent_at in self._asked.items() if now >= sent_at + self.lifetime_s]
         for number in expired:
             del self._asked[number]
-        last = (
-            self.delivered + self.ahead - 1 if self.final is None else min(self.final, self.delivered + self.ahead - 1)
-        )
+        last = self.delivered + self.rhythm.ahead(self.ahead) - 1
+        last = last if self.final is None else min(self.final, last)
         ready = [
             number
             for number in range(self.delivered, last + 1)
@@ -120,6 +128,17 @@ class StreamReader:
         ]
         self._asked.update(dict.fromkeys(ready, now))
         return ready
+
+    def _shift(self, by_s: float, now: float) -> None:
+        """The last `by_s` seconds do not count."""
+        self._heard_at = min(self._heard_at + by_s, now)
+        self._segment_at = min(self._segment_at + by_s, now)
+        self._news_asked_at = min(self._news_asked_at + by_s, now)
+        self._nowhere_at = None if self._nowhere_at is None else min(self._nowhere_at + by_s, now)
+
+    def cut_off(self, now: float) -> None:
+        """There is no link at the moment: nothing can be heard. The bound of `idle_s` stands."""
+        self._news_asked_at, self._nowhere_at, self.rhythm.unanswered = now, None, 0
 
     def on_segment(self, number: int, content: bytes, *, final: int | None, now: float) -> list[bytes]:
         """A verified segment. Returns the contents that can be handed over now, in order."""
@@ -129,7 +148,9 @@ class StreamReader:
         if number < self.delivered or number in self._early:
             return []
         self._early[number] = content
-        self._heard_at, self._nowhere_at = now, None
+        self.rhythm.segment(now - self._segment_at)
+        self._heard_at = self._segment_at = now
+        self._nowhere_at = None
         # Segments appear in order: one that was asked for before this, and is not here after a while, was lost.
         for earlier in [
             other for other, sent_at in self._asked.items() if other < number and now - sent_at > REORDER_S
@@ -142,7 +163,7 @@ class StreamReader:
             self.delivered += 1
         return ready
 
-    def on_refused(self, number: int, now: float, pause_s: float = 0.1, *, nowhere: bool = False) -> None:
+    def on_refused(self, number: int, now: float, pause_s: float = PAUSE_S, *, nowhere: bool = False) -> None:
         """A bad segment or a Nack: ask again after a pause. `nowhere`: it said that there is no route."""
         self._asked.pop(number, None)
         if nowhere and number == self.delivered and self._nowhere_at is None:
@@ -151,18 +172,33 @@ class StreamReader:
 
     @property
     def _news_due_at(self) -> float:
-        return max(self._heard_at, self._news_asked_at) + NEWS_S
+        if self.rhythm.unanswered:
+            return self._news_asked_at + self.rhythm.wait_s
+        return max(self._heard_at, self._news_asked_at) + self.rhythm.quiet_s
 
     def wants_news(self, now: float) -> bool:
-        """Whether to ask for the producer's progress now; the question counts as asked."""
-        if now < self._news_due_at:
+        """Whether to ask for the producer's progress now; the question counts as asked. The Interest for the next
+        segment may be lost as well: it is due again."""
+        if now < self._news_due_at or self.rhythm.given_up:
             return False
         self._news_asked_at = now
+        self.rhythm.asked()
+        self._ask_again(now)
         return True
 
     def on_news(self, now: float) -> None:
         """The producer said how it gets on: it lives, and waiting is not death."""
+        self.rhythm.answered(now - self._news_asked_at)
         self._heard_at, self._nowhere_at = now, None
+
+    def on_no_news(self, now: float) -> None:
+        """The question was refused for want of a route: either the producer has ended, then the next segment is
+        refused too, or the stream has, then the rest of it can be read."""
+        self._ask_again(now)
+
+    def _ask_again(self, now: float) -> None:
+        if now - self._asked.get(self.delivered, now) > REORDER_S:
+            del self._asked[self.delivered]
 
     @property
     def done(self) -> bool:
@@ -173,11 +209,17 @@ class StreamReader:
 
     @property
     def _gives_up_at(self) -> float:
-        idle = self._heard_at + self.idle_s
-        return idle if self._nowhere_at is None else min(idle, self._nowhere_at + NOWHERE_S)
+        ends = [self._heard_at + self.idle_s]
+        if self._nowhere_at is not None:
+            ends.append(self._nowhere_at + NOWHERE_S)
+        if self.rhythm.given_up:
+            ends.append(self._news_asked_at + self.rhythm.wait_s)
+        return min(ends)
 
     def next_wake(self, now: float) -> float:
         """When to look at `due`, `wants_news` and `stalled` again."""
         times = [sent_at + self.lifetime_s for sent_at in self._asked.values()]
         times += [when for when in self._not_before.values() if when > now]
-        return min([*times, self._gives_up_at, self._news_due_at])
+        times += [] if self.rhythm.given_up else [self._news_due_at]
+        self._wake_at = max(min([*times, self._gives_up_at]), now)
+        return self._wake_at

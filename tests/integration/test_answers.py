@@ -23,7 +23,7 @@ from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
-from ndn_infer.wire import readership, stream  # noqa: E402
+from ndn_infer.wire import readership, rhythm  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
 from tests.integration.test_streams import until  # noqa: E402
@@ -157,7 +157,7 @@ async def test_a_long_prompt_and_a_queue_are_not_given_up(
 ) -> None:
     """Prompts that take longer than readers wait in silence, behind an answer that holds the one place until it is
     left; padded rows win at times."""
-    monkeypatch.setattr(stream, "NEWS_S", 0.05)  # a quick machine has no second in which one of them waits
+    monkeypatch.setattr(rhythm, "NEWS_S", 0.05)  # a quick machine has no second in which one of them waits
     async with world(tmp_path, folder, max_streams=1, chunk_tokens=16) as w:
         first = Asking(w, (5, 6), CONTEXT - 2)
         holds = asyncio.create_task(first.run())

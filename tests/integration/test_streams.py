@@ -287,3 +287,39 @@ async def test_a_stream_without_words_for_its_progress_is_alive_all_the_same(tmp
         await asyncio.sleep(CONFIG.fetch.stream_idle_s + 1.0)
         await write(stream, 0, 19)
         assert await work == list(range(20))
+
+
+# ------------------------------------------------------------ death is noticed
+
+
+@pytest.mark.parametrize("how", ["forgets", "leaves"])
+async def test_a_producer_that_is_gone_is_noticed_by_what_the_network_says(tmp_path: Path, how: str) -> None:
+    """Not by a timer: a minute of silence would be allowed. One that was started again does not know the stream; of one
+    that left the forwarder says that there is no route."""
+    async with world(tmp_path) as w:
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        await write(stream, 0, 9)
+        await until(lambda: len(reading.ids) == 10)
+        if how == "forgets":
+            del w.producer.server._streams[stream.name]
+        else:
+            w.producer.endpoint.closed = True  # it does not come back
+            w.producer.link.close()
+        with pytest.raises(NetworkError):
+            await asyncio.wait_for(work, 20.0)
+        assert reading.ids == list(range(10))
+
+
+async def test_a_stream_goes_on_when_its_producer_comes_back_under_another_face(tmp_path: Path) -> None:
+    """No token lost or doubled; the producer registers again, and that is all."""
+    async with world(tmp_path) as w:
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        for first in (0, 5, 10):
+            await write(stream, first, first + 4)
+            w.producer.link.close()
+        await write(stream, 15, 19)
+        assert await work == list(range(20)) and len(w.function.streams) == 1

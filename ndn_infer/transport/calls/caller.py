@@ -59,12 +59,14 @@ class ResultLost(NetworkError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A verified answer and where it came from. `epoch` is that of a private call."""
+    """A verified answer and where it came from. `epoch` is that of a private call; `rtt_s` how long it took, 0 when a
+    cache of this machine had it."""
 
     answer: Answer
     signed_by: Validated
     source: str
     epoch: DomainEpoch | None = None
+    rtt_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,7 @@ class Caller:
 
     async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:
         name, at, epoch = question.name, question.at, question.epoch
+        began = clock.monotonic()
         if epoch is None:
             data, arrival = await self._endpoint.express(
                 name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
@@ -260,8 +263,9 @@ class Caller:
         else:
             wire, full = self._private().sign(name, parameters, hints=at, lifetime_ms=ANSWER_LIFETIME_MS)
             data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=ANSWER_LIFETIME_MS / 1000)
+        rtt_s = 0.0 if arrival.from_content_store else clock.monotonic() - began
         signed_by = await self._validator.validate(data)
-        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch)
+        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s)
 
     # ------------------------------------------------------------ results elsewhere
 
@@ -283,6 +287,7 @@ class Caller:
         return StreamPull(
             self._endpoint, self._validator, ndn.from_uri(answer.result), answered.signed_by, config=self._fetch,
             hints=self._hints(answer), epoch=answered.epoch, ledger=self._ledger, on_progress=on_progress,
+            rtt_s=answered.rtt_s,
         )  # fmt: skip
 
 

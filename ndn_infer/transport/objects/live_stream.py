@@ -26,8 +26,9 @@ from ndn_infer.wire.stream import StreamWriter
 
 log = logging.getLogger(__name__)
 
-PROGRESS_FRESHNESS_MS: Final = 500
-"""Progress is computed when somebody asks, and signed as often as this at most."""
+PROGRESS_FRESHNESS_MS: Final = 200
+"""Progress is computed when somebody asks, and signed as often as this at most. Readers ask again after
+wire.rhythm.LEAST_WAIT_S: a cache must not give them the same once more."""
 
 FAILED_FRESHNESS_MS: Final = 10
 """Of the last segment of a stream that failed. Readers ask for fresh segments, so no cache repeats it to later ones."""

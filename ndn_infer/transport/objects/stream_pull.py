@@ -28,6 +28,7 @@ from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.objects.ledger import Ledger, source_of
 from ndn_infer.wire import again
+from ndn_infer.wire.rhythm import Rhythm
 from ndn_infer.wire.stream import StreamReader
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,10 @@ class StreamPull:
     def __init__(
         self, endpoint: Endpoint, validator: Validator, name: Name, signed_by: Validated, *, config: FetchConfig,
         hints: tuple[Name, ...] = (), epoch: DomainEpoch | None = None, ledger: Ledger | None = None,
-        on_progress: OnProgress | None = None,
+        on_progress: OnProgress | None = None, rtt_s: float = 0.0,
     ) -> None:  # fmt: skip
         """`epoch` opens what a private call's producer sealed. `on_progress` hears what the producer says of itself
-        while no segment comes."""
+        while no segment comes. `rtt_s`: how long its answer to the call took, 0 where a cache gave it."""
         self._endpoint = endpoint
         self._validator = validator
         self._name = name
@@ -65,7 +66,9 @@ class StreamPull:
         self._epoch = epoch
         self._ledger = ledger
         self._on_progress = on_progress
-        self._reader = StreamReader(clock.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s)
+        self._reader = StreamReader(
+            clock.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s, rhythm=Rhythm(rtt_s)
+        )
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._pending: dict[int, Pending] = {}
         self._refused: set[int] = set()
@@ -86,22 +89,11 @@ class StreamPull:
 
     async def _next(self) -> list[bytes]:
         """Wait for the next event; returns contents that are ready (possibly none)."""
-        now = clock.monotonic()
-        for number in self._reader.due(now):
-            self._send(number)
-        if self._reader.stalled(now):
-            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
-        if self._reader.wants_news(now):
-            self._send(NEWS)
-        try:
-            async with asyncio.timeout(max(0.0, self._reader.next_wake(now) - now)):
-                event = await self._events.get()
-        except TimeoutError:
+        event = await self._event()
+        if event is None:
             return []
         if event.arrival is None:
-            if event.number != NEWS:
-                nowhere = event.reason == REASON_NO_ROUTE
-                self._reader.on_refused(event.number, clock.monotonic(), nowhere=nowhere)
+            self._take_refusal(event.number, nowhere=event.reason == REASON_NO_ROUTE)
             return []
         try:
             return await self._accept(event.number, event.wire, event.arrival)
@@ -113,7 +105,34 @@ class StreamPull:
                 self._reader.on_refused(event.number, clock.monotonic())
             return []
 
+    async def _event(self) -> _Event | None:
+        """Send what is due and wait for what comes. None: it is time to look again. Raises Timeout."""
+        if not self._events.empty():  # what is here already comes before any judgement of silence
+            return self._events.get_nowait()
+        now, reader = clock.monotonic(), self._reader
+        if not self._endpoint.connected:
+            reader.cut_off(now)
+        for number in reader.due(now):
+            self._send(number)
+        if reader.stalled(now):
+            raise Timeout(f"the stream {ndn.to_uri(self._name)} stopped", hint="its producer may have died; ask again")
+        if reader.wants_news(now):
+            for number in (NEWS, *reader.due(now)):
+                self._send(number)
+        try:
+            async with asyncio.timeout(max(0.0, reader.next_wake(now) - now)):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
     # ------------------------------------------------------------ what came
+
+    def _take_refusal(self, number: int, *, nowhere: bool) -> None:
+        now = clock.monotonic()
+        if number != NEWS:
+            self._reader.on_refused(number, now, nowhere=nowhere)
+        elif nowhere:
+            self._reader.on_no_news(now)
 
     async def _accept(self, number: int, wire: bytes, arrival: Arrival) -> list[bytes]:
         asked = self._asked(number)
