@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from ndn_infer.config import Config
-from ndn_infer.errors import BadRecord, PromptError, UsageError
-from ndn_infer.records import Sampling
-from ndn_infer.records.forms import RecordForm
+from ndn_infer.errors import PromptError, UsageError
+from ndn_infer.records.sampling import Sampling, words_of
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
 
@@ -38,21 +37,27 @@ class Question:
     """The label of a domain's newest epoch here."""
 
 
+_FLAGS: Final = {
+    "max_tokens": "maximum tokens of the answer; with 0 the prompt is tokenized only",
+    "temperature": "0 is greedy",
+    "top_p": "nucleus sampling; 0 or 1 is off",
+    "top_k": "sample from the K most likely tokens; 0 or -1 is off",
+    "min_p": "drop tokens less likely than P times the most likely; 0 is off",
+    "repetition_penalty": "above 1 penalises tokens that occurred before; 1 is off",
+    "frequency_penalty": "penalty per occurrence in the answer",
+    "presence_penalty": "penalty for tokens that occur in the answer",
+    "logprobs": "with --json: log probabilities of the N most likely tokens",
+    "seed": "same seed, same answer (default: random when temperature is above 0)",
+}
+"""Parameters of sampling that are numbers, as flags; their ranges are those of the request."""
+
+
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-tokens", type=int, help="maximum tokens of the answer; 0: tokenize the prompt only")
-    parser.add_argument("--temperature", type=float, help="0 is greedy")
-    parser.add_argument("--top-p", type=float, help="nucleus sampling; 0 or 1 is off")
-    parser.add_argument("--top-k", type=int, help="sample from the K most likely tokens; 0 or -1 disables")
-    parser.add_argument("--min-p", type=float, help="drop tokens less likely than P times the most likely; 0 is off")
-    parser.add_argument(
-        "--repetition-penalty", type=float, help="above 1 penalises tokens that occurred before; 1 is off"
-    )
-    parser.add_argument("--frequency-penalty", type=float, help="-2 to 2, penalty per occurrence in the answer")
-    parser.add_argument("--presence-penalty", type=float, help="-2 to 2, penalty for tokens that occur in the answer")
-    parser.add_argument(
-        "--logprobs", type=int, metavar="N", help="with --json: log probabilities of the N most likely tokens"
-    )
-    parser.add_argument("--seed", type=int, help="same seed, same answer (default: random when temperature is above 0)")
+    kinds = {item.name: type(item.default) for item in fields(Sampling)}
+    for name, words in _FLAGS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kinds[name], metavar="N", help=f"{words} ({words_of(name)})"
+        )
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
 
 
@@ -107,33 +112,17 @@ def _not_text(what: str, position: int) -> PromptError:
 
 def _sampling(options: argparse.Namespace, config: Config) -> Sampling:
     ask = config.ask
-    temperature = _or(options.temperature, ask.temperature)
-    top_p, top_k = _or(options.top_p, ask.top_p), _or(options.top_k, ask.top_k)
-    sampling = Sampling(
-        max_tokens=_or(options.max_tokens, ask.max_tokens),
-        temperature=temperature,
-        top_p=1.0 if top_p == 0 else top_p,
-        top_k=0 if top_k == -1 else top_k,
-        seed=options.seed if options.seed is not None else (secrets.randbits(32) if temperature > 0 else 0),
-        stop=tuple(options.stop),
-        min_p=_or(options.min_p, 0.0),
-        repetition_penalty=_or(options.repetition_penalty, 1.0),
-        frequency_penalty=_or(options.frequency_penalty, 0.0),
-        presence_penalty=_or(options.presence_penalty, 0.0),
-        logprobs=_or(options.logprobs, 0),
-    )
-    _check(sampling)
+    given: dict[str, Any] = {name: getattr(ask, name) for name in ("max_tokens", "temperature", "top_p", "top_k")}
+    given |= {name: getattr(options, name) for name in _FLAGS if getattr(options, name) is not None}
+    if "seed" not in given and given["temperature"] > 0:
+        given["seed"] = secrets.randbits(32)
+    # Both ways to switch a filter off are one request.
+    given |= {"top_p": given["top_p"] or 1.0, "top_k": 0 if given["top_k"] == -1 else given["top_k"]}
+    sampling = Sampling(**given, stop=tuple(options.stop))
+    if refused := sampling.refused():
+        name, range_ = refused
+        raise UsageError(f"--{name.replace('_', '-')} must be {range_}, not {_shown(getattr(sampling, name))}")
     return sampling
-
-
-def _check(sampling: Sampling) -> None:
-    """By the bounds of the request's own type: nobody should wait for a model to learn of a wrong number."""
-    for name, form in RecordForm.of(Sampling).forms.items():
-        value = getattr(sampling, name)
-        try:
-            form.write(value)
-        except BadRecord as error:
-            raise UsageError(f"--{name.replace('_', '-')} must be {form.says}, not {_shown(value)}") from error
 
 
 def _shown(value: object) -> str:

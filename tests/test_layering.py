@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
+GROUND |= {"records.sampling"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -29,9 +30,10 @@ ALLOWED: dict[str, set[str]] = {
     "chain": set(),
     "engine_class": {"errors"},
     "ndn": {"errors"},
-    "config": {"errors", "addresses", "ndn"},
+    "config": {"errors", "addresses", "ndn", "records.sampling"},
     "tensors": {"errors"},
-    "records": {"errors"},
+    "records": {"errors", "records.sampling"},
+    "records.sampling": {"errors", "records"},
     "namespace": {"errors", "ndn"},
     "wire": {"errors", "ndn"},
     "security": {"errors", "clock", "config", "ndn", "namespace", "chain", "records", "wire"},
@@ -48,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "offers": GROUND,
     "offers.live": OBJECTS | {"transport.calls", "offers"},
     "kv.layout": {"errors"},
-    "engine": {"errors", "config", "chain", "engine_class", "kv.layout"},
+    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout"},
     "models": {"errors"},
     "corpus": {"errors"},
     "catalog": GROUND | {"wire", "security"},

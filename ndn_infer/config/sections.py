@@ -7,10 +7,12 @@ does with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ndn_infer.config import values as forms
 from ndn_infer.config.values import Section, option
 from ndn_infer.errors import ConfigError
+from ndn_infer.records.sampling import range_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,17 +217,22 @@ class ProducerConfig(Section):
     )
 
 
+def _sampling(name: str, default: float, help_text: str) -> Any:
+    low, high = range_of(name)
+    return option(default, help_text, low=low, high=high)
+
+
 @dataclass(frozen=True, slots=True)
 class AskConfig(Section):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
-    max_tokens: int = option(256, "maximum tokens of an answer")
+    max_tokens: int = _sampling("max_tokens", 256, "maximum tokens of an answer")
     engine: str = option(
         "", "engine class that answers, as 'ndn-infer status' names it; empty: that of [engine] here, or the one that "
         "a producer offers instead")  # fmt: skip
-    temperature: float = option(0.0, "0: greedy; above: sampled", high=100)
-    top_p: float = option(1.0, "sample from the smallest set of tokens with this probability; 1: off", high=1)
-    top_k: int = option(0, "sample from this many most likely tokens; 0: off")
+    temperature: float = _sampling("temperature", 0.0, "0: greedy; above: sampled")
+    top_p: float = _sampling("top_p", 1.0, "sample from the smallest set of tokens with this probability; 0, 1: off")
+    top_k: int = _sampling("top_k", 0, "sample from this many most likely tokens; 0, -1: off")
     system: str = option("", "system prompt; empty: the model's own")
     passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
     min_score: float = option(

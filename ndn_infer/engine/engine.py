@@ -20,11 +20,12 @@ from pathlib import Path
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
-from ndn_infer.engine.sampler import SamplingParams, TokenHistory, choose
+from ndn_infer.engine.sampler import TokenHistory, choose
 from ndn_infer.engine.scheduler import Scheduler
-from ndn_infer.engine.speculation import Drafter, NgramDrafter
+from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
 from ndn_infer.engine.stream import BlockKeys, Counters, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError
+from ndn_infer.records.sampling import Sampling
 
 try:
     import torch
@@ -95,7 +96,7 @@ class Engine:
     # ------------------------------------------------------------ streams
 
     def start(
-        self, ids: Sequence[int], params: SamplingParams, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False,
+        self, ids: Sequence[int], params: Sampling, prefix_blocks: Sequence[Tensor] = (), *, near: bool = False,
         cache_salt: str = "", arriving: bool = False, answered: int = 0,
     ) -> Stream:  # fmt: skip
         """Queue a stream; `step` computes it. `prefix_blocks` are the KV of the first tokens, from token 0 on; with
@@ -242,7 +243,7 @@ class Engine:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
     def _queue(
-        self, prompt: tuple[int, ...], params: SamplingParams | None, blocks: Sequence[Tensor], *, asked: int,
+        self, prompt: tuple[int, ...], params: Sampling | None, blocks: Sequence[Tensor], *, asked: int,
         total: int, last: int, near: bool = False, salt: str, arriving: bool = False,
     ) -> Stream:  # fmt: skip
         """`asked`: tokens that are computed as a prompt; `last`: those whose KV it may need."""
@@ -268,7 +269,7 @@ class Engine:
             keys=BlockKeys(self.block_tokens, self._apart(number, asked, total, salt, imported=ready > 0)),
         )  # fmt: skip
         if params is not None:
-            params.check_vocabulary(self.model_config.vocab_size)
+            params.check(self.model_config.vocab_size)
             stream.history = TokenHistory(prompt) if params.needs_history else None
             stream.drafter = self._drafter(prompt) if self._drafter else None
         if known == ready:
@@ -345,12 +346,12 @@ class Engine:
     def _verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:
         """The next token, and one more for each guess that was right. Choices are by seed and position (sampler.py), so
         they are those of a stream without guesses, sampled or not: a guess is right when it is what gets chosen."""
-        outputs = []
-        for guess, logits in itertools.zip_longest(stream.guesses[: len(rows) - 1], rows):
+
+        def choose_next(logits: Tensor) -> StepOutput:
             stream.length = stream.known
-            outputs.append(self._choose(stream, logits))
-            if stream.finished is not None or outputs[-1].token_id != guess:
-                break
+            return self._choose(stream, logits)
+
+        outputs = verify(stream.guesses[: len(rows) - 1], rows, choose_next)
         self.counters.tokens_accepted += len(outputs) - 1
         if stream.drafter is not None and len(rows) > 1:
             stream.drafter.outcome(len(rows) - 1, len(outputs) - 1)

@@ -1,7 +1,7 @@
 """Choosing the next token.
 
-Owns: sampling parameters, which tokens of a stream count for penalties, and the choice. Must not know: models, streams,
-torch.
+Owns: which tokens of a stream count for penalties, and the choice. What it is made by: records/sampling.py. Must not
+know: models, streams, torch.
 
 The choice for a position is a function of (logits, parameters, tokens so far, position) and of nothing else.
 Randomness is by counter, not by state: the number drawn for position p of a stream with seed s is Philox(key=s,
@@ -19,20 +19,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndn_infer.errors import ModelError, UsageError
+from ndn_infer.errors import ModelError
+from ndn_infer.records.sampling import Sampling
 
 Floats = NDArray[np.floating]
 
-MAX_LOGPROBS: Final = 20
-"""Alternatives told for each token, as in OpenAI's chat API."""
-MAX_LOGIT_BIAS: Final = 1024
-"""Tokens of a logit bias."""
 GREEDY_BELOW: Final = 1e-5
 """A lower temperature is greedy, as in vLLM: what it leaves to the second token is nothing, or not a number."""
 
@@ -40,88 +36,6 @@ _EXACT_UP_TO: Final = 4096
 """Weights of so many tokens are computed in float64, of more (a whole vocabulary) in float32, ten times as fast. Sums
 are float64."""
 _BLOCK: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """Raises UsageError when a value is out of its range."""
-
-    max_tokens: int = 256
-    """New tokens at most; at least 1."""
-    temperature: float = 0.0
-    """0: always the most likely token (after bias and penalties), and the filters and the seed have no effect."""
-    top_k: int = 0
-    """Only the k most likely tokens; 0 and -1: all."""
-    top_p: float = 1.0
-    """Only the most likely tokens that together have this probability; 1 and 0: all."""
-    seed: int = 0
-    """0 to 2^64 - 1."""
-    stop_ids: tuple[int, ...] = ()
-    """Tokens that end a stream (they are still put out)."""
-    min_p: float = 0.0
-    """Only tokens at least this likely relative to the most likely one, after temperature; 0: all."""
-    repetition_penalty: float = 1.0
-    """Logits of tokens in prompt and answer so far are divided by it when positive, else multiplied; 1: off. (Keskar et
-    al., "CTRL", 2019, as transformers has it.)"""
-    frequency_penalty: float = 0.0
-    """Subtracted from a logit for every time the answer so far has the token; 0: off."""
-    presence_penalty: float = 0.0
-    """Subtracted from a logit when the answer so far has the token at all; 0: off."""
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    """(token, what is added to its logit): no token twice."""
-    logprobs: int = 0
-    """How many of the most likely tokens are told with their probabilities; 0 to 20."""
-
-    def __post_init__(self) -> None:
-        for fine, message in (*self._numbers(), *self._lists()):
-            if not fine:
-                raise UsageError(message)
-
-    def _numbers(self) -> tuple[tuple[bool, str], ...]:
-        return (
-            (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
-            (0.0 <= self.temperature <= 100.0, f"temperature must be 0 (greedy) to 100, not {self.temperature}"),
-            (self.top_k >= -1, f"top_k must be 0 or -1 (off) or more, not {self.top_k}"),
-            (0.0 <= self.top_p <= 1.0, f"top_p must be 0 to 1 (both are off), not {self.top_p}"),
-            (0.0 <= self.min_p <= 1.0, f"min_p must be 0 (off) to 1, not {self.min_p}"),
-            (0 <= self.seed < 1 << 64, f"seed must be 0 to 2^64 - 1, not {self.seed}"),
-            (
-                0.01 <= self.repetition_penalty <= 100.0,
-                f"repetition_penalty must be 0.01 to 100 (1 is off), not {self.repetition_penalty}",
-            ),
-            (
-                -2.0 <= self.frequency_penalty <= 2.0,
-                f"frequency_penalty must be -2 to 2 (0 is off), not {self.frequency_penalty}",
-            ),
-            (
-                -2.0 <= self.presence_penalty <= 2.0,
-                f"presence_penalty must be -2 to 2 (0 is off), not {self.presence_penalty}",
-            ),
-            (
-                0 <= self.logprobs <= MAX_LOGPROBS,
-                f"logprobs must be 0 (off) to {MAX_LOGPROBS}, not {self.logprobs}",
-            ),
-        )
-
-    def _lists(self) -> tuple[tuple[bool, str], ...]:
-        bias = self.logit_bias
-        return (
-            (len(bias) <= MAX_LOGIT_BIAS, f"logit_bias may have {MAX_LOGIT_BIAS} tokens, not {len(bias)}"),
-            (len({token for token, _ in bias}) == len(bias), "logit_bias has a token twice"),
-            (all(token >= 0 for token, _ in bias), "logit_bias needs token ids of 0 or more"),
-            (all(-100.0 <= value <= 100.0 for _, value in bias), "logit_bias must be -100 to 100 for every token"),
-        )
-
-    @property
-    def needs_history(self) -> bool:
-        """Whether choices depend on the tokens so far."""
-        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
-
-    def check_vocabulary(self, size: int) -> None:
-        """Raises UsageError when a token that is named does not exist."""
-        for token, _ in self.logit_bias:
-            if token >= size:
-                raise UsageError(f"logit_bias names token {token}; ids of this model are 0 to {size - 1}")
 
 
 class Choice(NamedTuple):
@@ -167,9 +81,7 @@ class TokenHistory:
         return self._counts[: len(self._slots)]
 
 
-def choose(
-    logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
-) -> Choice:
+def choose(logits: NDArray[np.float32], params: Sampling, position: int, history: TokenHistory | None = None) -> Choice:
     """The token at `position`.
 
     logits: [vocab] float32, left as they are. position: index in the whole sequence of the token that is chosen.
@@ -183,28 +95,6 @@ def choose(
     return Choice(token, float(logits[token]) - norm, top)
 
 
-def sample(
-    logits: NDArray[np.float32], params: SamplingParams, position: int, history: TokenHistory | None = None
-) -> tuple[int, float]:
-    """(token, its log probability) of `choose`."""
-    return choose(logits, params, position, history)[:2]
-
-
-def distribution(
-    logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None = None
-) -> NDArray[np.float64]:
-    """[vocab]: with which probability `choose` takes each token, over all seeds."""
-    adjusted = adjust(logits, params, history)
-    spread = np.zeros(len(adjusted))
-    best, peak = _best(adjusted)
-    if params.temperature < GREEDY_BELOW:
-        spread[best] = 1.0
-        return spread
-    ids, weights = _candidates(adjusted, peak, params)
-    spread[ids] = weights / weights.sum(dtype=np.float64)
-    return spread
-
-
 def uniform(seed: int, position: int) -> float:
     """The number in [0, 1) that belongs to a position of a stream: 53 bits of Philox."""
     return float(int(np.random.Philox(key=seed, counter=position).random_raw()) >> 11) * 2.0**-53
@@ -213,16 +103,16 @@ def uniform(seed: int, position: int) -> float:
 # ---------------------------------------------------------------- logits
 
 
-def adjust(logits: NDArray[np.float32], params: SamplingParams, history: TokenHistory | None) -> NDArray[np.float32]:
+def adjust(logits: NDArray[np.float32], params: Sampling, history: TokenHistory | None) -> NDArray[np.float32]:
     """Logits after bias and penalties: the same array when there are none. Raises ModelError as `choose` does."""
     if not params.logit_bias and not params.needs_history:
         return logits
     changed = logits.copy()
     if params.logit_bias:
-        ids = np.array([token for token, _ in params.logit_bias], dtype=np.int64)
+        ids = np.array([one.id for one in params.logit_bias], dtype=np.int64)
         if int(ids.max()) >= len(logits):
             raise ModelError(f"logit_bias names token {int(ids.max())}; this model has {len(logits)}")
-        changed[ids] += np.array([value for _, value in params.logit_bias], dtype=np.float32)
+        changed[ids] += np.array([one.bias for one in params.logit_bias], dtype=np.float32)
     if params.needs_history:
         if history is None:
             raise ModelError("penalties need the tokens of the stream, and the caller gave none")
@@ -257,7 +147,7 @@ def _most_likely(logits: NDArray[np.float32], count: int) -> list[int]:
 # ---------------------------------------------------------------- the choice
 
 
-def _pick(logits: NDArray[np.float32], params: SamplingParams, position: int) -> int:
+def _pick(logits: NDArray[np.float32], params: Sampling, position: int) -> int:
     best, peak = _best(logits)
     if params.temperature < GREEDY_BELOW:
         return best
@@ -266,9 +156,7 @@ def _pick(logits: NDArray[np.float32], params: SamplingParams, position: int) ->
     return index if isinstance(ids, slice) else int(ids[index])
 
 
-def _candidates(
-    logits: NDArray[np.float32], peak: float, params: SamplingParams
-) -> tuple[NDArray[np.intp] | slice, Floats]:
+def _candidates(logits: NDArray[np.float32], peak: float, params: Sampling) -> tuple[NDArray[np.intp] | slice, Floats]:
     """(ids, weights) of the tokens that the filters leave, by rising id; the weight of the most likely one is 1."""
     ids: NDArray[np.intp] | slice = slice(None)
     values = logits
@@ -309,7 +197,7 @@ def _largest(values: NDArray[np.float32], count: int, least: float | None = None
     return np.flatnonzero(taken)
 
 
-def _nucleus(values: NDArray[np.float32], weights: Floats, peak: float, params: SamplingParams) -> NDArray[np.intp]:
+def _nucleus(values: NDArray[np.float32], weights: Floats, peak: float, params: Sampling) -> NDArray[np.intp]:
     """Indices of the fewest largest values that have the share `top_p` of all weight."""
     total = float(weights.sum(dtype=np.float64))
     # All weights below this together are less than 1 - top_p: none of them is wanted, and few are left to be sorted.

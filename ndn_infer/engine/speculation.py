@@ -13,13 +13,12 @@ engine/linear.py promises where it does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+from typing import Final, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ndn_infer.engine.sampler import Choice, SamplingParams, TokenHistory, choose
+R = TypeVar("R")
+C = TypeVar("C", bound="Chosen")
 
 LONGEST: Final = 3
 SHORTEST: Final = 1
@@ -82,24 +81,22 @@ class NgramDrafter:
             self._drafts = max(self._drafts // 2, 1)
 
 
-def accept(
-    logits: NDArray[np.float32],
-    draft: Sequence[int],
-    params: SamplingParams,
-    first_position: int,
-    history: TokenHistory | None = None,
-) -> list[Choice]:
-    """The tokens that hold: at least one, at most len(draft) + 1, none after a stop token.
+class Chosen(Protocol):
+    """What a choice of a token came to."""
 
-    logits: [len(draft) + 1, vocab] float32; row i follows the sequence and draft[:i]. `history`, when given, is that of
-    the sequence; the chosen tokens are added to it. Raises ModelError when a row has no numbers.
-    """
-    chosen: list[Choice] = []
-    for row in range(len(draft) + 1):
-        choice = choose(logits[row], params, first_position + row, history)
-        chosen.append(choice)
-        if history is not None:
-            history.add(choice.token)
-        if choice.token in params.stop_ids or row == len(draft) or choice.token != draft[row]:
+    @property
+    def token_id(self) -> int: ...
+
+    @property
+    def finished(self) -> str | None: ...
+
+
+def verify(guesses: Sequence[int], rows: Iterable[R], choose: Callable[[R], C]) -> list[C]:
+    """The choices that hold: one for the row after the sequence, and one more for each guess that was right; none after
+    one that has `finished`. `rows` has one more than `guesses`: row i follows the sequence and guesses[:i]."""
+    chosen: list[C] = []
+    for guess, row in zip_longest(guesses, rows):
+        chosen.append(choose(row))
+        if chosen[-1].finished is not None or chosen[-1].token_id != guess:
             break
     return chosen

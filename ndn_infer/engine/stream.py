@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
-from ndn_infer.engine.sampler import SamplingParams, TokenHistory
+from ndn_infer.engine.sampler import TokenHistory
 from ndn_infer.engine.scheduler import Seat
 from ndn_infer.engine.speculation import Drafter
+from ndn_infer.records.sampling import Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ class Stream(Seat):
     else needs the memory."""
 
     prompt: tuple[int, ...]
-    params: SamplingParams | None
+    params: Sampling | None
     """None: only the prompt's KV is wanted, block by block."""
     total: int
     """Length of the prompt of which `prompt` is the beginning (the last bits of bf16 KV follow it)."""

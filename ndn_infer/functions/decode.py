@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ndn_infer import ndn
 from ndn_infer.engine.engine import StepOutput, Stream
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
@@ -33,6 +32,7 @@ from ndn_infer.kv.load import KvLoader, LoadedKv
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.live_stream import LiveStream
 
@@ -47,7 +47,7 @@ class _Generation:
     """One answer in the making. `stream` is the engine's."""
 
     request: GenerateRequest
-    params: SamplingParams
+    params: Sampling
     job: Job
     connector: KvConnector
     answer: AnswerStream

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import ModelError
+from ndn_infer.records.sampling import Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ class EngineWorker:
             self.cancel(stream)
 
     async def generate(
-        self, ids: Sequence[int], params: SamplingParams, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
+        self, ids: Sequence[int], params: Sampling, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
         near: bool = False, cache_salt: str = "", arriving: bool = False, answered: int = 0,
     ) -> Stream:  # fmt: skip
         """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""

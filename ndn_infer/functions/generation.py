@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.engine_class import WRONG_ENGINE, EngineClass
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.records import GenerateRequest
+from ndn_infer.records.sampling import Sampling
 
 
 class Limits(Protocol):
@@ -59,23 +60,12 @@ async def text_of(request: GenerateRequest, tokenizer: ChatTokenizer) -> tuple[S
     return await asyncio.to_thread(resume, tokenizer, stops, answered)
 
 
-def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> SamplingParams:
-    """Raises PromptError where the bias names a token that the model does not have. An answer of no tokens computes the
-    prompt, which one token follows from: AnswerStream does not tell it."""
+def sampling_params(request: GenerateRequest, limits: Limits, eos_ids: Iterable[int]) -> Sampling:
+    """What the engine samples by: within the model's context, ended by its end tokens. Raises UsageError where the bias
+    names a token that the model does not have. An answer of no tokens computes the prompt, which one token follows
+    from: AnswerStream does not tell it."""
     sampling = request.sampling
-    params = SamplingParams(
-        max_tokens=max(1, min(sampling.max_tokens, limits.context_length - len(request.prompt))),
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        stop_ids=() if sampling.ignore_eos else tuple(eos_ids),
-        min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        presence_penalty=sampling.presence_penalty,
-        logit_bias=tuple((token.id, token.bias) for token in sampling.logit_bias),
-        logprobs=sampling.logprobs,
-    )
-    params.check_vocabulary(limits.vocab_size)
-    return params
+    sampling.check(limits.vocab_size)
+    most = max(1, min(sampling.max_tokens, limits.context_length - len(request.prompt)))
+    ends = () if sampling.ignore_eos else tuple(eos_ids)
+    return replace(sampling, max_tokens=most, stop_ids=(*sampling.stop_ids, *ends))

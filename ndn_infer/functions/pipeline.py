@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ndn_infer.engine.sampler import Choice, SamplingParams, TokenHistory, choose
+from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
@@ -26,6 +26,7 @@ from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.live_stream import LiveStream
 
@@ -35,7 +36,7 @@ class _Generation:
     """One answer in the making."""
 
     request: GenerateRequest
-    params: SamplingParams
+    params: Sampling
     host: Host
     answer: AnswerStream
     tokens: list[int] = field(default_factory=list)

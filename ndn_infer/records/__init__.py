@@ -12,8 +12,6 @@ from typing import Annotated, ClassVar, Final
 
 from ndn_infer.records.bounds import (
     MAX_HITS,
-    MAX_STOP_CHARACTERS,
-    MAX_STOPS,
     MAX_TEXT,
     Amount,
     AtMost,
@@ -33,8 +31,9 @@ from ndn_infer.records.bounds import (
 )
 from ndn_infer.records.codec import R, decode, encode, most_bytes
 from ndn_infer.records.forms import Record, Reply, Request
+from ndn_infer.records.sampling import MAX_LOGPROBS, Sampling, TokenBias
 
-__all__ = ["R", "Record", "Reply", "Request", "decode", "encode", "most_bytes"]
+__all__ = ["R", "Record", "Reply", "Request", "Sampling", "TokenBias", "decode", "encode", "most_bytes"]
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 TOO_LONG: Final = "too-long"
@@ -135,39 +134,6 @@ class PrefillRequest(Request):
     have: Count = 0
     block_tokens: Count = 0
     codec: Label = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBias(Request):
-    """`bias` is added to the logit of token `id`."""
-
-    id: TokenId
-    bias: Annotated[float, Between(-100, 100)]
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling(Request):
-    """How the next token is chosen. temperature 0 is greedy; the other defaults are off; `seed` counts with the
-    position, so a continuation anywhere gives the same tokens. engine/sampler.py says what each value does. `top_p` 0
-    and `top_k` -1 are off too; `max_tokens` 0 has the prompt computed, and its KV published, and nothing after it.
-
-    Every field is part of the request's digest, `logprobs` (how many alternatives are told with each token) too: it
-    changes the answer's bytes. `logit_bias` stands in rising order of ids, so that equal requests have equal names.
-    """
-
-    max_tokens: TokenCount = 256
-    temperature: Annotated[float, Between(0, 100)] = 0.0
-    top_p: Annotated[float, Between(0, 1)] = 1.0
-    top_k: Annotated[int, Between(-1, (1 << 32) - 1)] = 0
-    seed: Annotated[int, Between(0, (1 << 64) - 1)] = 0
-    stop: Annotated[tuple[Annotated[str, AtMost(MAX_STOP_CHARACTERS, 1)], ...], AtMost(MAX_STOPS)] = ()
-    ignore_eos: bool = False
-    min_p: Annotated[float, Between(0, 1)] = 0.0
-    repetition_penalty: Annotated[float, Between(0.01, 100)] = 1.0
-    frequency_penalty: Annotated[float, Between(-2, 2)] = 0.0
-    presence_penalty: Annotated[float, Between(-2, 2)] = 0.0
-    logit_bias: Annotated[tuple[TokenBias, ...], AtMost(1024)] = ()
-    logprobs: Annotated[int, Between(0, 20)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +274,9 @@ class TokenLogprobs(Reply):
     characters, and `top_text` those of each of `top`."""
 
     logprob: LogProbability
-    top: Annotated[tuple[tuple[TokenId, LogProbability], ...], AtMost(20)] = ()
+    top: Annotated[tuple[tuple[TokenId, LogProbability], ...], AtMost(MAX_LOGPROBS)] = ()
     text: Annotated[bytes, AtMost(MAX_TOKEN_BYTES)] = b""
-    top_text: Annotated[tuple[Annotated[bytes, AtMost(MAX_TOKEN_BYTES)], ...], AtMost(20)] = ()
+    top_text: Annotated[tuple[Annotated[bytes, AtMost(MAX_TOKEN_BYTES)], ...], AtMost(MAX_LOGPROBS)] = ()
 
 
 @dataclass(frozen=True, slots=True)

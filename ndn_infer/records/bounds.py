@@ -18,8 +18,6 @@ MAX_TEXT: Final = 1 << 20
 """Characters of one text."""
 MAX_HITS: Final = 50
 """Passages of one answer."""
-MAX_STOPS: Final = 16
-MAX_STOP_CHARACTERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)

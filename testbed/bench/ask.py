@@ -17,7 +17,6 @@ from typing import Any
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.local.network import embedded
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
@@ -66,7 +65,7 @@ def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> 
     for ids in prompts:
         blocks = [block for _, block in engine.prefill(ids[:-1])]
         began = time.perf_counter()
-        stream = engine.start(ids, SamplingParams(ANSWER_TOKENS), blocks)
+        stream = engine.start(ids, Sampling(ANSWER_TOKENS), blocks)
         while not engine.step():
             pass
         first.append(time.perf_counter() - began)

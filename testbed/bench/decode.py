@@ -24,10 +24,10 @@ import torch
 from ndn_infer.config import Config, EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.model_config import ModelConfig
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.weights import DTYPES
 from ndn_infer.local.prepare import prepared
 from ndn_infer.models.registry import resolve
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.report import print_report
 
 CONTEXTS = (128, 1024)
@@ -172,7 +172,7 @@ class Ours:
 
     def prompt(self, length: int) -> float | None:
         started = time.perf_counter()
-        stream = self._engine.start(_prompt(length), SamplingParams(max_tokens=1))
+        stream = self._engine.start(_prompt(length), Sampling(max_tokens=1))
         while stream.finished is None:
             self._engine.step()
         return length / (time.perf_counter() - started)
@@ -183,7 +183,7 @@ class Ours:
 
 def batch_throughput(engine: Engine, streams: int, *, context: int = 128, tokens: int = BATCH_TOKENS) -> float:
     """Tokens/s of `streams` together, from when all have their first token until the first of them ends."""
-    params = SamplingParams(max_tokens=tokens + 1 + 4 * streams)
+    params = Sampling(max_tokens=tokens + 1 + 4 * streams)
     running = [engine.start(_prompt(context), params) for _ in range(streams)]
     try:
         while not all(stream.generated for stream in running):

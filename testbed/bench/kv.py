@@ -29,12 +29,12 @@ import torch
 
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.codec import decode_block, encode_block
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.node import Node
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import ram_folder
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
@@ -49,7 +49,7 @@ from ndn_infer.testbed.bench.report import print_report
 
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
 QUICK: Final = (256, 1024)
-FIRST: Final = SamplingParams(max_tokens=1)
+FIRST: Final = Sampling(max_tokens=1)
 
 
 class WrongTokens(NdnInferError):

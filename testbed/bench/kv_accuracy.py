@@ -31,13 +31,13 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, Stream
 from ndn_infer.engine.kv_cache import KvCache
 from ndn_infer.engine.llama import Llama
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.kv_node import format_of, load_engine
 
 PROMPTS: Final = 100
-ANSWER: Final = SamplingParams(max_tokens=32)
+ANSWER: Final = Sampling(max_tokens=32)
 SHORTEST: Final = 24
 STEP: Final = 6
 """Tokens by which each prompt is longer than the one before; no divisor or multiple of a block."""

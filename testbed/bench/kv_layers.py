@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import free_port
 from ndn_infer.testbed.bench.fetch_ours import Keys
@@ -33,7 +33,7 @@ MORE_TOKENS: Final = (1, 128, 512)
 """What the prompt has beyond the prefix; its first token comes after that."""
 MBITS: Final = (200.0, 800.0)
 ROUND_TRIP_MS: Final = 2
-FIRST: Final = SamplingParams(max_tokens=1)
+FIRST: Final = Sampling(max_tokens=1)
 
 
 def layers(place: Path, keys: Keys, folder: Path, model: str, threads: int, runs: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import pytest
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, Stream
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.models.store import ModelFolder
+from ndn_infer.records.sampling import Sampling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -25,7 +25,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.model
 
 NEW_TOKENS = 8
-PARAMS = SamplingParams(max_tokens=NEW_TOKENS)
+PARAMS = Sampling(max_tokens=NEW_TOKENS)
 
 
 def prompts(count: int, longest: int) -> list[list[int]]:

@@ -14,9 +14,9 @@ import pytest
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.answer_text import StreamDecoder
 from ndn_infer.engine.engine import Engine, Stream
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.models.store import ModelFolder, prepare
+from ndn_infer.records.sampling import Sampling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -127,7 +127,7 @@ def test_greedy_ids_equal_transformers_in_every_way(
         out = model.generate(torch.tensor([ids]), attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False)
         expected.append(out[0, len(ids) :].tolist())
     engine, other = (Engine.load(smollm2.path, EngineConfig(dtype=dtype, attention=attention)) for _ in range(2))
-    params = SamplingParams(max_tokens=NEW_TOKENS, stop_ids=tokenizer.eos_ids)
+    params = Sampling(max_tokens=NEW_TOKENS, stop_ids=tokenizer.eos_ids)
     streams = [engine.start(ids, params) for ids in prompts]  # by turns
     assert [run(engine, stream) for stream in streams] == expected
     for ids, tokens in zip(prompts, expected, strict=True):  # with KV from another engine

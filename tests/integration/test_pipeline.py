@@ -21,7 +21,6 @@ transformers = pytest.importorskip("transformers")
 from ndn_infer import ndn  # noqa: E402
 from ndn_infer.config import CallConfig, Config, EngineConfig, ProducerConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.engine_class import WRONG_ENGINE  # noqa: E402
 from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
@@ -184,7 +183,7 @@ def alone(folder: Model, asked: Sequence[tuple[Sequence[int], Sampling]], **opti
     engine = Engine.load(folder.path, EngineConfig(chunk_tokens=CHUNK, **options))
     found = []
     for prompt, sampling in asked:
-        params = SamplingParams(
+        params = Sampling(
             max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
             seed=sampling.seed, repetition_penalty=sampling.repetition_penalty,
         )  # fmt: skip

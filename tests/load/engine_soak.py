@@ -25,9 +25,9 @@ from typing import Any
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine, StepOutput
-from ndn_infer.engine.sampler import SamplingParams
 from ndn_infer.errors import BadRecord, Busy, PromptError
 from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.records.sampling import Sampling
 
 PATIENCE_S = 120.0
 """A stream that gives no token for so long has stalled."""
@@ -101,8 +101,8 @@ class Caller:
         ids = [5 + at * (7 + story) % words for at in range(length)]
         return ids[: self._dice.randrange(length)] + [5 + self._dice.randrange(words)] if story else ids
 
-    def _params(self) -> SamplingParams:
-        return SamplingParams(max_tokens=self._dice.randrange(1, 32), temperature=self._dice.choice((0.0, 1.0)))
+    def _params(self) -> Sampling:
+        return Sampling(max_tokens=self._dice.randrange(1, 32), temperature=self._dice.choice((0.0, 1.0)))
 
     async def _answer(self, give_up_after: int = 1 << 30) -> None:
         ended = asyncio.Event()

@@ -19,11 +19,11 @@ from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.model_config import ModelConfig  # noqa: E402
 from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import BadRecord, Busy, ConfigError, DamagedCache, EngineUnavailable, ModelError, PromptError  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
+from ndn_infer.records.sampling import Sampling  # noqa: E402
 
-GREEDY = SamplingParams(max_tokens=12)
+GREEDY = Sampling(max_tokens=12)
 PROMPTS = [list(range(5, 5 + n)) for n in (1, 2, 15, 16, 17, 33, 40, 77)]
 
 
@@ -119,7 +119,7 @@ def test_rotary_frequencies_of_llama3_are_those_of_transformers(tmp_path: Path) 
 
 def test_a_long_prompt_does_not_stop_others(folder: Path) -> None:
     engine = load(folder, chunk_tokens=8)
-    short = engine.start([5], SamplingParams(max_tokens=20))
+    short = engine.start([5], Sampling(max_tokens=20))
     assert [output.stream for output in engine.step()] == [short]
     long = engine.start(list(range(5, 69)), GREEDY)
     for step in range(8):
@@ -129,7 +129,7 @@ def test_a_long_prompt_does_not_stop_others(folder: Path) -> None:
 
 def test_more_streams_than_may_run_wait(folder: Path) -> None:
     engine = load(folder, max_streams=2)
-    streams = [engine.start([5 + n], SamplingParams(max_tokens=2)) for n in range(5)]
+    streams = [engine.start([5 + n], Sampling(max_tokens=2)) for n in range(5)]
     seen = [[streams.index(output.stream) for output in engine.step()] for _ in range(6)]
     assert seen == [[0, 1], [0, 1], [2, 3], [2, 3], [4], [4]]
     assert all(stream.finished == "length" for stream in streams)
@@ -174,7 +174,7 @@ def test_a_stream_paused_at_any_moment_gives_the_same_tokens_and_is_in_nobodys_w
 def test_how_streams_end(folder: Path) -> None:
     engine = load(folder)
     free = run(engine, engine.start([5, 6, 7], GREEDY))
-    stopping = engine.start([5, 6, 7], SamplingParams(max_tokens=12, stop_ids=(free[3],)))
+    stopping = engine.start([5, 6, 7], Sampling(max_tokens=12, stop_ids=(free[3],)))
     assert run(engine, stopping) == free[: free.index(free[3]) + 1] and stopping.finished == "stop"
     limit = engine.model_config.context_length
     full = engine.start([5] * (limit - 1), GREEDY)
@@ -182,13 +182,13 @@ def test_how_streams_end(folder: Path) -> None:
 
 
 def test_sampling_continues_on_another_engine(folder: Path) -> None:
-    params = SamplingParams(max_tokens=16, temperature=1.0, seed=11)
+    params = Sampling(max_tokens=16, temperature=1.0, seed=11)
     engine = load(folder)
     whole = run(engine, engine.start([5, 6], params))
-    rest = SamplingParams(max_tokens=10, temperature=1.0, seed=11)
+    rest = Sampling(max_tokens=10, temperature=1.0, seed=11)
     other = load(folder)
     assert run(other, other.start([5, 6, *whole[:6]], rest)) == whole[6:]
-    changed = SamplingParams(max_tokens=16, temperature=1.0, seed=12)
+    changed = Sampling(max_tokens=16, temperature=1.0, seed=12)
     assert run(engine, engine.start([5, 6], changed)) != whole
 
 
@@ -347,7 +347,7 @@ def test_company_changes_no_token_and_no_bit(folder: Path, dtype: str, weights: 
     while len(streams) < len(wanted) or any(stream.finished is None for stream in streams):
         if len(streams) < len(wanted) and dice.random() < 0.4:
             ids, count = wanted[len(streams)]
-            streams.append(crowded.start(ids, SamplingParams(max_tokens=count, temperature=0.8, seed=len(streams))))
+            streams.append(crowded.start(ids, Sampling(max_tokens=count, temperature=0.8, seed=len(streams))))
         if streams and dice.random() < 0.02:
             cancelled.add(streams[-1])
             crowded.cancel(streams[-1])
@@ -356,7 +356,7 @@ def test_company_changes_no_token_and_no_bit(folder: Path, dtype: str, weights: 
     assert crowded.counters.preemptions and crowded.counters.tokens_recomputed
     assert crowded.counters.blocks_used == room - 24 and crowded.counters.streams_active == 0
     for number, (stream, (ids, count)) in enumerate(zip(streams, wanted, strict=True)):
-        single = alone.start(ids, SamplingParams(max_tokens=count, temperature=0.8, seed=number))
+        single = alone.start(ids, Sampling(max_tokens=count, temperature=0.8, seed=number))
         logprobs = []
         while single.finished is None:
             logprobs += [output.logprob for output in alone.step()]
@@ -365,7 +365,7 @@ def test_company_changes_no_token_and_no_bit(folder: Path, dtype: str, weights: 
         assert stream in cancelled or stream.finished == single.finished
     last = [stream for stream in streams if stream not in cancelled][-1]
     again = alone.start(
-        last.prompt, SamplingParams(max_tokens=len(last.generated), temperature=0.8, seed=streams.index(last))
+        last.prompt, Sampling(max_tokens=len(last.generated), temperature=0.8, seed=streams.index(last))
     )
     run(alone, again)
     for index in range(last.length // 4):
@@ -399,7 +399,7 @@ def test_exact_sharing_keeps_apart_what_may_differ_in_bits(folder: Path) -> None
 def test_an_answer_with_penalties_goes_on_at_any_position(folder: Path) -> None:
     """In another engine, which is told how much of its prompt is answer: without that the penalties are others."""
     engine, other = load(folder), load(folder)
-    params = SamplingParams(
+    params = Sampling(
         max_tokens=20, temperature=0.9, seed=5, repetition_penalty=1.3, frequency_penalty=1.5, presence_penalty=0.5
     )
     ids = story(0, 21)
@@ -436,7 +436,7 @@ def test_every_block_boundary_is_a_place_to_move(folder: Path) -> None:
     for index in range((len(tokens) - 2) // 4):
         blocks = [here.export_block(stream, at) for at in range(index + 1)]
         known = max(len(ids), len(blocks) * 4 + 1)
-        moved = there.start(tokens[:known], SamplingParams(max_tokens=len(tokens) - known), blocks)
+        moved = there.start(tokens[:known], Sampling(max_tokens=len(tokens) - known), blocks)
         assert [*tokens[:known], *run(there, moved)] == tokens
     assert [run(engine, other) for engine, other in zip((here, there), company, strict=True)] == [
         oracle(folder, story(2, 60))
@@ -445,7 +445,7 @@ def test_every_block_boundary_is_a_place_to_move(folder: Path) -> None:
 
 def test_prompts_without_answers_take_turns_with_streams(folder: Path) -> None:
     engine = load(folder, chunk_tokens=8)
-    talking = engine.start([5, 6], SamplingParams(max_tokens=60))
+    talking = engine.start([5, 6], Sampling(max_tokens=60))
     engine.step()
     wanted = [engine.start_prefill(story(number, 50)) for number in range(3)]
     got: dict[Stream, list[int]] = {stream: [] for stream in wanted}
@@ -513,7 +513,7 @@ def test_blocks_of_an_ended_stream_stay_until_others_need_the_room(folder: Path)
     with pytest.raises(ModelError, match="memory was reused"):
         engine.export_block(stream, 4)
     assert torch.equal(block, next(iter(load(folder).prefill(story(0, 12))))[1])
-    ended = engine.start([5], SamplingParams(max_tokens=1))
+    ended = engine.start([5], Sampling(max_tokens=1))
     run(engine, ended)
     engine.cancel(ended)
     with pytest.raises(ModelError, match="freed"):
@@ -524,7 +524,7 @@ def test_blocks_of_an_ended_stream_stay_until_others_need_the_room(folder: Path)
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.9, "seed": 4}])
 def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str, float]) -> None:
     """A drafter that knows the future, one that often does, one that never does: tokens and KV are the same."""
-    chosen = SamplingParams(max_tokens=40, **params)  # type: ignore[arg-type]
+    chosen = Sampling(max_tokens=40, **params)  # type: ignore[arg-type]
     plain = load(folder, dtype="bf16")
     truth = plain.start(story(0, 21), chosen)
     run(plain, truth)
@@ -563,10 +563,10 @@ def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str,
 
 def test_guesses_from_the_text_itself(folder: Path) -> None:
     """Prompt lookup, with penalties that look at the text so far."""
-    params = SamplingParams(max_tokens=60, repetition_penalty=1.05)
+    params = Sampling(max_tokens=60, repetition_penalty=1.05)
     plain, guessing = load(folder), load(folder, speculation="ngram")
     for ids in (story(0, 30), [5, 6, 7] * 12):
-        for chosen in (params, SamplingParams(max_tokens=60)):
+        for chosen in (params, Sampling(max_tokens=60)):
             assert run(guessing, guessing.start(ids, chosen)) == run(plain, plain.start(ids, chosen))
     assert 0 < guessing.counters.tokens_accepted <= guessing.counters.tokens_guessed
     assert guessing.counters.steps < plain.counters.steps
@@ -579,4 +579,4 @@ def test_memory_mapped_ahead_changes_nothing(folder: Path) -> None:
     for _ in range(8):
         while engine.prepare():
             pass
-        assert run(engine, engine.start(prompt, SamplingParams(12))) == expected
+        assert run(engine, engine.start(prompt, Sampling(12))) == expected

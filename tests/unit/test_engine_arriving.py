@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
+from ndn_infer.records.sampling import Sampling  # noqa: E402
 from tests.unit.test_engine import GREEDY, load, run, small_model  # noqa: E402
 
 LAYERS = 3
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Arriving:
     """A stream whose blocks are garbage until their layers are supplied."""
 
-    def __init__(self, engine: Engine, ids: list[int], count: int, params: SamplingParams = GREEDY) -> None:
+    def __init__(self, engine: Engine, ids: list[int], count: int, params: Sampling = GREEDY) -> None:
         self.engine = engine
         self.blocks = [block for _, block in load_like(engine).prefill(ids)][:count]
         self.memory = [torch.full_like(block, float("nan")) for block in self.blocks]
@@ -107,7 +107,7 @@ def test_others_go_on_meanwhile_and_tokens_are_theirs(folder: Path) -> None:
 def test_one_that_gives_its_blocks_up_takes_what_has_arrived_again(folder: Path) -> None:
     engine, other = pair(folder, "fp32", kv_memory_mib=1)
     room = engine._scheduler.pool.blocks
-    old = engine.start(PROMPT[:20], SamplingParams(max_tokens=60))
+    old = engine.start(PROMPT[:20], Sampling(max_tokens=60))
     steps(engine, 3)
     arriving = Arriving(engine, PROMPT, 8)
     arriving.supply(1)
@@ -118,7 +118,7 @@ def test_one_that_gives_its_blocks_up_takes_what_has_arrived_again(folder: Path)
         engine.step()
     assert arriving.stream.table == [] and arriving.stream.finished is None
     arriving.supply(2)
-    assert run(engine, old) == run(other, other.start(old.prompt, SamplingParams(max_tokens=60)))
+    assert run(engine, old) == run(other, other.start(old.prompt, Sampling(max_tokens=60)))
     arriving.supply(3)
     assert run(engine, arriving.stream) == run(other, other.start(PROMPT, GREEDY))
     assert room == engine._scheduler.pool.blocks

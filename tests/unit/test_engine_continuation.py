@@ -14,14 +14,14 @@ transformers = pytest.importorskip("transformers")
 from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import load_model  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
+from ndn_infer.records.sampling import Sampling, TokenBias  # noqa: E402
 
 MADE = 200
 PROMPT = [3 + (7 * at) % 140 for at in range(45)]
-GREEDY = SamplingParams(max_tokens=MADE, logprobs=3)
+GREEDY = Sampling(max_tokens=MADE, logprobs=3)
 SEEDED = replace(GREEDY, temperature=0.9, top_p=0.95, seed=5)
 PENALTIES = replace(
-    SEEDED, seed=6, repetition_penalty=1.1, frequency_penalty=0.5, presence_penalty=0.3, logit_bias=((9, 1.0),)
+    SEEDED, seed=6, repetition_penalty=1.1, frequency_penalty=0.5, presence_penalty=0.3, logit_bias=(TokenBias(9, 1.0),)
 )
 
 Said = list[tuple[int, float, tuple[tuple[int, float], ...]]]
@@ -48,7 +48,7 @@ class Fresh:
         self._model = load_model(folder, EngineConfig(dtype, weights, attention))
 
     def say(
-        self, ids: Sequence[int], params: SamplingParams, blocks: Sequence[torch.Tensor] = (), *, answered: int = 0,
+        self, ids: Sequence[int], params: Sampling, blocks: Sequence[torch.Tensor] = (), *, answered: int = 0,
         **options: object,
     ) -> Said:  # fmt: skip
         engine = Engine(self._model, EngineConfig(**{"chunk_tokens": 32, "block_tokens": 16, **options}))  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ class Fresh:
         return said
 
     def blocks(self, ids: Sequence[int]) -> list[torch.Tensor]:
-        return [block for _, block in Engine(self._model, block_tokens=16, chunk_tokens=24).prefill(ids)]
+        return [block for _, block in Engine(self._model, EngineConfig(block_tokens=16, chunk_tokens=24)).prefill(ids)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ class Fresh:
     ],
 )
 def test_an_answer_goes_on_bit_for_bit_from_every_position(
-    folder: Path, dtype: str, weights: str, attention: str, params: SamplingParams, every: int
+    folder: Path, dtype: str, weights: str, attention: str, params: Sampling, every: int
 ) -> None:
     """KV of the prompt is there in part, in whole, or not at all; that of the answer died with its holder."""
     fresh = Fresh(folder, dtype, weights, attention)

@@ -16,9 +16,9 @@ from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import ModuleModel, load_model  # noqa: E402
 from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.errors import DamagedCache, EngineUnavailable  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
+from ndn_infer.records.sampling import Sampling  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -77,7 +77,7 @@ def test_streams_of_an_engine(tmp_path: Path) -> None:
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     engine = Engine.load(folder, EngineConfig(dtype="fp32", chunk_tokens=16, block_tokens=4))
     prompts = [IDS[:n] for n in (1, 7, 16, 33)]
-    streams = [engine.start(ids, SamplingParams(max_tokens=12)) for ids in prompts]
+    streams = [engine.start(ids, Sampling(max_tokens=12)) for ids in prompts]
     while any(stream.finished is None for stream in streams):
         engine.step()
     for ids, stream in zip(prompts, streams, strict=True):

@@ -12,8 +12,8 @@ pytest.importorskip("transformers")
 
 from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine, StepOutput  # noqa: E402
-from ndn_infer.engine.sampler import SamplingParams  # noqa: E402
 from ndn_infer.functions.engine_worker import EngineWorker  # noqa: E402
+from ndn_infer.records.sampling import Sampling  # noqa: E402
 from tests.unit.test_engine import small_model  # noqa: E402
 
 LONGEST_PROMPT = 120
@@ -54,7 +54,7 @@ def test_an_idle_engine_does_nothing_however_much_of_its_memory_was_used(
                 if output.finished:
                     ended.set()
 
-            await worker.generate(ids, SamplingParams(max_tokens=2), (), on_step)
+            await worker.generate(ids, Sampling(max_tokens=2), (), on_step)
             await ended.wait()
 
         await asyncio.gather(*map(ask, range(prompts)))

@@ -121,7 +121,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         _ENTRY,
         _STATUS,
         RevocationList(1_800_000_000, (Denied("/n/s/a", 1_700_000_000_000_000, "lost"),)),
-        Sampling(8, 0.5, 0.9, 40, 7, ("\n",), True, 0.1, 1.1, 0.5, -0.5, (TokenBias(5, 1.0),), 2),
+        Sampling(8, 0.5, 0.9, 40, 7, ("\n",), True, 0.1, 1.1, 0.5, -0.5, (TokenBias(5, 1.0),), 2, (3,)),
         SealedRequest("0123456789abcdef.1", b"sealed"),
         StageReport(_HEX, "/n/s/a/stage", b"t"),
         StageRequest(_HEX, _ENGINE, 16, 40, (1, 2), "cd" * 32, 64, (3,), 9),
@@ -269,11 +269,11 @@ RECORDS: Final = {
         "2f61a5756e74696cce6b49d200"
     ),
     "Sampling": (
-        "8db16672657175656e63795f70656e616c7479cb3fe0000000000000aa69676e6f72655f656f73c3aa6c6f6769745f626961"
+        "8eb16672657175656e63795f70656e616c7479cb3fe0000000000000aa69676e6f72655f656f73c3aa6c6f6769745f626961"
         "739182a462696173cb3ff0000000000000a2696405a86c6f6770726f627302aa6d61785f746f6b656e7308a56d696e5f70cb"
         "3fb999999999999ab070726573656e63655f70656e616c7479cbbfe0000000000000b272657065746974696f6e5f70656e61"
-        "6c7479cb3ff199999999999aa47365656407a473746f7091a10aab74656d7065726174757265cb3fe0000000000000a5746f"
-        "705f6b28a5746f705f70cb3feccccccccccccd"
+        "6c7479cb3ff199999999999aa47365656407a473746f7091a10aa873746f705f6964739103ab74656d7065726174757265cb"
+        "3fe0000000000000a5746f705f6b28a5746f705f70cb3feccccccccccccd"
     ),
     "SealedRequest": "82a6646f6d61696eb2303132333435363738396162636465662e31a67365616c6564c4067365616c6564",
     "StageReport": (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer.engine.sampler import SamplingParams, TokenHistory, choose
-from ndn_infer.engine.speculation import LONGEST, MOST_DRAFTS, NgramDrafter, accept
+from ndn_infer.engine.sampler import TokenHistory, choose
+from ndn_infer.engine.speculation import LONGEST, MOST_DRAFTS, NgramDrafter, verify
+from ndn_infer.records.sampling import Sampling
 
 VOCAB = 6
 TABLE = np.random.default_rng(3).normal(0, 1.5, (VOCAB, VOCAB)).astype(np.float32)
@@ -22,7 +25,27 @@ def logits_after(ids: list[int]) -> np.ndarray:
     return TABLE[ids[-1]]
 
 
-def one_by_one(prompt: list[int], params: SamplingParams) -> list[int]:
+class Made(NamedTuple):
+    token_id: int
+    finished: str | None
+
+
+def accept(
+    rows: np.ndarray, draft: list[int], params: Sampling, first: int, history: TokenHistory | None = None
+) -> list[int]:
+    """Tokens that hold of a draft, chosen as the engine does."""
+    positions = itertools.count(first)
+
+    def next_of(row: np.ndarray) -> Made:
+        token = choose(row, params, next(positions), history).token
+        if history is not None:
+            history.add(token)
+        return Made(token, "stop" if token in params.stop_ids else None)
+
+    return [made.token_id for made in verify(draft, rows, next_of)]
+
+
+def one_by_one(prompt: list[int], params: Sampling) -> list[int]:
     ids, history = list(prompt), TokenHistory(prompt)
     while len(ids) - len(prompt) < params.max_tokens:
         choice = choose(logits_after(ids), params, len(ids), history)
@@ -33,7 +56,7 @@ def one_by_one(prompt: list[int], params: SamplingParams) -> list[int]:
     return ids[len(prompt) :]
 
 
-def with_drafts(prompt: list[int], params: SamplingParams, drafts: st.DataObject | None = None) -> list[int]:
+def with_drafts(prompt: list[int], params: Sampling, drafts: st.DataObject | None = None) -> list[int]:
     ids, history, drafter = list(prompt), TokenHistory(prompt), NgramDrafter(prompt)
     while len(ids) - len(prompt) < params.max_tokens:
         room = params.max_tokens - (len(ids) - len(prompt)) - 1
@@ -42,7 +65,7 @@ def with_drafts(prompt: list[int], params: SamplingParams, drafts: st.DataObject
         else:
             draft = drafts.draw(st.lists(st.integers(0, VOCAB - 1), max_size=min(room, 5)))
         rows = np.stack([logits_after(ids + draft[:row]) for row in range(len(draft) + 1)])
-        chosen = [choice.token for choice in accept(rows, draft, params, len(ids), history)]
+        chosen = accept(rows, draft, params, len(ids), history)
         drafter.outcome(len(draft), len(chosen) - 1)
         drafter.extend(chosen)
         ids += chosen
@@ -52,7 +75,7 @@ def with_drafts(prompt: list[int], params: SamplingParams, drafts: st.DataObject
 
 
 params_of = st.builds(
-    SamplingParams,
+    Sampling,
     max_tokens=st.integers(1, 30),
     temperature=st.sampled_from([0.0, 0.7, 1.5]),
     top_k=st.integers(0, 4),
@@ -67,7 +90,7 @@ params_of = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20), params_of, st.data())
-def test_any_drafts_give_the_same_tokens(prompt: list[int], params: SamplingParams, data: st.DataObject) -> None:
+def test_any_drafts_give_the_same_tokens(prompt: list[int], params: Sampling, data: st.DataObject) -> None:
     expected = one_by_one(prompt, params)
     assert with_drafts(prompt, params, data) == expected
     assert with_drafts(prompt, params) == expected
@@ -75,11 +98,11 @@ def test_any_drafts_give_the_same_tokens(prompt: list[int], params: SamplingPara
 
 def test_the_distribution_is_kept() -> None:
     """20,000 seeds, the token after the first drafted one: chi-square at 0.1 % for five degrees of freedom is 20.5."""
-    params = [SamplingParams(temperature=1.0, seed=seed, max_tokens=2) for seed in range(20_000)]
+    params = [Sampling(temperature=1.0, seed=seed, max_tokens=2) for seed in range(20_000)]
     counts = np.zeros((VOCAB, VOCAB))
     for one in params:
         rows = np.stack([TABLE[0], TABLE[3]])
-        chosen = [choice.token for choice in accept(rows, [3], one, 10)]
+        chosen = accept(rows, [3], one, 10)
         if len(chosen) == 2:
             counts[chosen[0], chosen[1]] += 1
     expected = np.exp(TABLE[3]) / np.exp(TABLE[3]).sum() * counts[3].sum()
@@ -92,7 +115,7 @@ def test_the_distribution_is_kept() -> None:
 def test_a_stream_with_random_drafts_follows_the_chain() -> None:
     """20,000 tokens of the toy model, drafts at random, half of them what comes most often. Chi-square over all
     transitions, 30 degrees of freedom: 66.6 at one in 10,000."""
-    dice, params, prompt = np.random.default_rng(8), SamplingParams(temperature=2.0, seed=5), [0]
+    dice, params, prompt = np.random.default_rng(8), Sampling(temperature=2.0, seed=5), [0]
     ids = list(prompt)
     several = 0
     while len(ids) < 20_001:
@@ -103,7 +126,7 @@ def test_a_stream_with_random_drafts_follows_the_chain() -> None:
         rows = np.stack([logits_after(ids + draft[:row]) for row in range(len(draft) + 1)])
         chosen = accept(rows, draft, params, len(ids))
         several += len(chosen) > 1
-        ids += [choice.token for choice in chosen]
+        ids += chosen
     counts = np.zeros((VOCAB, VOCAB))
     np.add.at(counts, (ids[:-1], ids[1:]), 1)
     spread = np.exp(TABLE / 2) / np.exp(TABLE / 2).sum(axis=1, keepdims=True)
@@ -113,12 +136,12 @@ def test_a_stream_with_random_drafts_follows_the_chain() -> None:
 
 
 def test_another_process_continues_with_the_same_tokens() -> None:
-    params = SamplingParams(temperature=1.0, seed=99, max_tokens=20, frequency_penalty=0.4)
+    params = Sampling(temperature=1.0, seed=99, max_tokens=20, frequency_penalty=0.4)
     whole = one_by_one([1, 2, 3], params)
     code = (
         "from tests.unit.test_speculation import *\n"
         f"ids, done = [1, 2, 3], {whole[:9]}\n"
-        "params = SamplingParams(temperature=1.0, seed=99, frequency_penalty=0.4)\n"
+        "params = Sampling(temperature=1.0, seed=99, frequency_penalty=0.4)\n"
         "history, ids = TokenHistory(ids, done), ids + done\n"
         "for _ in range(11):\n"
         "    token = choose(logits_after(ids), params, len(ids), history).token\n"
