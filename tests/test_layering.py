@@ -18,6 +18,7 @@ GROUND |= {"records.sampling"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
+SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
 USED = {"console", "node", "local", "catalog", "client", "functions"}
 """What commands and measurements are made of: they import none of each other."""
@@ -55,14 +56,16 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"errors"},
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
+    "sync.core": {"errors", "ndn"},
+    "sync": OBJECTS | {"sync.core"},
     "node": TRANSPORT,
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node"} | OFFERS,
     "kv": OBJECTS | {"transport.calls", "kv.layout"},
     "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
-    "apps": TRANSPORT | FORWARDER | {"engine", "models", "corpus"} | OFFERS | USED,
+    "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
+    "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | USED,
     "__init__": set(),
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},
     "__main__": {"cli"},
@@ -79,6 +82,7 @@ ONLY: dict[str, set[str]] = {
     "asyncio": {
         "transport",
         "repo",
+        "sync",
         "security",
         "forwarder",
         "kv",
@@ -94,7 +98,7 @@ ONLY: dict[str, set[str]] = {
 # pure cores: no socket, no clock, no event loop
 PURE = sorted(
     path
-    for room in ("ndn", "wire", "offers", "forwarder/link", "forwarder/core", "forwarder/management")
+    for room in ("ndn", "wire", "offers", "sync/core", "forwarder/link", "forwarder/core", "forwarder/management")
     for path in (PACKAGE / room).glob("*.py")
 )
 IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subprocess"}

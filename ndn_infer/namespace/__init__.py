@@ -207,6 +207,18 @@ class CatalogRecord(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Sync(Kind):
+    group: str
+    title: ClassVar[str] = "sync group"
+    pattern: ClassVar[str] = "/sync/<group>"
+    meaning: ClassVar[str] = (
+        "whose members tell each other what they have published (State Vector Sync): Interests below it go to all of "
+        "them; the publications themselves lie below each member's own name"
+    )
+    example: ClassVar[tuple[str, ...]] = ("offers",)
+
+
+@dataclass(frozen=True, slots=True)
 class DomainKey(Kind):
     domain: str
     epoch: str
@@ -306,6 +318,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Holds,
     RepoCommand,
     CatalogRecord,
+    Sync,
     DomainKey,
     TokenBlock,
     KvBlock,

@@ -54,6 +54,7 @@ DECODERS = {"decode", "decode-n2", "decode-lab"}
 ROLES = {"tokenize", "embed", "prefill", "stage", "rag", "user", "reviewer", "sentiment", "repo", "owner"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
+OFFERS = f"{ndn.to_uri(NET)}/sync/offers"
 CORPUS = f"/corpus/{DIGEST}"
 
 
@@ -112,6 +113,18 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/catalog/model/smollm2{META}", {"operator"}),
     (f"/catalog/corpus/handbook{META}", {"operator"}),
     (f"/catalog/model/smollm2{LIVE}", set()),
+    # Sync: the state is anybody's word, publications and what is said of them their owner's
+    ("/sync/offers/v=3", ROLES),
+    (f"/sync/offers{META}", set()),
+    *[
+        (f"/home/n1/{who}{OFFERS}/{form}", {"decode"})
+        for who in ("decode", "decode/instance/0a")
+        for form in ("t=7/seq=1", "t=7/seq=1/v=0/seg=0", "t=7/MAPPING/seq=1/seq=2", "32=state/%00%00%00%00%00%00%00%01")
+    ],
+    (f"/home/n1/decode{OFFERS}/7/seq=1", set()),
+    (f"/home/n1/decode{OFFERS}/t=7", set()),
+    ("/home/n1/decode/ndn-infer/elsewhere/sync/offers/t=7/seq=1", set()),
+    (f"/home/n1{OFFERS}/t=7/seq=1", set()),
     # DomainKey: which of the owners, the domain's id says (test_domains.py)
     (f"/domain/{DIGEST[:32]}/key/1{META}", {"operator", "owner"}),
     (f"/domain/{DIGEST[:32]}/key/1{LIVE}", set()),

@@ -1,0 +1,1 @@
+"""State Vector Sync: who has published how much, and what, without any node in the centre."""

@@ -1,0 +1,1 @@
+"""State Vector Sync as state machines and bytes. Pure: `now` and bytes in, actions out."""
