@@ -2,11 +2,11 @@
 
 Owns: the two states and their timer, merging, what is outdated, which part of a large state is sent. Must not know:
 signatures, Interests, what publications are. Times are seconds of any clock that does not go back; random choices come
-from a seed. Whatever comes in has been verified: who signed it is `origin`.
+from a seed. Whatever comes in has been verified: `origin` is the identity that signed it.
 
-A group whose state fits `Options.full_bytes` speaks the specification to the letter. In a larger one a vector holds what
-is needed and what changed last, and a summary (summary.py) says what it is silent about; what such a vector does not
-list is then not taken for 0 but judged by the digest of its bucket.
+A group whose state fits `Options.full_bytes` speaks the specification to the letter. In a larger one a vector holds
+what is needed and what changed last, and a summary (summary.py) says what it is silent about; what such a vector does
+not list is then not taken for 0 but judged by the digest of its bucket.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ class Update(NamedTuple):
 @dataclass(slots=True)
 class Actions:
     """What is to be done: tell the application of `updates`, send `message`, and where our numbers begin anew
-    (`restarted`) publish again what is still true."""
+    (`restarted`) publish again what is still true. `forgotten` members were silent for too long."""
 
     updates: list[Update] = field(default_factory=list)
     message: Message | None = None
     restarted: bool = False
+    forgotten: list[Name] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -129,7 +130,7 @@ class SyncCore:
     def take(self, now: float, content: bytes, summary: Summary | None = None, origin: Name = b"") -> Actions:
         """A verified vector. Raises BadPacket for one that is malformed or of the far future; nothing has changed
         then."""
-        entries = decode_vector(content, now + self._epoch + FUTURE_S)
+        entries = self.decode(now, content)
         actions = self.learn(now, entries, origin)
         if self._heard is not None:
             self._merge(self._heard, entries, summary, now)
@@ -144,6 +145,10 @@ class SyncCore:
             self._timer = now + self._suppression_timeout()
         return actions
 
+    def decode(self, now: float, content: bytes) -> list[Entry]:
+        """Raises BadPacket."""
+        return decode_vector(content, now + self._epoch + FUTURE_S)
+
     def learn(self, now: float, entries: Iterable[Entry], origin: Name = b"") -> Actions:
         """Take what is newer, and no part in what is said about it."""
         actions = Actions()
@@ -153,26 +158,22 @@ class SyncCore:
                     self._repeat_at = math.inf
                 self._hear_of_ourselves(entry, now, actions)
                 continue
-            before = self.table.learn(entry, now, in_person=entry.name == origin)
+            in_person = bool(origin) and entry.name.startswith(origin)
+            before = self.table.learn(entry, now, in_person=in_person)
             if before >= 0:
                 actions.updates.append(Update(entry.name, entry.boot, before + 1, entry.sequence))
-        if origin:
-            self.table.touch(origin, now)
+            elif in_person:
+                self.table.touch(entry.name, now)
         return actions
 
     def tick(self, now: float) -> Actions:
         """Time has passed: forget the dead, and say what is due."""
-        self.table.forget(now, (self.me, self.boot))
-        if now < min(self._timer, self._repeat_at):
-            return Actions()
-        if self._heard is None or self._repeat_at <= now:
-            return self._emit(now, *self._needs(now))
-        entries, buckets = self._needs(now)
-        if entries or buckets:
-            return self._emit(now, entries, buckets)
-        self._heard = None
-        self._timer = now + self._periodic_timeout()
-        return Actions()
+        gone = [name for name, _ in self.table.forget(now, (self.me, self.boot)) if not self.table.knows(name)]
+        actions = Actions()
+        if now >= min(self._timer, self._repeat_at):
+            actions = self._due(now)
+        actions.forgotten = gone
+        return actions
 
     def next_wake(self) -> float:
         forgetting = self.table.next_forgetting()
@@ -217,6 +218,14 @@ class SyncCore:
                 if self._may_tell(number, summary.digests[number], now):
                     heard.asked |= 1 << number
         heard.covered |= summary.covered
+
+    def _due(self, now: float) -> Actions:
+        entries, buckets = self._needs(now)
+        if self._heard is None or self._repeat_at <= now or entries or buckets:
+            return self._emit(now, entries, buckets)
+        self._heard = None
+        self._timer = now + self._periodic_timeout()
+        return Actions()
 
     def _needs(self, now: float) -> tuple[list[Entry], int]:
         return self._needed(self._heard, now) if self._heard is not None else ([], 0)

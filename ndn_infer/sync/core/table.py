@@ -41,7 +41,7 @@ class Member:
 
 
 class MemberTable:
-    """Entries only grow, until they are forgotten. All costs of one entry are constant; `forget` costs what it finds."""
+    """Entries only grow, until they are forgotten. One entry has a constant cost; `forget` costs what it finds."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -70,6 +70,9 @@ class MemberTable:
     def sequence(self, key: Key) -> int:
         member = self._members.get(key)
         return member.sequence if member is not None else 0
+
+    def knows(self, name: Name) -> bool:
+        return name in self._boots
 
     @property
     def digests(self) -> tuple[int, ...]:
