@@ -79,11 +79,11 @@ class Actions:
 @dataclass(slots=True)
 class _Heard:
     """What vectors said since Suppression State began. `listed`: the largest numbers; `covered`: buckets of which all
-    is listed; `asked`: buckets of which somebody has another digest than we."""
+    is listed; `asked`: digests of buckets of which somebody has another than we."""
 
     listed: dict[Key, int]
     covered: int
-    asked: int
+    asked: dict[int, int]
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class SyncCore:
         if self._heard is not None:
             self._merge(self._heard, entries, summary, now)
             return actions
-        heard = _Heard({}, 0, 0)
+        heard = _Heard({}, 0, {})
         self._merge(heard, entries, summary, now)
         entries_needed, buckets = self._needed(heard, now)
         if not entries_needed and not buckets:
@@ -214,9 +214,10 @@ class SyncCore:
             return
         differing = self.differing(summary) & ~summary.covered
         for number in buckets_in(differing):
-            if self.table.bucket_changed(number) + self.options.suppression_s <= now:
+            changed = self.table.bucket_changed(number)  # by this very vector, or long enough ago for all to know
+            if changed == now or changed + self.options.suppression_s <= now:
                 if self._may_tell(number, summary.digests[number], now):
-                    heard.asked |= 1 << number
+                    heard.asked[number] = summary.digests[number]
         heard.covered |= summary.covered
 
     def _due(self, now: float) -> Actions:
@@ -243,7 +244,9 @@ class SyncCore:
             needed += [
                 entry for entry in table.bucket(number) if entry[:2] not in listed and self._counts(entry, now)
             ]  # fmt: skip
-        return needed, heard.asked & ~heard.covered
+        digests = table.digests
+        asked = sum(1 << number for number, theirs in heard.asked.items() if digests[number] != theirs)
+        return needed, asked & ~heard.covered
 
     def _counts(self, entry: Entry, now: float) -> bool:
         """Whether it matters that others do not know this entry: not when they may have forgotten it already."""

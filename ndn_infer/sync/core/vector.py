@@ -74,7 +74,7 @@ def decode_vector(content: bytes, latest_boot: float = float("inf")) -> list[Ent
     if kind != STATE_VECTOR:
         raise BadPacket("the content of a Sync Interest begins with a state vector")
     for other, _, _ in tlv.iterate(content, end):
-        if is_critical(other):
+        if is_critical(other) and other != MAPPING_DATA:
             raise BadPacket(f"unknown critical element {other} after a state vector")
     entries: list[Entry] = []
     last = b""
