@@ -69,7 +69,7 @@ async def _consumer(
             answer = await conversation.ask(joined.config.ask.model, what.prompt, sampling, system=what.system)
             await _read(answer, reading, progress)
     except NdnInferError as failed:
-        error = f"{failed.kind}: {failed}"
+        error = str(failed) or failed.kind
     finally:
         progress.ended()
         application.kill()

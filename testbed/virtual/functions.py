@@ -1,8 +1,9 @@
 """The functions of a virtual network: `tokenize`, `prefill` and `generate` over the model without floats (model.py).
 
 Owns: the same records, streams, names, counters and answers as the product's functions, so that callers and the network
-in between cannot tell. Not the product's: what is in a KV block, the search for holders of blocks, and that a prefill
-producer pulls the tokens of its blocks. Must not know: nodes, time (it passes in model.py).
+in between cannot tell. Whether prefill is asked, and how long it is waited for, is the product's (kv/plan.py). Not the
+product's: what is in a KV block, the search for its holders, and that a prefill producer pulls the tokens of its
+blocks. Must not know: nodes, time (it passes in model.py).
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ndn_infer import chain, ndn
+from ndn_infer import chain, clock, ndn
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.errors import CallError, NdnInferError, PromptError, UsageError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.open_answers import OpenAnswers
+from ndn_infer.kv.plan import Costs, patience_s
 from ndn_infer.namespace import KvBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import (
@@ -37,6 +39,8 @@ from ndn_infer.transport.objects.live_stream import LiveStream
 CODEC: Final = "hash"
 LAYERS: Final = "0-29"
 PREFILL_WAIT_S: Final = 10.0
+LEAST_PATIENCE_S: Final = 0.5
+DISCOVERY_ROUND_TRIPS: Final = 32
 SUBJECT: Final = ("model", MODEL)
 TOKENIZER: Any = WordTokenizer()
 
@@ -231,11 +235,12 @@ class ModelGenerate(_OfEngine):
     async def _one(self, generation: _Generation, value: bytes) -> bool:
         fetcher, base = generation.job.host.fetcher, self._base(generation.job, value)
         try:
-            found = await fetcher.discover(base)
+            async with asyncio.timeout(max(LEAST_PATIENCE_S, DISCOVERY_ROUND_TRIPS * (fetcher.round_trip_s or 0.125))):
+                found = await fetcher.discover(base)
             if found.manifest is None:
                 return False
             fetched = await fetcher.collect(found)
-        except NdnInferError:
+        except (NdnInferError, TimeoutError):
             return False
         return self._keep(value, fetched.content)
 
@@ -247,20 +252,27 @@ class ModelGenerate(_OfEngine):
 
     async def _from_prefill(self, generation: _Generation, values: Sequence[bytes], have: int) -> int:
         """Have the rest computed elsewhere, and take it as it appears; how much of it came."""
-        job = generation.job
-        request = PrefillRequest(
-            tuple(value.hex() for value in values), have, job.host.config.engine.block_tokens, CODEC
-        )  # fmt: skip
+        job, engine, missing = generation.job, self._engine, len(values) - have
+        block = job.host.config.engine.block_tokens
+        costs = Costs(engine.speed.block_bytes, block, prefill=engine.speed.prefill_tokens_s)
+        if not engine.estimates.ask_elsewhere(missing, costs, clock.monotonic()):
+            job.host.counters["prefill_not_asked"] += 1
+            return 0
+        request = PrefillRequest(tuple(value.hex() for value in values), have, block, CODEC)
         ask = Ask(SUBJECT, "prefill", request, caller=ndn.to_uri(job.hint))
+        began = clock.monotonic()
         try:
-            async with asyncio.timeout(PREFILL_WAIT_S):
+            async with asyncio.timeout(patience_s(missing, costs)):
                 answered = await job.host.caller.start(ask)
         except (NdnInferError, TimeoutError):
+            engine.estimates.unanswered(clock.monotonic())
             job.host.counters["prefill_unavailable"] += 1
             return 0
         hint = ndn.from_uri(answered.answer.hint)
         came = await asyncio.gather(*(self._await(generation, value, hint) for value in values[have:]))
-        return next((at for at, done in enumerate(came) if not done), len(came))
+        count = next((at for at, done in enumerate(came) if not done), len(came))
+        engine.estimates.elsewhere(count * block, clock.monotonic() - began, clock.monotonic())
+        return count
 
     async def _await(self, generation: _Generation, value: bytes, hint: Name) -> bool:
         fetcher, base = generation.job.host.fetcher, self._base(generation.job, value)

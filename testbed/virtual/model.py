@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ndn_infer.kv.plan import Estimates
 from ndn_infer.records import ModelRecord, Sampling
 
 VOCABULARY: Final = 32_000
@@ -123,6 +124,7 @@ class ModelEngine:
         self.speed = speed
         self.held: set[bytes] = set()
         """Chain values of blocks whose KV is in memory."""
+        self.estimates = Estimates()
         self._prompts = asyncio.Lock()
         self.seats = asyncio.Semaphore(speed.seats)
         self.waiting = 0

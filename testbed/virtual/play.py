@@ -37,7 +37,7 @@ class Play:
     seed: int = 0
     topology: Topology | None = None
     settings: tuple[str, ...] = ()
-    speed: Speed = Speed()
+    speed: Speed | None = None
     limit_s: float = 0.0
     commit: str = ""
 

@@ -47,7 +47,7 @@ class Plan:
     folder: Path
     seed: int = 0
     settings: Sequence[str] = ()
-    speed: Speed = Speed()
+    speed: Speed | None = None
 
 
 @dataclass(slots=True)
@@ -74,10 +74,11 @@ class VirtualWorld:
         operator = Operator(ndn.from_uri(NET), SITE)
         catalogue = operator.catalogue(model_record(config.ask.model))
         for node in plan.topology.nodes:
-            keychain = operator.keychain(node.name, [*dict.fromkeys([*node.functions, USER])])
+            roles = [role for role in node.functions if role in ROLES]
+            keychain = operator.keychain(node.name, [*roles, USER])
             world.nodes[node.name] = VirtualNode(
-                node.name, _config_of(config, node.name, plan.folder), keychain, catalogue, _speed(plan.speed, node),
-                plan.seed,
+                node.name, _config_of(config, node.name, plan.folder), keychain, catalogue,
+                _speed(plan.speed, config, node), plan.seed,
             )  # fmt: skip
         for link in plan.topology.links:
             world.wires[link] = Wire(_shape(link), (link.first, link.second), seed=str(plan.seed))
@@ -271,11 +272,12 @@ def _config_of(config: Config, node: str, folder: Path) -> Config:
     return replace(config, network=network, paths=PathsConfig(*(str(folder),) * 3))
 
 
-def _speed(default: Speed, node: NodeSpec) -> Speed:
-    """As the node's parameters say: those of Speed, with '-' for '_'."""
+def _speed(given: Speed | None, config: Config, node: NodeSpec) -> Speed:
+    """As the node's parameters say (those of Speed, with '-' for '_'), else as given, else as configured."""
+    speed = given or Speed(seats=config.engine.max_streams, queue=config.engine.queue_limit)
     said = {key: node.parameters.get(key.replace("_", "-")) for key in Speed.__slots__}
-    known = {key: type(getattr(default, key))(text) for key, text in said.items() if text is not None}
-    return replace(default, **known)
+    known = {key: type(getattr(speed, key))(text) for key, text in said.items() if text is not None}
+    return replace(speed, **known)
 
 
 def _shape(link: LinkSpec) -> WireShape:
