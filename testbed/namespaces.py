@@ -21,7 +21,7 @@ from typing import Final
 
 from ndn_infer.errors import UsageError
 from ndn_infer.testbed.delay_link import QUEUE_PACKETS, TUN_DEVICE
-from ndn_infer.testbed.topology import LinkSpec, Topology
+from ndn_infer.testbed.topology import LinkSpec, Topology, shortest_paths
 from ndn_infer.testbed.world import LinkBytes
 
 PREFIX: Final = "ndni"
@@ -150,6 +150,24 @@ class Namespaces:
     def _sent_by(self, node: str, link: LinkSpec) -> int:
         shown = json.loads(_ip("-n", self.name(node), "-s", "-j", "link", "show", "dev", self.device(link)))
         return int(shown[0]["stats64"]["tx"]["bytes"])
+
+    def address(self, node: str) -> str:
+        """One of its addresses."""
+        link = self.topology.links_of(node)[0]
+        return str(self.topology.addresses(link)[0 if link.first == node else 1])
+
+    def route_ip(self) -> None:
+        """Let IP packets pass between all nodes, as NDN packets do: for programs of others that know IP alone."""
+        for node in self.topology.nodes:
+            path = "/proc/sys/net/ipv4/ip_forward"
+            _ip("netns", "exec", self.name(node.name), "sh", "-c", f"echo 1 > {path}")
+            for target, way in shortest_paths(self.topology, node.name).items():
+                near = self.topology.link_between(node.name, way.next_hop)
+                gateway = self.topology.addresses(near)[0 if near.first == way.next_hop else 1]
+                for link in self.topology.links_of(target):
+                    if link not in self.topology.links_of(node.name):
+                        base = self.topology.addresses(link)[0] - 1
+                        _ip("-n", self.name(node.name), "route", "replace", f"{base}/30", "via", str(gateway))
 
     def remove(self) -> None:
         """Devices inside go with their namespace."""

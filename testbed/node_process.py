@@ -62,6 +62,20 @@ class NodeProcess:
             raise ChildFailed(f"{self.title} was not ready after {timeout_s:g} s", status=1) from None
         raise self._failure()
 
+    async def finish(self, timeout_s: float) -> bytes:
+        """Run a program of ours to its end; returns its standard output. Raises ChildFailed."""
+        process = await self._spawn()
+        try:
+            async with asyncio.timeout(timeout_s):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            raise ChildFailed(f"{self.title} took more than {timeout_s:g} s", status=1) from None
+        finally:
+            await self.stop()
+        if process.returncode != 0:
+            raise self._failure()
+        return output
+
     async def _is_ready(self, process: asyncio.subprocess.Process) -> bool:
         """False when it ended."""
         if self.ready is not None:

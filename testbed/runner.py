@@ -84,7 +84,7 @@ async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
             f"{plan.scenario.name} was not done in time", hint="--timeout gives it more; -v says more"
         ) from None
     finally:
-        await _in_any_case(network.stop())
+        await in_any_case(network.stop())
 
 
 async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str, Any], list[str]]:
@@ -101,7 +101,7 @@ async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str,
         length = world.now()
         measured = Measured.between((before, links), (await world.counters(), await world.link_bytes()))
     finally:
-        await _in_any_case(world.close())
+        await in_any_case(world.close())
     run = Run(await asyncio.to_thread(revision), plan.setup.forwarder, plan.zero_trust, length)
     return document(plan.scenario, world, measured, run), world.record.tables
 
@@ -130,7 +130,7 @@ def revision() -> str:
         return ""
 
 
-async def _in_any_case(step: Coroutine[Any, Any, None]) -> None:
+async def in_any_case(step: Coroutine[Any, Any, None]) -> None:
     """Through to its end (it is bounded), however often we are cancelled meanwhile."""
     running = asyncio.ensure_future(step)
     cancelled = False

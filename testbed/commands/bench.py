@@ -5,6 +5,8 @@ ndn-infer bench fetch      one large object by name, every byte verified, beside
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
+ndn-infer bench pipeline   three stages over the network against the same stages in one process
+ndn-infer bench readers    a hundred readers of one stream, bytes that leave its producer, beside server-sent events
 ndn-infer bench trace      Content Stores at edges and core under a real service's trace, against one central LRU
 """
 
@@ -24,6 +26,8 @@ BENCHES: Final = {
     "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
     "kv": "ndn_infer.testbed.bench.kv",
+    "pipeline": "ndn_infer.testbed.bench.pipeline",
+    "readers": "ndn_infer.testbed.bench.readers",
     "trace": "ndn_infer.testbed.bench.trace",
 }
 
@@ -32,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--runs", type=int, default=3, help="repetitions")
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
-    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects; kv: fewer lengths")
+    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects; kv: fewer lengths; readers: 20")
     parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
     parser.add_argument("--layers", action="store_true", help="kv: also layer by layer while KV arrives, slower links")
     parser.add_argument("--accuracy", action="store_true", help="kv: also whether answers stay the same; minutes")

@@ -1,0 +1,115 @@
+"""A pipeline of three stages over the network against the same stages in one process: what does a hop cost a token?
+
+Over the network: a process a stage behind the embedded forwarder, links without delay, one answer at a time. In
+process: the same layer ranges called one after the other, and the model in one piece. Owns: the cut, the figures. Docs:
+docs/testbed.md, docs/pipeline.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ndn_infer.client import Client
+from ndn_infer.config import Config
+from ndn_infer.errors import UsageError
+from ndn_infer.local.network import embedded
+from ndn_infer.local.prepare import prepared
+from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.node import Node
+from ndn_infer.records import Sampling
+from ndn_infer.testbed.bench.ask import prompt
+from ndn_infer.testbed.bench.report import print_report
+
+STAGES: Final = 3
+PROMPT_TOKENS: Final = 64
+ANSWER_TOKENS: Final = 64
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    from ndn_infer.engine.model_config import ModelConfig
+
+    ensure_keys(config)
+    folder = prepared(config, config.ask.model)
+    parts = cut(ModelConfig.load(folder.path).layers, STAGES)
+    prompts = [prompt(index)[:PROMPT_TOKENS] for index in range(options.runs)]
+    settings = [f"engine.threads={config.engine.threads or 1}"]
+    named = asyncio.run(over_network(config, parts, prompts, settings))
+    local = in_process(folder.path, parts, prompts, config)
+    whole = in_process(folder.path, cut(parts[-1][1] + 1, 1), prompts, config)
+    figures = {
+        "stages": [f"{first}-{last}" for first, last in parts], "prompt_tokens": PROMPT_TOKENS,
+        "answer_tokens": ANSWER_TOKENS, "named_ms_a_token": named, "stages_in_process_ms_a_token": local,
+    }  # fmt: skip
+    ratios = {"named_over_stages_in_process": named / local, "named_over_one_piece": named / whole}
+    print_report("pipeline", figures, {"one_piece_ms_a_token": whole}, ratios)
+    return 0
+
+
+def cut(layers: int, stages: int) -> list[tuple[int, int]]:
+    """(first, last) layer of each stage, as equal as can be. Raises UsageError for a model with too few."""
+    if layers < stages:
+        raise UsageError(f"a model of {layers} layers cannot be cut into {stages} stages")
+    edges = [round(layers * number / stages) for number in range(stages + 1)]
+    return [(first, end - 1) for first, end in zip(edges, edges[1:], strict=False)]
+
+
+def in_process(
+    folder: Path, parts: Sequence[tuple[int, int]], prompts: Sequence[Sequence[int]], config: Config
+) -> float:  # fmt: skip
+    """Median milliseconds a token of greedy decoding, stage after stage in this process."""
+    import torch
+
+    from ndn_infer.engine.stage import Stage
+
+    torch.set_num_threads(config.engine.threads or 1)
+    stages = [Stage.load(folder, first, last, config.engine) for first, last in parts]
+    found = []
+    with torch.inference_mode():
+        for ids in prompts:
+            caches, hidden = [stage.sequence() for stage in stages], torch.tensor(ids)
+            for stage, cache in zip(stages, caches, strict=True):
+                hidden = stage.prompt(hidden, cache, len(ids))
+            token = stages[-1].logits(hidden[-1:]).argmax(-1)
+            began = time.perf_counter()
+            for _ in range(ANSWER_TOKENS - 1):
+                hidden = token
+                for stage, cache in zip(stages, caches, strict=True):
+                    hidden = stage.decode(hidden, cache)
+                token = stages[-1].logits(hidden).argmax(-1)
+            found.append((time.perf_counter() - began) * 1000 / (ANSWER_TOKENS - 1))
+    return statistics.median(found)
+
+
+async def over_network(
+    config: Config, parts: Sequence[tuple[int, int]], prompts: Sequence[tuple[int, ...]], settings: Sequence[str]
+) -> float:
+    """Median milliseconds a token of answers, as a consumer reads them."""
+    *before, (first, last) = parts
+    functions = ["tokenize", *(f"stage:{start}-{end}" for start, end in before), f"decode:{first}-{last}"]
+    network = embedded(
+        config, functions, model=config.ask.model, embedder=config.ask.embedder, corpus=None, corpus_name="",
+        private=True, settings=settings,
+    )  # fmt: skip
+    await network.start()
+    try:
+        async with await Node.join(config, ensure_keys(config), uri=network.uri) as node, Client(node) as client:
+            conversation = client.conversation()
+            model = await conversation.resolve_model(config.ask.model)
+            await _one(conversation, model, prompt(-1)[:PROMPT_TOKENS])  # connections, certificates, allocations
+            return statistics.median([await _one(conversation, model, ids) for ids in prompts])
+    finally:
+        await network.stop()
+
+
+async def _one(conversation: Any, model: Any, ids: tuple[int, ...]) -> float:
+    answer = conversation.generate(model, ids, Sampling(ANSWER_TOKENS, ignore_eos=True))
+    async for _ in answer:
+        pass
+    timing = answer.timing
+    return float((timing.total_s - timing.first_token_s) * 1000 / (len(answer.ids) - 1))

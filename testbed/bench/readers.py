@@ -1,0 +1,138 @@
+"""Many readers of one stream on an edge-core tree: bytes that leave the producer's node, against those for one reader.
+
+The same answer is read by one and by a hundred consumers at five edges; beside it, in the same namespaces and over the
+same links, a server of server-sent events sends the same number of tokens to one and to a hundred. Counted are bytes on
+the link between origin and core, headers included. Needs root and iproute2, as the testbed does. Owns: the turns, the
+figures. Must not know: how nodes are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ndn_infer.config import Config
+from ndn_infer.testbed import topology_file
+from ndn_infer.testbed.bench.forwarders import CannotMeasure
+from ndn_infer.testbed.bench.report import print_report
+from ndn_infer.testbed.evidence import produced
+from ndn_infer.testbed.load import together
+from ndn_infer.testbed.namespace_world import NamespaceWorld
+from ndn_infer.testbed.namespaces import check_machine
+from ndn_infer.testbed.network import Network, Setup, in_thread
+from ndn_infer.testbed.node_process import our_module
+from ndn_infer.testbed.runner import in_any_case
+from ndn_infer.testbed.world import Ask, Asked
+
+TOPOLOGY: Final = "tree"
+ORIGIN, CORE = "origin", "core"
+EDGES: Final = ("edge1", "edge2", "edge3", "edge4", "edge5")
+READERS: Final = 100
+QUICK_READERS: Final = 20
+TOKENS: Final = 128
+PROMPT: Final = "Write about a windmill."
+SSE: Final = "ndn_infer.testbed.bench.sse"
+SSE_PORT: Final = 8080
+SSE_S: Final = 180.0
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    check_machine()
+    readers = QUICK_READERS if options.quick else READERS
+    figures, peers, ratios = asyncio.run(_measured(config, tuple(options.settings), readers))
+    print_report("readers", figures, peers, ratios)
+    return 0
+
+
+Figures = dict[str, Any]
+
+
+async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> tuple[Figures, Figures, Figures]:
+    network = Network(topology_file.load(TOPOLOGY), Setup(config.cache_dir, settings), _say)
+    world = NamespaceWorld(network)
+    try:
+        await network.start()
+        await world.join(*EDGES)
+        await world.ask(EDGES[0], Ask("Hello.", max_tokens=4))  # certificates and catalogue are on the way
+        tree = Tree(network, world)
+        one, alone = await tree.ask(1, seed=1)
+        before = await world.counters()
+        many, crowd = await tree.ask(readers, seed=2)
+        calls = produced(before, await world.counters(), "decode")["calls"]
+        every_ms = round(one[0].per_token_s * 1000)
+        peers = await tree.sse(readers, every_ms)
+    finally:
+        await in_any_case(world.close())
+        await in_any_case(network.stop())
+    figures = {
+        "readers": readers, "tokens": TOKENS, "egress_of_one_bytes": alone, "egress_of_all_bytes": crowd,
+        "executions": calls, "ttft_of_one_ms": one[0].ttft_s * 1000,
+        "slowest_ttft_ms": max(row.ttft_s for row in many) * 1000,
+    }  # fmt: skip
+    ratios = {
+        "egress_of_all_over_one": crowd / alone,
+        "sse_egress_of_all_over_one": peers["sse_egress_of_all_bytes"] / peers["sse_egress_of_one_bytes"],
+        "sse_egress_of_all_over_ours": peers["sse_egress_of_all_bytes"] / crowd,
+    }
+    return figures, peers, ratios
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The started network, and what leaves its origin."""
+
+    network: Network
+    world: NamespaceWorld
+
+    async def egress(self) -> int:
+        """Bytes from the origin to the core so far."""
+        links = await self.world.link_bytes()
+        return next(link.back for link in links if (link.first, link.second) == (CORE, ORIGIN))
+
+    async def ask(self, readers: int, *, seed: int) -> tuple[list[Asked], int]:
+        """The rows of so many readers of one answer, and what it took the origin. Raises CannotMeasure."""
+        before = await self.egress()
+        places = [EDGES[number % len(EDGES)] for number in range(readers)]
+        rows = await together(self.world, places, Ask(PROMPT, max_tokens=TOKENS, seed=seed))
+        sent = await self.egress() - before
+        lost = [row.error for row in rows if not row.complete]
+        if lost or len({row.ids for row in rows}) != 1:
+            raise CannotMeasure(f"{len(lost)} of {readers} readers did not get the answer: {lost[:1]}")
+        return rows, sent
+
+    async def sse(self, readers: int, every_ms: int) -> Figures:
+        """The peer: its egress for one reader and for all."""
+        namespaces = self.network.namespaces
+        await in_thread(namespaces.route_ip)
+        command = our_module(SSE, "serve", str(SSE_PORT), str(TOKENS), str(every_ms))
+        await self.network.process(ORIGIN, "sse", command).start(30.0)
+        found: Figures = {}
+        for title, counts in (("one", [1, 0, 0, 0, 0]), ("all", _spread(readers))):
+            before = await self.egress()
+            began = time.monotonic()
+            await asyncio.gather(*(self._read(edge, count) for edge, count in zip(EDGES, counts, strict=True) if count))
+            found[f"sse_egress_of_{title}_bytes"] = await self.egress() - before
+            found[f"sse_{title}_s"] = round(time.monotonic() - began, 2)
+        return found
+
+    async def _read(self, edge: str, readers: int) -> None:
+        """Raises CannotMeasure when a reader did not get every token."""
+        host = self.network.namespaces.address(ORIGIN)
+        command = [sys.executable, "-m", SSE, "read", host, str(SSE_PORT), str(readers)]
+        output = await self.network.process(edge, "sse-readers", command).finish(SSE_S)
+        if json.loads(output) != [TOKENS] * readers:
+            raise CannotMeasure(f"readers of server-sent events on {edge} got {output[:200]!r}")
+
+
+def _spread(readers: int) -> list[int]:
+    share, rest = divmod(readers, len(EDGES))
+    return [share + (number < rest) for number in range(len(EDGES))]
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
