@@ -15,13 +15,15 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
 from ndn_infer.forwarder.management.encoding import ControlParameters
-from ndn_infer.namespace import Role, status_name
+from ndn_infer.namespace import Role, certificates_prefix, operator_identity, status_name
 from ndn_infer.node.node import Node
 from ndn_infer.records import ProducerStatus
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.datasets import Datasets
+from ndn_infer.transport.objects.serve import Server
 
 ORIGIN_STATIC: Final = 255
 MULTICAST: Final = "/localhost/nfd/strategy/multicast"
@@ -33,10 +35,15 @@ class ManagedNode:
     """A joined forwarder. `neighbours` maps a neighbour's face URI to its node name."""
 
     def __init__(self, node: str, joined: Node, neighbours: Mapping[str, str]) -> None:
+        """Commands are signed by the operator, who may set routes to anything, and whose certificates are served to
+        whoever verifies that."""
         self.node = node
         self._joined = joined
         self._datasets = Datasets(joined.endpoint)
-        self._registrar = Registrar(joined.endpoint)
+        operator = joined.keychain.signer_for(operator_identity(joined.net))
+        self._registrar = Registrar(joined.endpoint, operator)
+        self._server = Server(joined.endpoint, ObjectStore(0))
+        self._server.answer_certificates(certificates_prefix(operator.identity), joined.keychain.certificates)
         self._neighbours = neighbours
         self._faces: dict[str, int] = {}
         self._routes: dict[str, dict[str, int]] = {}

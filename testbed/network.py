@@ -24,7 +24,7 @@ from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.namespaces import PREFIX, UDP_PORT, Namespaces
 from ndn_infer.testbed.node_process import NodeProcess, our_module
-from ndn_infer.testbed.provision import NET, OPERATOR, Grounds, provision
+from ndn_infer.testbed.provision import NET, OPERATOR, SITE, Grounds, provision
 from ndn_infer.testbed.topology import LinkSpec, Topology, forwarding
 
 READY_TIMEOUT_S: Final = 120.0
@@ -40,11 +40,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What runs in the nodes: which forwarder, where prepared models are, --set options of all nodes."""
+    """What runs in the nodes: which forwarder, where prepared models are, --set options of all nodes. With `zero_trust`
+    a forwarder grants an application routes below its own certificate and no others."""
 
     models: Path
     settings: Sequence[str] = ()
     forwarder: str = OURS
+    zero_trust: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +97,12 @@ class Network:
         return found if found is not None and found.running else None
 
     def set_options(self) -> list[str]:
-        return [f"--set={text}" for text in self.setup.settings]
+        """Of every process of a node."""
+        settings = [*self.setup.settings]
+        if self.setup.zero_trust:
+            machines = [f"{NET}/{SITE}/{node.name}" for node in self.topology.nodes if node.functions]
+            settings += ["forwarder.registration=own-identity", f"network.known={','.join(machines)}"]
+        return [f"--set={text}" for text in settings]
 
     # ------------------------------------------------------------ building
 

@@ -37,7 +37,6 @@ class Plan:
     topology: Topology
     setup: Setup
     seed: int = 0
-    zero_trust: bool = False
     timeout_s: float = 0.0
     """Of the scenario itself; 0: its own."""
     as_json: bool = False
@@ -50,6 +49,11 @@ async def run(plan: Plan) -> int:
     check_machine()
     if plan.setup.forwarder == NFD:
         nfd.program()
+        if plan.setup.zero_trust:
+            raise UsageError(
+                "NFD cannot be told to grant routes below the own certificate only",
+                hint="its rib rules see who signed a command, not the prefix in it; leave out --forwarder nfd",
+            )
     stop, judged = asyncio.Event(), asyncio.Event()
     stop_on_signals(stop)
     work = asyncio.ensure_future(_work(plan, stop, judged))
@@ -102,7 +106,7 @@ async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str,
         measured = Measured.between((before, links), (await world.counters(), await world.link_bytes()))
     finally:
         await in_any_case(world.close())
-    run = Run(await asyncio.to_thread(revision), plan.setup.forwarder, plan.zero_trust, length)
+    run = Run(await asyncio.to_thread(revision), plan.setup.forwarder, plan.setup.zero_trust, length)
     return document(plan.scenario, world, measured, run), world.record.tables
 
 

@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forwarder", default="ndn-infer", choices=("ndn-infer", "nfd"), help="in every node")
     parser.add_argument("--virtual", action="store_true", help="in virtual time, in this process (docs/testbed.md)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenario's own choices, of loss in virtual time")
+    parser.add_argument(
+        "--zero-trust", action="store_true", help="forwarders grant a producer routes below its own certificate only"
+    )
     parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
     parser.add_argument("--keep", action="store_true", help="leave it running after the verdict, until Ctrl-C")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and all logs, or the plot, there")
@@ -77,7 +80,7 @@ def _here(options: argparse.Namespace, config: Config, found: scenarios.Scenario
     from ndn_infer.testbed import runner
     from ndn_infer.testbed.network import Setup
 
-    setup = Setup(config.cache_dir, (*found.settings, *options.settings), options.forwarder)
+    setup = Setup(config.cache_dir, (*found.settings, *options.settings), options.forwarder, options.zero_trust)
     plan = runner.Plan(
         found, topology, setup, seed=options.seed, timeout_s=options.timeout, as_json=options.json,
         keep=options.keep, out=options.out,
