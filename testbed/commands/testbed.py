@@ -67,8 +67,8 @@ def _in_virtual_time(options: argparse.Namespace, found: scenarios.Scenario, top
     # Only now: it loads half of the package.
     from ndn_infer.testbed.virtual.run import run_and_tell
 
-    if options.forwarder != "ndn-infer" or options.keep:
-        raise UsageError("in virtual time there is our own forwarder only, and nothing to keep")
+    if options.forwarder != "ndn-infer" or options.keep or options.zero_trust:
+        raise UsageError("in virtual time there is our own forwarder only, without policy, and nothing to keep")
     return run_and_tell(
         found, topology, seed=options.seed, settings=tuple(options.settings), limit_s=options.timeout,
         as_json=options.json, out=options.out,
