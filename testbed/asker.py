@@ -25,17 +25,14 @@ from functools import partial
 from typing import Any, Final
 
 from ndn_infer import config as configuration
-from ndn_infer.client import Answer, Client
+from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError
-from ndn_infer.namespace import Role
-from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import Node
-from ndn_infer.records import Sampling
+from ndn_infer.testbed.reading import Reading
 from ndn_infer.testbed.world import Ask, Asked
 
-SAMPLED: Final = 0.8
-"""Temperature of questions with a seed."""
 LINE_BYTES: Final = 1 << 22
 
 
@@ -56,44 +53,23 @@ class Desk:
 
 async def answer(desk: Desk, number: int, what: Ask) -> Asked:
     """One question, connected before its time begins. Never raises for what a network does."""
-    place = os.environ.get(f"{configuration.ENVIRONMENT_PREFIX}NETWORK_NODE", "")
-    began = time.monotonic()
+    reading = Reading(
+        desk.config.network.node, net_name(desk.config), time.monotonic, partial(_progress, number), time.monotonic()
+    )  # fmt: skip
     try:
         node, client = await desk.take()
     except NdnInferError as error:
-        return Asked(place, began, error=str(error))
-    began, arrivals, found, error_text = time.monotonic(), [], None, ""
+        reading.failed(error)
+        return reading.row()
     try:
-        sampling = Sampling(
-            what.max_tokens, temperature=SAMPLED if what.seed is not None else 0.0, seed=what.seed or 0,
-            ignore_eos=what.whole,
-        )  # fmt: skip
-        found = await client.conversation().ask(desk.config.ask.model, what.prompt, sampling, system=what.system)
-        async for event in found:
-            if event.ids:
-                arrivals.append(time.monotonic() - began)
-                _tell({"id": number, "tokens": len(found.ids)})
-        error_text = "" if found.finish else "it ended in the middle"
-    except NdnInferError as error:
-        error_text = str(error) or type(error).__name__
+        await reading.read(client, desk.config.ask.model, what)
     finally:
         desk.free.append((node, client))
-    return _row(place, began, arrivals, found, error_text)
+    return reading.row()
 
 
-def _row(place: str, began: float, arrivals: list[float], found: Answer | None, error: str) -> Asked:
-    if found is None:
-        return Asked(place, began, error=error, total_s=time.monotonic() - began)
-    return Asked(
-        place, began, tuple(found.ids), found.text, arrivals[0] if arrivals else 0.0,
-        tuple(later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)),
-        arrivals[-1] if arrivals else time.monotonic() - began, found.continued, error, _node_of(found),
-    )  # fmt: skip
-
-
-def _node_of(answer: Answer) -> str:
-    role = Role.parse(answer.conversation.ledger.net, answer.by) if answer.by else None
-    return role.node if role is not None else ""
+def _progress(number: int, tokens: int) -> None:
+    _tell({"id": number, "tokens": tokens})
 
 
 def _tell(message: dict[str, Any]) -> None:

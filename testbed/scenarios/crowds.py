@@ -90,11 +90,11 @@ async def overload(world: World) -> None:
     again = await world.ask("edge", Ask("Are you still there?", max_tokens=4))
 
     done = [row for row in rows if row.complete]
-    refused = [row for row in rows if "busy" in row.error]
-    slow = max((row.total_s for row in rows if not row.complete), default=0.0)
-    world.claim("some are answered", len(done) >= 4, len(done))
+    refused = [row for row in rows if row.error.startswith("busy")]
+    slow = max((row.total_s for row in refused), default=0.0)
+    world.claim("some are answered", len(done) >= 2, len(done))
     world.claim("all others are told that it is busy", len(done) + len(refused) == len(rows), len(refused))
-    world.claim("nobody waits beyond the deadline", slow < 25, round(slow, 2))
+    world.claim("nobody is told so after the deadline", slow < 22, round(slow, 2))
     decoded = produced(before, after, "decode").get("tokens_decoded", 0)
     world.claim("no work but for answers", decoded <= 48 * (len(done) + 2), decoded)
     world.claim("afterwards it answers as before", again.complete, again.error)
