@@ -8,7 +8,7 @@ Owns: Sync Interests in and out, their signatures, one timer, answers to Interes
 named members. Must not know: what publications mean. All state is in `sync.core`; times are the event loop's, so a loop
 of virtual time runs it too.
 
-Three ways to hear of others, each enough: Sync Interests by multicast (`<group>/v=3` registered, `hears`); a named
+Three ways to hear of others, each enough: Sync Interests by multicast (the group registered, `hears`); a named
 member's state (`pull`, and `SyncOptions.peers` for pulling all the time), which needs no registration but those of the
 members' own names; and an observer without a key (`signer` None) hears, and says nothing.
 """
@@ -19,13 +19,12 @@ import asyncio
 import hashlib
 import logging
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Final
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
@@ -75,7 +74,7 @@ class SyncOptions:
     kept: int = 64
     relay_bytes: int = 16 << 20
     seed: int = 0
-    wall: Callable[[], float] = time.time
+    wall_us: Callable[[], int] = clock.wall_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class SyncGroup:
         self.hears = False
         self._loop = asyncio.get_running_loop()
         seed = self.options.seed or random.getrandbits(64)
-        epoch = self.options.wall() - self._loop.time()
+        epoch = self.options.wall_us() / 1e6 - self._loop.time()
         self.core = SyncCore(self.me, self._loop.time(), epoch=epoch, seed=seed, options=self.options.core)
         self.fetching = Fetching(endpoint, validator, group, self.options.fetch, self._deliver)
         self._own = Publications(self.options.kept)
@@ -154,12 +153,16 @@ class SyncGroup:
     # ------------------------------------------------------------ life
 
     async def open(self) -> None:
-        """Answer and listen, as far as the forwarder grants the prefixes."""
+        """Answer and listen, as far as the forwarder grants the prefixes.
+
+        What is registered for Sync Interests is the group itself and not its `v=3` (which the specification
+        recommends): NDNts registers the group without child-inherit, and an entry of ours below it would take all
+        Interests from it."""
         self._endpoint.attach(vector_name(self.group), self._on_sync)
         if self.me:
             self._endpoint.attach(self.me + self.group, self._on_own)
         if self._registrar is not None:
-            self.hears = await self._registered(vector_name(self.group))
+            self.hears = await self._registered(self.group)
             if self.me:
                 await self._registered(self.me + self.group)
         for peer in self.options.peers:
@@ -180,7 +183,7 @@ class SyncGroup:
         for prefix in (vector_name(self.group), self.me + self.group, *self._relaying):
             self._endpoint.detach(prefix)
         if self._registrar is not None and self._endpoint.connected:
-            for prefix in {vector_name(self.group), self.me + self.group} & set(self._registrar.prefixes):
+            for prefix in {self.group, self.me + self.group} & set(self._registrar.prefixes):
                 try:
                     await self._registrar.unregister(prefix)
                 except NdnInferError as error:

@@ -295,7 +295,7 @@ async def test_nothing_is_left_when_a_group_is_closed(tmp_path: Path) -> None:
         await until(lambda: bool(b.told))
         before = asyncio.all_tasks()
         await a.group.close()
-        assert len(asyncio.all_tasks()) < len(before) and packets.vector_name(GROUP) not in a.registrar.prefixes
+        assert len(asyncio.all_tasks()) < len(before) and GROUP not in a.registrar.prefixes
         with pytest.raises(Nacked):
             await b.endpoint.express(packets.publication_name(a.me, GROUP, a.group.core.boot, 9))
 

@@ -15,10 +15,12 @@ import { retrieveMetadata } from "@ndn/rdr";
 import { BufferChunkSource, discoverVersion, fetch, serve } from "@ndn/segmented-object";
 
 import { AgentFace } from "./faces.mjs";
+import { encodeVector, SvsMember } from "./svs.mjs";
 
 const faces = new Map();
 const servers = new Map();
 const keys = new Map();
+const members = new Map();
 let lastId = 0;
 
 const name = (uri) => AltUri.parseName(uri);
@@ -144,6 +146,33 @@ const OPERATIONS = {
       answered.catch(() => undefined);
       abort.abort();
     }
+  },
+
+  /** Become a member of a State Vector Sync group, with one of the keys made here. */
+  async svsJoin({ face, signer, ...options }) {
+    return keep(members, await SvsMember.join(faces.get(face), { ...options, signer: keys.get(signer) }));
+  },
+
+  svsPublish({ member, application, text }) {
+    return members.get(member).publish(application, text);
+  },
+
+  svsFetch({ member, uri, boot, sequence }) {
+    return members.get(member).fetch(uri, boot, sequence);
+  },
+
+  svsHeard({ member }) {
+    const { updates, errors, state } = members.get(member);
+    return { updates, errors, state };
+  },
+
+  svsLeave({ member }) {
+    members.get(member).close();
+    members.delete(member);
+  },
+
+  svsEncode({ entries }) {
+    return encodeVector(entries);
   },
 
   /** A management command of @ndn/nfdmgmt. */

@@ -1,0 +1,206 @@
+"""State Vector Sync with NDNts (npm @ndn/svs, unmodified, its version 3): one group on a running forwarder, state
+vectors signed by either side and verified by the other, publications both ways, and equal bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from ndn_infer import ndn
+from ndn_infer.forwarder.core.strategy import Multicast
+from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
+from ndn_infer.namespace import Sync
+from ndn_infer.security.certificate import Certificate
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.trust import TrustSchema
+from ndn_infer.security.validator import Validator
+from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.sync.core.vector import Entry, decode_vector, encode_vector
+from ndn_infer.sync.fetching import Publication
+from ndn_infer.sync.group import SyncGroup, SyncOptions
+from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.trust.certificates import certificate_fetcher
+from tests.harness import NET, keychain_in, role
+from tests.integration.test_forwarder_clients import forwarder
+from tests.integration.test_python_ndn import endpoint_to
+from tests.interop.ndnts_kit import Agent, install, missing_tools, running_agent, until
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(bool(missing_tools()), reason=f"not on PATH: {', '.join(missing_tools())}"),
+]
+
+GROUP = Sync("offers").to_name(NET)
+OURS, THEIRS = role("decode"), role("tokenize")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agent(model_cache: Path) -> AsyncIterator[Agent]:
+    async with running_agent(install(model_cache)) as running_one:
+        yield running_one
+
+
+class Peer:
+    """NDNts's member."""
+
+    def __init__(self, agent: Agent, number: int) -> None:
+        self.agent = agent
+        self.number = number
+
+    async def call(self, op: str, **arguments: object) -> Any:
+        return await self.agent.call(op, member=self.number, **arguments)
+
+    async def settles(self, condition: Callable[[dict[str, list[Any]]], bool]) -> dict[str, list[Any]]:
+        """What it has heard, once that is enough."""
+        for _ in range(400):
+            heard = await self.agent.call("svsHeard", member=self.number)
+            if condition(heard):
+                return dict(heard)
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"NDNts heard only {heard}")
+
+
+@asynccontextmanager
+async def member(
+    daemon: ForwarderDaemon, keychain: Keychain, me: ndn.Name, theirs: Certificate
+) -> AsyncIterator[tuple[SyncGroup, list[Publication]]]:
+    """Ours. NDNts's certificate is at hand; ours are answered for."""
+    told: list[Publication] = []
+    async with endpoint_to(daemon) as (endpoint, registrar):
+        validator = Validator(TrustSchema.load(NET), keychain.anchor, certificate_fetcher(endpoint))
+        validator.add_certificates(theirs)
+        server = Server(endpoint, ObjectStore(1 << 20))
+        server.answer_certificates(me, keychain.certificates)
+        await registrar.register(me)
+        group = SyncGroup(
+            endpoint, validator, GROUP, me=me, signer=keychain.signer_for(me), registrar=registrar,
+            on_publication=told.append, options=SyncOptions(seed=5),
+        )  # fmt: skip
+        await group.open()
+        try:
+            yield group, told
+        finally:
+            await group.close()
+            await validator.aclose()
+
+
+async def their_key(agent: Agent, keychain: Keychain) -> tuple[int, Certificate]:
+    """A key that NDNts made and our keychain certified."""
+    made = await agent.call("makeKey", identity=ndn.to_uri(THEIRS))
+    certificate = keychain.certify(THEIRS, ndn.from_uri(made["name"]), base64.b64decode(made["spki"]))
+    await agent.call("certified", key=made["key"], certificate=ndn.to_uri(certificate.name))
+    return made["key"], certificate
+
+
+class Joined(NamedTuple):
+    group: SyncGroup
+    told: list[Publication]
+    peer: Peer
+
+
+@asynccontextmanager
+async def joined(directory: Path, agent: Agent) -> AsyncIterator[Joined]:
+    """Our member and NDNts's in one group, each over a face of its own."""
+    keychain = keychain_in(directory / "keys", "decode")
+    key, certificate = await their_key(agent, keychain)
+    async with forwarder(directory) as daemon:
+        daemon.core.strategies.put(ndn.prefix(GROUP, -1), Multicast())
+        async with (
+            member(daemon, keychain, OURS, certificate) as (group, told),
+            agent.face(daemon, "tcp", register=True) as face,
+        ):
+            number = await face.call(
+                "svsJoin", group=ndn.to_uri(GROUP), node=ndn.to_uri(THEIRS), signer=key,
+                certificates=[ndn.to_uri(keychain.signer_for(OURS).certificate_name)],
+            )  # fmt: skip
+            await until(
+                lambda: ndn.from_uri(ndn.to_uri(THEIRS)) + GROUP in daemon.core.fib and GROUP in daemon.core.fib
+            )
+            yield Joined(group, told, Peer(agent, number))
+            await agent.call("svsLeave", member=number)
+
+
+async def test_publications_both_ways(tmp_path: Path, agent: Agent) -> None:
+    """NDNts hears our state vector, verifies it and fetches what we published; we hear and read what it published."""
+    async with joined(tmp_path, agent) as (group, told, peer):
+        group.publish(b"our offer", name=OURS + ndn.generic("offer"))
+        heard = await peer.settles(lambda heard: bool(heard["updates"]))
+        assert heard["errors"] == []
+        assert heard["updates"] == [{"name": ndn.to_uri(OURS), "boot": group.core.boot, "low": 1, "high": 1}]
+        read = await peer.call("svsFetch", uri=ndn.to_uri(OURS), boot=group.core.boot, sequence=1)
+        assert base64.b64decode(read["content"]) == b"our offer"
+        assert (read["type"], read["name"]) == (6, ndn.to_uri(OURS + ndn.generic("offer")))
+
+        theirs = await peer.call("svsPublish", application=ndn.to_uri(THEIRS) + "/offer", text="their offer")
+        await until(lambda: bool(told))
+        [publication] = told
+        assert (publication.publisher, publication.content) == (THEIRS, b"their offer")
+        assert (publication.boot, publication.sequence) == (theirs["boot"], theirs["sequence"])
+        assert publication.validated.identity == THEIRS and publication.name == THEIRS + ndn.generic("offer")
+        for number in range(2, 6):
+            await peer.call("svsPublish", application="/x", text=f"offer {number}")
+        await until(lambda: told[-1].sequence == 5)
+
+
+async def test_states_become_equal(tmp_path: Path, agent: Agent) -> None:
+    """Whoever comes late is told: NDNts's state and ours are the same entries, and either side's vector is read."""
+    async with joined(tmp_path, agent) as (group, told, peer):
+        for number in range(3):
+            group.publish(b"%d" % number)
+            await peer.call("svsPublish", application="/x", text="x")
+        await until(lambda: {(one.name, one.sequence) for one in group.members()} == {(OURS, 3), (THEIRS, 3)})
+        heard = await peer.settles(
+            lambda heard: len(heard["state"]) == 2 and all(e["sequence"] == 3 for e in heard["state"])
+        )
+        ours = sorted((ndn.to_uri(one.name), one.boot, one.sequence) for one in group.members())
+        assert sorted((one["name"], one["boot"], one["sequence"]) for one in heard["state"]) == ours
+        assert group.counts.rejected == 0 and heard["errors"] == []
+
+
+async def test_a_vector_by_an_unknown_key_is_refused_by_both(tmp_path: Path, agent: Agent) -> None:
+    """NDNts with a key that nobody certified says what it likes: nothing changes here; what a second key of our
+    network signs, NDNts, which does not know it, refuses too."""
+    keychain = keychain_in(tmp_path / "keys", "decode", "prefill")
+    made = await agent.call("makeKey", identity=ndn.to_uri(THEIRS))
+    async with forwarder(tmp_path) as daemon:
+        daemon.core.strategies.put(ndn.prefix(GROUP, -1), Multicast())
+        anchor = keychain.anchor
+        async with (
+            member(daemon, keychain, role("prefill"), anchor) as (group, _),
+            member(daemon, keychain, OURS, anchor),
+            agent.face(daemon, "unix", register=True) as face,
+        ):
+            number = await face.call(
+                "svsJoin", group=ndn.to_uri(GROUP), node=ndn.to_uri(THEIRS), signer=made["key"],
+                certificates=[ndn.to_uri(keychain.signer_for(OURS).certificate_name)],
+            )  # fmt: skip
+            peer = Peer(agent, number)
+            await until(lambda: len(daemon.core.fib.lookup(GROUP)) == 3)
+            await peer.call("svsPublish", application="/x", text="forged")
+            await until(lambda: group.counts.rejected > 0)
+            assert group.members() == []
+            group.publish(b"by a key that NDNts was not told of")
+            heard = await peer.settles(lambda heard: bool(heard["errors"]))
+            assert "unknown key" in str(heard["errors"]) and heard["updates"] == []
+            await agent.call("svsLeave", member=number)
+
+
+async def test_equal_bytes(agent: Agent) -> None:
+    """NDNts's encoder and ours make the same of the same entries; what either made the other reads."""
+    uris = ["/a", "/b", "/aa", "/a/b", "/32=kw/x", ndn.to_uri(OURS), "/%00%FF", "/v=7"]
+    entries = [
+        Entry(ndn.from_uri(uri), boot, sequence)
+        for uri in uris
+        for boot, sequence in ((1_700_000_000, 1), (5, 70_000), (1_800_000_000, 2**33))
+    ]
+    rows = [{"name": ndn.to_uri(entry.name), "boot": entry.boot, "sequence": entry.sequence} for entry in entries]
+    wire = bytes.fromhex(await agent.call("svsEncode", entries=rows))
+    assert wire == encode_vector(entries) and decode_vector(wire) == sorted(entries)
+    assert bytes.fromhex(await agent.call("svsEncode", entries=[])) == encode_vector([])
