@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,8 +136,14 @@ class Node:
 def trust_schema(config: Config, net: Name | None = None) -> TrustSchema:
     """Who may sign what in `net` (the configured network), by the file that the configuration names. Raises
     ConfigError."""
-    file = Path(config.trust.schema).expanduser() if config.trust.schema else None
-    return TrustSchema.load(net_name(config) if net is None else net, file)
+    net = net_name(config) if net is None else net
+    return TrustSchema.load(net, Path(config.trust.schema).expanduser()) if config.trust.schema else _own_schema(net)
+
+
+@lru_cache(8)
+def _own_schema(net: Name) -> TrustSchema:
+    """The schema of this package: compiled and checked once for all nodes of this process."""
+    return TrustSchema.load(net)
 
 
 def replay_window(config: Config) -> ReplayWindow:

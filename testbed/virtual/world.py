@@ -17,7 +17,6 @@ from ndn_infer import ndn
 from ndn_infer.config import Config, NetworkConfig, PathsConfig
 from ndn_infer.errors import UsageError
 from ndn_infer.forwarder.core.faces import Face
-from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
 from ndn_infer.forwarder.shell.wire import Wire, WireShape
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import USER
@@ -33,7 +32,6 @@ from ndn_infer.testbed.virtual.model import Speed, model_record
 from ndn_infer.testbed.virtual.routes import Offered, Routes, routes
 from ndn_infer.testbed.world import Ask, Asked, LinkBytes, Progress
 
-STATIC: Final = 255
 SETTINGS: Final = ("trust.revocations=off",)
 """There is no operator's machine that offers a deny list."""
 
@@ -63,6 +61,8 @@ class VirtualWorld:
     wires: dict[LinkSpec, Wire] = field(default_factory=dict)
     _left: set[LinkSpec] = field(default_factory=set)
     """Links that a node has left: no route leads over them."""
+    _static: dict[str, list[tuple[Name, int]]] = field(default_factory=dict)
+    """Routes that were installed: prefix, face."""
     _began: float = 0.0
 
     @classmethod
@@ -144,6 +144,7 @@ class VirtualWorld:
         found = self._node(node)
         if found.network.closed:
             found.start_forwarder()
+            self._static.pop(node, None)
             for link, end in self._ends(node):
                 self._join(link, end)
             self._install({node: self._routes().get(node, {})})
@@ -248,17 +249,17 @@ class VirtualWorld:
         self._install({name: table.get(name, {}) for name in self.nodes})
 
     def _install(self, table: Mapping[str, Mapping[Name, Mapping[str, int]]]) -> None:
+        """Straight into the FIBs, as a router's operator could: a thousand nodes have a hundred thousand routes."""
         now = asyncio.get_running_loop().time()
         for name, rows in table.items():
             core = self.nodes[name].network.core
             hops = {face.uri.removeprefix("wire://"): face.id for face in core.faces.values()}
-            for prefix, held in [(prefix, list(held)) for prefix, held in core.rib.items()]:
-                for route in held:
-                    if route.origin == STATIC:
-                        core.rib.unregister(prefix, route.face_id, STATIC)
-            for prefix, ways in rows.items():
-                for hop, cost in ways.items():
-                    core.register(prefix, Route(hops[hop], STATIC, cost, CHILD_INHERIT), now)
+            for prefix, face_id in self._static.pop(name, ()):
+                core.fib.remove(prefix, face_id)
+            ways = [(prefix, hops[hop], cost) for prefix, found in rows.items() for hop, cost in found.items()]
+            for prefix, face_id, cost in ways:
+                core.add_next_hop(prefix, face_id, cost, now)
+            self._static[name] = [(prefix, face_id) for prefix, face_id, _ in ways]
 
 
 def _nothing(folder: Path) -> Path:
