@@ -11,16 +11,17 @@ import asyncio
 import json
 from typing import Any, Final
 
-from ndn_infer import catalog, ndn, records
+from ndn_infer import catalog, ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.functions.registry import ROLES
-from ndn_infer.namespace import Instance, Role, status_name
+from ndn_infer.namespace import Instance, Role
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
-from ndn_infer.records import ProducerStatus
+from ndn_infer.records import ProducerStatus, StatusQuery
+from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.objects.datasets import Datasets
-from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.trust.presence import STATUS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +68,10 @@ def _producers(node: Node, prefixes: list[str]) -> list[str]:
 
 
 async def _producer(node: Node, prefix: str) -> dict[str, Any] | None:
-    fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch)
+    question = DirectAsk(ndn.from_uri(prefix), STATUS, StatusQuery(), attempts=3)
     try:
         async with asyncio.timeout(3.0):
-            fetched = await fetcher.fetch(status_name(ndn.from_uri(prefix)))
-        status = records.decode(ProducerStatus, fetched.content)
+            status = (await Direct(node.endpoint, node.validator).ask(question, ProducerStatus)).record
     except (NdnInferError, TimeoutError) as error:
         if Instance.parse(node.net, ndn.from_uri(prefix)) is not None:
             return None  # a process that only asks has a name of its own too

@@ -11,19 +11,21 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from ndn_infer import ndn, records
+from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
 from ndn_infer.forwarder.management.encoding import ControlParameters
-from ndn_infer.namespace import Role, certificates_prefix, operator_identity, status_name
+from ndn_infer.namespace import Role, certificates_prefix, operator_identity
 from ndn_infer.node.node import Node
-from ndn_infer.records import ProducerStatus
+from ndn_infer.records import ProducerStatus, StatusQuery
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters
+from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.datasets import Datasets
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.trust.presence import STATUS
 
 ORIGIN_STATIC: Final = 255
 MULTICAST: Final = "/localhost/nfd/strategy/multicast"
@@ -148,17 +150,17 @@ class ManagedNode:
         net = self._joined.net
         found = [(Role.parse(net, ndn.from_uri(uri)), ndn.from_uri(uri)) for uri in offers]
         mine = [(role.role, name) for role, name in found if role and role.node == self.node and role.role in running]
-        fetcher = self._joined.fetcher
-        fetched = await asyncio.gather(
-            *(fetcher.fetch(status_name(name)) for _, name in mine), return_exceptions=True
+        direct = Direct(self._joined.endpoint, self._joined.validator)
+        questions = [DirectAsk(name, STATUS, StatusQuery(), attempts=3) for _, name in mine]
+        told = await asyncio.gather(
+            *(direct.ask(question, ProducerStatus) for question in questions), return_exceptions=True
         )  # fmt: skip
         result = {}
-        for (role, _), item in zip(mine, fetched, strict=True):
+        for (role, _), item in zip(mine, told, strict=True):
             if isinstance(item, NetworkError):
                 continue  # it has just been started or stopped
             if isinstance(item, BaseException):
                 raise item
-            status = records.decode(ProducerStatus, item.content)
             # Reading the status is no call; what the engine counts (not the producer) comes along under its own name.
-            result[f"{self.node}/{role}"] = {counter.name: counter.value for counter in status.counters}
+            result[f"{self.node}/{role}"] = {counter.name: counter.value for counter in item.record.counters}
         return result

@@ -15,19 +15,20 @@ from typing import Any
 
 import torch
 
-from ndn_infer import ndn, records
+from ndn_infer import ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.holders import HOLDS
 from ndn_infer.kv.layout import BlockLayout
-from ndn_infer.namespace import blocks_prefix
+from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.calls.direct import Questions, Topic
 from ndn_infer.transport.link.links import connect
 from tests.harness import NET, Node, role
 
@@ -99,16 +100,14 @@ class Station(Node):
     def claim_everything(self) -> None:
         """Answer every question with versions that do not exist."""
 
-        def on_request(request: Request) -> None:
-            assert request.interest.parameters is not None
-            count = len(records.decode(HoldsQuery, request.interest.parameters).tags) // 8
-            answer = records.encode(Holdings(struct.pack(f">{count}Q", *[7] * count)))
-            request.reply(self.signer.sign_data(request.interest.name, answer, freshness_ms=10))
+        def claim(query: HoldsQuery, _: object) -> Holdings:
+            count = len(query.tags) // 8
+            return Holdings(struct.pack(f">{count}Q", *[7] * count))
 
-        self.server.answer(self.identity + ndn.generic("holds"), on_request)
+        Questions(self.server).answer(Topic(HOLDS, HoldsQuery, claim), self.signer)
 
     def say_nothing(self) -> None:
-        self.server.answer(self.identity + ndn.generic("holds"), lambda request: None)
+        self.server.answer(asks_prefix(self.identity), lambda request: None)
 
 
 @asynccontextmanager

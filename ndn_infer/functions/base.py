@@ -22,6 +22,7 @@ from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
 from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.direct import Questions
 from ndn_infer.transport.calls.input_pull import InputPuller
 from ndn_infer.transport.calls.inputs import new_instance
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -47,6 +48,7 @@ class Host:
     access: Access | None = None
     """Tenant domains this process is a member of; None: it answers public calls only."""
     pulls: InputPuller | None = None
+    answers: Questions | None = None
     instance: str = field(default_factory=new_instance)
     """Tells this process from others of the same identities."""
 
@@ -55,11 +57,19 @@ class Host:
         assert self.pulls is not None
         return self.pulls
 
+    @property
+    def questions(self) -> Questions:
+        """Where questions to the identities of this process are answered."""
+        assert self.answers is not None
+        return self.answers
+
     def hint(self, signer: Signer) -> Name:
         """A routable prefix of this process, where it answers as the identity of `signer`."""
         return Instance.of(self.net, signer.identity, self.instance)
 
     def __post_init__(self) -> None:
+        if self.answers is None:
+            object.__setattr__(self, "answers", Questions(self.server))
         if self.pulls is None:
             object.__setattr__(self, "pulls", InputPuller(self.fetcher, self.net))
 

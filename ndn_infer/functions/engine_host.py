@@ -21,7 +21,7 @@ from ndn_infer.kv import holders
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.namespace import Holds
+from ndn_infer.records import HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
 
@@ -91,9 +91,9 @@ class EngineHost:
             self._connectors.popitem(last=False)
         return connector
 
-    def _version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
-        connector = self._connectors.get(asked.domain)
-        return 0 if connector is None else connector.published.version_of(tag, asked, layers)
+    def _version_of(self, tag: bytes, query: HoldsQuery) -> int:
+        connector = self._connectors.get(query.domain)
+        return 0 if connector is None else connector.published.version_of(tag, query)
 
     def prefilled(self) -> tuple[int, float]:
         """(tokens, seconds) of all prompts computed so far."""

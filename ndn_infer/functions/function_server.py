@@ -14,7 +14,7 @@ import logging
 from typing import Any, Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import BadRecord, Busy, CallError, NdnInferError, PromptError, UsageError
+from ndn_infer.errors import Busy
 from ndn_infer.functions.admission import Admission, Load
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
@@ -25,6 +25,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Answer, Envelope, Record
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.transport.calls.failures import failure
 from ndn_infer.transport.objects.live_stream import LiveStream
 
 log = logging.getLogger(__name__)
@@ -131,20 +132,12 @@ class FunctionServer:
             answer = await self._answer(work, plain)
         except Busy as error:
             answer = self._admission.refusal(error)
-        except CallError as error:
-            answer = Answer(code=error.code, error=str(error), offered=error.offered)
-        except (UsageError, PromptError, BadRecord) as error:
-            answer = Answer(code="bad-request", error=str(error))
-        except NdnInferError as error:
-            log.warning("%s failed: %s", function.function, error)
-            answer = Answer(code="failed", error=f"{error.kind}: {error}")
         except asyncio.CancelledError:
             if not work.ended:
                 raise
             answer = Answer(code=DEADLINE, error=f"nobody waits for this call of {function.function} any more")
         except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
-            log.exception("%s failed", function.function)
-            answer = Answer(code="internal", error=f"{type(error).__name__} in {function.function}")
+            answer = failure(error, function.function)
         finally:
             work.lifetime.close()
             work.seat.give()

@@ -70,7 +70,8 @@ class Producer:
         self._host.server.serve(instance, signer)
         self._presence.answer_certificates(signer.identity)
         for prefix in (signer.identity, instance):
-            self._presence.answer_status(prefix, lambda: self.status(signer.identity))
+            topic = self._presence.status_topic(lambda: self.status(signer.identity))
+            self._host.questions.answer(topic, signer, at=prefix)
             await self._registrar.register(prefix, capture=prefix == instance)
 
     def status(self, identity: Name) -> ProducerStatus:
@@ -88,6 +89,7 @@ class Producer:
 
     async def close(self) -> None:
         await self._registrar.close()
+        await self._host.questions.close()
         for server in self._servers:
             await server.close()
 

@@ -16,8 +16,9 @@ from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat, block_bytes, decode_block, encode_block
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
-from ndn_infer.namespace import Holds, KvBlock
+from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
+from ndn_infer.records import HoldsQuery
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
 from ndn_infer.security.signer_policy import signer_policy
 
@@ -65,9 +66,10 @@ class Blocks:
             return None
         return bytes.fromhex(block.chain)
 
-    def asked_by(self, question: Holds, layers: str) -> bool:
+    def asked_by(self, query: HoldsQuery) -> bool:
         """Whether a question is for these blocks."""
-        return (question.domain, question.codec, layers) == (self.domain.label, self.format.codec, self.layers)
+        mine = (self.model, self.domain.label, self.format.codec, self.layers)
+        return (query.model, query.domain, query.codec, query.layers) == mine
 
     def encode(self, base: Name, block: torch.Tensor) -> bytes:
         """Content of an object, sealed where the domain is private."""

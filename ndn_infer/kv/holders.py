@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ndn_infer import ndn, records
+from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
 from ndn_infer.kv.host import KvHost
-from ndn_infer.namespace import Holds, Role
-from ndn_infer.ndn.lp import REASON_NO_ROUTE
+from ndn_infer.namespace import Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.calls.direct import DirectAsk, Topic
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 log = logging.getLogger(__name__)
+
+HOLDS: Final = "holds"
+"""The topic of the question which blocks an identity holds."""
 
 TAG_BYTES: Final = 8
 """Of each chain value. Two blocks with the same tag are mixed up once in 2**64, and then refused by name."""
@@ -99,62 +101,47 @@ def holders_in(net: Name, uris: Sequence[str]) -> tuple[Name, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose blocks, in which form: what stands in the name of the question."""
+    """Whose blocks, in which form: what is asked about."""
 
     model: str
     domain: str
     codec: str
     layers: str
 
-    def question(self, net: Name, identity: Name) -> Name:
-        role = Role.parse(net, identity)
-        assert role is not None
-        return Holds(role.site, role.node, role.role, self.model, self.domain, self.codec).to_name(net)
+    def query(self, values: Sequence[bytes]) -> HoldsQuery:
+        """Which of the first MAX_HOLDS `values` are held?"""
+        tags = b"".join(value[:TAG_BYTES] for value in values[:MAX_HOLDS])
+        return HoldsQuery(self.model, self.domain, self.codec, self.layers, tags)
 
 
 async def ask(
     host: KvHost, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
 ) -> list[int] | None:
     """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer."""
-    asked = values[:MAX_HOLDS]
-    query = HoldsQuery(b"".join(value[:TAG_BYTES] for value in asked), subject.layers)
+    query, lifetime_ms = subject.query(values), max(1, round(patience_s * 1000))
+    asked = len(query.tags) // TAG_BYTES
     try:
-        data, _ = await host.caller.ask_once(
-            subject.question(host.net, identity), records.encode(query), max(1, round(patience_s * 1000))
-        )
-        versions = records.decode(Holdings, data.content).versions
-        if len(versions) != 8 * len(asked):
-            raise BadRecord(f"{len(versions)} bytes of versions for {len(asked)} blocks")
+        told = await host.caller.direct.ask(DirectAsk(identity, HOLDS, query, lifetime_ms=lifetime_ms), Holdings)
+        if len(told.record.versions) != 8 * asked:
+            raise BadRecord(f"{len(told.record.versions)} bytes of versions for {asked} blocks")
     except NdnInferError as error:
         if isinstance(error, TrustError | BadRecord):
             log.warning("what %s says about its KV is refused: %s", ndn.to_uri(identity), error)
         return None
-    return [*struct.unpack(f">{len(asked)}Q", versions), *([0] * (len(values) - len(asked)))]
+    return [*struct.unpack(f">{asked}Q", told.record.versions), *([0] * (len(values) - asked))]
 
 
-def answer(
-    host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes, Holds, str], int]
-) -> None:  # fmt: skip
-    """Answer such questions for the identity of `signer`. `version_of` maps (tag, what is asked for, layers) to the
+def answer(host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes, HoldsQuery], int]) -> None:
+    """Answer such questions about `model` for the identity of `signer`. `version_of` maps (tag, question) to the
     version that is held, 0 for none."""
-    prefix = signer.identity + ndn.generic("holds")
 
-    def on_request(request: Request) -> None:
-        name = request.interest.name
-        parsed = Holds.parse_prefix(host.net, name)
-        if parsed is None or parsed[0].model != model or request.interest.parameters is None:
-            request.refuse(REASON_NO_ROUTE)
-            return
-        try:
-            query = records.decode(HoldsQuery, request.interest.parameters)
-        except BadRecord:
-            return
+    def holdings(query: HoldsQuery, _: object) -> Holdings | None:
+        if query.model != model:
+            return None
         if len(query.tags) % TAG_BYTES:
-            return
+            raise BadRecord(f"tags have {TAG_BYTES} bytes each, not {len(query.tags)} in all")
         tags = [query.tags[at : at + TAG_BYTES] for at in range(0, len(query.tags), TAG_BYTES)]
-        versions = struct.pack(f">{len(tags)}Q", *(version_of(tag, parsed[0], query.layers) for tag in tags))
         host.counters["kv_holdings_told"] += 1
-        wire = signer.sign_data(name, records.encode(Holdings(versions)), freshness_ms=ABSENT_FRESHNESS_MS)
-        request.reply(wire)
+        return Holdings(struct.pack(f">{len(tags)}Q", *(version_of(tag, query) for tag in tags)))
 
-    host.server.answer(prefix, on_request)
+    host.questions.answer(Topic(HOLDS, HoldsQuery, holdings, freshness_ms=ABSENT_FRESHNESS_MS), signer)

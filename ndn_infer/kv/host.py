@@ -15,6 +15,7 @@ from ndn_infer.config import Config
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.direct import Questions
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 
@@ -39,6 +40,9 @@ class KvHost(Protocol):
 
     @property
     def caller(self) -> Caller: ...
+
+    @property
+    def questions(self) -> Questions: ...
 
     @property
     def counters(self) -> Counter[str]: ...

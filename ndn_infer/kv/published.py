@@ -19,8 +19,8 @@ from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.holders import TAG_BYTES
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
-from ndn_infer.namespace import Holds
 from ndn_infer.ndn.packet import decode_data
+from ndn_infer.records import HoldsQuery
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.crypto import Signer
 
@@ -94,10 +94,10 @@ class PublishedBlocks:
         self._host.counters["kv_blocks_from_store"] += 1
         return block, origin
 
-    def version_of(self, tag: bytes, asked: Holds, layers: str) -> int:
+    def version_of(self, tag: bytes, query: HoldsQuery) -> int:
         """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
         value = self._values.get(tag)
-        if value is None or not self._blocks.asked_by(asked, layers):
+        if value is None or not self._blocks.asked_by(query):
             return 0
         manifest = self._host.server.store.manifest(self._blocks.name(value))
         if manifest is None:

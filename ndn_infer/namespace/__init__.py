@@ -63,17 +63,6 @@ class Role(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Status(Kind):
-    site: str
-    node: str
-    role: str
-    title: ClassVar[str] = "status record"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/status"
-    meaning: ClassVar[str] = "counters, queue lengths and offers of one producer, as a short-lived object"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
-
-
-@dataclass(frozen=True, slots=True)
 class Instance(Kind):
     site: str
     node: str
@@ -94,15 +83,30 @@ class Instance(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceStatus(Kind):
+class Question(Kind):
+    site: str
+    node: str
+    role: str
+    topic: str
+    title: ClassVar[str] = "question"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/ask/<topic>"
+    meaning: ClassVar[str] = (
+        "asks one identity about itself (status, holds, a repo's commands): a record in, a signed record out"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "status")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceQuestion(Kind):
     site: str
     node: str
     role: str
     instance: str
-    title: ClassVar[str] = "status record of an instance"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>/status"
-    meaning: ClassVar[str] = "the status record of one process, where several have one identity"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "0123456789abcdef")
+    topic: str
+    title: ClassVar[str] = "question to an instance"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>/ask/<topic>"
+    meaning: ClassVar[str] = "the same to one process, where several have one identity"
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "0123456789abcdef", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,43 +157,6 @@ class EncryptionKey(Kind):
     pattern: ClassVar[str] = "/<site>/<node>/<role>/encryption"
     meaning: ClassVar[str] = "the public key with which others encrypt to this identity; its signing key vouches for it"
     example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
-
-
-@dataclass(frozen=True, slots=True)
-class Holds(Kind):
-    site: str
-    node: str
-    role: str
-    model: str
-    domain: str
-    codec: str
-    title: ClassVar[str] = "holdings"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/holds/<model>/<domain>/<codec>"
-    meaning: ClassVar[str] = "asks one producer which KV blocks it holds: parts of chain values in, versions out"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", _SAMPLE, "public", f"raw.{_PROMPTS}")
-
-
-@dataclass(frozen=True, slots=True)
-class RepoCommand(Kind):
-    site: str
-    node: str
-    verb: str
-    title: ClassVar[str] = "repo command"
-    pattern: ClassVar[str] = "/<site>/<node>/repo/command/<verb>"
-    meaning: ClassVar[str] = (
-        "a signed request to a repo: insert, delete, list or status; what it concerns is a parameter"
-    )
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "insert")
-
-    @classmethod
-    def of(cls, net: Name, repo: Name, verb: str) -> Name:
-        """The name of a command to the repo of this identity. Raises BadName when it is none of a repo."""
-        found = Role.parse(net, repo)
-        if found is None or found.role != REPO:
-            raise BadName(
-                f"{ndn.to_uri(repo)} is not a repo of this network, which is named <net>/<site>/<node>/{REPO}"
-            )
-        return cls(found.site, found.node, verb).to_name(net)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,15 +275,13 @@ class Result(Kind):
 KINDS: Final[tuple[type[Kind], ...]] = (
     Machine,
     Role,
-    Status,
     Instance,
-    InstanceStatus,
+    Question,
+    InstanceQuestion,
     Offer,
     InstanceOffer,
     Input,
     EncryptionKey,
-    Holds,
-    RepoCommand,
     CatalogRecord,
     Sync,
     DomainKey,
@@ -371,9 +336,9 @@ def certificates_prefix(identity: Name) -> Name:
     return identity + ndn.generic("KEY")
 
 
-def status_name(prefix: Name) -> Name:
-    """The status record of an identity, or of one instance of it."""
-    return prefix + ndn.generic("status")
+def asks_prefix(prefix: Name) -> Name:
+    """Below it are the questions to an identity, or to one instance of it."""
+    return prefix + ndn.generic("ask")
 
 
 def offer_name(prefix: Name) -> Name:

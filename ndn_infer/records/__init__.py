@@ -312,11 +312,19 @@ class Progress(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class StatusQuery(Request):
+    """How are you? Asks for a ProducerStatus."""
+
+
+@dataclass(frozen=True, slots=True)
 class HoldsQuery(Request):
     """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
 
-    tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
+    model: Digest
+    domain: Label
+    codec: Label
     layers: Label
+    tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
 
 
 @dataclass(frozen=True, slots=True)

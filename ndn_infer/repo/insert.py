@@ -73,7 +73,7 @@ class Inserter:
         self._room = FairRoom(ROOM_BYTES)
         self._running: dict[_Work, asyncio.Task[RepoAnswer]] = {}
         self._progress: dict[_Work, tuple[int, int]] = {}
-        self._outcomes: OrderedDict[_Work, tuple[float, RepoAnswer]] = OrderedDict()
+        self._outcomes: OrderedDict[_Work, tuple[float, RepoAnswer | CallError]] = OrderedDict()
 
     @property
     def running(self) -> int:
@@ -90,6 +90,8 @@ class Inserter:
         work = _Work(owner, command)
         found = self._outcomes.pop(work, None)
         if found is not None and clock.monotonic() - found[0] < OUTCOME_AGE_S:
+            if isinstance(found[1], CallError):
+                raise found[1]
             return found[1]
         task = self._running.get(work)
         if task is None:
@@ -130,15 +132,16 @@ class Inserter:
         """Whoever was told that the work goes on will ask how it went."""
         self._forget(work, task)
         error = None if task.cancelled() else task.exception()
+        outcome: RepoAnswer | CallError
         if task.cancelled():
-            answer = RepoAnswer("deleted", f"{work.command.name} was deleted while it was fetched")
+            outcome = CallError(f"{work.command.name} was deleted while it was fetched", code="deleted")
         elif isinstance(error, CallError):
-            answer = RepoAnswer(error.code, str(error))
+            outcome = error
         elif error is not None:
-            answer = RepoAnswer("failed", f"{type(error).__name__}: {error}")
+            outcome = CallError(f"{type(error).__name__}: {error}")
         else:
-            answer = task.result()
-        self._outcomes[work] = (clock.monotonic(), answer)
+            outcome = task.result()
+        self._outcomes[work] = (clock.monotonic(), outcome)
         while len(self._outcomes) > OUTCOMES:
             self._outcomes.popitem(last=False)
 

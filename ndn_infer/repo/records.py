@@ -1,29 +1,29 @@
 """Commands to a repo and its answers, and how a client gives them.
 
-Owns: the records that commands and answers carry, and the client's side: signing, asking again, verifying what comes
-back. Must not know: how a repo stores anything (repo.py).
+Owns: the records that commands and answers carry, and the client's side: what is asked again, and when. Must not know:
+how a repo stores anything (repo.py).
 
-A command is a signed Interest `<repo>/command/<verb>` with a record as its parameters; its answer is signed by the
-repo. Inserting may take longer than an Interest lives: then the answer says "working", and the same command, given
-again, asks how it went. Commands may be repeated without harm.
+A command is a signed question to the repo (transport/calls/direct.py), whose topic is the verb. Inserting may take
+longer than an Interest lives: then the answer says "working", and the same command, given again, asks how it went.
+Commands may be repeated without harm.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from ndn_infer import clock, ndn, records
-from ndn_infer.errors import CallError, Timeout
-from ndn_infer.namespace import RepoCommand
+from ndn_infer import clock, ndn
+from ndn_infer.errors import BadName, CallError, Timeout
+from ndn_infer.namespace import REPO, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record, Reply, Request
-from ndn_infer.records.bounds import AtMost, Label, Size, Uri, Uris, Words
+from ndn_infer.records.bounds import AtMost, Label, Size, Uri, Uris
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
+from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.link.endpoint import Endpoint
 
 LIFETIME_MS: Final = 4000
@@ -58,7 +58,7 @@ class ListCommand(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class StatusCommand(Request):
+class UsageQuery(Request):
     """How much is kept."""
 
 
@@ -87,11 +87,9 @@ class RepoStatus(Reply):
 
 @dataclass(frozen=True, slots=True)
 class RepoAnswer(Reply):
-    """`code` is "" when it was done, else a word, and `text` says more. `state` is stored, working or deleted; `done`
-    of `total` segments are there while it is working (0 of 0 before the object was found)."""
+    """What was done, or is being done. `state` is stored, working or deleted; `done` of `total` segments are there
+    while it is working (0 of 0 before the object was found)."""
 
-    code: Label = ""
-    text: Words = ""
     state: Label = ""
     entries: Annotated[tuple[RepoEntry, ...], AtMost(1024)] = ()
     more: bool = False
@@ -104,8 +102,9 @@ COMMANDS: Final[dict[str, type[Record]]] = {
     "insert": InsertCommand,
     "delete": DeleteCommand,
     "list": ListCommand,
-    "status": StatusCommand,
+    "usage": UsageQuery,
 }
+"""What each topic of a repo takes."""
 
 
 class RepoClient:
@@ -113,9 +112,12 @@ class RepoClient:
     schema."""
 
     def __init__(self, endpoint: Endpoint, validator: Validator, net: Name, repo: Name, signer: Signer) -> None:
-        self._endpoint = endpoint
-        self._validator = validator
-        self._net = net
+        found = Role.parse(net, repo)
+        if found is None or found.role != REPO:
+            raise BadName(
+                f"{ndn.to_uri(repo)} is not a repo of this network, which is named <net>/<site>/<node>/{REPO}"
+            )
+        self._direct = Direct(endpoint, validator)
         self._repo = repo
         self._signer = signer
 
@@ -152,27 +154,11 @@ class RepoClient:
             more = answer.more and bool(answer.entries)
 
     async def status(self) -> RepoStatus:
-        answer = await self._give("status", StatusCommand())
+        answer = await self._give("usage", UsageQuery())
         if answer.status is None:
             raise CallError("the repo's answer holds no status")
         return answer.status
 
     async def _give(self, verb: str, command: Record) -> RepoAnswer:
-        name = RepoCommand.of(self._net, self._repo, verb)
-        for attempt in range(ATTEMPTS):
-            # every try is a new command: the repo takes each signed Interest once
-            wire, asked = self._signer.sign_interest(
-                name, records.encode(command), nonce=secrets.token_bytes(4), signature_nonce=secrets.token_bytes(8),
-                time_ms=clock.wall_ms(), must_be_fresh=True, lifetime_ms=LIFETIME_MS,
-            )  # fmt: skip
-            try:
-                data, _ = await self._endpoint.exchange(wire, asked, lifetime_s=LIFETIME_MS / 1000)
-                break
-            except Timeout:
-                if attempt == ATTEMPTS - 1:
-                    raise
-        await self._validator.validate(data)
-        answer = records.decode(RepoAnswer, data.content)
-        if answer.code:
-            raise CallError(answer.text, code=answer.code)
-        return answer
+        question = DirectAsk(self._repo, verb, command, self._signer, LIFETIME_MS, ATTEMPTS)
+        return (await self._direct.ask(question, RepoAnswer)).record

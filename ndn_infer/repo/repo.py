@@ -17,20 +17,15 @@ from typing import Any, Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import (
-    BadName,
-    BadPacket,
-    BadRecord,
-    Busy,
     CallError,
-    NdnInferError,
     NetworkError,
     RegistrationRefused,
     TrustError,
 )
 from ndn_infer.namespace import operator_identity
-from ndn_infer.ndn.lp import REASON_CONGESTION, REASON_NO_ROUTE
+from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Interest
+from ndn_infer.records import Record
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.insert import Inserter
 from ndn_infer.repo.pin_ledger import OPERATOR, PinLedger
@@ -38,17 +33,19 @@ from ndn_infer.repo.records import (
     COMMANDS,
     UNKNOWN,
     DeleteCommand,
+    InsertCommand,
     ListCommand,
     RepoAnswer,
     RepoEntry,
     RepoStatus,
-    StatusCommand,
+    UsageQuery,
 )
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.transport.calls.direct import REFUSED, Questions, Topic
 from ndn_infer.transport.link.endpoint import Endpoint, Request
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -56,9 +53,6 @@ from ndn_infer.transport.objects.serve import Server, answering_again
 from ndn_infer.wire.again import AGAIN
 
 log = logging.getLogger(__name__)
-
-FRESHNESS_MS: Final = 10
-MAX_COMMANDS: Final = 64
 
 LIST_BYTES: Final = 6000
 
@@ -86,9 +80,7 @@ class Repo:
         self._disk = parts.store.disk
         self._prefixes = prefixes
         self._hint = ndn.to_uri(parts.signer.identity)
-        self._commands: set[asyncio.Task[None]] = set()
-        self._obeying = 0
-        self._askers = Askers(parts.validator)
+        self._questions = Questions(parts.server, Askers(parts.validator))
         self._inserter = Inserter(
             parts.fetcher, self._disk, parts.shelf, parts.validator, parts.pins, prefixes=prefixes,
             entry=self._entry, stored=self._on_stored,
@@ -96,12 +88,11 @@ class Repo:
         self._operator = operator_identity(parts.validator.net)
         self._announced: set[Name] = set()
         self._announced_keys: set[Name] = set()
-        self._verbs: dict[str, Callable[[Any, str], Awaitable[RepoAnswer]]] = {
-            "insert": lambda command, owner: self._inserter.insert(owner, command),
-            "delete": self._delete,
-            "list": self._list,
-            "status": self._status,
-        }
+
+    @property
+    def questions(self) -> Questions:
+        """Where other questions to this repo are answered."""
+        return self._questions
 
     @property
     def server(self) -> Server:
@@ -113,7 +104,10 @@ class Repo:
         """Answer and announce what is kept, and take commands. The registrar has been started. Raises
         RegistrationRefused when not even our own identity may be announced."""
         identity = self._parts.signer.identity
-        self._parts.server.answer(identity + ndn.generic("command"), self._on_command)
+        verbs: dict[str, Callable[[Any, str], Awaitable[RepoAnswer]]]
+        verbs = {"insert": self._insert, "delete": self._delete, "list": self._list, "usage": self._usage}
+        for verb, obey in verbs.items():
+            self._questions.answer(self._topic(verb, obey), self._parts.signer)
         await self._parts.registrar.register(identity)
         self._parts.pins.retain(filter(self._disk.pinned, self._disk.bases()), self._size)
         for prefix in self._prefixes or tuple(self._disk.bases()):
@@ -121,10 +115,7 @@ class Repo:
         await self._announce_certificates()
 
     async def close(self) -> None:
-        tasks = [*self._commands]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._questions.close()
         await self._inserter.close()
         await self._parts.validator.aclose()
 
@@ -180,60 +171,20 @@ class Repo:
 
     # ------------------------------------------------------------ commands
 
-    def _on_command(self, request: Request) -> None:
-        """Whose key is known waits for nobody; others wait for their certificates in a crowd of their own."""
-        try:
-            signed = self._askers.known(request.interest)
-        except TrustError as error:
-            log.info("refused: %s", error)
-            self._reply(request, RepoAnswer("refused", str(error)))
-            return
-        if self._obeying >= MAX_COMMANDS:
-            request.refuse(REASON_CONGESTION)
-            return
-        task = asyncio.get_running_loop().create_task(self._answer(request, signed))
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
-
-    def _reply(self, request: Request, answer: RepoAnswer) -> None:
-        name, content = request.interest.name, records.encode(answer)
-        request.reply(self._parts.signer.sign_data(name, content, freshness_ms=FRESHNESS_MS))
-
-    async def _answer(self, request: Request, signed: Validated | None) -> None:
-        try:
-            if signed is None:
-                signed = await self._askers.newcomer(request.interest, request.face_id)
-            self._obeying += 1
+    def _topic(self, verb: str, obey: Callable[[Any, str], Awaitable[RepoAnswer]]) -> Topic[Any]:
+        async def handler(command: Record, signed: Validated | None) -> RepoAnswer:
+            assert signed is not None
+            log.info("%s of %s by %s", verb, command, ndn.to_uri(signed.identity))
+            owner = OPERATOR if signed.identity == self._operator else ndn.to_uri(signed.identity)
             try:
-                answer = await self._obey(request.interest, signed)
-            finally:
-                self._obeying -= 1
-        except Busy:
-            request.refuse(REASON_CONGESTION)
-            return
-        except CallError as error:
-            answer = RepoAnswer(error.code, str(error))
-        except TrustError as error:
-            log.warning("refused: %s", error)
-            answer = RepoAnswer("refused", str(error))
-        except (BadRecord, BadName, BadPacket) as error:
-            answer = RepoAnswer("bad-request", str(error))
-        except NdnInferError as error:
-            answer = RepoAnswer("failed", f"{error.kind}: {error}")
-        except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
-            log.exception("a command failed")
-            answer = RepoAnswer("internal", f"{type(error).__name__} in the repo")
-        self._reply(request, answer)
+                return await obey(command, owner)
+            except TrustError as error:
+                raise CallError(str(error), code=REFUSED) from error
 
-    async def _obey(self, interest: Interest, signed: Validated) -> RepoAnswer:
-        parts = ndn.components(interest.name[len(self._parts.signer.identity) :])
-        verb = ndn.component_value(parts[1]).decode("ascii", "replace") if len(parts) == 3 else ""
-        if verb not in self._verbs or interest.parameters is None:
-            raise BadRecord("a command is <repo>/command/<insert, delete, list or status> with its parameters")
-        command = records.decode(COMMANDS[verb], interest.parameters)
-        log.info("%s of %s by %s", verb, command, ndn.to_uri(signed.identity))
-        owner = OPERATOR if signed.identity == self._operator else ndn.to_uri(signed.identity)
-        return await self._verbs[verb](command, owner)
+        return Topic(verb, COMMANDS[verb], handler, signed=True)
+
+    async def _insert(self, command: InsertCommand, owner: str) -> RepoAnswer:
+        return await self._inserter.insert(owner, command)
 
     async def _delete(self, command: DeleteCommand, _: str) -> RepoAnswer:
         base, version = ndn.split_version(ndn.from_uri(command.name))
@@ -266,7 +217,7 @@ class Repo:
             entries.append(entry)
         return RepoAnswer(entries=tuple(entries))
 
-    async def _status(self, _: StatusCommand, __: str) -> RepoAnswer:
+    async def _usage(self, _: UsageQuery, __: str) -> RepoAnswer:
         disk = self._disk
         bases = disk.bases()
         status = RepoStatus(

@@ -31,8 +31,8 @@ class ObjectStore:
     _objects: OrderedDict[Name, _Entry] = field(default_factory=OrderedDict)
     _owner: dict[Name, Name] = field(default_factory=dict)
 
-    def put(self, packets: ObjectPackets, *, pinned: bool = False, lasting: bool = True) -> None:
-        """Keep an object. One that is not `lasting` is for the moment: a store on disk would not take it."""
+    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
+        """Keep an object."""
         self._take_out(packets.base)
         self._objects[packets.base] = _Entry(packets, pinned)
         for name in (packets.metadata_name, *packets.packets):

@@ -28,20 +28,17 @@ class TieredStore(ObjectStore):
         super().__init__(capacity_bytes)
         self.disk = disk
 
-    def put(self, packets: ObjectPackets, *, pinned: bool = False, lasting: bool = True) -> None:
+    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
         """Keep an object. A pinned one is on disk when this returns; where the disk refuses it, it is pinned in memory
         and there is a warning: publishing goes on. Whoever needs to know puts it into `disk`."""
-        durable = None
-        if lasting:
-            durable = self.disk.put(packets, pinned=pinned)
-            pinned = False  # what is on disk may leave memory
+        durable, pinned = self.disk.put(packets, pinned=pinned), False  # what is on disk may leave memory
         if durable is not None:
             try:
                 durable.result()
             except StoreFull as error:
                 log.warning("%s; it is kept in memory only", error)
                 pinned = True
-        if not lasting or self.disk.policy(packets.base).ttl_s == float("inf"):  # memory knows no time to live
+        if self.disk.policy(packets.base).ttl_s == float("inf"):  # memory knows no time to live
             super().put(packets, pinned=pinned)
         else:
             super().remove(packets.base)

@@ -19,10 +19,12 @@ from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.holders import HOLDS
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
+from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn import lp
-from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery, PrefillReport, PrefillRequest, Record
+from ndn_infer.records import MAX_HOLDS, Answer, Holdings, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of
@@ -228,22 +230,31 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
         chance = random.Random(4)
         values = values_of(3)
         a.hold(*values)
-        good = records.encode(HoldsQuery(values[0][:8], "0-3"))
-        name = asker.kv.discovery.subject.question(asker.host.net, a.identity)
+        good = records.encode(asker.kv.discovery.subject.query(values[:1]))
+        prefix = asks_prefix(a.identity)
+
+        async def said(topic: bytes, parameters: bytes) -> Answer:
+            data, _ = await asker.endpoint.express(
+                prefix + topic, must_be_fresh=True, lifetime_ms=60, parameters=parameters
+            )  # fmt: skip
+            return records.decode(Answer, data.content)
+
         for number in range(300):
             wire = bytearray(good)
             for _ in range(chance.randrange(1, 4)):
                 wire[chance.randrange(len(wire))] = chance.randrange(256)
             parameters = bytes(wire[: chance.randrange(len(wire))]) if number % 2 else bytes(wire)
             try:
-                data, _ = await asker.caller.ask_once(name, parameters, 60)
+                answer = await said(ndn.generic(HOLDS), parameters)
             except Exception as error:
                 assert type(error).__name__ in ("Timeout", "Nacked"), error
             else:
-                assert len(records.decode(Holdings, data.content).versions) % 8 == 0
-        for wrong in (ndn.generic("x"), ndn.generic("holds")):
+                assert answer.code or len(records.decode(Holdings, answer.value).versions) % 8 == 0
+        other = records.encode(replace(asker.kv.discovery.subject.query(values[:1]), model="cd" * 32))
+        holds = ndn.generic(HOLDS)
+        for topic, parameters in ((ndn.generic("x"), good), (holds + holds, good), (holds, other)):
             with pytest.raises(Exception, match="no route|No"):
-                await asker.caller.ask_once(a.identity + ndn.generic("holds") + wrong, good, 60)
+                await said(topic, parameters)
         assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values)
 
     in_network(work)

@@ -28,6 +28,7 @@ from ndn_infer.records import (
     GenerateRequest,
     ProducerStatus,
     Record,
+    StatusQuery,
     Text,
     TokenEvent,
     TokenizeRequest,
@@ -37,8 +38,10 @@ from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStor
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import _open
+from ndn_infer.transport.calls.direct import DirectAsk
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.key_records import OwnedRecords, Renewal
+from ndn_infer.transport.trust.presence import STATUS
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"
@@ -392,12 +395,11 @@ async def test_a_member_that_is_asked_in_a_new_epoch_finds_its_key(net: Net, tmp
 async def test_the_public_status_record_counts_nothing_that_tenants_do(net: Net) -> None:
     """Whoever reads it before and after a private call learns that there was a call, not how much was in it."""
     await net.shout("public", "public")
-    prefix = role("tokenize") + ndn.generic("status")
+    question = DirectAsk(role("tokenize"), STATUS, StatusQuery())
 
     async def counters() -> dict[str, float]:
-        fetched = await net.asker.fetcher.fetch(prefix)
-        status = records.decode(ProducerStatus, fetched.content)
-        return {counter.name: counter.value for counter in status.counters}
+        told = await net.asker.caller.direct.ask(question, ProducerStatus)
+        return {counter.name: counter.value for counter in told.record.counters}
 
     before = await counters()
     assert before["letters"] == len("public")

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ndn_infer import ndn, records
+from ndn_infer import ndn
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
-from ndn_infer.namespace import Instance, InstanceStatus
-from ndn_infer.records import ProducerStatus, Record, Text, TokenizeRequest
+from ndn_infer.namespace import Instance, InstanceQuestion, asks_prefix
+from ndn_infer.records import ProducerStatus, Record, StatusQuery, Text, TokenizeRequest
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.direct import DirectAsk
+from ndn_infer.transport.trust.presence import STATUS
 from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("model", "ab" * 32)
@@ -119,9 +121,8 @@ async def test_each_process_has_a_status_of_its_own(world: World) -> None:
     identities = []
     for node in world.nodes[:2]:
         instance = next(name for name in node.registrar.prefixes if Instance.parse(NET, name))
-        fetched = await asker.fetcher.fetch(instance + ndn.generic("status"))
-        status = records.decode(ProducerStatus, fetched.content)
+        status = (await asker.caller.direct.ask(DirectAsk(instance, STATUS, StatusQuery()), ProducerStatus)).record
         assert ndn.to_uri(instance) in status.offers
-        assert InstanceStatus.parse(NET, instance + ndn.generic("status")) is not None
+        assert InstanceQuestion.parse(NET, asks_prefix(instance) + ndn.generic(STATUS)) is not None
         identities.append(status.identity)
     assert identities == [ndn.to_uri(role("tokenize"))] * 2

@@ -34,7 +34,7 @@ from ndn_infer.errors import NdnInferError, Timeout
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
-from ndn_infer.namespace import Call, CallClass, Input, Instance
+from ndn_infer.namespace import Call, CallClass, Input, Instance, asks_prefix
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
@@ -46,6 +46,7 @@ from ndn_infer.records import (
     PrefillReport,
     PrefillRequest,
     Record,
+    StatusQuery,
     Text,
     TokenEvent,
     TokenizeRequest,
@@ -353,9 +354,9 @@ def status(draw: random.Random) -> tuple[str, Attempt]:
     who = draw.choice(("tokenize", "decode", "prefill", "embed"))
 
     def make(world: World, heard: Heard) -> tuple[bytes, Name, bool]:
-        name = role(who) + ndn.generic("status") + METADATA
+        name, parameters = asks_prefix(role(who)) + ndn.generic("status"), records.encode(StatusQuery())
         wire, full = encode_interest(
-            name, nonce=os.urandom(4), can_be_prefix=True, must_be_fresh=True, lifetime_ms=LIFETIME_MS
+            name, nonce=os.urandom(4), parameters=parameters, must_be_fresh=True, lifetime_ms=LIFETIME_MS
         )
         return wire, full, True
 
@@ -383,9 +384,6 @@ def shape(world: World, data: Data) -> tuple[str, ...]:
     if is_sealed(content) or ndn.prefix(data.name, -1) in world.sealed:
         return (name, f"sealed {len(content)}")
     if METADATA in data.name and not data.name.endswith(METADATA):
-        if b"status" in data.name:
-            numbers = re.compile(rb"(pid|uptime_s|offers)[^a-z]*")
-            return (name, str(len(numbers.sub(b"", content)) > 0), *_counters(content))
         return (name, "metadata", str(len(content)))
     if b"KEY" in data.name:
         return (name, "certificate")
@@ -393,6 +391,8 @@ def shape(world: World, data: Data) -> tuple[str, ...]:
         answer = records.decode(Answer, content)
     except NdnInferError:
         return (name, "bytes", hashlib.sha256(content).hexdigest())
+    if ndn.generic("ask") + ndn.generic("status") in data.name:
+        return (name, "status", *_counters(answer.value))
     fields = (answer.code, _TIMES.sub("*", answer.error), answer.value.hex(), _TIMES.sub("*", answer.result))
     return (name, *fields, str(answer.stream), str(answer.queue))
 

@@ -340,16 +340,14 @@ def test_publishing_goes_on_in_memory_when_the_disk_is_full(
     store.close()
 
 
-def test_what_is_fleeting_or_mortal(tmp_path: Path) -> None:
+def test_what_is_mortal(tmp_path: Path) -> None:
     now = [1000.0]
     disk = DiskStore(tmp_path / "s", BIG, policies=policies_of(["/mortal=ttl:10"]), wall=lambda: now[0])
     store = TieredStore(BIG, disk)
-    fleeting, mortal, lasting = made("/fleeting", 9000), made("/mortal/a", 9000), made("/lasting", 9000)
-    store.put(fleeting, lasting=False)
+    mortal, lasting = made("/mortal/a", 9000), made("/lasting", 9000)
     store.put(mortal)
     store.put(lasting)
     disk.flush().result()
-    assert fleeting.base in store and fleeting.base not in disk
     assert answers(store, mortal) == wires(mortal)
     now[0] += 11
     assert answers(store, mortal) == [None] * len(wires(mortal)) and mortal.base not in store

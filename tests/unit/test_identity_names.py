@@ -38,7 +38,7 @@ def test_kinds(uri: str, identity: Identity, words: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "/home/n1/decode/status",
+        "/home/n1/decode/ask/status",
         "/operator/n1",
         "/operator/n1/decode",
         "/KEY",

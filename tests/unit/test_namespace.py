@@ -95,7 +95,9 @@ def test_keys_belong_to_the_identity_above_them(uri: str) -> None:
     assert explained.kind is not None and "key" in explained.rest[0]
 
 
-@pytest.mark.parametrize("uri", ["", "/x", "/model/abc", "/home/n1/decode/status/more", "/home/n1/decode/50=x/y/z/w"])
+@pytest.mark.parametrize(
+    "uri", ["", "/x", "/model/abc", "/home/n1/decode/ask/status/more", "/home/n1/decode/50=x/y/z/w"]
+)
 def test_names_of_no_kind(uri: str) -> None:
     assert classify(NET, NET + ndn.from_uri(uri or "/")).kind is None
     assert classify(NET, ndn.from_uri("/elsewhere/home/n1")).kind is None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadName, BadRecord
-from ndn_infer.namespace import RepoCommand, Role
+from ndn_infer.namespace import Role
 from ndn_infer.records import Record
 from ndn_infer.repo.records import (
     COMMANDS,
@@ -16,8 +18,9 @@ from ndn_infer.repo.records import (
     InsertCommand,
     ListCommand,
     RepoAnswer,
+    RepoClient,
     RepoEntry,
-    StatusCommand,
+    UsageQuery,
 )
 from tests.unit.trust_kit import NET
 
@@ -29,7 +32,7 @@ ANY_COMMAND = st.one_of(
     ),
     st.tuples(st.just("delete"), st.builds(DeleteCommand, TEXT)),
     st.tuples(st.just("list"), st.builds(ListCommand, TEXT, TEXT)),
-    st.tuples(st.just("status"), st.just(StatusCommand())),
+    st.tuples(st.just("usage"), st.just(UsageQuery())),
 )  # fmt: skip
 
 
@@ -68,7 +71,8 @@ def test_any_bytes_are_an_answer_or_a_bad_record(wire: bytes) -> None:
 
 def test_only_a_repo_is_commanded() -> None:
     repo, decode = Role("home", "n1", "repo").to_name(NET), Role("home", "n1", "decode").to_name(NET)
-    assert RepoCommand.of(NET, repo, "insert") == repo + ndn.generic("command") + ndn.generic("insert")
+    client: Any = RepoClient
+    client(None, None, NET, repo, None)
     for other in (decode, NET, repo + ndn.generic("more"), ndn.from_uri("/elsewhere/home/n1/repo")):
         with pytest.raises(BadName):
-            RepoCommand.of(NET, other, "insert")
+            client(None, None, NET, other, None)

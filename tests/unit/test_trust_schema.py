@@ -73,42 +73,40 @@ MATRIX: list[tuple[str, set[str]]] = [
     (CERT, set()),
     (f"/home/n1{META}", set()),
     (f"/home/n1/decode{META}", set()),
-    # Status
-    (f"/home/n1/decode/status{META}", {"decode"}),
-    (f"/home/n1/user/status{META}", {"user"}),
+    # Question: the answer has the name of the Interest
+    (f"/home/n1/decode/ask/status{PARAMS}", {"decode"}),
+    (f"/home/n1/user/ask/status{PARAMS}", {"user"}),
+    (f"/home/n2/decode/ask/status{PARAMS}", {"decode-n2"}),
+    (f"/lab/m1/decode/ask/status{PARAMS}", {"decode-lab"}),
+    (f"/home/n1/decode/ask/holds{PARAMS}", {"decode"}),
+    (f"/home/n1/prefill/ask/holds{PARAMS}", {"prefill"}),
+    *[(f"/home/n1/repo/ask/{verb}{PARAMS}", {"repo"}) for verb in ("insert", "delete", "list", "usage")],
+    (f"/home/n2/repo/ask/insert{PARAMS}", set()),
+    ("/home/n1/decode/ask/status", set()),
+    (f"/home/n1/decode/ask/status{META}", set()),
+    (f"/home/n1/decode/ask/status{LIVE}", set()),
+    (f"/home/n1/decode/ask/status/more{PARAMS}", set()),
+    (f"/home/n1/decode/status{META}", set()),
+    # Offer
     (f"/home/n1/decode/offer{META}", {"decode"}),
     (f"/home/n1/decode/offer{LIVE}", set()),
     (f"/home/n1/decode/instance/0a/offer{META}", {"decode"}),
-    (f"/home/n2/decode/status{META}", {"decode-n2"}),
-    (f"/lab/m1/decode/status{META}", {"decode-lab"}),
-    (f"/home/n1/decode/status{LIVE}", set()),
     # Input
     (f"/home/n1/user/instance/0a/input/{DIGEST}{META}", {"user"}),
     (f"/home/n1/decode/instance/0a/input/{DIGEST}{META}", {"decode"}),
     (f"/home/n1/user/instance/0a/input/{DIGEST}{LIVE}", set()),
     (f"/home/n1/user/input/{DIGEST}{META}", set()),
-    # Instance, InstanceStatus
+    # Instance, InstanceQuestion
     (f"/home/n1/decode/instance/0a{META}", set()),
-    (f"/home/n1/decode/instance/0a/status{META}", {"decode"}),
-    (f"/home/n1/user/instance/0a/status{META}", {"user"}),
+    (f"/home/n1/decode/instance/0a/ask/status{PARAMS}", {"decode"}),
+    (f"/home/n1/user/instance/0a/ask/offer{PARAMS}", {"user"}),
+    (f"/home/n1/decode/instance/0a/ask/status{META}", set()),
     # EncryptionKey: vouched for by the identity's own signing key
     (f"/home/n1/decode/encryption{META}", {"decode"}),
     (f"/home/n1/user/encryption{META}", {"user"}),
     (f"/home/n2/decode/encryption{META}", {"decode-n2"}),
     (f"/home/n1/decode/encryption{LIVE}", set()),
     (f"/home/n1/encryption{META}", set()),
-    # Holds: only those who may hold KV
-    (f"/home/n1/decode/holds/{DIGEST}/public/bf16{PARAMS}", {"decode"}),
-    (f"/home/n1/prefill/holds/{DIGEST}/public/bf16{PARAMS}", {"prefill"}),
-    (f"/home/n1/rag/holds/{DIGEST}/public/bf16{PARAMS}", set()),
-    (f"/home/n1/decode/holds/{DIGEST}/public/bf16", set()),
-    (f"/home/n1/decode/holds/{DIGEST}/public/bf16{META}", set()),
-    # RepoCommand: the answer has the name of the Interest, and a repo signs nothing else but its own status
-    *[(f"/home/n1/repo/command/{verb}{PARAMS}", {"repo"}) for verb in ("insert", "delete", "list", "status")],
-    (f"/home/n1/repo/command/format{PARAMS}", set()),
-    (f"/home/n2/repo/command/insert{PARAMS}", set()),
-    (f"/home/n1/user/command/insert{PARAMS}", set()),
-    (f"/home/n1/repo/command/insert{META}", set()),
     # CatalogRecord
     (f"/catalog/model/smollm2{META}", {"operator"}),
     (f"/catalog/corpus/handbook{META}", {"operator"}),
@@ -288,7 +286,9 @@ def test_reserved_words_are_no_sites(site: str) -> None:
     for below in ("/n", "/n/decode"):
         assert not SCHEMA.check(under_net(f"/{site}{below}{CERT}"), under_net(f"/{site}{CERT}")).allowed
         assert not SCHEMA.check(under_net(f"/{site}{below}{CERT}"), certificate_of("anchor")).allowed
-    assert not SCHEMA.check(under_net(f"/{site}/n/decode/status{META}"), under_net(f"/{site}/n/decode{CERT}")).allowed
+    assert not SCHEMA.check(
+        under_net(f"/{site}/n/decode/ask/status{PARAMS}"), under_net(f"/{site}/n/decode{CERT}")
+    ).allowed
     kv = under_net(f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}")
     assert not SCHEMA.check(kv, under_net(f"/{site}/n/decode{CERT}")).allowed
 
@@ -311,19 +311,19 @@ def test_signed_requests(name: str, allowed: set[str]) -> None:
     assert {key for key in KEYS if SCHEMA.check_interest(under_net(name), certificate_of(key)).allowed} == allowed
 
 
-@pytest.mark.parametrize("verb", ["insert", "list", "status"])
+@pytest.mark.parametrize("verb", ["insert", "list", "usage"])
 def test_commands_to_a_repo(verb: str) -> None:
     """Any role of its site, whichever machine, and the operator."""
-    asked = under_net(f"/home/n1/repo/command/{verb}{PARAMS}")
+    asked = under_net(f"/home/n1/repo/ask/{verb}{PARAMS}")
     allowed = {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed}
     assert allowed == ROLES - {"decode-lab"} | {"operator"}
 
 
 def test_to_delete_takes_more() -> None:
     for node, allowed in (("n1", {"node", "site", "operator"}), ("n2", {"site", "operator"})):
-        asked = under_net(f"/home/{node}/repo/command/delete{PARAMS}")
+        asked = under_net(f"/home/{node}/repo/ask/delete{PARAMS}")
         assert {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed} == allowed
-    for other in (f"/home/n1/decode/command/delete{PARAMS}", "/home/n1/repo/command/delete"):
+    for other in (f"/home/n1/decode/ask/delete{PARAMS}", "/home/n1/repo/ask/delete"):
         assert not any(SCHEMA.check_interest(under_net(other), certificate_of(key)).allowed for key in KEYS)
 
 
@@ -351,8 +351,8 @@ def test_refusals_say_what_the_name_is_who_may_sign_it_and_whose_the_key_is() ->
     assert "counts as kv block" in said
     assert "decode or prefill may sign it" in said
     assert "role rag of node n1, site home" in said
-    said = SCHEMA.check(under_net(f"/home/n2/decode/status{META}"), certificate_of("decode")).explanation
-    assert "counts as status" in said and "of the same name" in said and "node n1" in said
+    said = SCHEMA.check(under_net(f"/home/n2/decode/ask/status{PARAMS}"), certificate_of("decode")).explanation
+    assert "counts as answer" in said and "of the same name" in said and "node n1" in said
     said = SCHEMA.check(under_net("/other"), certificate_of("decode")).explanation
     assert "no rule lets anybody sign" in said
     said = SCHEMA.check(under_net(f"/catalog/model/x{META}"), ndn.from_uri("/evil/KEY/1")).explanation
@@ -386,7 +386,7 @@ def test_any_bytes_as_network_name(parts: list[bytes]) -> None:
     schema = TrustSchema.load(net)
     operator = net + ndn.from_uri("/operator" + CERT)
     assert schema.check(net + ndn.from_uri(f"/catalog/model/x{META}"), operator).allowed
-    assert not schema.check(net + ndn.from_uri(f"/home/n1/decode/status{META}"), operator).allowed
+    assert not schema.check(net + ndn.from_uri(f"/home/n1/decode/ask/status{PARAMS}"), operator).allowed
 
 
 def test_two_networks_do_not_mix() -> None:

@@ -19,7 +19,6 @@ from ndn_infer.config import CallConfig, FetchConfig
 from ndn_infer.errors import (
     BadPacket,
     BadRecord,
-    CallError,
     MissingKey,
     NetworkError,
     Timeout,
@@ -33,6 +32,8 @@ from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.direct import Direct
+from ndn_infer.transport.calls.failures import failed
 from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -103,6 +104,7 @@ class Caller:
     ) -> None:
         """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that;
         `access` is what private calls need."""
+        self.direct = Direct(endpoint, validator)
         self._inputs = inputs
         self._access = access
         self._endpoint = endpoint
@@ -166,14 +168,6 @@ class Caller:
     async def start(self, ask: Ask) -> Answered:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
         return await self._ask(self._machine(), replace(await self._question(ask), started=True))
-
-    async def ask_once(self, name: Name, parameters: bytes, lifetime_ms: int) -> tuple[Data, Validated]:
-        """One question under a producer's own name, asked once: its verified answer. Raises Timeout, Nacked, BadPacket,
-        or a TrustError."""
-        data, _ = await self._endpoint.express(
-            name, must_be_fresh=True, lifetime_ms=lifetime_ms, parameters=parameters
-        )  # fmt: skip
-        return data, await self._validator.validate(data)
 
     # ------------------------------------------------------------ asking
 
@@ -249,8 +243,7 @@ class Caller:
             self._ledger.used(name, answered.source, answered.signed_by)
         if answer.code:
             machine.on(CallEvent.ERROR, now)
-            back_s, said = answer.retry_after_ms / 1000, answer.error or answer.code
-            raise CallError(said, code=answer.code, retry_after_s=back_s, offered=answer.offered)
+            raise failed(answer)
         machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
 
     async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:

@@ -31,7 +31,6 @@ from ndn_infer.wire.readership import Readers
 CallHandler = Callable[[Request], None]
 
 MAX_PROMISE_WAITERS = 1024
-FLEETING_FRESHNESS_MS = 500
 MAX_STREAMS = 1024
 
 
@@ -75,7 +74,6 @@ class Server:
         self.store = store
         self._streams: dict[Name, LiveStream] = {}
         self._promises: dict[Name, _Promise] = {}
-        self._dynamic: dict[Name, Callable[[], bytes]] = {}
         endpoint.answer_from(store.segment)
 
     def serve(
@@ -144,19 +142,6 @@ class Server:
         promises = [self._promises.get(base) for base in bases]
         return max((promise.wanted_until for promise in promises if promise is not None), default=0.0)
 
-    def compute(self, base: Name, content: Callable[[], bytes]) -> None:
-        """An object whose content is made when somebody asks (a status record); caches keep it for half a second."""
-        self._dynamic[base] = content
-
-    def publish_fleeting(self, base: Name, signer: Signer) -> bytes:
-        """Make a computed object now; returns its metadata packet. Its segments stay in the store for a while."""
-        packets = build_object(
-            base, version_now(), self._dynamic[base](), signer.sign_data, freshness_ms=FLEETING_FRESHNESS_MS
-        )
-        if packets.manifest.inline is None:
-            self.store.put(packets, lasting=False)
-        return packets.metadata
-
     def open_stream(
         self, base: Name, signer: Signer, encrypt: Callable[[Name, bytes], bytes] | None = None
     ) -> LiveStream:
@@ -201,7 +186,7 @@ class Server:
     ) -> None:
         interest = request.interest
         wire = self.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
-        if wire is not None and not self._outdated(interest.name):
+        if wire is not None:
             request.reply(wire)
         elif interest.name.endswith(METADATA):
             self._on_discovery(request, signer, nonce, denies)
@@ -212,16 +197,10 @@ class Server:
         else:
             request.refuse(REASON_NO_ROUTE)
 
-    def _outdated(self, name: Name) -> bool:
-        """Discovery of a computed object never stops at the copy that the store keeps for its segments."""
-        return name.endswith(METADATA) and name[: -len(METADATA)] in self._dynamic
-
     def _on_discovery(self, request: Request, signer: Signer, nonce: bytes, denies: bool) -> None:
         base = request.interest.name[: -len(METADATA)]
         promise = self._promises.get(base)
-        if base in self._dynamic:
-            request.reply(self.publish_fleeting(base, signer))
-        elif promise is None and not denies:
+        if promise is None and not denies:
             request.refuse(REASON_NO_ROUTE)
         elif promise is None:
             request.reply(absent(base, version_now(), signer.sign_data, nonce))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from ndn_infer import clock, ndn, records
+from ndn_infer import clock, ndn
 from ndn_infer.errors import RegistrationRefused
-from ndn_infer.namespace import certificates_prefix, status_name
+from ndn_infer.namespace import certificates_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Counter, ProducerStatus
+from ndn_infer.records import Counter, ProducerStatus, StatusQuery, encode
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.identity import IdentityKind, parse_identity
+from ndn_infer.transport.calls.direct import Topic
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.serve import Server
 
@@ -25,6 +27,11 @@ log = logging.getLogger(__name__)
 
 MOST_OFFERS: Final = 64
 """Prefixes that a status record names."""
+STATUS: Final = "status"
+"""The topic of the question after it."""
+STATUS_FRESHNESS_MS: Final = 500
+STATUS_BYTES: Final = 7000
+"""Of a status record, which one Data packet carries."""
 
 
 _BY_HINT: Final = "what this process offers is reached by its forwarding hint"
@@ -74,9 +81,10 @@ class Presence:
             log.log(logging.DEBUG if self._refused else logging.WARNING, "%s; %s", error, _BY_HINT)
             self._refused = True
 
-    def answer_status(self, prefix: Name, status: Callable[[], ProducerStatus]) -> None:
-        """Answer for the status record below `prefix` (an identity, or an instance of one)."""
-        self._server.compute(status_name(prefix), lambda: records.encode(status()))
+    @staticmethod
+    def status_topic(status: Callable[[], ProducerStatus]) -> Topic[StatusQuery]:
+        """What to answer the question after the status with."""
+        return Topic(STATUS, StatusQuery, lambda query, _: _fitting(status()), freshness_ms=STATUS_FRESHNESS_MS)
 
     def status(self, identity: Name, functions: Sequence[str], counters: Mapping[str, float]) -> ProducerStatus:
         """What there is to say about any process; models and work of functions are added by whoever has them."""
@@ -91,3 +99,13 @@ class Presence:
             running=0,
             counters=tuple(Counter(name, float(value)) for name, value in sorted(counters.items())),
         )
+
+
+def _fitting(status: ProducerStatus) -> ProducerStatus:
+    """As many offers, then as many counters, as one packet has room for."""
+    while len(encode(status)) > STATUS_BYTES and (status.offers or status.counters):
+        if status.offers:
+            status = replace(status, offers=status.offers[: len(status.offers) // 2])
+        else:
+            status = replace(status, counters=status.counters[: len(status.counters) // 2])
+    return status
