@@ -18,6 +18,7 @@ import pytest
 
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.testbed import namespaces
+from ndn_infer.testbed.scenario import NAMESPACES, all_scenarios
 from tests.daemons import environment_in, run_command
 
 
@@ -124,6 +125,56 @@ class TestThreeNodes:
         assert _left_behind(environment) == []
 
 
+def _played(directory: Path, model_cache: Path, scenario: str, *options: str) -> dict[str, Any]:
+    """The result document of a run that must hold; nothing of it is left."""
+    environment = environment_in(directory, model_cache, TMPDIR=str(directory))
+    done = run_command(
+        "testbed", "run", scenario, "--json", "--set=engine.threads=1", *options, environment=environment, timeout=400
+    )
+    document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    failed = [row for row in document.get("claims", []) if not row["holds"]]
+    assert done.returncode == 0, (failed, done.stderr[-2000:])
+    assert document["scenario"] == scenario and document["claims"]
+    assert _left_behind(environment) == []
+    return document
+
+
+class TestScenarios:
+    pytestmark = needs_namespaces
+
+    def test_fifty_readers_take_one_copy(self, smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
+        document = _played(tmp_path, model_cache, "fifty_readers")
+        assert document["figures"]["complete"] == 52
+        egress = document["details"]["egress_bytes"]
+        assert 0 < egress["fifty"] < 1.05 * egress["one"]
+        core = document["copies"]["core"]
+        assert core["data_out"] > 3 * core["data_in"]
+
+    def test_a_consumer_moves(self, smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
+        document = _played(tmp_path, model_cache, "mobile_consumer")
+        assert [what for _, what in document["events"]] == ["move phone from cell1 to cell2"]
+        used = {(link["first"], link["second"]): link["forth"] for link in document["links"]}
+        assert used["phone", "cell1"] > 0 and used["phone", "cell2"] > 0
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("options", [(), ("--zero-trust",)], ids=["plain", "zero-trust"])
+    @pytest.mark.parametrize("scenario", [name for name, item in all_scenarios().items() if NAMESPACES in item.worlds])
+    @pytest.mark.timeout(500)
+    def test_every_scenario_holds(
+        self, scenario: str, options: tuple[str, ...], smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path,
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        assert _played(tmp_path, model_cache, scenario, *options)["zero_trust"] is bool(options)
+
+    @pytest.mark.nfd
+    @pytest.mark.skipif(shutil.which("nfd") is None, reason="not on PATH: nfd")
+    def test_three_nodes_on_nfd(
+        self, smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path
+    ) -> None:
+        document = _played(tmp_path, model_cache, "three_nodes", "--forwarder=nfd")
+        assert document["forwarder"] == "nfd"
+
+
 class TestInterrupted:
     pytestmark = needs_namespaces
 
@@ -207,6 +258,14 @@ class TestWithoutMeans:
             namespaces.check_machine()
         assert "root" in str(caught.value) and "sudo" in caught.value.hint
         assert caught.value.exit_code == 2
+
+    def test_nfd_must_be_there_and_has_no_policy(self, tmp_path: Path) -> None:
+        environment = {**environment_in(tmp_path, tmp_path), "PATH": str(tmp_path)}
+        (tmp_path / "ip").write_text("#!/bin/sh\n")
+        (tmp_path / "ip").chmod(0o755)
+        done = run_command("testbed", "run", "three_nodes", "--forwarder=nfd", environment=environment)
+        assert done.returncode == 2 and ("there is no nfd on PATH" in done.stderr or "takes root" in done.stderr)
+        assert "Traceback" not in done.stderr
 
     def test_settings_of_the_testbed_itself_are_refused(self, tmp_path: Path) -> None:
         done = run_command(
