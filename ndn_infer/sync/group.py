@@ -29,6 +29,7 @@ from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
+from ndn_infer.ndn.tlv import encode_tlv
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.sync.core.packets import (
@@ -54,6 +55,7 @@ from ndn_infer.transport.link.registration import Registrar
 
 log = logging.getLogger(__name__)
 
+MULTICAST: Final = ndn.from_uri("/localhost/nfd/strategy/multicast")
 SEEN: Final = 1024
 """State Vector Data whose copies are dropped unread."""
 VALIDATING: Final = 16
@@ -163,6 +165,8 @@ class SyncGroup:
             self._endpoint.attach(self.me + self.group, self._on_own)
         if self._registrar is not None:
             self.hears = await self._registered(self.group)
+            if self.hears:
+                await self._choose_multicast()
             if self.me:
                 await self._registered(self.me + self.group)
         for peer in self.options.peers:
@@ -197,6 +201,19 @@ class SyncGroup:
             log.info("%s is not registered: %s", ndn.to_uri(prefix), error)
             return False
         return True
+
+    async def _choose_multicast(self) -> None:
+        """At our forwarder, for the group alone: any other strategy gives an Interest to one member. Where that is the
+        operator's business, the operator has done it."""
+        assert self._registrar is not None
+        parameters = encode_tlv(0x68, ndn.encode_name(self.group) + encode_tlv(0x6B, ndn.encode_name(MULTICAST)))
+        try:
+            response = await self._registrar.command("strategy-choice", "set", parameters, attempts=2)
+        except NdnInferError as error:
+            log.info("the strategy of %s was not set: %s", ndn.to_uri(self.group), error)
+            return
+        if response.code != 200:
+            log.info("the strategy of %s was not set: %s %s", ndn.to_uri(self.group), response.code, response.text)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

@@ -13,7 +13,6 @@ from ndn_infer import ndn
 from ndn_infer.errors import Nacked, Timeout
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
-from ndn_infer.forwarder.core.strategy import Multicast
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.namespace import Sync
@@ -99,17 +98,11 @@ def route(network: MemoryNetwork, prefix: ndn.Name, face: Face) -> None:
     network.core.rib.register(prefix, Route(face.id, 0, 0, CHILD_INHERIT))
 
 
-def network_of(loop_seed: int = 0) -> MemoryNetwork:
-    network = MemoryNetwork(seed=loop_seed)
-    network.core.strategies.put(ndn.from_uri(ndn.to_uri(NET) + "/sync"), Multicast())
-    return network
-
-
 @asynccontextmanager
 async def stations(directory: Path, *labels: str, registers: bool = True) -> AsyncIterator[list[Station]]:
     keychain = keychain_in(directory, *LABELS)
     async with AsyncExitStack() as stack:
-        network = network_of()
+        network = MemoryNetwork()
         stack.callback(network.close)
         made = [Station(network, keychain, label, registers=registers) for label in labels]
         yield made
@@ -121,7 +114,7 @@ async def test_members_hear_each_other(tmp_path: Path) -> None:
     async with stations(tmp_path, "decode", "prefill", "tokenize") as (a, b, c):
         for station in (a, b, c):
             await station.join()
-        assert a.group.hears
+        assert a.group.hears and a.network.core.strategies.of(GROUP + ndn.version(3)).title == "MulticastStrategy"
         assert a.group.publish(b"offer of a") == 1
         assert b.group.publish(b"offer of b") == 1
         await until(lambda: len(a.told) == 1 and len(b.told) == 1 and len(c.told) == 2)
@@ -138,7 +131,7 @@ async def test_members_hear_each_other(tmp_path: Path) -> None:
 async def test_over_three_forwarders(tmp_path: Path) -> None:
     """Each with one member, in a line; the ones at the ends have no route to each other's forwarder but hop by hop."""
     keychain = keychain_in(tmp_path, *LABELS)
-    networks = [network_of(seed) for seed in range(3)]
+    networks = [MemoryNetwork(seed=seed) for seed in range(3)]
     faces = [link(networks[at], networks[at + 1]) for at in (0, 1)]
     made = [Station(network, keychain, label) for network, label in zip(networks, LABELS, strict=False)]
     for at, (here, there) in enumerate(faces):

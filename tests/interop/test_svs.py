@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from ndn_infer import ndn
-from ndn_infer.forwarder.core.strategy import Multicast
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.namespace import Sync
 from ndn_infer.security.certificate import Certificate
@@ -111,7 +110,6 @@ async def joined(directory: Path, agent: Agent) -> AsyncIterator[Joined]:
     keychain = keychain_in(directory / "keys", "decode")
     key, certificate = await their_key(agent, keychain)
     async with forwarder(directory) as daemon:
-        daemon.core.strategies.put(ndn.prefix(GROUP, -1), Multicast())
         async with (
             member(daemon, keychain, OURS, certificate) as (group, told),
             agent.face(daemon, "tcp", register=True) as face,
@@ -170,7 +168,6 @@ async def test_a_vector_by_an_unknown_key_is_refused_by_both(tmp_path: Path, age
     keychain = keychain_in(tmp_path / "keys", "decode", "prefill")
     made = await agent.call("makeKey", identity=ndn.to_uri(THEIRS))
     async with forwarder(tmp_path) as daemon:
-        daemon.core.strategies.put(ndn.prefix(GROUP, -1), Multicast())
         anchor = keychain.anchor
         async with (
             member(daemon, keychain, role("prefill"), anchor) as (group, _),
