@@ -6,8 +6,8 @@ arrivals. Must not know: who tells it, namespaces. Started once, so that startin
     python -m ndn_infer.testbed.asker [--set ...]
 
 reads one JSON object a line, {"id": 1, "ask": {...}} (world.Ask) or {"id": 1, "leave": true}, and writes READY, then
-{"id": 1, "tokens": 5} for every arrival and {"id": 1, "row": {...}} (world.Asked, `began_s` by CLOCK_MONOTONIC) at the
-end. It ends with its standard input.
+{"id": 1, "tokens": 5, "at": "core"} for every arrival and {"id": 1, "row": {...}} (world.Asked, `began_s` by
+CLOCK_MONOTONIC) at the end. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ async def answer(desk: Desk, number: int, what: Ask) -> Asked:
     return reading.row()
 
 
-def _progress(number: int, tokens: int) -> None:
-    _tell({"id": number, "tokens": tokens})
+def _progress(number: int, tokens: int, at: str) -> None:
+    _tell({"id": number, "tokens": tokens, "at": at})
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ class Asker:
             if waiting is None:
                 continue
             if "tokens" in message:
-                waiting.progress.came(message["tokens"])
+                waiting.progress.came(message["tokens"], message["at"])
             elif not waiting.done.done():
                 waiting.done.set_result(replace(_row(message["row"]), node=self.node))
         for waiting in self._waiting.values():

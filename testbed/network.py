@@ -202,6 +202,9 @@ class Network:
         if self.running(node, FORWARDER) is None:
             await self._forward(node)
             await self._manage(node)
+            for neighbour in self._reachable(node):  # NFD closes a face whose far end answers no more
+                if neighbour in self.managed:
+                    await self.managed[neighbour].link(self._reachable(neighbour))
             await self.route()
 
     async def switch(self, link: LinkSpec, *, up: bool) -> None:

@@ -22,12 +22,13 @@ SAMPLED_AT: Final = 0.8
 
 @dataclass(slots=True)
 class Reading:
-    """A question at `node` of the network `net`; times by `now`. `came` is told how many tokens there are."""
+    """A question at `node` of the network `net`; times by `now`. `came` is told how many tokens there are, and which
+    node decodes."""
 
     node: str
     net: Name
     now: Callable[[], float]
-    came: Callable[[int], None]
+    came: Callable[[int, str], None]
     began: float = 0.0
     _arrivals: list[float] = field(default_factory=list)
     _answer: Answer | None = None
@@ -45,7 +46,7 @@ class Reading:
                 async for event in answer:
                     if event.ids:
                         self._arrivals.append(self.now() - self.began)
-                        self.came(len(answer.ids))
+                        self.came(len(answer.ids), self._decoder(answer))
         except NdnInferError as error:
             self.failed(error)
         else:

@@ -67,12 +67,14 @@ class Progress:
     arrival and `ended` at the end, the scenario waits with `reached`."""
 
     tokens: int = 0
+    at: str = ""
+    """The node that decodes."""
     over: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def came(self, tokens: int) -> None:
-        """There are this many tokens now."""
-        self.tokens = tokens
+    def came(self, tokens: int, at: str) -> None:
+        """There are this many tokens now, the newest from the node `at`."""
+        self.tokens, self.at = tokens, at
         self._changed.set()
 
     def ended(self) -> None:

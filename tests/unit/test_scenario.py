@@ -73,11 +73,11 @@ def test_progress_wakes_who_waits_for_a_token_and_at_the_end() -> None:
         progress = Progress()
         waiting = [asyncio.ensure_future(progress.reached(count)) for count in (2, 3, 9)]
         await asyncio.sleep(0)
-        progress.came(2)
+        progress.came(2, "core")
         assert await waiting[0]
         await asyncio.sleep(0)
         assert not waiting[1].done()
-        progress.came(4)
+        progress.came(4, "core")
         await waiting[1]
         progress.ended()
         return (waiting[0].result(), waiting[1].result(), await waiting[2])
