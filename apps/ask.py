@@ -157,8 +157,8 @@ class _Asking:
             functions += ["embed", "rag"]
         self._news("starting an embedded network: forwarder, " + ", ".join(functions))
         network = embedded(
-            config, functions, model=model, embedder=config.ask.embedder, corpus=question.folder, corpus_name=NO_ALIAS,
-            private=True, config_file=self._options.config, settings=self._options.settings,
+            config, functions, models=[model], embedder=config.ask.embedder, corpus=question.folder,
+            corpus_name=NO_ALIAS, private=True, config_file=self._options.config, settings=self._options.settings,
             verbose=self._options.verbose,
         )  # fmt: skip
         await network.start()

@@ -22,14 +22,14 @@ from ndn_infer import catalog
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import ConfigError, MissingKey
+from ndn_infer.errors import ConfigError, MissingKey, UsageError
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.registry import Ingredients
 from ndn_infer.local.network import NO_ALIAS
-from ndn_infer.local.prepare import network_name, prepared, publish_aliases
+from ndn_infer.local.prepare import ServedModel, network_name, prepared, publish_aliases, served_model
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord
@@ -38,12 +38,17 @@ from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
 
+MODEL_HELP = (
+    "alias, Hugging Face id, folder or .gguf file; repeat it for several models; options of [engine] for this model "
+    "follow, like smollm2-135m-instruct,weights=int4"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--functions", type=texts, default=(), metavar="LIST", help="comma-separated (default: producer.functions)"
     )
-    parser.add_argument("--model", default="", help="alias, Hugging Face id, folder or .gguf file")
+    parser.add_argument("--model", action="append", default=[], metavar="MODEL[,OPTION=VALUE]", help=MODEL_HELP)
     parser.add_argument("--embedder", default="", help="embedding model of embed and rag")
     parser.add_argument("--corpus", type=Path, help="folder of text and Markdown that rag serves")
     parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name; '-': none)")
@@ -52,27 +57,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.known(options.functions or config.producer.functions)
-    model = network_name(config, options.model or config.ask.model)
+    models = [served_model(config, text) for text in options.model or [config.ask.model]]
     embedder = network_name(config, options.embedder or config.ask.embedder)
     if "corpus" in registry.needs(names) and options.corpus is None:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
     keychain = ensure_keys(config, registry.roles(names))
-    parts, paths = gather(config, keychain, names, model, embedder)
+    parts, paths = gather(config, keychain, names, models, embedder)
     return asyncio.run(_serve(options, config, keychain, names, parts, paths))
 
 
 def gather(
-    config: Config, keychain: Keychain, names: list[str], model: str, embedder: str
-) -> tuple[Ingredients, list[Path]]:
-    """Prepared models for these functions, and the catalogue files of their aliases."""
-    parts = Ingredients(config)
+    config: Config, keychain: Keychain, names: list[str], models: Sequence[ServedModel], embedder: str
+) -> tuple[list[Ingredients], list[Path]]:
+    """Prepared models for these functions, one after the other, and the catalogue files of their aliases. Raises
+    UsageError for a model that is there twice."""
+    parts = [Ingredients(model.config) for model in models]
     folders, needs = {}, registry.needs(names)
     if "model" in needs:
-        folders[model] = folder = prepared(config, model)
-        parts.model, parts.folder = folder.digest, folder.path
+        for model, part in zip(models, parts, strict=True):
+            folders[model.name] = folder = prepared(config, model.name)
+            if any(folder.digest == other.model for other in parts):
+                raise UsageError(f"{model.name} is given twice: one process computes a model in one way")
+            part.model, part.folder = folder.digest, folder.path
     if "embedder" in needs:
         folders[embedder] = folder = prepared(config, embedder)
-        parts.embedder, parts.embedder_folder = folder.digest, folder.path
+        parts[0].embedder, parts[0].embedder_folder = folder.digest, folder.path
     return parts, publish_aliases(config, keychain, folders)
 
 
@@ -97,7 +106,7 @@ class Side:
 
 
 async def _serve(
-    options: argparse.Namespace, config: Config, keychain: Keychain, names: list[str], parts: Ingredients,
+    options: argparse.Namespace, config: Config, keychain: Keychain, names: list[str], parts: list[Ingredients],
     paths: list[Path],
 ) -> int:  # fmt: skip
     stop = asyncio.Event()
@@ -125,15 +134,16 @@ async def _serve(
 
 
 async def _offer_sides(
-    options: argparse.Namespace, keychain: Keychain, sides: Sequence[Side], parts: Ingredients, paths: list[Path]
+    options: argparse.Namespace, keychain: Keychain, sides: Sequence[Side], parts: list[Ingredients], paths: list[Path]
 ) -> None:
     """Everything of every side; the records of the catalogue behind the last. A corpus is indexed by calls, to what
     other processes offer or an earlier side."""
     for side in sides:
         if "corpus" in registry.needs(side.names):
-            parts.corpus = await _open_corpus(options.corpus, parts.config, side.host, parts.embedder)
-            paths = [*paths, *_publish_corpus_alias(options, parts.config, keychain, parts)]
-        functions = registry.build(side.names, parts.behind_another_face())
+            first = parts[0]
+            first.corpus = await _open_corpus(options.corpus, first.config, side.host, first.embedder)
+            paths = [*paths, *_publish_corpus_alias(options, first.config, keychain, first)]
+        functions = registry.build(side.names, *(part.behind_another_face() for part in parts))
         records = catalog.load(paths) if side is sides[-1] else []
         await _offer_all(side.producer, side.host, side.node, functions, records)
 

@@ -11,12 +11,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from ndn_infer.apps.produce import corpus_alias
+from ndn_infer.apps.produce import MODEL_HELP, corpus_alias
 from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.functions import registry
 from ndn_infer.local.network import EmbeddedNetwork, embedded
-from ndn_infer.local.prepare import network_name, prepared
+from ndn_infer.local.prepare import prepared, served_model
 from ndn_infer.node.keys import ensure_keys
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--functions", type=texts, default=(), metavar="LIST", help="producers to start (default: producer.functions)"
     )
-    parser.add_argument("--model", default="", help="model to serve (default: ask.model)")
+    parser.add_argument("--model", action="append", default=[], metavar="MODEL[,OPTION=VALUE]", help=MODEL_HELP)
     parser.add_argument("--corpus", type=Path, help="also serve this folder of text and Markdown (rag)")
     parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name)")
 
@@ -32,16 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, config: Config) -> int:
     names = registry.known(options.functions or config.producer.functions)
     ensure_keys(config, registry.roles(names))
-    model, embedder = network_name(config, options.model or config.ask.model), config.ask.embedder
-    prepared(config, model)
+    embedder = config.ask.embedder
+    models = [served_model(config, text) for text in options.model or [config.ask.model]]
+    for model in models:
+        prepared(config, model.name)
     if options.corpus is not None:
         names += [name for name in ("embed", "rag") if name not in names]
     if "embedder" in registry.needs(names):
         prepared(config, embedder)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
     network = embedded(
-        config, names, model=model, embedder=embedder, corpus=options.corpus, corpus_name=alias, private=False,
-        config_file=options.config, settings=options.settings, verbose=options.verbose,
+        config, names, models=[model.text for model in models], embedder=embedder, corpus=options.corpus,
+        corpus_name=alias, private=False, config_file=options.config, settings=options.settings,
+        verbose=options.verbose,
     )  # fmt: skip
     return asyncio.run(_serve(network))
 

@@ -179,6 +179,21 @@ def load(
     return Config(**built, origins=origins)
 
 
+def with_flags(config: Config, flags: Iterable[str], where: str) -> Config:
+    """The configuration with other values of some options, "section.key=value" texts that were given `where`. Raises
+    ConfigError."""
+    values = {
+        section: {item.name: getattr(getattr(config, section), item.name) for item in fields(_HINTS[section])}
+        for section in SECTIONS
+    }
+    found = _Found(values, dict(config.origins))
+    for flag in flags:
+        section, key, text = _split_flag(flag)
+        found.put(section, key, _parse(section, key, text, where), where)
+    built = {section: _HINTS[section](**found.values[section]) for section in SECTIONS}
+    return Config(**built, origins=found.origins)
+
+
 def network_in_use(path: Path) -> dict[str, Any]:
     """Net, site and node in a NETWORK_FILE; empty when there is none. Raises ConfigError."""
     if not path.is_file():

@@ -32,7 +32,9 @@ Functions = list[NamedFunction[Any]]
 
 @dataclass(slots=True)
 class Ingredients:
-    """What functions are built from: digests and folders of what was made ready, as far as they need it."""
+    """What the functions of one model are built from: digests and folders of what was made ready, as far as they need
+    it. A process that serves several models has one for each, with the engine options of that model in `config`; the
+    first has embedder and corpus."""
 
     config: Config
     model: str = ""
@@ -44,7 +46,7 @@ class Ingredients:
     _workers: list[EngineWorker] = field(default_factory=list)
 
     def engine(self) -> EngineHost:
-        """The engine as functions behind one face use it; there is one in a process."""
+        """The engine as functions behind one face use it; a process has one for each model."""
         from ndn_infer.functions.engine_host import EngineHost, engine_worker
 
         assert self.folder is not None
@@ -245,16 +247,18 @@ def _calls(names: Sequence[str], others: Sequence[str]) -> bool:
     return any(name in others for caller in names for name in spec_of(caller).after)
 
 
-def build(names: Sequence[str], parts: Ingredients) -> Functions:
-    """The functions of these names. Raises UsageError, EngineUnavailable when a package is missing."""
+def build(names: Sequence[str], *models: Ingredients) -> Functions:
+    """The functions of these names, those that need a model once for each. Raises UsageError, EngineUnavailable when a
+    package is missing."""
     functions: Functions = []
     for name in names:
         try:
             spec, layers = spec_of(name), _LAYERS.fullmatch(name)
-            if layers and spec.layers is not None:
-                functions.extend(spec.layers(parts, (int(layers[2]), int(layers[3]))))
-            elif spec.build is not None:
-                functions.extend(spec.build(parts))
+            for parts in models if "model" in spec.needs else models[:1]:
+                if layers and spec.layers is not None:
+                    functions.extend(spec.layers(parts, (int(layers[2]), int(layers[3]))))
+                elif spec.build is not None:
+                    functions.extend(spec.build(parts))
         except ModuleNotFoundError as error:
             raise EngineUnavailable(f"function {name} needs the package {error.name}") from error
     return functions

@@ -70,7 +70,7 @@ def embedded(
     config: Config,
     functions: Sequence[str],
     *,
-    model: str,
+    models: Sequence[str],
     embedder: str,
     corpus: Path | None,
     corpus_name: str,
@@ -79,14 +79,15 @@ def embedded(
     settings: Sequence[str] = (),
     verbose: int = 0,
 ) -> EmbeddedNetwork:
-    """Describe a network (nothing starts yet). With `private` it has a socket of its own that nobody else finds."""
+    """Describe a network (nothing starts yet). `models` as 'produce --model' takes them. With `private` it has a socket
+    of its own that nobody else finds."""
     if not (private or config.forwarder.unix_path):
         make_runtime_dir(config)
     socket, directory = private_socket(config) if private else (config.socket_path, None)
     uri = f"unix://{socket}"
     common = _common(config_file, settings, verbose)
     children = [Child("forwarder", ["forwarder", f"--unix={socket}", *common], _environment(uri))]
-    children += _producers(functions, model, embedder, corpus, corpus_name, uri, common)
+    children += _producers(functions, models, embedder, corpus, corpus_name, uri, common)
     return EmbeddedNetwork(uri, children, directory)
 
 
@@ -96,7 +97,7 @@ def helpers(
 ) -> EmbeddedNetwork:  # fmt: skip
     """Producers of this machine that join the network at `uri` for a while, to serve `corpus` under its digest."""
     common = _common(config_file, settings, 0)
-    return EmbeddedNetwork(uri, _producers(functions, config.ask.model, embedder, corpus, NO_ALIAS, uri, common))
+    return EmbeddedNetwork(uri, _producers(functions, [config.ask.model], embedder, corpus, NO_ALIAS, uri, common))
 
 
 def _common(config_file: Path | None, settings: Sequence[str], verbose: int) -> list[str]:
@@ -116,13 +117,14 @@ def _environment(uri: str) -> dict[str, str]:
 
 
 def _producers(
-    functions: Sequence[str], model: str, embedder: str, corpus: Path | None, corpus_name: str, uri: str,
+    functions: Sequence[str], models: Sequence[str], embedder: str, corpus: Path | None, corpus_name: str, uri: str,
     common: Sequence[str],
 ) -> list[Child]:  # fmt: skip
     children = []
     for together in registry.processes(functions):
         title = ",".join(together)
-        arguments = ["produce", "--functions", title, f"--model={model}", f"--embedder={embedder}", *common]
+        arguments = ["produce", "--functions", title, *(f"--model={model}" for model in models), *common]
+        arguments.append(f"--embedder={embedder}")
         if "corpus" in registry.needs(together):
             arguments += [f"--corpus={corpus}", f"--corpus-name={corpus_name}"]
         children.append(Child(title, arguments, _environment(uri)))

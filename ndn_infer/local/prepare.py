@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ndn_infer import catalog
-from ndn_infer.config import Config
+from ndn_infer.config import Config, with_flags
 from ndn_infer.console.progress import Progress
 from ndn_infer.errors import MissingKey, NdnInferError, UnknownModel
 from ndn_infer.models.store import ModelFolder, list_models, open_model, prepare
@@ -29,6 +30,29 @@ def prepared(config: Config, model: str, *, quiet: bool = False) -> ModelFolder:
         return open_model(model, config.cache_dir)
     with Progress(quiet=quiet) as progress:
         return prepare(model, config.cache_dir, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model to serve: its name in the network, and the configuration of its engine."""
+
+    name: str
+    config: Config
+    text: str
+    """As `--model` takes it."""
+
+
+def served_model(config: Config, text: str, *, quiet: bool = False) -> ServedModel:
+    """A model as `--model` takes it: NAME, or NAME,weights=int4,dtype=fp32 with engine options of its own.
+
+    Raises ConfigError for an option that [engine] does not have, and what network_name raises.
+    """
+    name, *options = text.split(",")
+    while options and "=" not in options[0]:  # a comma in a path
+        name += f",{options.pop(0)}"
+    own = with_flags(config, [f"engine.{option}" for option in options], "--model")
+    found = network_name(config, name, quiet=quiet)
+    return ServedModel(found, own, ",".join((found, *options)))
 
 
 ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?")

@@ -79,7 +79,7 @@ def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> 
 async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dict[str, float]:
     """Medians of cold, warm and repeated questions through separate processes."""
     network = embedded(
-        config, ["tokenize", "prefill", "decode"], model=config.ask.model, embedder=config.ask.embedder, corpus=None,
+        config, ["tokenize", "prefill", "decode"], models=[config.ask.model], embedder=config.ask.embedder, corpus=None,
         corpus_name="", private=True,
     )  # fmt: skip
     await network.start()

@@ -93,7 +93,7 @@ async def over_network(
     *before, (first, last) = parts
     functions = ["tokenize", *(f"stage:{start}-{end}" for start, end in before), f"decode:{first}-{last}"]
     network = embedded(
-        config, functions, model=config.ask.model, embedder=config.ask.embedder, corpus=None, corpus_name="",
+        config, functions, models=[config.ask.model], embedder=config.ask.embedder, corpus=None, corpus_name="",
         private=True, settings=settings,
     )  # fmt: skip
     await network.start()
