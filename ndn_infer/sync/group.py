@@ -169,6 +169,7 @@ class SyncGroup:
                 await self._choose_multicast()
             if self.me:
                 await self._registered(self.me + self.group)
+        self._endpoint.on_connected(self._after_reconnect)
         for peer in self.options.peers:
             if peer != self.me:
                 self._spawn(self._keep_pulling(peer))
@@ -214,6 +215,11 @@ class SyncGroup:
             return
         if response.code != 200:
             log.info("the strategy of %s was not set: %s %s", ndn.to_uri(self.group), response.code, response.text)
+
+    async def _after_reconnect(self) -> None:
+        """A forwarder that was started again has forgotten the strategy; the registrar sees to the prefixes."""
+        if self.hears and not self._closed:
+            await self._choose_multicast()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
@@ -372,7 +378,7 @@ class SyncGroup:
     async def pull(self, peer: Name) -> int:
         """Learn what `peer` knows, and fetch what is new, from its publishers or else from `peer`; returns how many
         members had news. Raises NdnInferError when the peer does not answer, or not as a member."""
-        news, buckets, asked = 0, 0, 0
+        news = buckets = listed = 0
         for _ in range(PULL_ROUNDS):
             name = state_name(peer, self.group, buckets)
             data, _arrival = await self._endpoint.express(name, must_be_fresh=True, lifetime_ms=2000)
@@ -381,8 +387,8 @@ class SyncGroup:
             actions = self.core.learn(now, self.core.decode(now, data.content), validated.identity)
             news += len(actions.updates)
             self._act(actions, (peer,))
-            asked |= buckets | (summary.covered if summary is not None else 0)
-            buckets = self.core.differing(summary) & ~asked if summary is not None else 0
+            listed |= summary.covered if summary is not None else 0
+            buckets = self.core.differing(summary) & ~listed if summary is not None else 0
             if not buckets:
                 break
         self.counts.pulls += 1

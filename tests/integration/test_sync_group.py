@@ -30,6 +30,7 @@ from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.serve import Server
 from tests.harness import NET, keychain_in, role
+from tests.integration.test_zero_trust import POLICY, under_policy
 from tests.interop.ndnts_kit import until
 
 GROUP = Sync("offers").to_name(NET)
@@ -39,13 +40,15 @@ LABELS = ("decode", "prefill", "tokenize", "embed")
 class Station:
     """One application: an endpoint, keys, a group; what it was told."""
 
-    def __init__(self, network: MemoryNetwork, keychain: Keychain, label: str, *, registers: bool = True) -> None:
+    def __init__(
+        self, network: MemoryNetwork, keychain: Keychain, label: str, *, registers: bool = True, signs: bool = False
+    ) -> None:
         self.label, self.network, self.keychain = label, network, keychain
         self.me = role(label)
         self.link = network.attach()
         self.endpoint = Endpoint(self._dial)
         self.validator = Validator(TrustSchema.load(NET), keychain.anchor, self._certificate)
-        self.registrar = Registrar(self.endpoint)
+        self.registrar = Registrar(self.endpoint, keychain.signer_for(self.me) if signs else None)
         self.registers = registers
         self.told: list[Publication] = []
 
@@ -226,6 +229,38 @@ async def test_who_may_register_only_its_own_name_pulls(tmp_path: Path) -> None:
         assert c.told[0].publisher == a.me and c.told[0].validated.identity == a.me
         with pytest.raises((Nacked, Timeout)):
             await c.group.pull(role("embed"))
+
+
+async def test_a_large_state_is_pulled_in_parts(tmp_path: Path) -> None:
+    async with stations(tmp_path, "decode", "prefill", registers=False) as (a, b):
+        await a.join()
+        await b.join(SyncOptions(fetch=FetchOptions(attempts=1), seed=1))
+        now = asyncio.get_running_loop().time()
+        a.group.core.learn(now, [Entry(role("embed", node=f"m{number}"), 7, 1) for number in range(600)])
+        a.group.publish(b"offer")
+        assert await b.group.pull(a.me) == 601
+        assert {one.name for one in b.group.members()} == {one.name for one in a.group.members()}
+        await until(lambda: b.contents() == [b"offer"] and b.group.fetching.counts.failed == 600)
+
+
+async def test_under_zero_trust_registration(tmp_path: Path) -> None:
+    """The forwarder grants nothing but what a certificate names: two members pull from each other."""
+    keychain = keychain_in(tmp_path, *LABELS)
+    network = MemoryNetwork(POLICY)
+    guard = await under_policy(network, keychain)
+    a, b = (Station(network, keychain, label, signs=True) for label in ("decode", "prefill"))
+    for station, other in ((a, b), (b, a)):
+        await station.join(SyncOptions(peers=(other.me,), pull_s=0.1, seed=1))
+        assert not station.group.hears and GROUP not in network.core.fib
+    for station in (a, b):
+        station.group.publish(b"of " + station.label.encode())
+    await until(lambda: a.contents() == [b"of prefill"] and b.contents() == [b"of decode"])
+    assert a.group.counts.taken == b.group.counts.taken == 0, "nothing came by multicast"
+    for station in (a, b):
+        await station.close()
+    await guard.aclose()
+    await network.door.close()
+    network.close()
 
 
 async def test_strangers_change_nothing(tmp_path: Path) -> None:

@@ -153,11 +153,11 @@ class SyncCore:
         """Take what is newer, and no part in what is said about it."""
         actions = Actions()
         for entry in entries:
-            if entry.name == self.me and entry.boot >= self.boot:
-                if entry == (self.me, self.boot, self.sequence):
+            if entry.boot == self.boot and entry.name == self.me:
+                if entry.sequence == self.sequence:
                     self._repeat_at = math.inf
-                self._hear_of_ourselves(entry, now, actions)
-                continue
+                elif not self._begin_anew(entry, now, actions):
+                    continue
             in_person = bool(origin) and entry.name.startswith(origin)
             before = self.table.learn(entry, now, in_person=in_person)
             if before >= 0:
@@ -193,16 +193,16 @@ class SyncCore:
 
     # ------------------------------------------------------------ what others lack
 
-    def _hear_of_ourselves(self, entry: Entry, now: float, actions: Actions) -> None:
-        """Somebody has heard more of us than we said: our numbers were lost, or this is a lie. Begin anew, so that
-        what we publish next is news to all (section 3, Bootstrap Time)."""
-        if entry.boot > now + self._epoch or now < self._restarted_at + REBOOT_PAUSE_S:
-            return
-        if entry.boot > self.boot or entry.sequence > self.sequence:
-            self._restarted_at = now
-            self.boot = max(entry.boot, self.boot, int(now + self._epoch) - 1) + 1
-            self.sequence = 0
-            actions.restarted = True
+    def _begin_anew(self, entry: Entry, now: float, actions: Actions) -> bool:
+        """Somebody may have heard more of us than we said: our numbers were lost, or this is a lie. Then we begin anew,
+        so that what we publish next is news to all (section 3, Bootstrap Time)."""
+        if entry.sequence <= self.sequence or now < self._restarted_at + REBOOT_PAUSE_S:
+            return False
+        self._restarted_at = now
+        self.boot = max(self.boot, int(now + self._epoch) - 1) + 1
+        self.sequence = 0
+        actions.restarted = True
+        return True
 
     def _merge(self, heard: _Heard, entries: list[Entry], summary: Summary | None, now: float) -> None:
         for name, boot, sequence in entries:

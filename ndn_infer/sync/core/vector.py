@@ -63,10 +63,10 @@ def entry_bytes(name: Name) -> int:
 
 
 def decode_vector(content: bytes, latest_boot: float = float("inf")) -> list[Entry]:
-    """The entries of the StateVector with which `content` begins, each (name, bootstrap time) once.
+    """The entries of the StateVector with which `content` begins, in its order.
 
-    Blocks after it (mapping data) are skipped when they may be. Raises BadPacket for anything malformed, out of order,
-    numbered 0, with a name longer than MAX_NAME_BYTES, or of the far future: a bootstrap time after `latest_boot`.
+    Blocks after it (mapping data) are skipped when they may be. Raises BadPacket for anything malformed, names out of
+    order, a number 0, a name longer than MAX_NAME_BYTES, or a far future: a bootstrap time after `latest_boot`.
     """
     if len(content) > MAX_CONTENT_BYTES:
         raise BadPacket(f"a state vector of {len(content)} bytes")
@@ -93,7 +93,6 @@ def _decode_member(content: bytes, start: int, stop: int, latest_boot: float, en
     name, offset = _decode_name(content, start, stop)
     if len(name) > MAX_NAME_BYTES or not name:
         raise BadPacket(f"a member's name of {len(name)} bytes")
-    previous = -1
     while offset < stop:
         kind, value, offset = read_header(content, offset, stop)
         if kind != SEQ_NO_ENTRY:
@@ -101,9 +100,8 @@ def _decode_member(content: bytes, start: int, stop: int, latest_boot: float, en
         boot, sequence = _decode_pair(content, value, offset)
         if boot > latest_boot:
             raise BadPacket("a bootstrap time of the far future")
-        if boot <= previous or not sequence:
-            raise BadPacket("bootstrap times rise and sequence numbers begin with 1")
-        previous = boot
+        if not sequence:
+            raise BadPacket("sequence numbers begin with 1")
         entries.append(Entry(name, boot, sequence))
     return name
 
