@@ -203,6 +203,7 @@ class ProducerConfig(Section):
         ("tokenize", "embed", "prefill", "decode"), "functions that 'up' starts (and rag with a corpus)"
     )
     queue_limit: int = option(64, "calls that may wait; further calls are rejected as busy")
+    input_mib: int = option(16, "requests pulled from callers at one time, MiB; larger ones are rejected", low=1)
     store_mib: int = option(1024, "published objects kept in memory, MiB")
     store_path: str = option(
         "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "

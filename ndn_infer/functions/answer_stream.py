@@ -64,6 +64,7 @@ class AnswerStream:
         self.on_left: Callable[[], object] = _nothing
         self._ended = asyncio.Event()
         self._back = asyncio.Event()
+        self._read = asyncio.Event()
         self._counters = counters
         self._tokenizer = tokenizer
         self._decoder, self._stops = text
@@ -80,6 +81,10 @@ class AnswerStream:
 
     async def wait_ended(self) -> None:
         await self._ended.wait()
+
+    async def wait_reader(self) -> None:
+        """Until somebody reads for the first time, or it has ended for want of that."""
+        await self._read.wait()
 
     async def wait_read(self) -> None:
         """Until somebody reads again."""
@@ -179,6 +184,7 @@ class AnswerStream:
         self._timer = self._watch = None
         self.away = False
         self._back.set()
+        self._read.set()
         self._ended.set()
 
     # ------------------------------------------------------------ readers
@@ -203,6 +209,7 @@ class AnswerStream:
         self.on_left()
 
     def _asked(self) -> None:
+        self._read.set()
         if self._watch is None:
             return
         back = self.away

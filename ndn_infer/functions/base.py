@@ -71,7 +71,7 @@ class Host:
         if self.answers is None:
             object.__setattr__(self, "answers", Questions(self.server))
         if self.pulls is None:
-            object.__setattr__(self, "pulls", InputPuller(self.fetcher, self.net))
+            object.__setattr__(self, "pulls", InputPuller(self.fetcher, self.net, self.config.producer.input_mib << 20))
 
     def for_tenants(self) -> Host:
         """The same, as private calls use it."""
@@ -102,8 +102,8 @@ class Job:
         """A fetcher for what the request names at its caller. It has a window and a deadline of its own, and the call
         holds no seat meanwhile: a caller that is silent slows nobody else down. Raises Busy, Timeout."""
         self.seat.give()
-        async with self.host.inputs.window(self.seat.who) as (fetcher, _):
-            yield fetcher
+        async with self.host.inputs.window(self.seat.who) as pulling:
+            yield pulling.fetcher
         if not self.seat.take():
             raise Busy(f"{self.call.function} is at its limit of calls; try again later")
 

@@ -55,6 +55,8 @@ class _Generation:
     shares_decoded: bool
     stream: Stream | None = None
     published: int = 0
+    wanted: bool = False
+    """Whether it was begun."""
 
     @property
     def asked(self) -> tuple[int, ...]:
@@ -66,6 +68,8 @@ class _Generation:
         """Where it is; the engine's thread writes what is read here, a number at a time."""
         block = self.connector.blocks.block_tokens
         total = len(self.asked) // block
+        if not self.wanted:
+            return Progress("queued")
         if self.answer.ids:
             return Progress("decode")
         if self.stream is None:
@@ -108,6 +112,10 @@ class Generate(NamedFunction[GenerateRequest]):
     def engine_class(self) -> str:
         return str(self._engine.engine_class)
 
+    def first_event_s(self, request: GenerateRequest) -> float:
+        """The prompts that are before it, and its own, at the speed measured; what is had by name comes sooner."""
+        return (self._answers.tokens_before() + len(request.prompt)) * self._engine.speeds().prefill_s
+
     def queue_length(self) -> int:
         return self._answers.queued
 
@@ -137,6 +145,8 @@ class Generate(NamedFunction[GenerateRequest]):
     async def _generate(self, generation: _Generation) -> None:
         """From KV to the last token."""
         loop, worker = asyncio.get_running_loop(), self._engine.worker
+        await self._answers.wait_wanted(generation.answer)
+        generation.wanted = True
         try:
             loaded = await generation.loader.load(generation.asked, _asker(generation.job))
             generation.published = len(loaded.blocks)

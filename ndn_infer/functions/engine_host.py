@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.records import HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
+from ndn_infer.wire.pace import Meter
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,14 @@ MAX_CONNECTORS: Final = 256
 def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
     """The thread in which the engine of a prepared folder is going to compute, as configured."""
     return EngineWorker(lambda: Engine.load(folder, config))
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Seconds of the engine for one token of a prompt, and for one token of all answers together."""
+
+    prefill_s: float
+    decode_s: float
 
 
 class EngineHost:
@@ -52,6 +61,7 @@ class EngineHost:
         self._class: EngineClass | None = None
         self.format: BlockFormat | None = None
         self._shared: SharedKv | None = None
+        self._prefill, self._decode = Meter(), Meter()
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
 
     @property
@@ -99,6 +109,15 @@ class EngineHost:
         """(tokens, seconds) of all prompts computed so far."""
         assert self.engine is not None
         return self.engine.counters.tokens_prefilled, self.engine.counters.prefill_s
+
+    def speeds(self) -> Speeds:
+        """What was measured of late; 0 for what was not."""
+        assert self.engine is not None
+        counters = self.engine.counters
+        return Speeds(
+            self._prefill.read(counters.tokens_prefilled, counters.prefill_s),
+            self._decode.read(counters.tokens_decoded, counters.decode_s),
+        )
 
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,

@@ -18,6 +18,8 @@ from ndn_infer.records import Progress
 log = logging.getLogger(__name__)
 
 QUEUED = "queued"
+AT_ONCE = 2
+"""So many answers are begun before anybody asked for a token of them: that saves their readers a round trip."""
 
 
 class OpenAnswers:
@@ -34,6 +36,15 @@ class OpenAnswers:
     def queued(self) -> int:
         """Answers whose prompt is not begun."""
         return sum(answer.progress().state == QUEUED for answer in self._tasks)
+
+    def tokens_before(self) -> int:
+        """Tokens of prompts that are not begun."""
+        return sum(len(answer.request.prompt) for answer in self._tasks if answer.progress().state == QUEUED)
+
+    async def wait_wanted(self, answer: AnswerStream) -> None:
+        """Where others are in work, an answer is begun when somebody reads it: whoever only asks costs no compute."""
+        if len(self._tasks) > AT_ONCE:
+            await answer.wait_reader()
 
     def admit(self) -> None:
         """Make room for one more: whoever is without a reader for the longest time ends. Raises Busy."""

@@ -109,6 +109,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def _generate(self, generation: _Generation) -> None:
         """From the prompt to the last token."""
+        await self._answers.wait_wanted(generation.answer)
         try:
             await self._seat(generation)
             await self._tokens(generation)

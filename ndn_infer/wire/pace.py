@@ -7,7 +7,7 @@ know: what a unit is, what is computed. Pure: callers pass `now`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MEMORY: Final = 0.8
@@ -34,6 +34,21 @@ class Pace:
 
     def estimate_s(self, units: float) -> float:
         return units * self.unit_s
+
+
+@dataclass(slots=True)
+class Meter:
+    """The pace of something that only counts what it did, since it began: units and the seconds that they took."""
+
+    _pace: Pace = field(default_factory=lambda: Pace(0.0))
+    _units: float = 0.0
+    _seconds: float = 0.0
+
+    def read(self, units: float, seconds: float) -> float:
+        """Seconds a unit, of late; 0 before anything was done."""
+        self._pace.measured(units - self._units, seconds - self._seconds)
+        self._units, self._seconds = units, seconds
+        return self._pace.unit_s
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ndn_infer.wire.pace import LEAST_RETURN_S, MOST_RETURN_S, Pace, Turns, deadline_ms
+from ndn_infer.wire.pace import LEAST_RETURN_S, MOST_RETURN_S, Meter, Pace, Turns, deadline_ms
 
 
 def test_the_first_measurement_replaces_the_guess_and_newer_ones_weigh_more() -> None:
@@ -24,6 +24,15 @@ def test_what_took_no_time_teaches_nothing() -> None:
     pace.measured(0, 1.0)
     pace.measured(5, 0.0)
     assert pace.unit_s == 0.5
+
+
+def test_a_meter_reads_what_was_done_since_it_was_read_last() -> None:
+    meter = Meter()
+    assert meter.read(0, 0.0) == 0.0
+    assert meter.read(100, 1.0) == pytest.approx(0.01) == meter.read(100, 1.0)
+    for number in range(1, 30):
+        slower = meter.read(100 + number * 10, 1.0 + number)
+    assert slower == pytest.approx(0.1, rel=0.05)
 
 
 def test_those_turned_away_are_told_to_come_one_after_another() -> None:

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, BadRecord, Busy, NdnInferError, NetworkError, Timeout, TrustError
@@ -25,45 +25,56 @@ from ndn_infer.wire.shares import Crowd, Place
 
 MAX_PULLS: Final = 32
 MAX_BYTES: Final = 16 << 20
-"""Of all inputs on their way."""
+"""Of all inputs on their way, unless configured."""
 
 DEADLINE_S: Final = 10.0
 SILENCE_S: Final = 3.0
 """A source that answers nothing for this long has nothing."""
+SLOWEST_BYTES_S: Final = 1 << 20
+"""A large input may take as long as it takes at this speed."""
 
 MAX_SOURCES: Final = 4
 WINDOW: Final = 64
+LARGE: Final = 1 << 20
+"""Digests of more bytes are computed in a thread."""
+
+
+class Pulling(NamedTuple):
+    """One pull: its fetcher, its place among others, its deadline."""
+
+    fetcher: Fetcher
+    place: Place
+    deadline: asyncio.Timeout
 
 
 class InputPuller:
     """Pulls inputs over the endpoint of `fetcher`, beside what that fetches."""
 
-    def __init__(self, fetcher: Fetcher, net: Name) -> None:
+    def __init__(self, fetcher: Fetcher, net: Name, max_bytes: int = MAX_BYTES) -> None:
+        """`max_bytes`: of all inputs that are on their way at one time."""
         self._fetcher = fetcher
         self._net = net
-        self._crowd = Crowd(MAX_PULLS, MAX_BYTES)
+        self._crowd = Crowd(MAX_PULLS, max_bytes)
 
     def __len__(self) -> int:
         return len(self._crowd)
 
     @asynccontextmanager
-    async def window(self, who: Hashable) -> AsyncIterator[tuple[Fetcher, Place]]:
-        """A fetcher with a window of its own, for what `who` named; `reserve` with its place before large objects.
-
-        Raises Busy when it had to give way, Timeout after DEADLINE_S.
-        """
+    async def window(self, who: Hashable) -> AsyncIterator[Pulling]:
+        """A fetcher with a window of its own, for what `who` named. Raises Busy when it had to give way, Timeout after
+        DEADLINE_S."""
         task = asyncio.current_task()
         assert task is not None
         place = self._crowd.enter(who, task.cancel)
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                yield self._fetcher.apart(deadline_s=SILENCE_S, window_limit=WINDOW), place
+            async with asyncio.timeout(DEADLINE_S) as deadline:
+                yield Pulling(self._fetcher.apart(deadline_s=SILENCE_S, window_limit=WINDOW), place, deadline)
         except asyncio.CancelledError:
             if place.evicted and task.uncancel() == 0:
-                raise Busy("too many inputs are on their way here") from None
+                raise Busy("too many inputs are on their way here", retry_after_s=SILENCE_S) from None
             raise
         except TimeoutError as error:
-            raise Timeout(f"an input did not come within {DEADLINE_S:g} s") from error
+            raise Timeout("an input did not come in time") from error
         finally:
             self._crowd.leave(place)
 
@@ -75,24 +86,34 @@ class InputPuller:
         Raises BadRecord when none has it (the last reason in the text), Busy.
         """
         reason = "no source of it is named"
-        async with self.window(who) as (fetcher, place):
+        async with self.window(who) as pulling:
             for uri in sources[:MAX_SOURCES]:
                 try:
                     base, hints = self._base(uri, digest), (ndn.from_uri(caller),) if caller else ()
-                    found = await fetcher.discover(base, hints=hints)
+                    found = await pulling.fetcher.discover(base, hints=hints)
                     size = found.manifest.size if found.manifest is not None else 0
                     if size > max_bytes:
                         raise BadRecord(f"a request of {size} bytes; this function takes {max_bytes}")
-                    if not self._crowd.weigh(place, size):
-                        raise Busy("too many bytes of inputs are on their way here")
-                    content = (await fetcher.collect(found, hints=hints)).content
+                    if not self._crowd.weigh(pulling.place, size):
+                        raise Busy("too many bytes of inputs are on their way here", retry_after_s=SILENCE_S)
+                    content = (await self._with_time(pulling, size).collect(found, hints=hints)).content
                 except (NetworkError, TrustError, BadPacket) as error:
                     reason = str(error)
                     continue
-                if hashlib.sha256(content).hexdigest() == digest:
+                if await _digest(content) == digest:
                     return content
                 reason = f"{uri} holds something else"
         raise BadRecord(f"the request of this digest is not available from its sources: {reason}")
+
+    def _with_time(self, pulling: Pulling, size: int) -> Fetcher:
+        """The fetcher for an input of this size, which has time according to that."""
+        allowed_s = size / SLOWEST_BYTES_S
+        if allowed_s <= SILENCE_S:
+            return pulling.fetcher
+        due = pulling.deadline.when()
+        assert due is not None
+        pulling.deadline.reschedule(due + allowed_s)
+        return self._fetcher.apart(deadline_s=allowed_s, window_limit=WINDOW)
 
     def _base(self, uri: str, digest: str) -> Name:
         """The name in `uri`, which must be that of an Input of this digest: nobody makes us fetch anything else."""
@@ -104,3 +125,8 @@ class InputPuller:
         if found is None or found.content != digest:
             raise BadRecord("a source of a request is an Input of its digest")
         return base
+
+
+async def _digest(content: bytes) -> str:
+    hashed = hashlib.sha256(content) if len(content) <= LARGE else await asyncio.to_thread(hashlib.sha256, content)
+    return hashed.hexdigest()
