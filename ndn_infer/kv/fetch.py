@@ -17,6 +17,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.discovery import BlockDiscovery
+from ndn_infer.kv.holders import identity_of
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import BlockSource, FoundBlocks, Located, Origin
 from ndn_infer.ndn.name import Name
@@ -102,11 +103,12 @@ class BlockFetcher:
     async def await_blocks(
         self, values: Sequence[bytes], hint: Name, deadline_s: float, arrived: Callable[[], None]
     ) -> FoundBlocks:
-        """Blocks that the producer behind `hint` is computing, as they appear; the prefix of them that arrived. What it
-        passes on bears the signature of whoever computed it, and that one has to be believed too. `arrived` is called
-        for each."""
+        """Blocks that the producer behind `hint`, an identity or a process of it, is computing, as they appear; the
+        prefix of them that arrived. What it passes on bears the signature of whoever computed it, and that one has to
+        be believed too. `arrived` is called for each."""
 
         deadline = clock.monotonic() + deadline_s
+        producer = identity_of(self._host.net, hint)
 
         async def one(value: bytes) -> tuple[torch.Tensor, Discovered] | None:
             while True:
@@ -124,7 +126,7 @@ class BlockFetcher:
                     return None if block is None else (block, found)
                 # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
                 # to somebody else's question.
-                theirs = found.signed_by.identity == hint and not found.arrival.from_content_store
+                theirs = found.signed_by.identity == producer and not found.arrival.from_content_store
                 if theirs or left_s <= 0:
                     return None
                 await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)
@@ -135,5 +137,5 @@ class BlockFetcher:
                 break
             blocks.take(got[0], self._blocks.uri(value), got[1])
         if blocks.tensors:
-            self._discovery.holders.heard(hint)
+            self._discovery.holders.heard(producer)
         return blocks

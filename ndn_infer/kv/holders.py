@@ -17,7 +17,7 @@ from typing import Final
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
 from ndn_infer.kv.host import KvHost
-from ndn_infer.namespace import Role
+from ndn_infer.namespace import Instance, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
@@ -97,6 +97,11 @@ def holders_in(net: Name, uris: Sequence[str]) -> tuple[Name, ...]:
         if role is not None and role.role in HOLDER_ROLES:
             found.append(identity)
     return tuple(found)
+
+
+def identity_of(net: Name, hint: Name) -> Name:
+    """The identity of a producer whose routable name is `hint`: itself, or what stands before its process."""
+    return ndn.prefix(hint, -2) if Instance.parse(net, hint) is not None else hint
 
 
 @dataclass(frozen=True, slots=True)
