@@ -99,7 +99,7 @@ def test_rows_wait_for_kv_of_the_prompt_that_is_on_its_way(folder: Path, asked: 
     fresh = Fresh(folder, "bf16", "", "grouped")
     whole = fresh.say(PROMPT[:asked], GREEDY)
     tokens, held = [token for token, *_ in whole], fresh.blocks(PROMPT[:asked])
-    engine = Engine(fresh._model, block_tokens=16, chunk_tokens=32)
+    engine = Engine(fresh._model, EngineConfig(block_tokens=16, chunk_tokens=32))
     ids = [*PROMPT[:asked], *tokens[:50]]
     stream = engine.start(ids, replace(GREEDY, max_tokens=5), held, arriving=True, answered=50)
     assert engine.step() == []
