@@ -32,7 +32,7 @@ from ndn_infer.config.values import grant
 from ndn_infer.console.logs import set_up_logging
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import Nacked, NdnInferError, Timeout
-from ndn_infer.forwarder.management.access import Claim
+from ndn_infer.forwarder.management.access import CommandClaim
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.forwarder.shell.door import CommandCheck
 from ndn_infer.forwarder.shell.trace_file import TraceFile
@@ -165,7 +165,7 @@ class _Running:
         made: CommandCheck | None = None
         making = asyncio.Lock()
 
-        async def check(claim: Claim) -> None:
+        async def check(claim: CommandClaim) -> None:
             nonlocal made
             async with making:
                 if made is None:
@@ -186,7 +186,7 @@ class _Running:
         self._validator.add_certificates(*keychain.certificates())
         authority = CommandAuthority(self._validator, net, map(grant, config.forwarder.grants))
 
-        async def check(claim: Claim) -> None:
+        async def check(claim: CommandClaim) -> None:
             _SENDER.set(claim.face_id)
             await authority.check(claim.interest, claim.module, claim.prefix)
 

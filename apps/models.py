@@ -11,7 +11,7 @@ import json
 
 from ndn_infer import catalog, ndn
 from ndn_infer.config import Config
-from ndn_infer.console.progress import Progress
+from ndn_infer.console.progress import ProgressLine
 from ndn_infer.errors import UsageError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.prepare import full_digest, network_name, prepared, record_of
@@ -55,7 +55,7 @@ def _folder(options: argparse.Namespace, config: Config) -> ModelFolder:
     model = full_digest(config, options.model or config.ask.model)
     if not options.force:
         return prepared(config, model, quiet=options.json)
-    with Progress(quiet=options.json) as progress:
+    with ProgressLine(quiet=options.json) as progress:
         return store.prepare(model, config.cache_dir, progress=progress, force=True)
 
 

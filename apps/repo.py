@@ -23,7 +23,7 @@ from typing import Any
 
 from ndn_infer import ndn
 from ndn_infer.config import Config
-from ndn_infer.console.progress import Progress
+from ndn_infer.console.progress import ProgressLine
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.functions.registry import ROLES
@@ -184,7 +184,7 @@ async def _give(client: RepoClient, options: argparse.Namespace) -> None:
     document: Any
     if options.action == "insert":
         hints = tuple(map(ndn.from_uri, options.hint))
-        with Progress(quiet=options.quiet or options.json) as progress:
+        with ProgressLine(quiet=options.quiet or options.json) as progress:
             entry = await client.insert(
                 name, hints=hints, pin=options.pin, deadline_s=options.wait,
                 progress=lambda done, total: progress("fetching" if total else "waiting", done, total),

@@ -36,7 +36,7 @@ from ndn_infer.namespace import Result
 from ndn_infer.ndn import lp, packet, tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import CONTENT_NACK, DIGEST_INFO, Data, decode_data, encode_data, encode_interest
-from ndn_infer.records import Answer, GenerateRequest, TokenEvent
+from ndn_infer.records import CallAnswer, GenerateRequest, TokenEvent
 from ndn_infer.security.crypto import ECDSA, ED25519, Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
@@ -44,7 +44,7 @@ from ndn_infer.security.validator import Validator
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
-from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -528,7 +528,7 @@ class World:
         near.core.rib.register(OBJECTS, Route(face.id, 0, 0, CHILD_INHERIT))
         near.core.rib.register(OBJECTS, Route(self.relay.face.id, 0, 10, CHILD_INHERIT))
 
-    def _on_rival(self, request: Request) -> None:
+    def _on_rival(self, request: ReceivedInterest) -> None:
         name = request.interest.name
         honest = self.server.store.find(name, can_be_prefix=request.interest.can_be_prefix)
         if honest is None and name[-34] == ndn.IMPLICIT_DIGEST:
@@ -594,7 +594,7 @@ class World:
             raise WrongBytes(f"{len(got)} of {events} events, and no error")
         return "complete"
 
-    def _on_call(self, request: Request) -> None:
+    def _on_call(self, request: ReceivedInterest) -> None:
         """Any call starts a stream of `_events`, unless it runs already; the stream goes on at its pace."""
         if request.interest.parameters is None:
             return
@@ -603,7 +603,7 @@ class World:
             stream = self.server.open_stream(base, self.decode)
             self._running[base] = stream.name
             asyncio.get_running_loop().create_task(self._produce(stream))
-        answer = Answer(result=ndn.to_uri(self._running[base]), stream=True)
+        answer = CallAnswer(result=ndn.to_uri(self._running[base]), stream=True)
         name, content = request.interest.name, records.encode(answer)
         request.reply(self.decode.sign_data(name, content, freshness_ms=1000))
 

@@ -204,3 +204,20 @@ def test_modules_stay_readable() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in sources()}
     long = {path: count for path, count in lines.items() if count > 450}
     assert not long
+
+
+def type_names() -> dict[str, set[str]]:
+    """Units by the top-level classes that they define."""
+    found: dict[str, set[str]] = {}
+    for path in sources():
+        unit = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, set()).add(unit)
+    return found
+
+
+def test_no_two_units_name_a_type_alike() -> None:
+    """One word, one thing: whoever reads `Progress` need not look where it was imported from."""
+    twice = {name: sorted(units) for name, units in type_names().items() if len(units - {"testbed"}) > 1}
+    assert not twice

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndn_infer.config import values as forms
-from ndn_infer.config.values import Section, option
+from ndn_infer.config.values import ConfigSection, option
 from ndn_infer.errors import ConfigError
 from ndn_infer.records.sampling import range_of
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkConfig(Section):
+class NetworkConfig(ConfigSection):
     net: str = option(
         "/ndn-infer/local", "name of the network, the identity of its trust anchor; unless set, the network in use: "
         "'ndn-infer keys use' chooses one, the first start makes one of this machine's own",
@@ -33,7 +33,7 @@ class NetworkConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class PathsConfig(Section):
+class PathsConfig(ConfigSection):
     data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
     cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
     runtime_dir: str = option(
@@ -42,7 +42,7 @@ class PathsConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class TrustConfig(Section):
+class TrustConfig(ConfigSection):
     max_chain_depth: int = option(5, "maximum length of a certificate chain", low=1, high=32)
     certificate_days: int = option(
         90, "validity of certificates of nodes and roles; renewed in the last third, where the issuing key is", low=1,
@@ -55,7 +55,7 @@ class TrustConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchConfig(Section):
+class FetchConfig(ConfigSection):
     lifetime_ms: int = option(4000, "InterestLifetime of ordinary Interests", low=1, high=600_000)
     deadline_s: float = option(60.0, "give up on an object after this long", low=0.01, high=86_400)
     window_initial: int = option(16, "Interests in flight at the start", low=1, high=65536)
@@ -70,7 +70,7 @@ class FetchConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class CallConfig(Section):
+class CallConfig(ConfigSection):
     deadline_s: float = option(30.0, "give up on a call without an answer after this long", low=0.01, high=86_400)
     attempts: int = option(16, "maximum number of Interests for one call", low=1, high=10_000)
     inline_bytes: int = option(
@@ -82,7 +82,7 @@ _WHERE = "list of host:port (:port is all addresses, IPv4 and IPv6)"
 
 
 @dataclass(frozen=True, slots=True)
-class ForwarderConfig(Section):
+class ForwarderConfig(ConfigSection):
     unix_path: str = option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
     unix_mode: str = option("600", "permission bits of the Unix socket", form=forms.permissions)
     tcp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept TCP faces on; empty: none", form=forms.address)
@@ -130,13 +130,13 @@ class ForwarderConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class LogConfig(Section):
+class LogConfig(ConfigSection):
     format: str = option("text", "log lines on standard error: text or json", choices=("text", "json"))
     level: str = option("", "debug, info or warning; empty: what -v says", choices=("", "debug", "info", "warning"))
 
 
 @dataclass(frozen=True, slots=True)
-class EngineConfig(Section):
+class EngineConfig(ConfigSection):
     """What an engine, a stage and their scheduler are made with."""
 
     dtype: str = option("bf16", "compute type: bf16 or fp32", choices=("bf16", "fp32"))
@@ -174,7 +174,7 @@ class EngineConfig(Section):
     )
 
     def __post_init__(self) -> None:
-        Section.__post_init__(self)
+        ConfigSection.__post_init__(self)
         if (self.weights, self.dtype) == ("fp32", "bf16"):
             raise ConfigError("engine.weights: fp32 weights need dtype fp32", hint="set engine.dtype to fp32 as well")
 
@@ -190,7 +190,7 @@ class EngineConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class KvConfig(Section):
+class KvConfig(ConfigSection):
     trusted_signers: tuple[str, ...] = option(
         (), "whose KV blocks and activations are used: identities (a site, node or role and all below it), or "
         "DIGEST=IDENTITY for one model; empty: every role that the trust schema allows",
@@ -198,7 +198,7 @@ class KvConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class ProducerConfig(Section):
+class ProducerConfig(ConfigSection):
     functions: tuple[str, ...] = option(
         ("tokenize", "embed", "prefill", "decode"), "functions that 'up' starts (and rag with a corpus)"
     )
@@ -224,7 +224,7 @@ def _sampling(name: str, default: float, help_text: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class AskConfig(Section):
+class AskConfig(ConfigSection):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
     max_tokens: int = _sampling("max_tokens", 256, "maximum tokens of an answer")

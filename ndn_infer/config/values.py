@@ -68,7 +68,7 @@ class ValueLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ConfigSection:
     """Options that belong together. One with a value out of its limits cannot be made: ConfigError."""
 
     def __post_init__(self) -> None:

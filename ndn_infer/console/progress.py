@@ -19,7 +19,7 @@ SHOW_AFTER_S: Final = 0.5
 """A stage that is over sooner is not worth a line."""
 
 
-class Progress:
+class ProgressLine:
     """Context manager; call it with (stage, done, total). A stage that lasts gets a line of its own."""
 
     def __init__(self, *, quiet: bool = False) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ndn_infer.corpus.index import VectorIndex, Vectors
-from ndn_infer.corpus.passages import Passage, read_passages
+from ndn_infer.corpus.passages import CorpusPassage, read_passages
 from ndn_infer.errors import DamagedCache, ModelError, StorageError
 
 Embed = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -47,10 +47,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class ScoredPassage:
     """One passage found; `score` is a cosine in [-1, 1]."""
 
-    passage: Passage
+    passage: CorpusPassage
     score: float
 
 
@@ -60,7 +60,7 @@ class Corpus:
 
     digest: str
     embedder_id: str
-    passages: tuple[Passage, ...]
+    passages: tuple[CorpusPassage, ...]
     index: VectorIndex
     owners: npt.NDArray[np.int64]
     """owners[row] is the position in `passages` of the passage that the index row belongs to."""
@@ -89,7 +89,7 @@ class Corpus:
             _log.info("corpus %s: %d passages, %d rows embedded", digest[:12], len(passages), len(owners))
         return cls(digest, embedder_id, passages, index, owners)
 
-    def lookup(self, query_vector: Vectors, k: int, *, min_score: float = -1.0) -> list[Hit]:
+    def lookup(self, query_vector: Vectors, k: int, *, min_score: float = -1.0) -> list[ScoredPassage]:
         """At most `k` passages with a score of at least `min_score`, best first, equal ones in corpus order.
         `query_vector` is float32 [d] from the same embedder; raises ValueError for anything else."""
         twice = np.concatenate((query_vector, query_vector))
@@ -103,10 +103,10 @@ class Corpus:
                 break
             count *= 4
         ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
-        return [Hit(self.passages[at], score) for at, score in ranked[: max(k, 0)] if score >= min_score]
+        return [ScoredPassage(self.passages[at], score) for at, score in ranked[: max(k, 0)] if score >= min_score]
 
 
-def corpus_digest(passages: tuple[Passage, ...], embedder_id: str) -> str:
+def corpus_digest(passages: tuple[CorpusPassage, ...], embedder_id: str) -> str:
     """SHA-256, in hex, over RECIPE, the embedder's id and source, title, text and index of every passage in order, each
     preceded by its length in bytes. Nothing of the machine, the folder's own place or the time goes into it."""
     hasher = hashlib.sha256()
@@ -135,7 +135,7 @@ def windows(text: str) -> list[str]:
 
 
 def _rows(
-    passages: tuple[Passage, ...],
+    passages: tuple[CorpusPassage, ...],
     texts: list[list[str]],
     owners: npt.NDArray[np.int64],
     embed: Embed,

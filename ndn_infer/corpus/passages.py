@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class CorpusPassage:
     """One piece of text. `source` is the file's path below the corpus folder ("/" between parts), `title` the headings
     above it joined by " > " (the file's name without suffix where there are none), `text` 1 to MAX_CHARS characters,
     `index` its position in its file before duplicates were removed. Passages sort by (source, index)."""
@@ -44,11 +44,11 @@ class Passage:
     text: str
     index: int
 
-    def __lt__(self, other: Passage) -> bool:
+    def __lt__(self, other: CorpusPassage) -> bool:
         return (self.source, self.index) < (other.source, other.index)
 
 
-def read_passages(folder: Path) -> tuple[Passage, ...]:
+def read_passages(folder: Path) -> tuple[CorpusPassage, ...]:
     """Every passage of the texts below `folder`, sorted, without duplicates (same text up to white space; first kept).
 
     Files and folders whose name starts with a dot are left out. A file that is no text (not UTF-8, or with NUL bytes),
@@ -59,7 +59,7 @@ def read_passages(folder: Path) -> tuple[Passage, ...]:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint=_FOLDER_HINT)
     root = folder.resolve()
-    passages: list[Passage] = []
+    passages: list[CorpusPassage] = []
     seen: set[str] = set()
     copies = 0
     for source in sorted(_sources(root)):
@@ -79,16 +79,16 @@ def read_passages(folder: Path) -> tuple[Passage, ...]:
     return tuple(passages)
 
 
-def cut(text: str, source: str) -> list[Passage]:
+def cut(text: str, source: str) -> list[CorpusPassage]:
     """The passages of one text in reading order, duplicates included. `source` is its path; its suffix says how to read
     the text. No two passages overlap; none spans two headings."""
     suffix = os.path.splitext(source)[1].lower()
     stem = os.path.splitext(source.rsplit("/", 1)[-1])[0]
-    passages: list[Passage] = []
+    passages: list[CorpusPassage] = []
     for section in parse_sections(text, LANGUAGES.get(suffix, "plain")):
         title = " > ".join(section.path) or stem
         for piece in _merge(section.blocks):
-            passages.append(Passage(source, title, piece, len(passages)))
+            passages.append(CorpusPassage(source, title, piece, len(passages)))
     return passages
 
 

@@ -30,7 +30,7 @@ from ndn_infer.errors import Busy
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Seat:
+class ScheduledSequence:
     """What the scheduler knows of a stream."""
 
     number: int
@@ -60,11 +60,11 @@ class Seat:
         return ()
 
 
-S = TypeVar("S", bound=Seat)
+S = TypeVar("S", bound=ScheduledSequence)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[S]):
+class StepPlan(Generic[S]):
     """One step. `rows` and `chunks` hold streams and how many tokens of each, from its `length` on."""
 
     settled: list[S]
@@ -135,13 +135,13 @@ class Scheduler(Generic[S]):
         if seat.finished is None and seat not in self.running and seat not in self.waiting:
             self.waiting.append(seat)
 
-    def plan(self) -> Plan[S]:
+    def plan(self) -> StepPlan[S]:
         """The next step. Blocks for everything in it are in the tables when this returns."""
         settled = self._admit()
         rows, budget = self._plan_rows(self._chunk)
         chunks = self._plan_chunks(budget, settled)
         allocated, self._allocated = self._allocated, []
-        return Plan([seat for seat in settled if seat in self.running], allocated, rows, chunks)
+        return StepPlan([seat for seat in settled if seat in self.running], allocated, rows, chunks)
 
     # ------------------------------------------------------------ inside
 

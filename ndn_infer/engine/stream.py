@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
 from ndn_infer.engine.sampler import TokenHistory
-from ndn_infer.engine.scheduler import Seat
+from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.speculation import Drafter
 from ndn_infer.records.sampling import Sampling
 
@@ -73,7 +73,7 @@ class BlockKeys:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Stream(Seat):
+class Stream(ScheduledSequence):
     """One sequence in the making. Its blocks can be exported until it is cancelled, and after its end until somebody
     else needs the memory."""
 

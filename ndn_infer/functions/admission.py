@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ndn_infer import clock
 from ndn_infer.errors import Busy
-from ndn_infer.records import Answer
+from ndn_infer.records import CallAnswer
 from ndn_infer.wire.pace import Pace, Turns
 from ndn_infer.wire.shares import Seat, Seats
 
@@ -62,7 +62,7 @@ class Admission:
         """How long the work that was taken on is going to take."""
         return max(self._busy_until - clock.monotonic(), 0.0)
 
-    def refusal(self, error: Busy) -> Answer:
+    def refusal(self, error: Busy) -> CallAnswer:
         """The answer to whoever found no room here."""
         back_s = error.retry_after_s or self.turns.come_back_s()
-        return Answer(code=error.code, error=str(error), retry_after_ms=round(back_s * 1000))
+        return CallAnswer(code=error.code, error=str(error), retry_after_ms=round(back_s * 1000))

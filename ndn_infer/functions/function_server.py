@@ -22,7 +22,7 @@ from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
 from ndn_infer.functions.work import MAX_WAITING, Answers, Asked, Failures, Work, WorkKey
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Answer, Envelope, Record
+from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.transport.calls.failures import failure
@@ -84,7 +84,7 @@ class FunctionServer:
         self._host.counters["calls"] += 1
         return True
 
-    def _still_good(self, answer: Answer, envelope: Envelope) -> bool:
+    def _still_good(self, answer: CallAnswer, envelope: Envelope) -> bool:
         """An answer that names a result is good while the result is in the store, and the caller could read it."""
         if not answer.result:
             return True
@@ -135,7 +135,7 @@ class FunctionServer:
         except asyncio.CancelledError:
             if not work.ended:
                 raise
-            answer = Answer(code=DEADLINE, error=f"nobody waits for this call of {function.function} any more")
+            answer = CallAnswer(code=DEADLINE, error=f"nobody waits for this call of {function.function} any more")
         except Exception as error:  # a defect must reach its caller as an answer, and the operator as a traceback
             answer = failure(error, function.function)
         finally:
@@ -143,7 +143,7 @@ class FunctionServer:
             work.seat.give()
         self._finish(work, answer)
 
-    async def _answer(self, work: Work, plain: bytes) -> Answer:
+    async def _answer(self, work: Work, plain: bytes) -> CallAnswer:
         domain, server, function = work.domain, self._host.server, self.function
         request = await self._decode(plain)
         host = self._host if domain is PUBLIC else self._tenants_host
@@ -158,13 +158,13 @@ class FunctionServer:
                 result.on_closed = work.seat.hand_over().give
             queue, estimate_ms = function.queue_length(), round(work.estimate_s * 1000)
             name = ndn.to_uri(result.name)
-            return Answer(result=name, hint=self._hint, stream=True, queue=queue, estimate_ms=estimate_ms)
+            return CallAnswer(result=name, hint=self._hint, stream=True, queue=queue, estimate_ms=estimate_ms)
         value = records.encode(result)
         if len(value) <= INLINE_ANSWER_BYTES and work.acknowledged is None:
-            return Answer(value=value, hint=self._hint)
+            return CallAnswer(value=value, hint=self._hint)
         base = self._result(work)
         packets = server.publish(base, domain.seal(base, value), self._signer)
-        return Answer(result=ndn.to_uri(packets.manifest.name), hint=self._hint)
+        return CallAnswer(result=ndn.to_uri(packets.manifest.name), hint=self._hint)
 
     async def _decode(self, plain: bytes) -> Record:
         if len(plain) <= DECODED_HERE_BYTES:
@@ -188,14 +188,14 @@ class FunctionServer:
         base = self._result(work)
         self._host.server.promise(base)
         work.lifetime.acknowledged()
-        work.acknowledged = Answer(
+        work.acknowledged = CallAnswer(
             result=ndn.to_uri(base), hint=self._hint, queue=work.before, estimate_ms=round(work.estimate_s * 1000)
         )
         for request in work.waiting:
             self._replies.reply(request, work.acknowledged, work.domain)
         work.waiting.clear()
 
-    def _finish(self, work: Work, answer: Answer) -> None:
+    def _finish(self, work: Work, answer: CallAnswer) -> None:
         del self._work[work.key]
         if not answer.code:
             self._answers.put(work.key, answer)

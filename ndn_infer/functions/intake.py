@@ -24,7 +24,7 @@ from ndn_infer.functions.work import MAX_WAITING, Asked, WorkKey
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.records import Envelope
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, is_sealed_request, parse_request
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.link.endpoint import ReceivedInterest
 
 DECODED_HERE_BYTES: Final = 16 << 10
 """Larger requests are decoded in a thread."""
@@ -50,7 +50,7 @@ class Intake:
         self._pulling: dict[tuple[object, ...], list[Asked]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: ReceivedInterest) -> None:
         """An Interest below this function's prefix."""
         interest = request.interest
         parsed = Call.parse_prefix(self._host.net, interest.name)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ndn_infer import ndn, records
 from ndn_infer.corpus.corpus import Corpus
-from ndn_infer.corpus.passages import Passage as PassageText
+from ndn_infer.corpus.passages import CorpusPassage
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.namespace import Passage, passages_prefix
@@ -51,7 +51,7 @@ class Lookup(NamedFunction[LookupRequest]):
         self.subject = ("corpus", corpus.digest)
         self._corpus = corpus
         self._embedder = embedder
-        self._names: dict[PassageText, str] = {}
+        self._names: dict[CorpusPassage, str] = {}
 
     async def start(self, host: Host, signer: Signer) -> None:
         """Publish every passage as a signed object named by the digest of its record."""

@@ -14,10 +14,10 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, CallError, MissingKey, NdnInferError, TrustError
 from ndn_infer.functions.base import Host
 from ndn_infer.ndn.lp import REASON_CONGESTION
-from ndn_infer.records import Answer
+from ndn_infer.records import CallAnswer
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.wire.shares import Allowance
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Replies:
         self._signer = signer
         self._refusals = Allowance(*REFUSALS)
 
-    def reply(self, request: Request, answer: Answer, domain: Domain) -> None:
+    def reply(self, request: ReceivedInterest, answer: CallAnswer, domain: Domain) -> None:
         """An answer of work of this domain, sealed where that is a tenant's."""
         freshness_ms = DONE_FRESHNESS_MS if answer.value else RESULT_FRESHNESS_MS
         if answer.code:
@@ -52,14 +52,14 @@ class Replies:
         self._host.counters["answers"] += 1
         request.reply(wire)
 
-    def fail(self, request: Request, answer: Answer, domain: Domain, who: Hashable) -> None:
+    def fail(self, request: ReceivedInterest, answer: CallAnswer, domain: Domain, who: Hashable) -> None:
         """An answer that says why there is none; for somebody who gets many of them, a Nack."""
         if self._refusals.spend(who, clock.monotonic()):
             self.reply(request, answer, domain)
         else:
             request.refuse(REASON_CONGESTION)
 
-    def refuse(self, request: Request, who: Hashable, error: NdnInferError) -> None:
+    def refuse(self, request: ReceivedInterest, who: Hashable, error: NdnInferError) -> None:
         """Why a call does not get as far as work: in clear, as nobody can seal without the key. It tells nothing but
         what is wrong with this Interest."""
         code, text, back_s = "bad-request", str(error), 0.0
@@ -73,4 +73,4 @@ class Replies:
             code, text = "failed", "this producer cannot read its keys"
         self._host.counters[_REFUSED.get(code, "refused")] += 1
         log.debug("refused a call: %s", error)
-        self.fail(request, Answer(code=code, error=text, retry_after_ms=round(back_s * 1000)), PUBLIC, who)
+        self.fail(request, CallAnswer(code=code, error=text, retry_after_ms=round(back_s * 1000)), PUBLIC, who)

@@ -32,7 +32,7 @@ NAMES_BYTES: Final = 1000
 
 
 @dataclass(slots=True)
-class _Piece:
+class _TokenPiece:
     """One token and what it brought along."""
 
     token: int
@@ -52,7 +52,7 @@ class TokenEvents:
 
     interval_s: float
     _sent_at: float = float("-inf")
-    _waiting: list[_Piece] = field(default_factory=list)
+    _waiting: list[_TokenPiece] = field(default_factory=list)
     _size: int = _FRAME_BYTES
 
     def add(
@@ -60,7 +60,7 @@ class TokenEvents:
     ) -> list[TokenEvent]:
         """One more token. The events that leave now: none or one, more where it brings much text. The `last` one waits
         for `finish`."""
-        piece = _Piece(token, text, logprobs)
+        piece = _TokenPiece(token, text, logprobs)
         size = piece.size
         left = self.take(now) if self._size + size > EVENT_BYTES else []
         self._waiting.append(piece)
@@ -94,7 +94,7 @@ class TokenEvents:
         return self._sent_at + 2 * self.interval_s if self._waiting else None
 
 
-def _event(pieces: list[_Piece]) -> TokenEvent:
+def _event(pieces: list[_TokenPiece]) -> TokenEvent:
     return TokenEvent(
         tuple(piece.token for piece in pieces),
         "".join(piece.text for piece in pieces),
@@ -102,7 +102,7 @@ def _event(pieces: list[_Piece]) -> TokenEvent:
     )
 
 
-def _split(piece: _Piece) -> Iterator[TokenEvent]:
+def _split(piece: _TokenPiece) -> Iterator[TokenEvent]:
     """A token with more text than an event holds (it was held back): pieces of the text, the token with the last."""
     room = EVENT_BYTES - _FRAME_BYTES - 12 - sum(len(records.encode(told)) for told in piece.logprobs)
     characters = max(room // 4, 1)  # of up to four bytes

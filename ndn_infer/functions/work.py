@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ndn_infer.namespace import Call
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Answer, Envelope
+from ndn_infer.records import CallAnswer, Envelope
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.shares import Seat
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ndn_infer.functions.lifetime import Lifetime
-    from ndn_infer.transport.link.endpoint import Request
+    from ndn_infer.transport.link.endpoint import ReceivedInterest
 
 MAX_REMEMBERED: Final = 4096
 MAX_REMEMBERED_BYTES: Final = 8 << 20
@@ -47,7 +47,7 @@ class Asked:
     """An Interest for a call, as far as it was looked at. `who` is what its share is counted under: the verified
     `caller` of a private call, else the neighbour it came from."""
 
-    request: Request
+    request: ReceivedInterest
     call: Call
     envelope: Envelope
     who: Hashable
@@ -65,8 +65,8 @@ class Work:
     seat: Seat
     lifetime: Lifetime
     task: asyncio.Task[None] | None = None
-    waiting: list[Request] = field(default_factory=list)
-    acknowledged: Answer | None = None
+    waiting: list[ReceivedInterest] = field(default_factory=list)
+    acknowledged: CallAnswer | None = None
     began: float = 0.0
     units: float = 0.0
     before: int = 0
@@ -80,15 +80,15 @@ class Failures:
     Pure: callers pass `now`."""
 
     def __init__(self) -> None:
-        self._failed: OrderedDict[WorkKey, tuple[float, Answer]] = OrderedDict()
+        self._failed: OrderedDict[WorkKey, tuple[float, CallAnswer]] = OrderedDict()
 
-    def put(self, key: WorkKey, answer: Answer, now: float) -> None:
+    def put(self, key: WorkKey, answer: CallAnswer, now: float) -> None:
         self._failed[key] = now + FAILURE_S, answer
         self._failed.move_to_end(key)
         while len(self._failed) > MAX_FAILURES:
             self._failed.popitem(last=False)
 
-    def get(self, key: WorkKey, now: float) -> Answer | None:
+    def get(self, key: WorkKey, now: float) -> CallAnswer | None:
         until, answer = self._failed.get(key, (now, None))
         if until <= now:
             self._failed.pop(key, None)
@@ -100,23 +100,23 @@ class Answers:
     """Answers to finished work, the least recently used forgotten first."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[WorkKey, Answer] = OrderedDict()
+        self._answers: OrderedDict[WorkKey, CallAnswer] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: WorkKey) -> Answer | None:
+    def get(self, key: WorkKey) -> CallAnswer | None:
         answer = self._answers.get(key)
         if answer is not None:
             self._answers.move_to_end(key)
         return answer
 
-    def put(self, key: WorkKey, answer: Answer) -> None:
+    def put(self, key: WorkKey, answer: CallAnswer) -> None:
         self._drop(self._answers.pop(key, None))
         self._answers[key] = answer
         self._bytes += len(answer.value)
         while len(self._answers) > MAX_REMEMBERED or self._bytes > MAX_REMEMBERED_BYTES:
             self._drop(self._answers.popitem(last=False)[1])
 
-    def _drop(self, answer: Answer | None) -> None:
+    def _drop(self, answer: CallAnswer | None) -> None:
         self._bytes -= len(answer.value) if answer is not None else 0
 
     def __len__(self) -> int:

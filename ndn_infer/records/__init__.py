@@ -181,7 +181,7 @@ class Envelope(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Reply):
+class CallAnswer(Reply):
     """A producer's signed answer to a call; exactly one of three.
 
     done: `value` holds the result record. elsewhere: `result` is the name of what holds it: with version, an object or

@@ -161,7 +161,7 @@ class Repo:
 
     # ------------------------------------------------------------ answering for objects
 
-    def _on_request(self, request: Request, _: bytes) -> None:
+    def _on_request(self, request: ReceivedInterest, _: bytes) -> None:
         interest = request.interest
         wire = self._parts.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
         if wire is not None:

@@ -80,7 +80,7 @@ class DomainSecret(Reply):
     name: Annotated[str, AtMost(MAX_NAME)]
 
 
-class EncryptionKey:
+class DecryptionKey:
     """A private key that decrypts and never signs: P-256, for ECDH."""
 
     __slots__ = ("_key", "public")
@@ -90,11 +90,11 @@ class EncryptionKey:
         self.public = _encode_point(key.public_key())
 
     @classmethod
-    def generate(cls) -> EncryptionKey:
+    def generate(cls) -> DecryptionKey:
         return cls(ec.generate_private_key(_CURVE))
 
     @classmethod
-    def from_pem(cls, pem: bytes) -> EncryptionKey:
+    def from_pem(cls, pem: bytes) -> DecryptionKey:
         """From PKCS#8 PEM without a password. Raises StorageError."""
         try:
             key = serialization.load_pem_private_key(pem, password=None)
@@ -140,7 +140,7 @@ def wrap(base: Name, owner: Name, salt: bytes, epoch: int, secret: DomainSecret,
     if len(plain) >= _SECRET_BYTES:
         raise BadRecord("the name of a domain is too long")
     padded = plain + b"\x80" + bytes(_SECRET_BYTES - len(plain) - 1)
-    ephemeral = EncryptionKey.generate()
+    ephemeral = DecryptionKey.generate()
     entries = []
     for public in dict.fromkeys(members):
         tag, key = _derive(ephemeral.shared(public), base, ephemeral.public, public)
@@ -152,7 +152,7 @@ def wrap(base: Name, owner: Name, salt: bytes, epoch: int, secret: DomainSecret,
 
 
 def unwrap(
-    net: Name, base: Name, content: bytes, signed_by: Name, mine: EncryptionKey
+    net: Name, base: Name, content: bytes, signed_by: Name, mine: DecryptionKey
 ) -> tuple[DomainKeyRecord, DomainSecret]:
     """A key record and the secret in it for `mine`, that `signed_by` signed (verified before).
 

@@ -29,8 +29,7 @@ from typing import Annotated, ClassVar, Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, MissingKey, StorageError, UsageError
-from ndn_infer.namespace import DomainKey, Role
-from ndn_infer.namespace import EncryptionKey as EncryptionKeyName
+from ndn_infer.namespace import DomainKey, EncryptionKey, Role
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import CONTENT_KEY, Data, decode_data
@@ -42,8 +41,8 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_keys import (
     MAX_MEMBERS,
     MAX_NAME,
+    DecryptionKey,
     DomainSecret,
-    EncryptionKey,
     EncryptionKeyRecord,
     domain_id,
     read_encryption_key,
@@ -226,24 +225,24 @@ def issue(domain: DomainFile, net: Name, signer: Signer, version: int) -> Object
     return build_object(base, version, content, signer.sign_data, freshness_ms=RECORD_FRESHNESS_MS)
 
 
-def card(net: Name, signer: Signer, key: EncryptionKey, version: int) -> ObjectPackets:
+def card(net: Name, signer: Signer, key: DecryptionKey, version: int) -> ObjectPackets:
     """The public encryption key of the signer's identity, a role. Raises UsageError for another identity."""
     role = Role.parse(net, signer.identity)
     if role is None:
         raise UsageError(f"{ndn.to_uri(signer.identity)} is not a role: members are <net>/<site>/<node>/<role>")
-    base = EncryptionKeyName(role.site, role.node, role.role).to_name(net)
+    base = EncryptionKey(role.site, role.node, role.role).to_name(net)
     return build_object(base, version, records.encode(EncryptionKeyRecord(key.public)), signer.sign_data)
 
 
 def member_of_card(net: Name, signed: SignedObject) -> DomainMember:
     """Whom a verified card stands for. Raises BadRecord."""
-    named = EncryptionKeyName.parse(net, signed.base)
+    named = EncryptionKey.parse(net, signed.base)
     if named is None or Role(named.site, named.node, named.role).to_name(net) != signed.signed_by:
         raise BadRecord(f"{ndn.to_uri(signed.base)} is not the encryption key of {ndn.to_uri(signed.signed_by)}")
     return DomainMember(ndn.to_uri(signed.signed_by), read_encryption_key(signed.content))
 
 
-def join(net: Name, signed: SignedObject, keys: Iterable[EncryptionKey], known: DomainFile | None) -> DomainFile:
+def join(net: Name, signed: SignedObject, keys: Iterable[DecryptionKey], known: DomainFile | None) -> DomainFile:
     """The domain that a key record lets us into, together with what was `known` of it. Raises what `unwrap` raises.
 
     BadRecord too when the owner gave out two keys for one epoch: one of them came from a copy of the domain's files.
@@ -293,20 +292,20 @@ class DomainStore:
                     raise StorageError(f"cannot make {directory}: {error.strerror}") from error
             yield
 
-    def encryption_key(self, identity: Name) -> EncryptionKey | None:
+    def encryption_key(self, identity: Name) -> DecryptionKey | None:
         pem = _read_private(self._encryption / _key_file(identity))
-        return EncryptionKey.from_pem(pem) if pem is not None else None
+        return DecryptionKey.from_pem(pem) if pem is not None else None
 
-    def encryption_keys(self) -> list[EncryptionKey]:
+    def encryption_keys(self) -> list[DecryptionKey]:
         """Of all identities on this machine."""
         found = (_read_private(path) for path in sorted(self._encryption.glob("*.key")))
-        return [EncryptionKey.from_pem(pem) for pem in found if pem is not None]
+        return [DecryptionKey.from_pem(pem) for pem in found if pem is not None]
 
-    def make_encryption_key(self, identity: Name) -> EncryptionKey:
+    def make_encryption_key(self, identity: Name) -> DecryptionKey:
         """That of an identity; a new one where there is none. Inside `locked`."""
         key = self.encryption_key(identity)
         if key is None:
-            key = EncryptionKey.generate()
+            key = DecryptionKey.generate()
             write_private(self._encryption / _key_file(identity), key.to_pem())
         return key
 

@@ -44,7 +44,7 @@ class _KeyState:
 
 
 @dataclass(slots=True)
-class _Group:
+class _SiteKeys:
     """The keys of one site, the one used last at the end. New keys begin at `floor_ms`."""
 
     floor_ms: int = 0
@@ -65,7 +65,7 @@ class ReplayWindow:
         self._max_keys = max_keys
         self._max_nonces = max_nonces
         self._journal = journal
-        self._groups: dict[Name, _Group] = {}
+        self._groups: dict[Name, _SiteKeys] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class ReplayWindow:
             self._journal.note(key_name, time_ms)
 
     def _state(self, name: Name, key_name: Name) -> _KeyState:
-        group = self._groups.setdefault(name, _Group())
+        group = self._groups.setdefault(name, _SiteKeys())
         state = group.keys.get(key_name)
         if state is not None:
             group.keys.move_to_end(key_name)

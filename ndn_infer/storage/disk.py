@@ -30,7 +30,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch, StoreFull
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import decode_data
-from ndn_infer.storage.file import Row, StoreFile, bytes_on_disk
+from ndn_infer.storage.file import ObjectRow, StoreFile, bytes_on_disk
 from ndn_infer.storage.policy import Policy, policy_of
 from ndn_infer.wire.manifest import MANIFEST, Manifest, ObjectPackets, decode_manifest
 from ndn_infer.wire.peek import data_name
@@ -356,7 +356,7 @@ class DiskStore:
         need += sum(bytes_on_disk(len(chunk)) for chunk in chunks)
         victims = self._make_room(base, need)
         stored = self._wall()
-        row = Row(0, base, sizes, need, item.pinned, stored)
+        row = ObjectRow(0, base, sizes, need, item.pinned, stored)
         number = self._file.write(row, packets.metadata, chunks, instead_of=[entry.id for _, entry in victims])
         with self._lock:
             for name, entry in victims:

@@ -53,7 +53,7 @@ def bytes_on_disk(size: int) -> int:
     return (size // (PAGE_BYTES - 36) + 2) * PAGE_BYTES if size > PAGE_BYTES - 300 else PAGE_BYTES + 256
 
 
-class Row(NamedTuple):
+class ObjectRow(NamedTuple):
     """An object in the file. `sizes` are the bytes of its packets, metadata apart; `stored` Unix epoch seconds."""
 
     id: int
@@ -82,12 +82,12 @@ class StoreFile:
 
     # ------------------------------------------------------------ reading
 
-    def objects(self) -> Iterator[Row]:
+    def objects(self) -> Iterator[ObjectRow]:
         """All rows as they were at opening, least recently used first; once."""
         rows, self._rows = self._rows, []
         for number, base, sizes, size, pinned, stored in rows:
             if len(sizes) % 2 == 0:
-                yield Row(number, base, struct.unpack(f"<{len(sizes) // 2}H", sizes), size, bool(pinned), stored)
+                yield ObjectRow(number, base, struct.unpack(f"<{len(sizes) // 2}H", sizes), size, bool(pinned), stored)
 
     def metadata(self, number: int) -> bytes:
         """An object's metadata packet. Raises BadPacket when it is not the one that was stored."""
@@ -111,7 +111,7 @@ class StoreFile:
 
     # ------------------------------------------------------------ writing, in one thread
 
-    def write(self, row: Row, metadata: bytes, chunks: Iterable[bytes], *, instead_of: Sequence[int]) -> int:
+    def write(self, row: ObjectRow, metadata: bytes, chunks: Iterable[bytes], *, instead_of: Sequence[int]) -> int:
         """Add an object and delete others, all or nothing; its id. Raises sqlite3.Error."""
         writer = self._connection()
         writer.execute(f"PRAGMA synchronous={'FULL' if row.pinned else 'NORMAL'}")

@@ -50,7 +50,7 @@ from ndn_infer.sync.core.state import Actions, Options, SyncCore
 from ndn_infer.sync.core.vector import encode_mapping
 from ndn_infer.sync.fetching import Fetching, FetchOptions, Publication
 from ndn_infer.sync.publications import Publications, Relayed
-from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.link.registration import Registrar
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class SyncGroup:
 
     # ------------------------------------------------------------ Sync Interests
 
-    def _on_sync(self, request: Request) -> None:
+    def _on_sync(self, request: ReceivedInterest) -> None:
         """Never answered: all members get it (section 4.3)."""
         try:
             data = vector_data(self.group, request.interest.parameters)
@@ -342,14 +342,14 @@ class SyncGroup:
             self._relaying.add(prefix)
             self._endpoint.attach(prefix, lambda request: self._on_relayed(member, request))
 
-    def _on_relayed(self, member: Name, request: Request) -> None:
+    def _on_relayed(self, member: Name, request: ReceivedInterest) -> None:
         asked = parse_asked(request.interest.name[len(member + self.group) :])
         wire = self._relayed.find(member, asked) if asked is not None else None
         self._reply(request, wire)
 
     # ------------------------------------------------------------ what others ask for
 
-    def _on_own(self, request: Request) -> None:
+    def _on_own(self, request: ReceivedInterest) -> None:
         asked = parse_asked(request.interest.name[len(self.me + self.group) :])
         self._reply(request, self._answer(asked) if asked is not None else None)
 
@@ -367,7 +367,7 @@ class SyncGroup:
         name = mapping_name(self.me, self.group, asked.boot, asked.sequence, asked.high)
         return self._signer.sign_data(name, encode_mapping(self.me, names), freshness_ms=1000)
 
-    def _reply(self, request: Request, wire: bytes | None) -> None:
+    def _reply(self, request: ReceivedInterest, wire: bytes | None) -> None:
         if wire is not None:
             request.reply(wire)
         else:

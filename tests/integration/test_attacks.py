@@ -212,14 +212,14 @@ async def test_many_callers_one_computation(net: Net) -> None:
 async def test_request_that_does_not_hash_to_its_name(net: Net) -> None:
     from ndn_infer import records
     from ndn_infer.namespace import Call
-    from ndn_infer.records import Answer, Envelope
+    from ndn_infer.records import CallAnswer, Envelope
 
     producer = await net.producer.produce(Echo())
     name = Call("model", DIGEST, "tokenize", "shared", "00" * 32).to_name(NET)
     envelope = Envelope(records.encode(TokenizeRequest(text="hi")))
     data, _ = await net.consumer.endpoint.express(name, parameters=records.encode(envelope))
     await net.consumer.validator.validate(data)
-    assert records.decode(Answer, data.content).code == "bad-request"
+    assert records.decode(CallAnswer, data.content).code == "bad-request"
     await producer.close()
 
 

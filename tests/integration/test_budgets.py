@@ -22,7 +22,7 @@ from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.producer import Producer
 from ndn_infer.namespace import Call, CallClass, Input, TokenBlock
 from ndn_infer.ndn.packet import SignatureInfo, decode_interest, encode_interest
-from ndn_infer.records import Answer, Envelope, Record, Text, TokenizeRequest
+from ndn_infer.records import CallAnswer, Envelope, Record, Text, TokenizeRequest
 from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls import input_pull
@@ -89,16 +89,16 @@ class Net:
         request = TokenizeRequest(text=text)
         return (await self.asker.caller.call(Ask(SUBJECT, function, request, domain), Text)).text
 
-    def attack(self, call: Call, envelope: Envelope, *, info: SignatureInfo | None = None) -> asyncio.Task[Answer]:
+    def attack(self, call: Call, envelope: Envelope, *, info: SignatureInfo | None = None) -> asyncio.Task[CallAnswer]:
         """One Interest of the attacker; the task has the answer in clear."""
         wire, name = encode_interest(
             call.to_name(NET), nonce=os.urandom(4), must_be_fresh=True, lifetime_ms=4000,
             parameters=records.encode(envelope), info=info, signer=(lambda _: bytes(64)) if info else None,
         )  # fmt: skip
 
-        async def answer() -> Answer:
+        async def answer() -> CallAnswer:
             data, _ = await self.attacker.endpoint.exchange(wire, name)
-            return records.decode(Answer, data.content)
+            return records.decode(CallAnswer, data.content)
 
         return asyncio.get_running_loop().create_task(answer())
 
@@ -124,11 +124,11 @@ def call_of(request: bytes, kind: CallClass = CallClass.SHARED, function: str = 
     return Call(*SUBJECT, function, kind, hashlib.sha256(request).hexdigest())
 
 
-async def settled(tasks: list[asyncio.Task[Answer]]) -> list[Answer]:
+async def settled(tasks: list[asyncio.Task[CallAnswer]]) -> list[CallAnswer]:
     found = await asyncio.gather(*tasks, return_exceptions=True)
     for error in found:
         assert not isinstance(error, BaseException) or isinstance(error, NdnInferError), error
-    return [answer for answer in found if isinstance(answer, Answer)]
+    return [answer for answer in found if isinstance(answer, CallAnswer)]
 
 
 # ---------------------------------------------------------------- certificates that nobody serves

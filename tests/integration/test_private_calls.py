@@ -23,7 +23,7 @@ from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.packet import decode_data, decode_interest
 from ndn_infer.records import (
-    Answer,
+    CallAnswer,
     Envelope,
     GenerateRequest,
     ProducerStatus,
@@ -97,11 +97,11 @@ class Net:
         request = TokenizeRequest(text=text)
         return (await self.asker.caller.call(Ask(SUBJECT, function, request, domain), Text)).text
 
-    async def again(self, interest: bytes) -> Answer:
+    async def again(self, interest: bytes) -> CallAnswer:
         """The answer in clear to an Interest that somebody sends from elsewhere."""
         name = decode_interest(interest).name
         data, _ = await self.asker.endpoint.exchange(interest, name)
-        return records.decode(Answer, data.content)
+        return records.decode(CallAnswer, data.content)
 
     def calls(self, function: str = "tokenize") -> list[bytes]:
         """Private calls that passed."""
@@ -156,7 +156,7 @@ async def _once_more(net: Net) -> None:
                 data, _ = await net.asker.endpoint.express(
                     name, must_be_fresh=True, lifetime_ms=500, parameters=records.encode(envelope)
                 )
-                answer = records.decode(Answer, data.content)  # in clear, so it must not tell anything
+                answer = records.decode(CallAnswer, data.content)  # in clear, so it must not tell anything
                 assert answer.code and not answer.value and not answer.result
                 assert PASSAGE.encode()[:16] not in data.content
 
@@ -267,7 +267,7 @@ async def test_a_call_that_is_heard_cannot_be_made_again(net: Net) -> None:
 
     assert (await net.again(heard)).code == "bad-request"  # a replay
     data, _ = await net.asker.endpoint.express(base, must_be_fresh=True, parameters=parameters)
-    unsigned = records.decode(Answer, data.content)
+    unsigned = records.decode(CallAnswer, data.content)
     assert unsigned.code == "bad-request" and "not signed" in unsigned.error
     assert net.producer.access is not None  # which signs as decode
     theirs, _ = net.producer.access.sign(base, parameters, hints=(), lifetime_ms=1000)
@@ -308,16 +308,16 @@ def test_an_answer_in_clear_is_not_believed(tmp_path: Path) -> None:
     signer = keychain_in(tmp_path, "decode").signer_for(role("decode"))
     name = ndn.from_uri("/call")
 
-    def data(answer: Answer, epoch: DomainEpoch | None = None, of: ndn.Name = name) -> bytes:
+    def data(answer: CallAnswer, epoch: DomainEpoch | None = None, of: ndn.Name = name) -> bytes:
         content = records.encode(answer)
         return signer.sign_data(name, content if epoch is None else epoch.seal_answer(of, content), freshness_ms=0)
 
-    for clear in (Answer(value=b"x"), Answer(result="/x"), Answer(code="busy", value=b"x")):
+    for clear in (CallAnswer(value=b"x"), CallAnswer(result="/x"), CallAnswer(code="busy", value=b"x")):
         with pytest.raises(BadRecord, match="in clear"):
             _open(decode_data(data(clear)), MEMBER.newest)
-    assert _open(decode_data(data(Answer(code="busy"))), MEMBER.newest).code == "busy"
-    assert _open(decode_data(data(Answer(value=b"x"), MEMBER.newest)), MEMBER.newest).value == b"x"
-    for wrong in (data(Answer(value=b"x"), MEMBER.at(1)), data(Answer(value=b"x"), MEMBER.newest, name + name)):
+    assert _open(decode_data(data(CallAnswer(code="busy"))), MEMBER.newest).code == "busy"
+    assert _open(decode_data(data(CallAnswer(value=b"x"), MEMBER.newest)), MEMBER.newest).value == b"x"
+    for wrong in (data(CallAnswer(value=b"x"), MEMBER.at(1)), data(CallAnswer(value=b"x"), MEMBER.newest, name + name)):
         with pytest.raises(TrustError):
             _open(decode_data(wrong), MEMBER.newest)
 

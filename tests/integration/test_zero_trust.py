@@ -17,7 +17,7 @@ from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config, ForwarderConfig
 from ndn_infer.config import values as forms
 from ndn_infer.errors import Nacked, RegistrationRefused
-from ndn_infer.forwarder.management.access import Claim
+from ndn_infer.forwarder.management.access import CommandClaim
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.producer import Producer
@@ -144,7 +144,7 @@ async def under_policy(network: MemoryNetwork, keychain: Keychain) -> Validator:
     validator.add_certificates(*keychain.certificates())
     authority = CommandAuthority(validator, NET, [forms.grant("/ndn-infer/local/home/n1/user=/games/chess")])
 
-    async def check(claim: Claim) -> None:
+    async def check(claim: CommandClaim) -> None:
         await authority.check(claim.interest, claim.module, claim.prefix)
 
     network.door.check = check

@@ -24,7 +24,7 @@ from ndn.security import KeychainDigest, sha256_digest_checker
 
 from ndn_infer import ndn
 from ndn_infer.errors import Timeout
-from ndn_infer.forwarder.management.access import Claim
+from ndn_infer.forwarder.management.access import CommandClaim
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.ndn.packet import encode_data
 from ndn_infer.security.command_authority import CommandAuthority
@@ -544,7 +544,7 @@ async def wanting_signatures(directory: Path) -> AsyncIterator[tuple[ForwarderDa
     validator = Validator(TrustSchema.load(NET), keychain.anchor, nowhere)
     authority = CommandAuthority(validator, NET, ())
 
-    async def check(claim: Claim) -> None:
+    async def check(claim: CommandClaim) -> None:
         validator.add_certificates(*keychain.certificates())
         await authority.check(claim.interest, claim.module, claim.prefix)
 

@@ -39,7 +39,7 @@ from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
 from ndn_infer.records import (
-    Answer,
+    CallAnswer,
     DetokenizeRequest,
     Envelope,
     GenerateRequest,
@@ -388,7 +388,7 @@ def shape(world: World, data: Data) -> tuple[str, ...]:
     if b"KEY" in data.name:
         return (name, "certificate")
     try:
-        answer = records.decode(Answer, content)
+        answer = records.decode(CallAnswer, content)
     except NdnInferError:
         return (name, "bytes", hashlib.sha256(content).hexdigest())
     if ndn.generic("ask") + ndn.generic("status") in data.name:

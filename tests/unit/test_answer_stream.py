@@ -23,7 +23,7 @@ from ndn_infer.functions.token_events import EVENT_BYTES
 from ndn_infer.ndn.packet import Interest, decode_data
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership
 from tests.unit.test_engine_tokenizer import byte_tokenizer
@@ -47,7 +47,7 @@ class Reader:
 
     def ask(self, number: int = 0, lifetime_s: float = 0.05) -> None:
         interest = Interest(self.out.name + ndn.segment(number))
-        self.out.ask(number, Request(interest, self._take, lambda reason: None, time.monotonic() + lifetime_s))
+        self.out.ask(number, ReceivedInterest(interest, self._take, lambda reason: None, time.monotonic() + lifetime_s))
 
     def _take(self, wire: bytes) -> None:
         data = decode_data(wire)

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ndn_infer.corpus.markup import parse_sections
-from ndn_infer.corpus.passages import MAX_CHARS, TARGET_CHARS, Passage, cut, read_passages
+from ndn_infer.corpus.passages import MAX_CHARS, TARGET_CHARS, CorpusPassage, cut, read_passages
 from ndn_infer.errors import UsageError
 
 MARKDOWN = """intro
@@ -114,7 +114,7 @@ def test_a_folder_is_read_sorted_and_copies_are_dropped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("same\ntext")
     (tmp_path / "c.pdf").write_bytes(b"\xff")
     passages = read_passages(tmp_path)
-    assert passages == (Passage("a.txt", "a", "same\ntext", 0), Passage("b/two.MD", "I", "more", 1))
+    assert passages == (CorpusPassage("a.txt", "a", "same\ntext", 0), CorpusPassage("b/two.MD", "I", "more", 1))
     assert passages[0] < passages[1] and not passages[1] < passages[0]
 
 

@@ -32,7 +32,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data, decode_data
 from ndn_infer.security import domain_store as store
 from ndn_infer.security.certificate import Certificate
-from ndn_infer.security.domain_keys import EncryptionKey
+from ndn_infer.security.domain_keys import DecryptionKey
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, EpochKey, SignedObject
 from ndn_infer.security.domains import SealBroken
 from ndn_infer.transport.trust.key_records import MOST_JOINED, Renewal
@@ -44,7 +44,7 @@ USER = under_net("/home/n1/user")
 AUTHORITY = Authority()
 OWNER_KEY = AUTHORITY.issue("/home/n1/domain", AUTHORITY.root)
 USER_KEY = AUTHORITY.issue("/home/n1/user", AUTHORITY.root)
-ME = EncryptionKey.generate()
+ME = DecryptionKey.generate()
 
 
 async def validate(data: Data, chain: Sequence[Certificate]) -> Name:
@@ -55,7 +55,7 @@ def unpack(text: str) -> SignedObject:
     return asyncio.run(store.unpack(text, validate))
 
 
-def member(name: str, key: EncryptionKey) -> DomainMember:
+def member(name: str, key: DecryptionKey) -> DomainMember:
     return DomainMember(f"/ndn-infer/local/home/{name}/user", key.public)
 
 
@@ -70,13 +70,13 @@ def test_from_card_to_member() -> None:
     card = unpack(store.pack(store.card(NET, USER_KEY.signer, ME, 1), []))
     joined = store.add(store.create("acme", OWNER), [store.member_of_card(NET, card)])
     assert joined.members == (member("n1", ME),)
-    mine = store.join(NET, unpack(exported(joined)), [EncryptionKey.generate(), ME], None)
+    mine = store.join(NET, unpack(exported(joined)), [DecryptionKey.generate(), ME], None)
     assert (mine.name, mine.domain, mine.owner, mine.keys) == ("acme", joined.domain, joined.owner, joined.keys)
     assert mine.members == ()
 
 
 def test_a_removed_member_gets_no_new_epoch() -> None:
-    other = EncryptionKey.generate()
+    other = DecryptionKey.generate()
     first = store.add(store.create("acme", OWNER), [member("n1", ME), member("n2", other)])
     second = store.remove(first, [member("n1", ME).identity])
     assert [item.epoch for item in second.keys] == [1, 2] and second.keys[0] == first.keys[0]
@@ -95,7 +95,7 @@ def test_a_removed_member_gets_no_new_epoch() -> None:
 
 
 def test_who_joins_again_after_an_older_record_keeps_the_newest() -> None:
-    first = store.add(store.create("acme", OWNER), [member("n1", ME), member("n2", EncryptionKey.generate())])
+    first = store.add(store.create("acme", OWNER), [member("n1", ME), member("n2", DecryptionKey.generate())])
     second = store.remove(first, [first.members[1].identity])
     mine = store.join(NET, unpack(exported(second)), [ME], None)
     mine = store.join(NET, unpack(exported(first)), [ME], mine)
@@ -109,7 +109,7 @@ def test_strangers_cannot_be_removed_and_nobody_is_added_twice() -> None:
     domain = store.add(store.create("acme", OWNER), [member("n1", ME)])
     with pytest.raises(UsageError, match="no member of acme"):
         store.remove(domain, ["/ndn-infer/local/home/n3/user"])
-    renewed = EncryptionKey.generate()
+    renewed = DecryptionKey.generate()
     assert store.add(domain, [member("n1", renewed)]).members == (member("n1", renewed),)
     for bad in ("", "public", "x" * 65, "a\nb"):
         with pytest.raises(UsageError):
@@ -142,7 +142,7 @@ def test_a_key_record_by_a_role_that_owns_no_domains() -> None:
 
 def test_large_records_travel_in_segments() -> None:
     domain = store.add(store.create("acme", OWNER), [member(f"n{n}", ME) for n in range(3)])
-    many = [DomainMember(f"/x/{number}", EncryptionKey.generate().public) for number in range(70)]
+    many = [DomainMember(f"/x/{number}", DecryptionKey.generate().public) for number in range(70)]
     domain = store.add(domain, many)
     text = exported(domain)
     assert len(unpack(text).content) > 8000

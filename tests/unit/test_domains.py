@@ -25,9 +25,9 @@ from ndn_infer.namespace import Call, CallClass, DomainKey, KvBlock, TokenBlock,
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SignatureInfo, encode_data
 from ndn_infer.security.domain_keys import (
+    DecryptionKey,
     DomainKeyRecord,
     DomainSecret,
-    EncryptionKey,
     EncryptionKeyRecord,
     check,
     domain_id,
@@ -296,13 +296,13 @@ def test_an_answer_to_one_question_is_none_to_another() -> None:
 
 # ---------------------------------------------------------------- keys for members
 
-MEMBERS = [EncryptionKey.generate() for _ in range(3)]
-STRANGER = EncryptionKey.generate()
+MEMBERS = [DecryptionKey.generate() for _ in range(3)]
+STRANGER = DecryptionKey.generate()
 ID_OF_OWNER = domain_id(OWNER, SALT)
 KEY_NAME = DomainKey(ID_OF_OWNER, "1").to_name(NET)
 
 
-def wrapped(members: list[EncryptionKey], epoch: int = 1, key: bytes = SECRET) -> tuple[Name, bytes]:
+def wrapped(members: list[DecryptionKey], epoch: int = 1, key: bytes = SECRET) -> tuple[Name, bytes]:
     base = DomainKey(ID_OF_OWNER, str(epoch)).to_name(NET)
     return base, wrap(base, OWNER, SALT, epoch, DomainSecret(key, "acme"), [item.public for item in members])
 
@@ -353,7 +353,7 @@ def test_a_record_does_not_say_who_or_how_many() -> None:
         assert b"acme" not in content
     assert len(sizes) == 1
     assert wrapped(MEMBERS)[1] != wrapped(MEMBERS)[1]
-    record = records.decode(DomainKeyRecord, wrapped([EncryptionKey.generate() for _ in range(9)])[1])
+    record = records.decode(DomainKeyRecord, wrapped([DecryptionKey.generate() for _ in range(9)])[1])
     assert len(record.entries) == 16 == len(set(record.entries))
 
 
@@ -450,7 +450,7 @@ def test_points_that_are_no_public_keys() -> None:
 
 
 def test_encryption_keys_in_files() -> None:
-    again = EncryptionKey.from_pem(MEMBERS[0].to_pem())
+    again = DecryptionKey.from_pem(MEMBERS[0].to_pem())
     assert again.public == MEMBERS[0].public
     assert again.shared(STRANGER.public) == STRANGER.shared(again.public)
     assert repr(again) == "EncryptionKey()"

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
-from ndn_infer.engine.scheduler import Scheduler, Seat
+from ndn_infer.engine.scheduler import ScheduledSequence, Scheduler
 from ndn_infer.errors import Busy
 
 BLOCK = 4
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Job(Seat):
+class Job(ScheduledSequence):
     """`answer` tokens after the prompt; 0: only the prompt is wanted. Equal `story`, equal tokens."""
 
     answer: int

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.core.announcement import PrefixAnnouncement, decode_announcement
-from ndn_infer.forwarder.management.access import Claim, anybody_local
+from ndn_infer.forwarder.management.access import CommandClaim, anybody_local
 from ndn_infer.forwarder.management.encoding import ControlParameters
 from ndn_infer.forwarder.management.manager import Management
 from ndn_infer.ndn import lp, packet, tlv
@@ -26,7 +26,7 @@ PAST = (b"20000101T000000", b"20010101T000000")
 class Commanded(World):
     """`c` is a local application, `N` a neighbour; verdicts come from `authority`."""
 
-    def __init__(self, authority: Callable[[Claim, Callable[[str | None], None]], None] = anybody_local) -> None:
+    def __init__(self, authority: Callable[[CommandClaim, Callable[[str | None], None]], None] = anybody_local) -> None:
         super().__init__()
         self.management = Management(
             self.core, wall_us=lambda: WALL_S * 1_000_000, authority=authority, neighbours=True
@@ -97,9 +97,9 @@ def test_by_default_local_faces_command_and_neighbours_do_not() -> None:
 
 
 def test_a_neighbour_registers_for_itself_only_and_nothing_but_routes() -> None:
-    claims: list[Claim] = []
+    claims: list[CommandClaim] = []
 
-    def authority(claim: Claim, verdict: Callable[[str | None], None]) -> None:
+    def authority(claim: CommandClaim, verdict: Callable[[str | None], None]) -> None:
         claims.append(claim)
         verdict(None)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer import ndn
-from ndn_infer.forwarder.core.admission import Admission
+from ndn_infer.forwarder.core.admission import FaceAdmission
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.parsing import MAX_COMPONENTS
 from ndn_infer.forwarder.core.pipeline import Forwarder
@@ -200,7 +200,7 @@ def test_refreshing_a_route_leaves_nothing_behind() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200), st.integers(1, 20))
 def test_connections_are_bounded_and_no_address_has_more_than_half(steps: list[tuple[str, bool]], most: int) -> None:
-    admission, inside = Admission(most), Counter[str]()
+    admission, inside = FaceAdmission(most), Counter[str]()
     for host, enters in steps:
         if enters:
             had_room = inside[host] < most - inside.total()

@@ -14,7 +14,7 @@ from ndn_infer import ndn, records
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
 from ndn_infer.namespace import KINDS, Kind
 from ndn_infer.records import (
-    Answer,
+    CallAnswer,
     CorpusRecord,
     Counter,
     DetokenizeRequest,
@@ -79,7 +79,7 @@ _LOGPROBS: Final = TokenLogprobs(-0.5, ((7, -0.5), (9, -1.0)), b"hi", (b"hi", b"
 EXAMPLES: Final[dict[str, Record]] = {
     type(record).__name__: record
     for record in (
-        Answer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later", 1500, 250, "bf16"),
+        CallAnswer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later", 1500, 250, "bf16"),
         CorpusRecord("notes", "cd" * 32, 12, _HEX),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
@@ -143,7 +143,7 @@ EXAMPLES: Final[dict[str, Record]] = {
 """Examples of every class. Each of its fields is away from its default in one of them."""
 
 RECORDS: Final = {
-    "Answer": (
+    "CallAnswer": (
         "8aa4636f6465a462757379a56572726f72a56c61746572ab657374696d6174655f6d73cd05dca468696e74ad2f6e2f732f61"
         "2f6465636f6465a76f666665726564a462663136a5717565756502a6726573756c74b02f6e2f726573756c742f35343d2530"
         "31ae72657472795f61667465725f6d73ccfaa673747265616dc3a576616c7565c40180"
@@ -398,7 +398,7 @@ DIGESTS: Final = (
     (TokenizeRequest(text="hi"), "81a474657874a26869"),
     (LookupRequest("q", limit=5), "81a57175657279a171"),
     (GenerateRequest(prompt=(1, 2**32 - 1)), "81a670726f6d7074c40801000000ffffffff"),
-    (Answer(), "80"),
+    (CallAnswer(), "80"),
 )
 """Fields at their default are left out."""
 

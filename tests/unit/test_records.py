@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ndn_infer import records
 from ndn_infer.errors import BadRecord
 from ndn_infer.records import (
-    Answer,
+    CallAnswer,
     EmbedRequest,
     Envelope,
     GenerateRequest,
@@ -179,7 +179,7 @@ def test_a_record_is_a_request_or_a_reply_with_all_in_it() -> None:
 
     @dataclass(frozen=True, slots=True)
     class Mixed(Request):
-        answers: Annotated[tuple[Answer, ...], AtMost(2)] = ()
+        answers: Annotated[tuple[CallAnswer, ...], AtMost(2)] = ()
 
     with pytest.raises(TypeError, match="neither a Request nor a Reply"):
         records.encode(Neither())
@@ -237,7 +237,7 @@ def test_what_is_out_of_bounds_is_neither_built_nor_read(record: Record) -> None
 
 
 def test_words_for_people_are_cut_and_not_refused() -> None:
-    answer = records.decode(Answer, records.encode(Answer(code="failed", error="\ud800" + "x" * 10_000)))
+    answer = records.decode(CallAnswer, records.encode(CallAnswer(code="failed", error="\ud800" + "x" * 10_000)))
     assert answer.error == "?" + "x" * 511
 
 

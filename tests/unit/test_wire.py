@@ -15,7 +15,7 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.forwarder.shell.wire import Wire, WireShape
 from ndn_infer.ndn.packet import encode_data
 from ndn_infer.testbed.virtual.loop import run_virtual
-from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 
 PREFIX = ndn.from_uri("/far")
 NAMES = [PREFIX + ndn.segment(number) for number in range(400)]
@@ -42,7 +42,7 @@ class Pair:
         self.far.core.register(PREFIX, Route(face.id, 0, 0, CHILD_INHERIT), clock.monotonic())
         return self
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: ReceivedInterest) -> None:
         request.reply(encode_data(request.interest.name, bytes(self.size)))
 
     async def ask(self, number: int, lifetime_ms: int = 4000) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Admission:
+class FaceAdmission:
     """An address may have as many connections as there is room left (dynamic thresholds, as in the PIT): one that
     connects without end leaves half of them to others. Sockets of this process remain for the Unix socket in any case.
     """

@@ -28,7 +28,7 @@ PROTECTED_SHARE: Final = 0.8
 """Of either bound; protected classes that want more lose their own least recently used."""
 
 
-class Entry:
+class CsEntry:
     __slots__ = ("digest", "fresh_until", "kind", "wire")
 
     def __init__(self, wire: bytes, fresh_until: float, kind: CsClass) -> None:
@@ -80,8 +80,8 @@ class ContentStore:
         self.serve = True
         self.used_bytes = 0
         self._protected_bytes = 0
-        self._plain: OrderedDict[Name, Entry] = OrderedDict()
-        self._protected: OrderedDict[Name, Entry] = OrderedDict()
+        self._plain: OrderedDict[Name, CsEntry] = OrderedDict()
+        self._protected: OrderedDict[Name, CsEntry] = OrderedDict()
         # Names enter the order when somebody asks by prefix: bulk data that comes and goes meanwhile costs nothing.
         self._order = NameOrder()
         self._unordered: dict[Name, None] = {}
@@ -117,7 +117,7 @@ class ContentStore:
             self._unordered[name] = None
         kind = self.classes.of(name)
         size = _size(name, wire)
-        (self._protected if kind.protected else self._plain)[name] = Entry(wire, fresh_until, kind)
+        (self._protected if kind.protected else self._plain)[name] = CsEntry(wire, fresh_until, kind)
         self.used_bytes += size
         kind.used_bytes += size
         kind.packets += 1
@@ -217,11 +217,11 @@ class ContentStore:
 
     # ------------------------------------------------------------
 
-    def _get(self, name: Name) -> Entry | None:
+    def _get(self, name: Name) -> CsEntry | None:
         entry = self._plain.get(name)
         return entry if entry is not None or not self._protected else self._protected.get(name)
 
-    def _entry(self, name: Name) -> Entry:
+    def _entry(self, name: Name) -> CsEntry:
         entry = self._get(name)
         assert entry is not None
         return entry
@@ -250,14 +250,14 @@ class ContentStore:
         self._unordered.clear()
         return self._order.below(prefix)
 
-    def _forget(self, name: Name, entry: Entry) -> None:
+    def _forget(self, name: Name, entry: CsEntry) -> None:
         self._take_out(name, entry)
         if name in self._unordered:
             del self._unordered[name]
         else:
             self._order.remove(name)
 
-    def _take_out(self, name: Name, entry: Entry) -> None:
+    def _take_out(self, name: Name, entry: CsEntry) -> None:
         kind, size = entry.kind, _size(name, entry.wire)
         del (self._protected if kind.protected else self._plain)[name]
         self.used_bytes -= size

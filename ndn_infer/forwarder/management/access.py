@@ -15,7 +15,7 @@ from ndn_infer.ndn.packet import Interest
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class CommandClaim:
     """A command that somebody sent. `prefix` is the Name it is about, None where a command has none; `local` says
     whether it came below /localhost, which only local faces can use, `private` whether by a private one; `own_face`
     whether it changes nothing but the face that it came from, which is `face_id`."""
@@ -33,9 +33,9 @@ class Claim:
 Verdict = Callable[[str | None], None]
 """Called once, at once or later: None, it may; or why not, in one line."""
 
-Authority = Callable[[Claim, Verdict], None]
+Authority = Callable[[CommandClaim, Verdict], None]
 
 
-def anybody_local(claim: Claim, verdict: Verdict) -> None:
+def anybody_local(claim: CommandClaim, verdict: Verdict) -> None:
     """The default authority."""
     verdict(None if claim.local else "this forwarder takes commands from local faces only")

@@ -43,14 +43,14 @@ MAX_EXPIRATION_MS: Final = 1 << 53
 """Longer registrations are cut to this (285,000 years): what is told of them must fit its number."""
 
 
-class Reply(NamedTuple):
+class CommandReply(NamedTuple):
     code: int
     text: str
     body: ControlParameters | None = None
 
 
-NO_ROOM: Final = Reply(503, "the table is full")
-Respond = Callable[[Reply], None]
+NO_ROOM: Final = CommandReply(503, "the table is full")
+Respond = Callable[[CommandReply], None]
 FaceDone = Callable[[Face | None, int, str], None]
 FaceMaker = Callable[[FaceUri, int, int | None, FaceDone], None]
 """Make a face to a URI with a persistency and an MTU (None: the default), and tell: (face, 200, "OK"), or no face, an
@@ -62,7 +62,7 @@ def no_faces(uri: FaceUri, persistency: int, mtu: int | None, done: FaceDone) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CommandRequest:
     """`incoming` is the face the command came from; a FaceId of 0 or none means that one. `respond` is for commands
     that are answered later, and return None."""
 
@@ -81,7 +81,7 @@ class Request:
         return self.given.face_id or self.incoming
 
 
-Command = Callable[["Commands", Request], Reply | None]
+Command = Callable[["Commands", CommandRequest], CommandReply | None]
 
 
 class Commands:
@@ -94,7 +94,7 @@ class Commands:
 
     # ------------------------------------------------------------ rib and fib
 
-    def rib_register(self, request: Request) -> Reply | None:
+    def rib_register(self, request: CommandRequest) -> CommandReply | None:
         given = request.given
         refused = self._refuse_prefix(given.name, ROUTE_TOO_LONG) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
@@ -109,16 +109,16 @@ class Commands:
         body = ControlParameters(
             name=given.name, face_id=request.face_id, origin=origin, cost=cost, flags=flags, expiration_ms=period_ms
         )
-        return Reply(200, "OK", body)
+        return CommandReply(200, "OK", body)
 
-    def rib_unregister(self, request: Request) -> Reply | None:
+    def rib_unregister(self, request: CommandRequest) -> CommandReply | None:
         given, origin = request.given, request.given.origin or 0
         if given.name is None:
             return _missing("Name")
         self._forwarder.rib.unregister(given.name, request.face_id, origin)
-        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
+        return CommandReply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, origin=origin))
 
-    def rib_announce(self, request: Request) -> Reply | None:
+    def rib_announce(self, request: CommandRequest) -> CommandReply | None:
         announcement = request.announcement
         assert announcement is not None  # management.py has decoded it
         refused = self._refuse_prefix(announcement.prefix, ROUTE_TOO_LONG) or self._refuse_face(request.incoming)
@@ -126,7 +126,7 @@ class Commands:
             return refused
         lifetime_s = min(announcement.lifetime_s(self._wall_us() / 1e6), MAX_EXPIRATION_MS / 1000)
         if lifetime_s <= 0:
-            return Reply(403, "Prefix announcement rejected: outside its validity period")
+            return CommandReply(403, "Prefix announcement rejected: outside its validity period")
         if not self._forwarder.rib.has_room(announcement.prefix, request.incoming, ANNOUNCED):
             return NO_ROOM
         route = Route(request.incoming, ANNOUNCED, ROUTE_COST, CHILD_INHERIT, request.now + lifetime_s)
@@ -135,9 +135,9 @@ class Commands:
             name=announcement.prefix, face_id=route.face_id, origin=route.origin, cost=route.cost, flags=route.flags,
             expiration_ms=int(lifetime_s * 1000),
         )  # fmt: skip
-        return Reply(200, "OK", body)
+        return CommandReply(200, "OK", body)
 
-    def fib_add(self, request: Request) -> Reply | None:
+    def fib_add(self, request: CommandRequest) -> CommandReply | None:
         given, cost = request.given, request.given.cost or 0
         refused = self._refuse_prefix(given.name, HOP_TOO_LONG) or self._refuse_face(request.face_id)
         if refused is not None or given.name is None:
@@ -145,35 +145,35 @@ class Commands:
         if not self._forwarder.fib.has_room(given.name):
             return NO_ROOM
         self._forwarder.add_next_hop(given.name, request.face_id, cost, request.now)
-        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, cost=cost))
+        return CommandReply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id, cost=cost))
 
-    def fib_remove(self, request: Request) -> Reply | None:
+    def fib_remove(self, request: CommandRequest) -> CommandReply | None:
         given = request.given
         if given.name is None:
             return _missing("Name")
         self._forwarder.fib.remove(given.name, request.face_id)
-        return Reply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id))
+        return CommandReply(200, "OK", ControlParameters(name=given.name, face_id=request.face_id))
 
-    def _refuse_prefix(self, prefix: Name | None, too_long: str) -> Reply | None:
+    def _refuse_prefix(self, prefix: Name | None, too_long: str) -> CommandReply | None:
         if prefix is None:
             return _missing("Name")
-        return Reply(414, too_long) if len(ndn.components(prefix)) > MAX_DEPTH else None
+        return CommandReply(414, too_long) if len(ndn.components(prefix)) > MAX_DEPTH else None
 
-    def _refuse_face(self, face_id: int) -> Reply | None:
-        return None if face_id in self._forwarder.faces else Reply(410, "Face not found")
+    def _refuse_face(self, face_id: int) -> CommandReply | None:
+        return None if face_id in self._forwarder.faces else CommandReply(410, "Face not found")
 
     # ------------------------------------------------------------ faces
 
-    def face_create(self, request: Request) -> Reply | None:
+    def face_create(self, request: CommandRequest) -> CommandReply | None:
         given = request.given
         if given.uri is None:
             return _missing("Uri")
         if (given.flags is None) != (given.mask is None):
-            return Reply(400, "Flags and Mask come together")
+            return CommandReply(400, "Flags and Mask come together")
         try:
             uri = parse_face_uri(given.uri)
         except FaceUriError as error:
-            return Reply(error.code, str(error))
+            return CommandReply(error.code, str(error))
         persistency = PERSISTENT if given.persistency is None else given.persistency
         refused = _refuse_options(given, uri, persistency)
         if refused is not None:
@@ -183,23 +183,23 @@ class Commands:
         if known is not None:
             if known.persistency == ON_DEMAND and persistency in known.allowed_persistency:
                 known.persistency = persistency  # it was asked for: it must not time out
-            return Reply(409, "Face with remote URI already exists", _face_body(known, given))
+            return CommandReply(409, "Face with remote URI already exists", _face_body(known, given))
 
         def done(face: Face | None, code: int, text: str) -> None:
             if face is not None:
                 self._set_options(face, given)
-            request.respond(Reply(code, text, _face_body(face, given) if face is not None else None))
+            request.respond(CommandReply(code, text, _face_body(face, given) if face is not None else None))
 
         self._make_face(uri, persistency, given.mtu, done)
         return None
 
-    def face_update(self, request: Request) -> Reply | None:
+    def face_update(self, request: CommandRequest) -> CommandReply | None:
         given = request.given
         if (given.flags is None) != (given.mask is None):
-            return Reply(400, "Flags and Mask come together")
+            return CommandReply(400, "Flags and Mask come together")
         face = self._forwarder.faces.get(request.face_id)
         if face is None or face.id == MANAGEMENT_FACE_ID:
-            return Reply(404, "Specified face does not exist")
+            return CommandReply(404, "Specified face does not exist")
         wrong = ControlParameters()
         if _wants(given, LOCAL_FIELDS) and not face.local:
             wrong = replace(wrong, flags=LOCAL_FIELDS, mask=LOCAL_FIELDS)
@@ -208,13 +208,13 @@ class Commands:
         if not _mtu_allowed(given.mtu) or (given.mtu is not None and face.link.mtu_bytes is None):
             wrong = replace(wrong, mtu=given.mtu)
         if wrong != ControlParameters():
-            return Reply(409, "Invalid properties specified", wrong)
+            return CommandReply(409, "Invalid properties specified", wrong)
         if given.persistency is not None:
             face.persistency = given.persistency
         self._set_options(face, given)
-        return Reply(200, "OK", replace(_face_body(face, given), uri=None, local_uri=None))
+        return CommandReply(200, "OK", replace(_face_body(face, given), uri=None, local_uri=None))
 
-    def face_destroy(self, request: Request) -> Reply | None:
+    def face_destroy(self, request: CommandRequest) -> CommandReply | None:
         face_id = request.given.face_id
         if not face_id:
             return _missing("FaceId")
@@ -222,7 +222,7 @@ class Commands:
         if face is not None and face.id != MANAGEMENT_FACE_ID:
             self._forwarder.remove_face(face.id, request.now)
             face.close()
-        return Reply(200, "OK", ControlParameters(face_id=face_id))
+        return CommandReply(200, "OK", ControlParameters(face_id=face_id))
 
     def _set_options(self, face: Face, given: ControlParameters) -> None:
         """Flags, MTU and congestion marking of a face (checked before)."""
@@ -242,10 +242,10 @@ class Commands:
 
     # ------------------------------------------------------------ cs and strategies
 
-    def cs_config(self, request: Request) -> Reply | None:
+    def cs_config(self, request: CommandRequest) -> CommandReply | None:
         given, cs = request.given, self._forwarder.cs
         if (given.flags is None) != (given.mask is None):
-            return Reply(400, "Flags and Mask come together")
+            return CommandReply(400, "Flags and Mask come together")
         if given.capacity is not None:
             cs.capacity_packets = given.capacity
             cs.shrink()
@@ -254,9 +254,9 @@ class Commands:
                 cs.admit = bool(given.flags & 1)
             if given.mask & 2:
                 cs.serve = bool(given.flags & 2)
-        return Reply(200, "OK", ControlParameters(capacity=cs.capacity_packets, flags=cs_flags(self._forwarder)))
+        return CommandReply(200, "OK", ControlParameters(capacity=cs.capacity_packets, flags=cs_flags(self._forwarder)))
 
-    def cs_erase(self, request: Request) -> Reply | None:
+    def cs_erase(self, request: CommandRequest) -> CommandReply | None:
         """At most ERASE_LIMIT packets a command; Capacity in the reply says that there are more (NFD, CsManager)."""
         given, cs = request.given, self._forwarder.cs
         if given.name is None:
@@ -265,9 +265,9 @@ class Commands:
         erased = cs.erase(given.name, min(wanted, ERASE_LIMIT))
         more = erased == ERASE_LIMIT < wanted and cs.has_below(given.name)
         body = ControlParameters(name=given.name, count=erased, capacity=ERASE_LIMIT if more else None)
-        return Reply(200, "OK", body)
+        return CommandReply(200, "OK", body)
 
-    def strategy_set(self, request: Request) -> Reply | None:
+    def strategy_set(self, request: CommandRequest) -> CommandReply | None:
         given = request.given
         if given.strategy is None:
             return _missing("Strategy")
@@ -279,19 +279,19 @@ class Commands:
         try:
             strategy = self._forwarder.strategies.set(given.name, given.strategy)
         except StrategyError as error:
-            return Reply(409, f"Error instantiating strategy: {error}")
+            return CommandReply(409, f"Error instantiating strategy: {error}")
         if strategy is None:
-            return Reply(404, "Strategy not registered")
-        return Reply(200, "OK", ControlParameters(name=given.name, strategy=strategy.name))
+            return CommandReply(404, "Strategy not registered")
+        return CommandReply(200, "OK", ControlParameters(name=given.name, strategy=strategy.name))
 
-    def strategy_unset(self, request: Request) -> Reply | None:
+    def strategy_unset(self, request: CommandRequest) -> CommandReply | None:
         prefix = request.given.name
         if prefix is None:
             return _missing("Name")
         if not prefix:
-            return Reply(400, "the strategy of / can be changed, not unset")
+            return CommandReply(400, "the strategy of / can be changed, not unset")
         self._forwarder.strategies.unset(prefix)
-        return Reply(200, "OK", ControlParameters(name=prefix))
+        return CommandReply(200, "OK", ControlParameters(name=prefix))
 
     table: Final[dict[tuple[bytes, bytes], Command]] = {
         (b"rib", b"register"): rib_register,
@@ -312,26 +312,26 @@ class Commands:
     }
 
 
-def _missing(field: str) -> Reply:
-    return Reply(400, f"failed in validating parameters: {field} is missing")
+def _missing(field: str) -> CommandReply:
+    return CommandReply(400, f"failed in validating parameters: {field} is missing")
 
 
 def _wants(given: ControlParameters, bit: int) -> bool:
     return bool((given.flags or 0) & (given.mask or 0) & bit)
 
 
-def _refuse_options(given: ControlParameters, uri: FaceUri, persistency: int) -> Reply | None:
+def _refuse_options(given: ControlParameters, uri: FaceUri, persistency: int) -> CommandReply | None:
     """What a new face cannot have."""
     if given.local_uri is not None:
-        return Reply(406, f"Unicast {uri.kind.upper()} faces cannot be created with a LocalUri")
+        return CommandReply(406, f"Unicast {uri.kind.upper()} faces cannot be created with a LocalUri")
     if persistency not in (PERSISTENT, PERMANENT):
-        return Reply(406, "Outgoing faces are persistent or permanent")
+        return CommandReply(406, "Outgoing faces are persistent or permanent")
     if _wants(given, LOCAL_FIELDS) and not is_loopback(uri.host):
-        return Reply(406, "Local fields can only be enabled on faces with local scope")
+        return CommandReply(406, "Local fields can only be enabled on faces with local scope")
     if given.mtu is not None and uri.kind == "tcp":
-        return Reply(406, "TCP faces do not support MTU overrides")
+        return CommandReply(406, "TCP faces do not support MTU overrides")
     if not _mtu_allowed(given.mtu):
-        return Reply(406, f"Override MTU cannot be less than {MIN_MTU_BYTES}")
+        return CommandReply(406, f"Override MTU cannot be less than {MIN_MTU_BYTES}")
     return None
 
 

@@ -23,8 +23,8 @@ from ndn_infer.forwarder.core.faces import MANAGEMENT_FACE_ID, PERMANENT, Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.management import datasets
-from ndn_infer.forwarder.management.access import Authority, Claim, anybody_local
-from ndn_infer.forwarder.management.commands import Commands, FaceMaker, Reply, Request, no_faces
+from ndn_infer.forwarder.management.access import Authority, CommandClaim, anybody_local
+from ndn_infer.forwarder.management.commands import CommandReply, CommandRequest, Commands, FaceMaker, no_faces
 from ndn_infer.forwarder.management.encoding import (
     ControlParameters,
     decode_face_filter,
@@ -76,7 +76,7 @@ class Management:
         self._started_ms = wall_us() // 1000
         self._last_version = 0
         self._requests: list[bytes] = []
-        self._replies: list[tuple[Name, Reply]] = []
+        self._replies: list[tuple[Name, CommandReply]] = []
         link = LinkService(self._requests.append, local_fields=True)
         link.congestion_marking = False
         self.face = Face(
@@ -167,24 +167,24 @@ class Management:
         if len(parts) < 3:
             return
         local = interest.name.startswith(PREFIX)
-        respond: Callable[[Reply], None] = partial(self._respond, interest.name)
+        respond: Callable[[CommandReply], None] = partial(self._respond, interest.name)
         key = (ndn.component_value(parts[0]), ndn.component_value(parts[1]))
         command = (Commands.table if local else Commands.remote_table).get(key)
         if command is None:
-            respond(Reply(501, "unknown command"))
+            respond(CommandReply(501, "unknown command"))
             return
         try:
             request = self._request(interest, key, parts[2], incoming, now, respond)
         except BadPacket as error:
-            respond(Reply(400, f"malformed command: {error}"))
+            respond(CommandReply(400, f"malformed command: {error}"))
             return
         if not local and request.face_id != incoming:
-            respond(Reply(403, "a neighbour may register for itself only"))
+            respond(CommandReply(403, "a neighbour may register for itself only"))
             return
 
         def decided(refusal: str | None) -> None:
             if refusal is not None:
-                respond(Reply(403, refusal))
+                respond(CommandReply(403, refusal))
                 return
             reply = command(self._commands, request)
             if reply is not None:
@@ -194,7 +194,9 @@ class Management:
         own_face = key == (b"faces", b"update") and request.face_id == incoming
         face = self._forwarder.faces.get(incoming)
         private = face is not None and face.private
-        self._authority(Claim(interest, module, verb, request.prefix, local, own_face, private, incoming), decided)
+        self._authority(
+            CommandClaim(interest, module, verb, request.prefix, local, own_face, private, incoming), decided
+        )
 
     def _request(
         self,
@@ -203,14 +205,14 @@ class Management:
         third: Component,
         incoming: int,
         now: float,
-        respond: Callable[[Reply], None],
-    ) -> Request:
+        respond: Callable[[CommandReply], None],
+    ) -> CommandRequest:
         if key == (b"rib", b"announce"):
             announcement = decode_announcement(interest.parameters or b"")
-            return Request(ControlParameters(), incoming, now, respond, announcement)
-        return Request(decode_parameters(ndn.component_value(third)), incoming, now, respond)
+            return CommandRequest(ControlParameters(), incoming, now, respond, announcement)
+        return CommandRequest(decode_parameters(ndn.component_value(third)), incoming, now, respond)
 
-    def _respond(self, name: Name, reply: Reply) -> None:
+    def _respond(self, name: Name, reply: CommandReply) -> None:
         self._replies.append((name, reply))
 
     # ------------------------------------------------------------ datasets
@@ -237,7 +239,7 @@ class Management:
         try:
             wanted = decode_face_filter(ndn.component_value(rest[0]) if rest else b"")
         except BadPacket:
-            self._respond(requested, Reply(400, "Malformed filter"))
+            self._respond(requested, CommandReply(400, "Malformed filter"))
             return
         found = [face for face in self._forwarder.faces.values() if datasets.matches(face, wanted)]
         self._publish(requested, datasets.face_statuses(found), now)

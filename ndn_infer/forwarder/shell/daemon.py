@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.config import values as forms
-from ndn_infer.forwarder.core.admission import Admission
+from ndn_infer.forwarder.core.admission import FaceAdmission
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.cs_classes import CsClasses
 from ndn_infer.forwarder.core.faces import Face
@@ -51,7 +51,7 @@ class ForwarderDaemon:
         self.disk: DiskTier | None = None
         self.backlogged = 0
         self.queue_room = options.all_queues_mib << 20
-        self.admission = Admission(options.max_stream_faces)
+        self.admission = FaceAdmission(options.max_stream_faces)
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20, classes=_classes(options))
         self.core = Forwarder(
             cs,

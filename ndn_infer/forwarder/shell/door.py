@@ -12,7 +12,7 @@ from typing import Final
 
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import NdnInferError
-from ndn_infer.forwarder.management.access import Claim, Verdict, anybody_local
+from ndn_infer.forwarder.management.access import CommandClaim, Verdict, anybody_local
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ MAX_UNDECIDED: Final = 256
 ROUTES: Final = ("rib", "fib")
 """Modules whose commands say where names lead."""
 
-CommandCheck = Callable[[Claim], Awaitable[None]]
+CommandCheck = Callable[[CommandClaim], Awaitable[None]]
 """Returns if the command may be given; raises NdnInferError, whose text the sender is told, if not."""
 
 
@@ -35,7 +35,7 @@ class CommandDoor:
         self._settle = settle
         self._undecided: set[asyncio.Task[None]] = set()
 
-    def authorise(self, claim: Claim, verdict: Verdict) -> None:
+    def authorise(self, claim: CommandClaim, verdict: Verdict) -> None:
         if claim.local and (claim.own_face or self._anybody_may(claim)):
             verdict(None)
         elif not claim.local and self._options().remote_commands == "off":
@@ -49,7 +49,7 @@ class CommandDoor:
             self._undecided.add(task)
             task.add_done_callback(self._undecided.discard)
 
-    def _anybody_may(self, claim: Claim) -> bool:
+    def _anybody_may(self, claim: CommandClaim) -> bool:
         """Zero-trust registration wants proof from everybody who says where names lead. A port of this machine is open
         to web pages and to every user of it: what comes there proves nothing."""
         options = self._options()
@@ -57,7 +57,7 @@ class CommandDoor:
             return False
         return options.local_commands == "any" and (claim.private or options.loopback_commands == "any")
 
-    async def _decide(self, check: CommandCheck, claim: Claim, verdict: Verdict) -> None:
+    async def _decide(self, check: CommandCheck, claim: CommandClaim, verdict: Verdict) -> None:
         try:
             await check(claim)
         except NdnInferError as error:

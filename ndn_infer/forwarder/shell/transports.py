@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from ndn_infer.addresses import is_loopback
 from ndn_infer.config import ForwarderConfig
-from ndn_infer.forwarder.core.admission import Admission
+from ndn_infer.forwarder.core.admission import FaceAdmission
 from ndn_infer.forwarder.core.faces import ON_DEMAND, PERMANENT, PERSISTENT, Face
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.shell.sockaddr import uri_of
@@ -52,7 +52,7 @@ class Core(Protocol):
     """Faces of which packets wait for their turn."""
     queue_room: int
     """Bytes that the send queues of all faces together may still take."""
-    admission: Admission
+    admission: FaceAdmission
 
     def new_face_id(self) -> int: ...
 

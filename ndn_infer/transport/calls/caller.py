@@ -27,7 +27,7 @@ from ndn_infer.errors import (
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
-from ndn_infer.records import Answer, Envelope, Record
+from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
@@ -63,7 +63,7 @@ class Answered:
     """A verified answer and where it came from. `epoch` is that of a private call; `rtt_s` how long it took, 0 when a
     cache of this machine had it."""
 
-    answer: Answer
+    answer: CallAnswer
     signed_by: Validated
     source: str
     epoch: DomainEpoch | None = None
@@ -262,7 +262,7 @@ class Caller:
 
     # ------------------------------------------------------------ results elsewhere
 
-    def _hints(self, answer: Answer) -> tuple[Name, ...]:
+    def _hints(self, answer: CallAnswer) -> tuple[Name, ...]:
         return (ndn.from_uri(answer.hint),) if answer.hint else ()
 
     async def _result_object(self, answered: Answered, give_up_at: float) -> bytes:
@@ -290,14 +290,14 @@ def _base_of(result: Name) -> Name:
     return result[: -len(last)] if ndn.component_type(last) == ndn.VERSION else result
 
 
-def _open(data: Data, epoch: DomainEpoch | None) -> Answer:
+def _open(data: Data, epoch: DomainEpoch | None) -> CallAnswer:
     """The answer in verified Data. That to a private call is sealed, unless it only says why there is none: a producer
     without the key cannot seal. Raises BadRecord, SealBroken."""
     if epoch is None:
-        return records.decode(Answer, data.content)
+        return records.decode(CallAnswer, data.content)
     if is_sealed(data.content):
-        return records.decode(Answer, epoch.open_answer(data.name, data.content))
-    answer = records.decode(Answer, data.content)
+        return records.decode(CallAnswer, epoch.open_answer(data.name, data.content))
+    answer = records.decode(CallAnswer, data.content)
     if not answer.code or answer.value or answer.result:
         raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
     return answer

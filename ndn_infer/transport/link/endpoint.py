@@ -26,7 +26,7 @@ from ndn_infer.transport.link.exchange import Numbered as Numbered
 from ndn_infer.transport.link.exchange import OnData as OnData
 from ndn_infer.transport.link.exchange import OnNack as OnNack
 from ndn_infer.transport.link.exchange import Pending as Pending
-from ndn_infer.transport.link.exchange import Request as Request
+from ndn_infer.transport.link.exchange import ReceivedInterest as ReceivedInterest
 from ndn_infer.transport.link.links import Link
 from ndn_infer.wire.peek import data_name, interest_name, segment_splits
 
@@ -372,7 +372,7 @@ class Endpoint:
             self._send_nack(wire, token, lp.REASON_NO_ROUTE)
             return
         handler(
-            Request(
+            ReceivedInterest(
                 interest,
                 lambda data: self._send_data(data, token),
                 lambda reason: self._send_nack(wire, token, reason),

@@ -52,7 +52,7 @@ class Numbered(Protocol):
     def on_refusal(self, number: int, reason: int) -> None: ...
 
 
-class Request(NamedTuple):
+class ReceivedInterest(NamedTuple):
     """An Interest that arrived, and how to answer it: `reply(data wire)`, or `refuse(reason)` with a Nack. `face_id` is
     the face it came from, None when the forwarder does not tell."""
 
@@ -63,7 +63,7 @@ class Request(NamedTuple):
     face_id: int | None = None
 
 
-Handler = Callable[[Request], None]
+Handler = Callable[[ReceivedInterest], None]
 
 
 @dataclass(slots=True)

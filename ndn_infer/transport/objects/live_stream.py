@@ -19,7 +19,7 @@ from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import PROGRESS, Name
 from ndn_infer.ndn.packet import Data, decode_data
 from ndn_infer.security.crypto import Signer
-from ndn_infer.transport.link.endpoint import Request
+from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.wire.manifest import LASTING_FRESHNESS_MS, ObjectPackets, seal_stream
 from ndn_infer.wire.readership import Readership
 from ndn_infer.wire.stream import StreamWriter
@@ -70,7 +70,7 @@ class LiveStream:
         self._signer = signer
         self._encrypt = encrypt
         self._on_end = on_end
-        self._writer: StreamWriter[Request] = StreamWriter()
+        self._writer: StreamWriter[ReceivedInterest] = StreamWriter()
         self._packets: list[Data] = []
         self._progress_wire = b""
         self._progress_until = 0.0
@@ -131,14 +131,14 @@ class LiveStream:
 
     # ------------------------------------------------------------ answering
 
-    def ask(self, number: int, request: Request) -> None:
+    def ask(self, number: int, request: ReceivedInterest) -> None:
         """An Interest for a segment: it is answered now, or when the segment exists."""
         wire = self._writer.ask(number, request, request.expires)
         if wire is not None:
             request.reply(wire)
         self._asked(request)
 
-    def ask_progress(self, request: Request) -> None:
+    def ask_progress(self, request: ReceivedInterest) -> None:
         """An Interest for progress, made now: news of a stream that nobody looks at cost nothing."""
         now = clock.monotonic()
         if self.closed:
@@ -158,7 +158,7 @@ class LiveStream:
             log.exception("no words for the progress of a stream")
             return b""
 
-    def _asked(self, request: Request) -> None:
+    def _asked(self, request: ReceivedInterest) -> None:
         if not self.closed:
             self.readers.asked(clock.monotonic(), request.expires)
             self.on_asked()

@@ -17,7 +17,7 @@ from ndn_infer.ndn.packet import Interest
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.objects.live_stream import LiveStream, version_now
 from ndn_infer.wire import again
 from ndn_infer.wire.manifest import (
@@ -28,7 +28,7 @@ from ndn_infer.wire.manifest import (
 )
 from ndn_infer.wire.readership import Readers
 
-CallHandler = Callable[[Request], None]
+CallHandler = Callable[[ReceivedInterest], None]
 
 MAX_PROMISE_WAITERS = 1024
 MAX_STREAMS = 1024
@@ -38,15 +38,15 @@ MAX_STREAMS = 1024
 class _Promise:
     """An object that is being made; Interests for its metadata wait, the last of them until `wanted_until`."""
 
-    waiting: list[Request] = field(default_factory=list)
+    waiting: list[ReceivedInterest] = field(default_factory=list)
     wanted_until: float = 0.0
 
 
-def answering_again(handler: Callable[[Request, bytes], None]) -> CallHandler:
+def answering_again(handler: Callable[[ReceivedInterest, bytes], None]) -> CallHandler:
     """`handler` gets Interests, and questions past caches (wire.again) as the Interests that they stand for, with
     their nonce; its answers to those are wrapped."""
 
-    def on_request(request: Request) -> None:
+    def on_request(request: ReceivedInterest) -> None:
         asked = request.interest.name
         found = again.parse(asked)
         if found is None:
@@ -93,7 +93,7 @@ class Server:
     def answer_certificates(self, prefix: Name, certificates: Callable[[], Iterable[Certificate]]) -> None:
         """Answer below `prefix` with certificates, by full name or by key name (then the first: the newest)."""
 
-        def on_request(request: Request, _: bytes) -> None:
+        def on_request(request: ReceivedInterest, _: bytes) -> None:
             name, below = request.interest.name, request.interest.can_be_prefix
             for certificate in certificates():
                 if certificate.name == name or (below and certificate.name.startswith(name)):
@@ -182,7 +182,7 @@ class Server:
     # ------------------------------------------------------------ answering
 
     def _on_request(
-        self, request: Request, signer: Signer, handler: CallHandler | None, nonce: bytes, denies: bool
+        self, request: ReceivedInterest, signer: Signer, handler: CallHandler | None, nonce: bytes, denies: bool
     ) -> None:
         interest = request.interest
         wire = self.store.find(interest.name, can_be_prefix=interest.can_be_prefix)
@@ -210,7 +210,7 @@ class Server:
             promise.waiting.append(request)
             promise.wanted_until = max(promise.wanted_until, request.expires)
 
-    def _on_stream(self, request: Request) -> bool:
+    def _on_stream(self, request: ReceivedInterest) -> bool:
         """Whether the Interest was for a segment, or for the progress of a stream. Those of other streams are refused
         with a Nack, never with signed Data: who else holds them we cannot know, and a denial could be played back."""
         name = request.interest.name
