@@ -20,7 +20,7 @@ from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
 from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
-from ndn_infer.functions.work import MAX_WAITING, Answers, Asked, Failures, Work, WorkKey
+from ndn_infer.functions.work import MAX_WAITING, Answers, Failures, ReceivedCall, Work, WorkKey
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.crypto import Signer
@@ -65,12 +65,12 @@ class FunctionServer:
 
     # ------------------------------------------------------------ work
 
-    def admit(self, asked: Asked, key: WorkKey, domain: Domain, plain: bytes) -> None:
+    def admit(self, asked: ReceivedCall, key: WorkKey, domain: Domain, plain: bytes) -> None:
         """Answer from what is known, join what runs, or begin: all under the whole key of the work."""
         if not self.from_known(asked, key, domain):
             self._begin(asked, key, domain, plain)
 
-    def from_known(self, asked: Asked, key: WorkKey, domain: Domain) -> bool:
+    def from_known(self, asked: ReceivedCall, key: WorkKey, domain: Domain) -> bool:
         """Answer from what is remembered, or join what runs; whether there was either."""
         answer, work = self._answers.get(key), self._work.get(key)
         if answer is not None and self._still_good(answer, asked.envelope):
@@ -90,14 +90,14 @@ class FunctionServer:
             return True
         return envelope.salt == 0 and self._host.server.holds(ndn.from_uri(answer.result))
 
-    def _join(self, work: Work, asked: Asked) -> None:
+    def _join(self, work: Work, asked: ReceivedCall) -> None:
         work.lifetime.asked(asked.envelope.deadline_ms)
         if work.acknowledged is not None:
             self._replies.reply(asked.request, work.acknowledged, work.domain)
         elif len(work.waiting) < MAX_WAITING:
             work.waiting.append(asked.request)
 
-    def _begin(self, asked: Asked, key: WorkKey, domain: Domain, plain: bytes) -> None:
+    def _begin(self, asked: ReceivedCall, key: WorkKey, domain: Domain, plain: bytes) -> None:
         function, request = self.function.function, asked.request
         self._host.counters["calls"] += 1
         seat = self._admission.seat(asked.who, known=bool(asked.caller), hop=request.face_id)

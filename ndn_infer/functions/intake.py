@@ -20,7 +20,7 @@ from ndn_infer import records
 from ndn_infer.errors import BadRecord, CallError, MissingKey, NdnInferError
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.replies import Replies
-from ndn_infer.functions.work import MAX_WAITING, Asked, WorkKey
+from ndn_infer.functions.work import MAX_WAITING, ReceivedCall, WorkKey
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.records import Envelope
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch, is_sealed_request, parse_request
@@ -33,9 +33,9 @@ DECODED_HERE_BYTES: Final = 16 << 10
 class Desk(Protocol):
     """Where calls go that were looked at (function_server.py)."""
 
-    def from_known(self, asked: Asked, key: WorkKey, domain: Domain) -> bool: ...
+    def from_known(self, asked: ReceivedCall, key: WorkKey, domain: Domain) -> bool: ...
 
-    def admit(self, asked: Asked, key: WorkKey, domain: Domain, plain: bytes) -> None: ...
+    def admit(self, asked: ReceivedCall, key: WorkKey, domain: Domain, plain: bytes) -> None: ...
 
 
 class Intake:
@@ -47,7 +47,7 @@ class Intake:
         self._replies = replies
         self._desk = desk
         self._prefix = function_prefix(host.net, *function.subject, function.function)
-        self._pulling: dict[tuple[object, ...], list[Asked]] = {}
+        self._pulling: dict[tuple[object, ...], list[ReceivedCall]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on_request(self, request: ReceivedInterest) -> None:
@@ -66,7 +66,7 @@ class Intake:
                 raise BadRecord("neither a request nor a source of it")
             if request.face_id is None:
                 who = ("caller", envelope.caller)
-            asked = Asked(request, call, envelope, who)
+            asked = ReceivedCall(request, call, envelope, who)
             if call.call_class == CallClass.SHARED:
                 self._with_request(asked)
             else:
@@ -74,7 +74,7 @@ class Intake:
         except NdnInferError as error:
             self._replies.refuse(request, who, error)
 
-    def _private(self, asked: Asked) -> None:
+    def _private(self, asked: ReceivedCall) -> None:
         """A private call: who asks is proved before anything is pulled or opened."""
         access = self._host.access
         if access is None or not self._function.private:
@@ -85,21 +85,21 @@ class Intake:
         else:
             self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))
 
-    async def _prove(self, asked: Asked) -> None:
+    async def _prove(self, asked: ReceivedCall) -> None:
         assert self._host.access is not None
         signed = await self._host.access.askers.newcomer(asked.request.interest, asked.who)
         self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))
 
     # ------------------------------------------------------------ the request
 
-    def _with_request(self, asked: Asked) -> None:
+    def _with_request(self, asked: ReceivedCall) -> None:
         """On with the request of the envelope; or with that of the caller, unless the work is known without it."""
         if asked.envelope.request:
             self._opened(asked, asked.envelope.request)
         elif asked.caller or not self._desk.from_known(asked, WorkKey(asked.call), PUBLIC):
             self._pull_soon(asked)
 
-    def _pull_soon(self, asked: Asked) -> None:
+    def _pull_soon(self, asked: ReceivedCall) -> None:
         """Pull a request from where this asker says it is; whoever else asks for the work says so for itself."""
         key = (asked.call, asked.who, asked.envelope.sources, asked.envelope.caller)
         waiting = self._pulling.get(key)
@@ -109,7 +109,7 @@ class Intake:
         elif len(waiting) < MAX_WAITING:
             waiting.append(asked)
 
-    async def _pull(self, key: tuple[object, ...], asked: Asked) -> None:
+    async def _pull(self, key: tuple[object, ...], asked: ReceivedCall) -> None:
         envelope = asked.envelope
         try:
             wire = await self._host.inputs.pull(
@@ -128,7 +128,7 @@ class Intake:
             except NdnInferError as error:
                 self._replies.refuse(waiting.request, waiting.who, error)
 
-    def _opened(self, asked: Asked, wire: bytes) -> None:
+    def _opened(self, asked: ReceivedCall, wire: bytes) -> None:
         """`wire` has the digest in the name. Raises BadRecord, TrustError, CallError."""
         if not asked.caller:
             if is_sealed_request(wire):
@@ -147,17 +147,17 @@ class Intake:
                 raise
             self._spawn(asked, self._renew(asked, wire, sealed.domain))
 
-    async def _renew(self, asked: Asked, wire: bytes, label: str) -> None:
+    async def _renew(self, asked: ReceivedCall, wire: bytes, label: str) -> None:
         """An epoch that is new to us: its key is looked for, as a caller of this network asks in it."""
         access = self._host.access
         assert access is not None
         await access.look_for(label)
         self._admit_private(asked, *access.open_request(self._prefix, asked.caller, parse_request(wire)))
 
-    def _admit_private(self, asked: Asked, epoch: DomainEpoch, plain: bytes) -> None:
+    def _admit_private(self, asked: ReceivedCall, epoch: DomainEpoch, plain: bytes) -> None:
         self._desk.admit(asked, WorkKey(asked.call, epoch.label, asked.caller), epoch, plain)
 
-    def _spawn(self, asked: Asked, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, asked: ReceivedCall, work: Coroutine[Any, Any, None]) -> None:
         """A step that waits for others; what goes wrong in it is a refusal."""
 
         async def run() -> None:

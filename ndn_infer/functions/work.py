@@ -43,7 +43,7 @@ class WorkKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedCall:
     """An Interest for a call, as far as it was looked at. `who` is what its share is counted under: the verified
     `caller` of a private call, else the neighbour it came from."""
 

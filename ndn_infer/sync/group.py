@@ -34,7 +34,7 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.sync.core.packets import (
     STATE_FRESHNESS_MS,
-    Asked,
+    SyncQuery,
     encapsulate,
     mapping_name,
     parse_asked,
@@ -353,7 +353,7 @@ class SyncGroup:
         asked = parse_asked(request.interest.name[len(self.me + self.group) :])
         self._reply(request, self._answer(asked) if asked is not None else None)
 
-    def _answer(self, asked: Asked) -> bytes | None:
+    def _answer(self, asked: SyncQuery) -> bytes | None:
         assert self._signer is not None
         if asked.buckets is not None:
             message = self.core.answer(asked.buckets)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from ndn_infer.ndn.name import Name
-from ndn_infer.sync.core.packets import Asked
+from ndn_infer.sync.core.packets import SyncQuery
 
 
 class Publications:
@@ -27,7 +27,7 @@ class Publications:
             key, _ = self._packets.popitem(last=False)
             del self._names[key]
 
-    def find(self, asked: Asked) -> bytes | None:
+    def find(self, asked: SyncQuery) -> bytes | None:
         """The packet of a publication or of its segment."""
         packets = self._packets.get((asked.boot, asked.sequence), ())
         if asked.segment is not None and len(packets) == 1:
@@ -35,7 +35,7 @@ class Publications:
         number = asked.segment or 0
         return packets[number] if number < len(packets) else None
 
-    def names(self, asked: Asked, most: int) -> list[tuple[int, Name]]:
+    def names(self, asked: SyncQuery, most: int) -> list[tuple[int, Name]]:
         """(number, application name) of those asked for, the first `most` that are here."""
         found = [
             (sequence, name)
@@ -66,6 +66,6 @@ class Relayed:
         if found is not None:
             self._bytes -= len(found[2])
 
-    def find(self, member: Name, asked: Asked) -> bytes | None:
+    def find(self, member: Name, asked: SyncQuery) -> bytes | None:
         boot, sequence, wire = self._packets.get(member, (0, 0, b""))
         return wire if wire and (asked.boot, asked.sequence, asked.segment) == (boot, sequence, None) else None

@@ -7,7 +7,7 @@ import pytest
 
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.intake import Intake
-from ndn_infer.functions.work import Asked, WorkKey
+from ndn_infer.functions.work import ReceivedCall, WorkKey
 from ndn_infer.security.domains import PUBLIC, Domain
 from tests.load import strangers
 
@@ -22,7 +22,7 @@ async def test_the_attempts_find_work_that_is_known_by_its_digest_alone(monkeypa
     """As it was once: whoever says the digest gets the answer, sealed for nobody when it is asked as shared."""
     original = Intake._with_request
 
-    def by_digest_alone(self: Intake, asked: Asked) -> None:
+    def by_digest_alone(self: Intake, asked: ReceivedCall) -> None:
         desk = self._desk
         assert isinstance(desk, FunctionServer)
         for key in [*desk._work, *desk._answers._answers]:

@@ -26,7 +26,7 @@ from ndn_infer.ndn.packet import (
     encode_signature_info,
 )
 from ndn_infer.ndn.tlv import encode_tlv, read_header
-from ndn_infer.sync.core.state import Message
+from ndn_infer.sync.core.state import StateMessage
 from ndn_infer.sync.core.summary import ALL_BUCKETS, Summary, encode_summary, summary_in
 
 VERSION_3: Final = ndn.version(3)
@@ -76,7 +76,7 @@ def state_name(member: Name, group: Name, buckets: int = 0) -> Name:
 # ---------------------------------------------------------------- state vectors
 
 
-def sign_message(name: Name, message: Message, signer: Signs, freshness_ms: int = 0) -> bytes:
+def sign_message(name: Name, message: StateMessage, signer: Signs, freshness_ms: int = 0) -> bytes:
     """A State Vector Data. Raises BadPacket when it is larger than a packet."""
     metainfo = encode_metainfo(0, freshness_ms, None)
     if message.summary is not None:
@@ -125,7 +125,7 @@ def summary_of(data: Data) -> Summary | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SyncQuery:
     """An Interest below `<member>/<group>`: for a publication (`segment` of it, None for whichever is first), for the
     names from `sequence` to `high`, or for the state (`buckets` listed whole)."""
 
@@ -136,23 +136,23 @@ class Asked:
     buckets: int | None = None
 
 
-def parse_asked(rest: Name) -> Asked | None:
+def parse_asked(rest: Name) -> SyncQuery | None:
     """What follows `<member>/<group>` in a name; None for names that mean nothing here."""
     try:
         parts = ndn.components(rest)
         if len(parts) == 2 and parts[0] == STATE and len(bits := ndn.component_value(parts[1])) == 8:
-            return Asked(buckets=int.from_bytes(bits, "big") & ALL_BUCKETS)
+            return SyncQuery(buckets=int.from_bytes(bits, "big") & ALL_BUCKETS)
         if not parts:
             return None
         boot, parts = ndn.component_number(parts[0], ndn.TIMESTAMP), parts[1:]
         if len(parts) == 3 and parts[0] == MAPPING:
             low, high = (ndn.component_number(part, ndn.SEQUENCE) for part in parts[1:])
-            return Asked(boot, low, high=high)
+            return SyncQuery(boot, low, high=high)
         if len(parts) == 1:
-            return Asked(boot, ndn.component_number(parts[0], ndn.SEQUENCE))
+            return SyncQuery(boot, ndn.component_number(parts[0], ndn.SEQUENCE))
         if len(parts) == 3 and parts[1] == ndn.version(0):
             number = ndn.component_number(parts[0], ndn.SEQUENCE)
-            return Asked(boot, number, segment=ndn.component_number(parts[2], ndn.SEGMENT))
+            return SyncQuery(boot, number, segment=ndn.component_number(parts[2], ndn.SEGMENT))
     except BadPacket:
         pass
     return None
