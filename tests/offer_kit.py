@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ndn_infer import ndn
 from ndn_infer.ndn.name import Name
-from ndn_infer.offers.book import Book, Entry
+from ndn_infer.offers.book import Book, OfferEntry
 from ndn_infer.offers.choice import Wanted
 from ndn_infer.records.offer import OfferedFunction, ProducerOffer
 
@@ -42,7 +42,7 @@ def book_of(*offers: ProducerOffer, now: float = 0.0) -> Book:
     return book
 
 
-def entry_of(one: ProducerOffer, now: float = 0.0) -> Entry:
+def entry_of(one: ProducerOffer, now: float = 0.0) -> OfferEntry:
     (entry,) = book_of(one, now=now).entries(now)
     return entry
 

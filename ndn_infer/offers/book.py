@@ -37,7 +37,7 @@ RTT_WEIGHT: Final = 0.3
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class OfferEntry:
     """One producer process. `until`: when its offer ends. `queue` is the newest word on it, of its offer or an answer;
     `asked` are the times of calls sent to it since."""
 
@@ -75,12 +75,12 @@ class Book:
     def __init__(self, net: Name, *, most: int = MAX_OFFERS) -> None:
         self._net = net
         self._most = most
-        self._entries: OrderedDict[Name, Entry] = OrderedDict()
+        self._entries: OrderedDict[Name, OfferEntry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, offer: ProducerOffer, signer: Name, now: float, wall_us: int) -> Entry | None:
+    def take(self, offer: ProducerOffer, signer: Name, now: float, wall_us: int) -> OfferEntry | None:
         """An offer whose signature was verified as that of the identity `signer`. None for one that says nothing new:
         older than the last, or over. Raises BadRecord for one that speaks for somebody else."""
         hint = self._hint(offer, signer)
@@ -91,7 +91,7 @@ class Book:
             raise BadRecord(f"an offer of {offer.identity[:200]} is dated in the future; compare the clocks")
         until = now + min((offer.until_us - wall_us) / 1e6, MAX_VALID_S)
         if known is None:
-            known = Entry(offer, signer, hint, until, now, offer.queue)
+            known = OfferEntry(offer, signer, hint, until, now, offer.queue)
             self._make_room(signer, now)
         elif known.gone_since is not None and now - known.gone_since >= GONE_S:
             known.gone_since = None
@@ -128,11 +128,11 @@ class Book:
         for hint in [hint for hint, entry in self._entries.items() if entry.until <= now]:
             del self._entries[hint]
 
-    def entries(self, now: float) -> Iterator[Entry]:
+    def entries(self, now: float) -> Iterator[OfferEntry]:
         """Those that are valid, whatever calls to them taught."""
         return (entry for entry in tuple(self._entries.values()) if entry.until > now)
 
-    def entry(self, hint: Name) -> Entry | None:
+    def entry(self, hint: Name) -> OfferEntry | None:
         """Whom this forwarding hint leads to, if its offer is known."""
         return self._entries.get(hint)
 

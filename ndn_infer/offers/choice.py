@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ndn_infer.ndn.name import Name
-from ndn_infer.offers.book import Entry
+from ndn_infer.offers.book import OfferEntry
 
 SCALE: Final = 0.05
 SCALE_S: Final = 0.005
@@ -58,7 +58,7 @@ class Estimate:
     """Seconds to the first token at one producer, and what they are made of. `held`: tokens of the prompt whose KV it
     has."""
 
-    entry: Entry
+    entry: OfferEntry
     held: int
     wait_s: float
     prompt_s: float
@@ -69,7 +69,7 @@ class Estimate:
         return self.wait_s + self.prompt_s + self.round_trip_s
 
 
-def can_answer(entry: Entry, wanted: Wanted) -> bool:
+def can_answer(entry: OfferEntry, wanted: Wanted) -> bool:
     """Whether its offer says that it takes such a call."""
     offer = entry.offer
     if wanted.engine and offer.engine and wanted.engine != offer.engine:
@@ -85,7 +85,7 @@ def can_answer(entry: Entry, wanted: Wanted) -> bool:
     )
 
 
-def estimates(wanted: Wanted, entries: Iterable[Entry], now: float) -> list[Estimate]:
+def estimates(wanted: Wanted, entries: Iterable[OfferEntry], now: float) -> list[Estimate]:
     """Of those that can answer and are not gone, in no order."""
     able = [entry for entry in entries if entry.gone_since is None and can_answer(entry, wanted)]
     held = [_held_tokens(entry, wanted) for entry in able]
@@ -100,7 +100,7 @@ def estimates(wanted: Wanted, entries: Iterable[Entry], now: float) -> list[Esti
     return found
 
 
-def rank(wanted: Wanted, entries: Iterable[Entry], now: float) -> list[Estimate]:
+def rank(wanted: Wanted, entries: Iterable[OfferEntry], now: float) -> list[Estimate]:
     """Whom to ask first, second, and so on. The same whatever the order of `entries`."""
     found = estimates(wanted, entries, now)
     if not found:
@@ -109,7 +109,7 @@ def rank(wanted: Wanted, entries: Iterable[Entry], now: float) -> list[Estimate]
     return sorted(found, key=lambda one: (one.total_s - scale * _noise(wanted.seed, one.entry.hint), one.entry.hint))
 
 
-def _held_tokens(entry: Entry, wanted: Wanted) -> int:
+def _held_tokens(entry: OfferEntry, wanted: Wanted) -> int:
     """The last token of a prompt is computed in any case."""
     hint = entry.offer.held
     size = hint.block_tokens if hint is not None else next(iter(wanted.values), 0)
@@ -117,7 +117,7 @@ def _held_tokens(entry: Entry, wanted: Wanted) -> int:
     return min(size * entry.held(values), max(wanted.tokens - 1, 0)) if values else 0
 
 
-def _prompt_s(entry: Entry, tokens: int, held: int, most: int, best_tps: float) -> float:
+def _prompt_s(entry: OfferEntry, tokens: int, held: int, most: int, best_tps: float) -> float:
     """From its turn to the first token: what it has not got is computed, or fetched where others have it."""
     if not tokens:
         return 0.0
@@ -128,7 +128,7 @@ def _prompt_s(entry: Entry, tokens: int, held: int, most: int, best_tps: float) 
     return min(computed, (most - held) / fetch_tps + (tokens - most) / tps)
 
 
-def _wait_s(entry: Entry, prompt_s: float, now: float) -> float:
+def _wait_s(entry: OfferEntry, prompt_s: float, now: float) -> float:
     """Until its turn: the prompts before ours are computed first, and without a free place somebody has to end."""
     offer, pending = entry.offer, entry.pending(now)
     ahead = entry.queue + pending

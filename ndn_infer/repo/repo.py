@@ -46,7 +46,7 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.transport.calls.direct import REFUSED, Questions, Topic
-from ndn_infer.transport.link.endpoint import Endpoint, Request
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server, answering_again

@@ -24,7 +24,7 @@ from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn import lp
-from ndn_infer.records import MAX_HOLDS, Answer, Holdings, PrefillReport, PrefillRequest, Record
+from ndn_infer.records import MAX_HOLDS, CallAnswer, Holdings, PrefillReport, PrefillRequest, Record
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of
@@ -233,11 +233,11 @@ def test_questions_that_are_none_get_no_answer_and_do_no_harm() -> None:
         good = records.encode(asker.kv.discovery.subject.query(values[:1]))
         prefix = asks_prefix(a.identity)
 
-        async def said(topic: bytes, parameters: bytes) -> Answer:
+        async def said(topic: bytes, parameters: bytes) -> CallAnswer:
             data, _ = await asker.endpoint.express(
                 prefix + topic, must_be_fresh=True, lifetime_ms=60, parameters=parameters
             )  # fmt: skip
-            return records.decode(Answer, data.content)
+            return records.decode(CallAnswer, data.content)
 
         for number in range(300):
             wire = bytearray(good)

@@ -23,7 +23,7 @@ from ndn_infer.security.validator import Validator
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.sync.core import packets
 from ndn_infer.sync.core.state import Options, StateMessage
-from ndn_infer.sync.core.vector import VectorEntry, decode_mapping, encode_vector
+from ndn_infer.sync.core.vector import Entry, decode_mapping, encode_vector
 from ndn_infer.sync.fetching import FetchOptions, Publication
 from ndn_infer.sync.group import SyncGroup, SyncOptions
 from ndn_infer.transport.link.endpoint import Endpoint
@@ -270,7 +270,7 @@ async def test_strangers_change_nothing(tmp_path: Path) -> None:
         for station in (a, b):
             await station.join()
         own = a.keychain.signer_for(a.me)
-        vector = StateMessage(encode_vector([VectorEntry(role("embed"), 7, 9)]), None)
+        vector = StateMessage(encode_vector([Entry(role("embed"), 7, 9)]), None)
         name = packets.vector_name(GROUP)
         bad = [
             packets.sign_message(name, vector, foreign),
@@ -330,7 +330,7 @@ async def test_nothing_is_left_when_a_group_is_closed(tmp_path: Path) -> None:
 
 async def test_a_vector_signed_by_ourselves_is_one_packet(tmp_path: Path) -> None:
     keychain = keychain_in(tmp_path, "decode")
-    entries = [VectorEntry(role("decode", node=f"n{number}"), 1_700_000_000, 1_000_000) for number in range(103)]
+    entries = [Entry(role("decode", node=f"n{number}"), 1_700_000_000, 1_000_000) for number in range(103)]
     content = encode_vector(entries)
     wire = packets.sign_message(
         packets.vector_name(GROUP), StateMessage(content, None), keychain.signer_for(role("decode"))

@@ -21,7 +21,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.memory import ObjectStore
-from ndn_infer.sync.core.vector import VectorEntry, decode_vector, encode_vector
+from ndn_infer.sync.core.vector import Entry, decode_vector, encode_vector
 from ndn_infer.sync.fetching import Publication
 from ndn_infer.sync.group import SyncGroup, SyncOptions
 from ndn_infer.transport.objects.serve import Server
@@ -193,7 +193,7 @@ async def test_equal_bytes(agent: Agent) -> None:
     """NDNts's encoder and ours make the same of the same entries; what either made the other reads."""
     uris = ["/a", "/b", "/aa", "/a/b", "/32=kw/x", ndn.to_uri(OURS), "/%00%FF", "/v=7"]
     entries = [
-        VectorEntry(ndn.from_uri(uri), boot, sequence)
+        Entry(ndn.from_uri(uri), boot, sequence)
         for uri in uris
         for boot, sequence in ((1_700_000_000, 1), (5, 70_000), (1_800_000_000, 2**33))
     ]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer.offers.book import Entry
+from ndn_infer.offers.book import OfferEntry
 from ndn_infer.offers.choice import MOST_NOISE, SCALE, SCALE_S, estimates, rank
 from ndn_infer.offers.prefixes import hint_of
 from ndn_infer.records.offer import OfferedFunction
@@ -19,7 +19,7 @@ from tests.offer_kit import GENERATE, MODEL, book_of, chain_of, entry_of, hint, 
 HELD = hint_of(chain_of(1024), 16)
 
 
-def first(*entries: Entry, now: float = 0.0, **fields: object) -> str:
+def first(*entries: OfferEntry, now: float = 0.0, **fields: object) -> str:
     """The node that is asked first."""
     return rank(wanted(**fields), entries, now)[0].entry.offer.identity.split("/")[-2]  # type: ignore[arg-type]
 

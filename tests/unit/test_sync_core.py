@@ -17,7 +17,7 @@ from ndn_infer.sync.core import packets
 from ndn_infer.sync.core.state import FUTURE_S, Options, StateMessage, SyncCore, Update
 from ndn_infer.sync.core.summary import ALL_BUCKETS, Summary, decode_summary, encode_summary
 from ndn_infer.sync.core.table import Bounds, MemberTable
-from ndn_infer.sync.core.vector import VectorEntry, decode_mapping, decode_vector, encode_mapping, encode_vector
+from ndn_infer.sync.core.vector import Entry, decode_mapping, decode_vector, encode_mapping, encode_vector
 
 EPOCH = 1_700_000_000
 GROUP = ndn.from_uri("/g")
@@ -40,32 +40,28 @@ def state(member: SyncCore) -> dict[tuple[ndn.Name, int], int]:
 
 def test_golden_bytes_of_a_vector() -> None:
     """Section 3 by hand: 201 { 202 { Name, 210 { 212 boot, 214 seq }, ... }, ... }, names in canonical order."""
-    wire = encode_vector(
-        [VectorEntry(name("b"), 7, 1), VectorEntry(name("a"), EPOCH, 300), VectorEntry(name("a"), 5, 2)]
-    )
+    wire = encode_vector([Entry(name("b"), 7, 1), Entry(name("a"), EPOCH, 300), Entry(name("a"), 5, 2)])
     assert wire.hex() == (
         "c936"
         "ca1f" "0709" "08046e6f6465" "080161" "d206d40105d60102" "d20ad4046553f100d602012c"
         "ca13" "0709" "08046e6f6465" "080162" "d206d40107d60101"
     )  # fmt: skip
     assert decode_vector(wire) == [
-        VectorEntry(name("a"), 5, 2),
-        VectorEntry(name("a"), EPOCH, 300),
-        VectorEntry(name("b"), 7, 1),
+        Entry(name("a"), 5, 2),
+        Entry(name("a"), EPOCH, 300),
+        Entry(name("b"), 7, 1),
     ]
 
 
 def test_canonical_order_is_that_of_ndn() -> None:
     """Shorter components first, whatever their bytes; a prefix before what goes on."""
     names = [ndn.from_uri(uri) for uri in ("/a", "/a/b", "/b", "/aa", "/" + "z" * 300, "/32=a")]
-    assert [
-        entry.name for entry in decode_vector(encode_vector(VectorEntry(one, 1, 1) for one in reversed(names)))
-    ] == names
+    assert [entry.name for entry in decode_vector(encode_vector(Entry(one, 1, 1) for one in reversed(names)))] == names
 
 
 entries = st.lists(
     st.builds(
-        VectorEntry,
+        Entry,
         st.lists(st.binary(max_size=6), min_size=1, max_size=3).map(lambda parts: b"".join(map(ndn.generic, parts))),
         st.integers(0, 1 << 40),
         st.integers(1, (1 << 64) - 1),
@@ -76,13 +72,13 @@ entries = st.lists(
 
 
 @given(entries)
-def test_vectors_round_trip(found: list[VectorEntry]) -> None:
+def test_vectors_round_trip(found: list[Entry]) -> None:
     assert decode_vector(encode_vector(found)) == sorted(found)
 
 
 @settings(max_examples=300)
 @given(entries, st.randoms(use_true_random=False), st.integers(1, 6))
-def test_damaged_vectors_are_read_or_refused(found: list[VectorEntry], rng: random.Random, times: int) -> None:
+def test_damaged_vectors_are_read_or_refused(found: list[Entry], rng: random.Random, times: int) -> None:
     """Only BadPacket comes out, and what decodes is a vector."""
     wire = bytearray(encode_vector(found))
     for _ in range(times):
@@ -126,8 +122,8 @@ def test_random_bytes_are_refused_with_one_error(wire: bytes) -> None:
         encode_tlv(201, encode_tlv(202, encode_tlv(7, ndn.generic("x" * 600)))),
         encode_tlv(201, b"".join(encode_tlv(202, encode_tlv(7, ndn.generic(one))) for one in "ba")),  # order
         encode_tlv(201, encode_tlv(202, encode_tlv(7, ndn.generic("a"))) * 2),  # twice
-        encode_vector([VectorEntry(b"\x08\x01a", 7, 0)]),  # number 0
-        encode_vector([VectorEntry(b"\x08\x01a", EPOCH + FUTURE_S + 1, 1)]),
+        encode_vector([Entry(b"\x08\x01a", 7, 0)]),  # number 0
+        encode_vector([Entry(b"\x08\x01a", EPOCH + FUTURE_S + 1, 1)]),
         bytes(9000),
     ],
 )
@@ -145,7 +141,7 @@ def test_a_vector_of_a_million_entries_costs_nothing() -> None:
 
 
 def test_blocks_after_the_vector_are_skipped() -> None:
-    found = [VectorEntry(name("a"), 7, 3)]
+    found = [Entry(name("a"), 7, 3)]
     assert decode_vector(encode_vector(found) + encode_mapping(name("a"), [(3, name("x"))]) + b"\xf0\x00") == found
     with pytest.raises(BadPacket):
         decode_vector(encode_vector(found) + b"\x09\x00")
@@ -175,7 +171,7 @@ class Digest:
 
 
 def test_a_sync_interest_has_the_names_of_the_specification() -> None:
-    message = StateMessage(encode_vector([VectorEntry(name("a"), 7, 1)]), None)
+    message = StateMessage(encode_vector([Entry(name("a"), 7, 1)]), None)
     vector = packets.sign_message(packets.vector_name(GROUP), message, Digest())
     interest = decode_interest(packets.sync_interest(GROUP, vector))
     assert ndn.to_uri(ndn.prefix(interest.name, 2)) == "/g/v=3" and interest.parameters_digest_matches()
@@ -230,7 +226,7 @@ def test_names_that_are_answered(uri: str, asked: packets.SyncQuery | None) -> N
 
 
 @given(entries, entries)
-def test_merging_is_the_maximum_in_any_order(first: list[VectorEntry], second: list[VectorEntry]) -> None:
+def test_merging_is_the_maximum_in_any_order(first: list[Entry], second: list[Entry]) -> None:
     expected: dict[tuple[ndn.Name, int], int] = {}
     for entry in (*first, *second):
         expected[entry[:2]] = max(expected.get(entry[:2], 0), entry.sequence)
@@ -246,17 +242,17 @@ def test_merging_is_the_maximum_in_any_order(first: list[VectorEntry], second: l
 
 def test_what_is_new_is_told_once() -> None:
     member = core("a")
-    vector = encode_vector([VectorEntry(name("b"), 7, 3)])
+    vector = encode_vector([Entry(name("b"), 7, 3)])
     assert member.take(0.0, vector).updates == [Update(name("b"), 7, 1, 3)]
     assert member.take(1.0, vector).updates == []
-    assert member.take(2.0, encode_vector([VectorEntry(name("b"), 7, 5)])).updates == [Update(name("b"), 7, 4, 5)]
-    assert member.take(3.0, encode_vector([VectorEntry(name("b"), 9, 1)])).updates == [Update(name("b"), 9, 1, 1)]
+    assert member.take(2.0, encode_vector([Entry(name("b"), 7, 5)])).updates == [Update(name("b"), 7, 4, 5)]
+    assert member.take(3.0, encode_vector([Entry(name("b"), 9, 1)])).updates == [Update(name("b"), 9, 1, 1)]
 
 
 # ---------------------------------------------------------------- the two states (section 4.5)
 
 
-def settled(label: object, *known: VectorEntry, now: float = 100.0, **options: object) -> SyncCore:
+def settled(label: object, *known: Entry, now: float = 100.0, **options: object) -> SyncCore:
     """A member in Steady State that has known these for long."""
     member = core(label, now - 50.0, **options)
     member.take(now - 50.0, encode_vector(known))
@@ -272,54 +268,54 @@ def test_the_first_vector_asks_soon() -> None:
 
 
 def test_a_publication_is_announced_at_once() -> None:
-    member = settled("a", VectorEntry(name("b"), 7, 3))
+    member = settled("a", Entry(name("b"), 7, 3))
     actions = member.publish(100.0)
     assert actions.message is not None
     assert decode_vector(actions.message.content) == [
-        VectorEntry(name("a"), EPOCH + 50, 1),
-        VectorEntry(name("b"), 7, 3),
+        Entry(name("a"), EPOCH + 50, 1),
+        Entry(name("b"), 7, 3),
     ]
 
 
 def test_an_equal_vector_puts_the_timer_off() -> None:
-    member = settled("a", VectorEntry(name("b"), 7, 3))
+    member = settled("a", Entry(name("b"), 7, 3))
     before = member.next_wake()
-    member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    member.take(60.0, encode_vector([Entry(name("b"), 7, 3)]))
     assert member.next_wake() >= 60 + 27 > before - 60 + 27
     assert member.tick(60.5).message is None
 
 
 def test_an_outdated_vector_is_answered_after_a_while() -> None:
-    member = settled("a", VectorEntry(name("b"), 7, 3))
-    assert member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 2)])).message is None
+    member = settled("a", Entry(name("b"), 7, 3))
+    assert member.take(60.0, encode_vector([Entry(name("b"), 7, 2)])).message is None
     due = member.next_wake()
     assert 60.0 <= due <= 60.2
     actions = member.tick(due)
-    assert actions.message is not None and decode_vector(actions.message.content) == [VectorEntry(name("b"), 7, 3)]
+    assert actions.message is not None and decode_vector(actions.message.content) == [Entry(name("b"), 7, 3)]
     assert member.next_wake() >= due + 27
 
 
 def test_somebody_elses_answer_is_enough() -> None:
-    member = settled("a", VectorEntry(name("b"), 7, 3))
-    member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 2)]))
-    member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    member = settled("a", Entry(name("b"), 7, 3))
+    member.take(60.0, encode_vector([Entry(name("b"), 7, 2)]))
+    member.take(60.0, encode_vector([Entry(name("b"), 7, 3)]))
     assert member.tick(60.3).message is None and member.next_wake() >= 60.3 + 27
 
 
 def test_what_others_cannot_know_yet_is_no_inconsistency() -> None:
     """Section 4.5: outdated in what was updated within the last SuppressionPeriod only."""
-    member = settled("a", VectorEntry(name("b"), 7, 3))
-    member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 4)]))
+    member = settled("a", Entry(name("b"), 7, 3))
+    member.take(60.0, encode_vector([Entry(name("b"), 7, 4)]))
     before = member.next_wake()
-    member.take(60.1, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    member.take(60.1, encode_vector([Entry(name("b"), 7, 3)]))
     assert member.next_wake() == before
-    member.take(60.3, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    member.take(60.3, encode_vector([Entry(name("b"), 7, 3)]))
     assert member.next_wake() <= 60.5
 
 
 def test_a_vector_may_be_newer_and_outdated() -> None:
-    member = settled("a", VectorEntry(name("b"), 7, 3), VectorEntry(name("c"), 7, 3))
-    actions = member.take(60.0, encode_vector([VectorEntry(name("b"), 7, 4)]))
+    member = settled("a", Entry(name("b"), 7, 3), Entry(name("c"), 7, 3))
+    actions = member.take(60.0, encode_vector([Entry(name("b"), 7, 4)]))
     assert actions.updates == [Update(name("b"), 7, 4, 4)] and member.next_wake() <= 60.2
 
 
@@ -336,7 +332,7 @@ def test_an_unheard_publication_is_announced_once_more() -> None:
     assert lonely.next_wake() > 120
     heard = settled("a")
     heard.publish(100.0)
-    heard.take(100.5, encode_vector([VectorEntry(name("a"), heard.boot, 1)]))
+    heard.take(100.5, encode_vector([Entry(name("a"), heard.boot, 1)]))
     assert heard.next_wake() > 120
     by_the_letter = settled("a", repeat_s=0.0)
     by_the_letter.publish(100.0)
@@ -350,7 +346,7 @@ def test_who_lost_its_numbers_begins_anew() -> None:
     """Section 5.3, and the lie that a member has published more than it has."""
     member = core("a")
     member.publish(10.0)
-    actions = member.take(11.0, encode_vector([VectorEntry(name("a"), member.boot, 1_000_000)]))
+    actions = member.take(11.0, encode_vector([Entry(name("a"), member.boot, 1_000_000)]))
     assert actions.restarted and member.boot == EPOCH + 11 and member.sequence == 0
     again = member.publish(11.0).message
     assert again is not None and Entry(name("a"), EPOCH + 11, 1) in decode_vector(again.content)
@@ -361,16 +357,16 @@ def test_who_lost_its_numbers_begins_anew() -> None:
 
 def test_the_silent_are_forgotten_and_not_learnt_again() -> None:
     member = core("a", bounds=Bounds(forget_s=600))
-    vector = encode_vector([VectorEntry(name("b"), 7, 3)])
+    vector = encode_vector([Entry(name("b"), 7, 3)])
     member.take(0.0, vector)
     assert member.tick(599.0).forgotten == [] and member.tick(600.0).forgotten == [name("b")]
     assert member.take(601.0, vector, origin=name("c")).updates == [], "the same number again is an echo"
-    assert member.take(602.0, encode_vector([VectorEntry(name("b"), 7, 4)])).updates, "a new one is a sign of life"
+    assert member.take(602.0, encode_vector([Entry(name("b"), 7, 4)])).updates, "a new one is a sign of life"
 
 
 def test_who_speaks_in_person_is_alive() -> None:
     member = core("a", bounds=Bounds(forget_s=600))
-    vector = encode_vector([VectorEntry(name("b"), 7, 3)])
+    vector = encode_vector([Entry(name("b"), 7, 3)])
     member.take(0.0, vector)
     member.take(400.0, vector, origin=name("b"))
     assert member.tick(700.0).forgotten == [] and member.tick(1000.0).forgotten == [name("b")]
@@ -379,11 +375,11 @@ def test_who_speaks_in_person_is_alive() -> None:
 
 def test_nobody_is_told_of_members_that_may_be_forgotten_already() -> None:
     member = core("a", bounds=Bounds(forget_s=600))
-    member.take(0.0, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    member.take(0.0, encode_vector([Entry(name("b"), 7, 3)]))
     member.take(290.0, encode_vector([]))
     assert member.next_wake() <= 290.2
     other = core("a", bounds=Bounds(forget_s=600))
-    other.take(0.0, encode_vector([VectorEntry(name("b"), 7, 3)]))
+    other.take(0.0, encode_vector([Entry(name("b"), 7, 3)]))
     other.take(301.0, encode_vector([]))
     assert other.next_wake() > 310
 
@@ -391,14 +387,14 @@ def test_nobody_is_told_of_members_that_may_be_forgotten_already() -> None:
 def test_members_and_starts_are_bounded() -> None:
     table = MemberTable(Bounds(members=10, boots=2))
     for number in range(20):
-        table.learn(VectorEntry(name(number), 7, 1), 0.0)
+        table.learn(Entry(name(number), 7, 1), 0.0)
     assert len(table) == 10
     table = MemberTable(Bounds(members=3, boots=2))
-    table.learn(VectorEntry(name(1), 7, 1), 0.0)
+    table.learn(Entry(name(1), 7, 1), 0.0)
     for boot in (8, 9, 7, 5):
-        table.learn(VectorEntry(name(1), boot, 1), 0.0)
+        table.learn(Entry(name(1), boot, 1), 0.0)
     assert sorted(entry.boot for entry in table if entry.name == name(1)) == [8, 9] and len(table) == 2
-    assert table.refuses(VectorEntry(name(1), 6, 1)) and not table.refuses(VectorEntry(name(1), 10, 1))
+    assert table.refuses(Entry(name(1), 6, 1)) and not table.refuses(Entry(name(1), 10, 1))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 9), st.integers(0, 300)), max_size=60))
@@ -408,7 +404,7 @@ def test_digests_are_those_of_what_is_there(steps: list[tuple[int, int, int, int
     for label, boot, sequence, pause in steps:
         now += pause
         table.forget(now, (b"", 0))
-        table.learn(VectorEntry(name(label), boot, sequence), now)
+        table.learn(Entry(name(label), boot, sequence), now)
     fresh = MemberTable(Bounds(members=100, boots=10))
     for entry in table:
         fresh.learn(entry, 0.0)
@@ -423,14 +419,14 @@ def test_digests_are_those_of_what_is_there(steps: list[tuple[int, int, int, int
 def large(label: object, count: int = 1000, *, without: Iterable[int] = ()) -> SyncCore:
     missing = set(without)
     member = core(label)
-    member.learn(0.0, [VectorEntry(name(f"member-{one}"), 7, 1) for one in range(count) if one not in missing])
+    member.learn(0.0, [Entry(name(f"member-{one}"), 7, 1) for one in range(count) if one not in missing])
     return member
 
 
 def test_a_large_state_is_sent_in_part_with_a_summary() -> None:
     message = large("a").publish(100.0).message
     assert message is not None and message.summary is not None
-    assert len(message.content) <= 1200 and VectorEntry(name("a"), EPOCH, 1) in decode_vector(message.content)
+    assert len(message.content) <= 1200 and Entry(name("a"), EPOCH, 1) in decode_vector(message.content)
 
 
 def test_equal_large_states_say_nothing() -> None:

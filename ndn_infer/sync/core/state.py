@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from ndn_infer.ndn.name import Name
 from ndn_infer.sync.core.summary import ALL_BUCKETS, BUCKETS, Summary, bucket_of, buckets_in
 from ndn_infer.sync.core.table import NEVER, Bounds, Key, MemberTable
-from ndn_infer.sync.core.vector import VectorEntry, decode_vector, encode_vector, entry_bytes
+from ndn_infer.sync.core.vector import Entry, decode_vector, encode_vector, entry_bytes
 
 FUTURE_S: Final = 86_400
 """A vector with a bootstrap time further in the future is ignored as a whole (section 3)."""
@@ -122,7 +122,7 @@ class SyncCore:
     def publish(self, now: float) -> Actions:
         """One more publication: its number is `sequence` from now on, and a vector goes out at once."""
         self.sequence += 1
-        self.table.learn(VectorEntry(self.me, self.boot, self.sequence), now)
+        self.table.learn(Entry(self.me, self.boot, self.sequence), now)
         actions = self._emit(now, *self._needs(now))
         self._repeat_at = now + self.options.repeat_s if self.options.repeat_s else math.inf
         return actions
@@ -145,11 +145,11 @@ class SyncCore:
             self._timer = now + self._suppression_timeout()
         return actions
 
-    def decode(self, now: float, content: bytes) -> list[VectorEntry]:
+    def decode(self, now: float, content: bytes) -> list[Entry]:
         """Raises BadPacket."""
         return decode_vector(content, now + self._epoch + FUTURE_S)
 
-    def learn(self, now: float, entries: Iterable[VectorEntry], origin: Name = b"") -> Actions:
+    def learn(self, now: float, entries: Iterable[Entry], origin: Name = b"") -> Actions:
         """Take what is newer, and no part in what is said about it."""
         actions = Actions()
         for entry in entries:
@@ -204,7 +204,7 @@ class SyncCore:
         actions.restarted = True
         return True
 
-    def _merge(self, heard: _Heard, entries: list[VectorEntry], summary: Summary | None, now: float) -> None:
+    def _merge(self, heard: _Heard, entries: list[Entry], summary: Summary | None, now: float) -> None:
         for name, boot, sequence in entries:
             key = (name, boot)
             if sequence > heard.listed.get(key, 0):
@@ -228,14 +228,14 @@ class SyncCore:
         self._timer = now + self._periodic_timeout()
         return Actions()
 
-    def _needs(self, now: float) -> tuple[list[VectorEntry], int]:
+    def _needs(self, now: float) -> tuple[list[Entry], int]:
         return self._needed(self._heard, now) if self._heard is not None else ([], 0)
 
-    def _needed(self, heard: _Heard, now: float) -> tuple[list[VectorEntry], int]:
+    def _needed(self, heard: _Heard, now: float) -> tuple[list[Entry], int]:
         """Entries that are newer here than all that was heard, and buckets to list whole."""
         listed, table = heard.listed, self.table
         needed = [
-            VectorEntry(*key, ours) for key, number in listed.items() if (ours := table.sequence(key)) > number
+            Entry(*key, ours) for key, number in listed.items() if (ours := table.sequence(key)) > number
         ]  # fmt: skip
         if heard.covered == ALL_BUCKETS:
             needed += [entry for entry in table if entry[:2] not in listed and self._counts(entry, now)]
@@ -248,13 +248,13 @@ class SyncCore:
         asked = sum(1 << number for number, theirs in heard.asked.items() if digests[number] != theirs)
         return needed, asked & ~heard.covered
 
-    def _counts(self, entry: VectorEntry, now: float) -> bool:
+    def _counts(self, entry: Entry, now: float) -> bool:
         """Whether it matters that others do not know this entry: not when they may have forgotten it already."""
         member = self.table.get(entry[:2])
         forget_s = self.options.bounds.forget_s
         return member is not None and (not forget_s or member.heard + forget_s / 2 > now)
 
-    def _settled(self, entry: VectorEntry, now: float) -> bool:
+    def _settled(self, entry: Entry, now: float) -> bool:
         """Whether others have had time to hear of it."""
         member = self.table.get(entry[:2])
         return member is not None and member.updated + self.options.suppression_s <= now
@@ -275,19 +275,19 @@ class SyncCore:
 
     # ------------------------------------------------------------ what is said
 
-    def _emit(self, now: float, needed: list[VectorEntry], buckets: int) -> Actions:
+    def _emit(self, now: float, needed: list[Entry], buckets: int) -> Actions:
         self._heard = None
         self._repeat_at = math.inf
         self._timer = now + self._periodic_timeout()
         return Actions(message=self._compose(needed, buckets))
 
-    def _compose(self, needed: list[VectorEntry], buckets: int) -> StateMessage:
+    def _compose(self, needed: list[Entry], buckets: int) -> StateMessage:
         if self.table.bytes <= self.options.full_bytes:
             return StateMessage(encode_vector(self.table), None)
-        chosen: dict[Key, VectorEntry] = {}
+        chosen: dict[Key, Entry] = {}
         room = self.options.full_bytes
         if self.sequence:
-            room -= _choose(chosen, [VectorEntry(self.me, self.boot, self.sequence)], room)
+            room -= _choose(chosen, [Entry(self.me, self.boot, self.sequence)], room)
         wanted = buckets | sum(1 << number for number in {bucket_of(entry.name) for entry in needed})
         covered = self.table.empty_buckets()
         for number in self._from_anywhere(buckets_in(wanted)):
@@ -318,7 +318,7 @@ class SyncCore:
         return -period * math.expm1((value - period) / (period / DECAY))
 
 
-def _choose(chosen: dict[Key, VectorEntry], entries: Iterable[VectorEntry], room: int) -> int:
+def _choose(chosen: dict[Key, Entry], entries: Iterable[Entry], room: int) -> int:
     """Add entries that are not chosen yet, as far as there is room; returns how many bytes they take."""
     taken = 0
     for entry in entries:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from ndn_infer.errors import BadPacket
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
-from ndn_infer.sync.core.vector import VectorEntry
+from ndn_infer.sync.core.vector import Entry
 
 BUCKETS: Final = 64
 ALL_BUCKETS: Final = (1 << BUCKETS) - 1
@@ -41,7 +41,7 @@ def bucket_of(name: Name) -> int:
     return blake2b(name, digest_size=1).digest()[0] % BUCKETS
 
 
-def digest_of(entry: VectorEntry) -> int:
+def digest_of(entry: Entry) -> int:
     """32 bits of one entry; a bucket's digest is all of them, exclusive-or."""
     numbers = entry.boot.to_bytes(8, "big") + entry.sequence.to_bytes(8, "big")
     return int.from_bytes(blake2b(numbers + entry.name, digest_size=4).digest(), "big")

@@ -12,7 +12,7 @@ from typing import Final
 
 from ndn_infer.ndn.name import Name
 from ndn_infer.sync.core.summary import BUCKETS, bucket_of, digest_of
-from ndn_infer.sync.core.vector import VectorEntry, entry_bytes
+from ndn_infer.sync.core.vector import Entry, entry_bytes
 
 Key = tuple[Name, int]
 """A member since one of its starts: name and bootstrap time."""
@@ -60,9 +60,9 @@ class MemberTable:
     def __len__(self) -> int:
         return len(self._members)
 
-    def __iter__(self) -> Iterator[VectorEntry]:
+    def __iter__(self) -> Iterator[Entry]:
         for (name, boot), member in self._members.items():
-            yield VectorEntry(name, boot, member.sequence)
+            yield Entry(name, boot, member.sequence)
 
     def get(self, key: Key) -> Member | None:
         return self._members.get(key)
@@ -78,8 +78,8 @@ class MemberTable:
     def digests(self) -> tuple[int, ...]:
         return tuple(self._digests)
 
-    def bucket(self, number: int) -> list[VectorEntry]:
-        return [VectorEntry(name, boot, self._members[name, boot].sequence) for name, boot in self._buckets[number]]
+    def bucket(self, number: int) -> list[Entry]:
+        return [Entry(name, boot, self._members[name, boot].sequence) for name, boot in self._buckets[number]]
 
     def empty_buckets(self) -> int:
         """A bit for each bucket without any member."""
@@ -89,14 +89,14 @@ class MemberTable:
         """When an entry of this bucket last changed."""
         return self._updated[number]
 
-    def newest_changes(self) -> Iterator[VectorEntry]:
+    def newest_changes(self) -> Iterator[Entry]:
         """All entries, the one changed last first."""
         for name, boot in reversed(self._changed):
-            yield VectorEntry(name, boot, self._members[name, boot].sequence)
+            yield Entry(name, boot, self._members[name, boot].sequence)
 
     # ------------------------------------------------------------ changes
 
-    def learn(self, entry: VectorEntry, now: float, *, in_person: bool = False) -> int:
+    def learn(self, entry: Entry, now: float, *, in_person: bool = False) -> int:
         """The number that was known before, when `entry` is newer and counts from now on; -1 when nothing changes:
         it is known, was forgotten with this very number, or there is no room. Who speaks `in_person` is not dead,
         whatever was forgotten."""
@@ -109,12 +109,12 @@ class MemberTable:
         if entry.sequence <= member.sequence:
             return -1
         before = member.sequence
-        self._digests[member.bucket] ^= digest_of(VectorEntry(*key, before)) ^ digest_of(entry)
+        self._digests[member.bucket] ^= digest_of(Entry(*key, before)) ^ digest_of(entry)
         member.sequence, member.updated, member.heard = entry.sequence, now, now
         self._note(key, member.bucket, now)
         return before
 
-    def refuses(self, entry: VectorEntry) -> bool:
+    def refuses(self, entry: Entry) -> bool:
         """Whether an entry that is not known here counts for nothing: it was forgotten, or there are newer starts."""
         key = (entry.name, entry.boot)
         if key in self._members:
@@ -158,7 +158,7 @@ class MemberTable:
 
     # ------------------------------------------------------------
 
-    def _admit(self, key: Key, entry: VectorEntry, now: float) -> bool:
+    def _admit(self, key: Key, entry: Entry, now: float) -> bool:
         if self.refuses(entry):
             return False
         boots = self._boots.get(entry.name, [])
@@ -185,7 +185,7 @@ class MemberTable:
     def _drop(self, key: Key) -> None:
         member = self._members.pop(key)
         name, boot = key
-        self._digests[member.bucket] ^= digest_of(VectorEntry(name, boot, member.sequence))
+        self._digests[member.bucket] ^= digest_of(Entry(name, boot, member.sequence))
         del self._changed[key], self._buckets[member.bucket][key]
         self._boots[name].remove(boot)
         if not self._boots[name]:

@@ -32,7 +32,7 @@ MAX_NAME_BYTES: Final = 512
 MAX_CONTENT_BYTES: Final = tlv.MAX_PACKET_BYTES
 
 
-class VectorEntry(NamedTuple):
+class Entry(NamedTuple):
     """One member's word: since it started at `boot` (Unix epoch, seconds) it has published numbers 1 to `sequence`."""
 
     name: Name
@@ -43,7 +43,7 @@ class VectorEntry(NamedTuple):
 # ---------------------------------------------------------------- state vectors
 
 
-def encode_vector(entries: Iterable[VectorEntry]) -> bytes:
+def encode_vector(entries: Iterable[Entry]) -> bytes:
     """A StateVector TLV, names in canonical order, a name's bootstrap times rising."""
     parts = []
     for name, same in groupby(sorted(entries), key=lambda entry: entry.name):
@@ -52,7 +52,7 @@ def encode_vector(entries: Iterable[VectorEntry]) -> bytes:
     return encode_tlv(STATE_VECTOR, b"".join(parts))
 
 
-def _encode_numbers(entry: VectorEntry) -> bytes:
+def _encode_numbers(entry: Entry) -> bytes:
     boot = encode_tlv(BOOTSTRAP_TIME, encode_nonneg(entry.boot))
     return encode_tlv(SEQ_NO_ENTRY, boot + encode_tlv(SEQ_NO, encode_nonneg(entry.sequence)))
 
@@ -76,7 +76,7 @@ def decode_vector(content: bytes, latest_boot: float = float("inf")) -> list[Ent
     for other, _, _ in tlv.iterate(content, end):
         if is_critical(other) and other != MAPPING_DATA:
             raise BadPacket(f"unknown critical element {other} after a state vector")
-    entries: list[VectorEntry] = []
+    entries: list[Entry] = []
     last = b""
     for kind, start, stop in tlv.iterate(content, value, end):
         if kind != STATE_VECTOR_ENTRY:
@@ -88,7 +88,7 @@ def decode_vector(content: bytes, latest_boot: float = float("inf")) -> list[Ent
     return entries
 
 
-def _decode_member(content: bytes, start: int, stop: int, latest_boot: float, entries: list[VectorEntry]) -> Name:
+def _decode_member(content: bytes, start: int, stop: int, latest_boot: float, entries: list[Entry]) -> Name:
     """Appends the entries of one name; returns the name."""
     name, offset = _decode_name(content, start, stop)
     if len(name) > MAX_NAME_BYTES or not name:

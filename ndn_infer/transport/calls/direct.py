@@ -22,13 +22,12 @@ from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn.lp import REASON_CONGESTION, REASON_NO_ROUTE
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
-from ndn_infer.records import Answer, R, Record, Reply
+from ndn_infer.records import CallAnswer, R, Record, Reply
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.calls.failures import failed, failure
-from ndn_infer.transport.link.endpoint import Endpoint
-from ndn_infer.transport.link.endpoint import Request as Asked
+from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.wire.shares import Allowance
 
@@ -81,7 +80,7 @@ class Direct:
                 if attempt == question.attempts:
                     raise
         signed_by = await self._validator.validate(data)
-        answer = records.decode(Answer, data.content)
+        answer = records.decode(CallAnswer, data.content)
         if answer.code:
             raise failed(answer)
         return Told(records.decode(reply, answer.value), signed_by)
@@ -147,7 +146,7 @@ class Questions:
 
     # ------------------------------------------------------------ one question
 
-    def _on_request(self, asked: Asked, prefix: Name, signer: Signer) -> None:
+    def _on_request(self, asked: ReceivedInterest, prefix: Name, signer: Signer) -> None:
         """What is no question gets a Nack, which costs nothing."""
         parts = ndn.components(asked.interest.name[len(prefix) :])
         word = ndn.component_value(parts[0]).decode("ascii", "replace") if len(parts) == 2 else ""
@@ -164,7 +163,7 @@ class Questions:
                 return
             self._handle(asked, topics, signer, request, None)
 
-    def _prove(self, asked: Asked, topics: list[Topic[Any]], signer: Signer) -> None:
+    def _prove(self, asked: ReceivedInterest, topics: list[Topic[Any]], signer: Signer) -> None:
         """Whose key is known waits for nobody; others wait for their certificates in a crowd of their own."""
         if self._askers is None:
             asked.refuse(REASON_NO_ROUTE)
@@ -179,7 +178,7 @@ class Questions:
         else:
             self._proved(asked, topics, signer, signed)
 
-    async def _newcomer(self, asked: Asked, topics: list[Topic[Any]], signer: Signer) -> None:
+    async def _newcomer(self, asked: ReceivedInterest, topics: list[Topic[Any]], signer: Signer) -> None:
         assert self._askers is not None
         try:
             signed = await self._askers.newcomer(asked.interest, asked.face_id)
@@ -192,7 +191,7 @@ class Questions:
         else:
             self._proved(asked, topics, signer, signed)
 
-    def _proved(self, asked: Asked, topics: list[Topic[Any]], signer: Signer, signed: Validated) -> None:
+    def _proved(self, asked: ReceivedInterest, topics: list[Topic[Any]], signer: Signer, signed: Validated) -> None:
         assert asked.interest.parameters is not None
         try:
             request = records.decode(topics[0].request, asked.interest.parameters)
@@ -202,7 +201,12 @@ class Questions:
         self._handle(asked, topics, signer, request, signed)
 
     def _handle(
-        self, asked: Asked, topics: list[Topic[Any]], signer: Signer, request: Record, signed: Validated | None
+        self,
+        asked: ReceivedInterest,
+        topics: list[Topic[Any]],
+        signer: Signer,
+        request: Record,
+        signed: Validated | None,
     ) -> None:
         """By the first handler that answers; those that take time do so in a task."""
         for topic in topics:
@@ -215,15 +219,15 @@ class Questions:
                 self._wait(asked, topic, signer, reply)
                 return
             if reply is not None:
-                self._reply(asked, topic, signer, Answer(value=records.encode(reply)))
+                self._reply(asked, topic, signer, CallAnswer(value=records.encode(reply)))
                 return
         asked.refuse(REASON_NO_ROUTE)
 
-    def _wait(self, asked: Asked, topic: Topic[Any], signer: Signer, reply: Awaitable[Reply | None]) -> None:
+    def _wait(self, asked: ReceivedInterest, topic: Topic[Any], signer: Signer, reply: Awaitable[Reply | None]) -> None:
         async def wait() -> None:
             try:
                 record = await reply
-                answer = Answer() if record is None else Answer(value=records.encode(record))
+                answer = CallAnswer() if record is None else CallAnswer(value=records.encode(record))
             except Exception as error:
                 self._fail(asked, topic, signer, error)
             else:
@@ -238,12 +242,12 @@ class Questions:
         self._working += 1
         self._spawn(wait())
 
-    def _reply(self, asked: Asked, topic: Topic[Any], signer: Signer, answer: Answer) -> None:
+    def _reply(self, asked: ReceivedInterest, topic: Topic[Any], signer: Signer, answer: CallAnswer) -> None:
         freshness_ms = ERROR_FRESHNESS_MS if answer.code else topic.freshness_ms
         wire = signer.sign_data(asked.interest.name, records.encode(answer), freshness_ms=freshness_ms)
         asked.reply(wire)
 
-    def _fail(self, asked: Asked, topic: Topic[Any], signer: Signer, error: Exception) -> None:
+    def _fail(self, asked: ReceivedInterest, topic: Topic[Any], signer: Signer, error: Exception) -> None:
         if self._failures.spend(asked.face_id, clock.monotonic()):
             self._reply(asked, topic, signer, failure(error, f"question {topic.name}"))
         else:

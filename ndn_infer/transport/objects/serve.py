@@ -197,7 +197,7 @@ class Server:
         else:
             request.refuse(REASON_NO_ROUTE)
 
-    def _on_discovery(self, request: Request, signer: Signer, nonce: bytes, denies: bool) -> None:
+    def _on_discovery(self, request: ReceivedInterest, signer: Signer, nonce: bytes, denies: bool) -> None:
         base = request.interest.name[: -len(METADATA)]
         promise = self._promises.get(base)
         if promise is None and not denies:
