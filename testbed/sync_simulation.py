@@ -18,7 +18,7 @@ from ndn_infer import ndn
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SIGNATURE_SHA256_WITH_ECDSA, SignatureInfo
 from ndn_infer.sync.core.packets import sign_message, sync_interest, vector_name
-from ndn_infer.sync.core.state import Actions, Message, Options, SyncCore, Update
+from ndn_infer.sync.core.state import Actions, Options, StateMessage, SyncCore, Update
 from ndn_infer.sync.core.vector import Entry
 
 GROUP = ndn.from_uri("/ndn-infer/local/sync/offers")
@@ -195,7 +195,7 @@ class SyncWorld:
 
     # ------------------------------------------------------------ the network
 
-    def _flood(self, sender: int, now: float, message: Message) -> None:
+    def _flood(self, sender: int, now: float, message: StateMessage) -> None:
         """When it arrives at each router first; every link that a copy goes over may lose it."""
         size = packet_bytes(message)
         home = sender % self._network.routers
@@ -223,7 +223,7 @@ class SyncWorld:
     def _delay(self) -> float:
         return self._network.delay_s * self._random.uniform(0.5, 1.5)
 
-    def _delivery(self, number: int, sender: int, message: Message, size: int) -> Callable[[float], None]:
+    def _delivery(self, number: int, sender: int, message: StateMessage, size: int) -> Callable[[float], None]:
         def happen(now: float) -> None:
             self._arrived += 1
             self._arrived_bytes += size
@@ -249,6 +249,6 @@ class _Sized:
         return bytes(SIGNATURE_BYTES)
 
 
-def packet_bytes(message: Message) -> int:
+def packet_bytes(message: StateMessage) -> int:
     """What a Sync Interest takes on the wire."""
     return len(sync_interest(GROUP, sign_message(vector_name(GROUP), message, _Sized())))

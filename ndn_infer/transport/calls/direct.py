@@ -207,7 +207,7 @@ class Questions:
         signer: Signer,
         request: Record,
         signed: Validated | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """By the first handler that answers; those that take time do so in a task."""
         for topic in topics:
             try:
