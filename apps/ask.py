@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer.apps import retrieval
-from ndn_infer.apps.question import Question, add_sampling_arguments, read_question
+from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
@@ -83,7 +83,7 @@ async def _main(asking: _Asking) -> int:
 class _Asking:
     """One question: the network it is asked in, the answer, what is printed."""
 
-    def __init__(self, options: argparse.Namespace, config: Config, question: Question, keychain: Keychain) -> None:
+    def __init__(self, options: argparse.Namespace, config: Config, question: AskOptions, keychain: Keychain) -> None:
         self._options = options
         self._config = config
         self._question = question

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AskOptions:
     """`corpus` is the alias of a served corpus, `folder` one of this machine: at most one of both is set."""
 
     text: str
@@ -61,7 +61,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
 
 
-def read_question(options: argparse.Namespace, config: Config) -> Question:
+def read_question(options: argparse.Namespace, config: Config) -> AskOptions:
     """Raises PromptError for an empty prompt or one that is no text, UsageError for values outside their range."""
     text = _prompt(options.prompt)
     sampling = _sampling(options, config)
@@ -74,7 +74,7 @@ def read_question(options: argparse.Namespace, config: Config) -> Question:
     passages = _or(options.passages, config.ask.passages)
     if not 1 <= passages <= 50:
         raise UsageError(f"--passages is 1 to 50, not {passages}")
-    return Question(
+    return AskOptions(
         text, system, options.model or config.ask.model, sampling, corpus, folder, passages,
         _or(options.min_score, config.ask.min_score), _domain(options, config),
     )  # fmt: skip

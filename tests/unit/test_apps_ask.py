@@ -10,7 +10,7 @@ import pytest
 
 from ndn_infer import cli
 from ndn_infer import config as configuration
-from ndn_infer.apps.question import Question, read_question
+from ndn_infer.apps.question import AskOptions, read_question
 from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
@@ -21,7 +21,7 @@ from ndn_infer.transport.link.links import forwarder_uris
 CONFIG = configuration.Config()
 
 
-def question(*arguments: str) -> Question:
+def question(*arguments: str) -> AskOptions:
     return read_question(cli.parse("ask", arguments), CONFIG)
 
 
