@@ -14,7 +14,7 @@ from typing import Final
 
 from ndn_infer import catalog
 from ndn_infer.config import Config, with_flags
-from ndn_infer.console.progress import Progress
+from ndn_infer.console.progress import ProgressLine
 from ndn_infer.errors import MissingKey, NdnInferError, UnknownModel
 from ndn_infer.models.store import ModelFolder, list_models, open_model, prepare
 from ndn_infer.records import ModelRecord
