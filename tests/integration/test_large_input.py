@@ -14,7 +14,7 @@ import pytest
 from ndn_infer import records
 from ndn_infer.config import CallConfig, Config, ProducerConfig
 from ndn_infer.errors import CallError, NetworkError, RegistrationRefused
-from ndn_infer.forwarder.management.access import Claim, Verdict
+from ndn_infer.forwarder.management.access import CommandClaim, Verdict
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.records import Record, Request, Text
@@ -106,7 +106,7 @@ async def test_a_caller_whose_forwarder_grants_it_no_route_is_told_so_at_once(ne
     offered = await producer.produce(Digest())
     asker = await net.node(asks_as="user")
 
-    def nobody(claim: Claim, verdict: Verdict) -> None:
+    def nobody(claim: CommandClaim, verdict: Verdict) -> None:
         verdict("no routes for applications here")
 
     net.network.management._authority = nobody
