@@ -151,7 +151,14 @@ class Fetching:
             self._done[member] = (wanted.boot, sequence)
             if publication is not None:
                 self.counts.fetched += 1
-                self._deliver(publication)
+                self._hand_over(publication)
+
+    def _hand_over(self, publication: Publication) -> None:
+        """A fault of the application costs it this one publication and no others."""
+        try:
+            self._deliver(publication)
+        except Exception:
+            log.exception("%s of %s was not taken", publication.sequence, ndn.to_uri(publication.publisher))
 
     async def _fetch(self, member: Name, wanted: _Wanted, sequence: int) -> Publication | None:
         """None for a publication of another topic. Raises NdnInferError when all tries fail."""
