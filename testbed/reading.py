@@ -20,6 +20,11 @@ SAMPLED_AT: Final = 0.8
 """Temperature of questions with a seed."""
 
 
+def sampling_of(what: Ask) -> Sampling:
+    temperature = 0.0 if what.seed is None else SAMPLED_AT
+    return Sampling(what.max_tokens, temperature, seed=what.seed or 0, ignore_eos=what.whole)
+
+
 @dataclass(slots=True)
 class Reading:
     """A question at `node` of the network `net`; times by `now`. `came` is told how many tokens there are, and which
@@ -37,11 +42,9 @@ class Reading:
     async def read(self, client: Client, model: str, what: Ask) -> None:
         """Time begins now. Never raises for what the network does."""
         self.began = self.now()
-        sampling = Sampling(
-            what.max_tokens, 0.0 if what.seed is None else SAMPLED_AT, seed=what.seed or 0, ignore_eos=what.whole
-        )  # fmt: skip
+        conversation = client.conversation()
         try:
-            self._answer = await client.conversation().ask(model, what.prompt, sampling, system=what.system)
+            self._answer = await conversation.ask(model, what.prompt, sampling_of(what), system=what.system)
             async with self._answer as answer:
                 async for event in answer:
                     if event.ids:

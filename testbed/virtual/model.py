@@ -19,6 +19,8 @@ from typing import Final
 
 from ndn_infer.kv.plan import Estimates
 from ndn_infer.records import ModelRecord, Sampling
+from ndn_infer.testbed.reading import sampling_of
+from ndn_infer.testbed.world import Ask
 
 VOCABULARY: Final = 32_000
 EOS: Final = 2
@@ -145,3 +147,10 @@ class ModelEngine:
 def block_content(value: bytes, size: int) -> bytes:
     """The KV block of a chain value: bytes that only this value has."""
     return hashlib.shake_128(value).digest(size)
+
+
+def right_answer(what: Ask) -> tuple[int, ...]:
+    """The tokens of the answer to a scenario's question, whoever gives it."""
+    tokenizer = WordTokenizer()
+    prompt = tokenizer.encode(tokenizer.template([*([what.system] if what.system else []), what.prompt]))
+    return tuple(expected(prompt, sampling_of(what)))

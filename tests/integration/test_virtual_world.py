@@ -11,22 +11,12 @@ from typing import Any
 
 import pytest
 
-from ndn_infer.records import Sampling
 from ndn_infer.testbed import result
 from ndn_infer.testbed.scenario import Scenario, find
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
-from ndn_infer.testbed.virtual.model import WordTokenizer, expected
+from ndn_infer.testbed.virtual.model import right_answer
 from ndn_infer.testbed.virtual.play import Play, play
 from ndn_infer.testbed.world import Ask, Progress, World
-
-
-def truth(what: Ask) -> tuple[int, ...]:
-    """What any producer answers."""
-    tokenizer = WordTokenizer()
-    prompt = tokenizer.encode(tokenizer.template([*([what.system] if what.system else []), what.prompt]))
-    sampled = 0.0 if what.seed is None else 0.8
-    sampling = Sampling(what.max_tokens, sampled, seed=what.seed or 0, ignore_eos=what.whole)
-    return tuple(expected(prompt, sampling))
 
 
 def star(loss_percent: float = 0.0) -> Topology:
@@ -71,7 +61,7 @@ def test_tokens_are_the_models(seed: int | None) -> None:
 
     async def story(world: World) -> None:
         asked = await world.ask("edge", what)
-        world.claim("all", asked.ids == truth(what), asked.error)
+        world.claim("all", asked.ids == right_answer(what), asked.error)
 
     assert played(story, star())["holds"]
 
@@ -80,7 +70,7 @@ def test_loss_costs_time_and_no_token() -> None:
     async def story(world: World) -> None:
         rows = await asyncio.gather(*(world.ask("edge", Ask(f"{number} lossy", 60)) for number in range(5)))
         for number, row in enumerate(rows):
-            world.claim(f"{number}", row.ids == truth(Ask(f"{number} lossy", 60)), row.error)
+            world.claim(f"{number}", row.ids == right_answer(Ask(f"{number} lossy", 60)), row.error)
 
     quick, slow = played(story, star()), played(story, star(loss_percent=5))
     assert quick["holds"] and slow["holds"], slow["claims"]
@@ -97,7 +87,7 @@ def test_a_producer_that_is_killed_is_replaced_by_the_other() -> None:
         assert await progress.reached(20)
         await world.kill("left", "decode")
         row = await asking
-        world.claim("identical", row.ids == truth(what), f"{row.error} {len(row.ids)}")
+        world.claim("identical", row.ids == right_answer(what), f"{row.error} {len(row.ids)}")
         world.claim("the other one", row.at == "right" and row.continued == 1, row.at)
 
     found = played(story, star())
