@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--zero-trust", action="store_true", help="forwarders grant a producer routes below its own certificate only"
     )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="with --virtual: so many, from --seed on")
     parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
     parser.add_argument("--keep", action="store_true", help="leave it running after the verdict, until Ctrl-C")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and all logs, or the plot, there")
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         if text.startswith(SET_BY_TESTBED):
             raise UsageError(f"--set {text}: the testbed sets this for every node itself")
     found = scenarios.find(options.what)
+    if options.seeds < 1 or (options.seeds > 1 and not options.virtual):
+        raise UsageError("--seeds is 1 or more, and more than 1 with --virtual only")
     kind = scenarios.VIRTUAL if options.virtual else scenarios.NAMESPACES
     if kind not in found.worlds:
         raise UsageError(f"{found.name} runs in {' and '.join(found.worlds)} only")
@@ -65,14 +68,13 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 def _in_virtual_time(options: argparse.Namespace, found: scenarios.Scenario, topology: Topology) -> int:
     # Only now: it loads half of the package.
+    from ndn_infer.testbed.virtual.play import Play
     from ndn_infer.testbed.virtual.run import run_and_tell
 
     if options.forwarder != "ndn-infer" or options.keep or options.zero_trust:
         raise UsageError("in virtual time there is our own forwarder only, without policy, and nothing to keep")
-    return run_and_tell(
-        found, topology, seed=options.seed, settings=tuple(options.settings), limit_s=options.timeout,
-        as_json=options.json, out=options.out,
-    )  # fmt: skip
+    what = Play(found, options.seed, topology, tuple(options.settings), limit_s=options.timeout)
+    return run_and_tell(what, seeds=options.seeds, as_json=options.json, out=options.out)
 
 
 def _here(options: argparse.Namespace, config: Config, found: scenarios.Scenario, topology: Topology) -> int:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 EPOCH_US: Final = 1_900_000_000_000_000
 """The wall clock's first value: certificates of a virtual network are made then."""
 START_S: Final = 1000.0
+PATIENCE_S: Final = 10.0
+"""Of the loop's end, in virtual seconds."""
 
 
 class Process:
@@ -135,10 +137,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             process.tasks.add(task)
         return task
 
-    def bury(self) -> None:
-        """At the end: close what the dead left open."""
+    def wind_up(self) -> None:
+        """At the end: cancel what still runs, as asyncio.run does, and close what the dead left open."""
+        dead = set(self.graves)
+        living = [task for task in asyncio.all_tasks(self) if task not in dead]
+        for task in living:
+            task.cancel()
+        if living:
+            self.run_until_complete(asyncio.wait(living, timeout=PATIENCE_S))
         for task in self.graves:
-            with contextlib.suppress(RuntimeError):  # it awaits something in a `finally`
+            with contextlib.suppress(Exception):  # it awaits something in a `finally`, or wants this loop
                 task.get_coro().close()
         self.graves.clear()
 
@@ -160,7 +168,7 @@ def run_virtual(work: Callable[[], Awaitable[T]]) -> T:
         with clock.reading(loop.clock):
             result = loop.run_until_complete(whole())
     finally:
-        loop.bury()
+        loop.wind_up()
         loop.close()
     if loop.crashes:
         first = loop.crashes[0]

@@ -6,6 +6,7 @@ build_producer, functions.producer.Producer). Must not know: links, routes, othe
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
-from ndn_infer.functions.base import Host
+from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.producer import Producer
 from ndn_infer.ndn.name import Name
@@ -72,6 +73,7 @@ class VirtualNode:
         self._catalogue = catalogue
         self._seed = seed
         self._started = 0
+        self._starting = asyncio.Lock()
         self.forwarder, self.network = self._new_forwarder()
 
     # ------------------------------------------------------------ forwarder
@@ -106,10 +108,13 @@ class VirtualNode:
         return await Node.join(self.config, self.keychain, uri=f"memory://{self.name}", dial=dial)
 
     async def start(self, role: str) -> None:
-        """A producer; it answers calls when this returns. Raises UsageError for a role that no virtual node has."""
-        functions = functions_of(role, ModelEngine(self.speed))
-        if role in self.producers:
-            return
+        """A producer; it answers calls when this returns. Raises UsageError for a role that no virtual node has,
+        NdnInferError when its forwarder is dead."""
+        async with self._starting:
+            if role not in self.producers:
+                await self._start(role, functions_of(role, ModelEngine(self.speed)))
+
+    async def _start(self, role: str, functions: Sequence[NamedFunction[Any]]) -> None:
         application = self.application(role)
 
         async def offer() -> RunningProducer:
@@ -124,7 +129,11 @@ class VirtualNode:
                 await producer.offer_object(packets.base, signer)
             return RunningProducer(application, node, producer, host, signer.identity)
 
-        self.producers[role] = await application.run(offer())
+        try:
+            self.producers[role] = await application.run(offer())
+        except BaseException:
+            application.kill()
+            raise
 
     def kill(self, role: str) -> None:
         running = self.producers.pop(role, None)
@@ -141,8 +150,10 @@ class VirtualNode:
             await running.producer.close()
             await running.node.close()
 
-        await running.application.run(leave())
-        running.application.kill()
+        try:
+            await running.application.run(leave())
+        finally:
+            running.application.kill()
 
     # ------------------------------------------------------------ what is seen from outside
 

@@ -61,6 +61,7 @@ class VirtualWorld:
     wires: dict[LinkSpec, Wire] = field(default_factory=dict)
     _left: set[LinkSpec] = field(default_factory=set)
     """Links that a node has left: no route leads over them."""
+    _offered: dict[str, Offered] = field(default_factory=dict)
     _static: dict[str, list[tuple[Name, int]]] = field(default_factory=dict)
     """Routes that were installed: prefix, face."""
     _began: float = 0.0
@@ -90,6 +91,7 @@ class VirtualWorld:
                     await world.nodes[node.name].start(role)
                 else:
                     world.note(f"no {role} in virtual time")
+        world._note_offers()
         world._route()
         world.begin()
         return world
@@ -234,19 +236,21 @@ class VirtualWorld:
         node = self.nodes[(link.first, link.second)[end]]
         return self.wires[link].join(end, node.network, reliable=link.loss_percent > 0)
 
-    def _routes(self) -> Routes:
-        offered, names = {}, {name: node.registered() for name, node in self.nodes.items()}
-        for name, prefixes in names.items():
-            own = self.nodes[name].own_prefix()
-            shared = frozenset(prefix for prefix in prefixes if not prefix.startswith(own))
+    def _note_offers(self) -> None:
+        """What every node answers for when all of it runs: static routes lead there also while it does not."""
+        for name, node in self.nodes.items():
+            prefixes, own = node.registered(), node.own_prefix()
             if prefixes:
-                offered[name] = Offered(own, shared)
-        return routes([link for link in self.topology.links if link not in self._left], offered)
+                shared = frozenset(prefix for prefix in prefixes if not prefix.startswith(own))
+                self._offered[name] = Offered(own, shared)
+
+    def _routes(self) -> Routes:
+        return routes([link for link in self.topology.links if link not in self._left], self._offered)
 
     def _route(self) -> None:
         """Static routes everywhere, instead of those that there were."""
         table = self._routes()
-        self._install({name: table.get(name, {}) for name in self.nodes})
+        self._install({name: table.get(name, {}) for name in self.nodes if not self.nodes[name].network.closed})
 
     def _install(self, table: Mapping[str, Mapping[Name, Mapping[str, int]]]) -> None:
         """Straight into the FIBs, as a router's operator could: a thousand nodes have a hundred thousand routes."""
