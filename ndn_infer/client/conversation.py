@@ -264,7 +264,10 @@ class Answer:
                 return
 
     def _ask_another_class(self, error: CallError) -> None:
-        """Raises the error unless the next request is to name another engine class, which nobody has refused."""
+        """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer
+        that has begun is continued in its class or not at all: another would give other tokens."""
+        if self.ids:
+            raise error
         engines, model = self.conversation.engines, self.model.digest
         self._refused.add(engines.of(model))
         if (offered := engines.refused(model, error)) in self._refused:

@@ -16,14 +16,17 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig  # noqa: E402
+from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.decode import Generate  # noqa: E402
 from ndn_infer.functions.engine_host import EngineHost  # noqa: E402
+from ndn_infer.functions.engine_worker import EngineWorker  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.wire import readership, rhythm  # noqa: E402
+from ndn_infer.wire.readership import Readership  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
 from tests.integration.test_streams import until  # noqa: E402
@@ -134,6 +137,44 @@ async def test_who_left_is_not_answered_and_holds_nobody_up(
         assert w.decoded == decoded, "nobody is decoded for nobody"
         await until(lambda: w.status == (0, 0) and w.producer.server.streams == 0, 30.0)
         assert w.producer.counters["abandoned"] == 3
+
+
+async def test_nothing_is_decoded_once_the_last_interest_ran_out_and_who_comes_back_finds_the_same(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However quick or slow the machine: counted in tokens, at the moment at which the engine is told."""
+    signs: list[tuple[float, float, float]] = []
+    told, stopped = [], []
+    asked, tell, stop = Readership.asked, EngineWorker.pause, Engine.pause
+
+    def on_sign(readers: Readership, now: float, expires: float) -> None:
+        asked(readers, now, expires)
+        signs.append((now, expires, readers.next_change(now)))
+
+    def on_tell(worker: EngineWorker, stream: Stream, paused: bool = True) -> None:
+        told.append(len(stream.generated))
+        tell(worker, stream, paused)
+
+    def on_stop(engine: Engine, stream: Stream, paused: bool = True) -> None:
+        stop(engine, stream, paused)
+        stopped.append((paused, len(stream.generated), engine.counters.tokens_decoded))
+
+    async with world(tmp_path, folder) as w:
+        whole = (await Asking(w, (5, 6), 401, seed=1).run(400)).ids
+        await until(lambda: w.status == (0, 0))
+        monkeypatch.setattr(Readership, "asked", on_sign)
+        monkeypatch.setattr(EngineWorker, "pause", on_tell)
+        monkeypatch.setattr(Engine, "pause", on_stop)
+        left = await Asking(w, (5, 6), 8000, seed=1).run(20)
+        await until(lambda: bool(stopped), 30.0)
+        last, expires, pauses_at = signs[-1]
+        assert pauses_at <= expires + 0.51 and expires <= last + 1.01, "a second and a half after the last Interest"
+        paused, made, counted = stopped[0]
+        assert paused and len(left.ids) <= made < 8000 and made - told[0] <= 2, "the step that was being computed"
+        await asyncio.sleep(1.0)
+        assert stopped == [(True, made, counted)] and w.status == (1, 0)
+        back = await Asking(w, (5, 6), 8000, seed=1).run(400)
+        assert back.ids[:400] == whole[:400] and stopped[1] == (False, made, counted), "not one token meanwhile"
 
 
 async def test_a_reader_that_pauses_gets_the_answer_of_one_that_does_not(tmp_path: Path, folder: Path) -> None:

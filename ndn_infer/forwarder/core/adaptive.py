@@ -103,15 +103,19 @@ def _decimal(key: str, text: str) -> float:
 class _Path:
     """What is known of one next hop under one prefix. At most one Interest at a time is watched for a timeout."""
 
-    __slots__ = ("deadline", "dead", "expires", "rtt", "timeouts", "watched")
+    __slots__ = ("deadline", "died_at", "expires", "rtt", "timeouts", "watched")
 
     def __init__(self) -> None:
         self.rtt = RttEstimator()
         self.timeouts = 0
-        self.dead = False
+        self.died_at: float | None = None
         self.watched: Name | None = None
         self.deadline = 0.0
         self.expires = 0.0
+
+    @property
+    def dead(self) -> bool:
+        return self.died_at is not None
 
     def unwatch(self, name: Name) -> None:
         if self.watched is not None and name.startswith(self.watched):
@@ -119,7 +123,7 @@ class _Path:
 
     def answered(self, name: Name, rtt_s: float) -> None:
         self.rtt.sample(max(0.0, rtt_s))
-        self.dead, self.timeouts = False, 0
+        self.died_at, self.timeouts = None, 0
         self.unwatch(name)
 
 
@@ -134,10 +138,11 @@ class _Region:
         self.expires = 0.0
 
     def rank(self, hop: NextHop) -> tuple[int, float, int, int]:
-        """Working ones first, the fastest of them at the head; then the unmeasured, then the dead, by cost."""
+        """Working ones first, the fastest of them at the head; then the unmeasured, by cost; then the dead, that first
+        which died longest ago: where all are, each is tried in turn, and one that is back is found."""
         path = self.paths.get(hop.face_id)
-        if path is not None and path.dead:
-            return 3, 0.0, hop.cost, hop.face_id
+        if path is not None and path.died_at is not None:
+            return 3, path.died_at, hop.cost, hop.face_id
         if path is None or path.rtt.smoothed_s is None:
             return 2, 0.0, hop.cost, hop.face_id
         return 1, path.rtt.smoothed_s, hop.cost, hop.face_id
@@ -200,7 +205,7 @@ class Adaptive(Strategy):
         region: _Region | None = entry.strategy_info
         path = region.paths.get(face_id) if region is not None else None
         if path is not None:
-            path.dead, path.timeouts = True, 0
+            path.died_at, path.timeouts = now, 0
             path.unwatch(entry.name)
 
     def on_data(self, entry: PitEntry, face_id: int, now: float) -> None:
@@ -262,7 +267,7 @@ class Adaptive(Strategy):
                 path.watched = None
                 path.timeouts += 1
                 if path.timeouts >= self.settings.max_timeouts:
-                    path.dead, path.timeouts = True, 0
+                    path.died_at, path.timeouts = now, 0
 
     # ------------------------------------------------------------ measurements
 

@@ -1,0 +1,30 @@
+"""A few kills of real processes: each answer is complete, with the tokens of one that nobody disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ndn_infer.models.store import ModelFolder
+from tests.load.failover import Plan, Round, failover, report
+
+pytestmark = pytest.mark.model
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("what", "kinds"), [("decode", ("greedy", "seeded")), ("link", ("seeded",))])
+def test_no_token_is_lost_or_changed(
+    what: str, kinds: tuple[str, ...], smollm2: ModelFolder, model_cache: Path
+) -> None:
+    rounds = asyncio.run(failover(Plan(what, kinds, tokens=48, batch=2, seed=3), model_cache))
+    assert [(one.complete, one.identical, one.error) for one in rounds] == [(True, True, "")] * len(kinds), rounds
+    assert all(one.continued for one in rounds), rounds
+
+
+def test_what_is_lost_is_told() -> None:
+    lost = Round("decode", "greedy", 7, complete=True, identical=False, continued=1, gap_s=2.0)
+    well = Round("decode", "greedy", 9, complete=True, identical=True, continued=1, gap_s=1.0)
+    document = report("decode", [well, lost], 60.0)
+    assert (document["complete"], document["identical"], document["gap_p95_s"]) == (2, 1, 2.0)
