@@ -112,7 +112,7 @@ class Tree:
         command = our_module(SSE, "serve", str(SSE_PORT), str(TOKENS), str(every_ms))
         await self.network.process(ORIGIN, "sse", command).start(30.0)
         found: Figures = {}
-        for title, counts in (("one", [1, 0, 0, 0, 0]), ("all", _spread(readers))):
+        for title, counts in (("one", [1, 0, 0, 0, 0]), ("all", spread(readers))):
             before = await self.egress()
             began = time.monotonic()
             await asyncio.gather(*(self._read(edge, count) for edge, count in zip(EDGES, counts, strict=True) if count))
@@ -129,7 +129,7 @@ class Tree:
             raise CannotMeasure(f"readers of server-sent events on {edge} got {output[:200]!r}")
 
 
-def _spread(readers: int) -> list[int]:
+def spread(readers: int) -> list[int]:
     share, rest = divmod(readers, len(EDGES))
     return [share + (number < rest) for number in range(len(EDGES))]
 
