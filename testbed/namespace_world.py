@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from ndn_infer.testbed.askers import Asker
 from ndn_infer.testbed.evidence import Snapshot
-from ndn_infer.testbed.network import FORWARDER, Network, in_thread
+from ndn_infer.testbed.network import FORWARDER, Network, Say, Setup, in_any_case, in_thread
 from ndn_infer.testbed.result import Record, Value
 from ndn_infer.testbed.scenario import NAMESPACES
 from ndn_infer.testbed.topology import Topology
@@ -137,3 +138,16 @@ class NamespaceWorld:
             for asker in await asyncio.gather(starting, return_exceptions=True):
                 if isinstance(asker, Asker):
                     await asker.stop()
+
+
+@asynccontextmanager
+async def standing(topology: Topology, setup: Setup, say: Say) -> AsyncIterator[NamespaceWorld]:
+    """A world that stands while the block runs. Raises what building it raises."""
+    network = Network(topology, setup, say)
+    world = NamespaceWorld(network)
+    try:
+        await network.start()
+        yield world
+    finally:
+        await in_any_case(world.close())
+        await in_any_case(network.stop())

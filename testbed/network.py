@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -270,3 +271,21 @@ async def side_by_side(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
     for result in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+async def in_any_case(step: Coroutine[Any, Any, None]) -> None:
+    """Through to its end (it is bounded), however often we are cancelled meanwhile."""
+    running = asyncio.ensure_future(step)
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def say(text: str) -> None:
+    """A step, on standard error."""
+    print(f"  {text}", file=sys.stderr, flush=True)

@@ -9,7 +9,6 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from ndn_infer.errors import Timeout, UsageError
 from ndn_infer.testbed import nfd, result
 from ndn_infer.testbed.namespace_world import NamespaceWorld
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import NFD, Network, Setup
+from ndn_infer.testbed.network import NFD, Network, Setup, in_any_case
 from ndn_infer.testbed.scenario import Measured, Run, Scenario, document
 from ndn_infer.testbed.topology import Topology
 
@@ -132,19 +131,6 @@ def revision() -> str:
         return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
-
-
-async def in_any_case(step: Coroutine[Any, Any, None]) -> None:
-    """Through to its end (it is bounded), however often we are cancelled meanwhile."""
-    running = asyncio.ensure_future(step)
-    cancelled = False
-    while not running.done():
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def report(found: dict[str, Any]) -> list[str]:

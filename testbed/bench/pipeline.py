@@ -1,8 +1,8 @@
 """A pipeline of three stages over the network against the same stages in one process: what does a hop cost a token?
 
 Over the network: a process a stage behind the embedded forwarder, links without delay, one answer at a time. In
-process: the same layer ranges called one after the other, and the model in one piece. Owns: the cut, the figures. Docs:
-docs/testbed.md, docs/pipeline.md.
+process: the same layer ranges called one after the other, and the model in one piece. With --forwarder every stage has
+a node (a network namespace) with that forwarder; that needs root. Owns: the cut, the figures. Docs: docs/testbed.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,13 @@ from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import Sampling
 from ndn_infer.testbed.bench.ask import prompt
+from ndn_infer.testbed.bench.forwarders import CannotMeasure
 from ndn_infer.testbed.bench.report import print_report
+from ndn_infer.testbed.namespace_world import standing
+from ndn_infer.testbed.namespaces import check_machine
+from ndn_infer.testbed.network import Setup, say
+from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
+from ndn_infer.testbed.world import Ask
 
 STAGES: Final = 3
 PROMPT_TOKENS: Final = 64
@@ -38,11 +45,17 @@ def run(options: argparse.Namespace, config: Config) -> int:
     folder = prepared(config, config.ask.model)
     parts = cut(ModelConfig.load(folder.path).layers, STAGES)
     prompts = [prompt(index)[:PROMPT_TOKENS] for index in range(options.runs)]
-    settings = [f"engine.threads={config.engine.threads or 1}"]
-    named = asyncio.run(over_network(config, parts, prompts, settings))
+    settings = (f"engine.threads={config.engine.threads or 1}",)
+    if options.forwarder:
+        check_machine()
+        setup = Setup(config.cache_dir, settings, options.forwarder)
+        named = asyncio.run(over_nodes(parts, setup, options.runs))
+    else:
+        named = asyncio.run(over_network(config, parts, prompts, settings))
     local = in_process(folder.path, parts, prompts, config)
     whole = in_process(folder.path, cut(parts[-1][1] + 1, 1), prompts, config)
     figures = {
+        "nodes": f"namespaces with {options.forwarder}" if options.forwarder else "processes of one machine",
         "stages": [f"{first}-{last}" for first, last in parts], "prompt_tokens": PROMPT_TOKENS,
         "answer_tokens": ANSWER_TOKENS, "named_ms_a_token": named, "stages_in_process_ms_a_token": local,
     }  # fmt: skip
@@ -105,6 +118,23 @@ async def over_network(
             return statistics.median([await _one(conversation, model, ids) for ids in prompts])
     finally:
         await network.stop()
+
+
+async def over_nodes(parts: Sequence[tuple[int, int]], setup: Setup, runs: int) -> float:
+    """The same with a node for each stage and one that asks, all linked with all, without delay."""
+    *before, (first, last) = parts
+    functions = [f"stage:{start}-{end}" for start, end in before] + [f"decode:{first}-{last},tokenize"]
+    nodes = [NodeSpec(f"stage{number}", {"functions": text}) for number, text in enumerate(functions)]
+    nodes.append(NodeSpec("user"))
+    links = tuple(LinkSpec(a.name, b.name) for a, b in combinations(nodes, 2))
+    async with standing(Topology("pipeline", tuple(nodes), links), setup, say) as world:
+        rows = [
+            await world.ask("user", Ask(f"Write about the number {n}.", ANSWER_TOKENS)) for n in range(-1, runs)
+        ]  # fmt: skip
+    lost = [row.error for row in rows if not row.complete]
+    if lost:
+        raise CannotMeasure(f"{len(lost)} of {len(rows)} answers are not complete: {lost[0]}")
+    return statistics.median(row.per_token_s * 1000 for row in rows[1:])
 
 
 async def _one(conversation: Any, model: Any, ids: tuple[int, ...]) -> float:

@@ -22,11 +22,10 @@ from ndn_infer.testbed.bench.forwarders import CannotMeasure
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.evidence import produced
 from ndn_infer.testbed.load import together
-from ndn_infer.testbed.namespace_world import NamespaceWorld
+from ndn_infer.testbed.namespace_world import NamespaceWorld, standing
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import Network, Setup, in_thread
+from ndn_infer.testbed.network import Network, Setup, in_thread, say
 from ndn_infer.testbed.node_process import our_module
-from ndn_infer.testbed.runner import in_any_case
 from ndn_infer.testbed.world import Ask, Asked
 
 TOPOLOGY: Final = "tree"
@@ -53,22 +52,16 @@ Figures = dict[str, Any]
 
 
 async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> tuple[Figures, Figures, Figures]:
-    network = Network(topology_file.load(TOPOLOGY), Setup(config.cache_dir, settings), _say)
-    world = NamespaceWorld(network)
-    try:
-        await network.start()
+    async with standing(topology_file.load(TOPOLOGY), Setup(config.cache_dir, settings), say) as world:
         await world.join(*EDGES)
         await world.ask(EDGES[0], Ask("Hello.", max_tokens=4))  # certificates and catalogue are on the way
-        tree = Tree(network, world)
+        tree = Tree(world.network, world)
         one, alone = await tree.ask(1, seed=1)
         before = await world.counters()
         many, crowd = await tree.ask(readers, seed=2)
         calls = produced(before, await world.counters(), "decode")["calls"]
         every_ms = round(one[0].per_token_s * 1000)
         peers = await tree.sse(readers, every_ms)
-    finally:
-        await in_any_case(world.close())
-        await in_any_case(network.stop())
     figures = {
         "readers": readers, "tokens": TOKENS, "egress_of_one_bytes": alone, "egress_of_all_bytes": crowd,
         "executions": calls, "ttft_of_one_ms": one[0].ttft_s * 1000,
@@ -132,7 +125,3 @@ class Tree:
 def spread(readers: int) -> list[int]:
     share, rest = divmod(readers, len(EDGES))
     return [share + (number < rest) for number in range(len(EDGES))]
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)

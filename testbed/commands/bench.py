@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")
     parser.add_argument("--sweep", action="store_true", help="fetch: also over links with loss and delay")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch: only ours")
+    parser.add_argument("--forwarder", choices=("ndn-infer", "nfd"), help="pipeline: a node for each stage, with this")
     parser.add_argument("--profile", action="store_true", help="fetch: where the time of our fetching process goes")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="trace: requests, one JSON object a line (or .gz)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace: write the plot there, as SVG")
