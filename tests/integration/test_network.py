@@ -30,6 +30,7 @@ from ndn_infer.records import (
 from ndn_infer.tensors import RawTensor, decode_tensor
 from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork
+from tests.load.bogus import campaign
 
 pytestmark = pytest.mark.model
 
@@ -216,3 +217,11 @@ def test_leaving_the_loop_of_an_answer_ends_its_reading_at_once_and_its_decoding
     time.sleep(2.0)
     assert network.counters("decode")["tokens_decoded"] - before == made
     assert seen <= made < most
+
+
+async def test_honest_questions_are_answered_while_bogus_calls_come(network: RunningNetwork) -> None:
+    """What tests/load/bogus.py does with ten thousand calls, in small: all are answered, and no more is admitted than
+    there are seats. How long it takes is not judged here."""
+    report = await campaign(network, calls=600, rate=200, questions=3)
+    assert report.unanswered == 0 and len(report.attacked) == 3
+    assert 0 < report.admitted <= report.seats

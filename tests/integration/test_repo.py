@@ -100,9 +100,10 @@ class World:
 
 
 async def start_repo(
-    network: MemoryNetwork, keychain: Keychain, directory: Path, *, prefixes: tuple[Name, ...] = (), mib: int = 64
-) -> tuple[Repo, Node, TieredStore]:
-    node = await Node(network, keychain, CONFIG).open()
+    network: MemoryNetwork, keychain: Keychain, directory: Path, *, prefixes: tuple[Name, ...] = (), mib: int = 64,
+    commands_as: Name = b"",
+) -> tuple[Repo, Node, TieredStore]:  # fmt: skip
+    node = await Node(network, keychain, CONFIG, commands_as=commands_as).open()
     store = TieredStore(1 << 20, DiskStore(directory / "objects", mib << 20))
     shelf = CertificateShelf(directory / "certificates")
     validator = Validator(TrustSchema.load(NET), keychain.anchor, shelf.recording(node._certificate))

@@ -34,6 +34,7 @@ from ndn_infer.records import (
     Text,
     TokenizeRequest,
 )
+from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.command_authority import CommandAuthority
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import TenantDomain
@@ -48,11 +49,13 @@ from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.certificates import certificate_fetcher
 from tests.daemons import RunningNetwork, run_network
 from tests.harness import NET, Node, keychain_in, role
+from tests.integration.test_repo import REPO, start_repo
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)})
 SUBJECT = ("model", "ab" * 32)
 CORPUS = ("corpus", "cd" * 32)
 MACHINE = NET + ndn.generic("home") + ndn.generic("n1")
+OTHER = NET + ndn.generic("home") + ndn.generic("n2")
 CONFIG = replace(Config(), call=replace(CallConfig(), deadline_s=20.0))
 POLICY = ForwarderConfig(registration="own-identity")
 
@@ -111,7 +114,7 @@ class Net:
 async def net(tmp_path: Path) -> AsyncIterator[Net]:
     """One forwarder with the policy, three producers on faces of their own, one caller."""
     keychain = keychain_in(tmp_path / "keys", "tokenize", "decode", "rag", "user")
-    keychain.ensure(MACHINE)
+    keychain.ensure(MACHINE, OTHER, REPO)
     network = MemoryNetwork(POLICY)
     guard = await under_policy(network, keychain)
     nodes, producers = [], []
@@ -218,6 +221,28 @@ async def test_private_calls_work_by_hint(net: Net) -> None:
     for text in ("secret", "secret " * 5000):
         answer = await caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=text), label), Text)
         assert answer.text == text.upper()
+
+
+async def test_a_repo_keeps_and_gives_what_a_producer_made_that_is_gone(net: Net, tmp_path: Path) -> None:
+    """The repo is another machine, which readers know by configuration; certificates come from there, too."""
+    repo, node, store = await start_repo(net.network, net.keychain, tmp_path / "repo", commands_as=OTHER)
+    known = replace(CONFIG, network=replace(CONFIG.network, known=(ndn.to_uri(OTHER),)))
+    reader = await Node(net.network, net.keychain, known, asks_as="user", commands_as=MACHINE).open()
+    hits = await reader.caller.call(Ask(CORPUS, "lookup", LookupRequest("heron", 1)), Hits)
+    base = ndn.from_uri(hits.hits[0].name)
+    client = RepoClient(reader.endpoint, reader.validator, NET, REPO, net.keychain.signer_for(role("user")))
+    entry = await client.insert(base, hints=(role("rag"),), pin=True)
+    assert entry.pinned
+    net.network.core.cs.erase(NET, 1000)
+    await net.producers[2].close()
+    fetched = await reader.fetcher.fetch(base)
+    assert records.decode(PassageRecord, fetched.content) == Find.passage and fetched.signed_by.identity == role("rag")
+    for prefix, _ in net.network.core.rib.items():
+        assert prefix.startswith((MACHINE, OTHER)), ndn.to_uri(prefix)
+    await reader.close()
+    await repo.close()
+    await node.close()
+    store.close()
 
 
 async def test_what_nobody_has_is_told_at_once_and_the_way_that_was_learnt_is_used(net: Net) -> None:
