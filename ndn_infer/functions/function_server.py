@@ -149,16 +149,16 @@ class FunctionServer:
         host = self._host if domain is PUBLIC else self._tenants_host
         job = Job(host, work.key.call, work.envelope, self._signer, domain, work.seat, work.promised)
         if function.streams:
-            work.estimate_s = function.first_event_s(request)
+            work.before, work.estimate_s = function.queue_length(), function.first_event_s(request)
         else:
             self._acknowledge_later(work, request)
         result = await function.run(request, job)
         if isinstance(result, LiveStream):
             if not result.closed:  # an engine's places are shared as seats are: nobody has all of them
                 result.on_closed = work.seat.hand_over().give
-            queue, estimate_ms = function.queue_length(), round(work.estimate_s * 1000)
+            estimate_ms = round(work.estimate_s * 1000)
             name = ndn.to_uri(result.name)
-            return CallAnswer(result=name, hint=self._hint, stream=True, queue=queue, estimate_ms=estimate_ms)
+            return CallAnswer(result=name, hint=self._hint, stream=True, queue=work.before, estimate_ms=estimate_ms)
         value = records.encode(result)
         if len(value) <= INLINE_ANSWER_BYTES and work.acknowledged is None:
             return CallAnswer(value=value, hint=self._hint)

@@ -55,6 +55,12 @@ class Count(NamedFunction[TokenizeRequest]):
 
     function, role, request_type, subject, streams = "generate", "decode", TokenizeRequest, SUBJECT, True
 
+    def first_event_s(self, request: TokenizeRequest) -> float:
+        return 0.1
+
+    def queue_length(self) -> int:
+        return len(self._tasks)
+
     def __init__(self) -> None:
         self.runs = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -295,8 +301,10 @@ def test_equal_streams_are_one_run_also_when_the_first_reader_leaves(tmp_path: P
         first = asyncio.ensure_future(read(nodes[0], 5))
         await asyncio.sleep(0.3)
         others = [asyncio.ensure_future(read(node, 40)) for node in nodes[1:]]
+        told = (await nodes[1].caller.start(ask("7", "generate"))).answer
+        assert told.stream and told.queue == 1 and told.estimate_ms == 100
         assert await first == [str(number) for number in range(1, 6)]
         everything = [str(number) for number in range(1, 41)]
-        assert all(seen == everything for seen in await asyncio.gather(*others)) and count.runs == 1
+        assert all(seen == everything for seen in await asyncio.gather(*others)) and count.runs == 2
 
     in_world(tmp_path, story)
