@@ -31,7 +31,7 @@ from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
 from ndn_infer.functions.registry import ROLES
-from ndn_infer.local.network import NO_ALIAS, EmbeddedNetwork, embedded
+from ndn_infer.local.network import CommonFlags, EmbeddedNetwork, ServedParts, embedded, helpers
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord, Message, TokenLogprobs
@@ -156,23 +156,23 @@ class _Asking:
         if question.folder is not None:
             functions += ["embed", "rag"]
         self._news("starting an embedded network: forwarder, " + ", ".join(functions))
-        network = embedded(
-            config, functions, models=[model], embedder=config.ask.embedder, corpus=question.folder,
-            corpus_name=NO_ALIAS, private=True, config_file=self._options.config, settings=self._options.settings,
-            verbose=self._options.verbose,
-        )  # fmt: skip
+        served = ServedParts(functions, [model], config.ask.embedder, question.folder)
+        flags = CommonFlags(self._options.config, self._options.settings, self._options.verbose)
+        network = embedded(config, served, flags, private=True)
         await network.start()
         return network
 
     async def _serve(self, corpus: CorpusRecord, conversation: Conversation, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""
         assert self._question.folder is not None
-        helpers = await retrieval.served(
-            corpus, self._question.folder, conversation, self._config, node.uri, config_file=self._options.config,
-            settings=self._options.settings, news=self._news,
+        flags, folder = CommonFlags(self._options.config, self._options.settings), self._question.folder
+        ask = self._config.ask
+        joined = await retrieval.served(
+            corpus, folder, conversation, self._news,
+            lambda functions: helpers(ServedParts(functions, [ask.model], ask.embedder, folder), flags, node.uri),
         )  # fmt: skip
-        if helpers is not None:
-            ends.push_async_callback(helpers.stop)
+        if joined is not None:
+            ends.push_async_callback(joined.stop)
 
     # ------------------------------------------------------------ the answer
 

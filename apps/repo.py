@@ -32,9 +32,10 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, net_name, role_identity
 from ndn_infer.node.node import Node, replay_window, trust_schema
 from ndn_infer.repo.certificate_shelf import CertificateShelf
+from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient, RepoEntry
-from ndn_infer.repo.repo import Repo, RepoParts
+from ndn_infer.repo.repo import Repo
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.disk import DiskStore
@@ -96,11 +97,9 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
         STATUS_MEMORY_BYTES, DiskStore(path, config.producer.store_disk_mib << 20, policies=policies)
     )  # fmt: skip
     try:
-        shelf = CertificateShelf(path.with_name(f"{path.name}.certificates"))
-        pins = PinLedger(path.with_name(f"{path.name}.pins"), store.disk.capacity_bytes)
         node = await Node.join(config, keychain)
         registrar = node.registrar
-        repo = _repo(node, store, shelf, pins, signer, registrar, tuple(map(ndn.from_uri, options.prefix)))
+        repo = _repo(node, store, path, signer, tuple(map(ndn.from_uri, options.prefix)))
         presence = Presence(node.net, repo.server, registrar, keychain.certificates)
         try:
             await presence.begin()
@@ -120,12 +119,11 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _repo(
-    node: Node, store: TieredStore, shelf: CertificateShelf, pins: PinLedger, signer: Signer,
-    registrar: Registrar, prefixes: tuple[Name, ...],
-) -> Repo:  # fmt: skip
+def _repo(node: Node, store: TieredStore, path: Path, signer: Signer, prefixes: tuple[Name, ...]) -> Repo:
     """A repo of this node, with a validator of its own: the certificates that it fetches are worth keeping."""
     config = node.config
+    shelf = CertificateShelf(path.with_name(f"{path.name}.certificates"))
+    pins = PinLedger(path.with_name(f"{path.name}.pins"), store.disk.capacity_bytes)
     validator = Validator(
         trust_schema(config), node.keychain.anchor,
         shelf.recording(certificate_fetcher(node.endpoint)), max_depth=config.trust.max_chain_depth,
@@ -137,7 +135,7 @@ def _repo(
     server = Server(node.endpoint, store)
     fetcher = Fetcher(node.endpoint, validator, config.fetch)
     parts = RepoParts(
-        node.endpoint, server, store, fetcher, validator, registrar, shelf, signer, pins
+        node.endpoint, server, store, fetcher, validator, node.registrar, shelf, signer, pins
     )  # fmt: skip
     return Repo(parts, prefixes=prefixes)
 

@@ -15,7 +15,7 @@ from typing import Final
 from ndn_infer.client import Cited, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import UnknownModel
-from ndn_infer.local.network import EmbeddedNetwork, helpers
+from ndn_infer.local.network import EmbeddedNetwork
 from ndn_infer.local.prepare import prepared
 from ndn_infer.records import CorpusRecord
 
@@ -36,19 +36,16 @@ def corpus_of(folder: Path, config: Config, *, quiet: bool) -> CorpusRecord:
 
 
 async def served(
-    record: CorpusRecord, folder: Path, conversation: Conversation, config: Config, uri: str, *,
-    config_file: Path | None, settings: Sequence[str], news: Callable[[str], None],
+    record: CorpusRecord, folder: Path, conversation: Conversation, news: Callable[[str], None],
+    producers: Callable[[Sequence[str]], EmbeddedNetwork],
 ) -> EmbeddedNetwork | None:  # fmt: skip
-    """Producers that serve `folder` in the running network at `uri`, ready; None when it is served there already. The
-    caller stops them. Raises ChildFailed."""
+    """`producers` of the functions that serve `folder` in the running network, ready; None when it is served there
+    already. The caller stops them. Raises ChildFailed."""
     if await _offered(conversation, "corpus", record.digest):
         return None
     news(f"serving {folder} while it is asked: {record.passages} passage{'s' * (record.passages != 1)}")
     functions = ["rag"] if await _offered(conversation, "model", record.embedder) else ["embed", "rag"]
-    network = helpers(
-        config, functions, uri=uri, embedder=config.ask.embedder, corpus=folder, config_file=config_file,
-        settings=settings,
-    )  # fmt: skip
+    network = producers(functions)
     await network.start()
     return network
 

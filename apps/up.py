@@ -15,7 +15,7 @@ from ndn_infer.apps.produce import MODEL_HELP, corpus_alias
 from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.functions import registry
-from ndn_infer.local.network import EmbeddedNetwork, embedded
+from ndn_infer.local.network import CommonFlags, EmbeddedNetwork, ServedParts, embedded
 from ndn_infer.local.prepare import prepared, served_model
 from ndn_infer.node.keys import ensure_keys
 
@@ -41,11 +41,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
     if "embedder" in registry.needs(names):
         prepared(config, embedder)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
-    network = embedded(
-        config, names, models=[model.text for model in models], embedder=embedder, corpus=options.corpus,
-        corpus_name=alias, private=False, config_file=options.config, settings=options.settings,
-        verbose=options.verbose,
-    )  # fmt: skip
+    served = ServedParts(names, [model.text for model in models], embedder, options.corpus, alias)
+    flags = CommonFlags(options.config, options.settings, options.verbose)
+    network = embedded(config, served, flags, private=False)
     return asyncio.run(_serve(network))
 
 

@@ -78,12 +78,9 @@ class ConfigSection:
                 raise ConfigError(f"{item.name} {reason}")
 
 
-def option(
-    default: Any, help_text: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = math.inf,
-    form: Callable[[str], object] | None = None,
-) -> Any:  # fmt: skip
-    """A field with its meaning and its limits (inclusive)."""
-    return field(default=default, metadata={"help": help_text, "limits": ValueLimits(choices, low, high, form)})
+def option(default: Any, help_text: str, **limits: Any) -> Any:
+    """A field with its meaning and its limits: those of ValueLimits, inclusive."""
+    return field(default=default, metadata={"help": help_text, "limits": ValueLimits(**limits)})
 
 
 _BOOLEANS: Final = {"true": True, "on": True, "yes": True, "1": True}

@@ -138,16 +138,23 @@ def by_products(dtype: torch.dtype, device: torch.device, *, grouped: bool) -> b
     return grouped and dtype == torch.bfloat16 and device.type == "cpu"
 
 
-def plan_prompt(
-    start: int, count: int, total: int, *, dtype: torch.dtype, device: torch.device, window: int = 0,
-    grouped: bool = False,
-) -> AttentionPlan | ProductPlan:  # fmt: skip
-    """Tokens `start` to `start + count` of a prompt of `total` tokens; each sees the last `window` (0: all).
-    `grouped`: not the numbers of transformers where others are had sooner."""
-    end = start + count
+@dataclass(frozen=True, slots=True)
+class AttentionKind:
+    """How a layer attends: each token to the last `window` (0: all). `grouped`: not the numbers of transformers where
+    others are quicker to compute."""
+
+    dtype: torch.dtype
+    device: torch.device
+    window: int = 0
+    grouped: bool = False
+
+
+def plan_prompt(start: int, count: int, total: int, kind: AttentionKind) -> AttentionPlan | ProductPlan:
+    """Tokens `start` to `start + count` of a prompt of `total` tokens."""
+    end, dtype, device, window = start + count, kind.dtype, kind.device, kind.window
     if window and total > window:
         return _plan_window(start, end, window, dtype=dtype, device=device)
-    if by_products(dtype, device, grouped=grouped):
+    if by_products(dtype, device, grouped=kind.grouped):
         return _plan_products(start, end, dtype)
     if start == 0 and end == total:
         return AttentionPlan(end, causal=count > 1)

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
@@ -53,6 +54,23 @@ _MIB = 1 << 20
 
 _MAPPED_AHEAD = 32 * _MIB  # of KV memory, mapped before it is needed
 _MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhile waits
+
+
+class _Extent(NamedTuple):
+    """Of a stream: tokens that are computed as a prompt, those of the whole prompt that they begin, those whose KV it
+    may need."""
+
+    asked: int
+    total: int
+    last: int
+
+
+class _Sharing(NamedTuple):
+    """What becomes of KV that a stream brings along, and who shares its own: as in Engine.start."""
+
+    salt: str
+    near: bool = False
+    arriving: bool = False
 
 
 class Engine:
@@ -115,8 +133,8 @@ class Engine:
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
         asked = max(len(ids) - answered, 1)
         stream = self._queue(
-            tuple(ids), params, prefix_blocks, asked=asked, total=asked, last=last, near=near and not arriving,
-            salt=cache_salt, arriving=arriving,
+            tuple(ids), params, _Extent(asked, asked, last), prefix_blocks,
+            _Sharing(cache_salt, near and not arriving, arriving),
         )  # fmt: skip
         if answered and stream.history is not None:
             stream.history = TokenHistory(ids[:-answered], ids[-answered:])
@@ -130,7 +148,7 @@ class Engine:
         longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
         full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
-        return self._queue(tuple(ids[:full]), None, prefix_blocks, asked=full, total=total, last=full, salt=cache_salt)
+        return self._queue(tuple(ids[:full]), None, _Extent(full, total, full), prefix_blocks, _Sharing(cache_salt))
 
     @torch.inference_mode()
     def supply(self, stream: Stream, layers: int) -> None:
@@ -243,10 +261,10 @@ class Engine:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
     def _queue(
-        self, prompt: tuple[int, ...], params: Sampling | None, blocks: Sequence[Tensor], *, asked: int,
-        total: int, last: int, near: bool = False, salt: str, arriving: bool = False,
+        self, prompt: tuple[int, ...], params: Sampling | None, extent: _Extent, blocks: Sequence[Tensor],
+        sharing: _Sharing,
     ) -> Stream:  # fmt: skip
-        """`asked`: tokens that are computed as a prompt; `last`: those whose KV it may need."""
+        (asked, total, last), (salt, near, arriving) = extent, sharing
         pool = self._scheduler.pool
         if self._scheduler.blocks_for(last) > pool.blocks:
             room = pool.blocks * self.block_tokens

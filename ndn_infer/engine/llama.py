@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ndn_infer.config import EngineConfig
-from ndn_infer.engine.attention import attend_one, by_products, first_seen, kv_class, plan_prompt
+from ndn_infer.engine.attention import AttentionKind, attend_one, by_products, first_seen, kv_class, plan_prompt
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
@@ -134,11 +134,8 @@ class Llama:
 
     def _begin(self, ids: Tensor, cache: KvSequence, total: int, layers: tuple[Layer, ...]) -> Advance:
         start, count = cache.length, int(ids.shape[0])
-        dtype, device, grouped = self.dtype, self.device, self._grouped
-        plans = {
-            window: plan_prompt(start, count, total, dtype=dtype, device=device, window=window, grouped=grouped)
-            for window in self._windows
-        }
+        kinds = (AttentionKind(self.dtype, self.device, window, self._grouped) for window in self._windows)
+        plans = {kind.window: plan_prompt(start, count, total, kind) for kind in kinds}
         cache.reserve(max(plan.extent for plan in plans.values()))
         slots = torch.tensor(cache.slots(count), device=self.device)
         tables = {window: cache.blocks(plan.extent) for window, plan in plans.items()}
@@ -149,12 +146,12 @@ class Llama:
             all_keys, all_values = cache.pages.read(layer, table)[:, :, : plan.extent]
             return plan.attend(queries, all_keys, all_values).transpose(0, 1).reshape(count, -1)
 
-        cos, sin = self._rotary.rows(start, count)
+        turns = self._rotary.rows(start, count)
         hidden, next_layer = self._embed(ids), 0
 
         def advance(upto: int) -> Tensor | None:
             nonlocal hidden, next_layer
-            hidden = self._through(hidden, layers[next_layer:upto], cos, sin, attend, first=next_layer)
+            hidden = self._through(hidden, layers[next_layer:upto], turns, attend, first=next_layer)
             next_layer = max(upto, next_layer)
             if next_layer < len(layers):
                 return None
@@ -164,17 +161,17 @@ class Llama:
         return advance
 
     def _forward(self, inputs: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        return self._through(self._embed(inputs), layers, cos, sin, attend)
+        return self._through(self._embed(inputs), layers, (cos, sin), attend)
 
     def _embed(self, inputs: Tensor) -> Tensor:
         return inputs if inputs.is_floating_point() else F.embedding(inputs, self.embedding)
 
     def _through(
-        self, hidden: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend, *, first: int = 0
+        self, hidden: Tensor, layers: tuple[Layer, ...], turns: tuple[Tensor, Tensor], attend: Attend, *, first: int = 0
     ) -> Tensor:
-        """Through `layers`, of which the first has the number `first`."""
+        """Through `layers`, of which the first has the number `first`. `turns`: cosines and sines of the rows."""
         for index, layer in enumerate(layers, first):
-            projected = self._project(layer, self._rms(hidden, layer.input_norm), cos, sin)
+            projected = self._project(layer, self._rms(hidden, layer.input_norm), *turns)
             hidden = hidden + layer.o(attend(index, *projected))
             gate, up = layer.gate_up(self._rms(hidden, layer.post_norm))
             hidden = hidden + layer.down(F.silu(gate) * up)

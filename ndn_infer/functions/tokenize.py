@@ -13,7 +13,7 @@ from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
-from ndn_infer.kv.token_blocks import publish_token_blocks
+from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenizeRequest, Tokens
@@ -60,7 +60,8 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         ids = await asyncio.to_thread(self._ids, request)
         self._check_tokens(len(ids))
         block = job.host.config.engine.block_tokens
-        await publish_token_blocks(job.host.server, job.host.net, self.subject[1], ids, block, job.signer, job.domain)
+        chain = TokenChain(self.subject[1], block, job.domain)
+        await publish_token_blocks(job.host.server, job.host.net, chain, ids, job.signer)
         job.host.counters["tokens_out"] += len(ids)
         return Tokens(ids)
 

@@ -20,7 +20,7 @@ from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
 from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer, patience_s
 from ndn_infer.kv.prefix import FoundBlocks, Located
-from ndn_infer.kv.token_blocks import publish_token_blocks
+from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources, PrefillRequest
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.calls.ask import Ask
@@ -194,10 +194,8 @@ class KvLoader:
         request = PrefillRequest(
             tuple(value.hex() for value in located.values), have, block_tokens, self._blocks.format.codec
         )  # fmt: skip
-        await publish_token_blocks(
-            self._host.server, self._host.net, self._blocks.model, tuple(ids), block_tokens, asker.signer,
-            self._blocks.domain,
-        )  # fmt: skip
+        chain = TokenChain(self._blocks.model, block_tokens, self._blocks.domain)
+        await publish_token_blocks(self._host.server, self._host.net, chain, tuple(ids), asker.signer)
         began = clock.monotonic()
         advice = connector.discovery.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:

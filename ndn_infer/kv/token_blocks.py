@@ -6,6 +6,7 @@ Owns: the publishing of them. Must not know: tensors, tokenizers.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer import records
@@ -20,11 +21,21 @@ PUBLISHED_AT_ONCE: Final = 4
 """Token blocks signed in one turn of the event loop: a millisecond or two."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenChain:
+    """What the names of token blocks depend on besides the tokens: the model, tokens in a block, the domain."""
+
+    model: str
+    block: int
+    domain: Domain
+
+
 async def publish_token_blocks(
-    server: Server, net: Name, model: str, ids: tuple[int, ...], block: int, signer: Signer, domain: Domain
-) -> None:  # fmt: skip
+    server: Server, net: Name, chain: TokenChain, ids: tuple[int, ...], signer: Signer
+) -> None:
     """Publish every full block of `ids` that is not in the store yet; the names chain (chain.py). `ids` fit a context:
     that was checked. Others have their turn in between."""
+    model, block, domain = chain.model, chain.block, chain.domain
     parent = domain.chain_seed(block)
     for number, value in enumerate(await asyncio.to_thread(domain.chain_values, ids, block)):
         if number % PUBLISHED_AT_ONCE == 0:

@@ -66,43 +66,44 @@ def private_socket(config: Config) -> tuple[Path, Path]:
     return directory / "forwarder.sock", directory
 
 
-def embedded(
-    config: Config,
-    functions: Sequence[str],
-    *,
-    models: Sequence[str],
-    embedder: str,
-    corpus: Path | None,
-    corpus_name: str,
-    private: bool,
-    config_file: Path | None = None,
-    settings: Sequence[str] = (),
-    verbose: int = 0,
-) -> EmbeddedNetwork:
-    """Describe a network (nothing starts yet). `models` as 'produce --model' takes them. With `private` it has a socket
-    of its own that nobody else finds."""
+@dataclass(frozen=True, slots=True)
+class ServedParts:
+    """What the producers of an embedded network serve: `functions` of `models` as 'produce --model' takes them,
+    `corpus` under the alias `corpus_name`."""
+
+    functions: Sequence[str]
+    models: Sequence[str]
+    embedder: str
+    corpus: Path | None = None
+    corpus_name: str = NO_ALIAS
+
+
+@dataclass(frozen=True, slots=True)
+class CommonFlags:
+    """Flags that every process of the network is given."""
+
+    config_file: Path | None = None
+    settings: Sequence[str] = ()
+    verbose: int = 0
+
+    def arguments(self) -> list[str]:
+        file = ["--config", str(self.config_file)] if self.config_file else []
+        return [*file, *(f"--set={text}" for text in self.settings), *["-v"] * self.verbose]
+
+
+def embedded(config: Config, served: ServedParts, flags: CommonFlags, *, private: bool) -> EmbeddedNetwork:
+    """Describe a network (nothing starts yet). With `private` it has a socket of its own that nobody else finds."""
     if not (private or config.forwarder.unix_path):
         make_runtime_dir(config)
     socket, directory = private_socket(config) if private else (config.socket_path, None)
     uri = f"unix://{socket}"
-    common = _common(config_file, settings, verbose)
-    children = [Child("forwarder", ["forwarder", f"--unix={socket}", *common], _environment(uri))]
-    children += _producers(functions, models, embedder, corpus, corpus_name, uri, common)
-    return EmbeddedNetwork(uri, children, directory)
+    children = [Child("forwarder", ["forwarder", f"--unix={socket}", *flags.arguments()], _environment(uri))]
+    return EmbeddedNetwork(uri, [*children, *_producers(served, uri, flags)], directory)
 
 
-def helpers(
-    config: Config, functions: Sequence[str], *, uri: str, embedder: str, corpus: Path,
-    config_file: Path | None = None, settings: Sequence[str] = (),
-) -> EmbeddedNetwork:  # fmt: skip
-    """Producers of this machine that join the network at `uri` for a while, to serve `corpus` under its digest."""
-    common = _common(config_file, settings, 0)
-    return EmbeddedNetwork(uri, _producers(functions, [config.ask.model], embedder, corpus, NO_ALIAS, uri, common))
-
-
-def _common(config_file: Path | None, settings: Sequence[str], verbose: int) -> list[str]:
-    file = ["--config", str(config_file)] if config_file else []
-    return [*file, *(f"--set={text}" for text in settings), *["-v"] * verbose]
+def helpers(served: ServedParts, flags: CommonFlags, uri: str) -> EmbeddedNetwork:
+    """Producers of this machine that join the network at `uri` for a while."""
+    return EmbeddedNetwork(uri, _producers(served, uri, flags))
 
 
 def _environment(uri: str) -> dict[str, str]:
@@ -116,16 +117,13 @@ def _environment(uri: str) -> dict[str, str]:
     }
 
 
-def _producers(
-    functions: Sequence[str], models: Sequence[str], embedder: str, corpus: Path | None, corpus_name: str, uri: str,
-    common: Sequence[str],
-) -> list[Child]:  # fmt: skip
+def _producers(served: ServedParts, uri: str, flags: CommonFlags) -> list[Child]:
     children = []
-    for together in registry.processes(functions):
+    for together in registry.processes(served.functions):
         title = ",".join(together)
-        arguments = ["produce", "--functions", title, *(f"--model={model}" for model in models), *common]
-        arguments.append(f"--embedder={embedder}")
+        models = (f"--model={model}" for model in served.models)
+        arguments = ["produce", "--functions", title, *models, *flags.arguments(), f"--embedder={served.embedder}"]
         if "corpus" in registry.needs(together):
-            arguments += [f"--corpus={corpus}", f"--corpus-name={corpus_name}"]
+            arguments += [f"--corpus={served.corpus}", f"--corpus-name={served.corpus_name}"]
         children.append(Child(title, arguments, _environment(uri)))
     return children

@@ -18,14 +18,10 @@ from typing import Final
 from ndn_infer import clock, ndn
 from ndn_infer.errors import CallError, FetchIncomplete, NetworkError, StoreFull
 from ndn_infer.ndn.name import Name
-from ndn_infer.repo.certificate_shelf import CertificateShelf
-from ndn_infer.repo.pin_ledger import PinLedger
+from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.records import UNKNOWN, InsertCommand, RepoAnswer, RepoEntry
-from ndn_infer.security.validator import Validator
-from ndn_infer.storage.disk import DiskStore
 from ndn_infer.transport.objects.discovery import version_of
 from ndn_infer.transport.objects.fair_room import FairRoom
-from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, Manifest, ObjectPackets
 
@@ -58,15 +54,14 @@ class Inserter:
     is."""
 
     def __init__(
-        self, fetcher: Fetcher, disk: DiskStore, shelf: CertificateShelf, validator: Validator, pins: PinLedger, *,
-        prefixes: tuple[Name, ...], entry: Callable[[Name], RepoEntry | None],
+        self, parts: RepoParts, prefixes: tuple[Name, ...], *, entry: Callable[[Name], RepoEntry | None],
         stored: Callable[[Name], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self._fetcher = fetcher
-        self._disk = disk
-        self._shelf = shelf
-        self._validator = validator
-        self._pins = pins
+        self._fetcher = parts.fetcher
+        self._disk = parts.store.disk
+        self._shelf = parts.shelf
+        self._validator = parts.validator
+        self._pins = parts.pins
         self._prefixes = prefixes
         self._entry = entry
         self._stored = stored

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ndn_infer import ndn, records
@@ -26,9 +25,9 @@ from ndn_infer.namespace import operator_identity
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
-from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.insert import Inserter
-from ndn_infer.repo.pin_ledger import OPERATOR, PinLedger
+from ndn_infer.repo.parts import RepoParts
+from ndn_infer.repo.pin_ledger import OPERATOR
 from ndn_infer.repo.records import (
     COMMANDS,
     UNKNOWN,
@@ -42,34 +41,15 @@ from ndn_infer.repo.records import (
 )
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.certificate import Certificate
-from ndn_infer.security.crypto import Signer
-from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.direct import REFUSED, Questions, Topic
-from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
-from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.transport.objects.serve import Server, answering_again
 from ndn_infer.wire.again import AGAIN
 
 log = logging.getLogger(__name__)
 
 LIST_BYTES: Final = 6000
-
-
-@dataclass(frozen=True, slots=True)
-class RepoParts:
-    """What a repo works with. `store` is what `server` answers from."""
-
-    endpoint: Endpoint
-    server: Server
-    store: TieredStore
-    fetcher: Fetcher
-    validator: Validator
-    registrar: Registrar
-    shelf: CertificateShelf
-    signer: Signer
-    pins: PinLedger
 
 
 class Repo:
@@ -82,8 +62,7 @@ class Repo:
         self._hint = ndn.to_uri(parts.signer.identity)
         self._questions = Questions(parts.server, Askers(parts.validator))
         self._inserter = Inserter(
-            parts.fetcher, self._disk, parts.shelf, parts.validator, parts.pins, prefixes=prefixes,
-            entry=self._entry, stored=self._on_stored,
+            parts, prefixes, entry=self._entry, stored=self._on_stored,
         )  # fmt: skip
         self._operator = operator_identity(parts.validator.net)
         self._announced: set[Name] = set()

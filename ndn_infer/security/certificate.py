@@ -131,13 +131,13 @@ def build(
     *,
     info: SignatureInfo,
     sign: Callable[[bytes], bytes],
-    not_before: int,
-    not_after: int,
+    validity: tuple[int, int],
 ) -> Certificate:
     """A certificate for the key `public_der` (SubjectPublicKeyInfo), signed by the issuer's `info` and `sign`.
 
-    Times are Unix epoch seconds of the years 1970 to 9999. Raises ValueError when they are not, or in the wrong order.
+    `validity`: from and to, Unix epoch seconds of the years 1970 to 9999. Raises ValueError for other ones.
     """
+    not_before, not_after = validity
     if not 0 <= not_before <= not_after:
         raise ValueError("a certificate's validity starts in 1970 or later and ends after its start")
     period = encode_tlv(_NOT_BEFORE, _encode_time(not_before)) + encode_tlv(_NOT_AFTER, _encode_time(not_after))
@@ -170,8 +170,7 @@ def self_signed(
         key.public_der,
         info=SignatureInfo(key.signature_type, name),
         sign=key.sign,
-        not_before=int(now) - CLOCK_SKEW_S,
-        not_after=int(now + life_s),
+        validity=(int(now) - CLOCK_SKEW_S, int(now + life_s)),
     )
 
 

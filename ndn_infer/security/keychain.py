@@ -355,8 +355,7 @@ class Keychain:
             public_der,
             info=SignatureInfo(key.signature_type, issuer.name),
             sign=key.sign,
-            not_before=int(now) - certs.CLOCK_SKEW_S,
-            not_after=end,
+            validity=(int(now) - certs.CLOCK_SKEW_S, end),
         )
         self._add(certificate)
         logger.info("certified %s until %s", ndn.to_uri(certificate.name), certs.format_time(end))

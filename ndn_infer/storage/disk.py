@@ -229,15 +229,16 @@ class DiskStore:
                 return None
             if marker == METADATA:
                 return entry.metadata if data_name(entry.metadata) == name else None
-            return self._segment(base, entry, entry.manifest, name, marker, number)
+            manifest, upper = entry.manifest, len(entry.manifest.manifest_digests) // 32
+            wanted = manifest.manifest_name(number) if marker == MANIFEST else manifest.segment_name(number)
+            index = number if marker == MANIFEST else upper + number
+            if wanted != name or (marker == MANIFEST and number >= upper):
+                return None
+            return self._segment(base, entry, index)
 
-    def _segment(
-        self, base: Name, entry: _Entry, manifest: Manifest, name: Name, marker: bytes, number: int
-    ) -> bytes | None:
-        upper = len(manifest.manifest_digests) // 32
-        wanted = manifest.manifest_name(number) if marker == MANIFEST else manifest.segment_name(number)
-        index = number if marker == MANIFEST else upper + number
-        if wanted != name or index >= len(entry.sizes) or (marker == MANIFEST and number >= upper):
+    def _segment(self, base: Name, entry: _Entry, index: int) -> bytes | None:
+        """A packet by its place in the file: those of the manifest first."""
+        if index >= len(entry.sizes):
             return None
         self._entries.move_to_end(base)
         wires = self._chunk(base, entry, index // CHUNK_PACKETS)

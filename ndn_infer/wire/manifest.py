@@ -158,7 +158,7 @@ def build_object(
         manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
     inline = bytes(content) if len(content) <= INLINE_BYTES else None
     manifest = Manifest(name, len(content), count, digests, manifest_digests, inline)
-    return _with_metadata(base, version, manifest, packets, sign, freshness_ms)
+    return _with_metadata(base, manifest, packets, sign, freshness_ms)
 
 
 def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) -> ObjectPackets:
@@ -171,13 +171,13 @@ def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) 
     if len(segments) > DIRECT_DIGESTS:
         manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
     manifest = Manifest(name, size, len(segments), digests, manifest_digests)
-    return _with_metadata(base, version, manifest, packets, sign, LASTING_FRESHNESS_MS)
+    return _with_metadata(base, manifest, packets, sign, LASTING_FRESHNESS_MS)
 
 
 def _with_metadata(
-    base: Name, version: int, manifest: Manifest, packets: dict[Name, bytes], sign: SignData, freshness_ms: int
+    base: Name, manifest: Manifest, packets: dict[Name, bytes], sign: SignData, freshness_ms: int
 ) -> ObjectPackets:
-    name = base + METADATA + ndn.version(version) + ndn.segment(0)
+    name = base + METADATA + manifest.name[len(base) :] + ndn.segment(0)
     metadata = sign(name, encode_manifest(manifest), freshness_ms=freshness_ms, final_block=ndn.segment(0))
     return ObjectPackets(base, manifest, metadata, name, packets)
 

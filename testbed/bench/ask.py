@@ -17,7 +17,7 @@ from typing import Any
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.engine.engine import Engine
-from ndn_infer.local.network import embedded
+from ndn_infer.local.network import CommonFlags, ServedParts, embedded
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -78,10 +78,8 @@ def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> 
 
 async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dict[str, float]:
     """Medians of cold, warm and repeated questions through separate processes."""
-    network = embedded(
-        config, ["tokenize", "prefill", "decode"], models=[config.ask.model], embedder=config.ask.embedder, corpus=None,
-        corpus_name="", private=True,
-    )  # fmt: skip
+    served = ServedParts(["tokenize", "prefill", "decode"], [config.ask.model], config.ask.embedder)
+    network = embedded(config, served, CommonFlags(), private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node:

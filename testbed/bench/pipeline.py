@@ -19,7 +19,7 @@ from typing import Any, Final
 from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
-from ndn_infer.local.network import embedded
+from ndn_infer.local.network import CommonFlags, ServedParts, embedded
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -105,10 +105,8 @@ async def over_network(
     """Median milliseconds a token of answers, as a consumer reads them."""
     *before, (first, last) = parts
     functions = ["tokenize", *(f"stage:{start}-{end}" for start, end in before), f"decode:{first}-{last}"]
-    network = embedded(
-        config, functions, models=[config.ask.model], embedder=config.ask.embedder, corpus=None, corpus_name="",
-        private=True, settings=settings,
-    )  # fmt: skip
+    served = ServedParts(functions, [config.ask.model], config.ask.embedder)
+    network = embedded(config, served, CommonFlags(settings=settings), private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node, Client(node) as client:

@@ -18,7 +18,7 @@ from ndn_infer.functions.base import Job
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import StageReport
-from ndn_infer.functions.tokenize import publish_token_blocks
+from ndn_infer.functions.tokenize import TokenChain, publish_token_blocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import Call, blocks_prefix
 from ndn_infer.ndn.packet import decode_data
@@ -55,7 +55,7 @@ class Engine:
 
 async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> PrefillReport:
     """What prefill at `p` answers, told that `kv` may hold some of it."""
-    await publish_token_blocks(asker.server, NET, MODEL, IDS, LAYOUT.block_tokens, asker.signer, PUBLIC)
+    await publish_token_blocks(asker.server, NET, TokenChain(MODEL, LAYOUT.block_tokens, PUBLIC), IDS, asker.signer)
     tokens = blocks_prefix(NET, MODEL, "tokens")
     asker.server.serve(tokens, asker.signer)
     await asker.registrar.register(tokens)

@@ -29,9 +29,10 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.node import node as library
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.repo.certificate_shelf import CertificateShelf
+from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.pin_ledger import PinLedger
 from ndn_infer.repo.records import RepoClient
-from ndn_infer.repo.repo import Repo, RepoParts
+from ndn_infer.repo.repo import Repo
 from ndn_infer.security.certificate import version_of
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
 from ndn_infer.security.keychain import Keychain

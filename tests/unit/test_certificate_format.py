@@ -34,8 +34,7 @@ def make(
         key.public_der,
         info=SignatureInfo(key.signature_type, locator),
         sign=key.sign,
-        not_before=start,
-        not_after=end,
+        validity=(start, end),
     )
 
 

@@ -82,7 +82,7 @@ def test_attention_of_fixed_rows_is_that_of_all_rows_at_once(monkeypatch: pytest
     results = []
     for fixed in (False, True):
         monkeypatch.setattr(attention, "amx", lambda fixed=fixed: fixed)
-        plan = attention.plan_prompt(start, count, start + count, dtype=dtype, device=cpu, grouped=True)
+        plan = attention.plan_prompt(start, count, start + count, attention.AttentionKind(dtype, cpu, grouped=True))
         assert isinstance(plan, attention.ProductPlan)
         if fixed:
             assert {mask.shape[0] for *_, mask in plan.masks} == {64}

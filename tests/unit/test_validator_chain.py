@@ -467,8 +467,7 @@ def _resigned(subject: Holder, issuer: Holder) -> bytes:
         old.public_der,
         info=SignatureInfo(issuer.key.signature_type, issuer.certificate.name),
         sign=issuer.key.sign,
-        not_before=old.not_before,
-        not_after=old.not_after,
+        validity=(old.not_before, old.not_after),
     ).wire
 
 

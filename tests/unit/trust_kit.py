@@ -89,8 +89,7 @@ class Authority:
             public_der or key.public_der,
             info=SignatureInfo(signing.signature_type, locator or default_locator),
             sign=signing.sign,
-            not_before=int(self.now - DAY if start is None else start),
-            not_after=int(self.now + DAY if end is None else end),
+            validity=(int(self.now - DAY if start is None else start), int(self.now + DAY if end is None else end)),
         )
         self.serve(certificate)
         return Holder(certificate, key)

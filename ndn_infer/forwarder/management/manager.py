@@ -174,7 +174,7 @@ class Management:
             respond(CommandReply(501, "unknown command"))
             return
         try:
-            request = self._request(interest, key, parts[2], incoming, now, respond)
+            request = self._request(interest, parts, incoming, now, respond)
         except BadPacket as error:
             respond(CommandReply(400, f"malformed command: {error}"))
             return
@@ -201,16 +201,15 @@ class Management:
     def _request(
         self,
         interest: packet.Interest,
-        key: tuple[bytes, bytes],
-        third: Component,
+        parts: list[Component],
         incoming: int,
         now: float,
         respond: Callable[[CommandReply], None],
     ) -> CommandRequest:
-        if key == (b"rib", b"announce"):
+        if [ndn.component_value(part) for part in parts[:2]] == [b"rib", b"announce"]:
             announcement = decode_announcement(interest.parameters or b"")
             return CommandRequest(ControlParameters(), incoming, now, respond, announcement)
-        return CommandRequest(decode_parameters(ndn.component_value(third)), incoming, now, respond)
+        return CommandRequest(decode_parameters(ndn.component_value(parts[2])), incoming, now, respond)
 
     def _respond(self, name: Name, reply: CommandReply) -> None:
         self._replies.append((name, reply))
