@@ -33,7 +33,7 @@ OURS: Final = "ndn-infer"
 NFD: Final = "nfd"
 FORWARDERS: Final = (OURS, NFD)
 FORWARDER: Final = "forwarder"
-SYNC_GROUPS: Final = (f"{NET}/sync/offers/v=3",)
+SYNC_GROUPS: Final = (f"{NET}/sync/offers",)
 """Interests of these go to everybody (State Vector Sync)."""
 
 Say = Callable[[str], None]
