@@ -25,6 +25,8 @@ GROUP = ndn.from_uri("/ndn-infer/local/sync/offers")
 EPOCH = 1_700_000_000.0
 SIGNATURE_BYTES = 71
 TICK_SLACK_S = 1e-6
+SETTLED_S = 5.0
+"""All have asked and been answered by then; the load begins, and costs are counted from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +128,20 @@ class SyncWorld:
             self._set_wake(number, 0.0)
         publications = round(load.members * load.changing * load.seconds)
         for turn in range(publications):
-            at = 1.0 + load.seconds * (turn + self._random.random()) / max(publications, 1)
+            at = SETTLED_S + load.seconds * (turn + self._random.random()) / max(publications, 1)
             self._later(at, self._publication(self._random.randrange(load.members)))
-        self._later(1.0 + load.seconds, self._note_costs)
-        end = 1.0 + load.seconds + load.drain_s
+        self._later(SETTLED_S, self._forget_costs)
+        self._later(SETTLED_S + load.seconds, self._note_costs)
+        end = SETTLED_S + load.seconds + load.drain_s
         while self._events and self._events[0][0] < end:
             now, _, happen = heapq.heappop(self._events)
             happen(now)
         self._done.missed = sum(news.knowing < load.members for news in self._news.values())
         return self._done
+
+    def _forget_costs(self, now: float) -> None:
+        self._arrived = self._arrived_bytes = 0
+        self._cpu = 0.0
 
     def _note_costs(self, now: float) -> None:
         done, share = self._done, self._load.members * self._load.seconds

@@ -18,7 +18,15 @@ from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SIGNATURE_DIGEST_SHA256, Data, digest_signer
 from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.sync.core.packets import Sealed, decapsulate, mapping_name, publication_name
+from ndn_infer.sync.core.packets import (
+    SIGNATURE_NULL,
+    Sealed,
+    decapsulate,
+    mapping_name,
+    older_mapping_name,
+    older_name,
+    publication_name,
+)
 from ndn_infer.sync.core.state import Update
 from ndn_infer.sync.core.vector import decode_mapping
 from ndn_infer.transport.link.endpoint import Endpoint
@@ -32,7 +40,8 @@ BACKOFF_S: Final = 0.2
 class FetchOptions:
     """`newest_only`: of numbers that became known together only the last; else the last `history` of them. A try waits
     `lifetime_ms`; between tries 0.2, 0.4, ... s pass. `topics`: only publications whose application name lies below
-    one of these (asked for by mapping data first); empty: all."""
+    one of these (asked for by mapping data first); empty: all. `older_names`: every other try of a member that did not
+    answer is by the names of 2025-01-04 (NDNts)."""
 
     newest_only: bool = True
     history: int = 64
@@ -40,6 +49,7 @@ class FetchOptions:
     lifetime_ms: int = 1000
     parallel: int = 16
     max_bytes: int = 1 << 20
+    older_names: bool = False
     topics: tuple[Name, ...] = ()
 
 
@@ -93,6 +103,8 @@ class Fetching:
         self._wanted: OrderedDict[Name, _Wanted] = OrderedDict()
         self._busy: set[Name] = set()
         self._done: dict[Name, tuple[int, int]] = {}
+        self._older: set[Name] = set()
+        """Members that answered to older names."""
         self._workers: set[asyncio.Task[None]] = set()
         self.give_up: Callable[[Name, int, int, str], None] = lambda publisher, boot, sequence, why: None
         self.counts = FetchCounts()
@@ -116,6 +128,7 @@ class Fetching:
     def forget(self, member: Name) -> None:
         self._wanted.pop(member, None)
         self._done.pop(member, None)
+        self._older.discard(member)
 
     async def close(self) -> None:
         workers = tuple(self._workers)
@@ -169,16 +182,23 @@ class Fetching:
                 newer = self._wanted.get(member)
                 if newer is not None and self._options.newest_only:
                     break  # nobody needs this one any more
+            older = self._options.older_names and (bool(attempt % 2) is (member not in self._older))
             try:
-                return await self._try(member, wanted, sequence)
+                found = await self._try(member, wanted, sequence, older=older)
+                (self._older.add if older else self._older.discard)(member)
+                return found
             except NdnInferError as error:
                 last = error
         raise last or BadPacket("no attempt was made")
 
-    async def _try(self, member: Name, wanted: _Wanted, sequence: int) -> Publication | None:
-        if self._options.topics and not await self._of_interest(member, wanted, sequence):
-            return None
+    async def _try(self, member: Name, wanted: _Wanted, sequence: int, *, older: bool) -> Publication | None:
         name = publication_name(member, self._group, wanted.boot, sequence)
+        mapping = mapping_name(member, self._group, wanted.boot, sequence, sequence)
+        if older:
+            name = older_name(member, self._group, sequence)
+            mapping = older_mapping_name(member, self._group, sequence, sequence)
+        if self._options.topics and not await self._of_interest(member, wanted, sequence, mapping):
+            return None
         outer, validated = await self._verified(name, wanted.hints, can_be_prefix=True)
         sealed = decapsulate(outer, name)
         inner = await self._inner(sealed)
@@ -186,6 +206,8 @@ class Fetching:
             return Publication(
                 member, wanted.boot, sequence, sealed.name, sealed.content, validated, inner, outer.wire
             )  # fmt: skip
+        if not outer.name.endswith(ndn.segment(0)):
+            raise BadPacket(f"{ndn.to_uri(outer.name)} came in place of the first segment")
         content = await self._segments(name, wanted.hints, sealed, validated)
         return Publication(member, wanted.boot, sequence, sealed.name, content, validated, inner)
 
@@ -193,8 +215,8 @@ class Fetching:
         assert first.last is not None
         if (first.last + 1) * len(first.content) > self._options.max_bytes + len(first.content):
             raise BadPacket(f"{ndn.to_uri(name)} is larger than {self._options.max_bytes} bytes")
-        pieces, size = [], 0
-        for number in range(first.last + 1):
+        pieces, size = [first.content], len(first.content)
+        for number in range(1, first.last + 1):
             outer, validated = await self._verified(name + ndn.version(0) + ndn.segment(number), hints)
             sealed = decapsulate(outer, name)
             if sealed.name != first.name or sealed.last != first.last or validated.identity != by.identity:
@@ -206,9 +228,8 @@ class Fetching:
             pieces.append(sealed.content)
         return b"".join(pieces)
 
-    async def _of_interest(self, member: Name, wanted: _Wanted, sequence: int) -> bool:
+    async def _of_interest(self, member: Name, wanted: _Wanted, sequence: int, name: Name) -> bool:
         """Whether the application's name of this publication lies below a topic, by the publisher's mapping data."""
-        name = mapping_name(member, self._group, wanted.boot, sequence, sequence)
         data, _ = await self._verified(name, wanted.hints)
         owner, names = decode_mapping(data.content)
         if owner != member or sequence not in names:
@@ -228,8 +249,11 @@ class Fetching:
             raise
 
     async def _inner(self, sealed: Sealed) -> Validated | None:
-        """Who signed the encapsulated packet. Raises BadPacket for a digest that does not match."""
+        """Who signed the encapsulated packet; None when it leaves that to the outer one. Raises BadPacket for a digest
+        that does not match."""
         inner = sealed.inner
+        if inner.signature_info.type == SIGNATURE_NULL:
+            return None
         if inner.signature_info.type != SIGNATURE_DIGEST_SHA256:
             return await self._validator.validate(inner)
         if digest_signer(inner.signed_portion) != inner.signature:

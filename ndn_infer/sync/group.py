@@ -21,10 +21,10 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ndn_infer import clock, ndn
+from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, NdnInferError
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
@@ -37,8 +37,11 @@ from ndn_infer.sync.core.packets import (
     SyncQuery,
     encapsulate,
     mapping_name,
+    older_mapping_name,
+    older_name,
     parse_asked,
     publication_name,
+    renamed,
     sign_message,
     state_name,
     summary_of,
@@ -46,9 +49,12 @@ from ndn_infer.sync.core.packets import (
     vector_data,
     vector_name,
 )
-from ndn_infer.sync.core.state import Actions, Options, SyncCore
+from ndn_infer.sync.core.state import Actions, SyncCore
 from ndn_infer.sync.core.vector import encode_mapping
-from ndn_infer.sync.fetching import Fetching, FetchOptions, Publication
+from ndn_infer.sync.fetching import Fetching, Publication
+from ndn_infer.sync.options import Member as Member
+from ndn_infer.sync.options import SyncCounts as SyncCounts
+from ndn_infer.sync.options import SyncOptions as SyncOptions
 from ndn_infer.sync.publications import Publications, Relayed
 from ndn_infer.transport.link.endpoint import Endpoint, ReceivedInterest
 from ndn_infer.transport.link.registration import Registrar
@@ -62,47 +68,6 @@ VALIDATING: Final = 16
 """Vectors whose signers' certificates are being fetched; more are dropped."""
 MAPPING_ENTRIES: Final = 64
 PULL_ROUNDS: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class SyncOptions:
-    """`kept` publications of our own can be asked for; `relay_bytes` bounds what is kept of others. `peers`: members
-    to pull from every `pull_s`. `seed` 0: random."""
-
-    core: Options = Options()
-    fetch: FetchOptions = FetchOptions()
-    peers: tuple[Name, ...] = ()
-    pull_s: float = 10.0
-    kept: int = 64
-    relay_bytes: int = 16 << 20
-    seed: int = 0
-    wall_us: Callable[[], int] = clock.wall_us
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What is known of a member since `boot`; `updated`: seconds ago that its number rose."""
-
-    name: Name
-    boot: int
-    sequence: int
-    updated: float
-
-
-@dataclass(slots=True)
-class SyncCounts:
-    """Sync Interests. `copies` were seen before, `rejected` failed verification or made no sense, `dropped` came while
-    too many were being verified; bytes are of whole packets."""
-
-    sent: int = 0
-    sent_bytes: int = 0
-    taken: int = 0
-    taken_bytes: int = 0
-    copies: int = 0
-    rejected: int = 0
-    dropped: int = 0
-    pulls: int = 0
-    pulls_failed: int = 0
 
 
 @dataclass(slots=True)
@@ -359,13 +324,24 @@ class SyncGroup:
             message = self.core.answer(asked.buckets)
             name = state_name(self.me, self.group, asked.buckets)
             return sign_message(name, message, self._signer, STATE_FRESHNESS_MS)
+        if asked.older:
+            asked = replace(asked, boot=self.core.boot)
         if asked.high is None:
-            return self._own.find(asked)
+            return self._publication(asked, self._signer)
         names = self._own.names(asked, MAPPING_ENTRIES)
         if not names:
             return None
         name = mapping_name(self.me, self.group, asked.boot, asked.sequence, asked.high)
+        if asked.older:
+            name = older_mapping_name(self.me, self.group, asked.sequence, asked.high)
         return self._signer.sign_data(name, encode_mapping(self.me, names), freshness_ms=1000)
+
+    def _publication(self, asked: SyncQuery, signer: Signer) -> bytes | None:
+        wire = self._own.find(asked)
+        if wire is None or not asked.older:
+            return wire
+        name = publication_name(self.me, self.group, asked.boot, asked.sequence)
+        return renamed(wire, name, older_name(self.me, self.group, asked.sequence), signer)
 
     def _reply(self, request: ReceivedInterest, wire: bytes | None) -> None:
         if wire is not None:

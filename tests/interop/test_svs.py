@@ -22,7 +22,7 @@ from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.sync.core.vector import Entry, decode_vector, encode_vector
-from ndn_infer.sync.fetching import Publication
+from ndn_infer.sync.fetching import FetchOptions, Publication
 from ndn_infer.sync.group import SyncGroup, SyncOptions
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
@@ -68,7 +68,7 @@ class Peer:
 
 @asynccontextmanager
 async def member(
-    daemon: ForwarderDaemon, keychain: Keychain, me: ndn.Name, theirs: Certificate
+    daemon: ForwarderDaemon, keychain: Keychain, me: ndn.Name, theirs: Certificate, options: SyncOptions | None = None
 ) -> AsyncIterator[tuple[SyncGroup, list[Publication]]]:
     """Ours. NDNts's certificate is at hand; ours are answered for."""
     told: list[Publication] = []
@@ -80,7 +80,7 @@ async def member(
         await registrar.register(me)
         group = SyncGroup(
             endpoint, validator, GROUP, me=me, signer=keychain.signer_for(me), registrar=registrar,
-            on_publication=told.append, options=SyncOptions(seed=5),
+            on_publication=told.append, options=options or SyncOptions(seed=5),
         )  # fmt: skip
         await group.open()
         try:
@@ -105,13 +105,13 @@ class Joined(NamedTuple):
 
 
 @asynccontextmanager
-async def joined(directory: Path, agent: Agent) -> AsyncIterator[Joined]:
+async def joined(directory: Path, agent: Agent, options: SyncOptions | None = None) -> AsyncIterator[Joined]:
     """Our member and NDNts's in one group, each over a face of its own."""
     keychain = keychain_in(directory / "keys", "decode")
     key, certificate = await their_key(agent, keychain)
     async with forwarder(directory) as daemon:
         async with (
-            member(daemon, keychain, OURS, certificate) as (group, told),
+            member(daemon, keychain, OURS, certificate, options or SyncOptions(seed=5)) as (group, told),
             agent.face(daemon, "tcp", register=True) as face,
         ):
             number = await face.call(
@@ -145,6 +145,30 @@ async def test_publications_both_ways(tmp_path: Path, agent: Agent) -> None:
         for number in range(2, 6):
             await peer.call("svsPublish", application="/x", text=f"offer {number}")
         await until(lambda: told[-1].sequence == 5)
+
+
+async def test_its_publication_layer_reads_and_is_read(tmp_path: Path, agent: Agent) -> None:
+    """SvSubscriber, of one publisher and of a topic, reads what we publish, in one packet and in many; SvPublisher's
+    publications are read here: the older names of both sides."""
+    options = SyncOptions(fetch=FetchOptions(older_names=True, newest_only=False, lifetime_ms=300), seed=5)
+    async with joined(tmp_path, agent, options) as (group, told, peer):
+        topics = [{"publisher": ndn.to_uri(OURS)}, {"prefix": "/topic"}]
+        await peer.call("svsUseLayer", node=ndn.to_uri(THEIRS), subscriptions=topics)
+        large = bytes(range(256)) * 80
+        group.publish(b"small", name=ndn.from_uri("/topic/small"))
+        group.publish(large, name=ndn.from_uri("/other/large"))
+        heard = await peer.settles(lambda heard: len(heard["read"]) >= 3)
+        read = {(one["name"], base64.b64decode(one["content"])) for one in heard["read"]}
+        assert read == {("/topic/small", b"small"), ("/other/large", large)} and heard["errors"] == []
+        assert {one["publisher"] for one in heard["read"]} == {ndn.to_uri(OURS)}
+
+        for number, text in enumerate(("one", "t" * 20_000), 1):
+            assert await peer.call("svsLayerPublish", application=f"/their/{number}", text=text) == number
+        await until(lambda: len(told) == 2)
+        assert [(one.content, ndn.to_uri(one.name)) for one in told] == [
+            (b"one", "/their/1"), (b"t" * 20_000, "/their/2"),
+        ]  # fmt: skip
+        assert {one.validated.identity for one in told} == {THEIRS}
 
 
 async def test_states_become_equal(tmp_path: Path, agent: Agent) -> None:

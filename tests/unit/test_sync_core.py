@@ -214,7 +214,11 @@ def test_publications_come_out_as_they_went_in(content: bytes, signed: bool) -> 
         ("/", None),
         ("/t=7", None),
         ("/t=7/seq=3/v=1/seg=2", None),
-        ("/7/seq=3", None),
+        ("/%07/seq=3", None),
+        ("/77/x/y", None),
+        ("/%07", packets.SyncQuery(sequence=7, older=True)),
+        ("/%01%02/v=0/seg=1", packets.SyncQuery(sequence=258, segment=1, older=True)),
+        ("/MAPPING/%01/%02", packets.SyncQuery(sequence=1, high=2, older=True)),
         ("/32=state/5", None),
     ],
 )

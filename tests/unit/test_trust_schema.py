@@ -117,7 +117,15 @@ MATRIX: list[tuple[str, set[str]]] = [
     *[
         (f"/home/n1/{who}{OFFERS}/{form}", {"decode"})
         for who in ("decode", "decode/instance/0a")
-        for form in ("t=7/seq=1", "t=7/seq=1/v=0/seg=0", "t=7/MAPPING/seq=1/seq=2", "32=state/%00%00%00%00%00%00%00%01")
+        for form in (
+            "t=7/seq=1",
+            "t=7/seq=1/v=0/seg=0",
+            "t=7/MAPPING/seq=1/seq=2",
+            "%07",
+            "%07/v=0/seg=0",
+            "MAPPING/%01/%02",
+            "32=state/%00%00%00%00%00%00%00%01",
+        )
     ],
     (f"/home/n1/decode{OFFERS}/7/seq=1", set()),
     (f"/home/n1/decode{OFFERS}/t=7", set()),

@@ -1,7 +1,8 @@
 """Names and packets of a sync group: what is sent, and what an Interest or Data of it means.
 
-Owns: naming (State Vector Sync version 3, section 2, and its publication layer of 2026-07-24), encapsulation, and the
-one name of our own: `<member>/<group>/32=state/<buckets>`, a member's state for whoever asks for it. Must not know:
+Owns: naming (State Vector Sync version 3, section 2, and its publication layer of 2026-07-24; the older names of that
+of 2025-01-04, which NDNts speaks), encapsulation, and the one name of our own: `<member>/<group>/32=state/<buckets>`, a
+member's state for whoever asks for it. Must not know:
 whose signatures count, when anything is sent.
 """
 
@@ -34,6 +35,8 @@ MAPPING: Final = ndn.generic("MAPPING")
 STATE: Final = ndn.keyword("state")
 ENCAPSULATED: Final = 6
 """ContentType of Data whose content is a Data packet."""
+SIGNATURE_NULL: Final = 200
+"""SignatureType of a packet that leaves it to the one around it."""
 SEGMENT_BYTES: Final = 7600
 """Of content in one packet: with two names and two signatures it stays below 8,800 bytes."""
 INTEREST_LIFETIME_MS: Final = 1000
@@ -63,6 +66,19 @@ def start_name(member: Name, group: Name, boot: int) -> Name:
 
 def publication_name(member: Name, group: Name, boot: int, sequence: int) -> Name:
     return start_name(member, group, boot) + ndn.sequence(sequence)
+
+
+def older_name(member: Name, group: Name, sequence: int) -> Name:
+    """Of a publication, in the revision of 2025-01-04: of whichever start is the newest."""
+    return member + group + _older_number(sequence)
+
+
+def older_mapping_name(member: Name, group: Name, low: int, high: int) -> Name:
+    return member + group + MAPPING + _older_number(low) + _older_number(high)
+
+
+def _older_number(number: int) -> Component:
+    return ndn.generic(tlv.encode_nonneg(number))
 
 
 def mapping_name(member: Name, group: Name, boot: int, low: int, high: int) -> Name:
@@ -127,13 +143,15 @@ def summary_of(data: Data) -> Summary | None:
 @dataclass(frozen=True, slots=True)
 class SyncQuery:
     """An Interest below `<member>/<group>`: for a publication (`segment` of it, None for whichever is first), for the
-    names from `sequence` to `high`, or for the state (`buckets` listed whole)."""
+    names from `sequence` to `high`, or for the state (`buckets` listed whole). `older`: by an older name, which says no
+    `boot`."""
 
     boot: int = 0
     sequence: int = 0
     high: int | None = None
     segment: int | None = None
     buckets: int | None = None
+    older: bool = False
 
 
 def parse_asked(rest: Name) -> SyncQuery | None:
@@ -144,6 +162,8 @@ def parse_asked(rest: Name) -> SyncQuery | None:
             return SyncQuery(buckets=int.from_bytes(bits, "big") & ALL_BUCKETS)
         if not parts:
             return None
+        if ndn.component_type(parts[0]) == ndn.GENERIC:
+            return _parse_older(parts)
         boot, parts = ndn.component_number(parts[0], ndn.TIMESTAMP), parts[1:]
         if len(parts) == 3 and parts[0] == MAPPING:
             low, high = (ndn.component_number(part, ndn.SEQUENCE) for part in parts[1:])
@@ -155,6 +175,19 @@ def parse_asked(rest: Name) -> SyncQuery | None:
             return SyncQuery(boot, number, segment=ndn.component_number(parts[2], ndn.SEGMENT))
     except BadPacket:
         pass
+    return None
+
+
+def _parse_older(parts: list[Component]) -> SyncQuery | None:
+    """Raises BadPacket."""
+    if len(parts) == 3 and parts[0] == MAPPING:
+        low, high = (ndn.component_number(part, ndn.GENERIC) for part in parts[1:])
+        return SyncQuery(sequence=low, high=high, older=True)
+    number = ndn.component_number(parts[0], ndn.GENERIC)
+    if len(parts) == 1:
+        return SyncQuery(sequence=number, older=True)
+    if len(parts) == 3 and parts[1] == ndn.version(0):
+        return SyncQuery(sequence=number, segment=ndn.component_number(parts[2], ndn.SEGMENT), older=True)
     return None
 
 
@@ -200,6 +233,15 @@ def encapsulate(outer: Name, inner: Name, content: bytes, signer: Signs, inner_s
             )  # fmt: skip
         )
     return made
+
+
+def renamed(wire: bytes, publication: Name, asked_for: Name, signer: Signs) -> bytes:
+    """A packet of a publication of ours under another name of the publication, signed again."""
+    outer = decode_data(wire)
+    return encode_data(
+        asked_for + outer.name[len(publication) :], outer.content, final_block=outer.final_block,
+        content_type=ENCAPSULATED, freshness_ms=PUBLICATION_FRESHNESS_MS, info=signer.info, signer=signer.sign,
+    )  # fmt: skip
 
 
 def decapsulate(outer: Data, publication: Name) -> Sealed:

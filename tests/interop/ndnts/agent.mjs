@@ -162,8 +162,20 @@ const OPERATIONS = {
   },
 
   svsHeard({ member }) {
-    const { updates, errors, state } = members.get(member);
-    return { updates, errors, state };
+    const { updates, errors, state, read } = members.get(member);
+    return { updates, errors, state, read };
+  },
+
+  /** Its own publication layer, and what it subscribes to: a publisher or a topic. */
+  svsUseLayer({ member, node, subscriptions }) {
+    const joined = members.get(member).useLayer(node);
+    for (const topic of subscriptions) {
+      joined.subscribe(topic);
+    }
+  },
+
+  svsLayerPublish({ member, application, text }) {
+    return members.get(member).publisher.publish(name(application), Buffer.from(text));
   },
 
   svsLeave({ member }) {

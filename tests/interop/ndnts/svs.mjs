@@ -1,11 +1,12 @@
 // A member of a State Vector Sync group: @ndn/svs does the synchronization (version 3), signs and verifies its state
-// vectors; publications are Data packets of the specification's names, since NDNts's own publication layer is of
-// another revision.
+// vectors. Publications: Data packets of the specification's names, or NDNts's own publication layer (SvPublisher,
+// SvSubscriber), which has the names of an older revision.
 import { consume, produce } from "@ndn/endpoint";
 import { Certificate, createVerifier } from "@ndn/keychain";
 import { AltUri } from "@ndn/naming-convention2";
 import { Data, digestSigning, Interest } from "@ndn/packet";
-import { StateVector, SvSync } from "@ndn/svs";
+import { DataArray } from "@ndn/repo-api";
+import { StateVector, SvPublisher, SvSubscriber, SvSync } from "@ndn/svs";
 import { Decoder, Encoder } from "@ndn/tlv";
 
 const ENCAPSULATED = 6;
@@ -73,6 +74,35 @@ export class SvsMember {
     return { boot: this.me.id.boot, sequence };
   }
 
+  /** From now on publish and read through NDNts's own publication layer; what is read is kept. */
+  useLayer(node) {
+    this.producer.close();
+    this.read = [];
+    const id = name(node);
+    this.publisher = new SvPublisher({
+      pOpts: { fw: this.fw },
+      sync: this.sync,
+      id,
+      store: new DataArray(),
+      outerSigner: this.signer,
+      mappingSigner: this.signer,
+    });
+    this.subscriber = new SvSubscriber({
+      cOpts: { fw: this.fw },
+      sync: this.sync,
+      outerVerifier: this.verifier,
+      mappingVerifier: this.verifier,
+    });
+    this.subscriber.addEventListener("error", ({ detail }) => this.errors.push(`${detail}`));
+    return this;
+  }
+
+  subscribe(topic) {
+    const subscription = this.subscriber.subscribe(topic.publisher ? { publisher: name(topic.publisher) } : name(topic.prefix));
+    subscription.addEventListener("update", ({ publisher, seqNum, name: application, payload }) =>
+      this.read.push({ publisher: AltUri.ofName(publisher), sequence: seqNum, name: application, content: payload }));
+  }
+
   /** The publication of another member, its outer signature and the digest of the inner packet checked. */
   async fetch(node, boot, sequence) {
     const uri = `${node}${AltUri.ofName(name(this.group))}/t=${boot}/seq=${sequence}`;
@@ -89,6 +119,8 @@ export class SvsMember {
   close() {
     this.sync.close();
     this.producer.close();
+    this.subscriber?.close();
+    void this.publisher?.close();
   }
 }
 
