@@ -1,0 +1,47 @@
+"""The testbed's scenarios in virtual time: every claim holds. Those of a minute and more are `slow`."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndn_infer.testbed.scenario import VIRTUAL, all_scenarios, find
+from ndn_infer.testbed.virtual.play import Play, play
+
+QUICK = (
+    "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd", "geant", "mobile_consumer",
+    "mobile_producer", "rolling_restart", "identical_calls",
+)  # fmt: skip
+TO_BE_CHOSEN = ("cut_link", "kill_core", "kill_decode", "killed_everywhere", "overload", "partition", "partition_heal")
+"""What needs a caller that chooses among producers: by anycast alone a request goes back to where one has died."""
+SLOW = ("chaos", "hundred_readers", "hundred_restarts", "open_loop", "thousand_nodes", "three_sites")
+
+
+def _broken(name: str, seed: int = 0) -> list[str]:
+    found, _ = play(Play(find(name), seed))
+    return [f"{claim['claim']}: {claim['value']}" for claim in found["claims"] if not claim["holds"]]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_claim_holds(name: str) -> None:
+    assert not _broken(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_claim_of_a_large_one_holds(name: str) -> None:
+    assert not _broken(name)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_losses_of_other_seeds_change_no_token(seed: int) -> None:
+    assert not _broken("three_sites", seed)
+
+
+def test_chaos_of_one_seed() -> None:
+    assert not _broken("chaos", 3)
+
+
+def test_all_scenarios_of_virtual_time_are_known_here() -> None:
+    """One that is new belongs into a list above."""
+    found = {name for name, item in all_scenarios().items() if VIRTUAL in item.worlds}
+    assert found == {*QUICK, *SLOW, *TO_BE_CHOSEN, "three_nodes"}
