@@ -5,7 +5,8 @@
         async for event in answer:
             print(event.text, end="")
 
-Owns: what conversations share: the caller's key, where large requests are published. Must not know: what is asked.
+Owns: what conversations share: the caller's key, where large requests are published, what producers offer. Must not
+know: what is asked.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from ndn_infer.client.conversation import Conversation
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import MissingKey
 from ndn_infer.node.node import Node
+from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.registration import Registrar
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.ledger import Ledger
 from ndn_infer.transport.objects.serve import Server
 
 INPUT_STORE_BYTES: Final = 64 << 20
@@ -36,15 +42,24 @@ class Client:
         self._node = node
         self._user = _user(node)
         self._access = None if self._user is None else node.access(self._user)
-        self._engines = EngineChoice(node.config)
+        self.offers = Offers(Where.of(node.net, node.endpoint, node.validator, node.config))
+        """What producers offer, as far as this client knows."""
+        self._chooser = OfferChooser(self.offers) if node.config.offers.choose == "soonest" else None
+        self._engines = EngineChoice(node.config, self.offers.engines)
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     def conversation(self, domain: str = PUBLIC.label) -> Conversation:
         """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
-        return Conversation(self._node, self._published, self._access, self._engines, domain)
+        return Conversation(self._node, self._caller, self._engines, domain)
+
+    def _caller(self, fetcher: Fetcher, ledger: Ledger) -> Caller:
+        return self._node.caller(
+            fetcher, inputs=self._published, access=self._access, ledger=ledger, chooser=self._chooser
+        )
 
     async def close(self) -> None:
+        await self.offers.close()
         if self._registrar is not None:
             await self._registrar.close()
 

@@ -37,11 +37,10 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.bounds import MAX_TEXT
-from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.ask import Ask
-from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.objects.stream_pull import OnProgress
@@ -80,13 +79,13 @@ class Conversation:
     producer who holds the KV of that. Reusable for many questions, one at a time. Client.conversation makes it."""
 
     def __init__(
-        self, node: Node, inputs: Callable[[], Inputs | None], access: Access | None, engines: EngineChoice, domain: str
+        self, node: Node, caller: Callable[[Fetcher, Ledger], Caller], engines: EngineChoice, domain: str
     ) -> None:
-        """`inputs`: where requests too large for an Interest are published. With the label of a tenant domain as
-        `domain` every prompt is asked privately, which needs `access`."""
+        """`caller` makes what this conversation calls with. With the label of a tenant domain as `domain` every prompt
+        is asked privately."""
         self.ledger = Ledger(node.net)
         self.fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch, ledger=self.ledger)
-        self.caller = node.caller(self.fetcher, inputs=inputs, access=access, ledger=self.ledger)
+        self.caller = caller(self.fetcher, self.ledger)
         self.domain = domain
         self.engines = engines
         self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())

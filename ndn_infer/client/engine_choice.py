@@ -5,6 +5,7 @@ Owns: this choice, and what producers that refused one offer instead. Must not k
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ndn_infer.config import Config
@@ -14,10 +15,10 @@ from ndn_infer.errors import BadRecord, CallError, ConfigError
 USUAL_MACHINE: Final = "avx512"
 
 
-def choose_engine(config: Config) -> str:
+def choose_engine(config: Config, offered: Sequence[str] = ()) -> str:
     """The class that a first request names: that of the option ask.engine, else that of a producer with the options of
-    [engine] here, on the usual machine. Where it is known beforehand what producers offer, the choice among it belongs
-    here. Raises ConfigError."""
+    [engine] here, on the usual machine; where others are `offered` and that one is not, the first of these. Raises
+    ConfigError."""
     engine = config.engine
     try:
         if config.ask.engine:
@@ -25,19 +26,24 @@ def choose_engine(config: Config) -> str:
     except BadRecord as error:
         raise ConfigError(f"ask.engine: {error}", hint="'ndn-infer status' names the class of each producer") from error
     weights = engine.weights or engine.dtype
-    return str(EngineClass(engine.dtype, weights, LLAMA, engine.attention, USUAL_MACHINE, engine.kv_codec))
+    usual = str(EngineClass(engine.dtype, weights, LLAMA, engine.attention, USUAL_MACHINE, engine.kv_codec))
+    return usual if usual in offered or not offered else offered[0]
 
 
 class EngineChoice:
     """The class to ask for, by model digest; conversations of one client share it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, offered: Callable[[str], Sequence[str]] = lambda model: ()) -> None:
+        """`offered`: classes that producers of a model offer now, the most offered first."""
         self._config = config
+        self._offered = offered
         self._chosen: dict[str, str] = {}
 
     def of(self, model: str) -> str:
         """Raises ConfigError."""
-        return self._chosen.get(model) or choose_engine(self._config)
+        if model not in self._chosen:
+            self._chosen[model] = choose_engine(self._config, self._offered(model))
+        return self._chosen[model]
 
     def refused(self, model: str, error: CallError) -> str:
         """The class to ask for after this refusal: the one that the producer offers. Raises the error where it is

@@ -35,6 +35,7 @@ from ndn_infer.config.sections import (
     KvConfig,
     LogConfig,
     NetworkConfig,
+    OffersConfig,
     PathsConfig,
     ProducerConfig,
     TrustConfig,
@@ -81,6 +82,7 @@ class Config:
     engine: EngineConfig = EngineConfig()
     kv: KvConfig = KvConfig()
     producer: ProducerConfig = ProducerConfig()
+    offers: OffersConfig = OffersConfig()
     ask: AskConfig = AskConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -224,6 +224,19 @@ def _sampling(name: str, default: float, help_text: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class OffersConfig(ConfigSection):
+    choose: str = option(
+        "soonest", "who is asked: soonest (the producer whose offer promises the first token soonest), or network "
+        "(wherever routes lead)",
+        choices=("soonest", "network"))  # fmt: skip
+    pull: tuple[str, ...] = option(
+        (), "roles <net>/<site>/<node>/<role>, or nodes with all their roles, whose offers are looked at beside those "
+        "of this machine and of network.known",
+        form=forms.name)  # fmt: skip
+    refresh_s: float = option(2.0, "look at offers again after this long, while calls are made", low=0.1, high=600)
+
+
+@dataclass(frozen=True, slots=True)
 class AskConfig(ConfigSection):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")

@@ -15,6 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from ndn_infer.config import Config
 from ndn_infer.errors import Busy
+from ndn_infer.functions.capacity import Capacity
 from ndn_infer.namespace import Call, Instance
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Envelope, Record
@@ -136,7 +137,7 @@ class NamedFunction(ABC, Generic[Q]):
     when. Others are answered in one round trip."""
     patience_s: ClassVar[float] = 0.25
     """How long callers wait for the answer of a call that should have been quick, before they are told the same.
-    Shorter than transport.caller.ANSWER_LIFETIME_MS, after which they ask again."""
+    Shorter than transport.calls.candidates.PATIENCE_S, after which they ask again."""
     unit_s: ClassVar[float] = 0.005
     """A guess at the seconds for one unit of work, until it was measured."""
     max_request_bytes: int = (1 << 20) + (1 << 16)
@@ -176,6 +177,10 @@ class NamedFunction(ABC, Generic[Q]):
     def engine_class(self) -> str:
         """The engine class that requests must name (engine_class.py), once it has started; "" where they name none."""
         return ""
+
+    def capacity(self) -> Capacity:
+        """What it could take on now, for its producer's offer, once it has started."""
+        return Capacity()
 
     def queue_length(self) -> int:
         """Calls accepted and not yet begun."""

@@ -11,6 +11,8 @@ from ndn_infer.config import Config
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.producer import Producer
 from ndn_infer.node.node import Node
+from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.storage.policy import policies_of
@@ -42,6 +44,8 @@ def build_producer(node: Node, role: str) -> tuple[Producer, Host]:
         node.net, server, signer, registrar=node.registrar, certificates=node.keychain.certificates,
         instance=(instance := new_instance()),
     )  # fmt: skip
-    caller = node.caller(inputs=lambda: inputs, access=access)
+    offers = Offers(Where.of(node.net, node.endpoint, node.validator, config))
+    chooser = OfferChooser(offers) if config.offers.choose == "soonest" else None
+    caller = node.caller(inputs=lambda: inputs, access=access, chooser=chooser)
     host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance)
-    return Producer(host, node.keychain, node.registrar), host
+    return Producer(host, node.keychain, node.registrar, offers), host

@@ -11,11 +11,15 @@ from typing import Any
 
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
+from ndn_infer.functions.offering import OFFER_FRESHNESS_MS, offer_of
 from ndn_infer.namespace import function_prefix, results_prefix
 from ndn_infer.ndn.name import Name
+from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import ModelEngine, ProducerStatus
+from ndn_infer.records.offer import OFFER, OfferQuery, ProducerOffer
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.transport.calls.direct import Topic
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.trust.presence import Presence
 
@@ -23,12 +27,14 @@ from ndn_infer.transport.trust.presence import Presence
 class Producer:
     """All functions of one process. `offer` them, `start`, and later `close`."""
 
-    def __init__(self, host: Host, keychain: Keychain, registrar: Registrar) -> None:
+    def __init__(self, host: Host, keychain: Keychain, registrar: Registrar, offers: Offers | None = None) -> None:
+        """`offers`: those of others, that the calls of its functions go by."""
+        self.offers = offers
         self._host = host
         self._registrar = registrar
         self._presence = Presence(host.net, host.server, registrar, keychain.certificates)
         self._servers: list[FunctionServer] = []
-        self._identities: set[Name] = set()
+        self._identities: dict[Name, Signer] = {}
 
     async def begin(self) -> None:
         """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`."""
@@ -64,7 +70,7 @@ class Producer:
         of this process, where others have the same identity."""
         if signer.identity in self._identities:
             return
-        self._identities.add(signer.identity)
+        self._identities[signer.identity] = signer
         instance = self._host.hint(signer)
         self._host.server.serve(signer.identity, signer, denies=False)
         self._host.server.serve(instance, signer)
@@ -72,6 +78,8 @@ class Producer:
         for prefix in (signer.identity, instance):
             topic = self._presence.status_topic(lambda: self.status(signer.identity))
             self._host.questions.answer(topic, signer, at=prefix)
+            offer = Topic(OFFER, OfferQuery, lambda query, _: self.offered(signer), freshness_ms=OFFER_FRESHNESS_MS)
+            self._host.questions.answer(offer, signer, at=prefix)
             await self._registrar.register(prefix, capture=prefix == instance)
 
     def status(self, identity: Name) -> ProducerStatus:
@@ -87,7 +95,18 @@ class Producer:
             running=sum(server.running for server in servers),
         )
 
+    def offered(self, signer: Signer) -> ProducerOffer:
+        """What the offer of one identity says now."""
+        return offer_of(self._host, signer, [server for server in self._servers if server.identity == signer.identity])
+
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """Of the identities behind which something is offered."""
+        return tuple(self._identities.values())
+
     async def close(self) -> None:
+        if self.offers is not None:
+            await self.offers.close()
         await self._registrar.close()
         await self._host.questions.close()
         for server in self._servers:

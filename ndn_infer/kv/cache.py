@@ -37,6 +37,10 @@ class BlockCache:
         while len(self._blocks) > self._limit:
             self._blocks.popitem(last=False)
 
+    def values(self, label: str) -> list[bytes]:
+        """Chain values of the blocks of one domain that are at hand."""
+        return [value for one, value in self._blocks if one == label]
+
     def clear(self) -> None:
         """Evict everything."""
         self._blocks.clear()

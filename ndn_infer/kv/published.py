@@ -94,6 +94,15 @@ class PublishedBlocks:
         self._host.counters["kv_blocks_from_store"] += 1
         return block, origin
 
+    @property
+    def values(self) -> tuple[bytes, ...]:
+        """Chain values of blocks that were put into the store; some may have been evicted since."""
+        return tuple(self._values.values())
+
+    def has(self, value: bytes) -> bool:
+        """Whether a block is in the store now."""
+        return self._blocks.name(value) in self._host.server.store
+
     def version_of(self, tag: bytes, query: HoldsQuery) -> int:
         """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
         value = self._values.get(tag)

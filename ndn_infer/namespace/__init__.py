@@ -110,29 +110,6 @@ class InstanceQuestion(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer(Kind):
-    site: str
-    node: str
-    role: str
-    title: ClassVar[str] = "offer"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/offer"
-    meaning: ClassVar[str] = "what one producer can do now: functions, free seats, measured speeds, KV held; it expires"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode")
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceOffer(Kind):
-    site: str
-    node: str
-    role: str
-    instance: str
-    title: ClassVar[str] = "offer of an instance"
-    pattern: ClassVar[str] = "/<site>/<node>/<role>/instance/<instance>/offer"
-    meaning: ClassVar[str] = "the offer of one process, where several have one identity"
-    example: ClassVar[tuple[str, ...]] = ("home", "n1", "decode", "0123456789abcdef")
-
-
-@dataclass(frozen=True, slots=True)
 class Input(Kind):
     site: str
     node: str
@@ -278,8 +255,6 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Instance,
     Question,
     InstanceQuestion,
-    Offer,
-    InstanceOffer,
     Input,
     EncryptionKey,
     CatalogRecord,
@@ -339,11 +314,6 @@ def certificates_prefix(identity: Name) -> Name:
 def asks_prefix(prefix: Name) -> Name:
     """Below it are the questions to an identity, or to one instance of it."""
     return prefix + ndn.generic("ask")
-
-
-def offer_name(prefix: Name) -> Name:
-    """The offer of an identity, or of one instance of it."""
-    return prefix + ndn.generic("offer")
 
 
 @dataclass(frozen=True, slots=True)

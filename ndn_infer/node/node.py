@@ -35,6 +35,7 @@ from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
 from ndn_infer.security.version_memory import VersionMemory
 from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.candidates import Chooser
 from ndn_infer.transport.calls.inputs import Inputs
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import Link, StreamLink, connect, forwarder_uris
@@ -116,12 +117,12 @@ class Node:
 
     def caller(
         self, fetcher: Fetcher | None = None, *, inputs: Callable[[], Inputs | None] = lambda: None,
-        access: Access | None = None, ledger: Ledger | None = None,
+        access: Access | None = None, ledger: Ledger | None = None, chooser: Chooser | None = None,
     ) -> Caller:  # fmt: skip
         """Of the functions in this network; arguments as of Caller, by default with this node's own fetcher."""
         return Caller(
             self.endpoint, self.validator, fetcher or self.fetcher, self.net, config=self.config.call,
-            fetch=self.config.fetch, ledger=ledger, inputs=inputs, access=access,
+            fetch=self.config.fetch, ledger=ledger, inputs=inputs, access=access, chooser=chooser,
         )  # fmt: skip
 
     def access(self, signer: Signer, *, renews: bool = False) -> Access:

@@ -150,12 +150,13 @@ class Book:
             entry.asked.append(now)
 
     def answered(self, hint: Name, seconds: float, queue: int, now: float) -> None:
-        """It answered after `seconds`, and says that `queue` calls are before ours."""
+        """It answered after `seconds` (0: a cache may have), and says that `queue` calls are before ours."""
         entry = self._entries.get(hint)
         if entry is None:
             return
         old = entry.round_trip_s
-        entry.round_trip_s = seconds if old is None else (1 - RTT_WEIGHT) * old + RTT_WEIGHT * seconds
+        if seconds > 0:
+            entry.round_trip_s = seconds if old is None else (1 - RTT_WEIGHT) * old + RTT_WEIGHT * seconds
         entry.busy_until, entry.gone_since, entry.queue = 0.0, None, queue
         entry.asked.clear()
         entry.asked.append(now)

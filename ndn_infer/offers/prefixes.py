@@ -12,7 +12,7 @@ figures).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ndn_infer.records.offer import MAX_HINT_BYTES, HeldPrefixes
@@ -22,14 +22,20 @@ BITS_A_VALUE: Final = 8
 LEAST_BYTES: Final = 16
 
 
-def hint_of(values: Iterable[bytes], block_tokens: int) -> HeldPrefixes | None:
-    """The hint for blocks with these chain values (32 bytes each); None when there are none."""
+def hint_of(
+    values: Iterable[bytes], block_tokens: int, *, has: Callable[[bytes], bool] = lambda value: True
+) -> HeldPrefixes | None:
+    """The hint for blocks with these chain values (32 bytes each); None when there are none. `has`: asked of those that
+    count, whether they are still there."""
     counted, rate = set(values), 0
     if not counted:
         return None
     while len(counted) * BITS_A_VALUE > MAX_HINT_BYTES * 8:
         rate += 1
         counted = {value for value in counted if _counts(value, rate)}
+    counted = {value for value in counted if has(value)}
+    if not counted:
+        return None
     size = LEAST_BYTES
     while size * 8 < len(counted) * BITS_A_VALUE:
         size *= 2

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from ndn_infer.records.bounds import Amount, AtMost, Between, Count, Label, Size, TokenCount, Uri
-from ndn_infer.records.forms import Reply
+from ndn_infer.records.forms import Reply, Request
 
+OFFER: Final = "offer"
+"""The topic of the question after it."""
 MAX_HINT_BYTES: Final = 512
 MAX_OFFERED: Final = 16
 """Functions of one process and identity."""
 MAX_ADAPTERS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OfferQuery(Request):
+    """What can you do now?"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,10 @@ class Validator:
         good = self._known(signed, located)
         return self._in_time(data, _conclude(signed, good, verdict)) if good is not None else None
 
+    def allows(self, name: Name, signed_by: Validated) -> bool:
+        """Whether the schema lets a key that was followed before sign Data of this name too."""
+        return self._schema.check(name, signed_by.key_name).allowed
+
     def permits(self, data: Data) -> bool:
         """Whether the schema lets the key that `data` names sign this name, whoever holds that key. Waits for nothing
         and believes nothing."""

@@ -37,7 +37,7 @@ from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
 from ndn_infer.transport.calls.ask import Ask
-from ndn_infer.transport.calls.caller import _open
+from ndn_infer.transport.calls.asking import _open
 from ndn_infer.transport.calls.direct import DirectAsk
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.key_records import OwnedRecords, Renewal

@@ -21,7 +21,7 @@ from ndn_infer.ndn.tlv import DATA
 from ndn_infer.records import GenerateRequest, Progress, TokenEvent
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.calls.ask import Ask
-from ndn_infer.transport.calls.caller import Answered
+from ndn_infer.transport.calls.asking import Answered
 from ndn_infer.transport.objects import live_stream, serve
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership

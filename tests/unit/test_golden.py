@@ -49,7 +49,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.forms import RecordForm
-from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, ProducerOffer
+from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.repo.records import (
     DeleteCommand,
     InsertCommand,
@@ -107,6 +107,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         Message("user", "hi"),
         ModelEngine(_HEX, _ENGINE),
         ModelRecord("m", _HEX, "causal-lm", "llama", 2048, 49152, 30, 3, 64, 576, "hf:a/b", True),
+        OfferQuery(),
         _OFFERED,
         PassageRecord("notes.md", "Notes", "text", 4),
         PrefillReport(6, 3, 2.5, (_SIGNER,)),
@@ -217,6 +218,7 @@ RECORDS: Final = {
         "5f64696d40a46b696e64a963617573616c2d6c6da86b765f686561647303a66c61796572731ea6736f75726365a668663a61"
         "2f62aa766f636162756c617279cdc000"
     ),
+    "OfferQuery": "80",
     "OfferedFunction": (
         "84a866756e6374696f6ea867656e6572617465a770726976617465c3a77375626a656374d940616261626162616261626162"
         "6162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162"
@@ -328,11 +330,6 @@ KIND_NAMES: Final = {
     "Instance": (
         "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f64650808696e7374616e636508103031"
         "3233343536373839616263646566"
-    ),
-    "Offer": "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f646508056f66666572",
-    "InstanceOffer": (
-        "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f64650808696e7374616e636508103031"
-        "323334353637383961626364656608056f66666572"
     ),
     "Input": (
         "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e310804757365720808696e7374616e6365081030313233"

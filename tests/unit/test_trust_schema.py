@@ -88,9 +88,6 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n1/decode/ask/status/more{PARAMS}", set()),
     (f"/home/n1/decode/status{META}", set()),
     # Offer
-    (f"/home/n1/decode/offer{META}", {"decode"}),
-    (f"/home/n1/decode/offer{LIVE}", set()),
-    (f"/home/n1/decode/instance/0a/offer{META}", {"decode"}),
     # Input
     (f"/home/n1/user/instance/0a/input/{DIGEST}{META}", {"user"}),
     (f"/home/n1/decode/instance/0a/input/{DIGEST}{META}", {"decode"}),

@@ -1,54 +1,45 @@
 """Calling named functions: request in, verified answer out, wherever it was computed.
 
-Owns: the caller's side of a call (wire.call drives it), results too large or too slow for the answer, and live streams.
-Must not know: what any function does.
+Owns: requests on their way out (sealed, or published where they are large), results too large or too slow for the
+answer, and live streams. Must not know: what any function does, how an answer is had (asking.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.config import CallConfig, FetchConfig
 from ndn_infer.errors import (
-    BadPacket,
     BadRecord,
     MissingKey,
     NetworkError,
-    Timeout,
-    TrustError,
 )
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Data
-from ndn_infer.records import CallAnswer, Envelope, Record
+from ndn_infer.records import CallAnswer, Record
 from ndn_infer.security.access import Access
-from ndn_infer.security.domains import PUBLIC, DomainEpoch, is_sealed
-from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.security.domains import PUBLIC
+from ndn_infer.security.validator import Validator
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.asking import Answered, Asking, PreparedCall
+from ndn_infer.transport.calls.candidates import Candidate, Chooser, Order
 from ndn_infer.transport.calls.direct import Direct
-from ndn_infer.transport.calls.failures import failed
 from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects.fetch import Fetcher
-from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.transport.objects.ledger import Ledger
 from ndn_infer.transport.objects.stream_pull import OnProgress, StreamPull
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
-from ndn_infer.wire.pace import deadline_ms
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
-
-ANSWER_LIFETIME_MS: Final = 1000
-"""Producers answer or acknowledge within `NamedFunction.patience_s`: what takes longer was lost, and is asked again."""
-
 
 LEAST_FETCH_S: Final = 2.0
 """For a result whose name came in the last moment."""
@@ -56,34 +47,6 @@ LEAST_FETCH_S: Final = 2.0
 
 class ResultLost(NetworkError):
     """An answer named a result that its producer no longer has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A verified answer and where it came from. `epoch` is that of a private call; `rtt_s` how long it took, 0 when a
-    cache of this machine had it."""
-
-    answer: CallAnswer
-    signed_by: Validated
-    source: str
-    epoch: DomainEpoch | None = None
-    rtt_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What every try of a call has in common. `request` is empty when `sources` have it; `epoch` is that of a private
-    call."""
-
-    name: Name
-    request: bytes
-    sources: tuple[str, ...]
-    caller: str
-    advice: tuple[str, ...]
-    at: tuple[Name, ...]
-    epoch: DomainEpoch | None
-    started: bool = False
-    """Whether what it starts goes on after the answer, for as long as somebody wants some of it."""
 
 
 class Caller:
@@ -101,10 +64,14 @@ class Caller:
         ledger: Ledger | None = None,
         inputs: Callable[[], Inputs | None] = lambda: None,
         access: Access | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         """`inputs` gives the publisher of requests too large for an Interest, when this caller has a key for that;
-        `access` is what private calls need."""
+        `access` is what private calls need; `chooser` says whom to ask first: without it the network leads to
+        somebody."""
+        self._chooser = chooser
         self.direct = Direct(endpoint, validator)
+        self._asking = Asking(endpoint, validator, ledger=ledger, chooser=chooser)
         self._inputs = inputs
         self._access = access
         self._endpoint = endpoint
@@ -124,14 +91,14 @@ class Caller:
         machine = self._machine()
         question = await self._question(ask)
         while True:
-            answered = await self._ask(machine, question)
+            answered = await self._asking.ask(machine, question)
             on_answer(answered)
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:
                 content = await self._result_object(answered, machine.give_up_at)
             except NetworkError as error:
-                self._lost(machine, error)
+                self._asking.lost(machine, question, answered, error)
                 continue
             machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
             return records.decode(result, content)
@@ -150,7 +117,7 @@ class Caller:
         question = await self._question(ask)
         started = False
         while machine.state is not CallState.DONE:
-            answered = await self._ask(machine, question)
+            answered = await self._asking.ask(machine, question)
             if not answered.answer.stream:
                 raise BadRecord(f"{ask.function} answered without a stream")
             try:
@@ -160,38 +127,43 @@ class Caller:
                         yield records.decode(event, content), answered
             except NetworkError as error:
                 if started:
+                    self._asking.broke(question, answered)
                     raise
-                self._lost(machine, error)
+                self._asking.lost(machine, question, answered, error)
                 continue
             machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
 
     async def start(self, ask: Ask) -> Answered:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
-        return await self._ask(self._machine(), replace(await self._question(ask), started=True))
+        return await self._asking.ask(self._machine(), replace(await self._question(ask), started=True))
 
     # ------------------------------------------------------------ asking
 
     def _machine(self) -> CallMachine:
         return CallMachine(clock.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
 
-    def _lost(self, machine: CallMachine, error: NetworkError) -> None:
-        if machine.on(CallEvent.RESULT_LOST, clock.monotonic()) is CallState.FAILED:
-            raise error
-
-    async def _question(self, ask: Ask) -> _Question:
-        encoded, kind, epoch = records.encode(ask.request), CallClass.SHARED, None
+    async def _question(self, ask: Ask) -> PreparedCall:
+        encoded, kind, epoch, access = records.encode(ask.request), CallClass.SHARED, None, None
         if ask.domain != PUBLIC.label:
-            kind, epoch = CallClass.PRIVATE, self._private().epoch(ask.domain)
+            access = self._private()
+            kind, epoch = CallClass.PRIVATE, access.epoch(ask.domain)
             prefix = function_prefix(self._net, *ask.subject, ask.function)
-            encoded = self._private().seal_request(epoch, prefix, encoded)
+            encoded = access.seal_request(epoch, prefix, encoded)
             await self._introduce()
-        name = Call(*ask.subject, ask.function, kind, hashlib.sha256(encoded).hexdigest()).to_name(self._net)
+        call = Call(*ask.subject, ask.function, kind, hashlib.sha256(encoded).hexdigest())
         inline, caller = encoded, ask.caller
         sources: tuple[str, ...] = ()
         if len(encoded) > self._config.inline_bytes:
             published = await self._publish(encoded)
             inline, sources, caller = b"", (published.source,), published.hint
-        return _Question(name, inline, sources, caller, ask.advice, ask.at, epoch)
+        order = await self._order(call, ask)
+        return PreparedCall(call, call.to_name(self._net), inline, sources, caller, ask.advice, order, epoch, access)
+
+    async def _order(self, call: Call, ask: Ask) -> Order:
+        """Whom to ask: those at the hints of the call and nobody else; else whom the chooser names, then anybody."""
+        if ask.at:
+            return Order((Candidate(ask.at),), only=True)
+        return Order(await self._chooser.candidates(call, ask.request) if self._chooser is not None else ())
 
     def _private(self) -> Access:
         if self._access is None:
@@ -207,27 +179,6 @@ class Caller:
         if inputs is not None:
             await inputs.announce()
 
-    async def _ask(self, machine: CallMachine, question: _Question) -> Answered:
-        while True:
-            machine.ask()
-            left_s = machine.give_up_at - clock.monotonic()
-            envelope = Envelope(
-                question.request, question.sources, question.caller, machine.salt, question.advice,
-                0 if question.started else deadline_ms(left_s),
-            )  # fmt: skip
-            try:
-                answered = await self._ask_once(question, records.encode(envelope))
-            except (Timeout, TrustError, BadPacket, BadRecord, NetworkError) as error:
-                distrusted = isinstance(error, TrustError | BadPacket | BadRecord)
-                event = CallEvent.DISTRUSTED if distrusted else CallEvent.NO_ANSWER
-                pause_s = machine.pause_s()
-                if machine.on(event, clock.monotonic()) is CallState.FAILED:
-                    raise
-                await asyncio.sleep(pause_s)
-                continue
-            self._take(machine, answered, question.name)
-            return answered
-
     async def _publish(self, encoded: bytes) -> PublishedInput:
         """A large request, which the call then only names."""
         inputs = self._inputs()
@@ -236,29 +187,6 @@ class Caller:
                 f"a request of {len(encoded)} bytes does not fit an Interest, and there is no key to publish it with"
             )
         return await inputs.publish(encoded)
-
-    def _take(self, machine: CallMachine, answered: Answered, name: Name) -> None:
-        answer, now = answered.answer, clock.monotonic()
-        if self._ledger is not None:
-            self._ledger.used(name, answered.source, answered.signed_by)
-        if answer.code:
-            machine.on(CallEvent.ERROR, now)
-            raise failed(answer)
-        machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
-
-    async def _ask_once(self, question: _Question, parameters: bytes) -> Answered:
-        name, at, epoch = question.name, question.at, question.epoch
-        began = clock.monotonic()
-        if epoch is None:
-            data, arrival = await self._endpoint.express(
-                name, must_be_fresh=True, lifetime_ms=ANSWER_LIFETIME_MS, parameters=parameters, hints=at
-            )
-        else:
-            wire, full = self._private().sign(name, parameters, hints=at, lifetime_ms=ANSWER_LIFETIME_MS)
-            data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=ANSWER_LIFETIME_MS / 1000)
-        rtt_s = 0.0 if arrival.from_content_store else clock.monotonic() - began
-        signed_by = await self._validator.validate(data)
-        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s)
 
     # ------------------------------------------------------------ results elsewhere
 
@@ -288,16 +216,3 @@ def _base_of(result: Name) -> Name:
     """The base name of a result, which has a version only when it is made already."""
     last = ndn.components(result)[-1]
     return result[: -len(last)] if ndn.component_type(last) == ndn.VERSION else result
-
-
-def _open(data: Data, epoch: DomainEpoch | None) -> CallAnswer:
-    """The answer in verified Data. That to a private call is sealed, unless it only says why there is none: a producer
-    without the key cannot seal. Raises BadRecord, SealBroken."""
-    if epoch is None:
-        return records.decode(CallAnswer, data.content)
-    if is_sealed(data.content):
-        return records.decode(CallAnswer, epoch.open_answer(data.name, data.content))
-    answer = records.decode(CallAnswer, data.content)
-    if not answer.code or answer.value or answer.result:
-        raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
-    return answer

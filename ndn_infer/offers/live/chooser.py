@@ -1,0 +1,146 @@
+"""The order of candidates for a call, out of the offers that are known, and what calls teach the book.
+
+Owns: what a request wants of its producer, how many candidates are asked before the network is, how long each is waited
+for, which equal call is asked where. Must not know: how a call is asked (transport/calls), how offers come (offers.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ndn_infer import chain, clock
+from ndn_infer.namespace import Call, CallClass
+from ndn_infer.ndn.name import Name
+from ndn_infer.offers.book import OfferEntry
+from ndn_infer.offers.choice import Estimate, Wanted, rank
+from ndn_infer.offers.live.offers import Offers
+from ndn_infer.records import GenerateRequest, PrefillRequest, Record
+from ndn_infer.transport.calls.candidates import PATIENCE_S, Candidate, Outcome, Said
+
+MOST: Final = 4
+"""Candidates of a call before whomever the network leads to."""
+LEAST_PATIENCE_S: Final = 0.5
+ROUND_TRIPS: Final = 4
+BUSY_S: Final = 0.5
+"""Of a producer that does not say when it has time."""
+CANNOT_S: Final = 60.0
+EQUAL_S: Final = 10.0
+"""A call that is made again within this time is asked where it was asked before."""
+MAX_CALLS: Final = 512
+MAX_BLOCKS: Final = 8192
+BLOCK_TOKENS: Final = 16
+"""Where no offer says otherwise."""
+
+
+@dataclass(slots=True)
+class _Made:
+    """A call that was made lately: what it wants, where it was asked first."""
+
+    wanted: Wanted
+    at: float
+    hint: Name = b""
+    kind: tuple[str, str, str, str] = field(default=("", "", "", ""))
+
+
+class OfferChooser:
+    """Chooses for one application (transport.calls.candidates.Chooser)."""
+
+    def __init__(self, offers: Offers) -> None:
+        self._offers = offers
+        self._calls: OrderedDict[str, _Made] = OrderedDict()
+        self._cannot: dict[tuple[Name, tuple[str, str, str, str]], float] = {}
+
+    async def candidates(self, call: Call, request: Record) -> Sequence[Candidate]:
+        """Best first, MOST at most; none without offers."""
+        await self._offers.ready()
+        order = self.order(call, request)
+        now = clock.monotonic()
+        made = self._calls[call.request]
+        if order:
+            made.hint = order[0].entry.hint
+            self._offers.book.asked(made.hint, now)
+        return [Candidate((one.entry.hint,), _patience_s(one.entry)) for one in order[:MOST]]
+
+    def order(self, call: Call, request: Record) -> list[Estimate]:
+        """All who can answer, best first, with the estimates."""
+        now = clock.monotonic()
+        wanted = self._wanted(call, request)
+        kind = (call.subject_kind, call.subject, call.function, call.call_class)
+        order = rank(wanted, self._offers.book.entries(now), now)
+        order = sorted(order, key=lambda one: self._cannot.get((one.entry.hint, kind), 0.0) > now)
+        before = self._calls.pop(call.request, None)
+        self._calls[call.request] = _Made(wanted, now, kind=kind)
+        while len(self._calls) > MAX_CALLS:
+            self._calls.popitem(last=False)
+        if before is not None and now - before.at < EQUAL_S:
+            again = [one for one in order if one.entry.hint == before.hint and one.entry.busy_until <= now]
+            order = again + [one for one in order if one not in again]
+        return order
+
+    def heard(self, call: Call, candidate: Candidate, said: Said) -> None:
+        """What became of asking `candidate`."""
+        book, now = self._offers.book, clock.monotonic()
+        hint = said.hint or (candidate.at[0] if candidate.at else b"")
+        made = self._calls.get(call.request)
+        if not hint:
+            return
+        match said.outcome:
+            case Outcome.ANSWERED:
+                book.answered(hint, said.seconds, said.queue, now)
+                if made is not None:
+                    made.hint = hint
+                    book.has(hint, _values_for(made.wanted, book.entry(hint)), now)
+            case Outcome.BUSY:
+                book.busy(hint, said.back_s or BUSY_S, now)
+            case Outcome.CANNOT if made is not None:
+                self._cannot = {key: until for key, until in self._cannot.items() if until > now}
+                self._cannot[hint, made.kind] = now + CANNOT_S
+            case Outcome.SILENT | Outcome.REFUSED | Outcome.DISTRUSTED | Outcome.LOST:
+                book.gone(hint, now)
+
+    def _wanted(self, call: Call, request: Record) -> Wanted:
+        private = call.call_class == CallClass.PRIVATE
+        plain = Wanted(call.function, (call.subject_kind, call.subject), call.request.encode(), private)
+        return wanted_by(plain, request, self._block_sizes())
+
+    def _block_sizes(self) -> set[int]:
+        hints = [entry.offer.held for entry in self._offers.entries()]
+        return {hint.block_tokens for hint in hints if hint is not None} or {BLOCK_TOKENS}
+
+
+def wanted_by(plain: Wanted, request: Record, sizes: set[int]) -> Wanted:
+    """What this request wants of its producer. Chain values of private prompts are known to members alone, and no offer
+    tells them: only their length counts."""
+    values: Mapping[int, Sequence[bytes]] = {}
+    match request:
+        case GenerateRequest():
+            tokens, engine, codec = len(request.prompt), request.engine, ""
+            if not plain.private:
+                values = {size: chain.chain(request.prompt[: size * MAX_BLOCKS], size) for size in sizes}
+        case PrefillRequest():
+            size = request.block_tokens
+            tokens, engine, codec = size * len(request.blocks), "", request.codec
+            if not plain.private:
+                values = {size: [bytes.fromhex(value) for value in request.blocks]}
+        case _:
+            return plain
+    return Wanted(
+        plain.function, plain.subject, plain.seed, plain.private, tokens=tokens, values=values, engine=engine,
+        codec=codec,
+    )  # fmt: skip
+
+
+def _values_for(wanted: Wanted, entry: OfferEntry | None) -> Sequence[bytes]:
+    hint = entry.offer.held if entry is not None else None
+    size = hint.block_tokens if hint is not None else next(iter(wanted.values), 0)
+    return wanted.values.get(size, ())
+
+
+def _patience_s(entry: OfferEntry) -> float:
+    """How long its first answer is awaited: it acknowledges within a round trip and a little more."""
+    if entry.round_trip_s is None:
+        return PATIENCE_S
+    return min(max(LEAST_PATIENCE_S, ROUND_TRIPS * entry.round_trip_s + LEAST_PATIENCE_S / 2), PATIENCE_S)

@@ -1,0 +1,198 @@
+"""Asking: Interests for one call, to one candidate after another, until one of them gives an answer.
+
+Owns: what is outside the request in an Interest, what each answer, refusal and silence means for whom is asked next.
+Must not know: how requests are made, what results are (caller.py), how candidates are found (offers/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ndn_infer import clock, ndn, records
+from ndn_infer.errors import BadPacket, BadRecord, Nacked, NdnInferError, NetworkError, TrustError
+from ndn_infer.namespace import Call
+from ndn_infer.ndn.lp import REASON_CONGESTION
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data
+from ndn_infer.records import CallAnswer, Envelope
+from ndn_infer.security.access import Access
+from ndn_infer.security.domains import DomainEpoch, is_sealed
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.calls.candidates import CANNOT_CODES, Chooser, Order, Outcome, Said
+from ndn_infer.transport.calls.failures import failed
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.wire.call import CallEvent, CallMachine, CallState
+from ndn_infer.wire.pace import deadline_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A verified answer and where it came from. `epoch` is that of a private call; `rtt_s` how long it took, 0 when a
+    cache of this machine had it."""
+
+    answer: CallAnswer
+    signed_by: Validated
+    source: str
+    epoch: DomainEpoch | None = None
+    rtt_s: float = 0.0
+
+    @property
+    def hint(self) -> Name:
+        """What leads to whoever answered; b"" when the answer does not say so, or names somebody else."""
+        try:
+            hint = ndn.from_uri(self.answer.hint) if self.answer.hint else b""
+        except NdnInferError:
+            return b""
+        return hint if hint.startswith(self.signed_by.identity) else b""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """What every try of a call has in common. `request` is empty when `sources` have it; `order`: who is asked; `epoch`
+    and `access` are those of a private call."""
+
+    call: Call
+    name: Name
+    request: bytes
+    sources: tuple[str, ...]
+    caller: str
+    advice: tuple[str, ...]
+    order: Order
+    epoch: DomainEpoch | None = None
+    access: Access | None = None
+    started: bool = False
+    """Whether what it starts goes on after the answer, for as long as somebody wants some of it."""
+
+
+class Asking:
+    """Asks over one endpoint. `chooser` hears what became of each candidate, `ledger` which answers were used."""
+
+    def __init__(
+        self, endpoint: Endpoint, validator: Validator, *, ledger: Ledger | None, chooser: Chooser | None
+    ) -> None:
+        self._endpoint = endpoint
+        self._validator = validator
+        self._ledger = ledger
+        self._chooser = chooser
+
+    async def ask(self, machine: CallMachine, question: PreparedCall) -> Answered:
+        """The first answer that is one, of the first candidate that gives it. Raises CallError in the words of the last
+        one asked, Timeout, Nacked, or a TrustError."""
+        while True:
+            machine.ask()
+            try:
+                answered = await self._ask_once(question, _envelope(machine, question))
+            except (TrustError, BadPacket, BadRecord, NetworkError) as error:
+                outcome = _outcome_of(error)
+                self._heard(question, Said(outcome))
+                await self._go_on(machine, question.order, error, outcome)
+                continue
+            answer = answered.answer
+            if self._ledger is not None:
+                self._ledger.used(question.name, answered.source, answered.signed_by)
+            outcome, back_s = _outcome_in(answer), answer.retry_after_ms / 1000
+            self._heard(question, Said(outcome, answered.hint, answered.rtt_s, back_s, answer.queue))
+            if outcome is Outcome.ANSWERED:
+                _take(machine, answer)
+                return answered
+            await self._go_on(machine, question.order, failed(answer), outcome, back_s)
+
+    def lost(self, machine: CallMachine, question: PreparedCall, answered: Answered, error: NetworkError) -> None:
+        """The result of an answer broke off before anything of it was used: the call is made again, of the next
+        candidate, past every cache. Raises `error` when that was tried often enough."""
+        self.broke(question, answered)
+        if machine.on(CallEvent.RESULT_LOST, clock.monotonic()) is CallState.FAILED:
+            raise error
+        if not question.order.passed(Outcome.LOST):
+            question.order.again(0.0)
+
+    def broke(self, question: PreparedCall, answered: Answered) -> None:
+        """A result broke off: whoever chooses next should know."""
+        self._heard(question, Said(Outcome.LOST, answered.hint))
+
+    def _heard(self, question: PreparedCall, said: Said) -> None:
+        if self._chooser is not None:
+            self._chooser.heard(question.call, question.order.now, said)
+
+    async def _go_on(
+        self, machine: CallMachine, order: Order, error: NdnInferError, outcome: Outcome, back_s: float = 0.0
+    ) -> None:
+        """To the next candidate at once, or after a pause to all that may yet answer. Raises `error` when there is
+        nobody, or no time left."""
+        pause_s: float | None = 0.0
+        event = CallEvent.NEXT
+        if not order.passed(outcome, back_s):
+            event, pause_s = CallEvent.NO_ANSWER, order.again(machine.pause_s())
+        if pause_s is None:
+            machine.on(CallEvent.ERROR, clock.monotonic())
+            raise error
+        if outcome is Outcome.DISTRUSTED:
+            event = CallEvent.DISTRUSTED
+        then = clock.monotonic() + (pause_s if outcome is Outcome.BUSY else 0.0)
+        if machine.on(event, then) is CallState.FAILED:
+            raise error
+        await asyncio.sleep(pause_s)
+
+    async def _ask_once(self, question: PreparedCall, parameters: bytes) -> Answered:
+        name, candidate, epoch = question.name, question.order.now, question.epoch
+        began = clock.monotonic()
+        lifetime_ms = round(candidate.patience_s * 1000)
+        if epoch is None:
+            data, arrival = await self._endpoint.express(
+                name, must_be_fresh=True, lifetime_ms=lifetime_ms, parameters=parameters, hints=candidate.at
+            )
+        else:
+            assert question.access is not None
+            wire, full = question.access.sign(name, parameters, hints=candidate.at, lifetime_ms=lifetime_ms)
+            data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=candidate.patience_s)
+        rtt_s = 0.0 if arrival.from_content_store else clock.monotonic() - began
+        signed_by = await self._validator.validate(data)
+        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s)
+
+
+def _envelope(machine: CallMachine, question: PreparedCall) -> bytes:
+    deadline = 0 if question.started else deadline_ms(machine.give_up_at - clock.monotonic())
+    return records.encode(
+        Envelope(
+            question.request, question.sources, question.caller, machine.salt, question.advice, deadline,
+            question.order.turn,
+        )
+    )  # fmt: skip
+
+
+def _take(machine: CallMachine, answer: CallAnswer) -> None:
+    now = clock.monotonic()
+    if answer.code:
+        machine.on(CallEvent.ERROR, now)
+        raise failed(answer)
+    machine.on(CallEvent.ELSEWHERE if answer.result else CallEvent.VALUE, now)
+
+
+def _outcome_of(error: NdnInferError) -> Outcome:
+    """Of asking without an answer that can be used."""
+    if isinstance(error, TrustError | BadPacket | BadRecord):
+        return Outcome.DISTRUSTED
+    if isinstance(error, Nacked):
+        return Outcome.BUSY if error.reason == REASON_CONGESTION else Outcome.REFUSED
+    return Outcome.SILENT
+
+
+def _outcome_in(answer: CallAnswer) -> Outcome:
+    if answer.code == "busy":
+        return Outcome.BUSY
+    return Outcome.CANNOT if answer.code in CANNOT_CODES else Outcome.ANSWERED
+
+
+def _open(data: Data, epoch: DomainEpoch | None) -> CallAnswer:
+    """The answer in verified Data. That to a private call is sealed, unless it only says why there is none: a producer
+    without the key cannot seal. Raises BadRecord, SealBroken."""
+    if epoch is None:
+        return records.decode(CallAnswer, data.content)
+    if is_sealed(data.content):
+        return records.decode(CallAnswer, epoch.open_answer(data.name, data.content))
+    answer = records.decode(CallAnswer, data.content)
+    if not answer.code or answer.value or answer.result:
+        raise BadRecord(f"{ndn.to_uri(data.name)}: a private call was answered in clear")
+    return answer

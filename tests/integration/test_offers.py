@@ -1,0 +1,218 @@
+"""Offers over a real forwarder core: published, looked at, chosen by; whoever cannot answer costs a detour and nothing
+else. Producers whose routes are not announced are reached by hint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndn_infer import clock, ndn
+from ndn_infer.config import CallConfig, Config
+from ndn_infer.errors import Busy, CallError
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.producer import Producer
+from ndn_infer.namespace import asks_prefix
+from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.records import Record, Text, TokenizeRequest
+from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.calls.direct import DirectAsk
+from tests.harness import NET, Node, role
+
+SUBJECT = ("model", "ab" * 32)
+NAMES = ("a", "b", "c")
+CONFIG = replace(Config(), call=replace(CallConfig(), deadline_s=10.0))
+
+
+class Echo(NamedFunction[TokenizeRequest]):
+    """Says who answered; `fails` is raised instead."""
+
+    function, role, request_type, subject = "tokenize", "tokenize", TokenizeRequest, SUBJECT
+
+    def __init__(self, name: str) -> None:
+        self.name, self.done = name, 0
+        self.fails: CallError | None = None
+
+    async def run(self, request: TokenizeRequest, job: Job) -> Record:
+        self.done += 1
+        if self.fails is not None:
+            raise self.fails
+        return Text(self.name)
+
+
+class Producing(Node):
+    """A producer on a machine of its own name; without `announced` it has a route to its identity and no other."""
+
+    async def offer(self, function: Echo, *, announced: bool) -> None:
+        self.function = function
+        if not announced:
+            register = self.registrar.register
+
+            async def own_only(prefix: ndn.Name, **options: Any) -> None:
+                if prefix.startswith(role("tokenize", node=function.name)):
+                    await register(prefix, **options)
+
+            self.registrar.register = own_only  # type: ignore[method-assign]
+        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        self.hint = host.hint(self.keychain.signer_for(role("tokenize", node=function.name)))
+        self.producer = Producer(host, self.keychain, self.registrar)
+        await self.producer.begin()
+        await self.producer.offer(function, self.keychain.signer_for(role("tokenize", node=function.name)))
+
+
+@dataclass
+class World:
+    keychain: Keychain
+    network: MemoryNetwork = field(default_factory=MemoryNetwork)
+    nodes: list[Node] = field(default_factory=list)
+    offered: list[Offers] = field(default_factory=list)
+
+    async def produce(self, name: str, *, announced: bool = False) -> Producing:
+        node = Producing(self.network, self.keychain, CONFIG)
+        self.nodes.append(await node.open())
+        await node.offer(Echo(name), announced=announced)
+        return node
+
+    async def asker(self, **config: Any) -> Node:
+        node = await Node(self.network, self.keychain, CONFIG).open()
+        self.nodes.append(node)
+        node.validator.add_certificates(*self.keychain.certificates())
+        where = Where.of(NET, node.endpoint, node.validator, replace(CONFIG, offers=replace(CONFIG.offers, **config)))
+        self.offered.append(Offers(where))
+        node.caller = Caller(
+            node.endpoint, node.validator, node.fetcher, NET, config=CONFIG.call, fetch=CONFIG.fetch,
+            chooser=OfferChooser(self.offered[-1]),
+        )  # fmt: skip
+        return node
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    keychain = Keychain.open_or_create(tmp_path / "keys", NET)
+    keychain.ensure(NET + ndn.generic("operator"), *(role("tokenize", node=name) for name in NAMES))
+    world = World(keychain)
+    yield world
+    for offers in world.offered:
+        await offers.close()
+    for node in world.nodes:
+        if isinstance(node, Producing):
+            await node.producer.close()
+        await node.close()
+    world.network.close()
+
+
+async def ask(node: Node, text: str) -> str:
+    return (await node.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=text)), Text)).text
+
+
+async def test_an_offer_is_asked_for_below_its_identity_and_its_process(world: World) -> None:
+    made = await world.produce("a")
+    asker = await world.asker()
+    for prefix in (role("tokenize", node="a"), made.hint):
+        told = await asker.caller.direct.ask(DirectAsk(prefix, OFFER, OfferQuery()), ProducerOffer)
+        offer = told.record
+        assert told.signed_by.identity == role("tokenize", node="a") == ndn.from_uri(offer.identity)
+        assert offer.functions == (OfferedFunction("tokenize", *SUBJECT),) and offer.free == offer.places > 0
+        assert ndn.from_uri(offer.hint) == made.hint and offer.until_us > clock.wall_us()
+        assert (offer.prefill_tps, offer.prompt_s, offer.call_s) == (0.0, 0.0, 0.0), "nothing was measured"
+
+
+async def test_producers_with_a_route_to_their_identity_alone_are_found_and_share_calls(world: World) -> None:
+    for name in NAMES:
+        await world.produce(name)
+    asker = await world.asker()
+    answers = Counter([await ask(asker, f"{number}") for number in range(60)])
+    assert set(answers) == set(NAMES) and max(answers.values()) < 45
+
+
+async def test_equal_calls_of_different_callers_go_to_one_producer(world: World) -> None:
+    producers = [await world.produce(name) for name in NAMES]
+    askers = [await world.asker() for _ in range(6)]
+    answers = await asyncio.gather(*(ask(asker, "the same") for asker in askers))
+    assert len(set(answers)) == 1
+    assert sum(one.function.done for one in producers) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [Busy("full", retry_after_s=5.0), CallError("x", code="wrong-codec"), CallError("x", code="not-private")],
+    ids=lambda error: error.code,
+)  # fmt: skip
+async def test_who_cannot_answer_costs_one_more_question(world: World, error: CallError) -> None:
+    producers = {name: await world.produce(name) for name in ("a", "b")}
+    asker = await world.asker()
+    first = await ask(asker, "x")
+    other = "b" if first == "a" else "a"
+    producers[first].function.fails = error
+    began = clock.monotonic()
+    answers = [await ask(asker, f"{number}") for number in range(20)]
+    assert set(answers) == {other} and clock.monotonic() - began < 5.0, "no pauses"
+    assert producers[first].function.done <= 2, "once, and then not before it has time"
+
+
+async def test_who_is_gone_without_a_word_costs_its_patience_once(world: World) -> None:
+    producers = {name: await world.produce(name) for name in ("a", "b")}
+    asker = await world.asker()
+    first = await ask(asker, "x")
+    for link in producers[first].links:
+        link.receiver = lambda packets: None  # it hears nothing any more
+    answers = [await ask(asker, f"{number}") for number in range(12)]
+    assert set(answers) == {"b" if first == "a" else "a"}
+    assert len(world.offered[-1].book.identities(clock.monotonic())) == 1
+
+
+async def test_without_offers_the_network_leads_to_somebody(world: World) -> None:
+    made = await world.produce("a", announced=True)
+    for prefix in (role("tokenize", node="a"), made.hint):
+        made.endpoint.detach(asks_prefix(prefix))
+    asker = await world.asker()
+    assert await ask(asker, "x") == "a" and not list(world.offered[-1].entries())
+
+
+async def test_when_all_are_busy_the_call_waits_for_the_first_that_has_time(world: World) -> None:
+    made = await world.produce("a")
+    asker = await world.asker()
+    made.function.fails = Busy("full", retry_after_s=0.3)
+    asyncio.get_running_loop().call_later(0.2, setattr, made.function, "fails", None)
+    assert await ask(asker, "x") == "a"
+    assert made.function.done in (2, 3)
+
+
+async def test_an_offer_of_what_its_key_may_not_answer_is_left_out(world: World) -> None:
+    made = await world.produce("a")
+    asker = await world.asker()
+    offers = world.offered[-1]
+    await offers.look()
+    (entry,) = offers.entries()
+    told = await asker.caller.direct.ask(DirectAsk(made.hint, OFFER, OfferQuery()), ProducerOffer)
+    more = replace(
+        entry.offer, made_us=entry.offer.made_us + 1_000_000, functions=(
+            OfferedFunction("generate", *SUBJECT), OfferedFunction("tokenize", *SUBJECT), OfferedFunction("/", "x", "")
+        ),
+    )  # fmt: skip
+    taken = offers.take(more, told.signed_by)
+    assert taken is not None and [one.function for one in taken.offer.functions] == ["tokenize"]
+
+
+async def test_named_producers_are_looked_at_and_nothing_is_asked_while_nobody_calls(world: World) -> None:
+    await world.produce("a")
+    asker = await world.asker(pull=(ndn.to_uri(NET + ndn.from_uri("/home/a")),), refresh_s=0.2)
+    offers = world.offered[-1]
+    assert offers.asked == 0
+    await ask(asker, "x")
+    first = offers.asked
+    assert first >= 2, "roles of the node, and the process that has a route"
+    await asyncio.sleep(0.5)
+    assert offers.asked == first
+    await ask(asker, "y")
+    await asyncio.sleep(0.1)
+    assert first < offers.asked < 2 * first, "roles that are not there are left alone for a while"
