@@ -22,6 +22,8 @@ from ndn_infer import config as configuration
 from ndn_infer import ndn
 from ndn_infer.client import Client, Conversation
 from ndn_infer.config import Config
+from ndn_infer.forwarder.core.adaptive import ADAPTIVE
+from ndn_infer.forwarder.management.encoding import ControlParameters
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import Node
 from ndn_infer.testbed.managed import ManagedNode
@@ -167,6 +169,9 @@ class FailoverNet:
         for node, side in self.sides.items():
             routes[f"{net}/{site}/{node}"] = {SIDES[side]: 1}
         await front.set_routes(routes)
+        parameters = ControlParameters(name=net_name(network), strategy=ADAPTIVE)  # both sides may answer for a name
+        response = await front._registrar.command("strategy-choice", "set", parameters.encode())
+        assert response.code == 200, response
 
     async def _manage(self, name: str, neighbours: dict[str, str]) -> ManagedNode:
         """Of the forwarder that runs now."""

@@ -378,6 +378,7 @@ class Endpoint:
                 lambda reason: self._send_nack(wire, token, reason),
                 clock.monotonic() + interest.lifetime_ms / 1000,
                 face_id,
+                token,
             )
         )
 

@@ -61,6 +61,8 @@ class ReceivedInterest(NamedTuple):
     refuse: Callable[[int], None]
     expires: float
     face_id: int | None = None
+    token: bytes = b""
+    """Interests of equal names and tokens are one to whoever sent them (a PIT entry): one Data packet answers all."""
 
 
 Handler = Callable[[ReceivedInterest], None]

@@ -105,7 +105,8 @@ class LiveStream:
                 self.abandon()
             raise
         self.readers.begun = True
-        for request in self._writer.append(wire, clock.monotonic(), final=final):
+        waiting = self._writer.append(wire, clock.monotonic(), final=final)
+        for request in {request.token: request for request in waiting}.values():  # sent again, it is no other Interest
             request.reply(wire)
         if final:
             self.failed = failed

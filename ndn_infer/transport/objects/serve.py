@@ -61,7 +61,7 @@ def answering_again(handler: Callable[[ReceivedInterest, bytes], None]) -> CallH
                 request.refuse(REASON_NO_ROUTE)
 
         inner = Interest(name, can_be_prefix=True, must_be_fresh=True, lifetime_ms=request.interest.lifetime_ms)
-        handler(request._replace(interest=inner, reply=reply), nonce)
+        handler(request._replace(interest=inner, reply=reply, token=asked), nonce)
 
     return on_request
 
