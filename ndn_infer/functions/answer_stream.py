@@ -198,6 +198,7 @@ class AnswerStream:
             return
         if readers is Readers.AWAY and not self.away:
             self.away, self.away_since = True, now
+            self.out.on_paused(True)
             self.on_away()
         self._watch = _call_at(self.out.readers.next_change(now), self._look)
 
@@ -219,6 +220,7 @@ class AnswerStream:
             self._back.set()
             self._look()
         if back:
+            self.out.on_paused(False)
             self.on_back()
 
 

@@ -155,7 +155,9 @@ class FunctionServer:
         result = await function.run(request, job)
         if isinstance(result, LiveStream):
             if not result.closed:  # an engine's places are shared as seats are: nobody has all of them
-                result.on_closed = work.seat.hand_over().give
+                seat = work.seat.hand_over()
+                result.on_closed = seat.give
+                result.on_paused = lambda paused: seat.give() if paused else seat.take()
             estimate_ms = round(work.estimate_s * 1000)
             name = ndn.to_uri(result.name)
             return CallAnswer(result=name, hint=self._hint, stream=True, queue=work.before, estimate_ms=estimate_ms)

@@ -41,6 +41,7 @@ NET: Final = ndn.from_uri("/ndn-infer/local")
 NICE: Final = 10
 TICK_S: Final = 0.01
 PROMPT_TOKENS: Final = 200
+ANSWER_TOKENS: Final = 8
 WORKING: Final = ("decode", "prefill", "tokenize")
 WORDS: Final = "harbour lantern winter garden copper river market violin morning letter bridge candle".split()
 
@@ -145,13 +146,16 @@ class Asker:
     async def first_token_s(self) -> float | None:
         """None: no answer."""
         words = " ".join(self._draw.choices(WORDS, k=12))
-        began = time.monotonic()
+        began, first = time.monotonic(), None
         try:
             async with asyncio.timeout(60):
-                answer = await self._conversation.ask(self._model.alias, f"Use these words: {words}.")
+                answer = await self._conversation.ask(
+                    self._model.alias, f"Use these words: {words}.", Sampling(max_tokens=ANSWER_TOKENS)
+                )
                 async for event in answer:
-                    if event.ids:
-                        return time.monotonic() - began
+                    if event.ids and first is None:
+                        first = time.monotonic() - began
+                return first
         except Exception as error:
             print(f"an honest question failed: {error!r}", file=sys.stderr)
         return None

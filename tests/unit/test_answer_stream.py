@@ -26,6 +26,7 @@ from ndn_infer.security.crypto import PrivateKey, Signer
 from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership
+from ndn_infer.wire.shares import Seat, Seats
 from tests.unit.test_engine_tokenizer import byte_tokenizer
 
 BASE = ndn.from_uri("/net/model/m/result/generate/r")
@@ -206,6 +207,9 @@ async def test_who_is_not_read_pauses_comes_back_and_ends() -> None:
     heard: list[str] = []
     made.on_away, made.on_back = lambda: heard.append("away"), lambda: heard.append("back")
     made.on_left = lambda: heard.append("left")
+    seat = Seat(Seats(1), "face")
+    assert seat.take()
+    out.on_paused, out.on_closed = lambda paused: seat.give() if paused else seat.take(), seat.give
     reader = Reader(out)
     for number in range(6):
         made.push(ids("a")[0], 0.0, ())
@@ -213,12 +217,12 @@ async def test_who_is_not_read_pauses_comes_back_and_ends() -> None:
         await asyncio.sleep(0.04)
     assert heard == []
     await asyncio.sleep(0.15)
-    assert heard == ["away"] and made.away
+    assert heard == ["away"] and made.away and not seat.taken, "its seat is another's meanwhile"
     reader.ask(6)
-    assert heard == ["away", "back"] and not made.away
+    assert heard == ["away", "back"] and not made.away and seat.taken
     await asyncio.wait_for(made.wait_ended(), 5.0)
     assert heard == ["away", "back", "away", "left"] and out.closed and counters["abandoned"] == 1
-    assert made.push(1, 0.0, ()) is True
+    assert made.push(1, 0.0, ()) is True and not seat.taken
     made.fail("too late")
     made.close()
 

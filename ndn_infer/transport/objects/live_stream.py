@@ -46,7 +46,8 @@ class LiveStream:
     """Append contents, the last one with `final`; or `abandon`. Made by Server.open_stream.
 
     `progress` gives the content of a progress record when somebody asks, `on_asked` hears that somebody did,
-    `on_closed` that it has ended: assign them. `readers` knows whether anybody reads.
+    `on_closed` that it has ended, `on_paused` that nobody reads it (True) or that somebody does again (False; whoever
+    fills it says so): assign them. `readers` knows whether anybody reads.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class LiveStream:
         self.progress: Callable[[], bytes] = bytes
         self.on_asked: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
+        self.on_paused: Callable[[bool], object] = lambda paused: None
         self._signer = signer
         self._encrypt = encrypt
         self._on_end = on_end
