@@ -110,7 +110,7 @@ class FunctionServer:
         lifetime = Lifetime(lambda reason: self._leave(work, reason), lambda: self._wanted_until(work))
         work = Work(
             key, domain, asked.envelope, seat, lifetime, waiting=[request], began=clock.monotonic(),
-            before=len(self._work),
+            before=max(len(self._work), self.function.queue_length()),
         )  # fmt: skip
         self._work[key] = work
         lifetime.asked(asked.envelope.deadline_ms)
