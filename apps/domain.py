@@ -24,6 +24,7 @@ from pathlib import Path
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
+from ndn_infer.files import write_at_once
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
 from ndn_infer.ndn.name import Name
@@ -36,7 +37,6 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, SignedObject
 from ndn_infer.security.domains import DomainEpoch
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.security.keydir import write_private
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.trust.key_records import Renewal
 
@@ -105,7 +105,7 @@ def _card(options: argparse.Namespace, config: Config, keychain: Keychain, shop:
     with shop.locked():
         key = shop.make_encryption_key(signer.identity)
     made = store.card(net_name(config), signer, key, _version())
-    write_private(options.out, store.pack(made, _chain(keychain, signer)).encode("ascii"))
+    write_at_once(options.out, store.pack(made, _chain(keychain, signer)).encode("ascii"))
     print(f"{options.out}: give it to the owner of the domain; it holds no secret")
     return 0
 
@@ -152,7 +152,7 @@ def _remove(options: argparse.Namespace, config: Config, keychain: Keychain, sho
 
 def _export(options: argparse.Namespace, config: Config, keychain: Keychain, shop: DomainStore) -> int:
     domain = shop.find(options.values[0])
-    write_private(options.out, store.read_text(shop.record_path(domain)).encode("ascii"))
+    write_at_once(options.out, store.read_text(shop.record_path(domain)).encode("ascii"))
     print(f"{options.out}: the key of epoch {store.newest(domain).epoch} for {len(domain.members)} members")
     return 0
 

@@ -13,6 +13,7 @@ from ndn_infer import catalog, ndn
 from ndn_infer.apps.upkeep import REVOCATIONS_VALID_S
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
+from ndn_infer.files import write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security import provision
@@ -20,7 +21,6 @@ from ndn_infer.security.bundle import Bundle
 from ndn_infer.security.certificate import format_time, split_locator
 from ndn_infer.security.identity import KEY, parse_identity
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.security.keydir import write_private
 from ndn_infer.security.revocation import Denied
 from ndn_infer.security.safebag import open_safebag
 
@@ -86,7 +86,7 @@ def renew(options: argparse.Namespace, config: Config) -> int:
         print(f"{ndn.to_uri(certificate.identity)} until {format_time(certificate.not_after)}")
     if options.out is not None:
         bundle = provision.pack_certificates(keychain.anchor, keychain.certificates(), made)
-        write_private(options.out, bundles.encode(bundle).encode("ascii"))
+        write_at_once(options.out, bundles.encode(bundle).encode("ascii"))
         print(f"{options.out}: these certificates and no private key; 'ndn-infer keys import' takes them there")
     return 0
 

@@ -7,12 +7,12 @@ models' files, sockets. Records are objects like all others: a consumer verifies
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, StorageError
+from ndn_infer.files import write_at_once
 from ndn_infer.namespace import CatalogRecord, operator_identity
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import decode_data
@@ -148,7 +148,7 @@ def _load_one(path: Path) -> ObjectPackets:
 
 
 def _version(packets: ObjectPackets) -> int:
-    return ndn.component_number(ndn.components(packets.manifest.name)[-1], ndn.VERSION)
+    return ndn.last_version(packets.manifest.name)
 
 
 def _decode(content: bytes, what: str) -> ObjectPackets:
@@ -176,11 +176,8 @@ def _says(path: Path, base: Name, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_at_once(path, content, mode=0o644)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.sampling"}
+GROUND |= {"records.sampling", "files"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "addresses": set(),
     "clock": set(),
+    "files": {"errors"},
     "chain": set(),
     "engine_class": {"errors"},
     "ndn": {"errors"},
@@ -37,12 +38,12 @@ ALLOWED: dict[str, set[str]] = {
     "records.sampling": {"errors", "records"},
     "namespace": {"errors", "ndn"},
     "wire": {"errors", "ndn"},
-    "security": {"errors", "clock", "config", "ndn", "namespace", "chain", "records", "wire"},
+    "security": {"errors", "files", "clock", "config", "ndn", "namespace", "chain", "records", "wire"},
     "forwarder.link": {"errors", "addresses", "ndn", "wire"},
     "forwarder.core": {"errors", "addresses", "ndn", "wire", "forwarder.link"},
     "forwarder.management": {"errors", "addresses", "ndn", "wire", "forwarder.link", "forwarder.core"},
-    "forwarder.shell": {"errors", "addresses", "clock", "config", "ndn", "wire"} | FORWARDER,
-    "storage": {"errors", "clock", "config", "ndn", "wire"},
+    "forwarder.shell": {"errors", "files", "addresses", "clock", "config", "ndn", "wire"} | FORWARDER,
+    "storage": {"errors", "files", "clock", "config", "ndn", "wire"},
     "transport.link": {"errors", "addresses", "clock", "ndn", "wire"},
     "transport.objects": OBJECTS,
     "transport.calls": OBJECTS,
@@ -52,8 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "offers.live": OBJECTS | {"transport.calls", "offers"},
     "kv.layout": {"errors"},
     "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout"},
-    "models": {"errors"},
-    "corpus": {"errors"},
+    "models": {"errors", "files"},
+    "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
     "sync.core": {"errors", "ndn"},

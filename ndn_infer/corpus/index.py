@@ -8,10 +8,7 @@ byte: its native reader is not made for damaged input.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ndn_infer.errors import DamagedCache, EngineUnavailable, StorageError
+from ndn_infer.files import write_at_once
 
 MAGIC: Final = b"NDNIVEC1"
 EXACT_ROWS: Final = 50_000
@@ -75,21 +73,7 @@ class VectorIndex:
         """Write the index to `path` in one step: a reader sees the old file or the new one, never a part. Raises
         StorageError when the disk is full or does not permit it; then nothing is left behind."""
         body = bytes(self._native.save(None))
-        partial = ""
-        try:
-            handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).digest())
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        finally:
-            if partial:
-                with contextlib.suppress(OSError):
-                    os.unlink(partial)
+        write_at_once(path, MAGIC + hashlib.sha256(body).digest(), body)
 
     @classmethod
     def load(cls, path: Path) -> VectorIndex:

@@ -112,7 +112,7 @@ class PublishedBlocks:
         if manifest is None:
             del self._values[tag]
             return 0
-        return ndn.component_number(ndn.components(manifest.name)[-1], ndn.VERSION)
+        return ndn.last_version(manifest.name)
 
     def _note(self, value: bytes) -> None:
         self._values[value[:TAG_BYTES]] = value

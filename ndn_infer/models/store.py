@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndn_infer import files
 from ndn_infer.errors import DamagedCache, StorageError, UnknownModel
 from ndn_infer.models import convert, manifest
 from ndn_infer.models.manifest import ModelManifest
@@ -198,12 +198,8 @@ def _tidy(root: Path) -> None:
     with contextlib.suppress(OSError):  # the caller has its model; BlockingIOError is one of these too
         if not any(root.glob(_TEMPORARY + "*")):
             return
-        descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with files.locked(root / _LOCK, wait=False, mode=0o644):
             _remove_leftovers(root)
-        finally:
-            os.close(descriptor)
 
 
 def _look_up(root: Path, mark: str) -> str | None:
@@ -240,15 +236,14 @@ def _write_index(root: Path, index: dict[str, str]) -> None:
 @contextlib.contextmanager
 def _locked(root: Path, progress: Progress) -> Iterator[None]:
     """One process at a time changes the cache. The kernel frees the lock when its holder dies, however it dies."""
-    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    while True:
+        try:
+            descriptor = files.lock(root / _LOCK, wait=False, mode=0o644)
+            break
+        except BlockingIOError:
+            progress("waiting for another process that prepares a model", 0, 0)
+            time.sleep(_LOCK_POLL_S)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                progress("waiting for another process that prepares a model", 0, 0)
-                time.sleep(_LOCK_POLL_S)
         yield
     finally:
         os.close(descriptor)

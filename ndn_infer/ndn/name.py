@@ -148,6 +148,11 @@ def decode_name(buffer: Buffer, value: int, end: int) -> Name:
     return name
 
 
+def last_version(name: Name) -> int:
+    """The version that a name ends in. Raises BadPacket where it ends otherwise."""
+    return component_number(components(name)[-1], VERSION)
+
+
 def from_uri(uri: str) -> Name:
     """Parse `/a/b`, `ndn:/a/b`, `v=1`, `32=metadata`, `seg=0`, `params-sha256=<hex>` and percent escapes.
 

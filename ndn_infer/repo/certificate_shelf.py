@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer.errors import BadPacket, CertificateExpired, ConfigError
+from ndn_infer.files import write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.certificate import Certificate
-from ndn_infer.security.keydir import write_private
 from ndn_infer.security.validator import MAX_DEPTH, Validator
 
 log = logging.getLogger(__name__)
@@ -105,5 +105,5 @@ class CertificateShelf:
             if item.valid_at(validator.now()):
                 raise  # another one on its way to the anchor has expired
         path = self._folder / f"{hashlib.sha256(item.wire).hexdigest()[:32]}.cert"
-        await asyncio.to_thread(write_private, path, item.wire)
+        await asyncio.to_thread(write_at_once, path, item.wire)
         self._kept[item.name] = item

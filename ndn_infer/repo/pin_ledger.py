@@ -15,8 +15,8 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadName, CallError, StorageError
+from ndn_infer.files import write_at_once
 from ndn_infer.ndn.name import Name
-from ndn_infer.security.keydir import write_private
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class PinLedger:
             self._put(base, *known.get(base, (OPERATOR, size_of(base))))
         if self._file is not None:
             try:
-                write_private(self._file, b"".join(_line(base, *item) for base, item in self._pins.items()))
+                write_at_once(self._file, b"".join(_line(base, *item) for base, item in self._pins.items()))
             except StorageError as error:
                 log.warning("who pins what is known until this process ends only: %s", error)
 

@@ -107,7 +107,7 @@ def split_locator(locator: Name) -> KeyLocator | None:
 
 def version_of(certificate: Certificate) -> int:
     """The number at the end of its name: the greatest is the newest."""
-    return ndn.component_number(ndn.components(certificate.name)[-1], ndn.VERSION)
+    return ndn.last_version(certificate.name)
 
 
 # ---------------------------------------------------------------- build and parse
@@ -186,7 +186,7 @@ def parse(wire: bytes) -> Certificate:
         raise BadPacket(
             f"{ndn.to_uri(data.name)} is not the name of a certificate (<identity>/KEY/<key id>/<issuer>/v=<n>)"
         )
-    ndn.component_number(ndn.components(data.name)[-1], ndn.VERSION)
+    ndn.last_version(data.name)
     if data.signature_info.key_locator is None:
         raise BadPacket("a certificate names its issuer in a key locator")
     if not data.content:

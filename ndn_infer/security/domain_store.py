@@ -29,6 +29,7 @@ from typing import Annotated, ClassVar, Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, MissingKey, StorageError, UsageError
+from ndn_infer.files import write_at_once
 from ndn_infer.namespace import DomainKey, EncryptionKey, Role
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
@@ -50,7 +51,7 @@ from ndn_infer.security.domain_keys import (
     wrap,
 )
 from ndn_infer.security.domains import KEY_BYTES, MAX_EPOCH, SALT_BYTES, TenantDomain
-from ndn_infer.security.keydir import KeyDirectory, write_private
+from ndn_infer.security.keydir import KeyDirectory
 from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
 
 MAX_FILE_BYTES: Final = 4 << 20
@@ -306,7 +307,7 @@ class DomainStore:
         key = self.encryption_key(identity)
         if key is None:
             key = DecryptionKey.generate()
-            write_private(self._encryption / _key_file(identity), key.to_pem())
+            write_at_once(self._encryption / _key_file(identity), key.to_pem())
         return key
 
     def domains(self) -> list[DomainFile]:
@@ -350,12 +351,12 @@ class DomainStore:
 
     def save(self, domain: DomainFile) -> None:
         """Inside `locked`."""
-        write_private(self._domains / f"{domain.domain}.domain", records.encode(domain))
+        write_at_once(self._domains / f"{domain.domain}.domain", records.encode(domain))
 
     def save_record(self, domain: DomainFile, text: str) -> Path:
         """Keep the packed key record of the newest epoch, to be published and handed out. Returns its path."""
         path = self._domains / f"{domain.domain}.{newest(domain).epoch}.packets"
-        write_private(path, text.encode("ascii"))
+        write_at_once(path, text.encode("ascii"))
         return path
 
     def record_path(self, domain: DomainFile) -> Path:

@@ -17,6 +17,7 @@ from typing import Final, Never
 from ndn_infer import ndn
 from ndn_infer.clock import wall_s
 from ndn_infer.errors import ConfigError, MissingKey
+from ndn_infer.files import write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SignatureInfo
 from ndn_infer.security import bundle as bundles
@@ -25,7 +26,7 @@ from ndn_infer.security import provision
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import ECDSA, PrivateKey, PublicKey, Signer
 from ndn_infer.security.identity import Identity, IdentityKind, require_identity
-from ndn_infer.security.keydir import KeyDirectory, write_private
+from ndn_infer.security.keydir import KeyDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -420,7 +421,7 @@ class Keychain:
 
     def export_file(self, path: Path, identities: Iterable[Name], records: Iterable[bytes] = ()) -> None:
         """`export` into a file of mode 0600. Raises StorageError too."""
-        write_private(path, self.export(identities, records).encode("ascii"))
+        write_at_once(path, self.export(identities, records).encode("ascii"))
 
     @classmethod
     def import_bundle(cls, directory: Path, text: str, *, clock: Callable[[], float] = wall_s) -> Keychain:

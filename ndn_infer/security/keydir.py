@@ -12,10 +12,8 @@ Owns: file names, permissions and the lock. Must not know: which key is for what
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, StorageError
+from ndn_infer.files import lock, write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate, from_text, to_text
 from ndn_infer.security.crypto import PrivateKey
@@ -52,11 +51,10 @@ class KeyDirectory:
         """Exclude every other process (and every other KeyDirectory of this one) that adds something."""
         self.prepare()
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = lock(self.path / "lock")
         except OSError as error:
             raise StorageError(f"cannot lock {self.path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
@@ -113,15 +111,15 @@ class KeyDirectory:
     # ------------------------------------------------------------ writing
 
     def write_anchor(self, certificate: Certificate) -> None:
-        write_private(self._anchor, to_text(certificate).encode())
+        write_at_once(self._anchor, to_text(certificate).encode())
 
     def write_certificate(self, certificate: Certificate) -> None:
-        version = ndn.component_number(ndn.components(certificate.name)[-1], ndn.VERSION)
-        write_private(self._certs / f"{_id(certificate.key_name)}-{version}.cert", to_text(certificate).encode())
+        version = ndn.last_version(certificate.name)
+        write_at_once(self._certs / f"{_id(certificate.key_name)}-{version}.cert", to_text(certificate).encode())
 
     def remove(self, certificate: Certificate) -> None:
         """A certificate and its private key, if they are here."""
-        version = ndn.component_number(ndn.components(certificate.name)[-1], ndn.VERSION)
+        version = ndn.last_version(certificate.name)
         try:
             (self._certs / f"{_id(certificate.key_name)}-{version}.cert").unlink(missing_ok=True)
             self._key_path(certificate.key_name).unlink(missing_ok=True)
@@ -129,7 +127,7 @@ class KeyDirectory:
             raise StorageError(f"cannot remove keys from {self.path}: {error.strerror}") from error
 
     def write_key(self, key_name: Name, key: PrivateKey) -> None:
-        write_private(self._key_path(key_name), key.to_pem())
+        write_at_once(self._key_path(key_name), key.to_pem())
 
     def _key_path(self, key_name: Name) -> Path:
         return self._keys / f"{_id(key_name)}.key"
@@ -137,29 +135,3 @@ class KeyDirectory:
 
 def _id(key_name: Name) -> str:
     return hashlib.sha256(key_name).hexdigest()[:32]
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 so that readers see the old content or the new one, also after a crash.
-
-    Raises StorageError.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error

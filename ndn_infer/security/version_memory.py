@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ndn_infer.errors import StorageError
+from ndn_infer.files import locked, write_at_once
 from ndn_infer.ndn.name import Name
-from ndn_infer.security.keydir import write_private
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +70,14 @@ class VersionMemory:
         if self._file is None:
             return
         try:
-            with _locked(self._file):
+            with locked(self._file.with_name(f"{self._file.name}.lock")):
                 self._merge(_read(self._file))
                 lines = [
                     f"{kind} {base64.b64encode(name).decode()} {version}\n"
                     for kind, names in self._seen.items()
                     for name, version in names.items()
                 ]
-                write_private(self._file, "".join(lines).encode())
+                write_at_once(self._file, "".join(lines).encode())
         except (StorageError, OSError) as error:
             log.warning("what was seen is known until this process ends only: %s", error)
 
@@ -95,13 +91,3 @@ def _read(file: Path) -> str:
     except OSError as error:
         log.warning("cannot read %s: %s", file, error.strerror)
         return ""
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

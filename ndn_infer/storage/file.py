@@ -11,7 +11,6 @@ Reading happens in the thread of the caller, writing in one other thread.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ndn_infer.errors import BadPacket, ConfigError
+from ndn_infer.files import lock, put_aside
 from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
@@ -160,18 +160,13 @@ class StoreFile:
         """A lock that ends with the process, however that ends. Raises ConfigError when another one has it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            name = self._path.with_name(self._path.name + ".lock")
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return None  # a folder that cannot be written: nobody else writes there either
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
+            return lock(self._path.with_name(self._path.name + ".lock"), wait=False)
+        except BlockingIOError as error:
             raise ConfigError(
                 f"the store {self._path} is in use by another process", hint="stop that one, or choose another file"
             ) from error
-        return descriptor
+        except OSError:
+            return None  # a folder that cannot be written: nobody else writes there either
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -184,13 +179,10 @@ class StoreFile:
             return self._make_and_read()
         except sqlite3.OperationalError as error:  # cannot be written, or is in use
             return self._open_read_only(error)
-        except sqlite3.DatabaseError as error:
-            aside = self._path.with_name(self._path.name + ".damaged")
-            log.warning("%s is not a store of this program (%s); renamed to %s", self._path, error, aside.name)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the words of sqlite hold bytes of the file
             try:
-                os.replace(self._path, aside)
-                for rest in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + rest).unlink(missing_ok=True)
+                aside = put_aside(self._path)
+                log.warning("%s is not a store of this program (%s); renamed to %s", self._path, error, aside.name)
                 return self._make_and_read()
             except (OSError, sqlite3.Error) as second:
                 raise _unusable(self._path, second) from second

@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypat
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ndn_infer.corpus.index.os.fsync", full)
+    monkeypatch.setattr("ndn_infer.files.os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
         VectorIndex.build(VECTORS[:5]).save(path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["i.bin"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer.errors import BadPacket, ConfigError
+from ndn_infer.files import put_aside
 from ndn_infer.forwarder.core.parsing import parse_data
 from ndn_infer.ndn.name import Name, ends_in_digest
 
@@ -153,13 +154,10 @@ class DiskTier:
             return self._connect()
         except sqlite3.OperationalError as error:  # not writable, or another process has it
             raise _unusable(self._path, error) from error
-        except sqlite3.DatabaseError as error:
-            aside = self._path.with_name(self._path.name + ".damaged")
-            log.warning("%s is not a Content Store (%s); renamed to %s", self._path, error, aside.name)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the words of sqlite hold bytes of the file
             try:
-                os.replace(self._path, aside)
-                for rest in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + rest).unlink(missing_ok=True)
+                aside = put_aside(self._path)
+                log.warning("%s is not a Content Store (%s); renamed to %s", self._path, error, aside.name)
                 return self._connect()
             except (OSError, sqlite3.Error) as second:
                 raise _unusable(self._path, second) from second

@@ -14,8 +14,8 @@ from typing import Final
 
 from ndn_infer import clock, records
 from ndn_infer.errors import BadRecord, NdnInferError, StorageError
+from ndn_infer.files import write_at_once
 from ndn_infer.namespace import CatalogRecord
-from ndn_infer.security.keydir import write_private
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND, RevocationList
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -69,7 +69,7 @@ class RevocationFeed:
         self._validator.deny(new)
         if denied.as_list(0) != before or new.until > self._validator.now():
             try:
-                write_private(self._file, records.encode(denied.as_list(new.until)))
+                write_at_once(self._file, records.encode(denied.as_list(new.until)))
             except (StorageError, BadRecord) as error:
                 log.warning("what is revoked is known until this process ends only: %s", error)
 

@@ -1,0 +1,70 @@
+"""Files of this machine that several processes read and write: written at once, locked, put aside when damaged.
+
+Owns: how that is done. Must not know: what is in any file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from ndn_infer.errors import StorageError
+
+
+def write_at_once(path: Path, *content: bytes, mode: int = 0o600) -> None:
+    """Write a file so that readers see the old content or the new one, also after a crash. Raises StorageError; then
+    nothing is left behind."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def lock(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
+    """A descriptor that excludes every other process until it is closed, or its process ends, however it ends. Raises
+    OSError; BlockingIOError where another has it and we do not wait."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True, mode: int = 0o600) -> Iterator[int]:
+    """`lock` for a block."""
+    descriptor = lock(path, wait=wait, mode=mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged database, so that a new one can be begun; where it is now. Raises OSError."""
+    aside = path.with_name(path.name + ".damaged")
+    os.replace(path, aside)
+    for rest in ("-wal", "-shm"):
+        path.with_name(path.name + rest).unlink(missing_ok=True)
+    return aside
