@@ -100,22 +100,22 @@ def _decimal(key: str, text: str) -> float:
     return value
 
 
+DEAD: Final = 3
+"""The last group of _Region.rank."""
+
+
 class _Path:
     """What is known of one next hop under one prefix. At most one Interest at a time is watched for a timeout."""
 
-    __slots__ = ("deadline", "died_at", "expires", "rtt", "timeouts", "watched")
+    __slots__ = ("deadline", "dead", "expires", "rtt", "timeouts", "watched")
 
     def __init__(self) -> None:
         self.rtt = RttEstimator()
         self.timeouts = 0
-        self.died_at: float | None = None
+        self.dead = False
         self.watched: Name | None = None
         self.deadline = 0.0
         self.expires = 0.0
-
-    @property
-    def dead(self) -> bool:
-        return self.died_at is not None
 
     def unwatch(self, name: Name) -> None:
         if self.watched is not None and name.startswith(self.watched):
@@ -123,7 +123,7 @@ class _Path:
 
     def answered(self, name: Name, rtt_s: float) -> None:
         self.rtt.sample(max(0.0, rtt_s))
-        self.died_at, self.timeouts = None, 0
+        self.dead, self.timeouts = False, 0
         self.unwatch(name)
 
 
@@ -138,11 +138,10 @@ class _Region:
         self.expires = 0.0
 
     def rank(self, hop: NextHop) -> tuple[int, float, int, int]:
-        """Working ones first, the fastest of them at the head; then the unmeasured, by cost; then the dead, that first
-        which died longest ago: where all are, each is tried in turn, and one that is back is found."""
+        """Working ones first, the fastest of them at the head; then the unmeasured, then the dead, by cost."""
         path = self.paths.get(hop.face_id)
-        if path is not None and path.died_at is not None:
-            return 3, path.died_at, hop.cost, hop.face_id
+        if path is not None and path.dead:
+            return DEAD, 0.0, hop.cost, hop.face_id
         if path is None or path.rtt.smoothed_s is None:
             return 2, 0.0, hop.cost, hop.face_id
         return 1, path.rtt.smoothed_s, hop.cost, hop.face_id
@@ -150,7 +149,7 @@ class _Region:
     def probe_rank(self, hop: NextHop) -> tuple[int, float, int, int]:
         """As `rank`, but the unmeasured first."""
         group, rtt_s, cost, face_id = self.rank(hop)
-        return group if group == 3 else 3 - group, rtt_s, cost, face_id
+        return group if group == DEAD else 3 - group, rtt_s, cost, face_id
 
 
 class Adaptive(Strategy):
@@ -173,7 +172,7 @@ class Adaptive(Strategy):
             return None if is_new else []
         region = entry.strategy_info = self._region(prefix, now)
         if is_new:
-            best = min(hops, key=region.rank).face_id
+            best = self._best(region, hops)
             self._watch(region, best, entry.name, now)
             probe = self._probe(region, [hop for hop in hops if hop.face_id != best], now)
             if probe is None:
@@ -197,6 +196,12 @@ class Adaptive(Strategy):
             self._watch(region, face_id, entry.name, now)
         return [face_id]
 
+    def _best(self, region: _Region, hops: Sequence[NextHop]) -> int:
+        """Where all are dead, one by lot: for some names the cheapest may be dead and another not, and ASF, which asks
+        the cheapest for ever, would find it by a probe, a minute later perhaps."""
+        best = min(hops, key=region.rank)
+        return best.face_id if region.rank(best)[0] < DEAD else self._random.choice(hops).face_id
+
     def nacks(self, entry: PitEntry) -> tuple[int, Sequence[int]] | None:
         return refusal(entry)
 
@@ -205,7 +210,7 @@ class Adaptive(Strategy):
         region: _Region | None = entry.strategy_info
         path = region.paths.get(face_id) if region is not None else None
         if path is not None:
-            path.died_at, path.timeouts = now, 0
+            path.dead, path.timeouts = True, 0
             path.unwatch(entry.name)
 
     def on_data(self, entry: PitEntry, face_id: int, now: float) -> None:
@@ -267,7 +272,7 @@ class Adaptive(Strategy):
                 path.watched = None
                 path.timeouts += 1
                 if path.timeouts >= self.settings.max_timeouts:
-                    path.died_at, path.timeouts = now, 0
+                    path.dead, path.timeouts = True, 0
 
     # ------------------------------------------------------------ measurements
 
