@@ -25,7 +25,7 @@ from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.namespaces import PREFIX, UDP_PORT, Namespaces
 from ndn_infer.testbed.node_process import NodeProcess, our_module
-from ndn_infer.testbed.provision import NET, OPERATOR, SITE, Grounds, provision
+from ndn_infer.testbed.provision import NET, OPERATOR, Grounds, provision, zero_trust
 from ndn_infer.testbed.topology import LinkSpec, Topology, forwarding
 
 READY_TIMEOUT_S: Final = 120.0
@@ -101,8 +101,7 @@ class Network:
         """Of every process of a node."""
         settings = [*self.setup.settings]
         if self.setup.zero_trust:
-            machines = [f"{NET}/{SITE}/{node.name}" for node in self.topology.nodes if node.functions]
-            settings += ["forwarder.registration=own-identity", f"network.known={','.join(machines)}"]
+            settings += zero_trust(self.topology)
         return [f"--set={text}" for text in settings]
 
     # ------------------------------------------------------------ building

@@ -32,11 +32,18 @@ from ndn_infer.node import networks
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.testbed.topology import Topology
 
 NET: Final = "/ndn-infer/testbed"
 SITE: Final = "lab"
 OPERATOR: Final = "Operator"
 """Its home lies among those of the nodes, whose names are lower case."""
+
+
+def zero_trust(topology: Topology) -> list[str]:
+    """Options of all nodes under the policy of routes below the own certificate alone: who is known instead."""
+    machines = [f"{NET}/{SITE}/{node.name}" for node in topology.nodes if node.functions]
+    return ["forwarder.registration=own-identity", f"network.known={','.join(machines)}"]
 
 
 @dataclass(frozen=True, slots=True)

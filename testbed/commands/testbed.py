@@ -71,9 +71,11 @@ def _in_virtual_time(options: argparse.Namespace, found: scenarios.Scenario, top
     from ndn_infer.testbed.virtual.play import Play
     from ndn_infer.testbed.virtual.run import run_and_tell
 
-    if options.forwarder != "ndn-infer" or options.keep or options.zero_trust:
-        raise UsageError("in virtual time there is our own forwarder only, without policy, and nothing to keep")
-    what = Play(found, options.seed, topology, tuple(options.settings), limit_s=options.timeout)
+    if options.forwarder != "ndn-infer" or options.keep:
+        raise UsageError("in virtual time there is our own forwarder only, and nothing to keep")
+    what = Play(
+        found, options.seed, topology, tuple(options.settings), limit_s=options.timeout, zero_trust=options.zero_trust
+    )
     return run_and_tell(what, seeds=options.seeds, as_json=options.json, out=options.out)
 
 

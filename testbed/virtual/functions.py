@@ -128,6 +128,7 @@ class _Generation:
 class ModelGenerate(_OfEngine):
     function = "generate"
     role = "decode"
+    streams = True
     request_type = GenerateRequest
 
     def __init__(self, engine: ModelEngine) -> None:
@@ -157,6 +158,7 @@ class ModelGenerate(_OfEngine):
         return out
 
     async def _generate(self, generation: _Generation) -> None:
+        await self._answers.wait_wanted(generation.answer)
         try:
             await self._seat(generation)
             generation.begun = True

@@ -12,15 +12,21 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ndn_infer import ndn
 from ndn_infer.config import Config
+from ndn_infer.config.values import grant
+from ndn_infer.errors import Nacked
 from ndn_infer.forwarder.shell.inprocess import MemoryLink, MemoryNetwork
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.producer import Producer
+from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import machine_identity
-from ndn_infer.node.node import Node
+from ndn_infer.node.node import Node, trust_schema
+from ndn_infer.security.command_authority import CommandAuthority
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.validator import Validator
 from ndn_infer.testbed.virtual.functions import functions_of
 from ndn_infer.testbed.virtual.loop import Process
 from ndn_infer.testbed.virtual.model import ModelEngine, Speed
@@ -82,7 +88,16 @@ class VirtualNode:
         process = Process(f"{self.name}/forwarder")
         self._started += 1
         seed = random.Random(f"{self._seed} {self.name} {self._started}").getrandbits(64)
-        return process, process.run(lambda: MemoryNetwork(self.config.forwarder, seed=seed))
+        return process, process.run(lambda: self._guarded(MemoryNetwork(self.config.forwarder, seed=seed)))
+
+    def _guarded(self, network: MemoryNetwork) -> MemoryNetwork:
+        """Where the policy wants proof of who may register what, it is had from this machine's own certificates."""
+        keychain = self.keychain
+        validator = Validator(trust_schema(self.config), keychain.anchor, _nothing)
+        validator.add_certificates(*keychain.certificates())
+        authority = CommandAuthority(validator, keychain.net, map(grant, self.config.forwarder.grants))
+        network.door.check = lambda claim: authority.check(claim.interest, claim.module, claim.prefix)
+        return network
 
     def kill_forwarder(self) -> None:
         self.network.close()
@@ -170,3 +185,7 @@ class VirtualNode:
     def own_prefix(self) -> Name:
         """Of everything that only this node answers for."""
         return machine_identity(self.config)
+
+
+async def _nothing(name: Name) -> bytes:
+    raise Nacked(f"{ndn.to_uri(name)} is not fetched", reason=REASON_NO_ROUTE)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.errors import Timeout
+from ndn_infer.testbed.provision import zero_trust
 from ndn_infer.testbed.scenario import Measured, Run, Scenario, document
 from ndn_infer.testbed.topology import Topology
 from ndn_infer.testbed.virtual.loop import run_virtual
@@ -40,6 +41,8 @@ class Play:
     speed: Speed | None = None
     limit_s: float = 0.0
     commit: str = ""
+    zero_trust: bool = False
+    """Forwarders grant an application routes below its own certificate and no others."""
 
 
 def play(what: Play) -> tuple[dict[str, Any], list[str]]:
@@ -51,7 +54,7 @@ def play(what: Play) -> tuple[dict[str, Any], list[str]]:
 
 async def _play(what: Play, folder: Path) -> tuple[dict[str, Any], list[str]]:
     topology = what.topology or what.scenario.load_topology()
-    settings = (*what.scenario.settings, *what.settings)
+    settings = (*what.scenario.settings, *(zero_trust(topology) if what.zero_trust else ()), *what.settings)
     world = await VirtualWorld.build(Plan(topology, folder, what.seed, settings, what.speed))
     world.note(NOTE)
     before = await world.counters(), await world.link_bytes()
@@ -64,7 +67,7 @@ async def _play(what: Play, folder: Path) -> tuple[dict[str, Any], list[str]]:
         raise Timeout(f"{what.scenario.name} was not done within {limit_s:g} virtual seconds") from None
     length = world.now()
     measured = Measured.between(before, (await world.counters(), await world.link_bytes()))
-    run = Run(what.commit, "ndn-infer, in one process", False, length)
+    run = Run(what.commit, "ndn-infer, in one process", what.zero_trust, length)
     found = document(what.scenario, world, measured, run)
     tables = list(world.record.tables)
     world.close()

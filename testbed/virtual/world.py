@@ -14,7 +14,7 @@ from typing import Final
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.config import Config, NetworkConfig, PathsConfig
+from ndn_infer.config import Config, PathsConfig
 from ndn_infer.errors import UsageError
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.shell.wire import Wire, WireShape
@@ -273,7 +273,7 @@ def _nothing(folder: Path) -> Path:
 
 
 def _config_of(config: Config, node: str, folder: Path) -> Config:
-    network = NetworkConfig(net=NET, site=SITE, node=node)
+    network = replace(config.network, net=NET, site=SITE, node=node)
     return replace(config, network=network, paths=PathsConfig(*(str(folder),) * 3))
 
 

@@ -16,14 +16,25 @@ TO_BE_CHOSEN = ("cut_link", "kill_core", "kill_decode", "killed_everywhere", "ov
 SLOW = ("chaos", "hundred_readers", "hundred_restarts", "open_loop", "thousand_nodes", "three_sites")
 
 
-def _broken(name: str, seed: int = 0) -> list[str]:
-    found, _ = play(Play(find(name), seed))
+def _broken(name: str, seed: int = 0, *, zero_trust: bool = False) -> list[str]:
+    found, _ = play(Play(find(name), seed, zero_trust=zero_trust))
     return [f"{claim['claim']}: {claim['value']}" for claim in found["claims"] if not claim["holds"]]
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_every_claim_holds(name: str) -> None:
     assert not _broken(name)
+
+
+@pytest.mark.parametrize("name", ["three_nodes", "mobile_producer", "rolling_restart"])
+def test_forwarders_that_grant_own_identities_alone_will_do(name: str) -> None:
+    assert not _broken(name, zero_trust=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_every_claim_holds_under_that_policy(name: str) -> None:
+    assert not _broken(name, zero_trust=True)
 
 
 @pytest.mark.slow
