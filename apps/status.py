@@ -18,10 +18,9 @@ from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import Instance, Role
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
-from ndn_infer.records import ProducerStatus, StatusQuery
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.objects.datasets import Datasets
-from ndn_infer.transport.trust.presence import STATUS
+from ndn_infer.transport.trust.presence import STATUS, ProducerStatus, StatusQuery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,6 @@ from ndn_infer.errors import NetworkError
 from ndn_infer.forwarder.management.encoding import ControlParameters
 from ndn_infer.namespace import Role, certificates_prefix, operator_identity
 from ndn_infer.node.node import Node
-from ndn_infer.records import ProducerStatus, StatusQuery
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters
@@ -25,7 +24,7 @@ from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.datasets import Datasets
 from ndn_infer.transport.objects.serve import Server
-from ndn_infer.transport.trust.presence import STATUS
+from ndn_infer.transport.trust.presence import STATUS, ProducerStatus, StatusQuery
 
 ORIGIN_STATIC: Final = 255
 MULTICAST: Final = "/localhost/nfd/strategy/multicast"

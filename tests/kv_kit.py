@@ -21,11 +21,10 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.kv.holders import HOLDS
+from ndn_infer.kv.holders import HOLDS, Holdings, HoldsQuery
 from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Holdings, HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.direct import Questions, Topic

@@ -21,7 +21,7 @@ from ndn_infer.kv import holders
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.records import HoldsQuery
+from ndn_infer.kv.holders import HoldsQuery
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import Domain
 from ndn_infer.wire.pace import Meter

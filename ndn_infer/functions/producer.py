@@ -15,13 +15,12 @@ from ndn_infer.functions.offering import OFFER_FRESHNESS_MS, offer_of
 from ndn_infer.namespace import function_prefix, results_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.live.offers import Offers
-from ndn_infer.records import ModelEngine, ProducerStatus
 from ndn_infer.records.offer import OFFER, OfferQuery, ProducerOffer
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.direct import Topic
 from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.trust.presence import Presence
+from ndn_infer.transport.trust.presence import ModelEngine, Presence, ProducerStatus
 
 
 class Producer:

@@ -6,8 +6,10 @@ Owns: both functions. Must not know: torch; a tokenizer is enough, so this produ
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -16,8 +18,19 @@ from ndn_infer.functions.base import Host, Job, NamedFunction, Q
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import TOO_LONG, DetokenizeRequest, Record, Text, TokenizeRequest, Tokens
+from ndn_infer.records import TOO_LONG, Record, Reply, Request, TokenizeRequest, Tokens
+from ndn_infer.records.bounds import MAX_TEXT, AtMost, Ids
 from ndn_infer.security.crypto import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest(Request):
+    ids: Ids = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Reply):
+    text: Annotated[str, AtMost(MAX_TEXT)]
 
 
 class _OfTokenizer(NamedFunction[Q]):

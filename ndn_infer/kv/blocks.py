@@ -14,11 +14,11 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadRecord
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat, block_bytes, decode_block, encode_block
+from ndn_infer.kv.holders import HoldsQuery
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
 from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import HoldsQuery
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
 from ndn_infer.security.signer_policy import signer_policy
 

@@ -12,14 +12,15 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
 from ndn_infer.kv.host import KvHost
 from ndn_infer.namespace import Instance, Role
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import MAX_HOLDS, Holdings, HoldsQuery
+from ndn_infer.records import Reply, Request
+from ndn_infer.records.bounds import AtMost, Digest, Label
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.calls.direct import DirectAsk, Topic
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
@@ -38,6 +39,31 @@ MAX_HINTS: Final = 8
 HOLDER_ROLES: Final = ("prefill", "decode")
 LIAR_S: Final = 60.0
 SILENT_S: Final = 5.0
+
+
+MAX_HOLDS: Final = 512
+"""Blocks of one question who holds them: what fits an Interest, and its answer a Data packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsQuery(Request):
+    """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
+
+    model: Digest
+    domain: Label
+    codec: Label
+    layers: Label
+    tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings(Reply):
+    """Answer to HoldsQuery: for every tag the version of the object, 8 bytes big-endian; 0 for a block not held.
+
+    A claim, not a proof: whoever acts on it verifies each object under the name that the version completes.
+    """
+
+    versions: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
 
 
 @dataclass(slots=True)

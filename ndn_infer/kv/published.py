@@ -16,11 +16,10 @@ import torch
 from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
-from ndn_infer.kv.holders import TAG_BYTES
+from ndn_infer.kv.holders import TAG_BYTES, HoldsQuery
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
 from ndn_infer.ndn.packet import decode_data
-from ndn_infer.records import HoldsQuery
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.crypto import Signer
 

@@ -1,19 +1,19 @@
 """Records: what the content of calls, answers, streams and small objects holds, as msgpack.
 
-Owns: the records of calls, answers, streams and the catalogue. Must not know: packets, keys, engines, how records are
-encoded (codec.py).
+Owns: the records of the catalogue, of envelopes and answers, and of the calls that a client makes. The records of other
+calls and questions stand beside their functions (docs/records.md names the module of each). Must not know: packets,
+keys, engines, how records are encoded (codec.py).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Final
 
 from ndn_infer.records.bounds import (
     MAX_HITS,
     MAX_TEXT,
-    Amount,
     AtMost,
     Between,
     Count,
@@ -38,19 +38,11 @@ __all__ = ["R", "Record", "Reply", "Request", "Sampling", "TokenBias", "decode",
 ROLES: Final = ("system", "user", "assistant", "tool")
 TOO_LONG: Final = "too-long"
 """Code of an answer: the prompt does not fit the model's context."""
-MAX_EMBED_IDS: Final = 4096
-MAX_EMBED_TEXTS: Final = 256
-MAX_BLOCKS: Final = 8192
-"""KV blocks of one prefill."""
-MAX_TENSOR: Final = 64 << 20
-"""Bytes of the tensor in an answer: MAX_EMBED_IDS rows of 4096 numbers in 4 bytes."""
 MAX_EVENT_TOKENS: Final = 1024
 MAX_TOKEN_BYTES: Final = 64
 """Of one token's text; longer ones are cut."""
 MAX_SIGNERS: Final = 8
 """Named in one report."""
-MAX_HOLDS: Final = 512
-"""Blocks of one question who holds them: what fits an Interest, and its answer a Data packet."""
 MAX_INLINE: Final = 8800
 """Bytes in one packet at the very most, and so in an envelope, an answer or an event."""
 
@@ -109,31 +101,6 @@ class TokenizeRequest(Request):
     messages: Annotated[tuple[Message, ...], AtMost(1024)] = ()
     text: Annotated[str, AtMost(MAX_TEXT)] = ""
     today: Annotated[str, AtMost(10)] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DetokenizeRequest(Request):
-    ids: Ids = ()
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedRequest(Request):
-    """`ids` for token embeddings of a causal model, `texts` for sentence vectors of a text-embedding model."""
-
-    ids: Annotated[tuple[int, ...], Packed(MAX_EMBED_IDS)] = ()
-    texts: Annotated[tuple[Annotated[str, AtMost(1 << 16)], ...], AtMost(MAX_EMBED_TEXTS)] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillRequest(Request):
-    """Compute KV for a chain of token blocks. `blocks` are all chain values (hex) from the first; KV of the first
-    `have` exists by name already. `codec` (the form of blocks, and the part of the engine class that they follow) must
-    be the producer's own."""
-
-    blocks: Annotated[tuple[Digest, ...], AtMost(MAX_BLOCKS)] = ()
-    have: Count = 0
-    block_tokens: Count = 0
-    codec: Label = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,19 +179,6 @@ class Tokens(Reply):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Reply):
-    text: Annotated[str, AtMost(MAX_TEXT)]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRecord(Reply):
-    """Answer to embed: one tensor in its wire form (tensors.py)."""
-
-    max_bytes: ClassVar[int] = MAX_TENSOR + 64
-    tensor: Annotated[bytes, AtMost(MAX_TENSOR)]
-
-
-@dataclass(frozen=True, slots=True)
 class TokenBlockRecord(Reply):
     """Content of a token block. `parent` is the chain value (hex) before it, the chain's seed for the first block."""
 
@@ -238,18 +192,6 @@ class KvSigner(Reply):
 
     identity: Uri
     blocks: Count
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillReport(Reply):
-    """Result of prefill: how many blocks there are now, of which `computed` here and now; the others were at hand or
-    found by name. `signers`: of those that this producer did not compute, who signed how many. What was computed rests
-    on these."""
-
-    blocks: Count
-    computed: Count
-    prefill_ms: Amount = 0.0
-    signers: Annotated[tuple[KvSigner, ...], AtMost(MAX_SIGNERS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,32 +254,6 @@ class Progress(Reply):
 
 
 @dataclass(frozen=True, slots=True)
-class StatusQuery(Request):
-    """How are you? Asks for a ProducerStatus."""
-
-
-@dataclass(frozen=True, slots=True)
-class HoldsQuery(Request):
-    """Which of these KV blocks do you hold? `tags` are the first 8 bytes of each chain value, one after another."""
-
-    model: Digest
-    domain: Label
-    codec: Label
-    layers: Label
-    tags: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings(Reply):
-    """Answer to HoldsQuery: for every tag the version of the object, 8 bytes big-endian; 0 for a block not held.
-
-    A claim, not a proof: whoever acts on it verifies each object under the name that the version completes.
-    """
-
-    versions: Annotated[bytes, AtMost(8 * MAX_HOLDS)]
-
-
-@dataclass(frozen=True, slots=True)
 class PassageRecord(Reply):
     source: Uri
     title: Words
@@ -356,34 +272,3 @@ class Hit(Reply):
 @dataclass(frozen=True, slots=True)
 class Hits(Reply):
     hits: Annotated[tuple[Hit, ...], AtMost(MAX_HITS)]
-
-
-@dataclass(frozen=True, slots=True)
-class Counter(Reply):
-    name: Label
-    value: Annotated[float, Between(-1e18, 1e18)]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEngine(Reply):
-    """The engine class (engine_class.py) that computes a model, by its digest."""
-
-    model: Label
-    engine: Label
-
-
-@dataclass(frozen=True, slots=True)
-class ProducerStatus(Reply):
-    """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work;
-    `engines` what requests to its models must name."""
-
-    identity: Uri
-    functions: Annotated[tuple[Label, ...], AtMost(256)]
-    models: Annotated[tuple[Label, ...], AtMost(256)]
-    offers: Annotated[tuple[Uri, ...], AtMost(1024)]
-    pid: Count
-    uptime_s: Amount
-    queue: Count
-    running: Count
-    counters: Annotated[tuple[Counter, ...], AtMost(1024)] = ()
-    engines: Annotated[tuple[ModelEngine, ...], AtMost(256)] = ()

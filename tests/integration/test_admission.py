@@ -19,7 +19,8 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.lifetime import UNWANTED_S
-from ndn_infer.records import Record, Text, TokenizeRequest
+from ndn_infer.functions.tokenize import Text
+from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in

@@ -25,10 +25,11 @@ from ndn_infer.errors import (
 )
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.ndn import lp, tlv
-from ndn_infer.records import GenerateRequest, Record, Sampling, Text, TokenEvent, TokenizeRequest
+from ndn_infer.records import GenerateRequest, Record, Sampling, TokenEvent, TokenizeRequest
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.wire.peek import data_name
 from tests.engine_kit import engine_here

@@ -20,9 +20,10 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.producer import Producer
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Call, CallClass, Input, TokenBlock
 from ndn_infer.ndn.packet import SignatureInfo, decode_interest, encode_interest
-from ndn_infer.records import CallAnswer, Envelope, Record, Text, TokenizeRequest
+from ndn_infer.records import CallAnswer, Envelope, Record, TokenizeRequest
 from ndn_infer.security.domains import TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls import input_pull

@@ -17,7 +17,8 @@ from ndn_infer.errors import CallError, NetworkError, RegistrationRefused
 from ndn_infer.forwarder.management.access import CommandClaim, Verdict
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
-from ndn_infer.records import Record, Request, Text
+from ndn_infer.functions.tokenize import Text
+from ndn_infer.records import Record, Request
 from ndn_infer.records.bounds import AtMost
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.ask import Ask

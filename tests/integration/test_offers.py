@@ -18,10 +18,11 @@ from ndn_infer.errors import Busy, CallError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.producer import Producer
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
-from ndn_infer.records import Record, Text, TokenizeRequest
+from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.ask import Ask

@@ -19,20 +19,11 @@ from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import BadRecord, CallError, MissingKey, NetworkError, TrustError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.packet import decode_data, decode_interest
-from ndn_infer.records import (
-    CallAnswer,
-    Envelope,
-    GenerateRequest,
-    ProducerStatus,
-    Record,
-    StatusQuery,
-    Text,
-    TokenEvent,
-    TokenizeRequest,
-)
+from ndn_infer.records import CallAnswer, Envelope, GenerateRequest, Record, TokenEvent, TokenizeRequest
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainFile, DomainMember, DomainStore, tenant_of
 from ndn_infer.security.domains import DomainEpoch, TenantDomain, is_sealed_request, parse_request
@@ -41,7 +32,7 @@ from ndn_infer.transport.calls.asking import _open
 from ndn_infer.transport.calls.direct import DirectAsk
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.key_records import OwnedRecords, Renewal
-from ndn_infer.transport.trust.presence import STATUS
+from ndn_infer.transport.trust.presence import STATUS, ProducerStatus, StatusQuery
 from tests.harness import NET, Node, keychain_in, role
 
 ID = "00112233445566778899aabbccddeeff"

@@ -21,11 +21,19 @@ from ndn_infer.engine_class import WRONG_ENGINE, EngineClass  # noqa: E402
 from ndn_infer.errors import CallError, Nacked  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions import registry  # noqa: E402
-from ndn_infer.kv.holders import HOLDS  # noqa: E402
+from ndn_infer.kv.holders import (  # noqa: E402
+    HOLDS,
+    Holdings,
+    HoldsQuery,
+)
 from ndn_infer.models.store import ModelFolder  # noqa: E402
-from ndn_infer.records import Holdings, HoldsQuery, ModelRecord, ProducerStatus, Sampling, StatusQuery  # noqa: E402
+from ndn_infer.records import ModelRecord, Sampling  # noqa: E402
 from ndn_infer.transport.calls.direct import DirectAsk  # noqa: E402
-from ndn_infer.transport.trust.presence import STATUS  # noqa: E402
+from ndn_infer.transport.trust.presence import (  # noqa: E402
+    STATUS,
+    ProducerStatus,
+    StatusQuery,
+)
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
 

@@ -15,11 +15,12 @@ from ndn_infer.config import CallConfig, Config
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Instance, InstanceQuestion, asks_prefix
-from ndn_infer.records import ProducerStatus, Record, StatusQuery, Text, TokenizeRequest
+from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.direct import DirectAsk
-from ndn_infer.transport.trust.presence import STATUS
+from ndn_infer.transport.trust.presence import STATUS, ProducerStatus, StatusQuery
 from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("model", "ab" * 32)

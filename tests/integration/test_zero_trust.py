@@ -21,19 +21,11 @@ from ndn_infer.forwarder.management.access import CommandClaim
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.producer import Producer
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import CatalogRecord, Passage, function_prefix, operator_identity, passages_prefix
 from ndn_infer.node.known import likely_roles
-from ndn_infer.records import (
-    CorpusRecord,
-    Hit,
-    Hits,
-    LookupRequest,
-    PassageRecord,
-    Record,
-    Text,
-    TokenizeRequest,
-)
+from ndn_infer.records import CorpusRecord, Hit, Hits, LookupRequest, PassageRecord, Record, TokenizeRequest
 from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.command_authority import CommandAuthority
 from ndn_infer.security.crypto import Signer

@@ -25,11 +25,12 @@ from typing import Final
 from ndn_infer import ndn, records
 from ndn_infer.config import Config, load
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Call, CallClass, Input
 from ndn_infer.ndn.packet import SignatureInfo, encode_interest
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
-from ndn_infer.records import Envelope, Record, Text, TokenizeRequest
+from ndn_infer.records import Envelope, Record, TokenizeRequest
 from ndn_infer.security.domain_store import DomainStore, create, tenant_of
 from ndn_infer.security.domains import SealedRequest
 from ndn_infer.storage.memory import ObjectStore

@@ -11,36 +11,28 @@ from typing import Final
 import pytest
 
 from ndn_infer import ndn, records
+from ndn_infer.functions.embed import EmbedRequest, TensorRecord
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
+from ndn_infer.functions.tokenize import DetokenizeRequest, Text
+from ndn_infer.kv.holders import Holdings, HoldsQuery
+from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.namespace import KINDS, Kind
 from ndn_infer.records import (
     CallAnswer,
     CorpusRecord,
-    Counter,
-    DetokenizeRequest,
-    EmbedRequest,
     Envelope,
     GenerateRequest,
     Hit,
     Hits,
-    Holdings,
-    HoldsQuery,
     KvSigner,
     KvSources,
     LookupRequest,
     Message,
-    ModelEngine,
     ModelRecord,
     PassageRecord,
-    PrefillReport,
-    PrefillRequest,
-    ProducerStatus,
     Progress,
     Record,
     Sampling,
-    StatusQuery,
-    TensorRecord,
-    Text,
     TokenBias,
     TokenBlockRecord,
     TokenEvent,
@@ -63,6 +55,7 @@ from ndn_infer.security.domain_keys import DomainKeyRecord, DomainSecret, Encryp
 from ndn_infer.security.domain_store import DomainFile, DomainMember, EpochKey
 from ndn_infer.security.domains import SealedRequest
 from ndn_infer.security.revocation import Denied, RevocationList
+from ndn_infer.transport.trust.presence import Counter, ModelEngine, ProducerStatus, StatusQuery
 from tests.generate_docs import record_classes
 
 _HEX: Final = "ab" * 32

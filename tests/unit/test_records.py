@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from ndn_infer import records
 from ndn_infer.errors import BadRecord
+from ndn_infer.functions.embed import EmbedRequest
+from ndn_infer.kv.holders import MAX_HOLDS, Holdings
+from ndn_infer.kv.prefill_call import PrefillRequest
 from ndn_infer.records import (
     CallAnswer,
-    EmbedRequest,
     Envelope,
     GenerateRequest,
     LookupRequest,
     Message,
-    PrefillRequest,
     Record,
     Reply,
     Request,
@@ -142,11 +143,11 @@ def test_a_record_in_a_reply_may_be_newer_too() -> None:
 
 
 def test_newer_fields_have_room_and_no_more() -> None:
-    full = records.Holdings(bytes(8 * records.MAX_HOLDS))
+    full = Holdings(bytes(8 * MAX_HOLDS))
     wire = msgpack.packb({"note": b"x" * (NEWER_BYTES - 20), "versions": full.versions})
-    assert records.decode(records.Holdings, wire) == full
+    assert records.decode(Holdings, wire) == full
     with pytest.raises(BadRecord, match="exceeds"):
-        records.decode(records.Holdings, msgpack.packb({"note": b"x" * NEWER_BYTES, "versions": full.versions}))
+        records.decode(Holdings, msgpack.packb({"note": b"x" * NEWER_BYTES, "versions": full.versions}))
 
 
 def test_unknown_fields_are_skipped_without_building_them() -> None:

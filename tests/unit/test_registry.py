@@ -13,8 +13,9 @@ from ndn_infer.errors import UsageError
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.registry import FunctionSpec
+from ndn_infer.functions.tokenize import Text
 from ndn_infer.kv.holders import HOLDER_ROLES
-from ndn_infer.records import Message, Text
+from ndn_infer.records import Message
 
 CONFIG = configuration.load(file=Path(os.devnull), environment={})
 

@@ -14,9 +14,9 @@ import pytest
 from ndn_infer import ndn
 from ndn_infer.engine.tokenizer import template_is_dated
 from ndn_infer.errors import CallError, PromptError
-from ndn_infer.functions.tokenize import Detokenize, Tokenize
+from ndn_infer.functions.tokenize import Detokenize, DetokenizeRequest, Tokenize
 from ndn_infer.kv.token_blocks import PUBLISHED_AT_ONCE
-from ndn_infer.records import DetokenizeRequest, Message, Record, TokenizeRequest, Tokens
+from ndn_infer.records import Message, Record, TokenizeRequest, Tokens
 from ndn_infer.security.domains import PUBLIC
 from tests.unit.test_engine_tokenizer import TEMPLATE, byte_tokenizer
 

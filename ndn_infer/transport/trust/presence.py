@@ -1,7 +1,7 @@
 """That a process is here, by name: the certificates of its machine, and records about itself.
 
-Owns: what is offered below an identity, and what a forwarder that refuses a prefix means. Must not know: what the
-process does; it says so in its status.
+Owns: what is offered below an identity, the status record and the question for it, and what a forwarder that refuses a
+prefix means. Must not know: what the process does; it says so in its status.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
 
 from ndn_infer import clock, ndn
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.namespace import certificates_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Counter, ProducerStatus, StatusQuery, encode
+from ndn_infer.records import Reply, Request, encode
+from ndn_infer.records.bounds import Amount, AtMost, Between, Count, Label, Uri
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.identity import IdentityKind, parse_identity
 from ndn_infer.transport.calls.direct import Topic
@@ -35,6 +36,42 @@ STATUS_BYTES: Final = 7000
 
 
 _BY_HINT: Final = "what this process offers is reached by its forwarding hint"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusQuery(Request):
+    """Asks for a ProducerStatus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter(Reply):
+    name: Label
+    value: Annotated[float, Between(-1e18, 1e18)]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEngine(Reply):
+    """The engine class (engine_class.py) that computes a model, by its digest."""
+
+    model: Label
+    engine: Label
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerStatus(Reply):
+    """One producer about itself. `offers` are prefixes (URIs); `queue` calls waiting; `running` calls in work;
+    `engines` what requests to its models must name."""
+
+    identity: Uri
+    functions: Annotated[tuple[Label, ...], AtMost(256)]
+    models: Annotated[tuple[Label, ...], AtMost(256)]
+    offers: Annotated[tuple[Uri, ...], AtMost(1024)]
+    pid: Count
+    uptime_s: Amount
+    queue: Count
+    running: Count
+    counters: Annotated[tuple[Counter, ...], AtMost(1024)] = ()
+    engines: Annotated[tuple[ModelEngine, ...], AtMost(256)] = ()
 
 
 class Presence:
