@@ -15,7 +15,7 @@ from ndn_infer.errors import BadRecord, Busy, CallError, Nacked, NdnInferError, 
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.namespace import asks_prefix
-from ndn_infer.records import Answer, Message
+from ndn_infer.records import CallAnswer, Message
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.direct import MAX_WORKING, DirectAsk, Questions, Topic
@@ -194,7 +194,7 @@ async def test_bytes_that_are_no_question_get_no_work_done(told: Told) -> None:
             assert isinstance(error, Nacked | Timeout)
             continue
         answered += 1
-        assert not records.decode(Answer, data.content).code
+        assert not records.decode(CallAnswer, data.content).code
     assert len(done) <= answered <= 200
     with pytest.raises(Nacked):  # no parameters
         await endpoint.express(prefix, must_be_fresh=True, lifetime_ms=200)
