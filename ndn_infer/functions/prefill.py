@@ -15,11 +15,11 @@ from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import holders_in
-from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.kv.prefix import FoundBlocks, count_signers
 from ndn_infer.namespace import TokenBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record, TokenBlockRecord
+from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.fetch import Fetcher
 

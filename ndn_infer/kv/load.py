@@ -19,10 +19,10 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
 from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer, patience_s
-from ndn_infer.kv.prefill_call import PrefillRequest
 from ndn_infer.kv.prefix import FoundBlocks, Located
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources
+from ndn_infer.records.prefill import PrefillRequest
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.calls.ask import Ask
 

@@ -20,10 +20,10 @@ from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.kv.plan import Costs, patience_s
-from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.namespace import KvBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, Progress, Record, TokenizeRequest, Tokens
+from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.testbed.virtual.model import CONTEXT, EOS, MODEL, Continuation, ModelEngine, WordTokenizer, block_content
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream

@@ -22,10 +22,10 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HOLDS, MAX_HOLDS, Holdings
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
-from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn import lp
 from ndn_infer.records import CallAnswer, Record
+from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of

@@ -20,10 +20,10 @@ from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import StageReport
 from ndn_infer.functions.tokenize import TokenChain, publish_token_blocks
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.namespace import Call, blocks_prefix
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.records import Envelope, KvSigner
+from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.domains import PUBLIC
 from tests.harness import NET

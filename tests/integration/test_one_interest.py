@@ -27,7 +27,6 @@ from ndn_infer.config import Config, EngineConfig
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import NdnInferError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.kv.prefill_call import PrefillRequest
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import Call
 from ndn_infer.records import Envelope, GenerateRequest, Record, Sampling
@@ -44,6 +43,7 @@ from ndn_infer.records.forms import (
     RecordForm,
     WordForm,
 )
+from ndn_infer.records.prefill import PrefillRequest
 from tests.engine_kit import engine_here
 from tests.harness import NET, Node, keychain_in
 

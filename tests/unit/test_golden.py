@@ -15,7 +15,6 @@ from ndn_infer.functions.embed import EmbedRequest, TensorRecord
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
 from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.kv.holders import Holdings, HoldsQuery
-from ndn_infer.kv.prefill_call import PrefillReport, PrefillRequest
 from ndn_infer.namespace import KINDS, Kind
 from ndn_infer.records import (
     CallAnswer,
@@ -42,6 +41,7 @@ from ndn_infer.records import (
 )
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
+from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.repo.records import (
     DeleteCommand,
     InsertCommand,

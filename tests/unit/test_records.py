@@ -15,7 +15,6 @@ from ndn_infer import records
 from ndn_infer.errors import BadRecord
 from ndn_infer.functions.embed import EmbedRequest
 from ndn_infer.kv.holders import MAX_HOLDS, Holdings
-from ndn_infer.kv.prefill_call import PrefillRequest
 from ndn_infer.records import (
     CallAnswer,
     Envelope,
@@ -44,6 +43,7 @@ from ndn_infer.records.forms import (
     RecordForm,
     WordForm,
 )
+from ndn_infer.records.prefill import PrefillRequest
 from tests.generate_docs import record_classes
 from tests.unit.test_golden import EXAMPLES
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ndn_infer import chain, clock
-from ndn_infer.kv.prefill_call import PrefillRequest
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import OfferEntry
 from ndn_infer.offers.choice import Estimate, Wanted, rank
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import GenerateRequest, Record
+from ndn_infer.records.prefill import PrefillRequest
 from ndn_infer.transport.calls.candidates import PATIENCE_S, Candidate, Outcome, Said
 
 MOST: Final = 4

@@ -1,6 +1,6 @@
 """The call with which KV of a prompt is computed elsewhere: its request and its answer.
 
-Owns: these two records. Must not know: who makes the call (load.py), who answers it (functions/prefill.py).
+Owns: these two records. Must not know: who makes the call (kv/load.py), who answers it (functions/prefill.py).
 """
 
 from __future__ import annotations
