@@ -14,7 +14,7 @@ from typing import Final
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import NetworkError
-from ndn_infer.forwarder.management.encoding import ControlParameters
+from ndn_infer.forwarder.management.encoding import ControlParameters, decode_parameters
 from ndn_infer.namespace import Role, certificates_prefix, operator_identity
 from ndn_infer.node.node import Node
 from ndn_infer.security.keychain import Keychain
@@ -62,30 +62,20 @@ class ManagedNode:
         await self._joined.close()
 
     async def link(self, neighbours: Iterable[str] | None = None) -> None:
-        """Make a face to every neighbour (these alone, where others cannot be reached); one that there is stays. Raises
-        NetworkError."""
+        """Make a face to every neighbour (these alone, where others cannot be reached); one that there is stays. Its id
+        comes from the answer: NFD gives its list of faces again for a second. Raises NetworkError."""
         wanted = set(self._neighbours.values()) if neighbours is None else set(neighbours)
         for uri, neighbour in self._neighbours.items():
-            if neighbour in wanted:
-                response = await self._registrar.command("faces", "create", ControlParameters(uri=uri).encode())
-                if response.code not in (200, 409):
-                    raise NetworkError(f"{self.node}: no face to {uri}: {response.code} {response.text}")
-        found = await self._faces_to_neighbours()
-        missing = wanted - set(found)
-        if missing:
-            raise NetworkError(f"{self.node}: no face to {', '.join(sorted(missing))}")
-        for neighbour in set(self._faces) - set(found) | {key for key in found if found[key] != self._faces.get(key)}:
-            for hops in self._routes.values():
-                hops.pop(neighbour, None)  # gone with the face
-        self._faces = found
-
-    async def _faces_to_neighbours(self) -> dict[str, int]:
-        found = {}
-        for row in await self._datasets.faces():
-            neighbour = self._neighbours.get(row.get("uri", ""))
-            if neighbour is not None:
-                found[neighbour] = int(row["face_id"])
-        return found
+            if neighbour not in wanted:
+                continue
+            response = await self._registrar.command("faces", "create", ControlParameters(uri=uri).encode())
+            face = decode_parameters(response.body).face_id if response.body else None
+            if response.code not in (200, 409) or face is None:
+                raise NetworkError(f"{self.node}: no face to {uri}: {response.code} {response.text}")
+            if self._faces.get(neighbour) != face:
+                self._faces[neighbour] = face
+                for hops in self._routes.values():
+                    hops.pop(neighbour, None)  # gone with the face that there was
 
     async def offers(self) -> list[str]:
         """URIs of all prefixes of our network that applications of this node registered."""
@@ -121,7 +111,7 @@ class ManagedNode:
             flags=None if cost is None else 1,
         )  # fmt: skip
         response = await self._registrar.command("rib", verb, parameters.encode())
-        if response.code != 200:
+        if response.code != 200 and cost is not None:  # what is not there need not be taken away
             raise NetworkError(f"{self.node}: {verb} {prefix}: {response.code} {response.text}")
 
     async def multicast(self, prefix: str) -> None:

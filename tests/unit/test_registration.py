@@ -9,10 +9,11 @@ import pytest
 
 from ndn_infer import ndn
 from ndn_infer.errors import Nacked, RegistrationRefused, Timeout
+from ndn_infer.forwarder.management.encoding import ControlParameters, decode_parameters
 from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_data
 from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
-from ndn_infer.transport.link.registration import ATTEMPTS, Registrar
+from ndn_infer.transport.link.registration import ATTEMPTS, Registrar, decode_response
 
 PREFIX = ndn.from_uri("/net/home/n1/decode")
 NODE = ndn.from_uri("/net/home/n1")
@@ -95,3 +96,12 @@ async def test_a_forwarder_of_another_host_that_takes_no_commands_is_asked_for_o
     with pytest.raises(RegistrationRefused):
         await made.register(PREFIX)
     assert len(forwarder.commands) == 2 * ATTEMPTS
+
+
+def test_a_response_carries_what_the_forwarder_did() -> None:
+    head = encode_tlv(0x66, encode_nonneg(409)) + encode_tlv(0x67, b"it is there")
+    body = ControlParameters(face_id=300, uri="udp4://10.0.0.1:6363").encode()
+    found = decode_response(encode_tlv(0x65, head + body))
+    assert (found.code, found.text) == (409, "it is there")
+    assert decode_parameters(found.body).face_id == 300
+    assert decode_response(encode_tlv(0x65, head)).body == b""

@@ -59,6 +59,8 @@ class _DigestSigner:
 class ControlResponse:
     code: int
     text: str
+    body: bytes = b""
+    """A ControlParameters TLV, where there is one: what the forwarder did, e.g. the id of a face."""
 
 
 class Registrar:
@@ -225,4 +227,5 @@ def decode_response(content: bytes) -> ControlResponse:
     fields = {kind: content[start:after] for kind, start, after in tlv.iterate(content, value, end)}
     if 0x66 not in fields:
         raise BadPacket("a ControlResponse has a StatusCode")
-    return ControlResponse(decode_nonneg(fields[0x66]), fields.get(0x67, b"").decode("utf-8", "replace"))
+    body = tlv.encode_tlv(0x68, fields[0x68]) if 0x68 in fields else b""
+    return ControlResponse(decode_nonneg(fields[0x66]), fields.get(0x67, b"").decode("utf-8", "replace"), body)
