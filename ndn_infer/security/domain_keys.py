@@ -23,7 +23,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -129,7 +129,14 @@ def domain_id(owner: Name, salt: bytes) -> str:
     return hashlib.sha256(b"ndn-infer domain id v1\0" + salt + owner).hexdigest()[:32]
 
 
-def wrap(base: Name, owner: Name, salt: bytes, epoch: int, secret: DomainSecret, members: Sequence[bytes]) -> bytes:
+class Epoch(NamedTuple):
+    """Which keys of a domain: the domain's salt, and how often they were changed."""
+
+    salt: bytes
+    number: int
+
+
+def wrap(base: Name, owner: Name, epoch: Epoch, secret: DomainSecret, members: Sequence[bytes]) -> bytes:
     """Content of the key record `base` (namespace.DomainKey), for members with these public encryption keys.
 
     Random: every call makes other bytes. Raises BadRecord for too many members, a name too long, no point of the curve.
@@ -148,7 +155,9 @@ def wrap(base: Name, owner: Name, salt: bytes, epoch: int, secret: DomainSecret,
     while not entries or len(entries) % _ENTRIES_STEP:
         entries.append(secrets.token_bytes(_ENTRY_BYTES))
     entries.sort()  # tags are random to others, and so is their order
-    return records.encode(DomainKeyRecord(ndn.to_uri(owner), salt, epoch, ephemeral.public, tuple(entries)))
+    return records.encode(
+        DomainKeyRecord(ndn.to_uri(owner), epoch.salt, epoch.number, ephemeral.public, tuple(entries))
+    )
 
 
 def unwrap(

@@ -45,6 +45,7 @@ from ndn_infer.security.domain_keys import (
     DecryptionKey,
     DomainSecret,
     EncryptionKeyRecord,
+    Epoch,
     domain_id,
     read_encryption_key,
     unwrap,
@@ -222,7 +223,7 @@ def issue(domain: DomainFile, net: Name, signer: Signer, version: int) -> Object
     key = newest(domain)
     base = DomainKey(domain.domain, str(key.epoch)).to_name(net)
     publics = [item.public for item in domain.members]
-    content = wrap(base, signer.identity, domain.salt, key.epoch, DomainSecret(key.key, domain.name), publics)
+    content = wrap(base, signer.identity, Epoch(domain.salt, key.epoch), DomainSecret(key.key, domain.name), publics)
     return build_object(base, version, content, signer.sign_data, freshness_ms=RECORD_FRESHNESS_MS)
 
 

@@ -29,6 +29,7 @@ from ndn_infer.security.domain_keys import (
     DomainKeyRecord,
     DomainSecret,
     EncryptionKeyRecord,
+    Epoch,
     check,
     domain_id,
     read_encryption_key,
@@ -304,7 +305,7 @@ KEY_NAME = DomainKey(ID_OF_OWNER, "1").to_name(NET)
 
 def wrapped(members: list[DecryptionKey], epoch: int = 1, key: bytes = SECRET) -> tuple[Name, bytes]:
     base = DomainKey(ID_OF_OWNER, str(epoch)).to_name(NET)
-    return base, wrap(base, OWNER, SALT, epoch, DomainSecret(key, "acme"), [item.public for item in members])
+    return base, wrap(base, OWNER, Epoch(SALT, epoch), DomainSecret(key, "acme"), [item.public for item in members])
 
 
 def test_every_member_opens_it_and_nobody_else() -> None:
@@ -359,11 +360,11 @@ def test_a_record_does_not_say_who_or_how_many() -> None:
 
 def test_the_longest_name() -> None:
     secret = DomainSecret(SECRET, "n" * 64)
-    content = wrap(KEY_NAME, OWNER, SALT, 1, secret, [MEMBERS[0].public])
+    content = wrap(KEY_NAME, OWNER, Epoch(SALT, 1), secret, [MEMBERS[0].public])
     assert unwrap(NET, KEY_NAME, content, OWNER, MEMBERS[0])[1] == secret
     for bad in ("n" * 65, "\u00e9" * 50):
         with pytest.raises(BadRecord):
-            wrap(KEY_NAME, OWNER, SALT, 1, DomainSecret(SECRET, bad), [])
+            wrap(KEY_NAME, OWNER, Epoch(SALT, 1), DomainSecret(SECRET, bad), [])
 
 
 def test_only_the_owner_signs_keys_of_its_domain() -> None:
@@ -372,7 +373,7 @@ def test_only_the_owner_signs_keys_of_its_domain() -> None:
     usurper = NET + ndn.from_uri("/lab/m1/domain")
     with pytest.raises(KeyNotAllowed):
         unwrap(NET, base, content, usurper, MEMBERS[0])
-    forged = wrap(base, usurper, SALT, 1, DomainSecret(SECRET, "acme"), [MEMBERS[0].public])
+    forged = wrap(base, usurper, Epoch(SALT, 1), DomainSecret(SECRET, "acme"), [MEMBERS[0].public])
     with pytest.raises(KeyNotAllowed):
         unwrap(NET, base, forged, usurper, MEMBERS[0])
 
