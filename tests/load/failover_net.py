@@ -34,6 +34,8 @@ FRONT: Final = "front"
 SIDES: Final = ("side0", "side1")
 READY_S: Final = 120.0
 REGISTERED_S: Final = 30.0
+MOST_DECODERS: Final = 6
+"""Whose offers the consumer looks at."""
 
 
 class Link:
@@ -102,6 +104,8 @@ class FailoverNet:
     def config(self, node: str, at: str) -> Config:
         data = self.directory / ".local" / "share" / "ndn-infer"
         flags = [f"network.transport=unix://{self._socket(at)}", f"network.node={node}", f"paths.data_dir={data}"]
+        net = self.settings.get("network.net", "/ndn-infer/local")
+        flags.append("offers.pull=" + ",".join(f"{net}/home/d{number}" for number in range(MOST_DECODERS)))
         return configuration.load(environment=self._environment(node, at), flags=flags)
 
     def _socket(self, at: str) -> Path:
