@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--zero-trust", action="store_true", help="forwarders grant a producer routes below its own certificate only"
     )
+    parser.add_argument("--strategy", default="", choices=("", "asf"), help="with --virtual: of all forwarders")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="with --virtual: so many, from --seed on")
     parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
     parser.add_argument("--keep", action="store_true", help="leave it running after the verdict, until Ctrl-C")
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
     found = scenarios.find(options.what)
     if options.seeds < 1 or (options.seeds > 1 and not options.virtual):
         raise UsageError("--seeds is 1 or more, and more than 1 with --virtual only")
+    if options.strategy and not options.virtual:
+        raise UsageError("--strategy goes with --virtual")
     kind = scenarios.VIRTUAL if options.virtual else scenarios.NAMESPACES
     if kind not in found.worlds:
         raise UsageError(f"{found.name} runs in {' and '.join(found.worlds)} only")

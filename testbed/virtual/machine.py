@@ -66,10 +66,12 @@ class RunningProducer:
 
 
 class VirtualNode:
-    """`config` and `keychain` are this machine's; `catalogue` is offered by every producer."""
+    """`config` and `keychain` are this machine's; `catalogue` is offered by every producer. `strategy`, where it is not
+    "", is what its forwarder uses below the network's name (NFD's name for it: "asf")."""
 
     def __init__(
-        self, name: str, config: Config, keychain: Keychain, catalogue: Sequence[ObjectPackets], speed: Speed, seed: int
+        self, name: str, config: Config, keychain: Keychain, catalogue: Sequence[ObjectPackets], speed: Speed, seed: int,
+        strategy: str = "",
     ) -> None:  # fmt: skip
         self.name = name
         self.config = config
@@ -78,6 +80,7 @@ class VirtualNode:
         self.producers: dict[str, RunningProducer] = {}
         self._catalogue = catalogue
         self._seed = seed
+        self._strategy = strategy
         self._started = 0
         self._starting = asyncio.Lock()
         self.forwarder, self.network = self._new_forwarder()
@@ -96,6 +99,8 @@ class VirtualNode:
         validator = Validator(trust_schema(self.config), keychain.anchor, _nothing)
         validator.add_certificates(*keychain.certificates())
         authority = CommandAuthority(validator, keychain.net, map(grant, self.config.forwarder.grants))
+        if self._strategy:
+            network.core.strategies.set(keychain.net, ndn.from_uri(f"/localhost/nfd/strategy/{self._strategy}"))
         network.door.check = lambda claim: authority.check(claim.interest, claim.module, claim.prefix)
         return network
 

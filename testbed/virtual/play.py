@@ -41,6 +41,8 @@ class Play:
     speed: Speed | None = None
     limit_s: float = 0.0
     commit: str = ""
+    strategy: str = ""
+    """Of all forwarders; "" is best-route."""
     zero_trust: bool = False
     """Forwarders grant an application routes below its own certificate and no others."""
 
@@ -55,8 +57,10 @@ def play(what: Play) -> tuple[dict[str, Any], list[str]]:
 async def _play(what: Play, folder: Path) -> tuple[dict[str, Any], list[str]]:
     topology = what.topology or what.scenario.load_topology()
     settings = (*what.scenario.settings, *(zero_trust(topology) if what.zero_trust else ()), *what.settings)
-    world = await VirtualWorld.build(Plan(topology, folder, what.seed, settings, what.speed))
+    world = await VirtualWorld.build(Plan(topology, folder, what.seed, settings, what.speed, what.strategy))
     world.note(NOTE)
+    if what.strategy:
+        world.note(f"strategy of all forwarders: {what.strategy}")
     before = await world.counters(), await world.link_bytes()
     world.begin()
     limit_s = what.limit_s or what.scenario.limit_s

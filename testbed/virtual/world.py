@@ -39,13 +39,14 @@ SETTINGS: Final = ("trust.revocations=off",)
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to build. `settings` are --set options of all nodes, `speed` that of engines whose node says nothing else,
-    `folder` a scratch folder."""
+    `folder` a scratch folder, `strategy` that of all forwarders ("": best-route)."""
 
     topology: Topology
     folder: Path
     seed: int = 0
     settings: Sequence[str] = ()
     speed: Speed | None = None
+    strategy: str = ""
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class VirtualWorld:
             keychain = operator.keychain(node.name, [*roles, USER])
             world.nodes[node.name] = VirtualNode(
                 node.name, _config_of(config, node.name, plan.folder), keychain, catalogue,
-                _speed(plan.speed, config, node), plan.seed,
+                _speed(plan.speed, config, node), plan.seed, plan.strategy,
             )  # fmt: skip
         for link in plan.topology.links:
             world.wires[link] = Wire(_shape(link), (link.first, link.second), seed=str(plan.seed))

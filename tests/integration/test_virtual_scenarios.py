@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ndn_infer.testbed.scenario import VIRTUAL, all_scenarios, find
+from ndn_infer.testbed.scenarios import thousands
 from ndn_infer.testbed.virtual.play import Play, play
 
 QUICK = (
@@ -46,6 +49,14 @@ def test_every_claim_of_a_large_one_holds(name: str) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_losses_of_other_seeds_change_no_token(seed: int) -> None:
     assert not _broken("three_sites", seed)
+
+
+def test_deaths_along_an_answer_change_no_token() -> None:
+    """Where forwarders learn who is dead (asf), the other producer goes on, at whatever token the first one died."""
+    story = replace(find("killed_everywhere"), play=lambda world: thousands.killed_at(world, (1, 2, 77, 120, 199)))
+    found, _ = play(Play(story, strategy="asf"))
+    held = {claim["claim"]: claim["holds"] for claim in found["claims"]}
+    assert held["every question was answered"] and held["with the right tokens"] and held["all went on elsewhere"]
 
 
 def test_chaos_of_one_seed() -> None:
