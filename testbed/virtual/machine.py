@@ -70,8 +70,8 @@ class VirtualNode:
     "", is what its forwarder uses below the network's name (NFD's name for it: "asf")."""
 
     def __init__(
-        self, name: str, config: Config, keychain: Keychain, catalogue: Sequence[ObjectPackets], speed: Speed, seed: int,
-        strategy: str = "",
+        self, name: str, config: Config, keychain: Keychain, catalogue: Sequence[ObjectPackets], speed: Speed,
+        seed: int, strategy: str = "",
     ) -> None:  # fmt: skip
         self.name = name
         self.config = config
