@@ -28,6 +28,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.direct import DirectAsk
+from ndn_infer.transport.link.detour import Detour
 from tests.harness import NET, Node, role
 
 SUBJECT = ("model", "ab" * 32)
@@ -134,6 +135,21 @@ async def test_producers_with_a_route_to_their_identity_alone_are_found_and_shar
     asker = await world.asker()
     answers = Counter([await ask(asker, f"{number}") for number in range(60)])
     assert set(answers) == set(NAMES) and max(answers.values()) < 45
+
+
+async def test_where_no_route_leads_to_a_name_whoever_offers_something_is_asked(world: World) -> None:
+    await world.produce("a")
+    node = await Node(world.network, world.keychain, CONFIG).open()
+    world.nodes.append(node)
+    node.endpoint.detour = Detour(beginning=5)
+    node.validator.add_certificates(*world.keychain.certificates())
+    pulled = replace(CONFIG, offers=replace(CONFIG.offers, pull=(ndn.to_uri(role("tokenize", node="a")),)))
+    offers = Offers(Where.of(NET, node.endpoint, node.validator, pulled))
+    world.offered.append(offers)
+    (source,) = node.endpoint.detour.whereabouts
+    assert list(source(NET)) == []
+    await offers.look()
+    assert list(source(NET)) == [role("tokenize", node="a")]
 
 
 async def test_equal_calls_of_different_callers_go_to_one_producer(world: World) -> None:

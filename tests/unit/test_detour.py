@@ -43,6 +43,13 @@ def test_one_identity_after_another_is_asked_and_then_whoever_waits_is_told() ->
     assert nack(detour, second or b"") is None and detour.idle
 
 
+def test_those_who_become_known_later_are_asked_after_the_others() -> None:
+    detour, offered = detour_to(A), [A, B]
+    detour.whereabouts.append(lambda name: offered)
+    first = nack(detour, interest(KV))
+    assert hints_of(first) == (A,) and hints_of(nack(detour, first or b"")) == (B,)
+
+
 def test_who_answered_is_asked_at_once_for_names_of_the_same_beginning() -> None:
     detour = detour_to(A, B)
     second = nack(detour, nack(detour, interest(KV)) or b"")

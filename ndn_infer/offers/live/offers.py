@@ -74,6 +74,8 @@ class Offers:
         self._silent: dict[Name, float] = {}
         self.asked = 0
         """Questions for offers so far."""
+        if where.endpoint.detour is not None:  # where no route leads to a name, whoever offers something is asked
+            where.endpoint.detour.whereabouts.append(lambda name: self.book.identities(clock.monotonic()))
 
     async def ready(self) -> None:
         """For a call that is about to be made: look again when that is due. Waits for the first look only."""
