@@ -38,6 +38,37 @@ FOLDERS = {
 """What no docstring of a package says. Tests, `docs/` and the usual small files are not listed."""
 
 
+CHANGES = """\
+## What changed since the first namespace
+
+Names:
+
+- Questions to one identity have one kind of name, `.../ask/<topic>`: status, holdings, offers and commands to a repo
+  are topics. Before: `.../status` (an object), `.../holds/<model>/<domain>/<codec>`, `.../repo/command/<verb>`. The topic
+  `usage` of a repo was the command `status`. One rule of the trust schema covers all topics that need no signature.
+- The name of a call is the digest of the whole request, however large it is and however it travels; private calls too.
+- `<codec>` of a KV block is the form and the part of the engine class that prompts follow, `raw.bf16.bf16.llama-...`;
+  that of an activation is the whole class. Before: dtype and implementation, with the precision of weights in it.
+- Processes of one identity have names of their own: `.../instance/<instance>`.
+
+Records:
+
+- Requests are strict and replies are tolerant: a reader skips fields of a newer sender.
+- `GenerateRequest.engine` names the engine class; before, `dtype`. `StageRequest.engine` was `codec`.
+- `content` and `domain` of requests are gone: an envelope says where a large request is, a seal whose it is.
+- `HoldsQuery` has model, domain and codec, which stood in the name. Answers to questions are a `CallAnswer` with the
+  reply as its value; `RepoAnswer` has no code and text any more. `CallAnswer.offered` says what a producer offers
+  instead, `estimate_ms` and `retry_after_ms` how long it takes.
+- `ProducerStatus.engines`: the engine class of each model.
+
+Codes of answers:
+
+- `wrong-engine` (before: `wrong-dtype`, and `wrong-codec` of a stage), `wrong-pieces` of a stage that is asked for
+  another model or cuts prompts otherwise; `wrong-codec` is of `prefill` alone.
+- `refused`: whoever signed a question may not ask it.
+"""
+
+
 def namespace_page() -> str:
     """docs/namespace.md."""
     schema = TrustSchema.load(NET)
@@ -73,7 +104,8 @@ def namespace_page() -> str:
         "the role of the service of that name. What a key may sign follows from its role: `schemas/ndn-infer.lvs`.",
         "",
     ]
-    return "\n".join(lines)
+    lines += CHANGES.splitlines()
+    return "\n".join([*lines, ""])
 
 
 def record_classes() -> list[type[Record]]:
