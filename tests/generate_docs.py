@@ -45,7 +45,7 @@ Names:
 
 - Questions to one identity have one kind of name, `.../ask/<topic>`: status, holdings, offers and commands to a repo
   are topics. Before: `.../status` (an object), `.../holds/<model>/<domain>/<codec>`, `.../repo/command/<verb>`. The
-  topic `usage` of a repo was the command `status`. One rule of the trust schema covers all topics that need no signature.
+  topic `usage` of a repo was the command `status`. One rule of the trust schema covers all unsigned topics.
 - The name of a call is the digest of the whole request, however large it is and however it travels; private calls too.
 - `<codec>` of a KV block is the form and the part of the engine class that prompts follow, `raw.bf16.bf16.llama-...`;
   that of an activation is the whole class. Before: dtype and implementation, with the precision of weights in it.
