@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "forwarder": "run the embedded forwarder alone",
     "repo": "run a repo that stores objects by name, and send commands to a repo",
     "get": "fetch a named object, verified",
+    "offers": "what producers say they can do now: free places, queues, measured speeds",
     "status": "faces, routes, Content Store, producers and their queues",
     "domain": "tenant domains: cached state for members only; create, add, remove, join",
     "keys": "make, list, issue and import keys and certificates; choose the network in use",

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "transport.trust": OBJECTS | {"transport.calls"},
     "repo": OBJECTS | {"transport.calls"},
     "offers": GROUND,
-    "offers.live": OBJECTS | {"transport.calls", "offers"},
+    "offers.live": OBJECTS | {"transport.calls", "offers", "sync"},
     "kv.layout": {"errors"},
     "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout"},
     "models": {"errors", "files"},

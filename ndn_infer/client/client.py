@@ -20,6 +20,7 @@ from ndn_infer.errors import MissingKey
 from ndn_infer.node.node import Node
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.storage.memory import ObjectStore
@@ -44,6 +45,9 @@ class Client:
         self._access = None if self._user is None else node.access(self._user)
         self.offers = Offers(Where.of(node.net, node.endpoint, node.validator, node.config))
         """What producers offer, as far as this client knows."""
+        self._group: OfferGroup | None = None
+        if node.config.offers.sync == "on":
+            self.offers.before_first = self._observe
         self._chooser = OfferChooser(self.offers) if node.config.offers.choose == "soonest" else None
         self._engines = EngineChoice(node.config, self.offers.engines)
         self._inputs: Inputs | None = None
@@ -60,6 +64,8 @@ class Client:
 
     async def close(self) -> None:
         await self.offers.close()
+        if self._group is not None:
+            await self._group.close()
         if self._registrar is not None:
             await self._registrar.close()
 
@@ -68,6 +74,11 @@ class Client:
 
     async def __aexit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         await self.close()
+
+    async def _observe(self) -> None:
+        """Hear what the group of offers says, and say nothing there."""
+        self._group = OfferGroup(self.offers, registrar=self._node.registrar)
+        await self._group.open()
 
     def _published(self) -> Inputs | None:
         """Where requests too large for an Interest are published: below our own identity, if we have a key."""

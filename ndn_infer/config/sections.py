@@ -233,6 +233,7 @@ class OffersConfig(ConfigSection):
         (), "roles <net>/<site>/<node>/<role>, or nodes with all their roles, whose offers are looked at beside those "
         "of this machine and of network.known",
         form=forms.name)  # fmt: skip
+    sync: str = option("off", "spread and hear offers by State Vector Sync: off or on", choices=("off", "on"))
     refresh_s: float = option(2.0, "look at offers again after this long, while calls are made", low=0.1, high=600)
 
 

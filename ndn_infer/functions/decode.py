@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndn_infer import ndn
+from ndn_infer import clock, ndn
 from ndn_infer.engine.engine import StepOutput, Stream
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.capacity import CallTimes, Capacity
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.open_answers import OpenAnswers
@@ -54,6 +55,8 @@ class _Generation:
     loader: KvLoader
     shares_decoded: bool
     stream: Stream | None = None
+    began: float = 0.0
+    """When its turn came."""
     published: int = 0
     wanted: bool = False
     """Whether it was begun."""
@@ -91,6 +94,7 @@ class Generate(NamedFunction[GenerateRequest]):
         self._folder = folder
         self._engine = engine
         self._tokenizer: ChatTokenizer | None = None
+        self._times = CallTimes()
         self._answers = OpenAnswers(engine.most_answers)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -115,6 +119,9 @@ class Generate(NamedFunction[GenerateRequest]):
     def first_event_s(self, request: GenerateRequest) -> float:
         """The prompts that are before it, and its own, at the speed measured; what is had by name comes sooner."""
         return (self._answers.tokens_before() + len(request.prompt)) * self._engine.speeds().prefill_s
+
+    def capacity(self) -> Capacity:
+        return self._engine.capacity(self._times)
 
     def queue_length(self) -> int:
         return self._answers.queued
@@ -146,7 +153,8 @@ class Generate(NamedFunction[GenerateRequest]):
         """From KV to the last token."""
         loop, worker = asyncio.get_running_loop(), self._engine.worker
         await self._answers.wait_wanted(generation.answer)
-        generation.wanted = True
+        generation.wanted, began = True, clock.monotonic()
+        generation.began = began
         try:
             loaded = await generation.loader.load(generation.asked, _asker(generation.job))
             generation.published = len(loaded.blocks)
@@ -157,6 +165,8 @@ class Generate(NamedFunction[GenerateRequest]):
                 await self._start_while_arriving(generation, loaded.blocks, loaded.arriving)
             await generation.answer.wait_ended()
         finally:
+            if generation.answer.ids:
+                self._times.whole.measured(1, clock.monotonic() - began)
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
                 generation.job.host.counters["engine_blocks_prefilled"] += generation.stream.blocks_prefilled
                 loop.call_soon(worker.cancel, generation.stream)
@@ -217,6 +227,8 @@ class Generate(NamedFunction[GenerateRequest]):
         if finish.startswith("error"):
             answer.fail(finish)
             return
+        if not answer.ids:
+            self._times.first_token.measured(1, clock.monotonic() - generation.began)
         answer.push(output.token_id, output.logprob, output.top, finish)
         try:
             self._publish_new_blocks(generation)

@@ -12,18 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ndn_infer import clock
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
 from ndn_infer.kv.cache import SharedKv
-from ndn_infer.kv.codec import BlockFormat
+from ndn_infer.kv.codec import BlockFormat, block_bytes
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HoldsQuery
 from ndn_infer.security.crypto import Signer
-from ndn_infer.security.domains import Domain
+from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.pace import Meter
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class EngineHost:
         self.format: BlockFormat | None = None
         self._shared: SharedKv | None = None
         self._prefill, self._decode = Meter(), Meter()
+        self._occupied = Occupied()
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
 
     @property
@@ -118,6 +121,39 @@ class EngineHost:
             self._prefill.read(counters.tokens_prefilled, counters.prefill_s),
             self._decode.read(counters.tokens_decoded, counters.decode_s),
         )
+
+    def capacity(self, times: CallTimes) -> Capacity:
+        """What the engine could take on now."""
+        assert self.engine is not None and self.format is not None and self._shared is not None
+        speeds, counters = self.speeds(), self.engine.counters
+        public = self._connectors.get(PUBLIC.label)
+        goodput = self._shared.estimates.goodput.value(clock.monotonic()) or 0.0
+        block_tokens = self.format.layout.block_tokens
+        return Capacity(
+            codec=self.format.codec,
+            block_tokens=block_tokens,
+            context=self.context_tokens,
+            places=self._config.max_streams,
+            free=max(self._config.max_streams - counters.streams_active, 0),
+            call_s=times.whole.unit_s,
+            prompt_s=times.first_token.unit_s,
+            prefill_tps=tokens_a_second(speeds.prefill_s),
+            decode_tps=tokens_a_second(speeds.decode_s * max(counters.streams_active, 1)),
+            fetch_tps=goodput / block_bytes(self.format) * block_tokens,
+            load=self._occupied.look(counters.prefill_s + counters.decode_s, clock.monotonic()),
+            held=self._held,
+            has=lambda value: public is None or self._has(public, value),
+        )
+
+    def _held(self) -> list[bytes]:
+        """Chain values of public blocks at hand or published."""
+        assert self._shared is not None
+        public = self._connectors.get(PUBLIC.label)
+        return [*(public.published.values if public is not None else ()), *self._shared.cache.values(PUBLIC.label)]
+
+    @staticmethod
+    def _has(public: KvConnector, value: bytes) -> bool:
+        return public.blocks.at_hand(value) is not None or public.published.has(value)
 
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.capacity import CallTimes, Capacity
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import holders_in
@@ -55,6 +56,9 @@ class Prefill(NamedFunction[PrefillRequest]):
     def units(self, request: PrefillRequest) -> float:
         """Tokens."""
         return (len(request.blocks) - request.have) * request.block_tokens
+
+    def capacity(self) -> Capacity:
+        return self._engine.capacity(CallTimes())
 
     def queue_length(self) -> int:
         return self._engine.worker.waiting

@@ -15,6 +15,7 @@ from ndn_infer.functions.offering import OFFER_FRESHNESS_MS, offer_of
 from ndn_infer.namespace import function_prefix, results_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.live.offers import Offers
+from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.records.offer import OFFER, OfferQuery, ProducerOffer
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
@@ -29,6 +30,7 @@ class Producer:
     def __init__(self, host: Host, keychain: Keychain, registrar: Registrar, offers: Offers | None = None) -> None:
         """`offers`: those of others, that the calls of its functions go by."""
         self.offers = offers
+        self._group: OfferGroup | None = None
         self._host = host
         self._registrar = registrar
         self._presence = Presence(host.net, host.server, registrar, keychain.certificates)
@@ -80,6 +82,7 @@ class Producer:
             offer = Topic(OFFER, OfferQuery, lambda query, _: self.offered(signer), freshness_ms=OFFER_FRESHNESS_MS)
             self._host.questions.answer(offer, signer, at=prefix)
             await self._registrar.register(prefix, capture=prefix == instance)
+        await self._join(signer)
 
     def status(self, identity: Name) -> ProducerStatus:
         """What the status record says now."""
@@ -94,6 +97,15 @@ class Producer:
             running=sum(server.running for server in servers),
         )
 
+    async def _join(self, signer: Signer) -> None:
+        """Publish the offer of this process in the group of offers, where the configuration says so; that of its first
+        identity, as a connection is one member."""
+        if self.offers is not None and self._host.config.offers.sync == "on" and self._group is None:
+            self._group = OfferGroup(
+                self.offers, registrar=self._registrar, me=self._host.hint(signer), signer=signer
+            )  # fmt: skip
+            await self._group.open(lambda: self.offered(signer))
+
     def offered(self, signer: Signer) -> ProducerOffer:
         """What the offer of one identity says now."""
         return offer_of(self._host, signer, [server for server in self._servers if server.identity == signer.identity])
@@ -104,6 +116,8 @@ class Producer:
         return tuple(self._identities.values())
 
     async def close(self) -> None:
+        if self._group is not None:
+            await self._group.close()
         if self.offers is not None:
             await self.offers.close()
         await self._registrar.close()

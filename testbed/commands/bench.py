@@ -1,6 +1,7 @@
 """Measure, with the peers in the same run; prints a table for people and ends with one JSON line.
 
 ndn-infer bench ask        one prompt through the network against the same engine in process
+ndn-infer bench choose     two decode nodes, one of which holds the prefix: choosing by offers against the network
 ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
@@ -23,6 +24,7 @@ from ndn_infer.console.signals import ended_by_signals
 
 BENCHES: Final = {
     "ask": "ndn_infer.testbed.bench.ask",
+    "choose": "ndn_infer.testbed.bench.choose",
     "fetch": "ndn_infer.testbed.bench.fetch",
     "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",

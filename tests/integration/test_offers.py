@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ndn_infer import clock, ndn
+from ndn_infer.apps.offers import as_json, print_offers
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import Busy, CallError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
@@ -22,6 +23,7 @@ from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.keychain import Keychain
@@ -30,6 +32,8 @@ from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.direct import DirectAsk
 from ndn_infer.transport.link.detour import Detour
 from tests.harness import NET, Node, role
+from tests.offer_kit import book_of
+from tests.offer_kit import offer as made_up
 
 SUBJECT = ("model", "ab" * 32)
 NAMES = ("a", "b", "c")
@@ -233,3 +237,38 @@ async def test_named_producers_are_looked_at_and_nothing_is_asked_while_nobody_c
     await ask(asker, "y")
     await asyncio.sleep(0.1)
     assert first < offers.asked < 2 * first, "roles that are not there are left alone for a while"
+
+
+async def test_offers_spread_in_the_group_and_nobody_is_asked_for_them(world: World) -> None:
+    made = await world.produce("a")
+    signer = made.keychain.signer_for(role("tokenize", node="a"))
+    made.validator.add_certificates(*made.keychain.certificates())
+    asker = await world.asker()
+    theirs = Offers(Where.of(NET, made.endpoint, made.validator, CONFIG))
+    published = OfferGroup(theirs, registrar=made.registrar, me=made.hint, signer=signer)
+    heard = OfferGroup(world.offered[-1], registrar=asker.registrar)
+    try:
+        await heard.open()
+        await published.open(lambda: made.producer.offered(signer))
+        for _ in range(400):
+            if list(world.offered[-1].entries()):
+                break
+            await asyncio.sleep(0.05)
+    finally:
+        await published.close()
+        await heard.close()
+    (entry,) = world.offered[-1].entries()
+    assert entry.hint == made.hint and world.offered[-1].asked == 0
+
+
+def test_the_table_is_for_people_and_says_what_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    book = book_of(made_up("n1"), made_up("n2", prefill_tps=0.0, decode_tps=0.0, prompt_s=0.0, free=0, queue=3))
+    print_offers(sorted(book.entries(0.0), key=lambda entry: entry.hint), {"ab" * 32: "smollm2"})
+    head, first, second, alias = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["producer", "functions", "free", "queue"] and alias.split() == ["ab" * 8, "smollm2"]
+    assert first.split()[:7] == ["home/n1/decode", "generate", "+private", "of", "abababab", "8/8", "0"]
+    assert second.split()[5:10] == ["0/8", "3", "-", "-", "-"]
+    print_offers([], {})
+    assert "ndn-infer produce" in capsys.readouterr().out
+    (entry,) = book_of(made_up("n1", prefill_tps=0.0)).entries(0.0)
+    assert as_json(entry)["prefill_tokens_a_second"] is None and as_json(entry)["decode_tokens_a_second"] == 30.0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -68,7 +68,7 @@ class Offers:
 
     def __init__(self, where: Where) -> None:
         self.book = Book(where.net)
-        self._where = where
+        self.where = where
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
         self._silent: dict[Name, float] = {}
@@ -76,16 +76,20 @@ class Offers:
         """Questions for offers so far."""
         if where.endpoint.detour is not None:  # where no route leads to a name, whoever offers something is asked
             where.endpoint.detour.whereabouts.append(lambda name: self.book.identities(clock.monotonic()))
+        self.before_first: Callable[[], Awaitable[None]] | None = None
+        """What happens before the first look: joining a group."""
 
     async def ready(self) -> None:
         """For a call that is about to be made: look again when that is due. Waits for the first look only."""
         now = clock.monotonic()
-        due = self._looked_at is None or now - self._looked_at >= self._where.refresh_s
+        due = self._looked_at is None or now - self._looked_at >= self.where.refresh_s
         if due and self._looking is None:
             first = self._looked_at is None
             self._looked_at = now
             self._looking = asyncio.get_running_loop().create_task(self._look())
             self._looking.add_done_callback(self._looked)
+            if first and self.before_first is not None:
+                await self.before_first()
             if first:
                 await asyncio.wait((self._looking,), timeout=FIRST_S)
 
@@ -121,10 +125,6 @@ class Offers:
         )
         return sorted(filter(None, counts), key=lambda engine: (-counts[engine], engine))
 
-    def identities(self, name: Name) -> Iterable[Name]:
-        """Where to ask for `name` when no route leads to it: those with offers, heard of last first."""
-        return self.book.identities(clock.monotonic()) if name.startswith(self._where.net) else ()
-
     async def close(self) -> None:
         if self._looking is not None:
             self._looking.cancel()
@@ -149,24 +149,24 @@ class Offers:
 
     def _named(self) -> Iterator[Name]:
         """Whom the configuration names."""
-        for name in self._where.pull:
-            machine = Machine.parse(self._where.net, name)
+        for name in self.where.pull:
+            machine = Machine.parse(self.where.net, name)
             if machine is None:
                 yield name
             else:
-                yield from (Role(machine.site, machine.node, role).to_name(self._where.net) for role in ROLES)
+                yield from (Role(machine.site, machine.node, role).to_name(self.where.net) for role in ROLES)
 
     async def _routed(self) -> list[Name]:
         """Processes to which this machine's forwarder has a route, and roles of which it has none."""
-        if not self._where.endpoint.local:
+        if not self.where.endpoint.local:
             return []
         try:
             async with asyncio.timeout(ROUTES_S):
-                routes = await Datasets(self._where.endpoint).routes()
+                routes = await Datasets(self.where.endpoint).routes()
         except (NdnInferError, TimeoutError) as error:
             log.debug("the forwarder's routes cannot be read: %s", error)
             return []
-        net = self._where.net
+        net = self.where.net
         names = {ndn.from_uri(route["prefix"]) for route in routes}
         found = sorted(name for name in names if _serves(Instance.parse(net, name)))
         behind = {ndn.prefix(name, -2) for name in found}
@@ -176,7 +176,7 @@ class Offers:
         async with turns:
             self.asked += 1
             try:
-                told = await self._where.direct.ask(
+                told = await self.where.direct.ask(
                     DirectAsk(prefix, OFFER, OfferQuery(), lifetime_ms=PULL_MS), ProducerOffer
                 )
                 self.take(told.record, told.signed_by)
@@ -191,7 +191,7 @@ class Offers:
         """Whether the schema lets this signer answer such calls."""
         try:
             call = Call(offered.subject_kind, offered.subject, offered.function, CallClass.SHARED, "0" * 64)
-            return self._where.validator.allows(call.to_name(self._where.net) + _PARAMETERS, signed_by)
+            return self.where.validator.allows(call.to_name(self.where.net) + _PARAMETERS, signed_by)
         except BadName:
             return False
 
