@@ -77,7 +77,13 @@ def _in_virtual_time(options: argparse.Namespace, found: scenarios.Scenario, top
     if options.forwarder != "ndn-infer" or options.keep:
         raise UsageError("in virtual time there is our own forwarder only, and nothing to keep")
     what = Play(
-        found, options.seed, topology, tuple(options.settings), limit_s=options.timeout, zero_trust=options.zero_trust
+        found,
+        options.seed,
+        topology,
+        tuple(options.settings),
+        limit_s=options.timeout,
+        zero_trust=options.zero_trust,
+        strategy=options.strategy,
     )
     return run_and_tell(what, seeds=options.seeds, as_json=options.json, out=options.out)
 
