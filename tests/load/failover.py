@@ -214,7 +214,8 @@ class Harness:
         return self._judge(kind, 0, heard, whole, max(first, heard.gap_s(asked_at)))
 
     def _judge(self, kind: str, at: int, heard: Heard, whole: Heard, gap_s: float) -> Round:
-        same = (heard.ids, heard.logprobs) == (whole.ids, whole.logprobs) and heard.text[:80] == whole.text[:80]
+        both = min(len(heard.text), len(whole.text))  # the last event may have brought more tokens than are compared
+        same = (heard.ids, heard.logprobs) == (whole.ids, whole.logprobs) and heard.text[:both] == whole.text[:both]
         complete = not heard.error and not whole.error and len(heard.ids) == self.plan.tokens
         return Round(
             self.plan.what, kind, at, complete, complete and same, heard.continued, round(gap_s, 3),
