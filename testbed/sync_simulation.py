@@ -73,7 +73,7 @@ class Load:
 class Figures:
     """`until_all`: seconds from each publication to the last member's knowing; `missed`: publications that somebody
     never heard of. Per member and second of the load: Sync Interests and their bytes that it gets, and
-    processor seconds of its core. `newcomer_s`: when the one that began without knowing anybody knew all."""
+    processor seconds of its core. `newcomer_s`: from when one joins that knows nobody, until it knows all."""
 
     until_all: list[float] = field(default_factory=list)
     until_most: list[float] = field(default_factory=list)
@@ -99,6 +99,8 @@ class SyncWorld:
         self._random = random.Random(load.seed)
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
+        self._away = SETTLED_S if newcomer else 0.0
+        """Until then the newcomer, member 0, is not there."""
         self._links: list[list[int]] = [[] for _ in range(network.routers)]
         for one, other in network.links(self._random):
             self._links[one].append(other)
@@ -118,7 +120,10 @@ class SyncWorld:
 
     def _member(self, number: int) -> SyncCore:
         options = self._load.options
-        return SyncCore(self.names[number], 0.0, epoch=EPOCH, seed=self._load.seed * 100_003 + number, options=options)
+        begun = self._away if number == 0 else 0.0
+        return SyncCore(
+            self.names[number], begun, epoch=EPOCH, seed=self._load.seed * 100_003 + number, options=options
+        )
 
     # ------------------------------------------------------------ the run
 
@@ -170,7 +175,8 @@ class SyncWorld:
         if actions.message is not None:
             self._flood(number, now, actions.message)
         if number == 0 and self._newcomer_at is None and len(self.members[0].table) >= self._load.members - 1:
-            self._newcomer_at = self._done.newcomer_s = now
+            self._newcomer_at = now
+            self._done.newcomer_s = now - self._away
         self._set_wake(number, now)
 
     def _note(self, update: Update, now: float) -> None:
@@ -232,6 +238,8 @@ class SyncWorld:
 
     def _delivery(self, number: int, sender: int, message: StateMessage, size: int) -> Callable[[float], None]:
         def happen(now: float) -> None:
+            if number == 0 and now < self._away:
+                return
             self._arrived += 1
             self._arrived_bytes += size
             member, origin = self.members[number], self.names[sender]

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer import ndn
@@ -184,7 +184,8 @@ class Fetching:
                     break  # nobody needs this one any more
             older = self._options.older_names and (bool(attempt % 2) is (member not in self._older))
             try:
-                found = await self._try(member, wanted, sequence, older=older)
+                hints = () if attempt % 2 else wanted.hints  # who told of it may not have it, and the way may be open
+                found = await self._try(member, replace(wanted, hints=hints), sequence, older=older)
                 (self._older.add if older else self._older.discard)(member)
                 return found
             except NdnInferError as error:

@@ -231,6 +231,20 @@ async def test_who_may_register_only_its_own_name_pulls(tmp_path: Path) -> None:
             await c.group.pull(role("embed"))
 
 
+async def test_who_told_of_a_publication_need_not_have_it(tmp_path: Path) -> None:
+    """One that keeps nothing of others is pulled: the second try goes to the publisher itself."""
+    async with stations(tmp_path, "decode", "prefill", "tokenize", registers=False) as (a, b, c):
+        await a.join()
+        a.group.publish(b"offer of a")
+        await b.join(SyncOptions(relay_bytes=0, seed=1))
+        await b.group.pull(a.me)
+        await until(lambda: bool(b.told))
+        a.network.core.cs.erase(a.me + GROUP, 100)
+        await c.join()
+        assert await c.group.pull(b.me) == 1
+        await until(lambda: c.contents() == [b"offer of a"])
+
+
 async def test_a_large_state_is_pulled_in_parts(tmp_path: Path) -> None:
     async with stations(tmp_path, "decode", "prefill", registers=False) as (a, b):
         await a.join()
