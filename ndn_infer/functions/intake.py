@@ -70,22 +70,22 @@ class Intake:
             if call.call_class == CallClass.SHARED:
                 self._with_request(asked)
             else:
-                self._private(asked)
+                self._prove_private(asked)
         except NdnInferError as error:
             self._replies.refuse(request, who, error)
 
-    def _private(self, asked: ReceivedCall) -> None:
+    def _prove_private(self, asked: ReceivedCall) -> None:
         """A private call: who asks is proved before anything is pulled or opened."""
         access = self._host.access
         if access is None or not self._function.private:
             raise CallError(f"{self._function.function} accepts no private calls here", code="not-private")
         signed = access.askers.known(asked.request.interest)
         if signed is None:
-            self._spawn(asked, self._prove(asked))
+            self._spawn(asked, self._prove_newcomer(asked))
         else:
             self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))
 
-    async def _prove(self, asked: ReceivedCall) -> None:
+    async def _prove_newcomer(self, asked: ReceivedCall) -> None:
         assert self._host.access is not None
         signed = await self._host.access.askers.newcomer(asked.request.interest, asked.who)
         self._with_request(replace(asked, caller=signed.identity, who=("key", signed.identity)))

@@ -38,12 +38,12 @@ class CommandAuthority:
                 f"{ndn.to_uri(identity)} may register routes, not command '{module}'",
                 hint="sign with the operator's key",
             )
-        if not any(prefix.startswith(allowed) for allowed in self._allowed(identity)):
+        if not any(prefix.startswith(allowed) for allowed in self._registrable(identity)):
             raise KeyNotAllowed(
                 f"{ndn.to_uri(identity)} may not register {ndn.to_uri(prefix)}",
                 hint="its own identity and prefixes in forwarder.grants are allowed",
             )
 
-    def _allowed(self, identity: Name) -> Iterable[Name]:
+    def _registrable(self, identity: Name) -> Iterable[Name]:
         yield identity
         yield from (prefix for holder, prefix in self._grants if identity.startswith(holder))

@@ -108,7 +108,7 @@ class CsConfig:
             setattr(cs, self.flag, self.on)
         if self.packets is not None:
             cs.capacity_packets = self.packets
-            cs.shrink()
+            cs.evict()
 
 
 @dataclass(frozen=True, slots=True)

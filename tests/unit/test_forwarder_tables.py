@@ -210,7 +210,7 @@ def test_content_store_is_an_lru_of_its_model(steps: list[tuple[str, bytes, bool
                 del model[key]
         else:
             cs.capacity_packets = capacity = (capacity + 1) % 7
-            cs.shrink()
+            cs.evict()
         while len(model) > capacity:
             model.popitem(last=False)
         assert len(cs) == len(model)

@@ -125,9 +125,9 @@ class ContentStore:
         if kind.protected:
             self._protected_bytes += size
         if len(self) > self.capacity_packets or self.used_bytes > self.capacity_bytes:
-            self.shrink()
+            self.evict()
 
-    def shrink(self) -> None:
+    def evict(self) -> None:
         """Evict until within both bounds."""
         while len(self) > self.capacity_packets or self.used_bytes > self.capacity_bytes:
             queue = self._protected if not self._plain or self._protected_too_large() else self._plain

@@ -248,7 +248,7 @@ class Commands:
             return CommandReply(400, "Flags and Mask come together")
         if given.capacity is not None:
             cs.capacity_packets = given.capacity
-            cs.shrink()
+            cs.evict()
         if given.flags is not None and given.mask is not None:
             if given.mask & 1:
                 cs.admit = bool(given.flags & 1)

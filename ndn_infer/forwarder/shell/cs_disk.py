@@ -136,7 +136,7 @@ class DiskTier:
             self.used_bytes += sum(len(row[3]) + ROW_OVERHEAD_BYTES for row in rows)
             for row in rows:
                 self._filter.add(row[0])
-            self._shrink()
+            self._evict()
         except sqlite3.Error as error:
             if not self.failed:
                 log.warning("the Content Store on disk cannot be written (%s): %s", self._path, error)
@@ -228,7 +228,7 @@ class DiskTier:
         except sqlite3.Error as error:
             log.warning("the Content Store on disk cannot be written: %s", error)
 
-    def _shrink(self) -> None:
+    def _evict(self) -> None:
         """The oldest go first; one that was used again has been written again, and is young."""
         while self.used_bytes > self._capacity_bytes and self.packets:
             with self._database:

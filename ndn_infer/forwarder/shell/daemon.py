@@ -158,7 +158,7 @@ class ForwarderDaemon:
                 self.disk.close()
                 self.disk = cs.second = None
             self._open_disk(options)
-        cs.shrink()
+        cs.evict()
         self.core.producer_regions = _names(options.producer_regions)
         self.core.bound_pit(options.pit_capacity, options.pit_mib << 20)
         self.management.serve_neighbours(options.remote_commands == "signed")

@@ -36,7 +36,7 @@ class CommandDoor:
         self._undecided: set[asyncio.Task[None]] = set()
 
     def authorise(self, claim: CommandClaim, verdict: Verdict) -> None:
-        if claim.local and (claim.own_face or self._anybody_may(claim)):
+        if claim.local and (claim.own_face or self._needs_no_proof(claim)):
             verdict(None)
         elif not claim.local and self._options().remote_commands == "off":
             anybody_local(claim, verdict)
@@ -45,11 +45,11 @@ class CommandDoor:
         elif len(self._undecided) >= MAX_UNDECIDED:
             verdict("too many commands wait for the certificates of their signers; try again")
         else:
-            task = asyncio.get_running_loop().create_task(self._decide(self.check, claim, verdict))
+            task = asyncio.get_running_loop().create_task(self._ask_authority(self.check, claim, verdict))
             self._undecided.add(task)
             task.add_done_callback(self._undecided.discard)
 
-    def _anybody_may(self, claim: CommandClaim) -> bool:
+    def _needs_no_proof(self, claim: CommandClaim) -> bool:
         """Zero-trust registration wants proof from everybody who says where names lead. A port of this machine is open
         to web pages and to every user of it: what comes there proves nothing."""
         options = self._options()
@@ -57,7 +57,7 @@ class CommandDoor:
             return False
         return options.local_commands == "any" and (claim.private or options.loopback_commands == "any")
 
-    async def _decide(self, check: CommandCheck, claim: CommandClaim, verdict: Verdict) -> None:
+    async def _ask_authority(self, check: CommandCheck, claim: CommandClaim, verdict: Verdict) -> None:
         try:
             await check(claim)
         except NdnInferError as error:

@@ -89,7 +89,7 @@ class Caller:
         before its result is fetched. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError;
         for a private call MissingKey too."""
         machine = self._machine()
-        question = await self._question(ask)
+        question = await self._prepare(ask)
         while True:
             answered = await self._asking.ask(machine, question)
             on_answer(answered)
@@ -114,7 +114,7 @@ class Caller:
         ResultLost is raised (a continuation elsewhere is another request).
         """
         machine = self._machine()
-        question = await self._question(ask)
+        question = await self._prepare(ask)
         started = False
         while machine.state is not CallState.DONE:
             answered = await self._asking.ask(machine, question)
@@ -135,14 +135,14 @@ class Caller:
 
     async def start(self, ask: Ask) -> Answered:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
-        return await self._asking.ask(self._machine(), replace(await self._question(ask), started=True))
+        return await self._asking.ask(self._machine(), replace(await self._prepare(ask), started=True))
 
     # ------------------------------------------------------------ asking
 
     def _machine(self) -> CallMachine:
         return CallMachine(clock.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
 
-    async def _question(self, ask: Ask) -> PreparedCall:
+    async def _prepare(self, ask: Ask) -> PreparedCall:
         encoded, kind, epoch, access = records.encode(ask.request), CallClass.SHARED, None, None
         if ask.domain != PUBLIC.label:
             access = self._private()
