@@ -18,7 +18,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
+from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_interest
 from ndn_infer.transport.link.detour import Detour
 from ndn_infer.transport.link.exchange import BARE, EndpointStats, Handler
 from ndn_infer.transport.link.exchange import Arrival as Arrival
@@ -142,7 +142,7 @@ class Endpoint:
         if pending not in waiting:
             waiting.append(pending)
         if self.detour is not None:
-            wire = self.detour.outgoing(wire)
+            wire = self.detour.outgoing(wire, clock.monotonic())
         pending.wire = wire
         self.stats.interests_out += 1
         if self.trace is not None:
@@ -168,9 +168,9 @@ class Endpoint:
             for wire in wires:
                 self.trace("interest", decode_interest(wire).name, None)
         if self._link is not None:
-            send, detour = self._link.send, self.detour
-            for wire in wires if detour is None or detour.idle else map(detour.outgoing, wires):
-                send(wire)
+            send, detour, now = self._link.send, self.detour, clock.monotonic()
+            for wire in wires:
+                send(wire if detour is None or detour.idle else detour.outgoing(wire, now))
 
     def after_packets(self, action: Callable[[], None]) -> None:
         """Run `action` once, when the packets that arrived together have all been handed over; at once when none are
@@ -310,8 +310,7 @@ class Endpoint:
         if self.trace is not None:
             self.trace("data", name, arrival)
         for pending in found:
-            if self.detour is not None:
-                self.detour.answered(pending.name)
+            self._found(pending.name)
             pending.on_data(wire, name, arrival)
 
     def _on_numbered(self, name: Name, wire: bytes, arrival: Arrival) -> bool:
@@ -321,6 +320,7 @@ class Endpoint:
             return False
         if self.trace is not None:
             self.trace("data", name, arrival)
+        self._found(name)
         receivers, number = found
         if len(receivers) == 1:
             receivers[0].on_segment(number, wire, arrival)
@@ -342,11 +342,16 @@ class Endpoint:
         self.stats.nacks_in += 1
         if self.trace is not None:
             self.trace("nack", interest.name, None)
-        if self.detour is not None:
-            instead = self.detour.refused(interest, interest_wire, reason)
-            if instead is not None:
-                self._send(instead)
-                return
+        if self.detour is None:
+            self._tell_refused(interest, reason)
+            return
+        turn = self.detour.refused(interest, interest_wire, reason, clock.monotonic())
+        for wire in turn.send:
+            self._send(wire)
+        for told in turn.told:
+            self._tell_refused(told, reason)
+
+    def _tell_refused(self, interest: Interest, reason: int) -> None:
         name = interest.name
         if ndn.ends_in_digest(name):
             name = name[: -ndn.DIGEST_BYTES]
@@ -357,6 +362,12 @@ class Endpoint:
         table = self._prefix if interest.can_be_prefix else self._exact
         for pending in table.pop(interest.name, []):
             pending.on_nack(reason)
+
+    def _found(self, name: Name) -> None:
+        """Data came for an Interest of this name; others may have waited for where it comes from."""
+        if self.detour is not None and not self.detour.idle:
+            for wire in self.detour.answered(name, clock.monotonic()):
+                self._send(wire)
 
     def _send(self, wire: bytes) -> None:
         if wire and self._link is not None:
