@@ -55,7 +55,7 @@ class _Way:
 
 @dataclass(slots=True)
 class _Search:
-    """For whoever has names of one beginning; `name` is the one that is asked about, `waiting` are Interests for others."""
+    """For whoever has names of one beginning; `name` is asked about, `waiting` are Interests for others."""
 
     name: Name
     moved_at: float
