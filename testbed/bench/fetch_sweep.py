@@ -14,6 +14,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -88,23 +89,29 @@ class Sweep:
     def _near(self, point: Point, seed: int) -> Iterator[Target]:
         """Forwarder A behind a new link."""
         loss, round_trip_ms = point
-        with behind_link(
-            self._folder / "near.sock", self._keys, self._port, mbit=LINK_MBIT, round_trip_ms=round_trip_ms, loss=loss,
-            seed=seed,
-        ) as near:  # fmt: skip
+        link = EmulatedLink(LINK_MBIT, round_trip_ms, loss, seed)
+        with behind_link(self._folder / "near.sock", self._keys, self._port, link) as near:
             yield near
 
 
+@dataclass(frozen=True, slots=True)
+class EmulatedLink:
+    """What testbed.delay_link does to datagrams; `loss` from 0 to 1, drawn from `seed`."""
+
+    mbit: float
+    round_trip_ms: int
+    loss: float = 0.0
+    seed: int = 1
+
+
 @contextmanager
-def behind_link(
-    path: Path, keys: Keys, port: int, *, mbit: float, round_trip_ms: int, loss: float = 0.0, seed: int = 1
-) -> Iterator[Target]:
+def behind_link(path: Path, keys: Keys, port: int, link: EmulatedLink) -> Iterator[Target]:
     """A forwarder without a Content Store, and a new link from it to the one at this UDP port."""
-    link = [
-        sys.executable, "-m", "ndn_infer.testbed.delay_link", f"--udp={port}", f"--loss={loss}",
-        f"--delay-us={round_trip_ms * 500}", f"--mbit={mbit}", f"--seed={seed}",
+    command = [
+        sys.executable, "-m", "ndn_infer.testbed.delay_link", f"--udp={port}", f"--loss={link.loss}",
+        f"--delay-us={link.round_trip_ms * 500}", f"--mbit={link.mbit}", f"--seed={link.seed}",
     ]  # fmt: skip
-    with background(link) as process, begin_forwarder(path, free_port(), cs_packets=0) as near:
+    with background(command) as process, begin_forwarder(path, free_port(), cs_packets=0) as near:
         assert process.stdout is not None
         words = process.stdout.readline().split()
         if words[:2] != ["READY", "link"]:

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,9 +41,19 @@ from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, ours
 from ndn_infer.testbed.bench.kv_accuracy import accuracy
-from ndn_infer.testbed.bench.kv_fanout import fan_out
+from ndn_infer.testbed.bench.kv_fanout import SharedPrefix, fan_out
 from ndn_infer.testbed.bench.kv_layers import layers
-from ndn_infer.testbed.bench.kv_node import FORMS, STORE_PACKETS, format_of, host_of, joined, load_engine, prompt
+from ndn_infer.testbed.bench.kv_node import (
+    FORMS,
+    STORE_PACKETS,
+    Holding,
+    format_of,
+    holder,
+    host_of,
+    joined,
+    load_engine,
+    prompt,
+)
 from ndn_infer.testbed.bench.report import print_report
 
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
@@ -61,16 +70,17 @@ def run(options: argparse.Namespace, config: Config) -> int:
     lengths = tuple(options.tokens or (QUICK if options.quick else LENGTHS))
     folder = prepared(config, config.ask.model)
     threads = config.engine.threads
+    holding = Holding(folder.digest, str(folder.path), threads, runs=options.runs)
     with ram_folder() as place, ours(Path(place), STORE_PACKETS) as target:
         keys = Keys.make(Path(place), config)
         engine = load_engine(str(folder.path), threads)
-        with _holder(target, keys, folder.path, folder.digest, lengths, threads, options.runs) as (ask, ready):
-            setup = _Setup(target, keys, engine, folder.digest, ask, Path(place))
+        with holder(target, keys, replace(holding, lengths=lengths)) as (sent_since, ready):
+            setup = _Setup(target, keys, engine, folder.digest, sent_since, Path(place))
             figures, peers, ratios = asyncio.run(_measure(setup, lengths, options))
     if options.layers:
         with ram_folder() as place:
             keys = Keys.make(Path(place), config)
-            figures.update(layers(Path(place), keys, folder.path, folder.digest, threads, options.runs))
+            figures.update(layers(Path(place), keys, holding))
     if options.accuracy:
         figures.update(accuracy(folder.path, threads))
     cost = {f"publishing_cost_{name}": ready[f"prefill_and_publish_{name}_s"] / ready["prefill_s"] for name in FORMS}
@@ -78,14 +88,20 @@ def run(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
 class _Setup:
-    """What every measurement needs."""
+    """What every measurement needs. `sent_since` as of kv_node.holder."""
 
-    def __init__(
-        self, target: Target, keys: Keys, engine: Engine, model: str, ask: Any, place: Path
-    ) -> None:  # fmt: skip
-        self.target, self.keys, self.engine, self.model, self.ask, self.place = target, keys, engine, model, ask, place
-        self.vocab_size = engine.model_config.vocab_size
+    target: Target
+    keys: Keys
+    engine: Engine
+    model: str
+    sent_since: Callable[[], int]
+    place: Path
+
+    @property
+    def vocab_size(self) -> int:
+        return self.engine.model_config.vocab_size
 
     def first_token(
         self, ids: Sequence[int], blocks: Sequence[torch.Tensor] = (), *, near: bool = False
@@ -100,48 +116,20 @@ class _Setup:
         return stream.generated[0], time.perf_counter() - began
 
 
-@contextmanager
-def _holder(
-    target: Target, keys: Keys, folder: Path, model: str, lengths: Sequence[int], threads: int, runs: int
-) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    options = {
-        "uri": f"unix://{target.path}", "settings": keys.settings, "folder": str(folder), "model": model,
-        "lengths": list(lengths), "threads": threads, "runs": runs,
-    }  # fmt: skip
-    command = [sys.executable, "-m", "ndn_infer.testbed.bench.kv_node", "hold", json.dumps(options)]
-    with background(command, stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise CannotMeasure("the holder of KV blocks did not start")
-
-        def sent_since() -> int:
-            """Data packets that the origin sent since this was asked last."""
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write("?\n")
-            process.stdin.flush()
-            return int(json.loads(process.stdout.readline())["data_out"])
-
-        yield sent_since, json.loads(line)
-
-
 async def _measure(
     setup: _Setup, lengths: Sequence[int], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     node, _ = await joined(f"unix://{setup.target.path}", setup.keys.settings)
-    best: dict[str, float] = {}
-    parts: dict[str, dict[str, float]] = {}
+    best = _Best()
     with _redis(setup, lengths) as redis:
         for _ in range(max(options.runs, 1)):
             for length in lengths:
-                await _turn(setup, node, redis, length, best, parts)
-    figures, peers, ratios = _table(lengths, best, parts)
+                await _turn(setup, node, redis, length, best)
+    figures, peers, ratios = _table(lengths, best)
     if options.fanout:
         ids = prompt(1024 if 1024 in lengths else lengths[-1], setup.vocab_size)
-        fmt = format_of(setup.engine, "raw")
-        more = await fan_out(
-            setup.target, setup.keys.settings, setup.model, fmt, setup.ask, ids, setup.place
-        )  # fmt: skip
+        prefix = SharedPrefix(setup.model, format_of(setup.engine, "raw"), ids)
+        more = await fan_out(setup.target, setup.keys.settings, prefix, setup.sent_since, setup.place)
         figures.update(more[0])
         peers.update(more[1])
         ratios.update(more[2])
@@ -149,31 +137,35 @@ async def _measure(
     return figures, peers, ratios
 
 
-async def _turn(
-    setup: _Setup, node: Node, redis: str | None, length: int, best: dict[str, float],
-    parts: dict[str, dict[str, float]],
-) -> None:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best of all runs: seconds by cell, and the parts of the quickest warm start."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def keep(self, cell: str, seconds: float) -> bool:
+        """Whether this is the best so far."""
+        better = seconds < self.seconds.get(cell, float("inf"))
+        if better:
+            self.seconds[cell] = seconds
+        return better
+
+
+async def _turn(setup: _Setup, node: Node, redis: str | None, length: int, best: _Best) -> None:
     """One prompt: cold, then warm in every form, then by Redis."""
     ids = prompt(length, setup.vocab_size)
     expected, seconds = setup.first_token(ids)
-    _keep(best, f"cold_{length}_s", seconds)
+    best.keep(f"cold_{length}_s", seconds)
     for name, form in FORMS.items():
         took = await _warm(setup, node, ids, form)
         if name == "bf16" and took.pop("token") != expected:
             raise WrongTokens(f"a prompt of {length} tokens got another first token from KV by name")
         total = took["find_s"] + took["fetch_s"] + took["compute_s"]
-        if _keep(best, f"warm_{length}_{name}_s", total):
-            parts[f"{length}_{name}"] = took
+        if best.keep(f"warm_{length}_{name}_s", total):
+            best.parts[f"{length}_{name}"] = took
         if redis is not None:
-            _keep(best, f"redis_{length}_{name}_s", _by_redis(setup, redis, ids, form))
-
-
-def _keep(best: dict[str, float], key: str, value: float) -> bool:
-    """Whether this is the best so far."""
-    better = value < best.get(key, float("inf"))
-    if better:
-        best[key] = value
-    return better
+            best.keep(f"redis_{length}_{name}_s", _by_redis(setup, redis, ids, form))
 
 
 async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dict[str, float]:
@@ -253,24 +245,22 @@ def _redis(setup: _Setup, lengths: Sequence[int]) -> Iterator[str | None]:
         yield path
 
 
-def _table(
-    lengths: Sequence[int], best: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _table(lengths: Sequence[int], best: _Best) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for length in lengths:
-        cold = best[f"cold_{length}_s"]
+        cold = best.seconds[f"cold_{length}_s"]
         figures[f"cold_{length}_ms"] = cold * 1000
         for name in FORMS:
-            warm = best[f"warm_{length}_{name}_s"]
-            part = parts[f"{length}_{name}"]
+            warm = best.seconds[f"warm_{length}_{name}_s"]
+            part = best.parts[f"{length}_{name}"]
             figures[f"warm_{length}_{name}_ms"] = warm * 1000
             for piece in ("find", "fetch", "decode", "import", "compute"):
                 figures[f"warm_{length}_{name}_{piece}_ms"] = part[f"{piece}_s"] * 1000
             figures[f"warm_{length}_{name}_mb_s"] = part["mb_s"]
             ratios[f"cold_over_warm_{length}_{name}"] = cold / warm
-            by_redis = best.get(f"redis_{length}_{name}_s")
+            by_redis = best.seconds.get(f"redis_{length}_{name}_s")
             peers[f"redis_{length}_{name}_ms"] = None if by_redis is None else by_redis * 1000
             ratios[f"warm_redis_over_warm_ndn_{length}_{name}"] = None if by_redis is None else by_redis / warm
     return figures, peers, ratios

@@ -7,10 +7,12 @@ know: engines.
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,54 +35,66 @@ ERASED_AT_A_TIME: Final = 256
 """By one command at most, as with NFD."""
 
 
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """What every reader wants: all blocks of one prompt."""
+
+    model: str
+    format: BlockFormat
+    ids: Sequence[int]
+
+    @property
+    def blocks(self) -> int:
+        return len(self.ids) // self.format.layout.block_tokens
+
+    @property
+    def block_bytes(self) -> int:
+        return 2 * math.prod(self.format.layout.shape)
+
+    @property
+    def packets(self) -> int:
+        """Of all blocks: a signed manifest and segments each."""
+        return self.blocks * (1 + -(-(self.block_bytes + 28) // 8000))
+
+
 async def fan_out(
-    target: Target, settings: Sequence[str], model: str, fmt: BlockFormat, sent_since: Callable[[], int],
-    ids: Sequence[int], place: Path,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:  # fmt: skip
+    target: Target, settings: Sequence[str], prefix: SharedPrefix, sent_since: Callable[[], int], place: Path
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Figures, peers and ratios, by number of readers. `sent_since` tells what the origin sent since the last time."""
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
-    blocks = len(ids) // fmt.layout.block_tokens
     for readers in READERS:
-        seconds, packets, sent = await _read_together(target, settings, model, fmt, ids, readers, sent_since)
-        size = readers * blocks * _content_bytes(fmt)
+        seconds, sent = await _read_together(target, settings, prefix, readers, sent_since)
+        size = readers * prefix.blocks * prefix.block_bytes
         figures[f"fanout_{readers}_ms"] = seconds * 1000
         figures[f"fanout_{readers}_mb_s"] = size / seconds / 1e6
-        ratios[f"fanout_{readers}_copies"] = sent / packets
-        by_redis = _redis_together(place, blocks, _content_bytes(fmt), readers)
+        ratios[f"fanout_{readers}_copies"] = sent / prefix.packets
+        by_redis = _redis_together(place, prefix.blocks, prefix.block_bytes, readers)
         peers[f"redis_fanout_{readers}_ms"] = None if by_redis is None else by_redis * 1000
         ratios[f"fanout_{readers}_redis_over_ndn"] = None if by_redis is None else by_redis / seconds
     return figures, peers, ratios
 
 
-def _content_bytes(fmt: BlockFormat) -> int:
-    size = 2
-    for dimension in fmt.layout.shape:
-        size *= dimension
-    return size
-
-
 async def _read_together(
-    target: Target, settings: Sequence[str], model: str, fmt: BlockFormat, ids: Sequence[int], readers: int,
-    sent_since: Callable[[], int],
-) -> tuple[float, int, int]:  # fmt: skip
-    """(seconds, packets of the prefix, packets that the origin sent). The forwarder knows none of them beforehand."""
+    target: Target, settings: Sequence[str], prefix: SharedPrefix, readers: int, sent_since: Callable[[], int]
+) -> tuple[float, int]:
+    """(seconds, packets that the origin sent). The forwarder knows none of them beforehand."""
     joins = [await joined(f"unix://{target.path}", settings) for _ in range(readers)]
-    connectors = [KvConnector(host, model, fmt) for _, host in joins]
-    blocks = len(ids) // fmt.layout.block_tokens
-    packets = blocks * (1 + -(-(_content_bytes(fmt) + 28) // 8000))
+    connectors = [KvConnector(host, prefix.model, prefix.format) for _, host in joins]
     await _forget(target)
     sent_since()
     began = time.perf_counter()
-    found = await asyncio.gather(*(connector.find_prefix(connector.blocks.chain(ids)) for connector in connectors))
+    found = await asyncio.gather(
+        *(connector.find_prefix(connector.blocks.chain(prefix.ids)) for connector in connectors)
+    )
     seconds = time.perf_counter() - began
     sent = sent_since()
-    if any(len(one.tensors) != blocks for one in found):
+    if any(len(one.tensors) != prefix.blocks for one in found):
         raise CannotMeasure(f"one of {readers} readers did not get every block")
     for node, _ in joins:
         await node.close()
-    return seconds, packets, sent
+    return seconds, sent
 
 
 async def _forget(target: Target) -> None:

@@ -9,24 +9,29 @@ little network and the two ways to a first token. Must not know: how blocks are 
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.records.sampling import Sampling
-from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import free_port
 from ndn_infer.testbed.bench.fetch_ours import Keys
-from ndn_infer.testbed.bench.fetch_sweep import begin_forwarder, behind_link
+from ndn_infer.testbed.bench.fetch_sweep import EmulatedLink, begin_forwarder, behind_link
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
-from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, format_of, host_of, joined, load_engine, prompt
+from ndn_infer.testbed.bench.kv_node import (
+    STORE_PACKETS,
+    Holding,
+    format_of,
+    holder,
+    host_of,
+    joined,
+    load_engine,
+    prompt,
+)
 
 PREFIX_TOKENS: Final = 1024
 MORE_TOKENS: Final = (1, 128, 512)
@@ -36,16 +41,17 @@ ROUND_TRIP_MS: Final = 2
 FIRST: Final = Sampling(max_tokens=1)
 
 
-def layers(place: Path, keys: Keys, folder: Path, model: str, threads: int, runs: int) -> dict[str, Any]:
-    """Figures `layers_<mbit>mbit_<more>_{whole,layered}_ms`, and the ratio of both."""
+def layers(place: Path, keys: Keys, holding: Holding) -> dict[str, Any]:
+    """`holding` names the model; its runs are turns here. Figures
+    `layers_<mbit>mbit_<more>_{whole,layered}_ms`, and the ratio of both."""
     port, figures = free_port(), dict[str, Any]()
     with (
         begin_forwarder(place / "far.sock", port, cs_packets=STORE_PACKETS) as far,
-        _holder(far, keys, folder, model, threads),
+        holder(far, keys, replace(holding, lengths=(PREFIX_TOKENS,), runs=0)),
     ):
         for mbit in MBITS:
-            with behind_link(place / "near.sock", keys, port, mbit=mbit, round_trip_ms=ROUND_TRIP_MS) as near:
-                best = asyncio.run(_measure(near, keys, folder, model, threads, runs))
+            with behind_link(place / "near.sock", keys, port, EmulatedLink(mbit, ROUND_TRIP_MS)) as near:
+                best = asyncio.run(_measure(near, keys, holding))
             for more, (whole, layered) in best.items():
                 name = f"layers_{mbit:g}mbit_{more}"
                 figures[f"{name}_whole_ms"], figures[f"{name}_layered_ms"] = whole * 1000, layered * 1000
@@ -53,36 +59,20 @@ def layers(place: Path, keys: Keys, folder: Path, model: str, threads: int, runs
     return figures
 
 
-@contextmanager
-def _holder(target: Target, keys: Keys, folder: Path, model: str, threads: int) -> Iterator[None]:
-    options = {
-        "uri": f"unix://{target.path}", "settings": keys.settings, "folder": str(folder), "model": model,
-        "lengths": [PREFIX_TOKENS], "threads": threads, "runs": 0,
-    }  # fmt: skip
-    command = [sys.executable, "-m", "ndn_infer.testbed.bench.kv_node", "hold", json.dumps(options)]
-    with background(command, stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise CannotMeasure("the holder of KV blocks did not start")
-        yield
-
-
-async def _measure(
-    near: Target, keys: Keys, folder: Path, model: str, threads: int, runs: int
-) -> dict[int, tuple[float, float]]:
+async def _measure(near: Target, keys: Keys, holding: Holding) -> dict[int, tuple[float, float]]:
     """For every length of the rest: the best of the runs, seconds, (whole, layered)."""
     node, _ = await joined(f"unix://{near.path}", keys.settings)
-    worker = EngineWorker(lambda: load_engine(str(folder), threads))
+    worker = EngineWorker(lambda: load_engine(holding.folder, holding.threads))
     engine = await worker.start()
     vocab_size = engine.model_config.vocab_size
     best = {more: (float("inf"), float("inf")) for more in MORE_TOKENS}
-    for number in range(max(runs, 1)):
+    for number in range(max(holding.runs, 1)):
         for more in MORE_TOKENS:
             rest = [5 + (7919 * (at + number)) % 40_000 for at in range(more)]
             ids = [*prompt(PREFIX_TOKENS, vocab_size), *rest]
             took = []
             for layered in (False, True):
-                connector = KvConnector(host_of(node), model, format_of(engine, "raw"))
+                connector = KvConnector(host_of(node), holding.model, format_of(engine, "raw"))
                 took.append(await _first_token(connector, worker, ids, layered=layered))
             best[more] = (min(best[more][0], took[0]), min(best[more][1], took[1]))
     await worker.close()

@@ -2,8 +2,8 @@
 
     python -m ndn_infer.testbed.bench.kv_node hold '{...}'     prints one JSON line when ready, one more a line it reads
 
-Owns: prompts, a holder that computes and publishes their KV, the cost of publishing. Must not know: what is measured
-with what it holds.
+Owns: prompts, a holder that computes and publishes their KV and how it is begun, the cost of publishing. Must not know:
+what is measured with what it holds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import asyncio
 import contextlib
 import json
 import random
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +34,11 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
+from ndn_infer.security.crypto import Signer
 from ndn_infer.storage.memory import ObjectStore
+from ndn_infer.testbed.bench.children import background
+from ndn_infer.testbed.bench.fetch_ours import Keys
+from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
@@ -42,6 +49,18 @@ STORE_PACKETS: Final = 65536
 """Of the forwarder: all of them have room in it."""
 FORMS: Final = {"bf16": "raw", "int8": "int8"}
 """Forms of KV on the wire, by the name that figures carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a holder computes and publishes: the KV of prompts of these lengths, by a prepared model. With `runs` it
+    measures the cost of publishing first."""
+
+    model: str
+    folder: str
+    threads: int
+    lengths: tuple[int, ...] = ()
+    runs: int = 0
 
 
 def prompt(tokens: int, vocab_size: int) -> list[int]:
@@ -76,11 +95,31 @@ def host_of(node: Node) -> Host:
 # ---------------------------------------------------------------- the holder
 
 
-async def hold(
-    uri: str, settings: Sequence[str], folder: str, model: str, lengths: Sequence[int], threads: int, runs: int
-) -> None:
-    """Compute the KV of prompts of these lengths, publish it in every form, and answer."""
-    worker = EngineWorker(lambda: load_engine(folder, threads))
+@contextmanager
+def holder(target: Target, keys: Keys, holding: Holding) -> Iterator[tuple[Callable[[], int], Mapping[str, Any]]]:
+    """A process that holds this. Gives what tells how many Data packets it sent since that was asked last, and the
+    line that it printed when it was ready. Raises CannotMeasure."""
+    options = {"uri": f"unix://{target.path}", "settings": keys.settings, "holding": asdict(holding)}
+    command = [sys.executable, "-m", "ndn_infer.testbed.bench.kv_node", "hold", json.dumps(options)]
+    with background(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise CannotMeasure("the holder of KV blocks did not start")
+
+        def sent_since() -> int:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("?\n")
+            process.stdin.flush()
+            return int(json.loads(process.stdout.readline())["data_out"])
+
+        yield sent_since, json.loads(line)
+
+
+async def hold(uri: str, settings: Sequence[str], holding: Holding) -> None:
+    """The process itself: compute, publish in every form, and answer."""
+    model = holding.model
+    worker = EngineWorker(lambda: load_engine(holding.folder, holding.threads))
     engine = await worker.start()
     node, host = await joined(uri, settings)
     signer = node.keychain.signer_for(role_identity(node.config, ROLE))
@@ -90,9 +129,8 @@ async def hold(
     host.server.serve(prefix, signer)
     host.server.answer_certificates(signer.identity, node.keychain.certificates)
     connectors = {name: KvConnector(host, model, format_of(engine, form)) for name, form in FORMS.items()}
-    cost = await publishing_cost(worker, host, model, engine, signer, runs) if runs else {}
-    packets = 0
-    for length in lengths:
+    cost = await publishing_cost(worker, host, engine, signer, holding) if holding.runs else {}
+    for length in holding.lengths:
         ids = prompt(length, engine.model_config.vocab_size)
         values = connectors["bf16"].blocks.chain(ids)
         blocks: dict[int, torch.Tensor] = {}
@@ -111,16 +149,16 @@ async def hold(
 
 
 async def publishing_cost(
-    worker: EngineWorker, host: Host, model: str, engine: Engine, signer: Any, runs: int
+    worker: EngineWorker, host: Host, engine: Engine, signer: Signer, holding: Holding
 ) -> dict[str, float]:
     """Prefill of 1,024 tokens with and without publishing, by turns; the best of each, seconds."""
     best = {"prefill_s": float("inf"), **{f"prefill_and_publish_{name}_s": float("inf") for name in FORMS}}
-    for number in range(runs):
+    for number in range(holding.runs):
         for key in best:
             ids = [*prompt(1024, engine.model_config.vocab_size)[:-1], 5 + number]  # other names every time
             ids[0] = 100 + 10 * number + len(key) % 10
             form = next((form for name, form in FORMS.items() if f"_{name}_" in key), None)
-            connector = None if form is None else KvConnector(host, model, format_of(engine, form))
+            connector = None if form is None else KvConnector(host, holding.model, format_of(engine, form))
             values = [] if connector is None else connector.blocks.chain(ids)
 
             def on_block(index: int, block: torch.Tensor, connector: Any = connector, values: Any = values) -> None:
@@ -134,5 +172,6 @@ async def publishing_cost(
 
 
 if __name__ == "__main__":
+    given = json.loads(sys.argv[2])
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(hold(**json.loads(sys.argv[2])))
+        asyncio.run(hold(given["uri"], given["settings"], Holding(**given["holding"])))

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ndn_infer import ndn
@@ -103,37 +104,40 @@ def without_marks(sock: socket.socket) -> None:
 # ---------------------------------------------------------------- consumer
 
 
-def consume(
-    path: str,
-    prefix: str,
-    *,
-    first: int,
-    count: int,
-    faces: int,
-    window: int,
-    payload_bytes: int,
-    passes: int = 1,
-    shuffle: bool = False,
-) -> dict[str, float]:
-    """Ask for `count` names on `faces` connections with `window` Interests in flight on all together, `passes` times;
-    seconds and packets. Names are asked for in order, or in random order. Raises LoadFailed."""
-    order = list(range(first, first + count))
-    if shuffle:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`count` names from number `first` on, on `faces` connections with `window` Interests in flight on all together,
+    `passes` times, in order or in random order."""
+
+    first: int
+    count: int
+    faces: int
+    window: int
+    payload_bytes: int
+    passes: int = 1
+    shuffle: bool = False
+
+
+def consume(path: str, prefix: str, wanted: Wanted) -> dict[str, float]:
+    """Ask for all of them; seconds, packets and bytes. Raises LoadFailed."""
+    order = list(range(wanted.first, wanted.first + wanted.count))
+    if wanted.shuffle:
         random.Random(1).shuffle(order)
-    size = len(data_of(ndn.from_uri(prefix) + ndn.generic(b"0000000"), payload_bytes))
-    sockets = [open_socket(path) for _ in range(faces)]
+    size = len(data_of(ndn.from_uri(prefix) + ndn.generic(b"0000000"), wanted.payload_bytes))
+    sockets = [open_socket(path) for _ in range(wanted.faces)]
     for sock in sockets:
         without_marks(sock)
         sock.setblocking(False)
     elapsed = 0.0
-    for _ in range(passes):
+    for _ in range(wanted.passes):
         interests = [interest_of(prefix, index) for index in order]
         began = time.perf_counter()
-        _drive(sockets, interests, size, max(1, window // faces))
+        _drive(sockets, interests, size, max(1, wanted.window // wanted.faces))
         elapsed += time.perf_counter() - began
     for sock in sockets:
         sock.close()
-    return {"seconds": elapsed, "packets": count * passes, "bytes": count * passes * payload_bytes}
+    packets = wanted.count * wanted.passes
+    return {"seconds": elapsed, "packets": packets, "bytes": packets * wanted.payload_bytes}
 
 
 def _drive(sockets: list[socket.socket], interests: list[bytes], size: int, window: int) -> None:
@@ -226,7 +230,10 @@ def main(arguments: list[str]) -> int:
     if what == "produce":
         produce(**options)
         return 0
-    figures = consume(**options) if what == "consume" else round_trips(**options)
+    if what == "consume":
+        figures = consume(options.pop("path"), options.pop("prefix"), Wanted(**options))
+    else:
+        figures = round_trips(**options)
     print(json.dumps(figures), flush=True)
     return 0
 
