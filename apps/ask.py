@@ -15,23 +15,22 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from ndn_infer.apps import retrieval
 from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
 from ndn_infer.functions.registry import ROLES
-from ndn_infer.local.network import CommonFlags, EmbeddedNetwork, ServedParts, embedded, helpers
+from ndn_infer.library import retrieval
+from ndn_infer.library.joining import Embedded, WantedNetwork, join
+from ndn_infer.local.network import CommonFlags, ServedParts, helpers
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord, Message, TokenLogprobs
@@ -100,13 +99,8 @@ class _Asking:
                 corpus = await asyncio.to_thread(
                     retrieval.corpus_of, self._question.folder, self._config, quiet=not self._say
                 )
-            node = None if self._options.embedded else await self._running(model)
-            served = node is not None
-            if node is None:
-                network = await self._bring_up(model)
-                ends.push_async_callback(network.stop)
-                node = await Node.join(self._config, self._keychain, uri=network.uri)
-            ends.push_async_callback(node.close)
+            joined = await join(self._config, self._keychain, self._wanted(model), ends)
+            node, served = joined.node, not joined.own
             client = await ends.enter_async_context(Client(node))
             conversation = client.conversation(self._question.domain)
             if served and corpus is not None:
@@ -123,44 +117,11 @@ class _Asking:
 
         return await asyncio.to_thread(network_name, self._config, self._question.model, quiet=not self._say)
 
-    async def _running(self, model: str) -> Node | None:
-        """A network that is up and knows the model; None when an embedded one is to be made."""
-        named = bool(self._config.network.transport or os.environ.get("NDN_CLIENT_TRANSPORT"))
-        try:
-            node = await Node.join(self._config, self._keychain)
-        except NoForwarder:
-            if named or self._options.no_embedded:
-                raise
-            return None
-        if named or self._options.no_embedded:
-            return node
-        try:
-            await Client(node).conversation().resolve_model(model)
-        except UnknownModel:
-            await node.close()
-            log.info("the network at %s does not offer %s; starting an embedded one", node.uri, model)
-            return None
-        return node
-
-    async def _bring_up(self, model: str) -> EmbeddedNetwork:
-        """An embedded network with what this question needs."""
-        from ndn_infer.local.prepare import prepared
-
-        question, config = self._question, self._config
-        functions = ["tokenize", "prefill", "decode"]
-        if question.corpus:
-            raise UsageError(
-                f"there is no folder {question.corpus}, and no running network that serves a corpus of that name"
-            )
-        await asyncio.to_thread(prepared, config, model, quiet=not self._say)
-        if question.folder is not None:
-            functions += ["embed", "rag"]
-        self._news("starting an embedded network: forwarder, " + ", ".join(functions))
-        served = ServedParts(functions, [model], config.ask.embedder, question.folder)
-        flags = CommonFlags(self._options.config, self._options.settings, self._options.verbose)
-        network = embedded(config, served, flags, private=True)
-        await network.start()
-        return network
+    def _wanted(self, model: str) -> WantedNetwork:
+        options, question = self._options, self._question
+        when: Embedded = "always" if options.embedded else "never" if options.no_embedded else "missing"
+        flags = CommonFlags(options.config, options.settings, options.verbose)
+        return WantedNetwork(model, when, question.folder, question.corpus, flags, quiet=not self._say, news=self._news)
 
     async def _serve(self, corpus: CorpusRecord, conversation: Conversation, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""

@@ -6,14 +6,14 @@ Owns: the options of `ask` and the ranges of what they say. Must not know: netwo
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ndn_infer.config import Config
 from ndn_infer.errors import PromptError, UsageError
+from ndn_infer.library.parameters import sampling_of
 from ndn_infer.records.sampling import Sampling, words_of
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
@@ -111,14 +111,8 @@ def _not_text(what: str, position: int) -> PromptError:
 
 
 def _sampling(options: argparse.Namespace, config: Config) -> Sampling:
-    ask = config.ask
-    given: dict[str, Any] = {name: getattr(ask, name) for name in ("max_tokens", "temperature", "top_p", "top_k")}
-    given |= {name: getattr(options, name) for name in _FLAGS if getattr(options, name) is not None}
-    if "seed" not in given and given["temperature"] > 0:
-        given["seed"] = secrets.randbits(32)
-    # Both ways to switch a filter off are one request.
-    given |= {"top_p": given["top_p"] or 1.0, "top_k": 0 if given["top_k"] == -1 else given["top_k"]}
-    sampling = Sampling(**given, stop=tuple(options.stop))
+    given = {name: getattr(options, name) for name in _FLAGS if getattr(options, name) is not None}
+    sampling = sampling_of(config, {**given, "stop": options.stop})
     if refused := sampling.refused():
         name, range_ = refused
         raise UsageError(f"--{name.replace('_', '-')} must be {range_}, not {_shown(getattr(sampling, name))}")

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ndn_infer import ndn
-from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.client import Answer
+from ndn_infer.library.retrieval import marks, strange_words
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Use
 

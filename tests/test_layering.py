@@ -20,7 +20,7 @@ TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
 SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
-USED = {"console", "node", "local", "catalog", "client", "functions"}
+USED = {"console", "node", "local", "catalog", "client", "library", "functions"}
 """What commands and measurements are made of: they import none of each other."""
 
 # unit or room -> what it may import (itself always)
@@ -62,12 +62,13 @@ ALLOWED: dict[str, set[str]] = {
     "node": TRANSPORT,
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node"} | OFFERS,
+    "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"},
     "kv": OBJECTS | {"transport.calls", "kv.layout"},
     "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
     "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
     "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | USED,
-    "__init__": set(),
+    "__init__": {"errors", "library"},
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},
     "__main__": {"cli"},
 }
@@ -91,6 +92,7 @@ ONLY: dict[str, set[str]] = {
         "functions",
         "console",
         "local",
+        "library",
         "apps",
         "testbed",
     },

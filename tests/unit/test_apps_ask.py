@@ -11,9 +11,9 @@ import pytest
 from ndn_infer import cli
 from ndn_infer import config as configuration
 from ndn_infer.apps.question import AskOptions, read_question
-from ndn_infer.apps.retrieval import marks, strange_words
 from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
+from ndn_infer.library.retrieval import marks, strange_words
 from ndn_infer.local.prepare import full_digest, is_path, network_name
 from ndn_infer.records import Progress
 from ndn_infer.transport.link.links import forwarder_uris

@@ -81,6 +81,13 @@ class Ledger:
         if signed_by is not None:
             signers[ndn.to_uri(signed_by.key_name)] = None
 
+    def include(self, other: Ledger) -> None:
+        """Enter everything that the other one holds."""
+        self._counts.update(other._counts)
+        for key, uri in other._examples.items():
+            self._examples.setdefault(key, uri)
+            self._signers.setdefault(key, {}).update(other._signers[key])
+
     def uses(self) -> Iterator[Use]:
         for (kind, source), count in self._counts.items():
             yield Use(kind, source, count, self._examples[kind, source], tuple(self._signers[kind, source]))

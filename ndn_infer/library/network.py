@@ -1,0 +1,176 @@
+"""A joined network, as a program uses it: conversations, documents, any object by name.
+
+    async with ndn_infer.connect() as network:
+        async for piece in network.chat("What is the capital of France?"):
+            print(piece, end="")
+
+Owns: the connection of a program that asks. Must not know: terminals, how anything is computed; torch is not imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Unpack
+
+from ndn_infer import config as configuration
+from ndn_infer import ndn
+from ndn_infer.client import Client
+from ndn_infer.config import Config
+from ndn_infer.errors import FetchIncomplete
+from ndn_infer.functions.registry import ROLES
+from ndn_infer.library import retrieval
+from ndn_infer.library.chat import Chat, ChatParts, ChatReply
+from ndn_infer.library.documents import Documents
+from ndn_infer.library.joining import Embedded, WantedNetwork, join
+from ndn_infer.library.parameters import HowToAnswer
+from ndn_infer.local.network import CommonFlags, ServedParts, helpers
+from ndn_infer.namespace import classify
+from ndn_infer.node.keys import USER, ensure_keys
+from ndn_infer.node.networks import settle
+from ndn_infer.node.node import Node
+from ndn_infer.records import Message
+from ndn_infer.security.domain_store import DomainStore, tenant_of
+from ndn_infer.security.domains import PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """An object, every byte verified. `name` is its versioned name (URI), `kind` which kind of name that is, `source`
+    where it came from, `signer` the name of the key that signed it."""
+
+    name: str
+    kind: str
+    content: bytes
+    source: str
+    signer: str
+
+
+@dataclass(frozen=True, slots=True)
+class HowToConnect:
+    """`model`: alias, Hugging Face id, folder, .gguf file or digest; empty: that of the configuration. `embedded`:
+    whether to bring up an embedded network (joining.Embedded). `settings` are options, as {"fetch.deadline_s": 10};
+    `config_file` as --config of the command."""
+
+    model: str = ""
+    embedded: Embedded = "never"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    config_file: Path | None = None
+    quiet: bool = True
+
+    def flags(self) -> CommonFlags:
+        return CommonFlags(self.config_file, [f"{key}={value}" for key, value in self.settings.items()])
+
+    def config(self) -> Config:
+        """Raises ConfigError."""
+        flags = self.flags()
+        return settle(configuration.load(file=self.config_file, environment=os.environ, flags=flags.settings))
+
+
+class Connection:
+    """`async with` it: the network. Nothing is done before."""
+
+    def __init__(self, how: HowToConnect) -> None:
+        self._how = how
+        self._ends = AsyncExitStack()
+
+    async def __aenter__(self) -> Network:
+        """Raises NoForwarder, ConfigError, StorageError; with an embedded network ChildFailed, UnknownModel."""
+        try:
+            return await self._open()
+        except BaseException:
+            await self._ends.aclose()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        await self._ends.aclose()
+
+    async def _open(self) -> Network:
+        from ndn_infer.local.prepare import network_name
+
+        how = self._how
+        config = how.config()
+        roles = (USER,) if how.embedded == "never" else ROLES
+        keychain = await asyncio.to_thread(ensure_keys, config, roles)
+        model = await asyncio.to_thread(network_name, config, how.model or config.ask.model, quiet=how.quiet)
+        wanted = WantedNetwork(model, how.embedded, flags=how.flags(), quiet=how.quiet)
+        joined = await join(config, keychain, wanted, self._ends)
+        client = await self._ends.enter_async_context(Client(joined.node))
+        return Network(joined.node, client, model, how.flags())
+
+
+@dataclass(slots=True, eq=False)
+class Network:
+    """What `connect` gives: one connection, for as many conversations at once as are wanted."""
+
+    node: Node
+    client: Client
+    model: str
+    """The model that is asked where none is named."""
+    flags: CommonFlags
+
+    @property
+    def uri(self) -> str:
+        """Of the forwarder."""
+        return self.node.uri
+
+    def chat(self, text: str, *, model: str = "", **how: Unpack[HowToAnswer]) -> ChatReply:
+        """The answer to one question, asked in public."""
+        return self.conversation(model=model).ask(text, **how)
+
+    def conversation(
+        self, *, model: str = "", system: str = "", domain: str = "", messages: Sequence[Message] = ()
+    ) -> Chat:
+        """A new one, after `messages`. With the name of a tenant domain of this machine everything is asked privately
+        there. Raises UsageError for a domain that is not known here."""
+        label = PUBLIC.label
+        if domain not in ("", PUBLIC.label):
+            label = tenant_of(DomainStore(self.node.config.keys_dir).find(domain)).newest.label
+        first = [Message("system", system)] if system else []
+        return Chat(ChatParts(self.client, self.node.config, model or self.model, label), [*first, *messages])
+
+    @asynccontextmanager
+    async def documents(self, corpus: str | Path, *, model: str = "") -> AsyncIterator[Documents]:
+        """A folder of this machine, or the alias of a corpus that the network serves, to be asked. A folder is served
+        as long as the block lasts, where it is not already; a `str` is a folder when there is one of that name."""
+        parts = ChatParts(self.client, self.node.config, model or self.model)
+        folder = _folder(corpus)
+        conversation = self.client.conversation()
+        if folder is None:
+            yield Documents(parts, await conversation.resolve_corpus(str(corpus)))
+            return
+        record = await asyncio.to_thread(retrieval.corpus_of, folder, self.node.config, quiet=True)
+        ask, uri = self.node.config.ask, self.node.uri
+        serving = await retrieval.served(
+            record, folder, conversation, lambda text: None,
+            lambda functions: helpers(ServedParts(functions, [ask.model], ask.embedder, folder), self.flags, uri),
+        )  # fmt: skip
+        try:
+            yield Documents(parts, record)
+        finally:
+            if serving is not None:
+                await serving.stop()
+
+    async def get(self, name: str) -> NamedObject:
+        """The object of this name (URI): of its newest version, or of the one that the name says. Raises BadName,
+        FetchIncomplete where there is none, Timeout, Nacked, a TrustError."""
+        base, version = ndn.split_version(ndn.from_uri(name))
+        found = await self.node.fetcher.discover(base, version=version)
+        if found.manifest is None:
+            raise FetchIncomplete(f"there is no {name}, its producer says")
+        fetched = await self.node.fetcher.collect(found)
+        kind = classify(self.node.net, base).kind
+        return NamedObject(
+            ndn.to_uri(fetched.name), kind.title if kind is not None else "object", fetched.content, fetched.source,
+            ndn.to_uri(fetched.signed_by.key_name),
+        )  # fmt: skip
+
+
+def _folder(text: str | Path) -> Path | None:
+    path = Path(text).expanduser()
+    return path if path.is_dir() else None
