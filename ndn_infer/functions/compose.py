@@ -33,16 +33,17 @@ def open_store(config: Config, role: str) -> ObjectStore:
     return TieredStore(settings.store_mib << 20, disk)
 
 
-def build_producer(node: Node, role: str) -> tuple[Producer, Host]:
-    """The network side of a producer process. Its own large requests are published under `role`. The caller closes
-    producer and store."""
+def build_producer(node: Node, role: str, instance: str = "") -> tuple[Producer, Host]:
+    """The network side of a producer process. Its own large requests are published under `role`. `instance` tells it
+    from other processes of its identity; "" draws one. The caller closes producer and store."""
     config = node.config
     server = Server(node.endpoint, open_store(config, role))
     signer = node.signer_as(role)
     access = node.access(signer, renews=True)
+    instance = instance or new_instance()
     inputs = Inputs(
         node.net, server, signer, registrar=node.registrar, certificates=node.keychain.certificates,
-        instance=(instance := new_instance()),
+        instance=instance,
     )  # fmt: skip
     offers = Offers(Where.of(node.net, node.endpoint, node.validator, config))
     chooser = OfferChooser(offers) if config.offers.choose == "soonest" else None

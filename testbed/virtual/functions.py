@@ -17,13 +17,15 @@ from ndn_infer import chain, clock, ndn
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.errors import CallError, NdnInferError, PromptError, UsageError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
-from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.capacity import Capacity
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.kv.plan import Costs, patience_s
 from ndn_infer.namespace import KvBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, Progress, Record, TokenizeRequest, Tokens
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
+from ndn_infer.security.crypto import Signer
 from ndn_infer.testbed.virtual.model import CONTEXT, EOS, MODEL, Continuation, ModelEngine, WordTokenizer, block_content
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -57,6 +59,13 @@ class _OfEngine(NamedFunction[Any]):
 
     def __init__(self, engine: ModelEngine) -> None:
         self._engine = engine
+        self._block_tokens = 0
+
+    async def start(self, host: Host, signer: Signer) -> None:
+        self._block_tokens = host.config.engine.block_tokens
+
+    def capacity(self) -> Capacity:
+        return self._engine.capacity(CODEC, self._block_tokens, self.in_work())
 
     def serves(self, net: Name) -> tuple[Name, ...]:
         return (blocks_prefix(net, MODEL, "kv"),)
@@ -151,13 +160,17 @@ class ModelGenerate(_OfEngine):
 
     async def _generate(self, generation: _Generation) -> None:
         await self._answers.wait_wanted(generation.answer)
+        began = clock.monotonic()
         try:
             await self._seat(generation)
-            generation.begun = True
+            generation.begun, began = True, clock.monotonic()
             await self._load(generation)
+            self._engine.times.first_token.measured(1, clock.monotonic() - began)
             await self._tokens(generation)
         finally:
             self._leave_seat(generation)
+            if generation.answer.ids:
+                self._engine.times.whole.measured(1, clock.monotonic() - began)
 
     async def _seat(self, generation: _Generation) -> None:
         """A place among those who compute; who is not read waits without one."""
@@ -223,8 +236,11 @@ class ModelGenerate(_OfEngine):
         """How many of the first blocks came by name. The first one tells whether there are any."""
         if not values or not await self._one(generation, values[0]):
             return 0
+        began = clock.monotonic()
         rest = await asyncio.gather(*(self._one(generation, value) for value in values[1:]))
-        return 1 + next((at for at, came in enumerate(rest) if not came), len(rest))
+        came = 1 + next((at for at, came in enumerate(rest) if not came), len(rest))
+        self._engine.fetched((came - 1) * self._block_tokens, clock.monotonic() - began)
+        return came
 
     async def _one(self, generation: _Generation, value: bytes) -> bool:
         fetcher, base = generation.job.host.fetcher, self._base(generation.job, value)

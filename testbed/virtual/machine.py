@@ -82,6 +82,7 @@ class VirtualNode:
         self._seed = seed
         self._strategy = strategy
         self._started = 0
+        self._processes = 0
         self._starting = asyncio.Lock()
         self.forwarder, self.network = self._new_forwarder()
 
@@ -139,7 +140,7 @@ class VirtualNode:
 
         async def offer() -> RunningProducer:
             node = await self.join(application)
-            producer, host = build_producer(node, role)
+            producer, host = build_producer(node, role, self._instance(role))
             signer = node.signer_as(role)
             await producer.begin()
             for function in functions:
@@ -154,6 +155,11 @@ class VirtualNode:
         except BaseException:
             application.kill()
             raise
+
+    def _instance(self, role: str) -> str:
+        """As random as the seed allows: choices depend on it, and equal seeds are to choose equally."""
+        self._processes += 1
+        return random.Random(f"{self._seed} {self.name}/{role} {self._processes}").randbytes(8).hex()
 
     def kill(self, role: str) -> None:
         running = self.producers.pop(role, None)

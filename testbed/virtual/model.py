@@ -17,10 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ndn_infer import clock
+from ndn_infer.functions.capacity import Capacity, CallTimes, Occupied, tokens_a_second
 from ndn_infer.kv.plan import Estimates
 from ndn_infer.records import ModelRecord, Sampling
 from ndn_infer.testbed.reading import sampling_of
 from ndn_infer.testbed.world import Ask
+from ndn_infer.wire.pace import Pace
 
 VOCABULARY: Final = 32_000
 EOS: Final = 2
@@ -130,18 +133,49 @@ class ModelEngine:
         self._prompts = asyncio.Lock()
         self.seats = asyncio.Semaphore(speed.seats)
         self.waiting = 0
+        self.times = CallTimes()
+        self._prefill, self._decode, self._fetch = Pace(0.0), Pace(0.0), Pace(0.0)
+        self._worked_s = 0.0
+        self._occupied = Occupied()
 
     async def prefill(self, tokens: int) -> None:
         self.waiting += 1
         try:
             async with self._prompts:
-                await asyncio.sleep(tokens / self.speed.prefill_tokens_s)
+                await self._work(self._prefill, tokens, tokens / self.speed.prefill_tokens_s)
         finally:
             self.waiting -= 1
 
     async def step(self) -> None:
         """One token of one answer that has a seat."""
-        await asyncio.sleep(1 / self.speed.decode_tokens_s)
+        await self._work(self._decode, 1, 1 / self.speed.decode_tokens_s)
+
+    async def _work(self, pace: Pace, tokens: int, seconds: float) -> None:
+        began = clock.monotonic()
+        await asyncio.sleep(seconds)
+        pace.measured(tokens, clock.monotonic() - began)
+        self._worked_s += clock.monotonic() - began
+
+    def fetched(self, tokens: int, seconds: float) -> None:
+        """The KV of so many tokens came by name."""
+        self._fetch.measured(tokens, seconds)
+
+    def capacity(self, codec: str, block_tokens: int, running: int) -> Capacity:
+        """What it could take on, by what it measured, while `running` answers have a seat."""
+        return Capacity(
+            codec=codec,
+            block_tokens=block_tokens,
+            context=CONTEXT,
+            places=self.speed.seats,
+            free=max(self.speed.seats - running, 0),
+            call_s=self.times.whole.unit_s,
+            prompt_s=self.times.first_token.unit_s,
+            prefill_tps=tokens_a_second(self._prefill.unit_s),
+            decode_tps=tokens_a_second(self._decode.unit_s),
+            fetch_tps=tokens_a_second(self._fetch.unit_s),
+            load=self._occupied.look(self._worked_s / self.speed.seats, clock.monotonic()),
+            held=lambda: self.held,
+        )
 
 
 def block_content(value: bytes, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Static routes of a virtual network: shortest paths from every node to every producer.
+"""Static routes of a virtual network: shortest paths from every node to every producer; and which producers are near.
 
 Owns: next hops and their costs. Pure. Must not know: forwarders. One Dijkstra for each producing node, outwards: links
 cost the same in both directions. What only one node answers for has one route, that of the node's own prefix.
@@ -63,4 +63,24 @@ def routes(links: Iterable[LinkSpec], offered: Mapping[str, Offered]) -> Routes:
                 hops = rows.setdefault(prefix, {})
                 if cost < hops.get(hop, cost + 1):
                     hops[hop] = cost
+    return table
+
+
+Place = tuple[str, str]
+"""A producer: its node, its role."""
+
+
+def nearest(links: Iterable[LinkSpec], places: Iterable[Place], most: int) -> dict[str, list[Place]]:
+    """node -> producers at other nodes, nearest first, `most` of each role."""
+    near, roles = neighbours(links), dict[str, list[str]]()
+    for node, role in places:
+        roles.setdefault(role, []).append(node)
+    table: dict[str, list[Place]] = {}
+    for role, nodes in roles.items():
+        costs: dict[str, list[tuple[int, str]]] = {}
+        for target in nodes:
+            for node, (_, cost) in towards(target, near).items():
+                costs.setdefault(node, []).append((cost, target))
+        for node, found in costs.items():
+            table.setdefault(node, []).extend((target, role) for _, target in sorted(found)[:most])
     return table

@@ -18,6 +18,7 @@ from ndn_infer.config import Config, PathsConfig
 from ndn_infer.errors import UsageError
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.shell.wire import Wire, WireShape
+from ndn_infer.namespace import Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import USER
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters, Snapshot
@@ -29,11 +30,13 @@ from ndn_infer.testbed.virtual.functions import ROLES
 from ndn_infer.testbed.virtual.keys import Operator
 from ndn_infer.testbed.virtual.machine import VirtualNode
 from ndn_infer.testbed.virtual.model import Speed, model_record
-from ndn_infer.testbed.virtual.routes import Offered, Routes, routes
+from ndn_infer.testbed.virtual.routes import Offered, Place, Routes, nearest, routes
 from ndn_infer.testbed.world import Ask, Asked, LinkBytes, Progress
 
 SETTINGS: Final = ("trust.revocations=off",)
 """There is no operator's machine that offers a deny list."""
+MOST_LISTED: Final = 8
+"""Producers of each role that a node's operator lists in offers.pull: the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,14 @@ class VirtualWorld:
         _config_of(config, "", plan.folder).keys_dir.mkdir(parents=True, mode=0o700)
         operator = Operator(ndn.from_uri(NET), SITE)
         catalogue = operator.catalogue(model_record(config.ask.model))
+        places = [(node.name, role) for node in plan.topology.nodes for role in node.functions if role in ROLES]
+        listed = nearest(plan.topology.links, places, MOST_LISTED)
         for node in plan.topology.nodes:
             roles = [role for role in node.functions if role in ROLES]
             keychain = operator.keychain(node.name, [*roles, USER])
             world.nodes[node.name] = VirtualNode(
-                node.name, _config_of(config, node.name, plan.folder), keychain, catalogue,
+                node.name, _listing(_config_of(config, node.name, plan.folder), listed.get(node.name, ())), keychain,
+                catalogue,
                 _speed(plan.speed, config, node), plan.seed, plan.strategy,
             )  # fmt: skip
         for link in plan.topology.links:
@@ -276,6 +282,14 @@ def _nothing(folder: Path) -> Path:
 def _config_of(config: Config, node: str, folder: Path) -> Config:
     network = replace(config.network, net=NET, site=SITE, node=node)
     return replace(config, network=network, paths=PathsConfig(*(str(folder),) * 3))
+
+
+def _listing(config: Config, places: Iterable[Place]) -> Config:
+    """Looks at the offers of these producers, unless the settings say whose."""
+    if config.offers.pull or config.network.known:
+        return config
+    names = (ndn.to_uri(Role(SITE, node, role).to_name(ndn.from_uri(NET))) for node, role in places)
+    return replace(config, offers=replace(config.offers, pull=tuple(names)))
 
 
 def _speed(given: Speed | None, config: Config, node: NodeSpec) -> Speed:
