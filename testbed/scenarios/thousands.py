@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ndn_infer.testbed import load
 from ndn_infer.testbed.evidence import Snapshot, produced
@@ -217,7 +217,8 @@ async def partition(world: World) -> None:
 
 
 def _border(topology: Topology) -> tuple[list[tuple[str, str]], set[str]]:
-    """Links between the first half of the cities, as one walks from the first, and the rest; who is in that half."""
+    """Links between the first half of the cities, as one walks from the first, and the rest; who is in that half.
+    Both halves are in one piece."""
     cities = [node.name for node in topology.nodes if node.name.startswith("city")]
     near: dict[str, set[str]] = {}
     for link in topology.links:
@@ -227,10 +228,20 @@ def _border(topology: Topology) -> tuple[list[tuple[str, str]], set[str]]:
     queue = [cities[0]]
     while queue and len(west) < len(cities) // 2:
         city = queue.pop(0)
-        if city not in west:
+        if city not in west and _in_one_piece(set(cities) - set(west) - {city}, near):
             west[city] = None
             queue += sorted(other for other in near[city] if other in cities)
     inside = set(west) | {other for city in west for other in near[city] if other not in cities}
     return [
         (link.first, link.second) for link in topology.links if (link.first in inside) != (link.second in inside)
     ], inside
+
+
+def _in_one_piece(nodes: set[str], near: Mapping[str, set[str]]) -> bool:
+    reached, queue = set[str](), sorted(nodes)[:1]
+    while queue:
+        node = queue.pop()
+        if node not in reached:
+            reached.add(node)
+            queue += near[node] & nodes
+    return reached == nodes

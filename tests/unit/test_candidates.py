@@ -74,3 +74,31 @@ def test_alone_the_name_of_the_interest_does_not_change(outcome: Outcome) -> Non
     order.passed(outcome)
     order.again(0.1)
     assert order.turn == 0
+
+
+def test_another_round_asks_whom_one_heard_of_meanwhile_under_another_name() -> None:
+    order = Order()
+    assert not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1
+    turn = order.turn
+    order.renew(FIRST)
+    assert order.now == FIRST[0] and order.turn != turn
+    asked = [order.now]
+    while order.passed(Outcome.SILENT):
+        asked.append(order.now)
+    assert asked == [*FIRST, Candidate()]
+
+
+def test_another_round_asks_nobody_who_cannot() -> None:
+    order = Order(FIRST[:2])
+    order.passed(Outcome.CANNOT)
+    order.passed(Outcome.SILENT)
+    assert not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1
+    order.renew(FIRST[:2])
+    assert order.now == FIRST[1] and order.passed(Outcome.SILENT) and order.now == Candidate()
+
+
+def test_what_is_asked_of_one_alone_stays_so() -> None:
+    order = Order(FIRST[:1], only=True)
+    assert not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1
+    order.renew(FIRST)
+    assert order.alone and order.now == FIRST[0]

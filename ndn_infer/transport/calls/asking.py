@@ -7,6 +7,7 @@ Must not know: how requests are made, what results are (caller.py), how candidat
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ndn_infer import clock, ndn, records
@@ -19,7 +20,7 @@ from ndn_infer.records import CallAnswer, Envelope
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
-from ndn_infer.transport.calls.candidates import CANNOT_CODES, Chooser, Order, Outcome, Said
+from ndn_infer.transport.calls.candidates import CANNOT_CODES, Candidate, Chooser, Order, Outcome, Said
 from ndn_infer.transport.calls.failures import failed
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects.ledger import Ledger, source_of
@@ -50,8 +51,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """What every try of a call has in common. `request` is empty when `sources` have it; `order`: who is asked; `epoch`
-    and `access` are those of a private call."""
+    """What every try of a call has in common. `request` is empty when `sources` have it; `order`: who is asked, and
+    `candidates` gives whom to ask in another round; `epoch` and `access` are those of a private call."""
 
     call: Call
     name: Name
@@ -60,6 +61,7 @@ class PreparedCall:
     caller: str
     advice: tuple[str, ...]
     order: Order
+    candidates: Callable[[], Awaitable[Sequence[Candidate]]]
     epoch: DomainEpoch | None = None
     access: Access | None = None
     started: bool = False
@@ -87,7 +89,7 @@ class Asking:
             except (TrustError, BadPacket, BadRecord, NetworkError) as error:
                 outcome = _outcome_of(error)
                 self._heard(question, Said(outcome))
-                await self._go_on(machine, question.order, error, outcome)
+                await self._go_on(machine, question, error, outcome)
                 continue
             answer = answered.answer
             if self._ledger is not None:
@@ -97,9 +99,9 @@ class Asking:
             if outcome is Outcome.ANSWERED:
                 _take(machine, answer)
                 return answered
-            await self._go_on(machine, question.order, failed(answer), outcome, back_s)
+            await self._go_on(machine, question, failed(answer), outcome, back_s)
 
-    def lost(self, machine: CallMachine, question: PreparedCall, answered: Answered, error: NetworkError) -> None:
+    async def lost(self, machine: CallMachine, question: PreparedCall, answered: Answered, error: NetworkError) -> None:
         """The result of an answer broke off before anything of it was used: the call is made again, of the next
         candidate, past every cache. Raises `error` when that was tried often enough."""
         self.broke(question, answered)
@@ -107,6 +109,7 @@ class Asking:
             raise error
         if not question.order.passed(Outcome.LOST):
             question.order.again(0.0)
+            question.order.renew(await question.candidates())
 
     def broke(self, question: PreparedCall, answered: Answered) -> None:
         """A result broke off: whoever chooses next should know."""
@@ -117,13 +120,13 @@ class Asking:
             self._chooser.heard(question.call, question.order.now, said)
 
     async def _go_on(
-        self, machine: CallMachine, order: Order, error: NdnInferError, outcome: Outcome, back_s: float = 0.0
+        self, machine: CallMachine, question: PreparedCall, error: NdnInferError, outcome: Outcome, back_s: float = 0.0
     ) -> None:
-        """To the next candidate at once, or after a pause to all that may yet answer. Raises `error` when there is
-        nobody, or no time left."""
+        """To the next candidate at once, or after a pause to all that may yet answer, and those that were heard of
+        meanwhile. Raises `error` when there is nobody, or no time left."""
+        order, event = question.order, CallEvent.NEXT
         pause_s: float | None = 0.0
-        event = CallEvent.NEXT
-        if not order.passed(outcome, back_s):
+        if another := not order.passed(outcome, back_s):
             event, pause_s = CallEvent.NO_ANSWER, order.again(machine.pause_s())
         if pause_s is None:
             machine.on(CallEvent.ERROR, clock.monotonic())
@@ -134,6 +137,8 @@ class Asking:
         if machine.on(event, then) is CallState.FAILED:
             raise error
         await asyncio.sleep(pause_s)
+        if another:
+            order.renew(await question.candidates())
 
     async def _ask_once(self, question: PreparedCall, parameters: bytes) -> Answered:
         name, candidate, epoch = question.name, question.order.now, question.epoch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -98,7 +98,7 @@ class Caller:
             try:
                 content = await self._result_object(answered, machine.give_up_at)
             except NetworkError as error:
-                self._asking.lost(machine, question, answered, error)
+                await self._asking.lost(machine, question, answered, error)
                 continue
             machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
             return records.decode(result, content)
@@ -129,7 +129,7 @@ class Caller:
                 if started:
                     self._asking.broke(question, answered)
                     raise
-                self._asking.lost(machine, question, answered, error)
+                await self._asking.lost(machine, question, answered, error)
                 continue
             machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
 
@@ -156,14 +156,17 @@ class Caller:
         if len(encoded) > self._config.inline_bytes:
             published = await self._publish(encoded)
             inline, sources, caller = b"", (published.source,), published.hint
-        order = await self._order(call, ask)
-        return PreparedCall(call, call.to_name(self._net), inline, sources, caller, ask.advice, order, epoch, access)
 
-    async def _order(self, call: Call, ask: Ask) -> Order:
-        """Whom to ask: those at the hints of the call and nobody else; else whom the chooser names, then anybody."""
-        if ask.at:
-            return Order((Candidate(ask.at),), only=True)
-        return Order(await self._chooser.candidates(call, ask.request) if self._chooser is not None else ())
+        async def candidates() -> Sequence[Candidate]:
+            """Those at the hints of the call and nobody else; else whom the chooser names."""
+            if ask.at or self._chooser is None:
+                return (Candidate(ask.at),) if ask.at else ()
+            return await self._chooser.candidates(call, ask.request)
+
+        order = Order(await candidates(), only=bool(ask.at))
+        return PreparedCall(
+            call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access
+        )
 
     def _private(self) -> Access:
         if self._access is None:

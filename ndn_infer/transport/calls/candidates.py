@@ -81,7 +81,8 @@ class Order:
         self._all = list(first) if only else [*first, Candidate()]
         self._place = 0
         self._back_s: list[float] = []
-        self._cannot: set[int] = set()
+        self._cannot: set[tuple[Name, ...]] = set()
+        self._only = only
         self.turn = 0
         """How many were asked before the one who is asked now. It makes another name of each Interest: neither a cache
         nor somebody's pending Interest answers in the place of the next candidate."""
@@ -101,7 +102,7 @@ class Order:
         if outcome is Outcome.BUSY:
             self._back_s.append(back_s)
         elif outcome is Outcome.CANNOT:
-            self._cannot.add(self._place)
+            self._cannot.add(self.now.at)
         self._place += 1
         self.turn += not self.alone
         return self._place < len(self._all)
@@ -109,10 +110,17 @@ class Order:
     def again(self, pause_s: float) -> float | None:
         """Begin again with those who may yet answer: after how many seconds, `pause_s` or when the first that was busy
         has time. None when nobody may."""
-        self._all = [one for place, one in enumerate(self._all) if place not in self._cannot]
+        self._all = [one for one in self._all if one.at not in self._cannot]
         busy = min((back_s for back_s in self._back_s if back_s), default=pause_s) if self._back_s else pause_s
-        self._place, self._back_s, self._cannot = 0, [], set()
+        self._place, self._back_s = 0, []
         return busy if self._all else None
+
+    def renew(self, first: Sequence[Candidate]) -> None:
+        """At the beginning of another round: what is known by now of whom to ask. Whoever cannot is not asked again."""
+        if self._only or not first:
+            return
+        self.turn += self.alone
+        self._all = [*(one for one in first if one.at not in self._cannot), *(one for one in self._all if not one.at)]
 
     def patient(self, patience_s: float) -> None:
         """The last one is waited for as long as a call without a choice waits."""
