@@ -11,12 +11,13 @@ from ndn_infer.testbed.scenarios import thousands
 from ndn_infer.testbed.virtual.play import Play, play
 
 QUICK = (
-    "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd", "geant", "mobile_consumer",
-    "mobile_producer", "rolling_restart", "identical_calls",
+    "cut_link", "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd", "geant",
+    "identical_calls", "kill_core", "kill_decode", "mobile_consumer", "mobile_producer", "overload", "partition",
+    "partition_heal", "rolling_restart",
 )  # fmt: skip
-TO_BE_CHOSEN = ("cut_link", "kill_core", "kill_decode", "killed_everywhere", "overload", "partition", "partition_heal")
-"""What needs a caller that chooses among producers: by anycast alone a request goes back to where one has died."""
-SLOW = ("chaos", "hundred_readers", "hundred_restarts", "open_loop", "thousand_nodes", "three_sites")
+SLOW = (
+    "chaos", "hundred_readers", "hundred_restarts", "killed_everywhere", "open_loop", "thousand_nodes", "three_sites",
+)  # fmt: skip
 
 
 def _broken(name: str, seed: int = 0, *, zero_trust: bool = False) -> list[str]:
@@ -52,11 +53,10 @@ def test_losses_of_other_seeds_change_no_token(seed: int) -> None:
 
 
 def test_deaths_along_an_answer_change_no_token() -> None:
-    """Where forwarders learn who is dead (asf), the other producer goes on, at whatever token the first one died."""
+    """The other producer goes on within two seconds, at whatever token the first one died."""
     story = replace(find("killed_everywhere"), play=lambda world: thousands.killed_at(world, (1, 2, 77, 120, 199)))
-    found, _ = play(Play(story, strategy="asf"))
-    held = {claim["claim"]: claim["holds"] for claim in found["claims"]}
-    assert held["every question was answered"] and held["with the right tokens"] and held["all went on elsewhere"]
+    found, _ = play(Play(story))
+    assert found["holds"], found["claims"]
 
 
 def test_chaos_of_one_seed() -> None:
@@ -66,4 +66,4 @@ def test_chaos_of_one_seed() -> None:
 def test_all_scenarios_of_virtual_time_are_known_here() -> None:
     """One that is new belongs into a list above."""
     found = {name for name, item in all_scenarios().items() if VIRTUAL in item.worlds}
-    assert found == {*QUICK, *SLOW, *TO_BE_CHOSEN, "three_nodes"}
+    assert found == {*QUICK, *SLOW, "three_nodes"}

@@ -77,7 +77,6 @@ def test_loss_costs_time_and_no_token() -> None:
     assert slow["figures"]["ttft_max_s"] > quick["figures"]["ttft_max_s"]
 
 
-@pytest.mark.xfail(strict=True, reason="best-route leads back to the node of the dead producer; a choice does not")
 def test_a_producer_that_is_killed_is_replaced_by_the_other() -> None:
     what = Ask("who goes on", 60)
 
