@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer import clock
-from ndn_infer.functions.capacity import Capacity, CallTimes, Occupied, tokens_a_second
+from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
 from ndn_infer.kv.plan import Estimates
 from ndn_infer.records import ModelRecord, Sampling
 from ndn_infer.testbed.reading import sampling_of
