@@ -14,13 +14,13 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, StorageError
 from ndn_infer.files import write_at_once
 from ndn_infer.namespace import CatalogRecord, operator_identity
-from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.ndn.tlv import Framer
 from ndn_infer.records import CorpusRecord, ModelRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND, Denied, DenyList, RevocationList
-from ndn_infer.wire.manifest import ObjectPackets, build_object, decode_manifest
+from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 KINDS = ("model", "corpus", LIST_KIND)
 REVOCATION_FRESHNESS_MS = 60_000
@@ -105,7 +105,7 @@ def install(directory: Path, net: Name, wires: Iterable[bytes]) -> list[str]:
         if named is None or "/" in named.id or named.id.startswith(".") or named.record not in KINDS:
             raise BadPacket(f"{ndn.to_uri(packets.base)} is not the name of a catalogue record of {ndn.to_uri(net)}")
         path = directory / named.record / f"{named.id}.ndn"
-        if not path.is_file() or _version(_load_one(path)) < _version(packets):
+        if not path.is_file() or _load_one(path).manifest.version < packets.manifest.version:
             _write(path, wire)
         kept.append(named.id)
     return kept
@@ -147,22 +147,15 @@ def _load_one(path: Path) -> ObjectPackets:
     return _decode(content, str(path))
 
 
-def _version(packets: ObjectPackets) -> int:
-    return ndn.last_version(packets.manifest.name)
-
-
 def _decode(content: bytes, what: str) -> ObjectPackets:
     try:
         framer = Framer()
         wires = framer.feed(content)
         if framer.fault is not None:
             raise framer.fault
-        metadata, *segments = [decode_data(wire) for wire in wires]
-        manifest = decode_manifest(metadata)
+        return ObjectPackets.of(map(decode_data, wires))
     except (BadPacket, ValueError) as error:
         raise BadPacket(f"{what} is damaged: {error}", hint="delete it; 'ndn-infer up' makes it again") from error
-    base = metadata.name[: metadata.name.index(METADATA)]
-    return ObjectPackets(base, manifest, metadata.wire, metadata.name, {data.name: data.wire for data in segments})
 
 
 def _says(path: Path, base: Name, content: bytes) -> bool:

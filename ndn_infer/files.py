@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def write_at_once(path: Path, *content: bytes, mode: int = 0o600) -> None:
             os.close(directory)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_private(path: Path, limit: int) -> bytes | None:
+    """At most `limit` bytes of a file with keys, or None where there is none. Refuses a file that others may read.
+    Raises StorageError."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise StorageError(
+                    f"private key {path} can be read or changed by others (mode {mode:04o})",
+                    hint=f"chmod 600 {path}, and make a new key if others may have read it",
+                )
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def lock(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "ndn": {"errors"},
     "config": {"errors", "addresses", "ndn", "records.sampling"},
     "tensors": {"errors"},
+    "torch_tensors": {"errors", "tensors"},
     "records": {"errors", "records.sampling"},
     "records.sampling": {"errors", "records"},
     "namespace": {"errors", "ndn"},
@@ -63,8 +64,8 @@ ALLOWED: dict[str, set[str]] = {
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node"} | OFFERS,
     "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"},
-    "kv": OBJECTS | {"transport.calls", "kv.layout"},
-    "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node"},
+    "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
+    "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
     "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
     "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | USED,
@@ -75,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # third-party packages that only these units may touch
 ONLY: dict[str, set[str]] = {
-    "torch": {"engine", "functions", "kv", "models", "testbed"},  # in kv: a block is a tensor
+    "torch": {"engine", "functions", "kv", "models", "testbed", "torch_tensors"},  # in kv: a block is a tensor
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},

@@ -72,14 +72,15 @@ def embedding_rows(folder: Path, ids: tuple[int, ...]) -> bytes:
     import torch
     from safetensors import safe_open
 
+    from ndn_infer.torch_tensors import raw_of
+
     with safe_open(folder / "model.safetensors", framework="pt") as weights:
         matrix = weights.get_slice("model.embed_tokens.weight")
         vocabulary = matrix.get_shape()[0]
         if min(ids) < 0 or max(ids) >= vocabulary:
             raise BadRecord(f"token ids of this model are 0 to {vocabulary - 1}")
         rows = torch.cat([matrix[token : token + 1] for token in ids])
-    dtype = {torch.bfloat16: "bf16", torch.float32: "f32", torch.float16: "f16"}[rows.dtype]
-    return encode_tensor(RawTensor(dtype, tuple(rows.shape), rows.contiguous().view(torch.uint8).numpy().tobytes()))
+    return encode_tensor(raw_of(rows))
 
 
 class EmbedTexts(NamedFunction[EmbedRequest]):

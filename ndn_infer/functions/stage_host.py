@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -29,13 +28,12 @@ from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport,
 from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.signer_policy import signer_policy
-from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor
+from ndn_infer.tensors import decode_tensor, encode_tensor
+from ndn_infer.torch_tensors import WIRE_DTYPES, raw_of
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import version_now
 
 log = logging.getLogger(__name__)
-
-_RAW: Final = {"bf16": "bf16", "fp32": "f32"}
 
 
 class StageHost:
@@ -209,13 +207,12 @@ class StageHost:
 
     def encode(self, hidden: Tensor) -> bytes:
         """Content of an activation: the numbers themselves."""
-        raw = hidden.contiguous().view(torch.uint8).numpy().tobytes()
-        return encode_tensor(RawTensor(_RAW[self.config.dtype], tuple(hidden.shape), raw))
+        return encode_tensor(raw_of(hidden))
 
     def _decode(self, content: bytes, count: int) -> Tensor:
         """The tensor in *verified* content. Raises BadRecord for another dtype or shape."""
-        raw = decode_tensor(content)
+        raw, dtype = decode_tensor(content), DTYPES[self.config.dtype]
         shape = (count, self.stage.whole.hidden)
-        if raw.dtype != _RAW[self.config.dtype] or raw.shape != shape:
+        if raw.dtype != WIRE_DTYPES[dtype] or raw.shape != shape:
             raise BadRecord(f"an activation of {shape} was promised, {raw.dtype} {raw.shape} delivered")
-        return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[self.config.dtype]).reshape(shape).clone()
+        return torch.frombuffer(bytearray(raw.payload), dtype=dtype).reshape(shape).clone()

@@ -15,8 +15,8 @@ from torch import Tensor
 from ndn_infer.errors import BadRecord
 from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.tensors import RawTensor, decode_tensor, encode_tensor, tensor_bytes, tensor_header
+from ndn_infer.torch_tensors import WIRE_DTYPES, raw_of
 
-_RAW: Final = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _LARGEST: Final = 127
 _SCALE_BYTES: Final = 2
 _ROUND: Final = 1.5 * 2**23
@@ -74,10 +74,10 @@ class RawCodec:
     """The numbers themselves: what is decoded is bit for bit what was encoded."""
 
     def wire(self, layout: BlockLayout) -> tuple[str, tuple[int, ...]]:
-        return _RAW[layout.dtype], layout.shape
+        return WIRE_DTYPES[layout.dtype], layout.shape
 
     def encode(self, block: Tensor, layout: BlockLayout) -> bytes:
-        return encode_tensor(RawTensor(_RAW[layout.dtype], tuple(block.shape), _memory(block)))
+        return encode_tensor(raw_of(block))
 
     def place(self, numbers: memoryview, layout: BlockLayout) -> Tensor:
         return torch.frombuffer(numbers, dtype=layout.dtype).view(layout.shape)
@@ -110,7 +110,7 @@ class Int8Codec:
         ):
             values = (piece / scale).add_(_ROUND).sub_(_ROUND).to(torch.int8)
             torch.cat((values, narrow.view(torch.int8)), dim=-1, out=place)
-        return encode_tensor(RawTensor("i8", tuple(rows.shape), _memory(rows)))
+        return encode_tensor(raw_of(rows))
 
     def place(self, numbers: memoryview, layout: BlockLayout) -> Tensor:
         return torch.empty(layout.shape, dtype=layout.dtype)
@@ -193,8 +193,3 @@ def _writable(raw: RawTensor) -> memoryview:
 def _pieces(rows: Tensor, layout: BlockLayout) -> list[Tensor]:
     step = max(PIECE // (layout.head_dim + _SCALE_BYTES), 1)
     return [rows[first : first + step] for first in range(0, len(rows), step)]
-
-
-def _memory(block: Tensor) -> memoryview:
-    """The bytes of a block, row-major, without a copy where they lie so."""
-    return block.contiguous().cpu().view(torch.uint8).numpy().data.cast("B")

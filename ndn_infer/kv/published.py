@@ -111,7 +111,7 @@ class PublishedBlocks:
         if manifest is None:
             del self._values[tag]
             return 0
-        return ndn.last_version(manifest.name)
+        return manifest.version
 
     def _note(self, value: bytes) -> None:
         self._values[value[:TAG_BYTES]] = value

@@ -20,7 +20,6 @@ from ndn_infer.errors import CallError, FetchIncomplete, NetworkError, StoreFull
 from ndn_infer.ndn.name import Name
 from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.records import UNKNOWN, InsertCommand, RepoAnswer, RepoEntry
-from ndn_infer.transport.objects.discovery import version_of
 from ndn_infer.transport.objects.fair_room import FairRoom
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, Manifest, ObjectPackets
@@ -243,4 +242,4 @@ class Inserter:
 
 def _is_newer(found: Discovered, held: Manifest | None) -> bool:
     """Not what is kept already, and not older: a cache on the way may have answered."""
-    return held is None or found.manifest is None or version_of(found.manifest) > version_of(held)
+    return held is None or found.manifest is None or found.manifest.version > held.version

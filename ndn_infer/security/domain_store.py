@@ -15,13 +15,10 @@ that lead to the network's trust anchor, so that it can be verified without a ne
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import logging
-import os
 import secrets
-import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +26,7 @@ from typing import Annotated, ClassVar, Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, MissingKey, StorageError, UsageError
-from ndn_infer.files import write_at_once
+from ndn_infer.files import read_private, write_at_once
 from ndn_infer.namespace import DomainKey, EncryptionKey, Role
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
@@ -120,22 +117,16 @@ def pack(packets: ObjectPackets, certificates: Iterable[Certificate]) -> str:
 def packets_in(text: str) -> ObjectPackets:
     """The packets of an object in a file of our own, to be served: readers verify them. Raises StorageError."""
     try:
-        wires = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
-        packets = [decode_data(wires[at:end]) for at, end in _elements(wires)]
-        metadata = packets[0]
-        manifest = decode_manifest(metadata)
-    except (binascii.Error, UnicodeEncodeError, BadPacket, IndexError) as error:
+        return ObjectPackets.of(_packets(text))
+    except (BadPacket, ValueError) as error:
         raise StorageError(f"this file is damaged, or of another kind: {error}", hint=_HINT) from error
-    below = {item.name: item.wire for item in packets[1:] if item.content_type != CONTENT_KEY}
-    return ObjectPackets(ndn.prefix(manifest.name, -1), manifest, metadata.wire, metadata.name, below)
 
 
 async def unpack(text: str, validate: Validate) -> SignedObject:
     """The object in a file. Raises StorageError for no such file, TrustError when it must not be believed."""
     try:
-        wires = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
-        packets = [decode_data(wires[at:end]) for at, end in _elements(wires)]
-    except (binascii.Error, UnicodeEncodeError, BadPacket) as error:
+        packets = _packets(text)
+    except (BadPacket, ValueError) as error:
         raise StorageError(f"this file is damaged, or of another kind: {error}", hint=_HINT) from error
     if not packets:
         raise StorageError("this file is empty", hint=_HINT)
@@ -155,14 +146,17 @@ async def unpack(text: str, validate: Validate) -> SignedObject:
             content = b"".join(piece.content for piece in pieces)
     except BadPacket as error:
         raise StorageError(f"this file holds no object: {error}", hint=_HINT) from error
-    return SignedObject(ndn.prefix(manifest.name, -1), content, signed_by)
+    return SignedObject(manifest.base, content, signed_by)
 
 
-def _elements(wires: bytes) -> Iterator[tuple[int, int]]:
-    start = 0
+def _packets(text: str) -> list[Data]:
+    """What `pack` wrote. Raises BadPacket, ValueError."""
+    wires = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+    packets, start = [], 0
     for _, _, after in tlv.iterate(wires):
-        yield start, after
+        packets.append(decode_data(wires[start:after]))
         start = after
+    return packets
 
 
 def read_text(path: Path) -> str:
@@ -295,12 +289,12 @@ class DomainStore:
             yield
 
     def encryption_key(self, identity: Name) -> DecryptionKey | None:
-        pem = _read_private(self._encryption / _key_file(identity))
+        pem = read_private(self._encryption / _key_file(identity), MAX_FILE_BYTES)
         return DecryptionKey.from_pem(pem) if pem is not None else None
 
     def encryption_keys(self) -> list[DecryptionKey]:
         """Of all identities on this machine."""
-        found = (_read_private(path) for path in sorted(self._encryption.glob("*.key")))
+        found = (read_private(path, MAX_FILE_BYTES) for path in sorted(self._encryption.glob("*.key")))
         return [DecryptionKey.from_pem(pem) for pem in found if pem is not None]
 
     def make_encryption_key(self, identity: Name) -> DecryptionKey:
@@ -412,7 +406,7 @@ def _stamp(path: Path) -> object:
 
 def _read_domain(path: Path) -> DomainFile | StorageError:
     try:
-        domain = records.decode(DomainFile, _read_private(path) or b"")
+        domain = records.decode(DomainFile, read_private(path, MAX_FILE_BYTES) or b"")
         _check_file(domain, path)
         return domain
     except BadRecord as error:
@@ -425,20 +419,3 @@ def _read_domain(path: Path) -> DomainFile | StorageError:
 
 def _key_file(identity: Name) -> str:
     return f"{hashlib.sha256(identity).hexdigest()[:32]}.key"
-
-
-def _read_private(path: Path) -> bytes | None:
-    """A file that nobody but its owner may read, or None where there is none."""
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise StorageError(
-                    f"{path} can be read or changed by others (mode {mode:04o})",
-                    hint=f"chmod 600 {path}, and make a new key if others may have read it",
-                )
-            return file.read(MAX_FILE_BYTES)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error

@@ -21,7 +21,7 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, StorageError
-from ndn_infer.files import lock, write_at_once
+from ndn_infer.files import lock, read_private, write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate, from_text, to_text
 from ndn_infer.security.crypto import PrivateKey
@@ -71,20 +71,8 @@ class KeyDirectory:
 
     def read_key(self, key_name: Name) -> PrivateKey | None:
         """The private key of this name, or None. Refuses a file that others may read."""
-        path = self._key_path(key_name)
-        try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & 0o077:
-                    raise StorageError(
-                        f"private key {path} can be read or changed by others (mode {mode:04o})",
-                        hint=f"chmod 600 {path}, and make a new key if others may have read it",
-                    )
-                return PrivateKey.from_pem(file.read(_LIMIT))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        pem = read_private(self._key_path(key_name), _LIMIT)
+        return None if pem is None else PrivateKey.from_pem(pem)
 
     def has_key(self, key_name: Name) -> bool:
         return self._key_path(key_name).exists()

@@ -19,6 +19,7 @@ the same name with ContentType Nack and a short freshness, signed: "absent" can 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,7 +27,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import METADATA, Name
-from ndn_infer.ndn.packet import CONTENT_NACK, Data, content_span
+from ndn_infer.ndn.packet import CONTENT_KEY, CONTENT_NACK, Data, content_span
 from ndn_infer.ndn.tlv import decode_nonneg, encode_nonneg, encode_tlv
 from ndn_infer.wire.segment_packets import segment_packets
 
@@ -81,6 +82,14 @@ class Manifest:
     manifest_digests: bytes = b""
     inline: bytes | None = None
 
+    @property
+    def base(self) -> Name:
+        return ndn.prefix(self.name, -1)
+
+    @property
+    def version(self) -> int:
+        return ndn.last_version(self.name)
+
     def segment_name(self, number: int) -> Name:
         return self.name + ndn.segment(number)
 
@@ -120,6 +129,15 @@ class ObjectPackets:
     metadata_name: Name
     packets: dict[Name, bytes]
 
+    @classmethod
+    def of(cls, packets: Iterable[Data]) -> ObjectPackets:
+        """The object whose packets these are, as they lie in a file: the metadata packet first, which the file's reader
+        believes or has verified; keys of its signers may be among them. Raises BadPacket."""
+        metadata, *others = packets
+        manifest = decode_manifest(metadata)
+        below = {data.name: data.wire for data in others if data.content_type != CONTENT_KEY}
+        return cls(manifest.base, manifest, metadata.wire, metadata.name, below)
+
     @property
     def wire_bytes(self) -> int:
         return len(self.metadata) + sum(map(len, self.packets.values()))
@@ -153,9 +171,7 @@ def build_object(
     count = max(1, -(-len(content) // SEGMENT_BYTES))
     packets: dict[Name, bytes] = {}
     digests = _cut(name, content, packets)
-    manifest_digests = b""
-    if count > DIRECT_DIGESTS:
-        manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
+    manifest_digests = _second_level(base, version, digests, packets)
     inline = bytes(content) if len(content) <= INLINE_BYTES else None
     manifest = Manifest(name, len(content), count, digests, manifest_digests, inline)
     return _with_metadata(base, manifest, packets, sign, freshness_ms)
@@ -167,9 +183,7 @@ def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) 
     digests = b"".join(hashlib.sha256(data.wire).digest() for data in segments)
     size = sum(len(data.content) for data in segments)
     name = base + ndn.version(version)
-    manifest_digests = b""
-    if len(segments) > DIRECT_DIGESTS:
-        manifest_digests = _cut(base + MANIFEST + ndn.version(version), digests, packets)
+    manifest_digests = _second_level(base, version, digests, packets)
     manifest = Manifest(name, size, len(segments), digests, manifest_digests)
     return _with_metadata(base, manifest, packets, sign, LASTING_FRESHNESS_MS)
 
@@ -180,6 +194,13 @@ def _with_metadata(
     name = base + METADATA + manifest.name[len(base) :] + ndn.segment(0)
     metadata = sign(name, encode_manifest(manifest), freshness_ms=freshness_ms, final_block=ndn.segment(0))
     return ObjectPackets(base, manifest, metadata, name, packets)
+
+
+def _second_level(base: Name, version: int, digests: bytes, into: dict[Name, bytes]) -> bytes:
+    """Digests of the manifest segments, where there are too many digests for the metadata packet; else b""."""
+    if len(digests) <= 32 * DIRECT_DIGESTS:
+        return b""
+    return _cut(base + MANIFEST + ndn.version(version), digests, into)
 
 
 def _cut(name: Name, content: bytes | memoryview, into: dict[Name, bytes]) -> bytes:

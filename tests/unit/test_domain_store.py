@@ -268,7 +268,7 @@ def test_an_owner_with_many_epochs_costs_its_members_the_newest_of_them(
     shop, read = DomainStore(tmp_path), list[Path]()
     with shop.locked():
         shop.save(fresh)
-    monkeypatch.setattr(store, "_read_private", lambda path: (read.append(path), path.read_bytes())[1])
+        monkeypatch.setattr(store, "read_private", lambda path, limit: (read.append(path), path.read_bytes())[1])
     tenants = [shop.tenants() for _ in range(100)]
     assert len(read) == 1 and tenants[0] == tenants[99]
     assert list(tenants[0][0]._epochs) == [store.MAX_EPOCHS + 1]

@@ -33,6 +33,7 @@ from ndn_infer.ndn.name import (
     components,
     from_uri,
     prefix_ends,
+    split_version,
 )
 
 MAX_DEPTH: Final = 32
@@ -145,8 +146,7 @@ class StrategyChoice(PrefixTable[Strategy]):
 
 
 def _unversioned(name: Name) -> Name:
-    parts = components(name)
-    return b"".join(parts[:-1]) if component_type(parts[-1]) == VERSION else name
+    return split_version(name)[0]
 
 
 def _split(name: Name) -> tuple[Name, list[Component]]:

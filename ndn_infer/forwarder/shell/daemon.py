@@ -22,6 +22,7 @@ from ndn_infer.forwarder.core.cs_classes import CsClasses
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.forwarder.shell.core_timer import CoreTimer
 from ndn_infer.forwarder.shell.cs_disk import DiskTier
 from ndn_infer.forwarder.shell.dialer import Dialer
 from ndn_infer.forwarder.shell.door import CommandCheck, CommandDoor
@@ -78,8 +79,7 @@ class ForwarderDaemon:
             neighbours=options.remote_commands == "signed",
         )
         self._metrics = MetricsServer(self.core, lambda: self.disk)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer = CoreTimer(self.core)
         self._sweeper: asyncio.TimerHandle | None = None
         self._flusher: asyncio.TimerHandle | None = None
 
@@ -125,7 +125,8 @@ class ForwarderDaemon:
 
     async def close(self) -> None:
         """Stop listening, close all faces, remove the Unix socket, write the Content Store to disk if it has one."""
-        for timer in (self._timer, self._sweeper, self._flusher):
+        self._timer.cancel()
+        for timer in (self._sweeper, self._flusher):
             if timer is not None:
                 timer.cancel()
         for task in self._tasks:
@@ -190,7 +191,7 @@ class ForwarderDaemon:
         for wire in packets:
             self.core.receive(face, wire, now)
         self.management.run(now)
-        self._arm()
+        self._timer.arm()
 
     def redial(self, stream: StreamFace) -> None:
         self._dialer.redial(stream)
@@ -205,24 +206,9 @@ class ForwarderDaemon:
 
     def _settle_now(self) -> None:
         self.management.run(self._clock())
-        self._arm()
+        self._timer.arm()
 
     # ------------------------------------------------------------ time
-
-    def _arm(self) -> None:
-        """One timer, for whatever runs out first. A later deadline leaves it alone: waking early costs nothing."""
-        wake = self.core.next_wake()
-        if wake is None or wake >= self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = wake
-        self._timer = asyncio.get_running_loop().call_at(wake, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        self.core.tick(self._clock())
-        self._arm()
 
     def _sweep(self) -> None:
         for udp in self._ports.udp:

@@ -20,6 +20,7 @@ from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.core.pipeline import Forwarder
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.management.manager import Management
+from ndn_infer.forwarder.shell.core_timer import CoreTimer
 from ndn_infer.forwarder.shell.door import CommandDoor
 
 Tamper = Callable[[bytes], bytes | None]
@@ -117,8 +118,7 @@ class MemoryNetwork:
         """In which the forwarder runs: that of whoever made it."""
         self.closed = False
         self._links: list[MemoryLink] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer = CoreTimer(self.core)
 
     def attach(self, *, delay_s: float = 0.0, loss: float = 0.0) -> MemoryLink:
         link = MemoryLink(self, delay_s, loss)
@@ -143,7 +143,7 @@ class MemoryNetwork:
         now = asyncio.get_running_loop().time()
         self.core.receive(face, wire, now)
         self.management.run(now)
-        self._arm()
+        self._timer.arm()
 
     def settle_soon(self) -> None:
         """What a face's coming or going means for management, not in the middle of something else."""
@@ -153,27 +153,10 @@ class MemoryNetwork:
     def _settle(self) -> None:
         if not self.closed:
             self.management.run(asyncio.get_running_loop().time())
-            self._arm()
-
-    def _arm(self) -> None:
-        """One timer, for whatever runs out first; a later deadline leaves it alone."""
-        wake = self.core.next_wake()
-        if wake is None or wake >= self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = wake
-        self._timer = asyncio.get_running_loop().call_at(wake, self._tick, context=self.owner)
-
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        if not self.closed:
-            self.core.tick(asyncio.get_running_loop().time())
-            self._arm()
+            self._timer.arm()
 
     def close(self) -> None:
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         for link in list(self._links):
             link.close()

@@ -217,5 +217,4 @@ class Caller:
 
 def _base_of(result: Name) -> Name:
     """The base name of a result, which has a version only when it is made already."""
-    last = ndn.components(result)[-1]
-    return result[: -len(last)] if ndn.component_type(last) == ndn.VERSION else result
+    return ndn.split_version(result)[0]

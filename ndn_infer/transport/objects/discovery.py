@@ -151,14 +151,14 @@ class Discovery:
 
     def _refuse_older(self, manifest: Manifest) -> None:
         """A record that its signer replaced stays well signed; who kept it can play it back."""
-        base = ndn.prefix(manifest.name, -1)
+        base = manifest.base
         kind = parse_base(self._validator.net, base)
         if kind is None or not kind.lasting:
             return
-        if version_of(manifest) > (self._validator.now() + FUTURE_S) * 1e6:
+        if manifest.version > (self._validator.now() + FUTURE_S) * 1e6:
             raise StaleVersion(f"{ndn.to_uri(manifest.name)} is dated in the future", hint=_CLOCKS)
         seen = self._validator.seen.newest(type(kind).__name__, base)
-        if version_of(manifest) < seen:
+        if manifest.version < seen:
             raise StaleVersion(f"{ndn.to_uri(manifest.name)} is older than version {seen}, which was seen before")
 
     async def _one(self, want: Want) -> None:
@@ -168,12 +168,6 @@ class Discovery:
             await want.future
         finally:
             self._pulls.drop(want)
-
-
-def version_of(manifest: Manifest) -> int:
-    version = ndn.split_version(manifest.name)[1]
-    assert version is not None  # decode_manifest has checked it
-    return version
 
 
 def _inner(wire: bytes, name: Name, nonce: bytes) -> Data:

@@ -27,7 +27,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects import self_certified
-from ndn_infer.transport.objects.discovery import Discovery, version_of
+from ndn_infer.transport.objects.discovery import Discovery
 from ndn_infer.transport.objects.fetched import Discovered, Fetched, FetchStats, Placed
 from ndn_infer.transport.objects.ledger import Ledger, source_of
 from ndn_infer.transport.objects.pull import PullLoop, StreamedPull
@@ -270,7 +270,7 @@ class Fetcher:
             self._counts.bad_packets += 1
             raise
         if kind is not None and kind.lasting:
-            self._validator.seen.accept(type(kind).__name__, base, version_of(manifest))
+            self._validator.seen.accept(type(kind).__name__, base, manifest.version)
 
     def _manifest(self, found: Discovered) -> Manifest:
         if found.manifest is None:

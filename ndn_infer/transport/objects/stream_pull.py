@@ -154,7 +154,7 @@ class StreamPull:
 
     def _take_news(self, data: Data) -> None:
         """A progress record, when it is newer than the last one: an old one may be played back."""
-        said_at = ndn.component_number(ndn.components(data.name)[-1], ndn.VERSION)
+        said_at = ndn.last_version(data.name)
         if said_at <= self._news_at:
             return
         content = self._open(data.name, data.content)

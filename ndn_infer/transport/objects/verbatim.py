@@ -65,7 +65,7 @@ async def pull_packets(
     size = sum(map(len, (await pull(manifest.name, manifest.digests)).contents.values()))
     if size != manifest.size:
         raise BadPacket(f"{ndn.to_uri(manifest.name)} has {size} bytes, its manifest says {manifest.size}")
-    base = ndn.prefix(manifest.name, -1)
+    base = manifest.base
     if not metadata.name.startswith(base + METADATA):
         raise BadPacket(f"{ndn.to_uri(metadata.name)} does not describe {ndn.to_uri(base)}")
     return ObjectPackets(base, manifest, metadata.wire, metadata.name, packets)
