@@ -175,6 +175,17 @@ class Conversation:
         return tuple(cited)
 
 
+@dataclass(slots=True)
+class Move:
+    """An answer that broke off after `tokens` and went on elsewhere: when its stream was given up, when somebody else
+    answered, when the next token came; by clock.monotonic, 0 for what has not happened."""
+
+    tokens: int
+    lost_at: float
+    answered_at: float = 0.0
+    token_at: float = 0.0
+
+
 @dataclass(slots=True, eq=False)
 class Answer:
     """What is known of an answer so far: text and ids, why it ended, where KV came from. `async for event in answer`
@@ -203,11 +214,15 @@ class Answer:
     stream_name: str = ""
     by: Name = b""
     """The identity whose key signed the newest stream; empty before the first event."""
-    continued: int = 0
-    """How often the answer broke off and went on elsewhere."""
+    moves: list[Move] = field(default_factory=list)
     _refused: set[str] = field(default_factory=set)
     """Engine classes that producers refused."""
     _reading: weakref.ref[AsyncGenerator[TokenEvent]] | None = None
+
+    @property
+    def continued(self) -> int:
+        """How often the answer broke off and went on elsewhere."""
+        return len(self.moves)
 
     @property
     def stored(self) -> bool:
@@ -258,7 +273,7 @@ class Answer:
                 log.warning(
                     "an answer broke off after %d tokens; continuing with another producer: %s", len(self.ids), error
                 )
-                self.continued += 1
+                self.moves.append(Move(len(self.ids), clock.monotonic()))
             else:
                 return
 
@@ -281,7 +296,9 @@ class Answer:
             ("model", self.model.digest), "generate", self._request(), conversation.domain,
             advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
         )  # fmt: skip
-        events = conversation.caller.stream(ask, TokenEvent, on_progress=self.on_progress)
+        events = conversation.caller.stream(
+            ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()
+        )  # fmt: skip
         async with aclosing(events):
             async for event, answered in events:
                 self.stream_name, self.by = answered.answer.result, answered.signed_by.identity
@@ -296,8 +313,15 @@ class Answer:
         engine = self.conversation.engines.of(self.model.digest)
         return GenerateRequest(left, prompt=self.prompt_ids + made, engine=engine, answered=len(made))
 
+    def _answered(self) -> None:
+        if self.moves:
+            self.moves[-1].answered_at = clock.monotonic()
+
     def _take(self, event: TokenEvent) -> None:
-        elapsed = clock.monotonic() - self.timing.started
+        now = clock.monotonic()
+        elapsed = now - self.timing.started
+        if event.ids and self.moves and not self.moves[-1].token_at:
+            self.moves[-1].token_at = now
         if event.ids and not self.ids:
             self.timing.first_token_s = elapsed
         self.timing.total_s = elapsed

@@ -57,6 +57,8 @@ class _Generation:
     stream: Stream | None = None
     began: float = 0.0
     """When its turn came."""
+    loaded: float = 0.0
+    """When the KV that is had from elsewhere was there."""
     published: int = 0
     wanted: bool = False
     """Whether it was begun."""
@@ -215,6 +217,7 @@ class Generate(NamedFunction[GenerateRequest]):
         holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
+        generation.loaded = clock.monotonic()
 
     # ------------------------------------------------------------ tokens out
 
@@ -228,7 +231,13 @@ class Generate(NamedFunction[GenerateRequest]):
             answer.fail(finish)
             return
         if not answer.ids:
-            self._times.first_token.measured(1, clock.monotonic() - generation.began)
+            now = clock.monotonic()
+            self._times.first_token.measured(1, now - generation.began)
+            log.info(
+                "first token after %.3f s: KV %.3f s, engine %.3f s, %d tokens of the answer before it",
+                now - generation.began, generation.loaded - generation.began, now - generation.loaded,
+                generation.request.answered,
+            )  # fmt: skip
         answer.push(output.token_id, output.logprob, output.top, finish)
         try:
             self._publish_new_blocks(generation)

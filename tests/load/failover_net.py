@@ -20,7 +20,7 @@ from typing import Final
 
 from ndn_infer import config as configuration
 from ndn_infer import ndn
-from ndn_infer.client import Client, Conversation
+from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.forwarder.core.adaptive import ADAPTIVE
 from ndn_infer.forwarder.management.encoding import ControlParameters
@@ -155,6 +155,13 @@ class FailoverNet:
                 await asyncio.sleep(0.05)
         await self.relink()
 
+    async def revive_front(self) -> None:
+        """Start the consumer's forwarder again, with its faces and routes."""
+        await self.start_forwarder(FRONT)
+        if FRONT in self.managed:
+            await self.managed.pop(FRONT).close()
+        await self.relink()
+
     # ------------------------------------------------------------ links and routes
 
     async def relink(self) -> None:
@@ -190,11 +197,11 @@ class FailoverNet:
         return self.managed[name]
 
     @contextlib.asynccontextmanager
-    async def consumer(self) -> AsyncIterator[Conversation]:
+    async def consumer(self) -> AsyncIterator[Client]:
         config = self.config("c0", FRONT)
         keychain = ensure_keys(config, ("user",))
         async with await Node.join(config, keychain, offer_own=True) as node, Client(node) as client:
-            yield client.conversation()
+            yield client
 
     async def close(self) -> None:
         for managed in self.managed.values():

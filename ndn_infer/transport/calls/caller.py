@@ -104,12 +104,14 @@ class Caller:
             return records.decode(result, content)
 
     async def stream(
-        self, ask: Ask, event: type[R], *, on_progress: OnProgress | None = None
-    ) -> AsyncGenerator[tuple[R, Answered]]:
+        self, ask: Ask, event: type[R], *, on_progress: OnProgress | None = None,
+        on_answer: Callable[[Answered], None] = lambda answered: None,
+    ) -> AsyncGenerator[tuple[R, Answered]]:  # fmt: skip
         """Call a function that answers with a stream; yields its verified events in order. Raises as `call` does.
 
         `on_progress` is called with what the producer says of its progress while no event comes (in the queue, in the
-        prompt), about once a second. The key that signed the answer is the only one that may speak of the stream.
+        prompt), about once a second; `on_answer` gets every answer, before its stream is read. The key that signed the
+        answer is the only one that may speak of the stream.
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
@@ -120,6 +122,7 @@ class Caller:
             answered = await self._asking.ask(machine, question)
             if not answered.answer.stream:
                 raise BadRecord(f"{ask.function} answered without a stream")
+            on_answer(answered)
             try:
                 async with aclosing(self._pull(answered, on_progress).contents()) as contents:
                     async for content in contents:
