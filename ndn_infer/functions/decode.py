@@ -158,7 +158,9 @@ class Generate(NamedFunction[GenerateRequest]):
         generation.wanted, began = True, clock.monotonic()
         generation.began = began
         try:
-            loaded = await generation.loader.load(generation.asked, _asker(generation.job))
+            loaded = await generation.loader.load(
+                generation.asked, _asker(generation.job), resumed=generation.request.answered > 0
+            )
             generation.published = len(loaded.blocks)
             if loaded.arriving is None:
                 self._note(generation, loaded)

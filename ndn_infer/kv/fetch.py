@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import torch
 
@@ -25,6 +26,9 @@ from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
 log = logging.getLogger(__name__)
+
+GONE_S: Final = 0.6
+"""Without a route to a producer that computes blocks: it has died. To wait longer costs more than to compute here."""
 
 
 class BlockFetcher:
@@ -115,7 +119,7 @@ class BlockFetcher:
                 left_s = deadline - clock.monotonic()
                 try:
                     found = await self._host.fetcher.await_object(
-                        self._blocks.name(value), hints=(hint,), deadline_s=left_s
+                        self._blocks.name(value), hints=(hint,), deadline_s=left_s, no_route_s=GONE_S
                     )
                 except NdnInferError:
                     return None

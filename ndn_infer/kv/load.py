@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ndn_infer import clock, ndn
 from ndn_infer.errors import NdnInferError, NetworkError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+RESUMED_TOKENS: Final = 512
+"""Of the prompt of an answer that goes on here. Whoever would compute them elsewhere may be gone as well: to find that
+out takes longer than to compute so few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,9 @@ class KvLoader:
         """Blocks of the prompt that are here so far, for whoever waits."""
         self._late: tuple[_Effort, ArrivingBlocks] | None = None
 
-    async def load(self, ids: Sequence[int], asker: KvAsker) -> LoadedKv:
+    async def load(self, ids: Sequence[int], asker: KvAsker, *, resumed: bool = False) -> LoadedKv:
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
-        network does: what cannot be had is left to the stream."""
+        network does: what cannot be had is left to the stream. `resumed`: for an answer that broke off elsewhere."""
         connector = self._connector
         self.values = await asyncio.to_thread(self._blocks.chain, ids)
         located = await connector.locate(self.values, asker.holders)
@@ -84,6 +88,8 @@ class KvLoader:
         held = len(located.local) + located.held
         self.blocks_here = len(located.local)
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
+        if resumed and len(missing) * self._blocks.block_tokens <= RESUMED_TOKENS:
+            missing = []
         if self._layered(effort, len(missing)):
             return self._begin(effort)
         (head, tail), made = await asyncio.gather(

@@ -6,11 +6,13 @@
 Owns: rounds, what is compared with what, figures. The last line is JSON. Every answer is compared, ids, text and log
 probabilities, with the one that nobody disturbed. Each request differs from it in `max_tokens` alone, so that no cache
 and no store has its answer; the KV of the prompt may be found by name. Producers are killed one after another and
-started again in batches, so that no process starts while a gap is measured; `--at-once` answers run side by side. `gap`
-is the longest time between two events of the answer after the kill (from the question on, where the prompt was computed
-meanwhile). Its parts: until the stream was given up (`detect`), until somebody else answered (`choose`), until the next
-token (`token`), of which the producer spent `kv` on KV of the prompt and `compute` on the answer so far. Gaps are told,
-never judged.
+started again in batches, so that no process starts while a gap is measured. `--at-once` answers come from one producer
+and lose it together, each at a position of its own.
+
+`gap` is the longest time between two events of the answer after the kill (from the question on, where the prompt was
+computed meanwhile). Its parts: until the stream was given up (`detect`), until somebody else answered (`choose`), until
+the next token (`token`), of which the producer spent `kv` on KV of the prompt and `compute` on the answer so far. Gaps
+are told, never judged.
 """
 
 from __future__ import annotations
@@ -18,24 +20,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ndn_infer.client import Answer, Client, Conversation
-from ndn_infer.client.conversation import Move
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.local.prepare import record_of
 from ndn_infer.models.store import ModelFolder, prepare
 from ndn_infer.namespace import Role
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import ModelRecord, Sampling
+from tests.load.failover_figures import Heard, Round, difference, report
 from tests.load.failover_net import FRONT, SIDES, FailoverNet, running
 
 T = TypeVar("T")
@@ -50,42 +52,6 @@ QUESTIONS: Final = (
     "Describe a walk through an old town.",
 )
 LIMIT_S: Final = 180.0
-PARTS: Final = ("detect", "choose", "token", "kv", "compute")
-
-
-@dataclass
-class Heard:
-    """One answer as it came: `events` are (when, tokens until then)."""
-
-    ids: tuple[int, ...] = ()
-    text: str = ""
-    logprobs: tuple[float, ...] = ()
-    events: list[tuple[float, int]] = field(default_factory=list)
-    moves: list[Move] = field(default_factory=list)
-    by: str = ""
-    """The node that gave its end."""
-    finish: str = ""
-    error: str = ""
-
-    def gap_s(self, since: float) -> float:
-        """The longest silence after `since`."""
-        times = [when for when, _ in self.events]
-        return max((later - max(earlier, 0.0) for earlier, later in zip(times, times[1:], strict=False)
-                    if later > since), default=0.0)  # fmt: skip
-
-
-@dataclass
-class Round:
-    what: str
-    kind: str
-    position: int
-    complete: bool
-    identical: bool
-    continued: int
-    gap_s: float
-    error: str = ""
-    differs: str = ""
-    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +63,42 @@ class Plan:
     batch: int
     seed: int
     at_once: int = 1
+
+
+class Blow:
+    """One strike for several answers. It comes when the first one has reached its position; each other begins so that
+    it is at its own about then."""
+
+    def __init__(self, positions: Sequence[int], strike: Callable[[str], Awaitable[Awaitable[None]]]) -> None:
+        self.at = positions
+        self.struck_at = 0.0
+        self.repair: Awaitable[None] = _nothing()
+        self._strike = strike
+        self._last = max(range(len(positions)), key=positions.__getitem__)
+        self._begun = [asyncio.Event() for _ in positions]
+        self._begun[self._last].set()
+
+    async def turn(self, place: int) -> None:
+        await self._begun[place].wait()
+
+    async def reached(self, place: int, answer: Answer, node: str) -> None:
+        """An answer got tokens from `node`."""
+        if place != self._last or self.struck_at:
+            return
+        count, most = len(answer.ids), self.at[place]
+        for position, begun in zip(self.at, self._begun, strict=True):
+            if count >= most - position:
+                begun.set()
+        if count >= most:
+            self.struck_at = time.monotonic()
+            await self.repair
+            self.repair = await self._strike(node)
+
+    def over(self, place: int) -> None:
+        """An answer ended, perhaps too soon: nobody waits for it any more."""
+        if place == self._last:
+            for begun in self._begun:
+                begun.set()
 
 
 class Harness:
@@ -122,11 +124,11 @@ class Harness:
                     for lane, key in zip(self._lanes, some, strict=False)
                 ))  # fmt: skip
                 self._whole.update(zip(some, heard, strict=True))
-        play = self._prefill_round if self.plan.what == "prefill" else self._round
+        play = self._prefill_rounds if self.plan.what == "prefill" else self._rounds
         for batch in _batches(jobs, self.plan.at_once):
-            if self.plan.what == "decode" and (len(self._net.alive) <= len(batch) or not self._both_sides()):
+            if self.plan.what == "decode" and (len(self._net.alive) < 2 or not self._both_sides()):
                 await self._fill()
-            for one in await asyncio.gather(*(play(lane, *job) for lane, job in zip(self._lanes, batch, strict=False))):
+            for one in await play(batch):
                 self.rounds.append(one)
                 print(json.dumps(asdict(one)), flush=True)
 
@@ -167,21 +169,22 @@ class Harness:
         return sampling
 
     async def _hear(
-        self, lane: Conversation, prompt: Sequence[int], sampling: Sampling, at: int = -1,
-        then: Callable[[Answer], Awaitable[None]] | None = None,
+        self, lane: Conversation, prompt: Sequence[int], sampling: Sampling, *, at: tuple[Name, ...] = (),
+        watch: Callable[[Answer], Awaitable[None]] | None = None,
     ) -> Heard:  # fmt: skip
-        """The first `plan.tokens` tokens; `then` at that position."""
-        heard, done = Heard(), False
+        """The first `plan.tokens` tokens; `watch` after each event. `at`: who is to begin it."""
+        heard = Heard()
         answer = lane.generate(self._record, tuple(prompt), sampling)
+        answer.at = at
         try:
             async with asyncio.timeout(LIMIT_S), answer:
                 async for event in answer:
                     if event.ids:
                         heard.events.append((time.monotonic(), len(answer.ids)))
                         heard.logprobs += tuple(token.logprob for token in event.logprobs)
-                    if then is not None and not done and len(answer.ids) >= at:
-                        done = True
-                        await then(answer)
+                    answer.at = ()
+                    if watch is not None:
+                        await watch(answer)
                     if len(answer.ids) >= self.plan.tokens:
                         break
         except Exception as error:
@@ -194,39 +197,53 @@ class Harness:
 
     # ------------------------------------------------------------ rounds
 
-    async def _round(self, lane: Conversation, number: int, kind: str) -> Round:
-        question, at = number % len(QUESTIONS), self._random.randrange(1, self.plan.tokens - 1)
-        struck_at, repair = 0.0, _nothing()
+    async def _rounds(self, batch: Sequence[tuple[int, str]]) -> list[Round]:
+        """Answers that lose what they come from together."""
+        blow = Blow([self._random.randrange(1, self.plan.tokens - 1) for _ in batch], self._strike)
+        begins = self._hint(self._random.choice(self._net.alive)) if self.plan.at_once > 1 else ()
+        heard = await asyncio.gather(*(
+            self._lose(blow, place, kind, self._prompt(number % len(QUESTIONS)), begins)
+            for place, (number, kind) in enumerate(batch)
+        ))  # fmt: skip
+        await blow.repair
+        return [
+            self._judge(
+                kind, blow.at[place], one, self._whole[kind, number % len(QUESTIONS)], self._gap(one, blow.struck_at)
+            )
+            for place, ((number, kind), one) in enumerate(zip(batch, heard, strict=True))
+        ]
 
-        async def strike(answer: Answer) -> None:
-            nonlocal struck_at, repair
-            struck_at, node = time.monotonic(), self._node_of(lane, answer)
-            repair.close()
-            repair = await self._strike(node)
-            if self.plan.what == "front":  # the answer waits for it
-                repair = asyncio.ensure_future(repair)
+    async def _lose(self, blow: Blow, place: int, kind: str, prompt: Sequence[int], at: tuple[Name, ...]) -> Heard:
+        lane = self._lanes[place]
+        await blow.turn(place)
 
-        heard = await self._hear(lane, self._prompt(question), self._sampling(kind), at, strike)
-        await repair
-        return self._judge(kind, at, heard, self._whole[kind, question], self._gap(heard, struck_at))
+        async def watch(answer: Answer) -> None:
+            await blow.reached(place, answer, self._node_of(lane, answer))
 
-    async def _strike(self, node: str) -> Any:
+        try:
+            return await self._hear(lane, prompt, self._sampling(kind), at=at, watch=watch)
+        finally:
+            blow.over(place)
+
+    async def _strike(self, node: str) -> Awaitable[None]:
         """Break something below an answer of `node`; what mends it is to be awaited."""
         side = self._net.sides[node]
         match self.plan.what:
             case "decode":
-                if self._net.producers[node].running:  # an answer beside this one may have had the same producer
-                    await self._net.producers[node].kill()
+                await self._net.producers[node].kill()
                 return _nothing()
             case "forwarder":
                 await self._net.forwarders[SIDES[side]].kill()
                 return self._net.revive_side(side)
             case "front":
                 await self._net.forwarders[FRONT].kill()
-                return self._net.revive_front()
+                return asyncio.ensure_future(self._net.revive_front())  # the answer waits for it
             case _:
                 self._net.links[side].cut()
                 return self._heal(side)
+
+    async def _prefill_rounds(self, batch: Sequence[tuple[int, str]]) -> list[Round]:
+        return [await self._prefill_round(self._lanes[0], number, kind) for number, kind in batch]
 
     async def _prefill_round(self, lane: Conversation, number: int, kind: str) -> Round:
         """A prompt of its own; prefill dies while it computes that, or a moment before or after."""
@@ -239,11 +256,12 @@ class Harness:
 
         asked_at, killing = time.monotonic(), asyncio.ensure_future(kill())
         heard = await self._hear(lane, prompt, self._sampling(kind))
+        parts = self._of_producer(heard.by, 0)
         await killing
         await self._fill()
         whole = await self._hear(lane, prompt, self._sampling(kind))
         first = heard.events[0][0] - asked_at if heard.events else 0.0
-        parts = {"token": first, **self._of_producer(heard.by, 0)}
+        parts["token"] = first
         return self._judge(kind, 0, heard, whole, (max(first, heard.gap_s(asked_at)), parts))
 
     def _gap(self, heard: Heard, struck_at: float) -> tuple[float, dict[str, float]]:
@@ -276,6 +294,9 @@ class Harness:
             heard.error or whole.error, differs, parts,
         )  # fmt: skip
 
+    def _hint(self, node: str) -> tuple[Name, ...]:
+        return (Role("home", node, "decode").to_name(self._lanes[0].ledger.net),)
+
     @staticmethod
     def _node_of(lane: Conversation, answer: Answer) -> str:
         role = Role.parse(lane.ledger.net, answer.by)
@@ -296,41 +317,6 @@ async def _nothing() -> None:
 
 def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[first : first + size] for first in range(0, len(items), size)]
-
-
-def difference(heard: Heard, whole: Heard) -> str:
-    """Where two answers differ first; "" where they do not. Text is compared as far as both have it: the last event may
-    bring more tokens than are compared."""
-    for what in ("ids", "logprobs", "text"):
-        one, other = getattr(heard, what), getattr(whole, what)
-        for place, (mine, theirs) in enumerate(zip(one, other, strict=False)):
-            if mine != theirs:
-                return f"{what} at {place}: {mine!r}, undisturbed {theirs!r}"
-        if what != "text" and len(one) != len(other):
-            return f"{len(one)} {what}, undisturbed {len(other)}"
-    return ""
-
-
-def share(values: Sequence[float], part: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
-
-
-def report(what: str, rounds: Sequence[Round], seconds: float) -> dict[str, Any]:
-    gaps = [one.gap_s for one in rounds]
-    parts = {
-        part: {"p50": share(values, 0.5), "p95": share(values, 0.95)}
-        for part in PARTS if (values := [one.parts[part] for one in rounds if part in one.parts])
-    }  # fmt: skip
-    without_recompute = [one.gap_s - one.parts.get("compute", 0.0) for one in rounds]
-    return {
-        "what": what, "rounds": len(rounds), "complete": sum(one.complete for one in rounds),
-        "identical": sum(one.identical for one in rounds), "continued": sum(one.continued for one in rounds),
-        "gap_p50_s": share(gaps, 0.5), "gap_p95_s": share(gaps, 0.95), "gap_worst_s": share(gaps, 1.0),
-        "gap_without_compute_p95_s": round(share(without_recompute, 0.95), 3), "parts_s": parts,
-        "errors": [one.error for one in rounds if one.error], "differs": [one.differs for one in rounds if one.differs],
-        "seconds": round(seconds, 1), "cpus": os.cpu_count(), "load": os.getloadavg()[0],
-    }  # fmt: skip
 
 
 async def failover(plan: Plan, cache: Path) -> list[Round]:

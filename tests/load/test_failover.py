@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ndn_infer.models.store import ModelFolder
-from tests.load.failover import Plan, Round, failover, report
+from tests.load.failover import Plan, failover
+from tests.load.failover_figures import Heard, Round, difference, report
 
 pytestmark = pytest.mark.model
 
@@ -28,3 +29,12 @@ def test_what_is_lost_is_told() -> None:
     well = Round("decode", "greedy", 9, complete=True, identical=True, continued=1, gap_s=1.0)
     document = report("decode", [well, lost], 60.0)
     assert (document["complete"], document["identical"], document["gap_p95_s"]) == (2, 1, 2.0)
+
+
+def test_the_first_difference_is_told_and_text_is_compared_as_far_as_both_have_it() -> None:
+    whole = Heard((1, 2, 3), "abcd", (-0.5, -0.25, -1.0))
+    assert difference(Heard((1, 2, 3), "abcde", (-0.5, -0.25, -1.0)), whole) == ""
+    assert difference(Heard((1, 2, 4), "abcd", (-0.5, -0.25, -1.0)), whole).startswith("ids at 2")
+    assert difference(Heard((1, 2, 3), "abcd", (-0.5, -0.125, -1.0)), whole).startswith("logprobs at 1")
+    assert difference(Heard((1, 2, 3), "abxd", (-0.5, -0.25, -1.0)), whole).startswith("text at 2")
+    assert difference(Heard((1, 2), "ab", (-0.5, -0.25)), whole) == "2 ids, undisturbed 3"

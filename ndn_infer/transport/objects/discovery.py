@@ -95,11 +95,13 @@ class Discovery:
         assert last is not None
         raise last
 
-    async def await_object(self, base: Name, *, hints: tuple[Name, ...], deadline_s: float) -> Discovered:
+    async def await_object(
+        self, base: Name, *, hints: tuple[Name, ...], deadline_s: float, no_route_s: float = NO_ROUTE_S
+    ) -> Discovered:  # fmt: skip
         """Like `discover`, for an object that is still being made: Interests wait at its producer.
 
         Raises Timeout when it does not appear within `deadline_s`, Nacked when there is no route to its producer for
-        NO_ROUTE_S: it has gone.
+        `no_route_s`: it has gone.
         """
         give_up_at = clock.monotonic() + deadline_s
         no_route_until = math.inf
@@ -113,7 +115,7 @@ class Discovery:
                 return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
             except (Timeout, Nacked, TrustError, BadPacket) as error:
                 nowhere = isinstance(error, Nacked) and error.reason == REASON_NO_ROUTE
-                no_route_until = min(no_route_until, clock.monotonic() + NO_ROUTE_S) if nowhere else math.inf
+                no_route_until = min(no_route_until, clock.monotonic() + no_route_s) if nowhere else math.inf
                 if clock.monotonic() >= min(give_up_at, no_route_until):
                     raise
                 if not isinstance(error, Timeout):

@@ -27,7 +27,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects import self_certified
-from ndn_infer.transport.objects.discovery import Discovery
+from ndn_infer.transport.objects.discovery import NO_ROUTE_S, Discovery
 from ndn_infer.transport.objects.fetched import Discovered, Fetched, FetchStats, Placed
 from ndn_infer.transport.objects.ledger import Ledger, source_of
 from ndn_infer.transport.objects.pull import PullLoop, StreamedPull
@@ -89,9 +89,11 @@ class Fetcher:
         """As Discovery.discover."""
         return await self._discovery.discover(base, hints=hints, version=version, past_caches=past_caches)
 
-    async def await_object(self, base: Name, *, hints: tuple[Name, ...], deadline_s: float) -> Discovered:
+    async def await_object(
+        self, base: Name, *, hints: tuple[Name, ...], deadline_s: float, no_route_s: float = NO_ROUTE_S
+    ) -> Discovered:  # fmt: skip
         """As Discovery.await_object."""
-        return await self._discovery.await_object(base, hints=hints, deadline_s=deadline_s)
+        return await self._discovery.await_object(base, hints=hints, deadline_s=deadline_s, no_route_s=no_route_s)
 
     # ------------------------------------------------------------ reading
 
