@@ -49,18 +49,25 @@ class TextEmbedder:
         return cls(model, tokenizer)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors [len(texts), width] float32 of length 1. Similar lengths share a batch: little is padded."""
+        """Vectors [len(texts), width] float32 of length 1."""
+        return self.encode_counted(texts)[0]
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """The vectors, and how many tokens were read. Similar lengths share a batch: little is padded."""
+        tokens = 0
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         parts: list[np.ndarray | None] = [None] * len(texts)
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            for index, vector in zip(chosen, self._batch([texts[index] for index in chosen]), strict=True):
+            vectors, count = self._batch([texts[index] for index in chosen])
+            tokens += count
+            for index, vector in zip(chosen, vectors, strict=True):
                 parts[index] = vector
         width = int(self._model.config.hidden_size)
-        return np.array(parts, dtype=np.float32).reshape(len(texts), width)
+        return np.array(parts, dtype=np.float32).reshape(len(texts), width), tokens
 
     @torch.inference_mode()
-    def _batch(self, texts: list[str]) -> np.ndarray:
+    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int]:
         encoded = self._tokenizer.encode_batch(texts)
         ids = torch.tensor([item.ids for item in encoded])
         mask = torch.tensor([item.attention_mask for item in encoded])
@@ -68,4 +75,4 @@ class TextEmbedder:
         weights = mask[..., None].float()
         pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
         vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()
-        return vectors
+        return vectors, int(mask.sum())

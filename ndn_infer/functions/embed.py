@@ -6,41 +6,18 @@ Owns: both functions. Must not know: retrieval.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final
+from typing import TYPE_CHECKING
 
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.records import Record, Reply, Request
-from ndn_infer.records.bounds import AtMost, Packed
+from ndn_infer.records import Record
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import RawTensor, encode_tensor
 
 if TYPE_CHECKING:
     from ndn_infer.engine.text_embedder import TextEmbedder
-
-
-MAX_EMBED_IDS: Final = 4096
-MAX_EMBED_TEXTS: Final = 256
-MAX_TENSOR: Final = 64 << 20
-"""Bytes of the tensor in an answer: MAX_EMBED_IDS rows of 4096 numbers in 4 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedRequest(Request):
-    """`ids` for token embeddings of a causal model, `texts` for sentence vectors of a text-embedding model."""
-
-    ids: Annotated[tuple[int, ...], Packed(MAX_EMBED_IDS)] = ()
-    texts: Annotated[tuple[Annotated[str, AtMost(1 << 16)], ...], AtMost(MAX_EMBED_TEXTS)] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRecord(Reply):
-    """Answer to embed: one tensor in its wire form (tensors.py)."""
-
-    max_bytes: ClassVar[int] = MAX_TENSOR + 64
-    tensor: Annotated[bytes, AtMost(MAX_TENSOR)]
 
 
 class EmbedTokens(NamedFunction[EmbedRequest]):
@@ -61,7 +38,7 @@ class EmbedTokens(NamedFunction[EmbedRequest]):
     async def run(self, request: EmbedRequest, job: Job) -> Record:
         if not request.ids:
             raise PromptError("embed of a causal model takes token ids")
-        return TensorRecord(await asyncio.to_thread(embedding_rows, self._folder, request.ids))
+        return TensorRecord(await asyncio.to_thread(embedding_rows, self._folder, request.ids), len(request.ids))
 
 
 def embedding_rows(folder: Path, ids: tuple[int, ...]) -> bytes:
@@ -108,7 +85,7 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         assert self._embedder is not None
         if not request.texts:
             raise PromptError("embed of a text model takes texts")
-        vectors = await asyncio.to_thread(self._embedder.encode, list(request.texts))
+        vectors, tokens = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
         job.host.counters["texts_embedded"] += len(request.texts)
         shape = tuple(int(size) for size in vectors.shape)
-        return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())))
+        return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())), tokens)

@@ -18,10 +18,10 @@ from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.corpus.passages import CorpusPassage
 from ndn_infer.errors import BadRecord, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
-from ndn_infer.functions.embed import EmbedRequest, TensorRecord
 from ndn_infer.namespace import Passage, passages_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Hit, Hits, LookupRequest, PassageRecord, Record
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.crypto import Signer
 from ndn_infer.tensors import decode_tensor
 from ndn_infer.transport.calls.ask import Ask

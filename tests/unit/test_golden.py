@@ -11,7 +11,6 @@ from typing import Final
 import pytest
 
 from ndn_infer import ndn, records
-from ndn_infer.functions.embed import EmbedRequest, TensorRecord
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
 from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.kv.holders import Holdings, HoldsQuery
@@ -39,6 +38,7 @@ from ndn_infer.records import (
     TokenLogprobs,
     Tokens,
 )
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
@@ -122,7 +122,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         StageRequest(_HEX, _ENGINE, 16, 40, (1, 2), "cd" * 32, 64, (3,), 9),
         StatusQuery(),
         UsageQuery(),
-        TensorRecord(b"t"),
+        TensorRecord(b"t", 3),
         Text("hi"),
         TokenBias(5, 1.0),
         TokenBlockRecord(_HEX, (1, 2)),
@@ -292,7 +292,7 @@ RECORDS: Final = {
         "707428a5737461727410"
     ),
     "StatusQuery": "80",
-    "TensorRecord": "81a674656e736f72c40174",
+    "TensorRecord": "82a674656e736f72c40174a6746f6b656e7303",
     "Text": "81a474657874a26869",
     "TokenBias": "82a462696173cb3ff0000000000000a2696405",
     "TokenBlockRecord": (

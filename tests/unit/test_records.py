@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from ndn_infer import records
 from ndn_infer.errors import BadRecord
-from ndn_infer.functions.embed import EmbedRequest
 from ndn_infer.kv.holders import MAX_HOLDS, Holdings
 from ndn_infer.records import (
     CallAnswer,
@@ -29,6 +28,7 @@ from ndn_infer.records import (
     TokenizeRequest,
 )
 from ndn_infer.records.bounds import AtMost, Between
+from ndn_infer.records.embed import EmbedRequest
 from ndn_infer.records.forms import (
     NEWER_BYTES,
     FixedForm,
