@@ -20,7 +20,7 @@ TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
 SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
-USED = {"console", "node", "local", "catalog", "client", "library", "functions"}
+USED = {"console", "node", "local", "catalog", "client", "library", "functions", "gateway"}
 """What commands and measurements are made of: they import none of each other."""
 
 # unit or room -> what it may import (itself always)
@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node"} | OFFERS,
     "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"},
+    "gateway": TRANSPORT | {"client"} | OFFERS,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
     "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
@@ -80,7 +81,7 @@ ONLY: dict[str, set[str]] = {
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
-    "aiohttp": {"forwarder"},
+    "aiohttp": {"forwarder", "gateway"},
     "prometheus_client": {"forwarder"},
     "asyncio": {
         "transport",
@@ -91,6 +92,7 @@ ONLY: dict[str, set[str]] = {
         "kv",
         "offers",
         "functions",
+        "gateway",
         "console",
         "local",
         "library",

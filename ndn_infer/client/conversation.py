@@ -140,7 +140,13 @@ class Conversation:
                 f"the prompt has {size} characters, and {MAX_TEXT} are the most", hint="shorten the prompt"
             )
         today = date.today().isoformat() if model.dated else ""
-        request = TokenizeRequest(messages=tuple(messages), today=today)
+        return await self._ids(model, TokenizeRequest(messages=tuple(messages), today=today))
+
+    async def tokenize_text(self, model: ModelRecord, text: str) -> tuple[int, ...]:
+        """Token ids of a text as it stands, without a chat template."""
+        return await self._ids(model, TokenizeRequest(text=text))
+
+    async def _ids(self, model: ModelRecord, request: TokenizeRequest) -> tuple[int, ...]:
         try:
             ask = Ask(("model", model.digest), "tokenize", request, self.domain)
             tokens = await self.caller.call(ask, Tokens)

@@ -32,6 +32,7 @@ from ndn_infer.config.sections import (
     EngineConfig,
     FetchConfig,
     ForwarderConfig,
+    GatewayConfig,
     KvConfig,
     LogConfig,
     NetworkConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "EngineConfig",
     "FetchConfig",
     "ForwarderConfig",
+    "GatewayConfig",
     "KvConfig",
     "LogConfig",
     "NetworkConfig",
@@ -84,6 +86,7 @@ class Config:
     producer: ProducerConfig = ProducerConfig()
     offers: OffersConfig = OffersConfig()
     ask: AskConfig = AskConfig()
+    gateway: GatewayConfig = GatewayConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -253,3 +253,17 @@ class AskConfig(ConfigSection):
     min_score: float = option(
         0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig(ConfigSection):
+    listen: str = option("127.0.0.1:8000", "host:port of the OpenAI API", form=forms.address)
+    requests: int = option(64, "requests in work at a time; further ones are refused with 429", low=1, high=10_000)
+    body_kib: int = option(4096, "longest body of a request", low=1, high=65_536)
+    header_s: float = option(15.0, "wait this long for the head of a request, and for its body", low=0.1, high=600)
+    request_s: float = option(600.0, "end a request after this long, streams too", low=0.1, high=86_400)
+    keep_alive_s: float = option(
+        5.0, "without a token for this long, a stream has a comment; errors before that have their own status",
+        low=0.05, high=600)  # fmt: skip
+    max_tokens: int = _sampling("max_tokens", 1024, "tokens of a chat answer whose request does not say how many")
+    drain_s: float = option(30.0, "at its end, let requests go on for this long", low=0, high=3600)

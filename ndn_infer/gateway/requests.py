@@ -1,0 +1,200 @@
+"""What a client asks: the JSON of /v1/chat/completions and /v1/completions, as our records.
+
+Owns: messages, prompts, and which parameters are refused. Pure. Must not know: HTTP, models, how an answer is had.
+
+Anything that is not understood is a Refusal that names it. A parameter that is not supported may be there with the
+value that asks for nothing, as some clients send all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ndn_infer.gateway.fields import Fields, integer_of, text_of
+from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.sampling import Asked, alternatives_of, read_asked, tokens_of
+from ndn_infer.records import Message
+from ndn_infer.records.bounds import MAX_IDS, MAX_TEXT
+from ndn_infer.records.sampling import Sampling
+
+MAX_MODEL: Final = 120
+MAX_MESSAGES: Final = 1024
+MAX_PARTS: Final = 256
+MAX_PROMPTS: Final = 16
+_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+_CHAT_ONLY: Final[Mapping[str, tuple[Any, ...]]] = {
+    "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False), "modalities": (["text"],), "audio": (), "prediction": (),
+    "reasoning_effort": ("none",), "verbosity": (), "web_search_options": (), "moderation": (),
+}  # fmt: skip
+_NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
+    "service_tier": ("auto", "default"), "store": (False,), "metadata": ({},), "prompt_cache_key": (),
+    "prompt_cache_retention": (),
+}  # fmt: skip
+"""Parameters that are refused, each with the values that ask for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """`prompts` are texts, or token ids."""
+
+    model: str
+    prompts: tuple[str | tuple[int, ...], ...]
+    asked: Asked
+    echo: bool = False
+
+
+def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
+    """Raises Refusal. `defaults` has what the request leaves out."""
+    body = Fields(document)
+    model = _model(body)
+    messages = _messages(body)
+    for name, allowed in {**_CHAT_ONLY, **_NOT_HERE}.items():
+        body.only(name, *allowed)
+    _text_format(body)
+    logprobs, top = body.flag("logprobs"), body.integer("top_logprobs")
+    if top is not None and not logprobs:
+        raise bad("top_logprobs needs logprobs: true", "top_logprobs")
+    alternatives = (alternatives_of(top, "top_logprobs") or 0) if logprobs else None
+    older, newer = body.integer("max_tokens"), body.integer("max_completion_tokens")
+    if older is not None and newer is not None and older != newer:
+        raise bad("max_tokens and max_completion_tokens say different things", "max_tokens")
+    count = tokens_of(older, "max_tokens") if newer is None else tokens_of(newer, "max_completion_tokens")
+    asked = read_asked(body, defaults, alternatives, max_tokens=count)
+    _labels(body)
+    body.end()
+    return ChatRequest(model, messages, asked)
+
+
+def read_completion(document: Mapping[str, Any], defaults: Sampling) -> CompletionRequest:
+    """Raises Refusal. Without max_tokens there are 16, as OpenAI has it."""
+    body = Fields(document)
+    model = _model(body)
+    prompts = _prompts(body.take("prompt"))
+    for name, allowed in _NOT_HERE.items():
+        body.only(name, *allowed)
+    body.only("suffix", "")
+    _text_format(body)
+    alternatives = alternatives_of(body.integer("logprobs"), "logprobs")
+    echo = body.flag("echo")
+    if echo and not isinstance(prompts[0], str):
+        raise bad("echo of token ids is not supported: give the prompt as text", "echo", "unsupported_parameter")
+    if echo and alternatives is not None:
+        raise bad("echo with logprobs is not supported: log probabilities of prompts are not computed", "echo")
+    count = tokens_of(body.integer("max_tokens"), "max_tokens")
+    best_of = body.integer("best_of")
+    asked = read_asked(body, defaults, alternatives, max_tokens=16 if count is None else count)
+    if best_of is not None and best_of != asked.n:
+        raise bad("best_of is not supported but as the value of n", "best_of", "unsupported_parameter")
+    _labels(body)
+    body.end()
+    return CompletionRequest(model, prompts, asked, echo)
+
+
+# ---------------------------------------------------------------- parts of a request
+
+
+def _model(body: Fields) -> str:
+    model = body.text("model", MAX_MODEL)
+    if not model:
+        raise bad("model is missing: GET /v1/models lists what there is", "model")
+    return model
+
+
+def _labels(body: Fields) -> None:
+    """Who asks, in the client's own words: for its own accounting, without effect on any answer."""
+    body.text("user", 512)
+    body.text("safety_identifier", 512)
+
+
+def _text_format(body: Fields) -> None:
+    given = body.object("response_format")
+    if given is not None and given != {"type": "text"}:
+        raise bad(
+            "response_format is not supported but as {'type': 'text'}", "response_format", "unsupported_parameter"
+        )
+
+
+def _messages(body: Fields) -> tuple[Message, ...]:
+    given = body.items("messages", MAX_MESSAGES)
+    if not given:
+        raise bad("messages is missing, or empty", "messages")
+    return tuple(_message(item, f"messages[{index}]") for index, item in enumerate(given))
+
+
+def _message(value: Any, where: str) -> Message:
+    if not isinstance(value, dict):
+        raise bad(f"{where} must be an object", where)
+    message = Fields(value, f"{where}.")
+    role = message.text("role", 32)
+    if role in ("tool", "function"):
+        raise bad(f"{where}.role: tools are not supported", f"{where}.role", "unsupported_parameter")
+    if role not in _ROLES:
+        raise bad(f"{where}.role must be one of {', '.join(_ROLES)}", f"{where}.role")
+    for name, allowed in (
+        ("tool_calls", ([],)), ("function_call", ()), ("tool_call_id", ()), ("name", ()), ("audio", ()),
+        ("annotations", ([],)), ("refusal", ("",)), ("reasoning", ("",)), ("reasoning_content", ("",)),
+    ):  # fmt: skip
+        message.only(name, *allowed)
+    content = _content(message.take("content"), f"{where}.content")
+    message.end()
+    return Message(_ROLES[role], content)
+
+
+def _content(value: Any, where: str) -> str:
+    """A text, or parts that are texts, which then stand on lines of their own."""
+    if not isinstance(value, list):
+        return text_of(value, where, MAX_TEXT)
+    if len(value) > MAX_PARTS:
+        raise bad(f"{where} has {len(value)} parts, and {MAX_PARTS} are the most", where)
+    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(value))
+
+
+def _part(value: Any, where: str) -> str:
+    if not isinstance(value, dict):
+        raise bad(f"{where} must be an object", where)
+    part = Fields(value, f"{where}.")
+    kind = part.text("type", 64)
+    if kind != "text":
+        raise bad(f"{where}.type: only text is supported", f"{where}.type", "unsupported_content")
+    text = text_of(part.take("text"), f"{where}.text", MAX_TEXT)
+    part.end()
+    return text
+
+
+def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """A text, several, token ids, or several lists of these."""
+    if isinstance(value, str):
+        return (_prompt(value),)
+    if not isinstance(value, list) or not value:
+        raise bad("prompt must be a text, token ids, or an array of these", "prompt")
+    if isinstance(value[0], str | list):
+        if len(value) > MAX_PROMPTS:
+            raise bad(f"prompt has {len(value)} items, and {MAX_PROMPTS} are the most", "prompt")
+        return tuple(_prompt(item) for item in value)
+    return (_prompt(value),)
+
+
+def _prompt(value: Any) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        if not value:
+            raise bad("prompt is empty", "prompt")
+        return text_of(value, "prompt", MAX_TEXT)
+    if not isinstance(value, list) or not value:
+        raise bad("prompt must be a text, token ids, or an array of these", "prompt")
+    if len(value) > MAX_IDS:
+        raise bad(f"prompt has {len(value)} tokens, and {MAX_IDS} are the most", "prompt")
+    ids = tuple(integer_of(item, "prompt") for item in value)
+    if min(ids) < 0 or max(ids) >= 1 << 32:
+        raise bad("prompt has a number that is no token id", "prompt")
+    return ids

@@ -1,0 +1,176 @@
+"""Requests of the API, asked of the network: models, answers, vectors.
+
+Owns: which calls a request becomes, and what the model's context and vocabulary allow. Must not know: HTTP. One client
+serves all requests; each choice of each request is a conversation of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ndn_infer import clock
+from ndn_infer.client import Answer, Client, Conversation
+from ndn_infer.config import Config
+from ndn_infer.errors import NdnInferError, PromptError
+from ndn_infer.gateway.documents import Head
+from ndn_infer.gateway.refusal import Refusal, bad, too_long
+from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
+from ndn_infer.gateway.sampling import Asked
+from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
+from ndn_infer.records import ModelRecord
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
+from ndn_infer.records.sampling import Sampling
+from ndn_infer.security.domains import PUBLIC
+from ndn_infer.transport.calls.ask import Ask
+
+MAX_LISTED: Final = 256
+_SERVED: Final = frozenset({"generate", "embed"})
+"""Functions of the models that GET /v1/models lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Answers that are ready to be asked for, `asked.n` for each prompt; `echoes` has the text before each."""
+
+    head: Head
+    asked: Asked
+    answers: Sequence[Answer]
+    echoes: Sequence[str]
+
+
+class Service:
+    def __init__(self, client: Client, config: Config, domain: Callable[[], str]) -> None:
+        """`domain` gives the label of the tenant domain to ask in, that of now."""
+        ask = config.ask
+        self.defaults = Sampling(
+            max_tokens=config.gateway.max_tokens, temperature=ask.temperature, top_p=ask.top_p or 1.0,
+            top_k=max(0, ask.top_k),
+        )  # fmt: skip
+        """What requests leave out. The seed is 0: equal requests have equal answers, and caches have them."""
+        self._client = client
+        self._domain = domain
+
+    def _conversation(self) -> Conversation:
+        return self._client.conversation(self._domain())
+
+    # ------------------------------------------------------------ models
+
+    async def models(self) -> dict[str, Any]:
+        """Models of which producers say that they generate or embed with them."""
+        await self._client.offers.look()
+        digests = {
+            one.subject: None
+            for entry in self._client.offers.entries()
+            for one in entry.offer.functions
+            if one.subject_kind == "model" and one.function in _SERVED
+        }
+        conversation = self._client.conversation()
+        found = await asyncio.gather(*(_known(conversation, digest) for digest in list(digests)[:MAX_LISTED]))
+        data = sorted((model_document(record, record.alias) for record in found if record), key=lambda one: one["id"])
+        return {"object": "list", "data": data}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        return model_document(await self._client.conversation().resolve_model(name), name)
+
+    # ------------------------------------------------------------ text
+
+    async def chat(self, request: ChatRequest) -> Prepared:
+        """Raises Refusal, and what Conversation.resolve_model and tokenize raise."""
+        conversation = self._conversation()
+        model = await self._generator(conversation, request.model)
+        try:
+            prompt = await conversation.tokenize(model, request.messages)
+        except PromptError as error:
+            raise _of_prompt(error, "messages") from error
+        head = self._head(request.model, model, "chatcmpl", request.asked)
+        return self._prepared(head, model, request.asked, [prompt], [""])
+
+    async def completion(self, request: CompletionRequest) -> Prepared:
+        """As `chat`."""
+        conversation = self._conversation()
+        model = await self._generator(conversation, request.model)
+        prompts = [await self._prompt(conversation, model, prompt) for prompt in request.prompts]
+        echoes = [prompt if request.echo and isinstance(prompt, str) else "" for prompt in request.prompts]
+        head = self._head(request.model, model, "cmpl", request.asked)
+        return self._prepared(head, model, request.asked, prompts, echoes)
+
+    async def _prompt(
+        self, conversation: Conversation, model: ModelRecord, prompt: str | tuple[int, ...]
+    ) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            try:
+                return await conversation.tokenize_text(model, prompt)
+            except PromptError as error:
+                raise _of_prompt(error, "prompt") from error
+        if max(prompt) >= model.vocabulary:
+            raise bad(f"prompt: token ids of this model are 0 to {model.vocabulary - 1}", "prompt")
+        return prompt
+
+    async def _generator(self, conversation: Conversation, name: str) -> ModelRecord:
+        model = await conversation.resolve_model(name)
+        if model.kind != "causal-lm":
+            raise bad(f"{name} is of the kind {model.kind}: it generates no text", "model")
+        return model
+
+    def _head(self, name: str, model: ModelRecord, prefix: str, asked: Asked) -> Head:
+        made, identifier = int(clock.wall_s()), f"{prefix}-{secrets.token_hex(16)}"
+        return Head(identifier, made, name, f"fp_{model.digest[:12]}", prefix == "chatcmpl", asked.alternatives)
+
+    def _prepared(
+        self, head: Head, model: ModelRecord, asked: Asked, prompts: Sequence[tuple[int, ...]], echoes: Sequence[str]
+    ) -> Prepared:
+        asked.sampling.check(model.vocabulary)
+        answers = [
+            self._conversation().generate(model, prompt, _fitting(model, asked, prompt, index, head.chat))
+            for prompt in prompts
+            for index in range(asked.n)
+        ]
+        return Prepared(head, asked, answers, [echo for echo in echoes for _ in range(asked.n)])
+
+    # ------------------------------------------------------------ vectors
+
+    async def embed(self, request: EmbeddingRequest) -> dict[str, Any]:
+        conversation = self._conversation()
+        if conversation.domain != PUBLIC.label:
+            raise Refusal(403, "embeddings are asked in public only, and this gateway asks in a tenant domain")
+        model = await conversation.resolve_model(request.model)
+        if model.kind != "text-embedding":
+            raise bad(f"{request.model} is of the kind {model.kind}: it embeds no texts", "model")
+        ask = Ask(("model", model.digest), "embed", EmbedRequest(texts=request.texts), conversation.domain)
+        return embedding_document(request, await conversation.caller.call(ask, TensorRecord))
+
+
+def model_document(record: ModelRecord, name: str) -> dict[str, Any]:
+    """With what vLLM adds (max_model_len), and the digest that the alias stands for."""
+    return {
+        "id": name, "object": "model", "created": 0, "owned_by": "ndn-infer", "max_model_len": record.context_tokens,
+        "kind": record.kind, "digest": record.digest,
+    }  # fmt: skip
+
+
+async def _known(conversation: Conversation, digest: str) -> ModelRecord | None:
+    try:
+        return await conversation.resolve_model(digest)
+    except NdnInferError:
+        return None  # offered, and nobody has the operator's word on what it is
+
+
+def _of_prompt(error: PromptError, param: str) -> Refusal:
+    """A PromptError with a cause is a producer's, who says that it is too long (Conversation.tokenize)."""
+    return too_long(str(error), param) if "shorten" in error.hint else bad(str(error), param)
+
+
+def _fitting(model: ModelRecord, asked: Asked, prompt: tuple[int, ...], index: int, chat: bool) -> Sampling:
+    """The sampling of one choice, with no more tokens than the context has room for. Raises Refusal where the request
+    wants more than that: nothing is cut silently."""
+    param, room = "messages" if chat else "prompt", model.context_tokens - len(prompt)
+    wanted = asked.sampling.max_tokens
+    if room < 1 or (asked.explicit and wanted > room):
+        words = f"the prompt has {len(prompt)} tokens"
+        words += f" and {wanted} new ones are asked for" if asked.explicit else ""
+        raise too_long(f"{words}; the context of this model is {model.context_tokens}", param)
+    return replace(asked.choice(index), max_tokens=min(wanted, room))
