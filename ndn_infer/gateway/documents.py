@@ -17,7 +17,7 @@ _KINDS: Final = {True: "chat.completion", False: "text_completion"}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands in every document of one request. `alternatives`: as in Asked."""
+    """What stands in every document of one request. `alternatives`: as in ChoiceOptions."""
 
     id: str
     created: int

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ndn_infer.gateway.fields import Fields, integer_of, text_of
 from ndn_infer.gateway.refusal import bad
-from ndn_infer.gateway.sampling import Asked, alternatives_of, read_asked, tokens_of
+from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_IDS, MAX_TEXT
 from ndn_infer.records.sampling import Sampling
@@ -41,7 +41,7 @@ _NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
 class ChatRequest:
     model: str
     messages: tuple[Message, ...]
-    asked: Asked
+    asked: ChoiceOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class CompletionRequest:
 
     model: str
     prompts: tuple[str | tuple[int, ...], ...]
-    asked: Asked
+    asked: ChoiceOptions
     echo: bool = False
 
 

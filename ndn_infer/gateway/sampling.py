@@ -18,7 +18,7 @@ MAX_TOKENS: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChoiceOptions:
     """How a request wants its answers: `n` of them with this sampling, told as they grow when `stream`; `usage`: with
     what they took, also in a stream. `alternatives`: likely tokens told for each, None for no log probabilities at all.
     `explicit`: the request itself says how many tokens."""
@@ -35,7 +35,7 @@ class Asked:
         return replace(self.sampling, seed=(self.sampling.seed + index) % (1 << 64))
 
 
-def read_asked(body: Fields, defaults: Sampling, alternatives: int | None, *, max_tokens: int | None) -> Asked:
+def read_asked(body: Fields, defaults: Sampling, alternatives: int | None, *, max_tokens: int | None) -> ChoiceOptions:
     """What both kinds of requests say alike. `defaults` has what the request leaves out. Raises Refusal."""
     values: dict[str, Any] = {name: getattr(defaults, name) for name in (*_NUMBERS, "top_k", "seed", "max_tokens")}
     for name in _NUMBERS:
@@ -55,7 +55,7 @@ def read_asked(body: Fields, defaults: Sampling, alternatives: int | None, *, ma
     _check(sampling)
     stream = body.flag("stream")
     usage = _usage(body, stream)
-    return Asked(sampling, _choices(body), stream, usage, alternatives, max_tokens is not None)
+    return ChoiceOptions(sampling, _choices(body), stream, usage, alternatives, max_tokens is not None)
 
 
 def alternatives_of(count: int | None, where: str) -> int | None:

@@ -19,7 +19,7 @@ from ndn_infer.errors import NdnInferError, PromptError
 from ndn_infer.gateway.documents import Head
 from ndn_infer.gateway.refusal import Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
-from ndn_infer.gateway.sampling import Asked
+from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
 from ndn_infer.records import ModelRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -37,7 +37,7 @@ class Prepared:
     """Answers that are ready to be asked for, `asked.n` for each prompt; `echoes` has the text before each."""
 
     head: Head
-    asked: Asked
+    asked: ChoiceOptions
     answers: Sequence[Answer]
     echoes: Sequence[str]
 
@@ -116,12 +116,17 @@ class Service:
             raise bad(f"{name} is of the kind {model.kind}: it generates no text", "model")
         return model
 
-    def _head(self, name: str, model: ModelRecord, prefix: str, asked: Asked) -> Head:
+    def _head(self, name: str, model: ModelRecord, prefix: str, asked: ChoiceOptions) -> Head:
         made, identifier = int(clock.wall_s()), f"{prefix}-{secrets.token_hex(16)}"
         return Head(identifier, made, name, f"fp_{model.digest[:12]}", prefix == "chatcmpl", asked.alternatives)
 
     def _prepared(
-        self, head: Head, model: ModelRecord, asked: Asked, prompts: Sequence[tuple[int, ...]], echoes: Sequence[str]
+        self,
+        head: Head,
+        model: ModelRecord,
+        asked: ChoiceOptions,
+        prompts: Sequence[tuple[int, ...]],
+        echoes: Sequence[str],
     ) -> Prepared:
         asked.sampling.check(model.vocabulary)
         answers = [
@@ -164,7 +169,7 @@ def _of_prompt(error: PromptError, param: str) -> Refusal:
     return too_long(str(error), param) if "shorten" in error.hint else bad(str(error), param)
 
 
-def _fitting(model: ModelRecord, asked: Asked, prompt: tuple[int, ...], index: int, chat: bool) -> Sampling:
+def _fitting(model: ModelRecord, asked: ChoiceOptions, prompt: tuple[int, ...], index: int, chat: bool) -> Sampling:
     """The sampling of one choice, with no more tokens than the context has room for. Raises Refusal where the request
     wants more than that: nothing is cut silently."""
     param, room = "messages" if chat else "prompt", model.context_tokens - len(prompt)
