@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -42,12 +42,16 @@ class Desk:
 
     config: Config
     stack: AsyncExitStack
-    free: list[tuple[Node, Client]] = field(default_factory=list)
+    free: dict[bool, list[tuple[Node, Client]]] = field(default_factory=lambda: {True: [], False: []})
+    """Those that choose by offers, and those that do not."""
 
-    async def take(self) -> tuple[Node, Client]:
-        if self.free:
-            return self.free.pop()
-        node = await self.stack.enter_async_context(await Node.join(self.config, ensure_keys(self.config)))
+    async def take(self, *, choose: bool = True) -> tuple[Node, Client]:
+        if self.free[choose]:
+            return self.free[choose].pop()
+        config = self.config
+        if not choose:
+            config = replace(config, offers=replace(config.offers, choose="network"))
+        node = await self.stack.enter_async_context(await Node.join(config, ensure_keys(config)))
         return node, await self.stack.enter_async_context(Client(node))
 
 
@@ -57,14 +61,14 @@ async def answer(desk: Desk, number: int, what: Ask) -> Asked:
         desk.config.network.node, net_name(desk.config), time.monotonic, partial(_progress, number), time.monotonic()
     )  # fmt: skip
     try:
-        node, client = await desk.take()
+        node, client = await desk.take(choose=what.choose)
     except NdnInferError as error:
         reading.failed(error)
         return reading.row()
     try:
         await reading.read(client, desk.config.ask.model, what)
     finally:
-        desk.free.append((node, client))
+        desk.free[what.choose].append((node, client))
     return reading.row()
 
 
@@ -95,7 +99,7 @@ async def serve(config: Config) -> int:
     running: dict[int, asyncio.Task[None]] = {}
     async with AsyncExitStack() as stack:
         desk = Desk(config, stack)
-        desk.free.append(await desk.take())
+        desk.free[True].append(await desk.take())
         _tell_ready()
         async for line in reader:
             order = json.loads(line)

@@ -22,13 +22,15 @@ from ndn_infer.testbed.topology import Topology
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question. `seed` None is greedy, a number samples by it. With `whole` the answer has `max_tokens` tokens, an
-    end of text does not end it: figures of different runs are of the same work."""
+    end of text does not end it: figures of different runs are of the same work. Without `choose` offers are not looked
+    at: the network leads to somebody."""
 
     prompt: str
     max_tokens: int = 32
     seed: int | None = None
     system: str = ""
     whole: bool = True
+    choose: bool = True
 
 
 @dataclass(frozen=True, slots=True)

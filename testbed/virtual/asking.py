@@ -25,7 +25,7 @@ async def _consumer(
 ) -> Asked:
     reading = Reading(node.name, node.keychain.net, now, progress.came, began=now())
     try:
-        async with await node.join(application) as joined, Client(joined) as client:
+        async with await node.join(application, choose=what.choose) as joined, Client(joined) as client:
             await reading.read(client, joined.config.ask.model, what)
     except NdnInferError as error:
         reading.failed(error)

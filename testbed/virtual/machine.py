@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ndn_infer import ndn
@@ -118,15 +118,18 @@ class VirtualNode:
     def application(self, title: str) -> Application:
         return Application(Process(f"{self.name}/{title}"))
 
-    async def join(self, application: Application) -> Node:
-        """This application in the network: to be awaited as its process."""
+    async def join(self, application: Application, *, choose: bool = True) -> Node:
+        """This application in the network: to be awaited as its process. Without `choose` it looks at no offers."""
+        config = self.config
+        if not choose:
+            config = replace(config, offers=replace(config.offers, choose="network"))
 
         async def dial() -> MemoryLink:
             link = await self.network.dial()
             application.links.append(link)
             return link
 
-        return await Node.join(self.config, self.keychain, uri=f"memory://{self.name}", dial=dial)
+        return await Node.join(config, self.keychain, uri=f"memory://{self.name}", dial=dial)
 
     async def start(self, role: str) -> None:
         """A producer; it answers calls when this returns. Raises UsageError for a role that no virtual node has,

@@ -37,6 +37,8 @@ SETTINGS: Final = ("trust.revocations=off",)
 """There is no operator's machine that offers a deny list."""
 MOST_LISTED: Final = 8
 """Producers of each role that a node's operator lists in offers.pull: the nearest."""
+MOST_ROUTED: Final = 64
+"""Nodes of a network in which routes lead to every one of them, and not to producers alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +246,11 @@ class VirtualWorld:
         return self.wires[link].join(end, node.network, reliable=link.loss_percent > 0)
 
     def _note_offers(self) -> None:
-        """What every node answers for when all of it runs: static routes lead there also while it does not."""
+        """What every node answers for when all of it runs: static routes lead there also while it does not. In small
+        networks to consumers too, who publish requests that fit no Interest."""
         for name, node in self.nodes.items():
             prefixes, own = node.registered(), node.own_prefix()
-            if prefixes:
+            if prefixes or len(self.nodes) <= MOST_ROUTED:
                 shared = frozenset(prefix for prefix in prefixes if not prefix.startswith(own))
                 self._offered[name] = Offered(own, shared)
 

@@ -11,9 +11,9 @@ from ndn_infer.testbed.scenarios import thousands
 from ndn_infer.testbed.virtual.play import Play, play
 
 QUICK = (
-    "cut_link", "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd", "geant",
-    "identical_calls", "kill_core", "kill_decode", "mobile_consumer", "mobile_producer", "overload", "partition",
-    "partition_heal", "rolling_restart",
+    "crowd_by_offers", "cut_link", "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd",
+    "geant", "identical_calls", "identical_calls_chosen", "kill_core", "kill_decode", "mobile_consumer",
+    "mobile_producer", "overload", "partition", "partition_heal", "prefix_holder", "rolling_restart",
 )  # fmt: skip
 SLOW = (
     "chaos", "hundred_readers", "hundred_restarts", "killed_everywhere", "open_loop", "thousand_nodes", "three_sites",
