@@ -29,7 +29,7 @@ is computed here holds up the streams that decode here."""
 
 SLACK_S: Final = 0.25
 
-MOST_PATIENCE_S: Final = 2.0
+MOST_PATIENCE_S: Final = 1.5
 UNANSWERED_S: Final = 10.0
 """For so long no prefill producer is asked after none had answered."""
 

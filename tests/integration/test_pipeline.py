@@ -39,6 +39,7 @@ from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import NET, Node, role  # noqa: E402
+from tests.integration.test_streams import until  # noqa: E402
 
 pytestmark = pytest.mark.model
 
@@ -91,7 +92,7 @@ class Peer(Node):
 
     async def offer(self, function: NamedFunction[Any], identity: ndn.Name) -> None:
         host = Host(NET, self.config, self.server, self.fetcher, self.caller)
-        self.host = host
+        self.host, self.function = host, function
         self.validator.add_certificates(*self.keychain.certificates())
         self.producer = Producer(host, self.keychain, self.registrar)
         await self.producer.offer(function, self.keychain.signer_for(identity))
@@ -278,6 +279,30 @@ def test_who_left_gives_the_place_away_and_finds_the_same_tokens_when_it_comes_b
             assert made < 200 and stages.peers[1].producer.status(role("decode", node="s1")).running == 1
             assert await stages.ask(PROMPTS[-1], long) == expected
             assert stages.counter(1, "tokens_decoded") == 200 + GREEDY.max_tokens, "it went on where it was"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("where", ["prompt", "answer"])
+def test_no_stage_computes_when_nobody_reads(small: Model, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Counted in steps, from the moment at which the reader is missed: the one that is being computed, and the piece of
+    a prompt that was asked for ahead."""
+    monkeypatch.setattr(readership, "READ_S", 0.3)
+    prompt, long = [(31 * n + 5) % 1000 for n in range(480)], replace(GREEDY, max_tokens=400)
+    asked, pieces = (prompt, 480 // CHUNK) if where == "prompt" else (PROMPTS[1], 400)
+
+    async def run() -> None:
+        async with line(small, CUTS["two"], delay_s=0.05) as stages:
+            reading = asyncio.ensure_future(stages.ask(asked, long))
+            await until(lambda: stages.counter(1, "steps") >= 3, 30.0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            (answer,) = stages.peers[1].function._answers._tasks  # type: ignore[attr-defined]
+            await until(lambda: answer.away, 10.0)
+            last, first = stages.counter(1, "steps"), stages.counter(0, "activations_published")
+            await asyncio.sleep(1.0)
+            assert stages.counter(1, "steps") <= min(last + 1, pieces - 1)
+            assert stages.counter(0, "activations_published") <= first + 2
 
     asyncio.run(run())
 

@@ -113,7 +113,7 @@ class Harness:
         self._whole: dict[tuple[str, int], Heard] = {}
         self._extra = 0
 
-    async def run(self) -> None:
+    async def run(self) -> list[Round]:
         await self._fill()
         jobs = list(enumerate(self.plan.kinds))
         if self.plan.what != "prefill":
@@ -131,6 +131,7 @@ class Harness:
             for one in await play(batch):
                 self.rounds.append(one)
                 print(json.dumps(asdict(one)), flush=True)
+        return self.rounds
 
     # ------------------------------------------------------------ producers
 
@@ -323,8 +324,7 @@ async def failover(plan: Plan, cache: Path) -> list[Round]:
     model = prepare(MODEL, cache)
     async with running(cache, dict(SETTINGS)) as net, net.consumer() as client:
         harness = Harness(plan, net, model, client)
-        await harness.run()
-        return harness.rounds
+        return await harness.run()
 
 
 def main() -> int:

@@ -8,19 +8,27 @@ from pathlib import Path
 import pytest
 
 from ndn_infer.models.store import ModelFolder
-from tests.load.failover import Plan, failover
+from tests.load.failover import SETTINGS, Harness, Plan
 from tests.load.failover_figures import Heard, Round, difference, report
+from tests.load.failover_net import running
 
 pytestmark = pytest.mark.model
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("what", "kinds"), [("decode", ("greedy", "seeded")), ("link", ("seeded",))])
-def test_no_token_is_lost_or_changed(
-    what: str, kinds: tuple[str, ...], smollm2: ModelFolder, model_cache: Path
-) -> None:
-    rounds = asyncio.run(failover(Plan(what, kinds, tokens=48, batch=2, seed=3), model_cache))
-    assert [(one.complete, one.identical, one.error) for one in rounds] == [(True, True, "")] * len(kinds), rounds
+def test_no_token_is_lost_or_changed(smollm2: ModelFolder, model_cache: Path) -> None:
+    """One network of two producers: the link to one is cut, then one is killed below two answers."""
+    plans = (
+        Plan("link", ("seeded",), tokens=30, batch=1, seed=3),
+        Plan("decode", ("greedy", "seeded"), tokens=40, batch=1, seed=4, at_once=2),
+    )
+
+    async def run() -> list[Round]:
+        async with running(model_cache, dict(SETTINGS)) as net, net.consumer() as client:
+            return [one for plan in plans for one in await Harness(plan, net, smollm2, client).run()]
+
+    rounds = asyncio.run(run())
+    assert [(one.complete, one.identical, one.error) for one in rounds] == [(True, True, "")] * 3, rounds
     assert all(one.continued for one in rounds), rounds
 
 
