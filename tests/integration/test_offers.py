@@ -22,7 +22,7 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.offers.live.chooser import OfferChooser
-from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.offers.live.offers import Offers, Silence, Where
 from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
@@ -237,6 +237,46 @@ async def test_named_producers_are_looked_at_and_nothing_is_asked_while_nobody_c
     await ask(asker, "y")
     await asyncio.sleep(0.1)
     assert first < offers.asked < 2 * first, "roles that are not there are left alone for a while"
+
+
+async def test_a_role_is_asked_when_the_process_that_has_a_route_is_dead(world: World) -> None:
+    """As after a restart below an operator's routes: they name a process that is no more, and not the new one."""
+    made = await world.produce("a")
+    await made.registrar.unregister(made.hint)
+    left = await Node(world.network, world.keychain, CONFIG).open()
+    world.nodes.append(left)
+    await left.registrar.register(role("tokenize", node="a") + ndn.from_uri("/instance/0123456789abcdef"))
+    await world.asker()
+    offers = world.offered[-1]
+    await offers.look()
+    (entry,) = offers.entries()
+    assert entry.hint == made.hint and offers.asked == 2
+    await offers.look()
+    assert offers.asked == 4
+
+
+async def test_in_doubt_a_call_looks_again_whatever_the_age_of_the_last_look(world: World) -> None:
+    await world.produce("a")
+    asker = await world.asker(refresh_s=60.0)
+    offers = world.offered[-1]
+    await ask(asker, "x")
+    await ask(asker, "y")
+    first = offers.asked
+    offers.doubt()
+    await ask(asker, "z")
+    await asyncio.sleep(0.1)
+    assert first == 1 and offers.asked == 2
+
+
+def test_who_is_silent_is_left_alone_for_longer_each_time() -> None:
+    assert [silence.length_s for silence in _silences(6)] == [2, 4, 8, 16, 30, 30]
+
+
+def _silences(count: int) -> list[Silence]:
+    found: list[Silence] = []
+    for _ in range(count):
+        found.append(Silence.after(found[-1] if found else None, 0.0))
+    return found
 
 
 async def test_offers_spread_in_the_group_and_nobody_is_asked_for_them(world: World) -> None:

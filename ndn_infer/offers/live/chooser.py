@@ -101,6 +101,7 @@ class OfferChooser:
                 self._cannot[hint, made.kind] = now + CANNOT_S
             case Outcome.SILENT | Outcome.REFUSED | Outcome.DISTRUSTED | Outcome.LOST:
                 book.gone(hint, now)
+                self._offers.doubt()
 
     def _wanted(self, call: Call, request: Record) -> Wanted:
         private = call.call_class == CallClass.PRIVATE

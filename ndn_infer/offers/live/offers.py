@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,8 +35,8 @@ PULL_MS: Final = 1000
 ROUTES_S: Final = 1.0
 FIRST_S: Final = 0.25
 """The first call waits for offers so long."""
-SILENT_S: Final = 30.0
-"""Who did not answer is not looked at again before."""
+SILENT_S: Final = (2.0, 30.0)
+"""Who did not answer is not looked at again before the first, then twice that each time, the second at most."""
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
 ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage")
@@ -63,6 +63,20 @@ class Where:
         return cls(net, endpoint, validator, Direct(endpoint, validator), tuple(names), config.offers.refresh_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Of a producer that did not answer: until when it is left alone, and how long that is."""
+
+    until: float
+    length_s: float
+
+    @classmethod
+    def after(cls, before: Silence | None, now: float) -> Silence:
+        least, most = SILENT_S
+        length_s = least if before is None else min(2 * before.length_s, most)
+        return cls(now + length_s, length_s)
+
+
 class Offers:
     """One application's. `close` ends what it is about."""
 
@@ -71,7 +85,7 @@ class Offers:
         self.where = where
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
-        self._silent: dict[Name, float] = {}
+        self._silent: dict[Name, Silence] = {}
         self.asked = 0
         """Questions for offers so far."""
         if where.endpoint.detour is not None:  # where no route leads to a name, whoever offers something is asked
@@ -92,6 +106,11 @@ class Offers:
                 await self.before_first()
             if first:
                 await asyncio.wait((self._looking,), timeout=FIRST_S)
+
+    def doubt(self) -> None:
+        """Somebody is not where he was: the next call looks again, however young the last look is."""
+        if self._looked_at is not None:
+            self._looked_at = min(self._looked_at, clock.monotonic() - self.where.refresh_s)
 
     async def look(self) -> None:
         """Look now, and wait for all that answer."""
@@ -138,14 +157,24 @@ class Offers:
             log.warning("looking for offers failed: %s", task.exception())
 
     async def _look(self) -> None:
-        """Ask each producer that is known by name, those that were silent lately left out."""
+        """Ask each producer that is known by name, those that were silent lately left out. A role is asked when none of
+        its processes that have routes answers: routes of operators outlive processes."""
         now = clock.monotonic()
         self.book.expire(now)
-        prefixes = dict.fromkeys((*self._named(), *await self._routed()))
-        asked = [prefix for prefix in prefixes if now >= self._silent.get(prefix, 0.0)][:MAX_PULLED]
-        turns = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*(self._pull(prefix, turns) for prefix in asked))
-        self._silent = {prefix: until for prefix, until in self._silent.items() if prefix in prefixes}
+        processes, roles = await self._routed()
+        named = [*self._named()]
+        answered = await self._pull_all((*named, *processes), now)
+        there = {ndn.prefix(name, -2) for name in answered} | {*answered}
+        await self._pull_all((name for name in roles if name not in there), now)
+        known = {*named, *processes, *roles}
+        self._silent = {prefix: silence for prefix, silence in self._silent.items() if prefix in known}
+
+    async def _pull_all(self, prefixes: Iterable[Name], now: float) -> list[Name]:
+        """Those that answered, of those that were not silent lately."""
+        due = [one for one in dict.fromkeys(prefixes) if one not in self._silent or now >= self._silent[one].until]
+        asked, turns = due[:MAX_PULLED], asyncio.Semaphore(AT_ONCE)
+        told = await asyncio.gather(*(self._pull(prefix, turns) for prefix in asked))
+        return [prefix for prefix, answered in zip(asked, told, strict=True) if answered]
 
     def _named(self) -> Iterator[Name]:
         """Whom the configuration names."""
@@ -156,23 +185,23 @@ class Offers:
             else:
                 yield from (Role(machine.site, machine.node, role).to_name(self.where.net) for role in ROLES)
 
-    async def _routed(self) -> list[Name]:
-        """Processes to which this machine's forwarder has a route, and roles of which it has none."""
+    async def _routed(self) -> tuple[list[Name], list[Name]]:
+        """Processes, and roles, to which this machine's forwarder has a route."""
         if not self.where.endpoint.local:
-            return []
+            return [], []
         try:
             async with asyncio.timeout(ROUTES_S):
                 routes = await Datasets(self.where.endpoint).routes()
         except (NdnInferError, TimeoutError) as error:
             log.debug("the forwarder's routes cannot be read: %s", error)
-            return []
+            return [], []
         net = self.where.net
-        names = {ndn.from_uri(route["prefix"]) for route in routes}
-        found = sorted(name for name in names if _serves(Instance.parse(net, name)))
-        behind = {ndn.prefix(name, -2) for name in found}
-        return found + sorted(name for name in names if _serves(Role.parse(net, name)) and name not in behind)
+        names = sorted({ndn.from_uri(route["prefix"]) for route in routes})
+        processes = [name for name in names if _serves(Instance.parse(net, name))]
+        return processes, [name for name in names if _serves(Role.parse(net, name))]
 
-    async def _pull(self, prefix: Name, turns: asyncio.Semaphore) -> None:
+    async def _pull(self, prefix: Name, turns: asyncio.Semaphore) -> bool:
+        """Whether it answered, and is believed."""
         async with turns:
             self.asked += 1
             try:
@@ -180,12 +209,14 @@ class Offers:
                     DirectAsk(prefix, OFFER, OfferQuery(), lifetime_ms=PULL_MS), ProducerOffer
                 )
                 self.take(told.record, told.signed_by)
-                self._silent.pop(prefix, None)
-            except (NetworkError, CallError):
-                self._silent[prefix] = clock.monotonic() + SILENT_S
             except NdnInferError as error:
-                self._silent[prefix] = clock.monotonic() + SILENT_S
-                log.warning("the offer of %s is not believed: %s", ndn.to_uri(prefix), error)
+                before = self._silent.get(prefix)
+                self._silent[prefix] = Silence.after(before, clock.monotonic())
+                if not isinstance(error, NetworkError | CallError):
+                    log.warning("the offer of %s is not believed: %s", ndn.to_uri(prefix), error)
+                return False
+            self._silent.pop(prefix, None)
+            return True
 
     def _may_answer(self, offered: OfferedFunction, signed_by: Validated) -> bool:
         """Whether the schema lets this signer answer such calls."""
