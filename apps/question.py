@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from ndn_infer.config import Config
 from ndn_infer.errors import PromptError, UsageError
-from ndn_infer.library.parameters import sampling_of
+from ndn_infer.library.parameters import HowToAnswer, sampling_of
 from ndn_infer.records.sampling import Sampling, words_of
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
@@ -52,9 +53,10 @@ _FLAGS: Final = {
 """Parameters of sampling that are numbers, as flags; their ranges are those of the request."""
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sampling_arguments(parser: argparse.ArgumentParser, *, without: Sequence[str] = ()) -> None:
     kinds = {item.name: type(item.default) for item in fields(Sampling)}
-    for name, words in _FLAGS.items():
+    for name in [flag for flag in _FLAGS if flag not in without]:
+        words = _FLAGS[name]
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=kinds[name], metavar="N", help=f"{words} ({words_of(name)})"
         )
@@ -64,7 +66,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 def read_question(options: argparse.Namespace, config: Config) -> AskOptions:
     """Raises PromptError for an empty prompt or one that is no text, UsageError for values outside their range."""
     text = _prompt(options.prompt)
-    sampling = _sampling(options, config)
+    sampling = sampling_of(config, sampling_given(options, config))
     if sampling.logprobs and not options.json:
         raise UsageError("--logprobs needs --json: they are part of its document")
     system = _or(options.system, config.ask.system)
@@ -110,13 +112,15 @@ def _not_text(what: str, position: int) -> PromptError:
     )
 
 
-def _sampling(options: argparse.Namespace, config: Config) -> Sampling:
-    given = {name: getattr(options, name) for name in _FLAGS if getattr(options, name) is not None}
-    sampling = sampling_of(config, {**given, "stop": options.stop})
+def sampling_given(options: argparse.Namespace, config: Config) -> HowToAnswer:
+    """The parameters that flags give, by name. Raises UsageError for one out of its range."""
+    named = {name: getattr(options, name, None) for name in _FLAGS}
+    given = {name: value for name, value in named.items() if value is not None} | {"stop": options.stop}
+    sampling = sampling_of(config, given)
     if refused := sampling.refused():
         name, range_ = refused
         raise UsageError(f"--{name.replace('_', '-')} must be {range_}, not {_shown(getattr(sampling, name))}")
-    return sampling
+    return cast(HowToAnswer, given)
 
 
 def _shown(value: object) -> str:

@@ -28,6 +28,16 @@ def print_summary(answer: Answer, uri: str, *, question: str = "", verbose: int 
     print("\n".join(lines), file=sys.stderr)
 
 
+def brief_line(answer: Answer) -> str:
+    """One line for people: what was counted, how long it took."""
+    return _counts(answer)
+
+
+def resting_lines(answer: Answer, uri: str) -> list[str]:
+    """Everything that an answer rests on: its source, names, keys."""
+    return [*_brief(answer, 1), *_documents(answer, ""), *_names(answer, uri)]
+
+
 def _brief(answer: Answer, verbose: int) -> list[str]:
     lines = [_counts(answer)] if answer.prompt_ids else []
     lines += _source(answer)

@@ -25,6 +25,7 @@ from ndn_infer.testbed import commands as testbed_commands
 
 COMMANDS: Final = {
     "ask": "ask a question and stream the answer",
+    "chat": "hold a conversation; save it by name and go on elsewhere",
     "gateway": "serve the OpenAI API in front of a running network",
     "up": "run a whole network on this machine: forwarder and producers",
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",

@@ -14,9 +14,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
+from ndn_infer import ndn
 from ndn_infer.client.conversation import Conversation
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import MissingKey
+from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
@@ -25,11 +27,12 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.caller import Caller
-from ndn_infer.transport.calls.inputs import Inputs
+from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import Ledger
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.wire.manifest import ObjectPackets
 
 INPUT_STORE_BYTES: Final = 64 << 20
 
@@ -61,6 +64,19 @@ class Client:
         return self._node.caller(
             fetcher, inputs=self._published, access=self._access, ledger=ledger, chooser=self._chooser
         )
+
+    async def publish(self, base: Name, content: bytes, *, freshness_ms: int) -> PublishedInput:
+        """Publish an object below the user's own identity, for as long as this client is open. Raises MissingKey,
+        RegistrationRefused, Timeout."""
+        inputs = self._published()
+        if inputs is None:
+            raise MissingKey("this machine has no key of the role 'user', which would sign it")
+        packets = await inputs.publish_as(base, content, freshness_ms=freshness_ms)
+        return PublishedInput(ndn.to_uri(packets.manifest.name), ndn.to_uri(inputs.instance))
+
+    def own(self, base: Name) -> ObjectPackets | None:
+        """As Inputs.own."""
+        return self._inputs.own(base) if self._inputs is not None else None
 
     async def close(self) -> None:
         await self.offers.close()

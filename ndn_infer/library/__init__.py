@@ -10,10 +10,11 @@ from ndn_infer.library.chat import Chat, ChatReply
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.joining import Embedded
 from ndn_infer.library.network import Connection, HowToConnect, NamedObject, Network
+from ndn_infer.library.saved import SavedAs
 
 __all__ = [
-    "Chat", "ChatReply", "Connection", "Documents", "Embedded", "NamedObject", "Network", "SyncChat", "SyncDocuments",
-    "SyncNetwork", "SyncReply", "connect", "connect_sync",
+    "Chat", "ChatReply", "Connection", "Documents", "Embedded", "NamedObject", "Network", "SavedAs", "SyncChat",
+    "SyncDocuments", "SyncNetwork", "SyncReply", "connect", "connect_sync",
 ]  # fmt: skip
 
 

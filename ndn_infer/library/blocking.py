@@ -26,7 +26,8 @@ from ndn_infer.library.chat import Chat, ChatReply
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.network import Connection, HowToConnect, NamedObject, Network
 from ndn_infer.library.parameters import HowToAnswer
-from ndn_infer.records import Message
+from ndn_infer.library.saved import SavedAs
+from ndn_infer.records import Message, ModelRecord
 from ndn_infer.transport.objects.ledger import Use
 from ndn_infer.transport.objects.stream_pull import OnProgress
 
@@ -200,10 +201,19 @@ class SyncNetwork:
         return SyncReply(self.thread, self.network.chat(text, model=model, **how))
 
     def conversation(
-        self, *, model: str = "", system: str = "", domain: str = "", messages: Sequence[Message] = ()
+        self, *, model: str = "", system: str | None = None, domain: str = "", messages: Sequence[Message] = ()
     ) -> SyncChat:
         chat = self.network.conversation(model=model, system=system, domain=domain, messages=messages)
         return SyncChat(self.thread, chat)
+
+    def resolve(self, alias: str) -> ModelRecord:
+        return self.thread.run(lambda: self.network.resolve(alias))
+
+    def save(self, chat: SyncChat, label: str, *, repo: str = "") -> SavedAs:
+        return self.thread.run(lambda: self.network.save(chat.chat, label, repo=repo))
+
+    def load(self, label: str, *, domain: str = "") -> SyncChat:
+        return SyncChat(self.thread, self.thread.run(lambda: self.network.load(label, domain=domain)))
 
     def get(self, name: str) -> NamedObject:
         return self.thread.run(lambda: self.network.get(name))

@@ -10,8 +10,9 @@ Owns: the connection of a program that asks. Must not know: terminals, how anyth
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +30,17 @@ from ndn_infer.library.chat import Chat, ChatParts, ChatReply
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
 from ndn_infer.library.parameters import HowToAnswer
+from ndn_infer.library.saved import SavedAs, SavedChats
 from ndn_infer.local.network import CommonFlags, ServedParts, helpers
 from ndn_infer.namespace import classify
 from ndn_infer.node.keys import USER, ensure_keys
 from ndn_infer.node.networks import settle
 from ndn_infer.node.node import Node
-from ndn_infer.records import Message
+from ndn_infer.records import Message, ModelRecord
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class HowToConnect:
     settings: Mapping[str, object] = field(default_factory=dict)
     config_file: Path | None = None
     quiet: bool = True
+    news: Callable[[str], None] = log.info
 
     def flags(self) -> CommonFlags:
         return CommonFlags(self.config_file, [f"{key}={value}" for key, value in self.settings.items()])
@@ -98,7 +103,7 @@ class Connection:
         roles = (USER,) if how.embedded == "never" else ROLES
         keychain = await asyncio.to_thread(ensure_keys, config, roles)
         model = await asyncio.to_thread(network_name, config, how.model or config.ask.model, quiet=how.quiet)
-        wanted = WantedNetwork(model, how.embedded, flags=how.flags(), quiet=how.quiet)
+        wanted = WantedNetwork(model, how.embedded, flags=how.flags(), quiet=how.quiet, news=how.news)
         joined = await join(config, keychain, wanted, self._ends)
         client = await self._ends.enter_async_context(Client(joined.node))
         return Network(joined.node, client, model, how.flags())
@@ -124,13 +129,12 @@ class Network:
         return self.conversation(model=model).ask(text, **how)
 
     def conversation(
-        self, *, model: str = "", system: str = "", domain: str = "", messages: Sequence[Message] = ()
+        self, *, model: str = "", system: str | None = None, domain: str = "", messages: Sequence[Message] = ()
     ) -> Chat:
         """A new one, after `messages`. With the name of a tenant domain of this machine everything is asked privately
-        there. Raises UsageError for a domain that is not known here."""
-        label = PUBLIC.label
-        if domain not in ("", PUBLIC.label):
-            label = tenant_of(DomainStore(self.node.config.keys_dir).find(domain)).newest.label
+        there. `system`: None is the option ask.system. Raises UsageError for a domain that is not known here."""
+        label = self._label(domain)
+        system = self.node.config.ask.system if system is None else system
         first = [Message("system", system)] if system else []
         return Chat(ChatParts(self.client, self.node.config, model or self.model, label), [*first, *messages])
 
@@ -155,6 +159,32 @@ class Network:
         finally:
             if serving is not None:
                 await serving.stop()
+
+    async def resolve(self, alias: str) -> ModelRecord:
+        """What the operator signed about a model. Raises UnknownModel, BadName, a NetworkError, a TrustError."""
+        return await self.client.conversation().resolve_model(alias)
+
+    async def save(self, chat: Chat, label: str, *, repo: str = "") -> SavedAs:
+        """Publish a conversation under a name; where a repo is (of this machine, or `repo`), it keeps it. Everybody in
+        the network can read it, unless the conversation is in a tenant domain. Raises as SavedChats.save."""
+        return await self._saved.save(label, chat.messages, model=chat.model, domain=chat.domain, repo=repo)
+
+    async def load(self, label: str, *, domain: str = "") -> Chat:
+        """A saved conversation, to go on with: by its label, or by its name, as `save` gives it. It goes on in the
+        domain in which it was saved; what was saved in public goes on in `domain`. Raises as SavedChats.load."""
+        wanted = self._label(domain)
+        found = await self._saved.load(label, domain=wanted)
+        goes_on_in = wanted if found.domain == PUBLIC.label else found.domain
+        return Chat(ChatParts(self.client, self.node.config, found.model, goes_on_in), list(found.messages))
+
+    @property
+    def _saved(self) -> SavedChats:
+        return SavedChats(self.node, self.client)
+
+    def _label(self, domain: str) -> str:
+        if domain in ("", PUBLIC.label):
+            return PUBLIC.label
+        return tenant_of(DomainStore(self.node.config.keys_dir).find(domain)).newest.label
 
     async def get(self, name: str) -> NamedObject:
         """The object of this name (URI): of its newest version, or of the one that the name says. Raises BadName,

@@ -125,6 +125,21 @@ class Input(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class SavedChat(Kind):
+    site: str
+    node: str
+    role: str
+    domain: str
+    chat: str
+    title: ClassVar[str] = "saved conversation"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/chat/<domain>/<chat>"
+    meaning: ClassVar[str] = (
+        "a conversation that its owner saved, to go on with it elsewhere; sealed where <domain> is a tenant domain"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", "public", "holiday")
+
+
+@dataclass(frozen=True, slots=True)
 class EncryptionKey(Kind):
     site: str
     node: str
@@ -256,6 +271,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Question,
     InstanceQuestion,
     Input,
+    SavedChat,
     EncryptionKey,
     CatalogRecord,
     Sync,

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import termios
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ndn_infer
-from ndn_infer.errors import NoForwarder, UsageError
+from ndn_infer.errors import BadName, NetworkError, NoForwarder, UsageError
 from ndn_infer.library import Network
-from tests.daemons import RunningNetwork
+from ndn_infer.records import Message
+from ndn_infer.security.domains import is_sealed
+from tests.daemons import RunningNetwork, run_command, stop
 
 pytestmark = pytest.mark.model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-WITHOUT_TORCH = "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+RUN_ALL = """
+import json, runpy, sys
+sys.modules["torch"] = None
+for path, *arguments in json.loads(sys.argv[1]):
+    print("===", path, flush=True)
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+"""
+"""All examples in one process, in which torch cannot be imported."""
 LONG = "Write a long story about a fox and a hen, with many details."
 
 
@@ -27,34 +47,28 @@ def settings(network: RunningNetwork) -> dict[str, object]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "said"),
-    [
-        ("ask", [], ["Paris", "x KV block"]),
-        ("two_turns", [], ["Paris", "5 messages"]),
-        ("two_conversations", [], ["Rome", "Madrid", "names were used"]),
-        ("documents", ["{notes}", "When does the choir meet?"], ["[1] choir.md", "/passage/"]),
-        ("object_by_name", ["/ndn-infer/local/catalog/model/smollm2-135m-instruct"], ["operator/KEY", "catalogue"]),
-    ],
-)
-def test_examples_run_without_torch(
-    network: RunningNetwork, tmp_path: Path, name: str, arguments: list[str], said: list[str]
-) -> None:
+SHOWN = {
+    "ask": ([], ["Paris", "x KV block"]),
+    "two_turns": ([], ["Paris", "5 messages"]),
+    "two_conversations": ([], ["Rome", "Madrid", "names were used"]),
+    "documents": (["{notes}", "When does the choir meet?"], ["[1] choir.md", "/passage/"]),
+    "object_by_name": (["/ndn-infer/local/catalog/model/smollm2-135m-instruct"], ["operator/KEY", "catalogue"]),
+}
+"""Of each example: its arguments, and what it prints."""
+
+
+def test_examples_run_without_torch(network: RunningNetwork, tmp_path: Path) -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SHOWN)
     (tmp_path / "choir.md").write_text("# Choir\n\nThe choir meets every Thursday at seven in the old school.\n")
-    given = [argument.replace("{notes}", str(tmp_path)) for argument in arguments]
+    runs = [[str(EXAMPLES / f"{name}.py"), *arguments] for name, (arguments, _) in SHOWN.items()]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(EXAMPLES / f"{name}.py"), *given],
-        env=network.environment, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", RUN_ALL, json.dumps(runs).replace("{notes}", str(tmp_path))],
+        env=network.environment, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for words in said:
-        assert words in done.stdout
-    assert not done.stderr
-
-
-def test_every_example_is_run() -> None:
-    run = {argument[0] for mark in test_examples_run_without_torch.pytestmark for argument in mark.args[1:2][0]}
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == run and len(run) == 5
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    for shown, (name, (_, words)) in zip(done.stdout.split("=== ")[1:], SHOWN.items(), strict=True):
+        for word in words:
+            assert word in shown, (name, shown)
 
 
 async def test_leaving_the_loop_ends_the_answer_and_not_the_conversation(network: RunningNetwork) -> None:
@@ -110,3 +124,142 @@ def test_import_is_cheap() -> None:
     code = "import ndn_infer, sys; print(sorted({'asyncio', 'torch', 'numpy', 'cryptography'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- saved conversations
+
+SAID = [Message("user", "Where do we go?"), Message("assistant", "To the lake.")]
+
+
+async def test_a_conversation_is_saved_in_a_domain_and_sealed(network: RunningNetwork) -> None:
+    done = network.run("domain", "create", "lake")
+    assert done.returncode == 0, done.stderr
+    async with (
+        ndn_infer.connect(settings=settings(network)) as one,
+        ndn_infer.connect(settings=settings(network)) as two,
+    ):
+        chat = one.conversation(domain="lake", messages=SAID)
+        saved = await one.save(chat, "holiday")
+        assert not saved.kept and saved.why, "there is no repo"
+        there = await two.get(saved.name)
+        assert is_sealed(there.content) and b"lake" not in there.content and there.kind == "saved conversation"
+        for name in ("holiday", saved.name):
+            loaded = await two.load(name, domain="lake")
+            assert (loaded.messages, loaded.domain, loaded.model) == (SAID, chat.domain, chat.model)
+        with pytest.raises(NetworkError, match="holiday"):
+            await two.load("holiday")
+        chat.messages.append(Message("user", "When?"))
+        await one.save(chat, "holiday")
+        await asyncio.sleep(1.1)  # as long as a cache may give the older one
+        assert len((await two.load("holiday", domain="lake")).messages) == 3
+
+
+async def test_what_was_saved_in_public_goes_on_in_the_domain_that_is_named(network: RunningNetwork) -> None:
+    network.run("domain", "create", "shore")
+    async with ndn_infer.connect(settings=settings(network)) as joined:
+        saved = await joined.save(joined.conversation(messages=SAID), "trip")
+        loaded = await joined.load(saved.name, domain="shore")
+        assert loaded.messages == SAID and loaded.domain == joined.conversation(domain="shore").domain
+        with pytest.raises(BadName, match="names no conversation"):
+            await joined.save(loaded, "a/b")
+        with pytest.raises(UsageError, match="nothing was said"):
+            await joined.save(joined.conversation(), "empty")
+        with pytest.raises(UsageError, match="too long"):
+            await joined.save(joined.conversation(messages=[Message("user", "x" * (1 << 20))]), "long")
+        with pytest.raises(BadName, match="names no conversation"):
+            await joined.load("/ndn-infer/local/catalog/model/smollm2-135m-instruct")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_chat_of_two_turns_from_a_pipe_goes_on_at_another_node(network: RunningNetwork) -> None:
+    node = {**network.environment, "NDN_INFER_NETWORK_NODE": "n2"}
+    with repo(network):
+        lines = ["What is the capital \\", "of France?", "And of Italy?", "/names", "/nonsense", "/save cities"]
+        first = network.run("chat", "--no-embedded", "--max-tokens", "10", text="\n".join(lines))
+        assert "Paris" in first.stdout and "Rome" in first.stdout, first.stdout + first.stderr
+        assert "KV blocks of the prompt" in first.stdout and "operator/KEY" in first.stdout
+        assert "in the decode node's memory" in first.stdout, "the second turn reuses the first"
+        assert "there is no command /nonsense" in first.stderr and first.returncode == 2
+        assert "a repo keeps it" in first.stderr
+        name = next(line for line in first.stdout.splitlines() if "saved: " in line).partition("saved: ")[2]
+        # The first process is gone, and this is another machine's user.
+        second = run_command(
+            "chat", "--no-embedded", "--quiet", "--load", name, "--max-tokens", "8",
+            environment=node, text="/model\n/model nothing\n/save again\n",
+        )  # fmt: skip
+        assert "loaded: 4 messages, model smollm2-135m-instruct" in second.stdout, second.stderr
+        assert "/home/n2/user/chat/public/again/" in second.stdout
+        assert "no model called 'nothing'" in second.stderr and second.returncode == 5
+
+
+def test_control_c_ends_the_answer_and_control_d_the_chat(network: RunningNetwork) -> None:
+    with terminal(network, "chat", "--no-embedded", "--max-tokens", "400") as chat:
+        chat.until("> ")
+        chat.type(f"{LONG}\n")
+        chat.until("\n", more=200)
+        chat.type("\x03")
+        assert "stopped" in chat.until("> ")
+        chat.type("\x03")
+        assert "Ctrl-D ends the chat" in chat.until("> ")
+        chat.type("/reset\n")
+        chat.until("> ")
+        chat.type("What is the capital of France?\n")
+        assert "Paris" in chat.until("answer tokens")
+        chat.until("> ")
+        chat.type("\x04")
+        assert chat.process.wait(15) == 0
+    history = network.home / ".local" / "share" / "ndn-infer" / "chat_history"
+    assert "capital of France" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
+
+
+class Terminal:
+    """A command with a terminal of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], side: int) -> None:
+        self.process = process
+        self._side = side
+
+    def type(self, keys: str) -> None:
+        os.write(self._side, keys.encode())
+
+    def until(self, words: str, *, more: int = 0, within_s: float = 60.0) -> str:
+        """What is shown, until `words` are among it, and `more` characters."""
+        shown, end = "", time.monotonic() + within_s
+        while words not in shown or len(shown) < more:
+            assert time.monotonic() < end, shown
+            if select.select([self._side], [], [], 0.5)[0]:
+                shown += os.read(self._side, 65536).decode()
+        return shown
+
+
+@contextlib.contextmanager
+def terminal(network: RunningNetwork, *arguments: str) -> Iterator[Terminal]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ndn_infer", *arguments], env={**network.environment, "TERM": "dumb"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield Terminal(process, ours)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(ours)
+
+
+@contextlib.contextmanager
+def repo(network: RunningNetwork) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ndn_infer", "repo", "serve"], env=network.environment, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline().startswith("READY")
+        yield
+    finally:
+        stop(process)

@@ -38,6 +38,7 @@ from ndn_infer.records import (
     TokenLogprobs,
     Tokens,
 )
+from ndn_infer.records.chat import ChatMessage, ChatRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
@@ -73,6 +74,8 @@ EXAMPLES: Final[dict[str, Record]] = {
     type(record).__name__: record
     for record in (
         CallAnswer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later", 1500, 250, "bf16"),
+        ChatMessage("user", "hi"),
+        ChatRecord("m", (ChatMessage("user", "hi"),)),
         CorpusRecord("notes", "cd" * 32, 12, _HEX),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
@@ -142,6 +145,8 @@ RECORDS: Final = {
         "2f6465636f6465a76f666665726564a462663136a5717565756502a6726573756c74b02f6e2f726573756c742f35343d2530"
         "31ae72657472795f61667465725f6d73ccfaa673747265616dc3a576616c7565c40180"
     ),
+    "ChatMessage": "82a7636f6e74656e74a26869a4726f6c65a475736572",
+    "ChatRecord": "82a86d657373616765739182a7636f6e74656e74a26869a4726f6c65a475736572a56d6f64656ca16d",
     "CorpusRecord": (
         "84a5616c696173a56e6f746573a6646967657374d94063646364636463646364636463646364636463646364636463646364"
         "636463646364636463646364636463646364636463646364636463646364636463646364a8656d626564646572d940616261"
@@ -328,6 +333,10 @@ KIND_NAMES: Final = {
         "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e310804757365720808696e7374616e6365081030313233"
         "3435363738396162636465660805696e70757408403031323334353637383961626364656630313233343536373839616263"
         "6465663031323334353637383961626364656630313233343536373839616263646566"
+    ),
+    "SavedChat": (
+        "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108047573657208046368617408067075626c69630807"
+        "686f6c69646179"
     ),
     "EncryptionKey": "08096e646e2d696e66657208056c6f63616c0804686f6d6508026e3108066465636f6465080a656e6372797074696f6e",
     "CatalogRecord": (

@@ -93,6 +93,11 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n1/decode/instance/0a/input/{DIGEST}{META}", {"decode"}),
     (f"/home/n1/user/instance/0a/input/{DIGEST}{LIVE}", set()),
     (f"/home/n1/user/input/{DIGEST}{META}", set()),
+    # SavedChat
+    (f"/home/n1/user/chat/public/holiday{META}", {"user"}),
+    (f"/home/n2/decode/chat/public/holiday{META}", {"decode-n2"}),
+    (f"/home/n1/user/chat/holiday{META}", set()),
+    (f"/home/n1/user/chat/public/holiday{LIVE}", set()),
     # Instance, InstanceQuestion
     (f"/home/n1/decode/instance/0a{META}", set()),
     (f"/home/n1/decode/instance/0a/ask/status{PARAMS}", {"decode"}),

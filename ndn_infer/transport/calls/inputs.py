@@ -1,6 +1,7 @@
 """Inputs too large for an Interest: published by the caller under its own name, pulled by the producer.
 
-Owns: where such inputs are published, what tells processes of one identity apart. Must not know: what they hold.
+Owns: where such inputs, and other objects of a program that asks, are published, what tells processes of one identity
+apart. Must not know: what they hold.
 
 Several processes may have one identity: all `ask` commands of one user. A forwarder that has routes to all of them asks
 one. So what a process publishes lies below a name of its own, and nobody denies what lies below another's.
@@ -20,6 +21,7 @@ from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.wire.manifest import ObjectPackets
 
 
 def new_instance() -> str:
@@ -63,9 +65,23 @@ class Inputs:
         if identity not in registrar.prefixes:
             self._server.answer_certificates(certificates_prefix(identity), self._certificates)
             await registrar.register(identity)
+            await registrar.start()  # a program that lives longer than a route
         if self.instance not in registrar.prefixes:
             self._server.serve(self.instance, self._signer)
             await registrar.register(self.instance, capture=True)
+
+    async def publish_as(self, base: Name, content: bytes, *, freshness_ms: int) -> ObjectPackets:
+        """Publish an object of another kind below the signer's identity, where other processes of it may hold others.
+        Raises RegistrationRefused, Timeout."""
+        await self.announce()
+        if self._registrar is not None and base not in self._registrar.prefixes:
+            self._server.serve(base, self._signer, denies=False)
+            await self._registrar.register(base, capture=True)
+        return self._server.publish(base, content, self._signer, freshness_ms=freshness_ms, pinned=True)
+
+    def own(self, base: Name) -> ObjectPackets | None:
+        """What is published here under this name: a forwarder does not bring our own Interests back to us."""
+        return self._server.store.get(base)
 
     async def publish(self, content: bytes) -> PublishedInput:
         """Publish `content`. Raises RegistrationRefused, Timeout."""

@@ -1,0 +1,189 @@
+"""Conversations by name: saved as signed objects below the user's own identity, loaded on any machine of the network.
+
+Owns: what is in such an object, who keeps it, reading it back. Must not know: terminals, how a conversation goes on.
+
+What is saved is there as long as this process runs, or for good where a repo keeps it. In a tenant domain the content
+is sealed; the name, and that there is something, everybody can see.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ndn_infer import ndn, records
+from ndn_infer.client import Client
+from ndn_infer.errors import BadName, BadRecord, CallError, FetchIncomplete, NetworkError, TrustError, UsageError
+from ndn_infer.namespace import REPO, Role, SavedChat
+from ndn_infer.ndn.name import METADATA, Name
+from ndn_infer.node.keys import USER, role_identity
+from ndn_infer.node.node import Node
+from ndn_infer.records import Message
+from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatMessage, ChatRecord
+from ndn_infer.repo.records import RepoClient
+from ndn_infer.security.domain_store import DomainStore
+from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
+from ndn_infer.transport.objects.discovery import version_of
+from ndn_infer.transport.objects.fetched import Discovered
+
+log = logging.getLogger(__name__)
+
+FRESHNESS_MS: Final = 1000
+"""How long a cache may go on giving an older state of a conversation."""
+MOST_BYTES: Final = MAX_CHAT_BYTES + PAD_BYTES + OVERHEAD_BYTES
+"""Of an object, sealed."""
+REPO_WAIT_S: Final = 30.0
+OLDER_EPOCHS: Final = 4
+"""In how many epochs of a domain a conversation is looked for that is named by its label alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAs:
+    """`name`: the object's versioned name (URI). `kept`: whether a repo keeps it; else `why` not, and it is there as
+    long as this process."""
+
+    name: str
+    kept: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedChat:
+    """What a saved conversation holds; `domain` is the label that it is to go on in, `signer` who saved it (URI)."""
+
+    name: str
+    signer: str
+    model: str
+    messages: tuple[Message, ...]
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChats:
+    """The conversations of this machine's user, and those of others."""
+
+    node: Node
+    client: Client
+
+    async def save(self, label: str, said: Sequence[Message], *, model: str, domain: str, repo: str = "") -> SavedAs:
+        """Publish a conversation as `label` in the domain of this label, and have the repo of this machine, or `repo`
+        (an identity's URI), keep it. Saved again it is a new version. Raises BadName, UsageError for one that is too
+        long, MissingKey, RegistrationRefused."""
+        base = self._name(label, domain)
+        content = self._domain(domain).seal(base, _encoded(said, model))
+        there = await self.client.publish(base, content, freshness_ms=FRESHNESS_MS)
+        try:
+            return SavedAs(await self._keep(ndn.from_uri(there.source), ndn.from_uri(there.hint), repo), True)
+        except (NetworkError, CallError, TrustError) as error:
+            log.info("no repo keeps %s: %s", there.source, error)
+            return SavedAs(there.source, False, str(error))
+
+    async def load(self, label: str, *, domain: str = PUBLIC.label) -> LoadedChat:
+        """A conversation by its label (this machine's user saved it, in `domain`) or by its whole name. Raises BadName,
+        FetchIncomplete when there is none, a NetworkError, a TrustError, BadRecord, MissingKey for a domain whose key
+        is not here."""
+        if label.startswith("/"):
+            return await self._load(_base_of(self.node.net, label))
+        missing: NetworkError | None = None
+        for epoch in self._epochs(domain):
+            try:
+                return await self._load(self._name(label, epoch))
+            except NetworkError as error:
+                missing = error
+        raise FetchIncomplete(f"there is no saved conversation {label!r}: {missing}", hint=_WHERE) from missing
+
+    # ------------------------------------------------------------ names and keys
+
+    def _name(self, label: str, domain: str) -> Name:
+        user = Role.parse(self.node.net, role_identity(self.node.config, USER))
+        assert user is not None
+        try:
+            return SavedChat(user.site, user.node, user.role, domain, label).to_name(self.node.net)
+        except BadName as error:
+            raise BadName(
+                f"{label!r} names no conversation: {error}", hint="letters, digits, '.', '_' and '-', 64 at most"
+            ) from error
+
+    def _domain(self, label: str) -> Domain:
+        if label == PUBLIC.label:
+            return PUBLIC
+        return find_epoch(DomainStore(self.node.config.keys_dir).tenants(), label)
+
+    def _epochs(self, label: str) -> list[str]:
+        """The label itself, then those of the epochs before it."""
+        if label == PUBLIC.label:
+            return [label]
+        ident, _, _ = label.rpartition(".")
+        tenants = DomainStore(self.node.config.keys_dir).tenants()
+        return [
+            epoch.label
+            for tenant in tenants if tenant.domain == ident
+            for epoch in tenant.epochs[: -OLDER_EPOCHS - 1 : -1]
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------ objects
+
+    async def _keep(self, name: Name, hint: Name, repo: str) -> str:
+        node = self.node
+        identity = ndn.from_uri(repo) if repo else role_identity(node.config, REPO)
+        client = RepoClient(node.endpoint, node.validator, node.net, identity, node.signer_as(USER))
+        entry = await client.insert(name, hints=(hint,), pin=True, deadline_s=REPO_WAIT_S)
+        return entry.name
+
+    async def _load(self, base: Name) -> LoadedChat:
+        """The newest version, of those in the network and the one that this process has published."""
+        own = self.client.own(base)
+        found: Discovered | None = None
+        try:
+            found = await self.node.fetcher.discover(base)
+        except NetworkError:
+            if own is None:
+                raise
+        manifest = found.manifest if found is not None else None
+        if own is not None and (manifest is None or version_of(manifest) <= version_of(own.manifest)):
+            return self._read(base, own.manifest.name, own.content(), self.node.signer_as(USER).identity)
+        if found is None or manifest is None:
+            raise FetchIncomplete(f"there is no {ndn.to_uri(base)}", hint=_WHERE)
+        if manifest.size > MOST_BYTES:
+            raise BadRecord(f"{ndn.to_uri(base)} has {manifest.size} bytes, a conversation {MOST_BYTES} at most")
+        fetched = await self.node.fetcher.collect(found)
+        return self._read(base, fetched.name, fetched.content, fetched.signed_by.identity)
+
+    def _read(self, base: Name, name: Name, content: bytes, signer: Name) -> LoadedChat:
+        kind = SavedChat.parse(self.node.net, base)
+        assert kind is not None
+        record = records.decode(ChatRecord, self._domain(kind.domain).open(base, content))
+        messages = tuple(Message(message.role, message.content) for message in record.messages)
+        newest = self._epochs(kind.domain)[0]
+        return LoadedChat(ndn.to_uri(name), ndn.to_uri(signer), record.model, messages, newest)
+
+
+_WHERE: Final = (
+    "it is there while the chat that saved it runs, or for good where a repo keeps it ('ndn-infer repo serve'); of "
+    "another machine's user give the whole name"
+)
+
+
+def _encoded(said: Sequence[Message], model: str) -> bytes:
+    """Raises UsageError."""
+    if not said:
+        raise UsageError("nothing was said yet", hint="save it after the first answer")
+    if len(said) > MAX_MESSAGES:
+        raise UsageError(f"the conversation has {len(said)} messages; {MAX_MESSAGES} can be saved")
+    try:
+        return records.encode(ChatRecord(model, tuple(ChatMessage(one.role, one.content) for one in said)))
+    except BadRecord as error:
+        raise UsageError(f"the conversation is too long to be saved: {error}") from error
+
+
+def _base_of(net: Name, uri: str) -> Name:
+    """Raises BadName for a name of anything else."""
+    base, _ = ndn.split_version(ndn.from_uri(uri))
+    base = base.removesuffix(METADATA)
+    if SavedChat.parse(net, base) is None:
+        raise BadName(
+            f"{uri} names no conversation of this network", hint="a name as '/save' prints it: <user>/chat/..."
+        )
+    return base
