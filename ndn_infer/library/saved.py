@@ -25,7 +25,6 @@ from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatMessage, Ch
 from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
-from ndn_infer.transport.objects.discovery import version_of
 from ndn_infer.transport.objects.fetched import Discovered
 
 log = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ class SavedChats:
             if own is None:
                 raise
         manifest = found.manifest if found is not None else None
-        if own is not None and (manifest is None or version_of(manifest) <= version_of(own.manifest)):
+        if own is not None and (manifest is None or manifest.version <= own.manifest.version):
             return self._read(base, own.manifest.name, own.content(), self.node.signer_as(USER).identity)
         if found is None or manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}", hint=_WHERE)
