@@ -198,7 +198,7 @@ def test_control_c_ends_the_answer_and_control_d_the_chat(network: RunningNetwor
     with terminal(network, "chat", "--no-embedded", "--max-tokens", "400") as chat:
         chat.until("> ")
         chat.type(f"{LONG}\n")
-        chat.until("\n", more=200)
+        chat.until(" ", more=200)
         chat.type("\x03")
         assert "stopped" in chat.until("> ")
         chat.type("\x03")
@@ -220,17 +220,19 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], side: int) -> None:
         self.process = process
         self._side = side
+        self._shown = ""
 
     def type(self, keys: str) -> None:
         os.write(self._side, keys.encode())
 
     def until(self, words: str, *, more: int = 0, within_s: float = 60.0) -> str:
-        """What is shown, until `words` are among it, and `more` characters."""
-        shown, end = "", time.monotonic() + within_s
-        while words not in shown or len(shown) < more:
-            assert time.monotonic() < end, shown
+        """What is shown up to `words`, after `more` characters at least; the next call goes on behind that."""
+        end = time.monotonic() + within_s
+        while (at := self._shown.find(words, more)) < 0:
+            assert time.monotonic() < end, self._shown
             if select.select([self._side], [], [], 0.5)[0]:
-                shown += os.read(self._side, 65536).decode()
+                self._shown += os.read(self._side, 65536).decode()
+        shown, self._shown = self._shown[: at + len(words)], self._shown[at + len(words) :]
         return shown
 
 
