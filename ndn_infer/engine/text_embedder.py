@@ -52,22 +52,23 @@ class TextEmbedder:
         """Vectors [len(texts), width] float32 of length 1."""
         return self.encode_counted(texts)[0]
 
-    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """The vectors, and how many tokens were read. Similar lengths share a batch: little is padded."""
-        tokens = 0
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, int, int]:
+        """The vectors, how many tokens were read, and how many texts were cut. Similar lengths share a batch: little is
+        padded."""
+        tokens = cut = 0
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         parts: list[np.ndarray | None] = [None] * len(texts)
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            vectors, count = self._batch([texts[index] for index in chosen])
-            tokens += count
+            vectors, count, longer = self._batch([texts[index] for index in chosen])
+            tokens, cut = tokens + count, cut + longer
             for index, vector in zip(chosen, vectors, strict=True):
                 parts[index] = vector
         width = int(self._model.config.hidden_size)
-        return np.array(parts, dtype=np.float32).reshape(len(texts), width), tokens
+        return np.array(parts, dtype=np.float32).reshape(len(texts), width), tokens, cut
 
     @torch.inference_mode()
-    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int]:
+    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int, int]:
         encoded = self._tokenizer.encode_batch(texts)
         ids = torch.tensor([item.ids for item in encoded])
         mask = torch.tensor([item.attention_mask for item in encoded])
@@ -75,4 +76,4 @@ class TextEmbedder:
         weights = mask[..., None].float()
         pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
         vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()
-        return vectors, int(mask.sum())
+        return vectors, int(mask.sum()), sum(bool(item.overflowing) for item in encoded)

@@ -85,7 +85,7 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         assert self._embedder is not None
         if not request.texts:
             raise PromptError("embed of a text model takes texts")
-        vectors, tokens = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
+        vectors, tokens, cut = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
         job.host.counters["texts_embedded"] += len(request.texts)
         shape = tuple(int(size) for size in vectors.shape)
-        return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())), tokens)
+        return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())), tokens, cut)

@@ -16,6 +16,7 @@ from ndn_infer.errors import (
     Nacked,
     NdnInferError,
     NetworkError,
+    NoForwarder,
     PromptError,
     Timeout,
     TrustError,
@@ -75,6 +76,8 @@ def refusal_of(error: NdnInferError) -> Refusal:
     if isinstance(error, CallError):
         return _of_call(error)
     if isinstance(error, UnknownModel):
+        if isinstance(error.__cause__, Timeout | NoForwarder):  # nobody said that there is none
+            return Refusal(503, "the network does not answer", code="no_producer", retry_after_s=RETRY_S)
         return Refusal(404, text, param="model", code="model_not_found")
     if isinstance(error, MissingKey):
         return Refusal(500, f"{text}; {error.hint}", code="missing_key")

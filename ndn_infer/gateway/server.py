@@ -28,6 +28,8 @@ from ndn_infer.gateway.streaming import answer_stream, answer_whole
 from ndn_infer.gateway.vectors import read_embedding
 
 log = logging.getLogger(__name__)
+http_log = logging.getLogger(f"{__name__}.http")
+http_log.setLevel(logging.CRITICAL)  # that bytes of strangers are no HTTP is no news, and would fill disks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -63,7 +65,7 @@ class GatewayServer:
         application.router.add_post("/v1/embeddings", self._embeddings)
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, handler_cancellation=True,
-            keepalive_timeout=self._config.header_s, shutdown_timeout=1.0,
+            keepalive_timeout=self._config.header_s, shutdown_timeout=1.0, lingering_time=1.0, logger=http_log,
         )  # fmt: skip
         await self._runner.setup()
         host, port = split_host_port(self._config.listen)

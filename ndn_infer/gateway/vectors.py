@@ -13,7 +13,7 @@ from typing import Any
 
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.fields import Fields, text_of
-from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.refusal import bad, too_long
 from ndn_infer.gateway.requests import MAX_MODEL
 from ndn_infer.records.embed import MAX_EMBED_CHARACTERS, MAX_EMBED_TEXTS, TensorRecord
 from ndn_infer.tensors import decode_tensor
@@ -62,13 +62,16 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def embedding_document(asked: EmbeddingRequest, record: TensorRecord) -> dict[str, Any]:
-    """Raises BadRecord for a tensor that is not one vector a text, Refusal for other dimensions than the model's."""
+    """Raises BadRecord for a tensor that is not one vector a text, Refusal for other dimensions than the model's,
+    and for texts that it did not read to the end."""
     tensor = decode_tensor(record.tensor)
     if tensor.dtype != "f32" or len(tensor.shape) != 2 or tensor.shape[0] != len(asked.texts):
         raise BadRecord(f"embed answered with {tensor.dtype} of shape {tensor.shape} for {len(asked.texts)} texts")
     width = tensor.shape[1]
     if asked.dimensions not in (0, width):
         raise bad(f"vectors of this model have {width} dimensions, and no others", "dimensions")
+    if record.cut:
+        raise too_long(f"{record.cut} of these texts are longer than the model reads", "input")
     rows = [bytes(tensor.payload[4 * width * row : 4 * width * (row + 1)]) for row in range(tensor.shape[0])]
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(row) if asked.base64 else _numbers(row)}

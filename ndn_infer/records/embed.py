@@ -31,8 +31,9 @@ class EmbedRequest(Request):
 @dataclass(frozen=True, slots=True)
 class TensorRecord(Reply):
     """Answer to embed: one tensor in its wire form (tensors.py); `tokens` is how many the model read, 0 where the
-    producer does not say."""
+    producer does not say; `cut` how many texts were longer than it reads."""
 
     max_bytes: ClassVar[int] = MAX_TENSOR + 64
     tensor: Annotated[bytes, AtMost(MAX_TENSOR)]
     tokens: Count = 0
+    cut: Count = 0

@@ -181,6 +181,8 @@ def test_errors_have_their_kind(client: OpenAI, base: str) -> None:
         ask(model=EMBEDDER, messages=PARIS)
     with pytest.raises(openai.BadRequestError, match="causal-lm"):
         client.embeddings.create(model=MODEL, input="x")
+    with pytest.raises(openai.BadRequestError, match="1 of these texts"):
+        client.embeddings.create(model=EMBEDDER, input=["short", "word " * 300])
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model=MODEL, input="x")
 

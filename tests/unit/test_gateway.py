@@ -237,6 +237,8 @@ def test_vectors_as_numbers_and_as_base64() -> None:
     assert base64.b64decode(coded["data"][1]["embedding"]) == struct.pack("<2f", 0.25, 2.0)
     with pytest.raises(Refusal, match="2 dimensions"):
         embedding_document(read_embedding({**body, "dimensions": 3}), tensor)
+    with pytest.raises(Refusal, match="1 of these texts"):
+        embedding_document(read_embedding(body), TensorRecord(tensor.tensor, 9, 1))
     with pytest.raises(errors.BadRecord):
         embedding_document(read_embedding({**body, "input": "a"}), tensor)
 
@@ -265,6 +267,12 @@ def test_each_error_has_its_status(error: errors.NdnInferError, status: int, cod
     refusal = refusal_of(error)
     assert (refusal.status, refusal.code) == (status, code)
     assert ("Retry-After" in refusal.headers) == (status in (429, 503))
+
+
+def test_a_network_that_does_not_answer_is_no_unknown_model() -> None:
+    error = errors.UnknownModel("x")
+    error.__cause__ = errors.Timeout("y")
+    assert refusal_of(error).status == 503
 
 
 def test_retry_after_is_whole_seconds_rounded_up() -> None:

@@ -125,7 +125,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         StageRequest(_HEX, _ENGINE, 16, 40, (1, 2), "cd" * 32, 64, (3,), 9),
         StatusQuery(),
         UsageQuery(),
-        TensorRecord(b"t", 3),
+        TensorRecord(b"t", 3, 1),
         Text("hi"),
         TokenBias(5, 1.0),
         TokenBlockRecord(_HEX, (1, 2)),
@@ -297,7 +297,7 @@ RECORDS: Final = {
         "707428a5737461727410"
     ),
     "StatusQuery": "80",
-    "TensorRecord": "82a674656e736f72c40174a6746f6b656e7303",
+    "TensorRecord": "83a363757401a674656e736f72c40174a6746f6b656e7303",
     "Text": "81a474657874a26869",
     "TokenBias": "82a462696173cb3ff0000000000000a2696405",
     "TokenBlockRecord": (
