@@ -17,8 +17,8 @@ from ndn_infer.records.offer import MAX_OFFERED, HeldPrefixes, OfferedFunction, 
 from ndn_infer.security.crypto import Signer
 
 VALID_S: Final = 240.0
-OFFER_FRESHNESS_MS: Final = 500
-"""Caches give it out for so long."""
+OFFER_FRESHNESS_MS: Final = 200
+"""Caches give it out for so long: in a crowd that reads it, all go to the same producer meanwhile."""
 
 
 def offer_of(host: Host, signer: Signer, servers: Sequence[FunctionServer]) -> ProducerOffer:

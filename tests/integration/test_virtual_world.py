@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def test_a_producer_that_is_killed_is_replaced_by_the_other() -> None:
         world.claim("the other one", row.at == "right" and row.continued == 1, row.at)
 
     found = played(story, star())
+    assert found["holds"], found["claims"]
+
+
+def test_an_offer_that_comes_late_is_asked_in_the_next_round() -> None:
+    """The network leads to a node that is cut off, and the other's offer is on its way for longer than a call waits for
+    offers."""
+    what, near = Ask("who is far away", 20), star()
+    links = (replace(link, delay_us=150_000, cost=150) if link.first == "right" else link for link in near.links)
+
+    async def story(world: World) -> None:
+        await world.cut("core", "left")
+        row = await world.ask("edge", what)
+        world.claim("answered far away", row.at == "right" and row.ids == right_answer(what), row.error or row.at)
+        world.claim("soon", row.ttft_s < 6.0, row.ttft_s)
+
+    found = played(story, replace(near, links=tuple(links)))
     assert found["holds"], found["claims"]
 
 
