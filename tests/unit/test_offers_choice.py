@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.offers.book import OfferEntry
@@ -87,6 +87,7 @@ def test_what_nobody_measured_is_taken_as_the_best_known() -> None:
     assert seen == {"new", "quick"}
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(0, 1 << 30))
 def test_equal_producers_share_and_equal_calls_stay_together(count: int, salt: int) -> None:
     entries = [entry_of(offer(f"n{number}")) for number in range(count)]
