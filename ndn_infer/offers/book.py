@@ -31,6 +31,7 @@ FUTURE_US: Final = 60_000_000
 GONE_S: Final = 2.0
 """Who was lost is not asked for so long, and then not before it says something new."""
 UNKNOWN_CALL_S: Final = 10.0
+UNKNOWN_PROMPT_S: Final = 0.5
 MAX_ASKED: Final = 64
 MAX_SEEN: Final = 4096
 RTT_WEIGHT: Final = 0.3
@@ -39,7 +40,7 @@ RTT_WEIGHT: Final = 0.3
 @dataclass(slots=True, eq=False)
 class OfferEntry:
     """One producer process. `until`: when its offer ends. `queue` is the newest word on it, of its offer or an answer;
-    `asked` are the times of calls sent to it since."""
+    `asked` are the times of calls sent to it since. `backlog_s`: prompts it had to compute at `backlog_at`."""
 
     offer: ProducerOffer
     identity: Name
@@ -47,6 +48,8 @@ class OfferEntry:
     until: float
     heard: float
     queue: int = 0
+    backlog_s: float = 0.0
+    backlog_at: float = 0.0
     round_trip_s: float | None = None
     busy_until: float = 0.0
     gone_since: float | None = None
@@ -59,6 +62,15 @@ class OfferEntry:
         last_s = self.offer.call_s or UNKNOWN_CALL_S
         return sum(now - at < last_s for at in self.asked)
 
+    def ahead_s(self, now: float) -> float:
+        """Seconds until prompts that it had are computed, those of calls sent there included: they run off."""
+        return max(self.backlog_s - (now - self.backlog_at), 0.0)
+
+    def told_queue(self, queue: int, now: float, more_s: float = 0.0) -> None:
+        """Its own word: so many calls wait there, beside one of ours that takes `more_s`."""
+        self.queue = queue
+        self.backlog_s, self.backlog_at = queue * (self.offer.prompt_s or UNKNOWN_PROMPT_S) + more_s, now
+
     def held(self, values: Sequence[bytes]) -> int:
         """Of how many of the first blocks it has KV, by its hint and by what it was seen to have."""
         hint, seen = self.offer.held, 0
@@ -67,6 +79,16 @@ class OfferEntry:
                 break
             seen += 1
         return max(seen, held_blocks(hint, values) if hint is not None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What an answer teaches: it took `seconds` (0: a cache may have had it), `queue` calls are before this one, whose
+    prompt takes `prompt_s` by the estimate."""
+
+    seconds: float
+    queue: int = 0
+    prompt_s: float = 0.0
 
 
 class Book:
@@ -95,7 +117,8 @@ class Book:
             self._make_room(signer, now)
         elif known.gone_since is not None and now - known.gone_since >= GONE_S:
             known.gone_since = None
-        known.offer, known.until, known.heard, known.queue = offer, until, now, offer.queue
+        known.offer, known.until, known.heard = offer, until, now
+        known.told_queue(offer.queue, now)
         known.asked.clear()
         self._entries[hint] = known
         self._entries.move_to_end(hint)
@@ -143,21 +166,23 @@ class Book:
 
     # ------------------------------------------------------------ what calls teach
 
-    def asked(self, hint: Name, now: float) -> None:
-        """A call was sent there."""
+    def asked(self, hint: Name, now: float, prompt_s: float = 0.0) -> None:
+        """A call was sent there whose prompt takes `prompt_s` by the estimate."""
         entry = self._entries.get(hint)
         if entry is not None:
             entry.asked.append(now)
+            entry.backlog_s, entry.backlog_at = entry.ahead_s(now) + prompt_s, now
 
-    def answered(self, hint: Name, seconds: float, queue: int, now: float) -> None:
-        """It answered after `seconds` (0: a cache may have), and says that `queue` calls are before ours."""
+    def answered(self, hint: Name, answer: Answering, now: float) -> None:
+        """It answered a call."""
         entry = self._entries.get(hint)
         if entry is None:
             return
-        old = entry.round_trip_s
-        if seconds > 0:
-            entry.round_trip_s = seconds if old is None else (1 - RTT_WEIGHT) * old + RTT_WEIGHT * seconds
-        entry.busy_until, entry.gone_since, entry.queue = 0.0, None, queue
+        old, new = entry.round_trip_s, answer.seconds
+        if new > 0:
+            entry.round_trip_s = new if old is None else (1 - RTT_WEIGHT) * old + RTT_WEIGHT * new
+        entry.busy_until, entry.gone_since = 0.0, None
+        entry.told_queue(answer.queue, now, answer.prompt_s)
         entry.asked.clear()
         entry.asked.append(now)
 

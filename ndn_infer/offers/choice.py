@@ -96,7 +96,7 @@ def estimates(wanted: Wanted, entries: Iterable[OfferEntry], now: float) -> list
     for entry, tokens in zip(able, held, strict=True):
         rtt = least_rtt if entry.round_trip_s is None else entry.round_trip_s
         prompt_s = _prompt_s(entry, wanted.tokens, tokens, most, best_tps)
-        found.append(Estimate(entry, tokens, _wait_s(entry, prompt_s, now), prompt_s, rtt))
+        found.append(Estimate(entry, tokens, _wait_s(entry, now), prompt_s, rtt))
     return found
 
 
@@ -128,11 +128,10 @@ def _prompt_s(entry: OfferEntry, tokens: int, held: int, most: int, best_tps: fl
     return min(computed, (most - held) / fetch_tps + (tokens - most) / tps)
 
 
-def _wait_s(entry: OfferEntry, prompt_s: float, now: float) -> float:
+def _wait_s(entry: OfferEntry, now: float) -> float:
     """Until its turn: the prompts before ours are computed first, and without a free place somebody has to end."""
     offer, pending = entry.offer, entry.pending(now)
-    ahead = entry.queue + pending
-    wait = ahead * (offer.prompt_s or prompt_s)
+    wait = entry.ahead_s(now)
     if offer.places and pending >= offer.free:
         turns = (entry.queue + pending - offer.free + 1) / offer.places
         wait += turns * (offer.call_s or UNKNOWN_CALL_S)

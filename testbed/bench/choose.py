@@ -76,6 +76,8 @@ async def _measured(
         one_by_one = []
         for number in range(4 * runs):
             one_by_one += await _all(world, [Ask(f"What is {number} and {number}?", TOKENS, system=text)])
+        await _all(world, [Ask(f"Hello {number}.", 2) for number in range(crowd)])  # a connection for each of them
+        await world.sleep(SETTLED_S)
         asked = [Ask(f"Name {number} colours.", TOKENS, system=text) for number in range(crowd)]
         together = await _all(world, asked)
     return {

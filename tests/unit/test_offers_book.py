@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord
-from ndn_infer.offers.book import GONE_S, MAX_PROCESSES, MAX_VALID_S, Book
+from ndn_infer.offers.book import GONE_S, MAX_PROCESSES, MAX_VALID_S, Answering, Book
 from tests.offer_kit import NET, WALL_US, book_of, chain_of, entry_of, hint, identity, offer
 
 
@@ -83,11 +83,11 @@ def test_an_answer_is_as_good_as_an_offer() -> None:
     book = book_of(offer())
     book.gone(hint(), 1.0)
     book.busy(hint(), 5.0, 1.0)
-    book.answered(hint(), 0.02, 3, 2.0)
+    book.answered(hint(), Answering(0.02, queue=3), 2.0)
     entry = book.entry(hint())
     assert entry is not None and entry.gone_since is None and entry.busy_until == 0.0 and entry.queue == 3
     assert entry.round_trip_s == 0.02
-    book.answered(hint(), 0.12, 0, 3.0)
+    book.answered(hint(), Answering(0.12), 3.0)
     assert entry.round_trip_s == pytest.approx(0.05)
 
 
@@ -118,3 +118,15 @@ def test_bounded_whatever_comes(words: list[tuple[int, float]]) -> None:
         made = WALL_US + number
         book.take(offer(f"n{node}", made_us=made, until_us=made + 10**8), identity(f"n{node}"), now, WALL_US)
         assert len(book) <= 8 and all(entry.until > now for entry in book.entries(now))
+
+
+def test_prompts_that_were_sent_there_run_off() -> None:
+    """A call waits for what is left of them by the estimate, not for a mean prompt for each that was ever sent."""
+    book = book_of(offer(queue=2, prompt_s=1.0))
+    entry = book.entry(hint())
+    assert entry is not None and [entry.ahead_s(now) for now in (0.0, 0.5, 2.0, 9.0)] == [2.0, 1.5, 0.0, 0.0]
+    book.asked(hint(), 9.0, 0.25)
+    book.asked(hint(), 9.0, 0.25)
+    assert [entry.ahead_s(now) for now in (9.0, 9.25, 9.5)] == [0.5, 0.25, 0.0]
+    book.answered(hint(), Answering(0.02, queue=1, prompt_s=0.25), 10.0)
+    assert [entry.ahead_s(now) for now in (10.0, 11.25)] == [1.25, 0.0]

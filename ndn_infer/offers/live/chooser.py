@@ -6,20 +6,23 @@ for, which equal call is asked where. Must not know: how a call is asked (transp
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ndn_infer import chain, clock
+from ndn_infer import chain, clock, ndn
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
-from ndn_infer.offers.book import OfferEntry
+from ndn_infer.offers.book import Answering, OfferEntry
 from ndn_infer.offers.choice import Estimate, Wanted, rank
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import GenerateRequest, Record
 from ndn_infer.records.prefill import PrefillRequest
 from ndn_infer.transport.calls.candidates import PATIENCE_S, Candidate, Outcome, Said
+
+log = logging.getLogger(__name__)
 
 MOST: Final = 4
 """Candidates of a call before whomever the network leads to."""
@@ -44,6 +47,8 @@ class _Made:
     at: float
     hint: Name = b""
     kind: tuple[str, str, str, str] = field(default=("", "", "", ""))
+    prompt_s: dict[Name, float] = field(default_factory=dict)
+    """How long its prompt takes, by candidate."""
 
 
 class OfferChooser:
@@ -62,7 +67,9 @@ class OfferChooser:
         made = self._calls[call.request]
         if order:
             made.hint = order[0].entry.hint
-            self._offers.book.asked(made.hint, now)
+            made.prompt_s = {one.entry.hint: one.prompt_s for one in order[:MOST]}
+            self._offers.book.asked(made.hint, now, order[0].prompt_s)
+            log.debug("%s %s: %s", call.function, call.request[:8], "; ".join(map(_words, order[:MOST])))
         return [Candidate((one.entry.hint,), _patience_s(one.entry)) for one in order[:MOST]]
 
     def order(self, call: Call, request: Record) -> list[Estimate]:
@@ -90,7 +97,8 @@ class OfferChooser:
             return
         match said.outcome:
             case Outcome.ANSWERED:
-                book.answered(hint, said.seconds, said.queue, now)
+                prompt_s = made.prompt_s.get(hint, 0.0) if made is not None else 0.0
+                book.answered(hint, Answering(said.seconds, said.queue, prompt_s), now)
                 if made is not None:
                     made.hint = hint
                     book.has(hint, _values_for(made.wanted, book.entry(hint)), now)
@@ -111,6 +119,11 @@ class OfferChooser:
     def _block_sizes(self) -> set[int]:
         hints = [entry.offer.held for entry in self._offers.entries()]
         return {hint.block_tokens for hint in hints if hint is not None} or {BLOCK_TOKENS}
+
+
+def _words(one: Estimate) -> str:
+    parts = f"round trip {one.round_trip_s:.3f}, wait {one.wait_s:.3f}, prompt {one.prompt_s:.3f}"
+    return f"{ndn.to_uri(one.entry.hint)} {one.total_s:.3f} s ({parts}; KV of {one.held} tokens)"
 
 
 def wanted_by(plain: Wanted, request: Record, sizes: set[int]) -> Wanted:
