@@ -5,7 +5,8 @@ Owns: the exceptions that users see; a unit may derive a narrower one. Must not 
     NdnInferError
     |- UsageError            exit 2   the user's input cannot be served as it stands
     |  |- ConfigError                 a configuration file, key, flag or variable is wrong
-    |  |- PromptError                 empty prompt, prompt beyond the context length
+    |  |- PromptError                 empty prompt
+    |  |  `- PromptTooLong            prompt beyond the context length
     |  `- BadName                     a text or byte string is not a name of this namespace
     |- NetworkError          exit 3   the network did not answer
     |  |- NoForwarder                 nothing listens where the client configuration points
@@ -71,6 +72,10 @@ class ConfigError(UsageError):
 
 class PromptError(UsageError):
     pass
+
+
+class PromptTooLong(PromptError):
+    default_hint = "shorten the prompt, or choose a model with a longer context"
 
 
 class BadName(UsageError):

@@ -13,11 +13,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.client.engine_choice import EngineChoice
-from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, UnknownModel, UsageError
+from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
@@ -46,8 +46,6 @@ from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.objects.stream_pull import OnProgress
 
 log = logging.getLogger(__name__)
-
-_SHORTEN: Final = "shorten the prompt, or choose a model with a longer context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +134,7 @@ class Conversation:
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
         size = sum(len(message.content) for message in messages)
         if size > MAX_TEXT:
-            raise PromptError(
-                f"the prompt has {size} characters, and {MAX_TEXT} are the most", hint="shorten the prompt"
-            )
+            raise PromptTooLong(f"the prompt has {size} characters, and {MAX_TEXT} are the most")
         today = date.today().isoformat() if model.dated else ""
         return await self._ids(model, TokenizeRequest(messages=tuple(messages), today=today))
 
@@ -153,7 +149,7 @@ class Conversation:
         except CallError as error:
             if error.code != TOO_LONG:
                 raise
-            raise PromptError(str(error), hint=_SHORTEN) from error
+            raise PromptTooLong(str(error)) from error
         return tokens.ids
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
@@ -201,7 +197,7 @@ class Answer:
 
     When a stream is lost, its producer gone, the answer goes on where it broke off, at whoever answers then: randomness
     is by seed and position, and KV is computed as it was the first time, so the tokens are those it would have had
-    (docs/engine.md). Reading raises PromptError for too long a prompt, and what Caller.stream raises.
+    (docs/engine.md). Reading raises PromptTooLong, and what Caller.stream raises.
     """
 
     conversation: Conversation
@@ -260,10 +256,9 @@ class Answer:
         if self.finish:
             return
         if len(self.prompt_ids) >= self.model.context_tokens:
-            raise PromptError(
+            raise PromptTooLong(
                 f"the prompt has {len(self.prompt_ids)} tokens; {self.model.alias} takes {self.model.context_tokens} "
-                "with the answer",
-                hint=_SHORTEN,
+                "with the answer"
             )
         while True:
             known = len(self.ids)

@@ -17,7 +17,7 @@ from ndn_infer.errors import (
     NdnInferError,
     NetworkError,
     NoForwarder,
-    PromptError,
+    PromptTooLong,
     Timeout,
     TrustError,
     UnknownModel,
@@ -81,7 +81,9 @@ def refusal_of(error: NdnInferError) -> Refusal:
         return Refusal(404, text, param="model", code="model_not_found")
     if isinstance(error, MissingKey):
         return Refusal(500, f"{text}; {error.hint}", code="missing_key")
-    if isinstance(error, PromptError | UsageError):
+    if isinstance(error, PromptTooLong):
+        return too_long(text)
+    if isinstance(error, UsageError):
         return bad(text)
     if isinstance(error, Timeout):
         return Refusal(504, text, code="timeout")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
-from ndn_infer.errors import NdnInferError, PromptError
+from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong
 from ndn_infer.gateway.documents import Head
 from ndn_infer.gateway.refusal import Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
@@ -165,8 +165,8 @@ async def _known(conversation: Conversation, digest: str) -> ModelRecord | None:
 
 
 def _of_prompt(error: PromptError, param: str) -> Refusal:
-    """A PromptError with a cause is a producer's, who says that it is too long (Conversation.tokenize)."""
-    return too_long(str(error), param) if "shorten" in error.hint else bad(str(error), param)
+    """With the parameter that has the prompt."""
+    return too_long(str(error), param) if isinstance(error, PromptTooLong) else bad(str(error), param)
 
 
 def _fitting(model: ModelRecord, asked: ChoiceOptions, prompt: tuple[int, ...], index: int, chat: bool) -> Sampling:
