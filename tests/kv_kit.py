@@ -11,14 +11,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ndn_infer import ndn
 from ndn_infer.config import Config, FetchConfig
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.functions.base import Host
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HOLDS, Holdings, HoldsQuery
@@ -28,7 +26,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.direct import Questions, Topic
-from ndn_infer.transport.link.links import connect
+from ndn_infer.transport.link.links import Link, connect
 from tests.harness import NET, Node, role
 
 MODEL = "ab" * 32
@@ -62,7 +60,7 @@ class Station(Node):
         self._uri = uri
         self.identity = role(label, node=name)
 
-    async def _dial(self) -> Any:
+    async def _dial(self) -> Link:
         if self._uri:
             return await connect(self._uri, self.config.network.connect_timeout_s)
         link = self.network.attach(delay_s=self._delay_s)
@@ -72,7 +70,7 @@ class Station(Node):
     async def start(self, *, anycast: bool = True) -> Station:
         await self.open()
         self.signer: Signer = self.keychain.signer_for(self.identity)
-        self.host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        self.host = self.new_host()
         self.kv = KvConnector(self.host, MODEL, FORMAT)
         self.validator.add_certificates(*self.keychain.certificates())
         self.server.serve(self.identity, self.signer)

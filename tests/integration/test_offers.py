@@ -17,7 +17,7 @@ from ndn_infer.apps.offers import as_json, print_offers
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.errors import Busy, CallError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
 from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import asks_prefix
@@ -69,7 +69,7 @@ class Producing(Node):
                     await register(prefix, **options)
 
             self.registrar.register = own_only  # type: ignore[method-assign]
-        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
+        host = self.new_host()
         self.hint = host.hint(self.keychain.signer_for(role("tokenize", node=function.name)))
         self.producer = Producer(host, self.keychain, self.registrar)
         await self.producer.begin()

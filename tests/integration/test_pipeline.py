@@ -24,7 +24,7 @@ from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine_class import WRONG_ENGINE  # noqa: E402
 from ndn_infer.errors import CallError, NdnInferError, UsageError  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
-from ndn_infer.functions.base import Host, NamedFunction  # noqa: E402
+from ndn_infer.functions.base import NamedFunction  # noqa: E402
 from ndn_infer.functions.pipeline import GenerateOverStages  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.functions.stage import RunStage  # noqa: E402
@@ -35,6 +35,7 @@ from ndn_infer.namespace import activations_prefix  # noqa: E402
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
+from ndn_infer.transport.link.links import Link  # noqa: E402
 from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
@@ -85,14 +86,14 @@ class Peer(Node):
         self._delay_s = delay_s
         self.producer: Producer | None = None
 
-    async def _dial(self) -> Any:
+    async def _dial(self) -> Link:
         link = self.network.attach(delay_s=self._delay_s)
         self.links.append(link)
         return link
 
     async def offer(self, function: NamedFunction[Any], identity: ndn.Name) -> None:
-        host = Host(NET, self.config, self.server, self.fetcher, self.caller)
-        self.host, self.function = host, function
+        host = self.host = self.new_host()
+        self.function = function
         self.validator.add_certificates(*self.keychain.certificates())
         self.producer = Producer(host, self.keychain, self.registrar)
         await self.producer.offer(function, self.keychain.signer_for(identity))
