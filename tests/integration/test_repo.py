@@ -44,6 +44,7 @@ from ndn_infer.storage.tiered import TieredStore
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.transport.trust.certificates import certificate_fetcher
 from ndn_infer.wire.manifest import ObjectPackets
 from tests.daemons import environment_in, run_command, stop, wait_ready
 from tests.harness import NET, Node
@@ -107,7 +108,7 @@ async def start_repo(
     node = await Node(network, keychain, CONFIG, commands_as=commands_as).open()
     store = TieredStore(1 << 20, DiskStore(directory / "objects", mib << 20))
     shelf = CertificateShelf(directory / "certificates")
-    validator = Validator(TrustSchema.load(NET), keychain.anchor, shelf.recording(node._certificate))
+    validator = Validator(TrustSchema.load(NET), keychain.anchor, shelf.recording(certificate_fetcher(node.endpoint)))
     validator.add_certificates(*keychain.certificates(), *shelf.certificates)
     server, signer = Server(node.endpoint, store), keychain.signer_for(REPO)
     server.answer_certificates(REPO + ndn.generic("KEY"), keychain.certificates)
