@@ -5,8 +5,8 @@ arrivals. Must not know: who tells it, namespaces. Started once, so that startin
 
     python -m ndn_infer.testbed.asker [--set ...]
 
-reads one JSON object a line, {"id": 1, "ask": {...}} (world.Ask) or {"id": 1, "leave": true}, and writes READY, then
-{"id": 1, "tokens": 5, "at": "core"} for every arrival and {"id": 1, "row": {...}} (world.Asked, `began_s` by
+reads one JSON object a line, {"id": 1, "ask": {...}} (world.Prompt) or {"id": 1, "leave": true}, and writes READY, then
+{"id": 1, "tokens": 5, "at": "core"} for every arrival and {"id": 1, "row": {...}} (world.PromptOutcome, `began_s` by
 CLOCK_MONOTONIC) at the end. It ends with its standard input.
 """
 
@@ -31,13 +31,13 @@ from ndn_infer.errors import NdnInferError
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import Node
 from ndn_infer.testbed.reading import Reading
-from ndn_infer.testbed.world import Ask, Asked
+from ndn_infer.testbed.world import Prompt, PromptOutcome
 
 LINE_BYTES: Final = 1 << 22
 
 
 @dataclass(slots=True)
-class Desk:
+class ConnectionPool:
     """Connections that wait for a question; a new one is made when all are in use."""
 
     config: Config
@@ -55,7 +55,7 @@ class Desk:
         return node, await self.stack.enter_async_context(Client(node))
 
 
-async def answer(desk: Desk, number: int, what: Ask) -> Asked:
+async def answer(desk: ConnectionPool, number: int, what: Prompt) -> PromptOutcome:
     """One question, connected before its time begins. Never raises for what a network does."""
     reading = Reading(
         desk.config.network.node, net_name(desk.config), time.monotonic, partial(_progress, number), time.monotonic()
@@ -81,11 +81,11 @@ def _tell(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-async def _one(desk: Desk, number: int, what: Ask) -> None:
+async def _one(desk: ConnectionPool, number: int, what: Prompt) -> None:
     try:
         row = await answer(desk, number, what)
     except asyncio.CancelledError:
-        row = Asked("", 0.0, error="left")
+        row = PromptOutcome("", 0.0, error="left")
     _tell({"id": number, "row": asdict(row)})
 
 
@@ -98,14 +98,14 @@ async def serve(config: Config) -> int:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     running: dict[int, asyncio.Task[None]] = {}
     async with AsyncExitStack() as stack:
-        desk = Desk(config, stack)
+        desk = ConnectionPool(config, stack)
         desk.free[True].append(await desk.take())
         _tell_ready()
         async for line in reader:
             order = json.loads(line)
             number = int(order["id"])
             if "ask" in order:
-                running[number] = asyncio.create_task(_one(desk, number, Ask(**order["ask"])))
+                running[number] = asyncio.create_task(_one(desk, number, Prompt(**order["ask"])))
                 running[number].add_done_callback(partial(_forget, running, number))
             elif number in running:
                 running[number].cancel()

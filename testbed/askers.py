@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ndn_infer.testbed.network import Network
+from ndn_infer.testbed.network import TopologyNetwork
 from ndn_infer.testbed.node_process import NodeProcess, our_module
-from ndn_infer.testbed.world import Ask, Asked, Progress
+from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome
 
 ASKER = "asker"
 READY_TIMEOUT_S = 60.0
@@ -24,9 +24,9 @@ PATIENCE_S = 5.0
 
 
 @dataclass(slots=True)
-class _Waiting:
-    done: asyncio.Future[Asked]
-    progress: Progress
+class _WaitingAsk:
+    done: asyncio.Future[PromptOutcome]
+    progress: AnswerProgress
 
 
 @dataclass(slots=True)
@@ -36,11 +36,11 @@ class Asker:
     node: str
     process: NodeProcess
     _numbers: Callable[[], int] = field(default_factory=lambda: itertools.count(1).__next__)
-    _waiting: dict[int, _Waiting] = field(default_factory=dict)
+    _waiting: dict[int, _WaitingAsk] = field(default_factory=dict)
     _reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, network: Network, node: str) -> Asker:
+    async def start(cls, network: TopologyNetwork, node: str) -> Asker:
         """Raises ChildFailed."""
         command = our_module("ndn_infer.testbed.asker", *network.set_options())
         found = cls(node, network.process(node, ASKER, command))
@@ -48,11 +48,14 @@ class Asker:
         found._reading = asyncio.create_task(found._read())
         return found
 
-    async def ask(self, what: Ask, progress: Progress | None) -> Asked:
+    async def ask(self, what: Prompt, progress: AnswerProgress | None) -> PromptOutcome:
         """The row, `began_s` by CLOCK_MONOTONIC. Cancelled, the reader leaves."""
-        number, waiting = self._numbers(), _Waiting(asyncio.get_running_loop().create_future(), progress or Progress())
+        number, waiting = (
+            self._numbers(),
+            _WaitingAsk(asyncio.get_running_loop().create_future(), progress or AnswerProgress()),
+        )
         if self._reading is None or self._reading.done():
-            return Asked(self.node, 0.0, error=f"the consumers on {self.node} are gone")
+            return PromptOutcome(self.node, 0.0, error=f"the consumers on {self.node} are gone")
         self._waiting[number] = waiting
         self._write({"id": number, "ask": asdict(what)})
         try:
@@ -85,7 +88,7 @@ class Asker:
                 waiting.done.set_result(replace(_row(message["row"]), node=self.node))
         for waiting in self._waiting.values():
             if not waiting.done.done():
-                waiting.done.set_result(Asked(self.node, 0.0, error=f"the consumers on {self.node} died"))
+                waiting.done.set_result(PromptOutcome(self.node, 0.0, error=f"the consumers on {self.node} died"))
 
     async def stop(self) -> None:
         await self.process.stop()
@@ -94,8 +97,8 @@ class Asker:
             await asyncio.gather(self._reading, return_exceptions=True)
 
 
-def _row(document: dict[str, Any]) -> Asked:
+def _row(document: dict[str, Any]) -> PromptOutcome:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }
-    return Asked(**fields)
+    return PromptOutcome(**fields)

@@ -56,7 +56,7 @@ def produced(before: Snapshot, after: Snapshot, role: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AskEvidence:
     """One `ask --json` (or what a world's `ask` gave), and the snapshots around it."""
 
     answer: Mapping[str, Any]
@@ -99,7 +99,7 @@ class Check:
     numbers: str
 
 
-def judge(first: Question, second: Question, *, expect: str, roles: Mapping[str, str]) -> list[Check]:
+def judge(first: AskEvidence, second: AskEvidence, *, expect: str, roles: Mapping[str, str]) -> list[Check]:
     """The claims of the three-node story. `roles`: role -> node; `expect` is part of the right answer ("" for any).
 
     The second question is the same prompt: nothing may be computed for it, and caches on the way must have answered.
@@ -123,7 +123,7 @@ def judge(first: Question, second: Question, *, expect: str, roles: Mapping[str,
     return checks
 
 
-def _kv_travelled(first: Question, roles: Mapping[str, str]) -> list[Check]:
+def _kv_travelled(first: AskEvidence, roles: Mapping[str, str]) -> list[Check]:
     """KV cache was computed where prefill runs, and fetched by name by where decode runs."""
     prefill, decode = first.produced("prefill"), first.produced("decode")
     computed = prefill.get("prefill_blocks_computed", 0.0)
@@ -141,7 +141,7 @@ def _kv_travelled(first: Question, roles: Mapping[str, str]) -> list[Check]:
     ]
 
 
-def table(first: Question, second: Question) -> str:
+def table(first: AskEvidence, second: AskEvidence) -> str:
     """For people: every forwarder's counters at three moments, and what each question added."""
     head = f"{'forwarder':12}{'':22}{'before':>9}{'after 1st':>11}{'after 2nd':>11}{'1st':>8}{'2nd':>8}"
     lines = [head]
@@ -169,7 +169,7 @@ def _row(owner: str, label: str, values: Sequence[float], middle: float) -> str:
     return f"{owner:12}{label:22}{values[0]:9g}{values[1]:11g}{values[2]:11g}{grown[0]:+8g}{grown[1]:+8g}"
 
 
-def _producer_rows(first: Question, second: Question) -> list[str]:
+def _producer_rows(first: AskEvidence, second: AskEvidence) -> list[str]:
     lines = []
     for key, last in second.after.producers.items():
         for index, name in enumerate(sorted(last)):
@@ -186,7 +186,7 @@ def verdict(checks: Sequence[Check]) -> str:
     )
 
 
-def document(name: str, runner: str, questions: Sequence[Question], checks: Sequence[Check]) -> dict[str, Any]:
+def document(name: str, runner: str, questions: Sequence[AskEvidence], checks: Sequence[Check]) -> dict[str, Any]:
     """Everything as one JSON document."""
     return {
         "topology": name,

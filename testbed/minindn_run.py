@@ -140,12 +140,12 @@ class MiniNdnTestbed:
         for app in self.producers.values():
             app.stop()
 
-    def question(self, prompt: str) -> evidence.Question:
+    def question(self, prompt: str) -> evidence.AskEvidence:
         """Forwarders are read next to the question, so that reading producers' status is outside of what it counts."""
         before = evidence.Snapshot(producers=self._producers(), nodes=self._nodes())
         answer = self.consumer.ask(prompt)
         nodes = self._nodes()
-        return evidence.Question(answer, before, evidence.Snapshot(nodes, self._producers()))
+        return evidence.AskEvidence(answer, before, evidence.Snapshot(nodes, self._producers()))
 
     def _nodes(self) -> dict[str, evidence.NodeCounters]:
         time.sleep(DATASET_KEPT_S)

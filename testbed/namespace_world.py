@@ -14,21 +14,21 @@ from dataclasses import dataclass, field, replace
 
 from ndn_infer.testbed.askers import Asker
 from ndn_infer.testbed.evidence import Snapshot
-from ndn_infer.testbed.network import FORWARDER, Network, Say, Setup, in_any_case, in_thread
-from ndn_infer.testbed.result import Record, Value
+from ndn_infer.testbed.network import FORWARDER, Say, Setup, TopologyNetwork, in_any_case, in_thread
+from ndn_infer.testbed.result import RunRecord, Value
 from ndn_infer.testbed.scenario import NAMESPACES
 from ndn_infer.testbed.topology import Topology
-from ndn_infer.testbed.world import Ask, Asked, LinkBytes, Progress
+from ndn_infer.testbed.world import AnswerProgress, LinkBytes, Prompt, PromptOutcome
 
 
 @dataclass(slots=True)
 class NamespaceWorld:
     """World (world.py) over a started network. `close` ends its consumers; the network is its maker's."""
 
-    network: Network
+    network: TopologyNetwork
     seed: int = 0
     kind: str = NAMESPACES
-    record: Record = field(default_factory=Record)
+    record: RunRecord = field(default_factory=RunRecord)
     began: float = field(default_factory=time.monotonic)
     _askers: dict[str, asyncio.Task[Asker]] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class NamespaceWorld:
             self._askers[node] = asyncio.create_task(Asker.start(self.network, node))
         return await asyncio.shield(self._askers[node])
 
-    async def ask(self, node: str, what: Ask, progress: Progress | None = None) -> Asked:
+    async def ask(self, node: str, what: Prompt, progress: AnswerProgress | None = None) -> PromptOutcome:
         asker = await self._asker(node)
         started = self.now()
         row = await asker.ask(what, progress)
@@ -143,7 +143,7 @@ class NamespaceWorld:
 @asynccontextmanager
 async def standing(topology: Topology, setup: Setup, say: Say) -> AsyncIterator[NamespaceWorld]:
     """A world that stands while the block runs. Raises what building it raises."""
-    network = Network(topology, setup, say)
+    network = TopologyNetwork(topology, setup, say)
     world = NamespaceWorld(network)
     try:
         await network.start()

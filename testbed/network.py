@@ -51,7 +51,7 @@ class Setup:
 
 
 @dataclass(slots=True)
-class Network:
+class TopologyNetwork:
     """A topology brought to life. `start`, then as you like, `stop` in any case. `say` hears of every step."""
 
     topology: Topology

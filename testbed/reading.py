@@ -1,6 +1,6 @@
 """One question, asked and read by the client library as an application does: when its tokens came, and what went wrong.
 
-Owns: the row (world.Asked) of a question. Must not know: who tells it to ask, what kind of world it is in.
+Owns: the row (world.PromptOutcome) of a question. Must not know: who tells it to ask, what kind of world it is in.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ndn_infer.errors import CallError, NdnInferError
 from ndn_infer.namespace import Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Sampling
-from ndn_infer.testbed.world import Ask, Asked
+from ndn_infer.testbed.world import Prompt, PromptOutcome
 
 SAMPLED_AT: Final = 0.8
 """Temperature of questions with a seed."""
 
 
-def sampling_of(what: Ask) -> Sampling:
+def sampling_of(what: Prompt) -> Sampling:
     temperature = 0.0 if what.seed is None else SAMPLED_AT
     return Sampling(what.max_tokens, temperature, seed=what.seed or 0, ignore_eos=what.whole)
 
@@ -39,7 +39,7 @@ class Reading:
     _answer: Answer | None = None
     _error: str = ""
 
-    async def read(self, client: Client, model: str, what: Ask) -> None:
+    async def read(self, client: Client, model: str, what: Prompt) -> None:
         """Time begins now. Never raises for what the network does."""
         self.began = self.now()
         conversation = client.conversation()
@@ -59,8 +59,8 @@ class Reading:
         """The producer's code where it gave one, else the kind of error, and what it says."""
         self._error = f"{error.code if isinstance(error, CallError) else error.kind}: {error}"
 
-    def row(self) -> Asked:
-        row = Asked(self.node, self.began, total_s=self.now() - self.began, error=self._error)
+    def row(self) -> PromptOutcome:
+        row = PromptOutcome(self.node, self.began, total_s=self.now() - self.began, error=self._error)
         if self._answer is None:
             return row
         times, answer = self._arrivals, self._answer

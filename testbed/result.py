@@ -30,7 +30,7 @@ class Claim:
 
 
 class Row(Protocol):
-    """An asked row (world.Asked): what figures and plots read of it."""
+    """An asked row (world.PromptOutcome): what figures and plots read of it."""
 
     @property
     def ttft_s(self) -> float: ...
@@ -47,11 +47,11 @@ class Row(Protocol):
 
 
 @dataclass(slots=True)
-class Record:
+class RunRecord:
     """What is collected while a scenario runs. A world holds one and adds to it."""
 
     asked: list[Any] = field(default_factory=list)
-    """world.Asked, in the order in which they ended."""
+    """world.PromptOutcome, in the order in which they ended."""
     claims: list[Claim] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     events: list[tuple[float, str]] = field(default_factory=list)

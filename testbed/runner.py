@@ -18,7 +18,7 @@ from ndn_infer.errors import Timeout, UsageError
 from ndn_infer.testbed import nfd, result
 from ndn_infer.testbed.namespace_world import NamespaceWorld
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import NFD, Network, Setup, in_any_case
+from ndn_infer.testbed.network import NFD, Setup, TopologyNetwork, in_any_case
 from ndn_infer.testbed.scenario import Measured, Run, Scenario, document
 from ndn_infer.testbed.topology import Topology
 
@@ -71,7 +71,7 @@ async def run(plan: Plan) -> int:
 
 async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
     say = _Narrator(time.monotonic())
-    network = Network(plan.topology, plan.setup, say)
+    network = TopologyNetwork(plan.topology, plan.setup, say)
     try:
         async with asyncio.timeout(BUILD_S):
             await network.start()
@@ -90,7 +90,7 @@ async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
         await in_any_case(network.stop())
 
 
-async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str, Any], list[str]]:
+async def _play(plan: Plan, network: TopologyNetwork, say: _Narrator) -> tuple[dict[str, Any], list[str]]:
     """The result document, and tables for people. Raises TimeoutError."""
     world = NamespaceWorld(network, seed=plan.seed)
     for note in network.namespaces.notes:
@@ -109,7 +109,7 @@ async def _play(plan: Plan, network: Network, say: _Narrator) -> tuple[dict[str,
     return document(plan.scenario, world, measured, run), world.record.tables
 
 
-def _write(plan: Plan, network: Network, found: dict[str, Any]) -> None:
+def _write(plan: Plan, network: TopologyNetwork, found: dict[str, Any]) -> None:
     """Raises UsageError when the folder cannot be written."""
     if plan.out is None:
         return
@@ -141,7 +141,7 @@ def report(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-async def _linger(network: Network, stop: asyncio.Event) -> None:
+async def _linger(network: TopologyNetwork, stop: asyncio.Event) -> None:
     """--keep: let the user look around."""
     node = network.topology.nodes[0].name
     print(

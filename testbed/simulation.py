@@ -51,20 +51,20 @@ CONSUMERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PromptArrival:
     """`at` in seconds; `blocks` from the prompt's first to its last."""
 
     at: float
     blocks: tuple[int, ...]
 
 
-def read_trace(lines: Iterable[str]) -> list[Request]:
+def read_trace(lines: Iterable[str]) -> list[PromptArrival]:
     """Requests in order of time. Raises UsageError with the number of the line that is none."""
     requests = []
     for number, line in enumerate(lines, 1):
         try:
             found = json.loads(line)
-            request = Request(float(found["timestamp"]) / 1000, tuple(map(int, found["hash_ids"])))
+            request = PromptArrival(float(found["timestamp"]) / 1000, tuple(map(int, found["hash_ids"])))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"line {number} of the trace is no request: {error!r}", hint=HINT) from error
         if request.blocks:
@@ -74,17 +74,17 @@ def read_trace(lines: Iterable[str]) -> list[Request]:
     return sorted(requests, key=lambda request: request.at)
 
 
-def distinct_blocks(requests: Iterable[Request]) -> int:
+def distinct_blocks(requests: Iterable[PromptArrival]) -> int:
     return len({block for request in requests for block in request.blocks})
 
 
-def asked_often(requests: Iterable[Request], at_least: int) -> frozenset[int]:
+def asked_often(requests: Iterable[PromptArrival], at_least: int) -> frozenset[int]:
     """Blocks that so many of the requests have."""
     times = Counter(block for request in requests for block in request.blocks)
     return frozenset(block for block, number in times.items() if number >= at_least)
 
 
-def heads(requests: Iterable[Request], depth: int) -> frozenset[int]:
+def heads(requests: Iterable[PromptArrival], depth: int) -> frozenset[int]:
     """The first blocks of all prompts: what a publisher knows without any count."""
     return frozenset(block for request in requests for block in request.blocks[:depth])
 
@@ -100,7 +100,7 @@ class Assignment(StrEnum):
     AFFINITY = "affinity"  # where the longest prefix was served last; new prompts to the edge that served least
 
 
-class Admission(StrEnum):
+class CacheAdmission(StrEnum):
     """Which stores keep what comes by."""
 
     EVERYWHERE = "everywhere"  # every store on the path: what forwarders do
@@ -117,7 +117,7 @@ class Setting:
     edges: int = 4
     edge_share: float = 0.5
     assignment: Assignment = Assignment.SESSION
-    admission: Admission = Admission.EVERYWHERE
+    admission: CacheAdmission = CacheAdmission.EVERYWHERE
     hot: frozenset[int] = frozenset()
     segments: int = 1
     seed: int = 1
@@ -175,7 +175,7 @@ class Assigner:
         self._served = dict.fromkeys(range(setting.edges), 0)
         self._last: dict[int, int] = {}
 
-    def edge_of(self, request: Request) -> int:
+    def edge_of(self, request: PromptArrival) -> int:
         if not self._setting.edges:
             return 0
         if self._setting.assignment is Assignment.RANDOM:
@@ -224,7 +224,7 @@ class Path(Protocol):
 
 
 def replay(
-    requests: Sequence[Request],
+    requests: Sequence[PromptArrival],
     setting: Setting,
     *,
     counted_from: int = 0,
@@ -257,7 +257,7 @@ class StorePath:
     def __init__(self, setting: Setting, protected: Sequence[Name] = ()) -> None:
         self.edges, self.core = make_stores(setting, protected)
         self._admission = setting.admission
-        if setting.admission is Admission.DEMOTED:
+        if setting.admission is CacheAdmission.DEMOTED:
             for edge in self.edges:
                 edge.second = Demotion(self.core)
 
@@ -265,12 +265,12 @@ class StorePath:
         if not self.edges:
             return self._ask_core(name)
         store = self.edges[edge]
-        if self._admission is Admission.DEMOTED:
+        if self._admission is CacheAdmission.DEMOTED:
             return self._ask_demoted(store, name)
         if store.find(name, can_be_prefix=False, must_be_fresh=False, now=0.0) is not None:
             return Level.EDGE
         level = self._ask_core(name)
-        if level is Level.CORE or self._admission is Admission.EVERYWHERE:
+        if level is Level.CORE or self._admission is CacheAdmission.EVERYWHERE:
             store.insert(name, OBJECT, 0, 0.0)
         return level
 
@@ -400,7 +400,7 @@ class ForwarderPath:
 
 
 def replay_timed(
-    requests: Sequence[Request], setting: Setting, *, edge_delay_s: float, origin_delay_s: float
+    requests: Sequence[PromptArrival], setting: Setting, *, edge_delay_s: float, origin_delay_s: float
 ) -> Counts:
     """All requests at their times, every request's blocks at once, over whole forwarders with delays; a block is one
     packet. Where each came from is known in sum only: `prefix_hits` stays 0. RuntimeError: one was not delivered."""
@@ -423,7 +423,7 @@ def replay_timed(
     return counts
 
 
-def replay_clairvoyant(requests: Sequence[Request], capacity: int) -> float:
+def replay_clairvoyant(requests: Sequence[PromptArrival], capacity: int) -> float:
     """Hit share of one store of `capacity` blocks that knows the future (Belady's MIN; what is used later than all it
     holds it does not keep)."""
     sequence = [block for request in requests for block in request.blocks]

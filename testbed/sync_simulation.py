@@ -30,7 +30,7 @@ SETTLED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class GroupNetwork:
     """Routers and links; members are spread over the routers evenly. `delay_s` is the mean, one way; `loss` of each
     Interest on each link, or, where there is one router only, on the way to each member."""
 
@@ -53,12 +53,12 @@ class Network:
         return sorted(found)
 
 
-BROADCAST = Network(loss=0.02)
-GRAPH = Network(routers=20, chords=12, loss=0.01)
+BROADCAST = GroupNetwork(loss=0.02)
+GRAPH = GroupNetwork(routers=20, chords=12, loss=0.01)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class GroupLoad:
     """`members`, of which a share `changing` publishes each second, for `seconds`; then silence for `drain_s`."""
 
     members: int = 100
@@ -94,7 +94,7 @@ class _News:
 class SyncWorld:
     """All members know each other when it begins. `run` returns the figures."""
 
-    def __init__(self, network: Network, load: Load, *, newcomer: bool = False) -> None:
+    def __init__(self, network: GroupNetwork, load: GroupLoad, *, newcomer: bool = False) -> None:
         self._network, self._load = network, load
         self._random = random.Random(load.seed)
         self._events: list[tuple[float, int, Callable[[float], None]]] = []

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ndn_infer.testbed.evidence import Snapshot
-from ndn_infer.testbed.result import Record, Value
+from ndn_infer.testbed.result import RunRecord, Value
 from ndn_infer.testbed.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Prompt:
     """A question. `seed` None is greedy, a number samples by it. With `whole` the answer has `max_tokens` tokens, an
     end of text does not end it: figures of different runs are of the same work. Without `choose` offers are not looked
     at: the network leads to somebody."""
@@ -34,7 +34,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptOutcome:
     """An answer, or what went wrong: `error` is "" or one line. Times are seconds; `began_s` is the world's time of the
     question, the others count from it.
 
@@ -64,7 +64,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Progress:
+class AnswerProgress:
     """How far an answer is, for a scenario that breaks something in the middle of it: a world calls `came` for every
     arrival and `ended` at the end, the scenario waits with `reached`."""
 
@@ -109,7 +109,7 @@ class World(Protocol):
     or link that the topology has not. What was killed or cut already stays so; what runs already is not started twice.
     """
 
-    record: Record
+    record: RunRecord
     kind: str
     """What it is made of: "namespaces", "virtual time"."""
     seed: int
@@ -129,7 +129,7 @@ class World(Protocol):
     async def link_bytes(self) -> Sequence[LinkBytes]:
         """Since the world was made."""
 
-    async def ask(self, node: str, what: Ask, progress: Progress | None = None) -> Asked:
+    async def ask(self, node: str, what: Prompt, progress: AnswerProgress | None = None) -> PromptOutcome:
         """Ask at a node, as a consumer of its own: connected before `began_s`, with no answer in its own memory. The
         row is in `record.asked` too. Cancelling it is a reader that leaves."""
 

@@ -22,7 +22,7 @@ from ndn_infer.testbed.namespaces import check_machine
 from ndn_infer.testbed.network import Setup, say
 from ndn_infer.testbed.result import percentile
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
-from ndn_infer.testbed.world import Ask, Asked
+from ndn_infer.testbed.world import Prompt, PromptOutcome
 
 WAYS: Final = ("soonest", "network")
 SENTENCES: Final = 75
@@ -69,16 +69,16 @@ async def _measured(
     sentences, crowd = sizes
     setup = Setup(config.cache_dir, (*settings, f"offers.choose={way}"))
     async with standing(topology(), setup, say) as world:
-        await world.ask("user", Ask("Hello.", max_tokens=4))  # certificates and catalogue are on the way
+        await world.ask("user", Prompt("Hello.", max_tokens=4))  # certificates and catalogue are on the way
         text = system(way, sentences)
-        holder = (await _all(world, [Ask("Who are you?", TOKENS, system=text)]))[0].at
+        holder = (await _all(world, [Prompt("Who are you?", TOKENS, system=text)]))[0].at
         await world.sleep(SETTLED_S)
         one_by_one = []
         for number in range(4 * runs):
-            one_by_one += await _all(world, [Ask(f"What is {number} and {number}?", TOKENS, system=text)])
-        await _all(world, [Ask(f"Hello {number}.", 2) for number in range(crowd)])  # a connection for each of them
+            one_by_one += await _all(world, [Prompt(f"What is {number} and {number}?", TOKENS, system=text)])
+        await _all(world, [Prompt(f"Hello {number}.", 2) for number in range(crowd)])  # a connection for each of them
         await world.sleep(SETTLED_S)
-        asked = [Ask(f"Name {number} colours.", TOKENS, system=text) for number in range(crowd)]
+        asked = [Prompt(f"Name {number} colours.", TOKENS, system=text) for number in range(crowd)]
         together = await _all(world, asked)
     return {
         "holder_share": sum(row.at == holder for row in one_by_one) / len(one_by_one),
@@ -88,7 +88,7 @@ async def _measured(
     }
 
 
-async def _all(world: NamespaceWorld, asked: Sequence[Ask]) -> list[Asked]:
+async def _all(world: NamespaceWorld, asked: Sequence[Prompt]) -> list[PromptOutcome]:
     """Raises CannotMeasure when an answer is not complete."""
     rows = list(await asyncio.gather(*(world.ask("user", one) for one in asked)))
     lost = [row.error for row in rows if not row.complete]
@@ -97,6 +97,6 @@ async def _all(world: NamespaceWorld, asked: Sequence[Ask]) -> list[Asked]:
     return rows
 
 
-def _ttft(what: str, rows: Sequence[Asked]) -> dict[str, float]:
+def _ttft(what: str, rows: Sequence[PromptOutcome]) -> dict[str, float]:
     times = [row.ttft_s * 1000 for row in rows]
     return {f"{what}_ttft_p50_ms": percentile(times, 50), f"{what}_ttft_p95_ms": percentile(times, 95)}

@@ -105,7 +105,7 @@ def without_marks(sock: socket.socket) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PacketLoad:
     """`count` names from number `first` on, on `faces` connections with `window` Interests in flight on all together,
     `passes` times, in order or in random order."""
 
@@ -118,7 +118,7 @@ class Wanted:
     shuffle: bool = False
 
 
-def consume(path: str, prefix: str, wanted: Wanted) -> dict[str, float]:
+def consume(path: str, prefix: str, wanted: PacketLoad) -> dict[str, float]:
     """Ask for all of them; seconds, packets and bytes. Raises LoadFailed."""
     order = list(range(wanted.first, wanted.first + wanted.count))
     if wanted.shuffle:
@@ -231,7 +231,7 @@ def main(arguments: list[str]) -> int:
         produce(**options)
         return 0
     if what == "consume":
-        figures = consume(options.pop("path"), options.pop("prefix"), Wanted(**options))
+        figures = consume(options.pop("path"), options.pop("prefix"), PacketLoad(**options))
     else:
         figures = round_trips(**options)
     print(json.dumps(figures), flush=True)

@@ -31,7 +31,7 @@ from ndn_infer.testbed.namespace_world import standing
 from ndn_infer.testbed.namespaces import check_machine
 from ndn_infer.testbed.network import Setup, say
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
-from ndn_infer.testbed.world import Ask
+from ndn_infer.testbed.world import Prompt
 
 STAGES: Final = 3
 PROMPT_TOKENS: Final = 64
@@ -127,7 +127,7 @@ async def over_nodes(parts: Sequence[tuple[int, int]], setup: Setup, runs: int) 
     links = tuple(LinkSpec(a.name, b.name) for a, b in combinations(nodes, 2))
     async with standing(Topology("pipeline", tuple(nodes), links), setup, say) as world:
         rows = [
-            await world.ask("user", Ask(f"Write about the number {n}.", ANSWER_TOKENS)) for n in range(-1, runs)
+            await world.ask("user", Prompt(f"Write about the number {n}.", ANSWER_TOKENS)) for n in range(-1, runs)
         ]  # fmt: skip
     lost = [row.error for row in rows if not row.complete]
     if lost:

@@ -24,9 +24,9 @@ from ndn_infer.testbed.evidence import produced
 from ndn_infer.testbed.load import together
 from ndn_infer.testbed.namespace_world import NamespaceWorld, standing
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import Network, Setup, in_thread, say
+from ndn_infer.testbed.network import Setup, TopologyNetwork, in_thread, say
 from ndn_infer.testbed.node_process import our_module
-from ndn_infer.testbed.world import Ask, Asked
+from ndn_infer.testbed.world import Prompt, PromptOutcome
 
 TOPOLOGY: Final = "tree"
 ORIGIN, CORE = "origin", "core"
@@ -54,7 +54,7 @@ Figures = dict[str, Any]
 async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> tuple[Figures, Figures, Figures]:
     async with standing(topology_file.load(TOPOLOGY), Setup(config.cache_dir, settings), say) as world:
         await world.join(*EDGES)
-        await world.ask(EDGES[0], Ask("Hello.", max_tokens=4))  # certificates and catalogue are on the way
+        await world.ask(EDGES[0], Prompt("Hello.", max_tokens=4))  # certificates and catalogue are on the way
         tree = Tree(world.network, world)
         one, alone = await tree.ask(1, seed=1)
         before = await world.counters()
@@ -79,7 +79,7 @@ async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> 
 class Tree:
     """The started network, and what leaves its origin."""
 
-    network: Network
+    network: TopologyNetwork
     world: NamespaceWorld
 
     async def egress(self) -> int:
@@ -87,11 +87,11 @@ class Tree:
         links = await self.world.link_bytes()
         return next(link.back for link in links if (link.first, link.second) == (CORE, ORIGIN))
 
-    async def ask(self, readers: int, *, seed: int) -> tuple[list[Asked], int]:
+    async def ask(self, readers: int, *, seed: int) -> tuple[list[PromptOutcome], int]:
         """The rows of so many readers of one answer, and what it took the origin. Raises CannotMeasure."""
         before = await self.egress()
         places = [EDGES[number % len(EDGES)] for number in range(readers)]
-        rows = await together(self.world, places, Ask(PROMPT, max_tokens=TOKENS, seed=seed))
+        rows = await together(self.world, places, Prompt(PROMPT, max_tokens=TOKENS, seed=seed))
         sent = await self.egress() - before
         lost = [row.error for row in rows if not row.complete]
         if lost or len({row.ids for row in rows}) != 1:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ndn_infer.config import Config
 from ndn_infer.security.crypto import PrivateKey, PublicKey
 from ndn_infer.testbed.bench.report import print_report
-from ndn_infer.testbed.sync_simulation import BROADCAST, GRAPH, Figures, Load, Network, SyncWorld
+from ndn_infer.testbed.sync_simulation import BROADCAST, GRAPH, Figures, GroupLoad, GroupNetwork, SyncWorld
 
 NETWORKS: Final = {"broadcast, 2 % loss": BROADCAST, "20 forwarders, 1 % loss a link": GRAPH}
 VERIFICATIONS: Final = 200
@@ -23,14 +23,14 @@ def run(options: argparse.Namespace, config: Config) -> int:
     figures: dict[str, Any] = {}
     for members in (100, 1000) if options.full else (100,):
         for title, network in NETWORKS.items():
-            load = Load(members=members, seconds=30.0 if members < 1000 else 10.0)
+            load = GroupLoad(members=members, seconds=30.0 if members < 1000 else 10.0)
             figures |= cells(f"{members} members, {title}", network, load)
     figures["verifying one vector, us"] = verify_us()
     print_report("svs", figures, {}, {})
     return 0
 
 
-def cells(title: str, network: Network, load: Load) -> dict[str, Any]:
+def cells(title: str, network: GroupNetwork, load: GroupLoad) -> dict[str, Any]:
     found = SyncWorld(network, load, newcomer=True).run()
     return {f"{title}: {name}": value for name, value in described(found).items()}
 

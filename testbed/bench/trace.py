@@ -22,11 +22,11 @@ from ndn_infer.errors import UsageError
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.simulation import (
     UNBOUNDED,
-    Admission,
     Assignment,
+    CacheAdmission,
     Counts,
     ForwarderPath,
-    Request,
+    PromptArrival,
     Setting,
     asked_often,
     distinct_blocks,
@@ -54,7 +54,9 @@ SHARES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 HOT_PERCENTS: Final = (5, 20, 50)
 
 CENTRAL: Final = Setting(0, edges=0)
-HIERARCHY: Final = Setting(0, edges=4, edge_share=0.5, assignment=Assignment.SESSION, admission=Admission.EVERYWHERE)
+HIERARCHY: Final = Setting(
+    0, edges=4, edge_share=0.5, assignment=Assignment.SESSION, admission=CacheAdmission.EVERYWHERE
+)
 CURVES: Final = {
     "central": CENTRAL,
     "hierarchy": HIERARCHY,
@@ -62,8 +64,8 @@ CURVES: Final = {
     "affinity": replace(HIERARCHY, assignment=Assignment.AFFINITY),
     "edges8": replace(HIERARCHY, edges=8),
     "edgy": replace(HIERARCHY, edge_share=0.9),
-    "stepwise": replace(HIERARCHY, admission=Admission.STEPWISE),
-    "demoted": replace(HIERARCHY, admission=Admission.DEMOTED),
+    "stepwise": replace(HIERARCHY, admission=CacheAdmission.STEPWISE),
+    "demoted": replace(HIERARCHY, admission=CacheAdmission.DEMOTED),
 }
 """Every curve is `hierarchy` with one thing changed; capacities are put in."""
 
@@ -100,7 +102,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def load(path: Path | None) -> list[Request]:
+def load(path: Path | None) -> list[PromptArrival]:
     """The trace of `--trace`, else the one that comes with a checkout. Raises UsageError."""
     if path is None:
         path = next((place for place in PLACES if place.is_file()), None)
@@ -144,7 +146,7 @@ def ratios(table: Table, ideal: Counts) -> dict[str, float]:
 # ---------------------------------------------------------------- tables
 
 
-def by_capacity(requests: Sequence[Request], blocks: int, percents: Sequence[int]) -> Table:
+def by_capacity(requests: Sequence[PromptArrival], blocks: int, percents: Sequence[int]) -> Table:
     cells = [(curve, percent) for curve in CURVES for percent in percents]
     return {
         (curve, percent): replay(requests, replace(CURVES[curve], capacity=capacity(blocks, percent)))
@@ -163,7 +165,7 @@ def show_capacities(table: Table, best: Mapping[int, float], percents: Sequence[
     )
 
 
-def splits(requests: Sequence[Request], blocks: int) -> dict[str, list[list[float]]]:
+def splits(requests: Sequence[PromptArrival], blocks: int) -> dict[str, list[list[float]]]:
     """By how much of the capacity the edges have: hit share, and hit share at the edge."""
     setting = replace(HIERARCHY, capacity=capacity(blocks, HEADLINE))
     kinds = (Assignment.RANDOM, Assignment.SESSION)
@@ -179,7 +181,7 @@ def splits(requests: Sequence[Request], blocks: int) -> dict[str, list[list[floa
     return {str(kind): [[s, round(found[s][at].hit_share, 4)] for s in SHARES] for at, kind in enumerate(kinds)}
 
 
-def hot(requests: Sequence[Request], blocks: int) -> dict[str, list[float]]:
+def hot(requests: Sequence[PromptArrival], blocks: int) -> dict[str, list[float]]:
     """Blocks in a protected class; the second half of the trace is counted. What is `known` has seen it all."""
     half = len(requests) // 2
     seen = requests[:half]
@@ -205,13 +207,13 @@ def hot(requests: Sequence[Request], blocks: int) -> dict[str, list[float]]:
     return {str(row[0]): [round(x, 4) for x in row[2:] if isinstance(x, float)] for row in rows}
 
 
-def segments(requests: Sequence[Request], blocks: int) -> dict[str, float]:
+def segments(requests: Sequence[PromptArrival], blocks: int) -> dict[str, float]:
     """Objects of several packets: an object is a hit when all of it is."""
     setting = replace(HIERARCHY, capacity=capacity(blocks, HEADLINE))
     return {f"hit_share_{n}_segments": replay(requests, replace(setting, segments=n)).hit_share for n in (1, 4)}
 
 
-def forwarders(requests: Sequence[Request], blocks: int, stores: Counts) -> dict[str, Any]:
+def forwarders(requests: Sequence[PromptArrival], blocks: int, stores: Counts) -> dict[str, Any]:
     """The same over whole forwarders: one block at a time (must count the same), and at the trace's own times."""
     setting = replace(HIERARCHY, capacity=blocks)
     one_by_one = replay(requests, setting, join=ForwarderPath)

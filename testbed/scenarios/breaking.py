@@ -8,7 +8,7 @@ from itertools import pairwise
 from ndn_infer.testbed.evidence import Snapshot, produced
 from ndn_infer.testbed.load import open_loop
 from ndn_infer.testbed.scenario import scenario
-from ndn_infer.testbed.world import Ask, Progress, World
+from ndn_infer.testbed.world import AnswerProgress, Prompt, World
 
 
 def _unanswered(before: Snapshot, after: Snapshot, node: str) -> int:
@@ -23,9 +23,9 @@ def _unanswered(before: Snapshot, after: Snapshot, node: str) -> int:
 @scenario(topology="mobile", about="a phone changes its cell in the middle of an answer: no token lost or doubled")
 async def mobile_consumer(world: World) -> None:
     await world.join("phone", "desk")
-    await world.ask("phone", Ask("Hello.", max_tokens=4))
+    await world.ask("phone", Prompt("Hello.", max_tokens=4))
     before = await world.counters()
-    what, progress = Ask("Tell a long story about a train.", max_tokens=96), Progress()
+    what, progress = Prompt("Tell a long story about a train.", max_tokens=96), AnswerProgress()
     reading = asyncio.ensure_future(world.ask("phone", what, progress))
     moved = await progress.reached(24)
     await world.move("phone", "cell1", "cell2")
@@ -43,9 +43,9 @@ async def mobile_consumer(world: World) -> None:
 @scenario(topology="mobile", about="a van that decodes changes its depot in the middle of an answer")
 async def mobile_producer(world: World) -> None:
     await world.join("desk")
-    await world.ask("desk", Ask("Hello.", max_tokens=4))
+    await world.ask("desk", Prompt("Hello.", max_tokens=4))
     before = await world.counters()
-    what, progress = Ask("Tell a long story about a ship.", max_tokens=96), Progress()
+    what, progress = Prompt("Tell a long story about a ship.", max_tokens=96), AnswerProgress()
     reading = asyncio.ensure_future(world.ask("desk", what, progress))
     moved = await progress.reached(24)
     await world.move("van", "depot1", "depot2")
@@ -63,7 +63,7 @@ async def mobile_producer(world: World) -> None:
 @scenario(topology="two_decoders", about="every producer is restarted in turn while questions come: all are answered")
 async def rolling_restart(world: World) -> None:
     await world.join("edge")
-    questions = [("edge", Ask(f"What is {n} plus {n}?", max_tokens=24)) for n in range(20)]
+    questions = [("edge", Prompt(f"What is {n} plus {n}?", max_tokens=24)) for n in range(20)]
     asking = asyncio.ensure_future(open_loop(world, questions, every_s=2.0))
     await world.sleep(3)
     for node, role in (("left", "decode"), ("left", "tokenize"), ("right", "decode"), ("compute", "prefill")):
@@ -82,14 +82,14 @@ async def rolling_restart(world: World) -> None:
 async def partition_heal(world: World) -> None:
     await world.join("user")
     shots = [await world.counters()]
-    rows = [await world.ask("user", Ask("Before: what is a bridge, and who builds one?", max_tokens=24))]
+    rows = [await world.ask("user", Prompt("Before: what is a bridge, and who builds one?", max_tokens=24))]
     shots.append(await world.counters())
     await world.cut("gate1", "gate2")
-    rows.append(await world.ask("user", Ask("Meanwhile: what is an island, and who lives there?", max_tokens=24)))
+    rows.append(await world.ask("user", Prompt("Meanwhile: what is an island, and who lives there?", max_tokens=24)))
     shots.append(await world.counters())
     await world.heal("gate1", "gate2")
     await world.sleep(11)  # decoding does not ask for ten seconds whoever was silent
-    rows.append(await world.ask("user", Ask("Afterwards: what is a ferry, and where does it go?", max_tokens=24)))
+    rows.append(await world.ask("user", Prompt("Afterwards: what is a ferry, and where does it go?", max_tokens=24)))
     shots.append(await world.counters())
 
     computed = "prefill_blocks_computed"
@@ -99,7 +99,7 @@ async def partition_heal(world: World) -> None:
     world.claim("every answer is complete", not lost, lost[0] if lost else len(rows))
     world.claim("before, the east computed the prompt", far[0] > 0, f"{far[0]:g} there, {near[0]:g} here")
     world.claim("meanwhile the west did", far[1] == 0, f"{far[1]:g} there")
-    east = await world.ask("east", Ask("Afterwards: what is a ferry, and where does it go?", max_tokens=24))
+    east = await world.ask("east", Prompt("Afterwards: what is a ferry, and where does it go?", max_tokens=24))
     words = east.error or f"{len(east.ids)} tokens; {far[2]:g} blocks computed there, {near[2]:g} here"
     world.claim("afterwards the east is reached again", east.complete and east.ids == rows[2].ids, words)
     world.claim("first tokens", True, ", ".join(f"{row.ttft_s:.2f}" for row in rows))

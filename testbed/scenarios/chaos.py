@@ -16,7 +16,7 @@ from ndn_infer.testbed.generated import Shape, consumers, wide_area
 from ndn_infer.testbed.scenario import VIRTUAL, scenario
 from ndn_infer.testbed.topology import Topology
 from ndn_infer.testbed.virtual.model import right_answer
-from ndn_infer.testbed.world import Ask, World
+from ndn_infer.testbed.world import Prompt, World
 
 LENGTH_S: Final = 40.0
 BROKEN_S: Final = (0.2, 6.0)
@@ -37,7 +37,7 @@ def _town() -> Topology:
 async def chaos(world: World) -> None:
     rng = random.Random(f"chaos {world.seed}")
     who = [rng.choice(consumers(world.topology)) for _ in range(40)]
-    asks = [Ask(f"Chaos {number}.", 48, seed=number if number % 2 else None) for number in range(len(who))]
+    asks = [Prompt(f"Chaos {number}.", 48, seed=number if number % 2 else None) for number in range(len(who))]
     asking = asyncio.ensure_future(load.open_loop(world, list(zip(who, asks, strict=True)), LENGTH_S / len(asks)))
     async with asyncio.TaskGroup() as mending:
         while world.now() < LENGTH_S:
@@ -46,7 +46,7 @@ async def chaos(world: World) -> None:
             mending.create_task(_for_a_while(world, broken, mended, rng.uniform(*BROKEN_S)))
     rows = await asking
     await world.sleep(15.0)
-    late = [Ask(f"After chaos {number}.", 16) for number in range(6)]
+    late = [Prompt(f"After chaos {number}.", 16) for number in range(6)]
     after = [await world.ask(rng.choice(consumers(world.topology)), what) for what in late]
 
     wrong = [row for row, what in zip(rows, asks, strict=True) if row.ids != right_answer(what)[: len(row.ids)]]

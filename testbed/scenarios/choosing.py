@@ -17,7 +17,7 @@ from ndn_infer.testbed.scenario import VIRTUAL, scenario
 from ndn_infer.testbed.scenarios.crowds import RULES
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.virtual.model import right_answer
-from ndn_infer.testbed.world import Ask, Asked, World
+from ndn_infer.testbed.world import Prompt, PromptOutcome, World
 
 ALONE = (VIRTUAL,)
 WAYS = ("by offers", "by anycast")
@@ -40,13 +40,13 @@ def _star(edges: int, near_ms: Sequence[int], seats: int) -> Topology:
     return Topology("star", tuple(nodes), tuple(links))
 
 
-def _row(way: str, rows: Sequence[Asked]) -> str:
+def _row(way: str, rows: Sequence[PromptOutcome]) -> str:
     times, at = [row.ttft_s for row in rows], Counter(row.at for row in rows)
     share = ", ".join(f"{node} {count}" for node, count in sorted(at.items()))
     return f"{way:12}{percentile(times, 50):8.3f}{percentile(times, 95):8.3f}{max(times):8.3f}   {share}"
 
 
-def _compare(world: World, ways: dict[str, list[Asked]], asks: dict[str, list[Ask]]) -> None:
+def _compare(world: World, ways: dict[str, list[PromptOutcome]], asks: dict[str, list[Prompt]]) -> None:
     """A table, and the claims that all were answered rightly, and sooner by offers."""
     head = f"{'':12}{'p50':>8}{'p95':>8}{'max':>8}   seconds to the first token; answers of each producer"
     world.record.tables.append("\n".join([head, *(_row(way, rows) for way, rows in ways.items())]))
@@ -69,14 +69,14 @@ def _compare(world: World, ways: dict[str, list[Asked]], asks: dict[str, list[As
 
 @scenario(
     topology=lambda: _star(5, (3, 6, 9), 4), worlds=ALONE,
-    about="a flash crowd with one system prompt at three producers: whom offers promise soonest, against the nearest",
+    about="a crowd with one system prompt at three producers: by what offers promise, against the nearest",
 )  # fmt: skip
 async def crowd_by_offers(world: World) -> None:
-    ways: dict[str, list[Asked]] = {}
-    asks: dict[str, list[Ask]] = {}
+    ways: dict[str, list[PromptOutcome]] = {}
+    asks: dict[str, list[Prompt]] = {}
     for way in WAYS:
         chosen, system = way == "by offers", f"{way}: {RULES}"
-        asks[way] = [Ask(f"Where is train {n}?", TOKENS, system=system, choose=chosen) for n in range(CROWD)]
+        asks[way] = [Prompt(f"Where is train {n}?", TOKENS, system=system, choose=chosen) for n in range(CROWD)]
         places = [f"edge{1 + n % 5}" for n in range(CROWD)]
         ways[way] = await load.open_loop(world, list(zip(places, asks[way], strict=True)), every_s=0.05)
         await world.sleep(QUIET_S)
@@ -91,7 +91,7 @@ def _several() -> Topology:
 async def identical_calls_chosen(world: World) -> None:
     runs = []
     for number in range(3):
-        what = Ask(f"The same question, fifty times: number {number}.", 32)
+        what = Prompt(f"The same question, fifty times: number {number}.", 32)
         before = await world.counters()
         rows = await load.together(world, consumers(world.topology)[:50], what)
         after = await world.counters()
@@ -115,23 +115,23 @@ TOKENS = 40
     about="one of two equal producers has the KV of a prefix of 1,024 tokens: it is asked until its queue is longer",
 )  # fmt: skip
 async def prefix_holder(world: World) -> None:
-    first = await world.ask("edge1", Ask("Hello.", TOKENS, system=PREFIX, choose=False))
+    first = await world.ask("edge1", Prompt("Hello.", TOKENS, system=PREFIX, choose=False))
     holder = first.at
     rows = []
     for number in range(IN_TURN):
         await world.sleep(5.0)
-        rows.append(await world.ask("edge1", Ask(f"Question {number}.", TOKENS, system=PREFIX)))
+        rows.append(await world.ask("edge1", Prompt(f"Question {number}.", TOKENS, system=PREFIX)))
     there = sum(row.at == holder for row in rows)
     world.claim("one after the other, all are asked of the holder", there == IN_TURN, f"{there} of {IN_TURN}")
     cold = first.ttft_s
     warm = percentile([row.ttft_s for row in rows], 50)
     world.claim("whose first tokens come sooner than its own first", warm < cold, f"{warm:.3f} s, {cold:.3f} s")
-    ways: dict[str, list[Asked]] = {}
-    asks: dict[str, list[Ask]] = {}
+    ways: dict[str, list[PromptOutcome]] = {}
+    asks: dict[str, list[Prompt]] = {}
     for way in WAYS:
         await world.sleep(QUIET_S)
         choose = way == "by offers"
-        asks[way] = [Ask(f"A crowd {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
+        asks[way] = [Prompt(f"A crowd {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
         ways[way] = await load.open_loop(world, [("edge1", what) for what in asks[way]], every_s=0.25)
     chosen = [row.at for row in ways["by offers"]]
     until = next((number for number, at in enumerate(chosen) if at != holder), len(chosen))

@@ -6,7 +6,7 @@ from ndn_infer.testbed import load
 from ndn_infer.testbed.evidence import produced
 from ndn_infer.testbed.result import percentile
 from ndn_infer.testbed.scenario import scenario
-from ndn_infer.testbed.world import Ask, LinkBytes, World
+from ndn_infer.testbed.world import LinkBytes, Prompt, World
 
 EDGES = ("edge1", "edge2", "edge3", "edge4", "edge5")
 RULES = (
@@ -25,12 +25,12 @@ def _egress(before: list[LinkBytes], after: list[LinkBytes]) -> int:
 @scenario(topology="tree", about="fifty readers of one stream at five edges: the producer sends one copy")
 async def fifty_readers(world: World) -> None:
     await world.join(*EDGES)
-    await world.ask("edge1", Ask("Hello.", max_tokens=4))  # certificates and catalogue are everywhere on the way
+    await world.ask("edge1", Prompt("Hello.", max_tokens=4))  # certificates and catalogue are everywhere on the way
     shots = [list(await world.link_bytes())]
-    one = await world.ask("edge1", Ask("Write about a lighthouse.", max_tokens=64))
+    one = await world.ask("edge1", Prompt("Write about a lighthouse.", max_tokens=64))
     shots.append(list(await world.link_bytes()))
     before = await world.counters()
-    many = await load.together(world, EDGES * 10, Ask("Write about a windmill.", max_tokens=64))
+    many = await load.together(world, EDGES * 10, Prompt("Write about a windmill.", max_tokens=64))
     shots.append(list(await world.link_bytes()))
     after = await world.counters()
 
@@ -49,7 +49,7 @@ async def fifty_readers(world: World) -> None:
 async def flash_crowd(world: World) -> None:
     await world.join(*EDGES)
     before = await world.counters()
-    asks = [(EDGES[n % 5], Ask(f"Where is train {n}?", max_tokens=16, system=RULES)) for n in range(15)]
+    asks = [(EDGES[n % 5], Prompt(f"Where is train {n}?", max_tokens=16, system=RULES)) for n in range(15)]
     rows = await load.open_loop(world, asks, every_s=0.2)
     after = await world.counters()
 
@@ -65,8 +65,8 @@ async def flash_crowd(world: World) -> None:
 @scenario(topology="three_nodes", about="one question a second for a minute, 32 tokens each, whoever is still answered")
 async def open_loop(world: World) -> None:
     await world.join("edge")
-    await world.ask("edge", Ask("Hello.", max_tokens=4))
-    questions = [("edge", Ask(f"Tell me something about the number {n}.", max_tokens=32)) for n in range(60)]
+    await world.ask("edge", Prompt("Hello.", max_tokens=4))
+    questions = [("edge", Prompt(f"Tell me something about the number {n}.", max_tokens=32)) for n in range(60)]
     rows = await load.open_loop(world, questions, every_s=1.0)
     done = [row for row in rows if row.complete]
     gaps = [gap for row in done for gap in row.gaps_s]
@@ -83,12 +83,12 @@ async def open_loop(world: World) -> None:
 )  # fmt: skip
 async def overload(world: World) -> None:
     await world.join("edge")
-    await world.ask("edge", Ask("Hello.", max_tokens=4))
+    await world.ask("edge", Prompt("Hello.", max_tokens=4))
     before = await world.counters()
-    questions = [("edge", Ask(f"Count from {n} upwards.", max_tokens=48)) for n in range(24)]
+    questions = [("edge", Prompt(f"Count from {n} upwards.", max_tokens=48)) for n in range(24)]
     rows = await load.open_loop(world, questions, every_s=0.1)
     after = await world.counters()
-    again = await world.ask("edge", Ask("Are you still there?", max_tokens=4))
+    again = await world.ask("edge", Prompt("Are you still there?", max_tokens=4))
 
     done = [row for row in rows if row.complete]
     refused = [row for row in rows if row.error.startswith("busy")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ndn_infer.testbed.evidence import produced
 from ndn_infer.testbed.load import together
 from ndn_infer.testbed.scenario import NAMESPACES, scenario
-from ndn_infer.testbed.world import Ask, World
+from ndn_infer.testbed.world import Prompt, World
 
 STORY = "Rivers carry water, and names carry data to whoever asks for it. " * 12
 """About 200 tokens: a prompt of many KV blocks."""
@@ -13,7 +13,7 @@ STORY = "Rivers carry water, and names carry data to whoever asks for it. " * 12
 
 @scenario(topology="edge_core_line", about="home, edge, metro, core: the second reader is served nearer to home")
 async def edge_core_line(world: World) -> None:
-    what = Ask("Write two sentences about the sea.", max_tokens=24)
+    what = Prompt("Write two sentences about the sea.", max_tokens=24)
     first = await world.ask("home", what)
     between = await world.link_bytes()
     again = await world.ask("edge", what)
@@ -30,8 +30,8 @@ async def edge_core_line(world: World) -> None:
 @scenario(topology="three_sites", about="round trips of 20, 50 and 100 ms, 1 % loss: answers are whole and equal")
 async def three_sites(world: World) -> None:
     before = await world.counters()
-    rows = await together(world, ("lisbon", "oslo", "paris"), Ask(f"{STORY} Say it in one line.", max_tokens=32))
-    more = [await world.ask("lisbon", Ask(f"Name city number {n} of Europe.", max_tokens=32)) for n in range(1, 5)]
+    rows = await together(world, ("lisbon", "oslo", "paris"), Prompt(f"{STORY} Say it in one line.", max_tokens=32))
+    more = [await world.ask("lisbon", Prompt(f"Name city number {n} of Europe.", max_tokens=32)) for n in range(1, 5)]
     after = await world.counters()
 
     decode, prefill = produced(before, after, "decode"), produced(before, after, "prefill")
@@ -48,9 +48,9 @@ async def geant(world: World) -> None:
     cities = ("lisbon", "athens", "helsinki", "london", "bucharest", "stockholm", "madrid", "zagreb")
     await world.join(*cities)
     before = await world.counters()
-    same = await together(world, cities, Ask("What is a European research network for?", max_tokens=24))
+    same = await together(world, cities, Prompt("What is a European research network for?", max_tokens=24))
     between = await world.counters()
-    own = [await world.ask(city, Ask(f"What is {city.title()} known for?", max_tokens=16)) for city in cities]
+    own = [await world.ask(city, Prompt(f"What is {city.title()} known for?", max_tokens=16)) for city in cities]
 
     lost = [f"{row.node}: {row.error}" for row in (*same, *own) if not row.complete]
     world.claim("every city was answered", not lost, lost[0] if lost else len(same) + len(own))
@@ -62,7 +62,7 @@ async def geant(world: World) -> None:
 @scenario(topology="edge_decode", about="decoding at the edge, prompts computed in the core: KV cache comes by name")
 async def edge_decode_core_prefill(world: World) -> None:
     before = await world.counters()
-    row = await world.ask("user", Ask(f"{STORY} What do names carry?", max_tokens=32))
+    row = await world.ask("user", Prompt(f"{STORY} What do names carry?", max_tokens=32))
     after = await world.counters()
 
     decode, prefill = produced(before, after, "decode"), produced(before, after, "prefill")
@@ -79,8 +79,8 @@ async def edge_decode_core_prefill(world: World) -> None:
     settings=("engine.threads=1",), worlds=(NAMESPACES,),
 )  # fmt: skip
 async def pipeline(world: World) -> None:
-    row = await world.ask("user", Ask("What is the capital of France?", max_tokens=24))
-    more = await world.ask("user", Ask("What is the capital of Italy?", max_tokens=24, seed=7))
+    row = await world.ask("user", Prompt("What is the capital of France?", max_tokens=24))
+    more = await world.ask("user", Prompt("What is the capital of Italy?", max_tokens=24, seed=7))
     world.claim("the answer is right", row.complete and "Paris" in row.text, row.error or row.text[:60])
     world.claim("a sampled one is whole", more.complete and len(more.ids) == 24, more.error or len(more.ids))
     world.claim("the last stage decoded", row.at == "third", row.at)

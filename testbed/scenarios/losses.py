@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from ndn_infer.testbed.result import percentile
 from ndn_infer.testbed.scenario import NAMESPACES, scenario
-from ndn_infer.testbed.world import Ask, Asked, Progress, World
+from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome, World
 
 TOKENS = 64
 LIMIT_S = 1200.0
@@ -19,9 +19,9 @@ MANY_ROUNDS = 50
 Break = Callable[[World, str], Awaitable[None]]
 
 
-async def _broken(world: World, what: Ask, position: int, break_it: Break) -> Asked:
+async def _broken(world: World, what: Prompt, position: int, break_it: Break) -> PromptOutcome:
     """The answer to `what`, with something broken once `position` tokens are there."""
-    progress = Progress()
+    progress = AnswerProgress()
     reading = asyncio.ensure_future(world.ask("edge", what, progress))
     if await progress.reached(position):
         await break_it(world, progress.at)
@@ -36,9 +36,9 @@ async def _rounds(world: World, break_it: Break, mend_it: Break) -> None:
     pairs = []
     for number in range(ROUNDS.get(world.kind, MANY_ROUNDS)):
         prompt, seed = f"Tell a story about the number {number}.", number if number % 2 else None
-        row = await _broken(world, Ask(prompt, TOKENS, seed), draw.randrange(1, TOKENS - 8), break_it)
+        row = await _broken(world, Prompt(prompt, TOKENS, seed), draw.randrange(1, TOKENS - 8), break_it)
         await mend_it(world, row.at)
-        pairs.append((row, await world.ask("edge", Ask(prompt, TOKENS + 1, seed))))
+        pairs.append((row, await world.ask("edge", Prompt(prompt, TOKENS + 1, seed))))
     lost = [row.error for row, _ in pairs if not row.complete]
     same = sum(row.ids == whole.ids[:TOKENS] for row, whole in pairs)
     gaps = [max(row.gaps_s, default=0.0) for row, _ in pairs]

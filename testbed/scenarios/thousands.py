@@ -17,12 +17,12 @@ from ndn_infer.testbed.result import percentile
 from ndn_infer.testbed.scenario import VIRTUAL, scenario
 from ndn_infer.testbed.topology import Topology
 from ndn_infer.testbed.virtual.model import right_answer
-from ndn_infer.testbed.world import Ask, Asked, LinkBytes, Progress, World
+from ndn_infer.testbed.world import AnswerProgress, LinkBytes, Prompt, PromptOutcome, World
 
 ALONE = (VIRTUAL,)
 
 
-def _all_right(world: World, asked: Iterable[tuple[Asked, Ask]]) -> None:
+def _all_right(world: World, asked: Iterable[tuple[PromptOutcome, Prompt]]) -> None:
     """Two claims: everything was answered, and with the right tokens."""
     rows = list(asked)
     lost = [f"{row.node} at {row.began_s:.1f}: {row.error}" for row, _ in rows if not row.complete]
@@ -31,7 +31,7 @@ def _all_right(world: World, asked: Iterable[tuple[Asked, Ask]]) -> None:
     world.claim("with the right tokens", not wrong, wrong[0] if wrong else sum(len(row.ids) for row, _ in rows))
 
 
-def _first_tokens(world: World, rows: Sequence[Asked]) -> None:
+def _first_tokens(world: World, rows: Sequence[PromptOutcome]) -> None:
     times = [row.ttft_s for row in rows if row.complete]
     if times:
         text = f"p50 {percentile(times, 50):.3f} s, p95 {percentile(times, 95):.3f} s"
@@ -53,8 +53,8 @@ def _thousand() -> Topology:
 async def thousand_nodes(world: World) -> None:
     rng = random.Random(world.seed)
     who = rng.sample(consumers(world.topology), 200)
-    popular = [Ask(f"What is the weather in region {number}?", 24) for number in range(10)]
-    asks = [popular[n % 10] if n % 2 else Ask(f"Tell {node} something.", 24) for n, node in enumerate(who)]
+    popular = [Prompt(f"What is the weather in region {number}?", 24) for number in range(10)]
+    asks = [popular[n % 10] if n % 2 else Prompt(f"Tell {node} something.", 24) for n, node in enumerate(who)]
     before = await world.counters()
     rows = await load.open_loop(world, list(zip(who, asks, strict=True)), every_s=0.05)
     after = await world.counters()
@@ -74,7 +74,7 @@ def _hundred() -> Topology:
 
 @scenario(topology=_hundred, about="50 consumers at 50 nodes make the same call at once: it runs once", worlds=ALONE)
 async def identical_calls(world: World) -> None:
-    what = Ask("The same question, fifty times.", 32)
+    what = Prompt("The same question, fifty times.", 32)
     before = await world.counters()
     rows = await load.together(world, consumers(world.topology)[:50], what)
     after = await world.counters()
@@ -87,9 +87,9 @@ async def identical_calls(world: World) -> None:
 async def hundred_readers(world: World) -> None:
     edges = [node.name for node in world.topology.nodes if node.name.startswith("edge")]
     for edge in edges:
-        await world.ask(edge, Ask("Hello.", 4))  # certificates and catalogue are everywhere on the way
+        await world.ask(edge, Prompt("Hello.", 4))  # certificates and catalogue are everywhere on the way
     shots = [list(await world.link_bytes())]
-    one, many = Ask("Write about a lighthouse.", 200), Ask("Write about a windmill now.", 200)
+    one, many = Prompt("Write about a lighthouse.", 200), Prompt("Write about a windmill now.", 200)
     single = await load.together(world, edges, one)
     shots.append(list(await world.link_bytes()))
     crowd = await load.together(world, edges * (100 // len(edges)), many)
@@ -128,7 +128,10 @@ async def killed_at(world: World, positions: Iterable[int]) -> None:
     and starts again before the next."""
     rows, asks, gaps = [], [], []
     for position in positions:
-        what, progress = Ask(f"Run {position}.", KILLED_AT, seed=position if position % 2 else None), Progress()
+        what, progress = (
+            Prompt(f"Run {position}.", KILLED_AT, seed=position if position % 2 else None),
+            AnswerProgress(),
+        )
         before = await world.counters()
         reading = asyncio.ensure_future(world.ask("edge", what, progress))
         reached = await progress.reached(position)
@@ -170,7 +173,7 @@ def _hundred_decoders() -> Topology:
 async def hundred_restarts(world: World) -> None:
     rng = random.Random(world.seed)
     who = rng.choices(consumers(world.topology), k=150)
-    asks = [Ask(f"Question {number} of the restart.", 40) for number in range(len(who))]
+    asks = [Prompt(f"Question {number} of the restart.", 40) for number in range(len(who))]
     asking = asyncio.ensure_future(load.open_loop(world, list(zip(who, asks, strict=True)), every_s=0.4))
     for node in world.topology.with_function("decode"):
         await world.stop(node, "decode")
@@ -204,7 +207,7 @@ async def partition(world: World) -> None:
             await world.cut(first, second)
         for first, second in border if phase == "after" else ():
             await world.heal(first, second)
-        now = [Ask(f"{phase} {number}", 16) for number in range(20)]
+        now = [Prompt(f"{phase} {number}", 16) for number in range(20)]
         found = await load.open_loop(world, [(rng.choice(askers), what) for what in now], every_s=0.5)
         rows += found
         asks += now

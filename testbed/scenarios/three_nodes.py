@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 from ndn_infer.testbed import evidence
 from ndn_infer.testbed.scenario import NAMESPACES, scenario
-from ndn_infer.testbed.world import Ask, World
+from ndn_infer.testbed.world import Prompt, World
 
 
 @scenario(topology="three_nodes", about="the same question twice: KV cache travels by name, caches answer the second")
 async def three_nodes(world: World) -> None:
-    what = Ask(evidence.DEFAULT_PROMPT, max_tokens=8)
+    what = Prompt(evidence.DEFAULT_PROMPT, max_tokens=8)
     roles = world.topology.roles()
     before = await world.counters()
     first = await world.ask(world.topology.consumer, what)
@@ -20,8 +20,8 @@ async def three_nodes(world: World) -> None:
     after = await world.counters()
 
     questions = (
-        evidence.Question(asdict(first), before, between),
-        evidence.Question(asdict(second), between, after),
+        evidence.AskEvidence(asdict(first), before, between),
+        evidence.AskEvidence(asdict(second), between, after),
     )
     world.claim("both questions were answered", first.complete and second.complete, first.error or second.error)
     expect = evidence.DEFAULT_EXPECT if world.kind == NAMESPACES else ""  # hashes know nothing of France

@@ -26,7 +26,15 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, Progress, Record, TokenizeRequest, Tokens
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.crypto import Signer
-from ndn_infer.testbed.virtual.model import CONTEXT, EOS, MODEL, Continuation, ModelEngine, WordTokenizer, block_content
+from ndn_infer.testbed.virtual.model import (
+    CONTEXT,
+    EOS,
+    MODEL,
+    Continuation,
+    VirtualEngine,
+    WordTokenizer,
+    block_content,
+)
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
 
@@ -57,7 +65,7 @@ class ModelTokenize(NamedFunction[TokenizeRequest]):
 class _OfEngine(NamedFunction[Any]):
     subject = SUBJECT
 
-    def __init__(self, engine: ModelEngine) -> None:
+    def __init__(self, engine: VirtualEngine) -> None:
         self._engine = engine
         self._block_tokens = 0
 
@@ -111,7 +119,7 @@ class ModelPrefill(_OfEngine):
 
 
 @dataclass(slots=True)
-class _Generation:
+class _VirtualGeneration:
     request: GenerateRequest
     job: Job
     answer: AnswerStream
@@ -132,7 +140,7 @@ class ModelGenerate(_OfEngine):
     streams = True
     request_type = GenerateRequest
 
-    def __init__(self, engine: ModelEngine) -> None:
+    def __init__(self, engine: VirtualEngine) -> None:
         super().__init__(engine)
         self._answers = OpenAnswers(engine.speed.seats + engine.speed.queue)
 
@@ -153,12 +161,12 @@ class ModelGenerate(_OfEngine):
         text = resume(TOKENIZER, stops, answered) if answered else (StreamDecoder(TOKENIZER), StopMatcher(stops))
         out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
         answer = AnswerStream(request, TOKENIZER, out, event_s, job.host.counters, text)
-        generation = _Generation(request, job, answer)
+        generation = _VirtualGeneration(request, job, answer)
         answer.progress = generation.progress
         self._answers.start(answer, lambda: self._generate(generation))
         return out
 
-    async def _generate(self, generation: _Generation) -> None:
+    async def _generate(self, generation: _VirtualGeneration) -> None:
         await self._answers.wait_wanted(generation.answer)
         began = clock.monotonic()
         try:
@@ -172,7 +180,7 @@ class ModelGenerate(_OfEngine):
             if generation.answer.ids:
                 self._engine.times.whole.measured(1, clock.monotonic() - began)
 
-    async def _seat(self, generation: _Generation) -> None:
+    async def _seat(self, generation: _VirtualGeneration) -> None:
         """A place among those who compute; who is not read waits without one."""
         if generation.answer.away:
             self._leave_seat(generation)
@@ -181,12 +189,12 @@ class ModelGenerate(_OfEngine):
             await self._engine.seats.acquire()
             generation.seated = True
 
-    def _leave_seat(self, generation: _Generation) -> None:
+    def _leave_seat(self, generation: _VirtualGeneration) -> None:
         if generation.seated:
             generation.seated = False
             self._engine.seats.release()
 
-    async def _tokens(self, generation: _Generation) -> None:
+    async def _tokens(self, generation: _VirtualGeneration) -> None:
         request, answer, job = generation.request, generation.answer, generation.job
         model, ids = Continuation(request.prompt, request.sampling), list(request.prompt)
         block = job.host.config.engine.block_tokens
@@ -205,7 +213,7 @@ class ModelGenerate(_OfEngine):
 
     # ------------------------------------------------------------ KV of the prompt
 
-    async def _load(self, generation: _Generation) -> None:
+    async def _load(self, generation: _VirtualGeneration) -> None:
         """At hand, by name, from prefill, or computed here: in this order."""
         job, engine = generation.job, self._engine
         block = job.host.config.engine.block_tokens
@@ -232,7 +240,7 @@ class ModelGenerate(_OfEngine):
         sources = KvSources(local=local, named=named, prefilled=prefilled, recomputed=here, tail_tokens=max(tail, 1))
         generation.answer.report = Report(sources, holders=(ndn.to_uri(job.signer.identity),))
 
-    async def _fetch(self, generation: _Generation, values: Sequence[bytes]) -> int:
+    async def _fetch(self, generation: _VirtualGeneration, values: Sequence[bytes]) -> int:
         """How many of the first blocks came by name. The first one tells whether there are any."""
         if not values or not await self._one(generation, values[0]):
             return 0
@@ -242,7 +250,7 @@ class ModelGenerate(_OfEngine):
         self._engine.fetched((came - 1) * self._block_tokens, clock.monotonic() - began)
         return came
 
-    async def _one(self, generation: _Generation, value: bytes) -> bool:
+    async def _one(self, generation: _VirtualGeneration, value: bytes) -> bool:
         fetcher, base = generation.job.host.fetcher, self._base(generation.job, value)
         try:
             async with asyncio.timeout(max(LEAST_PATIENCE_S, DISCOVERY_ROUND_TRIPS * (fetcher.round_trip_s or 0.125))):
@@ -260,7 +268,7 @@ class ModelGenerate(_OfEngine):
         self._engine.held.add(value)
         return True
 
-    async def _from_prefill(self, generation: _Generation, values: Sequence[bytes], have: int) -> int:
+    async def _from_prefill(self, generation: _VirtualGeneration, values: Sequence[bytes], have: int) -> int:
         """Have the rest computed elsewhere, and take it as it appears; how much of it came."""
         job, engine, missing = generation.job, self._engine, len(values) - have
         block = job.host.config.engine.block_tokens
@@ -284,7 +292,7 @@ class ModelGenerate(_OfEngine):
         engine.estimates.elsewhere(count * block, clock.monotonic() - began, clock.monotonic())
         return count
 
-    async def _await(self, generation: _Generation, value: bytes, hint: Name) -> bool:
+    async def _await(self, generation: _VirtualGeneration, value: bytes, hint: Name) -> bool:
         fetcher, base = generation.job.host.fetcher, self._base(generation.job, value)
         try:
             found = await fetcher.await_object(base, hints=(hint,), deadline_s=PREFILL_WAIT_S)
@@ -300,7 +308,7 @@ class ModelGenerate(_OfEngine):
 ROLES: Final = ("tokenize", "prefill", "decode")
 
 
-def functions_of(role: str, engine: ModelEngine) -> list[NamedFunction[Any]]:
+def functions_of(role: str, engine: VirtualEngine) -> list[NamedFunction[Any]]:
     """What a producer of this role offers. Raises UsageError for roles that no virtual node has."""
     if role == "tokenize":
         return [ModelTokenize()]

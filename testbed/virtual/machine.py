@@ -29,7 +29,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.validator import Validator
 from ndn_infer.testbed.virtual.functions import functions_of
 from ndn_infer.testbed.virtual.loop import Process
-from ndn_infer.testbed.virtual.model import ModelEngine, Speed
+from ndn_infer.testbed.virtual.model import Speed, VirtualEngine
 from ndn_infer.wire.manifest import ObjectPackets
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class VirtualNode:
         NdnInferError when its forwarder is dead."""
         async with self._starting:
             if role not in self.producers:
-                await self._start(role, functions_of(role, ModelEngine(self.speed)))
+                await self._start(role, functions_of(role, VirtualEngine(self.speed)))
 
     async def _start(self, role: str, functions: Sequence[NamedFunction[Any]]) -> None:
         application = self.application(role)

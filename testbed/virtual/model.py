@@ -22,7 +22,7 @@ from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a
 from ndn_infer.kv.plan import Estimates
 from ndn_infer.records import ModelRecord, Sampling
 from ndn_infer.testbed.reading import sampling_of
-from ndn_infer.testbed.world import Ask
+from ndn_infer.testbed.world import Prompt
 from ndn_infer.wire.pace import Pace
 
 VOCABULARY: Final = 32_000
@@ -122,7 +122,7 @@ class Speed:
     block_bytes: int = 32_000
 
 
-class ModelEngine:
+class VirtualEngine:
     """What one process computes with. Work takes virtual time, and nothing else."""
 
     def __init__(self, speed: Speed) -> None:
@@ -183,7 +183,7 @@ def block_content(value: bytes, size: int) -> bytes:
     return hashlib.shake_128(value).digest(size)
 
 
-def right_answer(what: Ask) -> tuple[int, ...]:
+def right_answer(what: Prompt) -> tuple[int, ...]:
     """The tokens of the answer to a scenario's question, whoever gives it."""
     tokenizer = WordTokenizer()
     prompt = tokenizer.encode(tokenizer.template([*([what.system] if what.system else []), what.prompt]))

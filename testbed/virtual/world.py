@@ -23,7 +23,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import USER
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters, Snapshot
 from ndn_infer.testbed.provision import NET, SITE
-from ndn_infer.testbed.result import Record, Value
+from ndn_infer.testbed.result import RunRecord, Value
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.virtual.asking import read_answer
 from ndn_infer.testbed.virtual.functions import ROLES
@@ -31,7 +31,7 @@ from ndn_infer.testbed.virtual.keys import Operator
 from ndn_infer.testbed.virtual.machine import VirtualNode
 from ndn_infer.testbed.virtual.model import Speed, model_record
 from ndn_infer.testbed.virtual.routes import Offered, Place, Routes, nearest, routes
-from ndn_infer.testbed.world import Ask, Asked, LinkBytes, Progress
+from ndn_infer.testbed.world import AnswerProgress, LinkBytes, Prompt, PromptOutcome
 
 SETTINGS: Final = ("trust.revocations=off",)
 """There is no operator's machine that offers a deny list."""
@@ -62,7 +62,7 @@ class VirtualWorld:
     topology: Topology
     seed: int
     kind: str = "virtual time"
-    record: Record = field(default_factory=Record)
+    record: RunRecord = field(default_factory=RunRecord)
     nodes: dict[str, VirtualNode] = field(default_factory=dict)
     wires: dict[LinkSpec, Wire] = field(default_factory=dict)
     _left: set[LinkSpec] = field(default_factory=set)
@@ -124,7 +124,7 @@ class VirtualWorld:
         for node in nodes:
             self._node(node)
 
-    async def ask(self, node: str, what: Ask, progress: Progress | None = None) -> Asked:
+    async def ask(self, node: str, what: Prompt, progress: AnswerProgress | None = None) -> PromptOutcome:
         row = await read_answer(self._node(node), what, progress, self.now)
         self.record.asked.append(row)
         return row

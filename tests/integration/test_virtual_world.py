@@ -17,7 +17,7 @@ from ndn_infer.testbed.scenario import Scenario, find
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.virtual.model import right_answer
 from ndn_infer.testbed.virtual.play import Play, play
-from ndn_infer.testbed.world import Ask, Progress, World
+from ndn_infer.testbed.world import AnswerProgress, Prompt, World
 
 
 def star(loss_percent: float = 0.0) -> Topology:
@@ -58,7 +58,7 @@ def test_three_nodes_holds() -> None:
 
 @pytest.mark.parametrize("seed", [None, 7])
 def test_tokens_are_the_models(seed: int | None) -> None:
-    what = Ask("one two three four five six", 40, seed)
+    what = Prompt("one two three four five six", 40, seed)
 
     async def story(world: World) -> None:
         asked = await world.ask("edge", what)
@@ -69,9 +69,9 @@ def test_tokens_are_the_models(seed: int | None) -> None:
 
 def test_loss_costs_time_and_no_token() -> None:
     async def story(world: World) -> None:
-        rows = await asyncio.gather(*(world.ask("edge", Ask(f"{number} lossy", 60)) for number in range(5)))
+        rows = await asyncio.gather(*(world.ask("edge", Prompt(f"{number} lossy", 60)) for number in range(5)))
         for number, row in enumerate(rows):
-            world.claim(f"{number}", row.ids == right_answer(Ask(f"{number} lossy", 60)), row.error)
+            world.claim(f"{number}", row.ids == right_answer(Prompt(f"{number} lossy", 60)), row.error)
 
     quick, slow = played(story, star()), played(story, star(loss_percent=5))
     assert quick["holds"] and slow["holds"], slow["claims"]
@@ -79,10 +79,10 @@ def test_loss_costs_time_and_no_token() -> None:
 
 
 def test_a_producer_that_is_killed_is_replaced_by_the_other() -> None:
-    what = Ask("who goes on", 60)
+    what = Prompt("who goes on", 60)
 
     async def story(world: World) -> None:
-        progress = Progress()
+        progress = AnswerProgress()
         asking = asyncio.ensure_future(world.ask("edge", what, progress))
         assert await progress.reached(20)
         await world.kill("left", "decode")
@@ -112,8 +112,8 @@ def test_an_offer_that_comes_late_is_asked_in_the_next_round() -> None:
 
 def test_who_leaves_costs_no_more_tokens() -> None:
     async def story(world: World) -> None:
-        progress = Progress()
-        asking = asyncio.ensure_future(world.ask("edge", Ask("leave soon", 400), progress))
+        progress = AnswerProgress()
+        asking = asyncio.ensure_future(world.ask("edge", Prompt("leave soon", 400), progress))
         assert await progress.reached(10)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -134,7 +134,7 @@ def test_a_forwarder_that_starts_again_has_its_routes_and_applications() -> None
             await world.sleep(1.0)
             await world.start_forwarder(node)
             await world.sleep(3.0)
-        row = await world.ask("edge", Ask("after the restart", 10))
+        row = await world.ask("edge", Prompt("after the restart", 10))
         world.claim("answered", row.complete, row.error)
 
     found = played(story, star())

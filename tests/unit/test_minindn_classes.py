@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ndn_infer.testbed import evidence, minindn_run, nfdc_text
-from ndn_infer.testbed.evidence import NodeCounters, Question, Snapshot
+from ndn_infer.testbed.evidence import AskEvidence, NodeCounters, Snapshot
 from ndn_infer.testbed.topology_file import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +92,8 @@ def _story(**changes: Any) -> list[evidence.Check]:
     later = {**used, "calls": changes.get("calls", 1.0)}
     end = _snapshot(hits=changes.get("hits", 14), data=94, core_decode=later, compute_prefill=made)
     text = changes.get("text", "It is Paris.")
-    first = Question({"text": text, "token_ids": [1, 2]}, start, middle)
-    second = Question({"text": text, "token_ids": changes.get("again", [1, 2])}, middle, end)
+    first = AskEvidence({"text": text, "token_ids": [1, 2]}, start, middle)
+    second = AskEvidence({"text": text, "token_ids": changes.get("again", [1, 2])}, middle, end)
     return evidence.judge(first, second, expect="Paris", roles={"decode": "core", "prefill": "compute"})
 
 

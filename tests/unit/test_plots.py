@@ -14,13 +14,13 @@ import pytest
 from ndn_infer.errors import UsageError
 from ndn_infer.testbed import plots
 from ndn_infer.testbed.result import FORMAT
-from ndn_infer.testbed.world import Asked, LinkBytes
+from ndn_infer.testbed.world import LinkBytes, PromptOutcome
 from tests.daemons import environment_in, run_command
 
 ROWS = (
-    Asked("edge", 0.5, (1, 2), "ab", ttft_s=0.25, gaps_s=(0.5,), total_s=0.75),
-    Asked("edge", 2.0, (3,), "c", ttft_s=2.5, total_s=2.5),
-    Asked("edge", 3.0, error="nobody <answers> & no 'one'", total_s=1.0),
+    PromptOutcome("edge", 0.5, (1, 2), "ab", ttft_s=0.25, gaps_s=(0.5,), total_s=0.75),
+    PromptOutcome("edge", 2.0, (3,), "c", ttft_s=2.5, total_s=2.5),
+    PromptOutcome("edge", 3.0, error="nobody <answers> & no 'one'", total_s=1.0),
 )
 
 

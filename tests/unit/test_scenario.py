@@ -11,12 +11,12 @@ import pytest
 from ndn_infer.errors import UsageError
 from ndn_infer.testbed import result
 from ndn_infer.testbed.evidence import NodeCounters, Snapshot
-from ndn_infer.testbed.result import Record
+from ndn_infer.testbed.result import RunRecord
 from ndn_infer.testbed.scenario import WORLDS, all_scenarios, find, scenario
-from ndn_infer.testbed.world import Asked, Progress, copies
+from ndn_infer.testbed.world import AnswerProgress, PromptOutcome, copies
 
-THREE = Asked("edge", 1.0, (5, 6, 7), "abc", ttft_s=0.5, gaps_s=(0.1, 0.3), total_s=0.9, at="core")
-LOST = Asked("edge", 2.0, error="nobody answers")
+THREE = PromptOutcome("edge", 1.0, (5, 6, 7), "abc", ttft_s=0.5, gaps_s=(0.1, 0.3), total_s=0.9, at="core")
+LOST = PromptOutcome("edge", 2.0, error="nobody answers")
 
 
 def test_every_scenario_has_a_topology_a_line_and_a_world() -> None:
@@ -60,7 +60,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 def test_a_record_without_claims_shows_nothing() -> None:
-    record = Record()
+    record = RunRecord()
     assert not record.holds
     record.claim("it works", True, 1)
     assert record.holds
@@ -70,7 +70,7 @@ def test_a_record_without_claims_shows_nothing() -> None:
 
 def test_progress_wakes_who_waits_for_a_token_and_at_the_end() -> None:
     async def story() -> tuple[bool, bool, bool]:
-        progress = Progress()
+        progress = AnswerProgress()
         waiting = [asyncio.ensure_future(progress.reached(count)) for count in (2, 3, 9)]
         await asyncio.sleep(0)
         progress.came(2, "core")

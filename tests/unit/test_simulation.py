@@ -17,14 +17,14 @@ from ndn_infer.testbed.bench import trace as bench
 from ndn_infer.testbed.simulation import (
     NET,
     UNBOUNDED,
-    Admission,
     Assigner,
     Assignment,
+    CacheAdmission,
     Counts,
     ForwarderPath,
     Level,
     Naming,
-    Request,
+    PromptArrival,
     Setting,
     asked_often,
     distinct_blocks,
@@ -36,11 +36,11 @@ from ndn_infer.testbed.simulation import (
 )
 
 
-def asks(*prompts: tuple[int, ...], every_s: float = 1.0) -> list[Request]:
-    return [Request(at * every_s, blocks) for at, blocks in enumerate(prompts)]
+def asks(*prompts: tuple[int, ...], every_s: float = 1.0) -> list[PromptArrival]:
+    return [PromptArrival(at * every_s, blocks) for at, blocks in enumerate(prompts)]
 
 
-def chats(seed: int, sessions: int = 30, turns: int = 150) -> list[Request]:
+def chats(seed: int, sessions: int = 30, turns: int = 150) -> list[PromptArrival]:
     """Conversations that grow by some blocks with every turn, as a service's do."""
     rng = random.Random(seed)
     grown: dict[int, tuple[int, ...]] = {}
@@ -49,11 +49,11 @@ def chats(seed: int, sessions: int = 30, turns: int = 150) -> list[Request]:
         session = rng.randrange(sessions)
         old = grown.get(session, ())
         grown[session] = old + tuple(session * 1000 + len(old) + n for n in range(rng.randint(1, 4)))
-        found.append(Request(at * 0.3, grown[session]))
+        found.append(PromptArrival(at * 0.3, grown[session]))
     return found
 
 
-def lru_hits(requests: list[Request], capacity: int) -> int:
+def lru_hits(requests: list[PromptArrival], capacity: int) -> int:
     held: OrderedDict[int, None] = OrderedDict()
     hits = 0
     for block in (block for request in requests for block in request.blocks):
@@ -70,7 +70,7 @@ def lru_hits(requests: list[Request], capacity: int) -> int:
 
 def test_a_trace_is_read_in_order_of_time() -> None:
     lines = [json.dumps({"timestamp": ms, "input_length": 1, "hash_ids": ids}) for ms, ids in ((500, [1, 2]), (0, [3]))]
-    assert read_trace(lines) == [Request(0.0, (3,)), Request(0.5, (1, 2))]
+    assert read_trace(lines) == [PromptArrival(0.0, (3,)), PromptArrival(0.5, (1, 2))]
 
 
 @pytest.mark.parametrize(
@@ -133,24 +133,24 @@ def test_a_block_goes_to_the_core_for_all_and_to_the_edge_that_asked() -> None:
 
 
 def test_stepwise_the_edge_keeps_what_the_core_had() -> None:
-    setting = Setting(100, admission=Admission.STEPWISE)
+    setting = Setting(100, admission=CacheAdmission.STEPWISE)
     found = [replay(asks(*[(1,)] * times), setting) for times in (1, 2, 3)]
     assert [(c.origin, c.core_hits, c.edge_hits) for c in found] == [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
 
 
 def test_demoted_edge_and_core_hold_nothing_twice() -> None:
     # One edge of 2, a core of 2: four different blocks have room, though the edge was asked for all of them.
-    setting = Setting(4, edges=1, admission=Admission.DEMOTED)
+    setting = Setting(4, edges=1, admission=CacheAdmission.DEMOTED)
     counts = replay(asks((1, 2, 3, 4), (1, 2, 3, 4)), setting)
     assert (counts.origin, counts.core_hits, counts.edge_hits) == (4, 4, 0)
-    everywhere = replay(asks((1, 2, 3, 4), (1, 2, 3, 4)), replace(setting, admission=Admission.EVERYWHERE))
+    everywhere = replay(asks((1, 2, 3, 4), (1, 2, 3, 4)), replace(setting, admission=CacheAdmission.EVERYWHERE))
     assert everywhere.origin == 8
 
 
 def test_one_demoting_edge_is_as_good_as_one_store() -> None:
     requests = chats(3)
     for capacity in (10, 40, 80):
-        counts = replay(requests, Setting(capacity, edges=1, admission=Admission.DEMOTED))
+        counts = replay(requests, Setting(capacity, edges=1, admission=CacheAdmission.DEMOTED))
         assert counts.edge_hits + counts.core_hits == lru_hits(requests, capacity)
 
 
@@ -231,7 +231,7 @@ def test_whole_forwarders_know_protected_classes() -> None:
 
 
 def test_interests_at_the_same_time_are_joined() -> None:
-    requests = [Request(0.0, (1, 2)), Request(0.0, (1, 2)), Request(9.0, (1, 2))]
+    requests = [PromptArrival(0.0, (1, 2)), PromptArrival(0.0, (1, 2)), PromptArrival(9.0, (1, 2))]
     counts = replay_timed(requests, Setting(100), edge_delay_s=0.01, origin_delay_s=0.1)
     assert (counts.asked, counts.origin, counts.joined, counts.edge_hits) == (6, 2, 2, 2)
 

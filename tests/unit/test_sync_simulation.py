@@ -8,9 +8,9 @@ import pytest
 
 from ndn_infer.sync.core.state import Options
 from ndn_infer.testbed.bench.svs import described
-from ndn_infer.testbed.sync_simulation import BROADCAST, GRAPH, Load, Network, SyncWorld
+from ndn_infer.testbed.sync_simulation import BROADCAST, GRAPH, GroupLoad, GroupNetwork, SyncWorld
 
-LOAD = Load(members=60, changing=0.03, seconds=8.0)
+LOAD = GroupLoad(members=60, changing=0.03, seconds=8.0)
 SMALL_PACKETS = Options(full_bytes=1500, partial_bytes=500)
 """A state of 60 members is then larger than a packet."""
 
@@ -19,7 +19,7 @@ SMALL_PACKETS = Options(full_bytes=1500, partial_bytes=500)
 @pytest.mark.parametrize(
     "network", [replace(BROADCAST, loss=0.1), replace(GRAPH, loss=0.1)], ids=["broadcast", "graph"]
 )
-def test_all_learn_all_in_spite_of_loss(network: Network, options: Options) -> None:
+def test_all_learn_all_in_spite_of_loss(network: GroupNetwork, options: Options) -> None:
     world = SyncWorld(network, replace(LOAD, options=options), newcomer=True)
     figures = world.run()
     assert figures.missed == 0 and len(figures.until_all) == round(60 * 0.03 * 8)
