@@ -97,7 +97,7 @@ def test_a_producer_that_is_killed_is_replaced_by_the_other() -> None:
 def test_an_offer_that_comes_late_is_asked_in_the_next_round() -> None:
     """The network leads to a node that is cut off, and the other's offer is on its way for longer than a call waits for
     offers."""
-    what, near = Ask("who is far away", 20), star()
+    what, near = Prompt("who is far away", 20), star()
     links = (replace(link, delay_us=150_000, cost=150) if link.first == "right" else link for link in near.links)
 
     async def story(world: World) -> None:
