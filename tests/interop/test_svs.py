@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
 
-from ndn_infer import ndn
+from ndn_infer import ndn, records
+from ndn_infer.config import Config
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
-from ndn_infer.namespace import Sync
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.namespace import Call, CallClass, Sync
+from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.records import TokenizeRequest
+from ndn_infer.records.offer import OfferedFunction
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.trust import TrustSchema
@@ -26,10 +34,12 @@ from ndn_infer.sync.fetching import FetchOptions, Publication
 from ndn_infer.sync.group import SyncGroup, SyncOptions
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
-from tests.harness import NET, keychain_in, role
+from tests.harness import NET, Node, keychain_in, role
 from tests.integration.test_forwarder_clients import forwarder
 from tests.integration.test_python_ndn import endpoint_to
 from tests.interop.ndnts_kit import Agent, install, missing_tools, running_agent, until
+from tests.offer_kit import GENERATE, MODEL
+from tests.offer_kit import offer as made_up
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -37,6 +47,7 @@ pytestmark = [
 ]
 
 GROUP = Sync("offers").to_name(NET)
+TOKENIZE = OfferedFunction("tokenize", "model", MODEL)
 OURS, THEIRS = role("decode"), role("tokenize")
 
 
@@ -98,6 +109,20 @@ async def their_key(agent: Agent, keychain: Keychain) -> tuple[int, Certificate]
     return made["key"], certificate
 
 
+@asynccontextmanager
+async def offers_on(directory: Path) -> AsyncIterator[Offers]:
+    """The book of a caller, which looks nowhere by itself."""
+    network = MemoryNetwork()
+    node = await Node(network, keychain_in(directory / "keys", "decode"), Config()).open()
+    offers = Offers(Where.of(NET, node.endpoint, node.validator, Config()))
+    try:
+        yield offers
+    finally:
+        await offers.close()
+        await node.close()
+        network.close()
+
+
 class Joined(NamedTuple):
     group: SyncGroup
     told: list[Publication]
@@ -145,6 +170,31 @@ async def test_publications_both_ways(tmp_path: Path, agent: Agent) -> None:
         for number in range(2, 6):
             await peer.call("svsPublish", application="/x", text=f"offer {number}")
         await until(lambda: told[-1].sequence == 5)
+
+
+async def test_an_offer_that_it_publishes_is_chosen(tmp_path: Path, agent: Agent) -> None:
+    """NDNts's member is a producer as any: its offer comes in the group, and calls of what it offers go to it."""
+    async with joined(tmp_path, agent) as (_, told, peer):
+        hint = ndn.to_uri(THEIRS) + "/instance/0a"
+        functions = (TOKENIZE, GENERATE)
+        now_us = time.time_ns() // 1000
+        offered = replace(
+            made_up(engine="", functions=functions), identity=ndn.to_uri(THEIRS), hint=hint, made_us=now_us,
+            until_us=now_us + 60_000_000,
+        )  # fmt: skip
+        content = records.encode(offered)
+        await peer.call(
+            "svsPublish", application=ndn.to_uri(THEIRS) + "/offer", content=base64.b64encode(content).decode()
+        )
+        await until(lambda: bool(told))
+        async with offers_on(tmp_path) as offers:
+            offers.take_wire(told[-1].content, told[-1].validated)
+            chooser = OfferChooser(offers)
+            request = TokenizeRequest(text="whose tokens?")
+            call = Call("model", MODEL, "tokenize", CallClass.SHARED, "1" * 64)
+            assert [one.entry.hint for one in chooser.order(call, request)] == [ndn.from_uri(hint)]
+            call = Call("model", MODEL, "generate", CallClass.SHARED, "2" * 64)
+            assert chooser.order(call, request) == [], "its key may not answer that, whatever it says"
 
 
 async def test_its_publication_layer_reads_and_is_read(tmp_path: Path, agent: Agent) -> None:

@@ -153,8 +153,8 @@ const OPERATIONS = {
     return keep(members, await SvsMember.join(faces.get(face), { ...options, signer: keys.get(signer) }));
   },
 
-  svsPublish({ member, application, text }) {
-    return members.get(member).publish(application, text);
+  svsPublish({ member, application, text, content }) {
+    return members.get(member).publish(application, content ? Buffer.from(content, "base64") : Buffer.from(text));
   },
 
   svsFetch({ member, uri, boot, sequence }) {

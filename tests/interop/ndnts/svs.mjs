@@ -61,9 +61,9 @@ export class SvsMember {
   }
 
   /** Publish one packet: an encapsulated Data of the application's name. */
-  async publish(application, text) {
+  async publish(application, content) {
     const sequence = this.me.seqNum + 1;
-    const inner = new Data(name(application), Buffer.from(text));
+    const inner = new Data(name(application), content);
     await digestSigning.sign(inner);
     const outer = new Data(name(`${this.base}/t=${this.me.id.boot}/seq=${sequence}`), Encoder.encode(inner));
     outer.contentType = ENCAPSULATED;
