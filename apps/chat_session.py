@@ -146,7 +146,12 @@ class ChatSession:
         else:
             self._unkept.add(saved.name)
             self._say(f"no repo keeps it ({one_line(saved.why)}): it is there as long as this chat runs")
-            self._say("start one with 'ndn-infer repo serve' and save again, or load it elsewhere meanwhile")
+            if self._network.network.own:
+                self._say(
+                    "this network is the chat's own and ends with it; to save for later, run 'ndn-infer up' first"
+                )
+            else:
+                self._say("start one with 'ndn-infer repo serve' and save again, or load it elsewhere meanwhile")
 
     def _load(self, label: str) -> None:
         if not label:

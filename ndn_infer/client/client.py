@@ -100,7 +100,8 @@ class Client:
         """Where requests too large for an Interest are published: below our own identity, if we have a key."""
         if self._inputs is None and self._user is not None:
             server = Server(self._node.endpoint, ObjectStore(INPUT_STORE_BYTES))
-            self._registrar = Registrar(self._node.endpoint, self._user)
+            refresh_s = self._node.config.producer.refresh_s
+            self._registrar = Registrar(self._node.endpoint, self._user, refresh_s=refresh_s)
             self._inputs = Inputs(
                 self._node.net, server, self._user, registrar=self._registrar,
                 certificates=self._node.keychain.certificates,

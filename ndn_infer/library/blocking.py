@@ -153,6 +153,10 @@ class SyncChat:
     def names(self) -> tuple[Use, ...]:
         return self.chat.names
 
+    def reset(self) -> None:
+        """As Chat.reset."""
+        self.chat.reset()
+
     def ask(self, text: str, *, on_progress: OnProgress | None = None, **how: Unpack[HowToAnswer]) -> SyncReply:
         """As Chat.ask; `on_progress` is called in the connection's thread."""
         return SyncReply(self._thread, self.chat.ask(text, on_progress=on_progress, **how))

@@ -120,6 +120,9 @@ class ChatReply:
         try:
             answer = self.answer = await self.question.begin()
             answer.on_progress = self.on_progress
+            if answer.finish:  # no model was asked (documents that hold no answer)
+                yield answer.text
+                return
             async with answer:
                 async for event in answer:
                     if event.text:

@@ -106,7 +106,7 @@ class Connection:
         wanted = WantedNetwork(model, how.embedded, flags=how.flags(), quiet=how.quiet, news=how.news)
         joined = await join(config, keychain, wanted, self._ends)
         client = await self._ends.enter_async_context(Client(joined.node))
-        return Network(joined.node, client, model, how.flags())
+        return Network(joined.node, client, model, how.flags(), joined.own)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +118,8 @@ class Network:
     model: str
     """The model that is asked where none is named."""
     flags: CommonFlags
+    own: bool = False
+    """Whether it is an embedded network, which ends with the connection."""
 
     @property
     def uri(self) -> str:
