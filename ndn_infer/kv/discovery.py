@@ -43,9 +43,10 @@ class BlockDiscovery:
         return max(LEAST_PATIENCE_S, 8 * (self._host.fetcher.round_trip_s or 0.125))
 
     async def discover(self, value: bytes) -> Discovered | None:
-        """The verified manifest of a block, from whichever producer the network asks; None when that one lacks it."""
+        """The verified manifest of a block, from whichever producer the network asks; None when that one lacks it, or
+        there is none: computing a block costs less than asking again whether there is one."""
         try:
-            found = await self._host.fetcher.discover(self._blocks.name(value))
+            found = await self._host.fetcher.discover(self._blocks.name(value), patient=False)
         except NdnInferError:
             return None
         if found.manifest is None or not self._blocks.believes(found.signed_by.identity):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from ndn_infer import ndn  # noqa: E402
 from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
@@ -214,3 +216,19 @@ async def test_a_long_prompt_and_a_queue_are_not_given_up(
         done = [news.done_blocks for news in asked[0].news if news.state == "prefill"]
         assert done == sorted(done) and done[-1] > 0
         assert {news.total_blocks for news in asked[0].news if news.state == "prefill"} == {(CONTEXT - 2) // 16}
+
+
+async def test_a_producer_that_is_alone_asks_once_for_each_block_and_does_not_wait(
+    tmp_path: Path, folder: Path
+) -> None:
+    """No route leads to others: the first Nack is believed for KV, the second for prefill."""
+    asked: Counter[str] = Counter()
+
+    def trace(kind: str, name: bytes, _: object) -> None:
+        uri = ndn.to_uri(name)
+        asked.update([part for part in ("/kv/", "/prefill/") if kind == "interest" and part in uri])
+
+    async with world(tmp_path, folder) as w:
+        w.producer.endpoint.trace = trace
+        assert len((await Asking(w, tuple(range(5, 5 + 50)), 4).run()).ids) == 4
+        assert asked == {"/kv/": 3, "/prefill/": 2}

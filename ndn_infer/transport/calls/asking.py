@@ -123,12 +123,14 @@ class Asking:
         self, machine: CallMachine, question: PreparedCall, error: NdnInferError, outcome: Outcome, back_s: float = 0.0
     ) -> None:
         """To the next candidate at once, or after a pause to all that may yet answer, and those that were heard of
-        meanwhile. Raises `error` when there is nobody, or no time left."""
+        meanwhile. Raises `error` when there is nobody, or no time left. Work that is only to be started is asked for
+        twice where no route leads: who starts it can do it, too."""
         order, event = question.order, CallEvent.NEXT
         pause_s: float | None = 0.0
         if another := not order.passed(outcome, back_s):
             event, pause_s = CallEvent.NO_ANSWER, order.again(machine.pause_s())
-        if pause_s is None:
+        nowhere = question.started and outcome is Outcome.REFUSED and order.rounds > 1
+        if pause_s is None or nowhere:
             machine.on(CallEvent.ERROR, clock.monotonic())
             raise error
         if outcome is Outcome.DISTRUSTED:

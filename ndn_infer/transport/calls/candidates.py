@@ -83,6 +83,8 @@ class Order:
         self._back_s: list[float] = []
         self._cannot: set[tuple[Name, ...]] = set()
         self._only = only
+        self.rounds = 0
+        """How often all of them were asked in vain."""
         self.turn = 0
         """How many were asked before the one who is asked now. It makes another name of each Interest: neither a cache
         nor somebody's pending Interest answers in the place of the next candidate."""
@@ -111,6 +113,7 @@ class Order:
         """Begin again with those who may yet answer: after how many seconds, `pause_s` or when the first that was busy
         has time. None when nobody may."""
         self._all = [one for one in self._all if one.at not in self._cannot]
+        self.rounds += 1
         busy = min((back_s for back_s in self._back_s if back_s), default=pause_s) if self._back_s else pause_s
         self._place, self._back_s = 0, []
         return busy if self._all else None

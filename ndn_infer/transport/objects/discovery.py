@@ -65,14 +65,16 @@ class Discovery:
         self._counts = counts
 
     async def discover(
-        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False
-    ) -> Discovered:
+        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False,
+        patient: bool = True,
+    ) -> Discovered:  # fmt: skip
         """The newest version of the object at `base`, or exactly `version`, and its verified manifest: one round trip.
 
         What somebody else says about the base, absent for example, is no answer to a question for one version.
         What cannot be believed is asked for again past every cache (wire.again); `past_caches` does so from the start.
         So is an "absent" that was not said just now: somebody may play back an old one.
-        Raises Timeout, Nacked, or the TrustError of the last bad packet.
+        Without `patient` the first "no route" is believed. Raises Timeout, Nacked, or the TrustError of the last bad
+        packet.
         """
         name = base + METADATA + (b"" if version is None else ndn.version(version) + ndn.segment(0))
         last: NdnInferError | None = None
@@ -81,7 +83,7 @@ class Discovery:
             nonce = os.urandom(again.NONCE_BYTES) if past_caches or last is not None else b""
             await asyncio.sleep(pause_s)
             try:
-                data, arrival = await self._metadata(name, hints, nonce, newest=version is None)
+                data, arrival = await self._metadata(name, hints, nonce, newest=version is None, patient=patient)
                 return await self._judge(data, arrival, nonce)
             except KeyNotAllowed as error:
                 last = error
@@ -124,7 +126,7 @@ class Discovery:
                     nonce = os.urandom(again.NONCE_BYTES)
 
     async def _metadata(
-        self, name: Name, hints: tuple[Name, ...], nonce: bytes, *, newest: bool
+        self, name: Name, hints: tuple[Name, ...], nonce: bytes, *, newest: bool, patient: bool
     ) -> tuple[Data, Arrival]:
         """What comes for a discovery, decoded, not verified; with `nonce`, past caches. Raises Timeout, Nacked,
         BadPacket."""
@@ -136,7 +138,11 @@ class Discovery:
         asked = again.question(name, nonce) if nonce else name
         newest = newest and not nonce
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._one(Want(asked, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints))
+        await self._one(
+            Want(
+                asked, accept, future, can_be_prefix=newest, must_be_fresh=newest, hints=hints, final=not patient
+            )
+        )  # fmt: skip
         return packets[0]
 
     async def _judge(self, data: Data, arrival: Arrival, nonce: bytes) -> Discovered:

@@ -84,10 +84,13 @@ class Fetcher:
     # ------------------------------------------------------------ discovery
 
     async def discover(
-        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False
-    ) -> Discovered:
+        self, base: Name, *, hints: tuple[Name, ...] = (), version: int | None = None, past_caches: bool = False,
+        patient: bool = True,
+    ) -> Discovered:  # fmt: skip
         """As Discovery.discover."""
-        return await self._discovery.discover(base, hints=hints, version=version, past_caches=past_caches)
+        return await self._discovery.discover(
+            base, hints=hints, version=version, past_caches=past_caches, patient=patient
+        )  # fmt: skip
 
     async def await_object(
         self, base: Name, *, hints: tuple[Name, ...], deadline_s: float, no_route_s: float = NO_ROUTE_S

@@ -17,7 +17,7 @@ from typing import Final
 from ndn_infer import ndn
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import BadPacket, Nacked, NdnInferError, Timeout, TrustError
-from ndn_infer.ndn.lp import REASON_TEXT
+from ndn_infer.ndn.lp import REASON_NO_ROUTE, REASON_TEXT
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import encode_interest
 from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
@@ -46,6 +46,8 @@ class Want:
     must_be_fresh: bool = False
     hints: tuple[Name, ...] = ()
     refusals: int = 0
+    final: bool = False
+    """Whether the first "no route" ends it; else Nacks are survived as the window says."""
     pending: Pending | None = field(default=None)
 
 
@@ -300,7 +302,12 @@ class PullLoop:
         self.pump_soon()
 
     def _on_nack(self, want: Want, reason: int) -> None:
-        self.puller.on_nack(want, reason, self._loop.time())
+        if want.final and reason == REASON_NO_ROUTE:
+            self.puller.forget(want)
+            if not want.future.done():
+                want.future.set_exception(_error_of(Failure(want, "nack", reason), want.name))
+        else:
+            self.puller.on_nack(want, reason, self._loop.time())
         self.pump_soon()
 
     def _fail(self, failure: Failure) -> None:
