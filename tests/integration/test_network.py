@@ -21,6 +21,7 @@ from ndn_infer.models.store import ModelFolder
 from ndn_infer.records import Message, Sampling, TokenizeRequest, Tokens
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.tensors import RawTensor, decode_tensor
+from ndn_infer.transport.calls.ask import Ask
 from tests.clients import client_of, config_of
 from tests.daemons import RunningNetwork
 from tests.load.bogus import campaign
@@ -119,12 +120,12 @@ def test_detokenize_and_embed_by_name(network: RunningNetwork, smollm2: ModelFol
             model, text_model = ("model", smollm2.digest), ("model", minilm.digest)
             text = "Grüße, 世界! 😀 def f(x): return x"
             call = client.caller.call
-            ids = (await call(model, "tokenize", TokenizeRequest(text=text), Tokens)).ids
-            back = (await call(model, "detokenize", DetokenizeRequest(ids=ids), Text)).text
+            ids = (await call(Ask(model, "tokenize", TokenizeRequest(text=text)), Tokens)).ids
+            back = (await call(Ask(model, "detokenize", DetokenizeRequest(ids=ids)), Text)).text
             assert back == text
-            rows = await call(model, "embed", EmbedRequest(ids=(5, 7, 49151)), TensorRecord)
+            rows = await call(Ask(model, "embed", EmbedRequest(ids=(5, 7, 49151))), TensorRecord)
             vectors = await call(
-                text_model, "embed", EmbedRequest(texts=("a cat", "a kitten", "tax law")), TensorRecord
+                Ask(text_model, "embed", EmbedRequest(texts=("a cat", "a kitten", "tax law"))), TensorRecord
             )
             return back, decode_tensor(rows.tensor), decode_tensor(vectors.tensor)
 
