@@ -112,7 +112,7 @@ TOKENS = 40
 
 @scenario(
     topology=lambda: _star(1, (3, 3), 2), worlds=ALONE,
-    about="one of two equal producers has the KV of a prefix of 1,024 tokens: it is asked until its queue is longer",
+    about="of two equal producers one has the KV of 1,024 tokens: it is asked until its queue is longer",
 )  # fmt: skip
 async def prefix_holder(world: World) -> None:
     first = await world.ask("edge1", Prompt("Hello.", TOKENS, system=PREFIX, choose=False))
