@@ -106,7 +106,7 @@ class ForwarderConfig(ConfigSection):
     udp_mtu_bytes: int = option(
         1400, "largest UDP payload; bigger packets are fragmented (NDNLPv2)", low=64, high=65_507
     )
-    udp_idle_timeout_s: float = option(600.0, "close on-demand UDP faces after this long without traffic", low=1)
+    udp_idle_timeout_s: float = option(600.0, "close on-demand UDP faces after this long without traffic", low=0.01)
     producer_regions: tuple[str, ...] = option(
         (), "network regions this forwarder is in, for forwarding hints", form=forms.name
     )

@@ -110,7 +110,8 @@ async def net(tmp_path: Path) -> AsyncIterator[Net]:
     network = MemoryNetwork()
     producer = await Node(network, keychain, CONFIG, asks_as="tokenize", domains=[MEMBER]).open()
     asker = await Node(network, keychain, CONFIG, asks_as="user", domains=[MEMBER]).open()
-    attacker = await Node(network, keychain, CONFIG).open()
+    hurried = replace(CONFIG, call=replace(CONFIG.call, deadline_s=1.0))  # who is told that all is busy waits no longer
+    attacker = await Node(network, keychain, hurried).open()
     offered = await producer.produce(Shout(), Gather())
     await attacker.registrar.register(SILENT)
     attacker.endpoint.attach(SILENT, lambda request: None)  # a route that is silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import torch
 
@@ -18,6 +19,7 @@ PROMPT = list(range(5 * LAYOUT.block_tokens))
 
 def enter(station: Station, domain: Domain) -> KvConnector:
     """This station's connector, from now on that of another domain."""
+    station.host = replace(station.host, answers=None)  # with what it answers for: one domain at a time
     station.kv = KvConnector(station.host, MODEL, FORMAT, domain=domain)
     station.kv.answer_holders(station.signer)
     return station.kv

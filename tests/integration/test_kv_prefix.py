@@ -26,10 +26,10 @@ from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn import lp
 from ndn_infer.records import CallAnswer, Record
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
+from ndn_infer.testbed.virtual.loop import run_virtual
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of
-from tests.poison_kit import run_virtual
 
 ROUND_TRIP_S = 2 * ONE_WAY_S
 

@@ -26,9 +26,9 @@ from ndn_infer.records import Envelope, KvSigner
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.testbed.virtual.loop import run_virtual
 from tests.harness import NET
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, Station, block_of, stations
-from tests.poison_kit import run_virtual
 
 IDS = tuple(range(4 * LAYOUT.block_tokens))
 VALUES = chain.chain(IDS, LAYOUT.block_tokens)
