@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -153,11 +152,9 @@ def test_status_for_people(network: RunningNetwork) -> None:
 def test_the_readme_asks_a_prompt_through_the_library_in_eight_lines(network: RunningNetwork) -> None:
     block = re.search(r"As a library.*?```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert block is not None and len(block[1].splitlines()) <= 8
-    body = textwrap.indent(block[1], "    ")
-    program = f"import asyncio\nasync def main():\n{body}\nasyncio.run(main())"
     environment = {**network.environment, "NDN_CLIENT_TRANSPORT": f"unix://{network.socket}"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", block[1]], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert "Paris" in done.stdout, done.stderr
 

@@ -1,4 +1,6 @@
-"""Greedy ids through the network equal transformers' own `generate`: 30 varied prompts, bf16 and fp32, no exception."""
+"""Greedy ids through the network equal transformers' own `generate`: 30 varied prompts, bf16 and fp32, no exception.
+
+A quick run asks every third short prompt, and all long ones, of fp32."""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ pytestmark = pytest.mark.model
 PROMPTS = json.loads((Path(__file__).parents[1] / "data" / "prompts.json").read_text("utf-8"))
 
 
-def oracle(folder: Path, dtype: str) -> list[tuple[list[int], list[int]]]:
+QUICK = PROMPTS[2:24:3] + PROMPTS[26:]
+
+
+def oracle(prompts: list[Any], folder: Path, dtype: str) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, greedy continuation) of every prompt by transformers alone."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -27,7 +32,7 @@ def oracle(folder: Path, dtype: str) -> list[tuple[list[int], list[int]]]:
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=kind).eval()
     results = []
-    for prompt in PROMPTS:
+    for prompt in prompts:
         ids = tokenizer.apply_chat_template(prompt["messages"], add_generation_prompt=True, return_dict=False)
         out = model.generate(
             torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -37,29 +42,35 @@ def oracle(folder: Path, dtype: str) -> list[tuple[list[int], list[int]]]:
     return results
 
 
-async def through_the_network(network: RunningNetwork, dtype: str) -> list[Any]:
+async def through_the_network(prompts: list[Any], network: RunningNetwork, dtype: str) -> list[Any]:
     async with client_of(config_of(network, engine__dtype=dtype)) as (client, _):
-        return [await ask(client, prompt["messages"], prompt["max_tokens"]) for prompt in PROMPTS]
+        return [await ask(client, prompt["messages"], prompt["max_tokens"]) for prompt in prompts]
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_ids_equal_transformers(dtype: str, smollm2: ModelFolder, model_cache: Path, tmp_path: Path) -> None:
-    expected = oracle(smollm2.path, dtype)
+@pytest.mark.parametrize(
+    ("dtype", "prompts"),
+    [("bf16", PROMPTS), ("fp32", QUICK), pytest.param("fp32", PROMPTS, marks=pytest.mark.slow)],
+    ids=["bf16", "fp32-quick", "fp32"],
+)
+def test_ids_equal_transformers(
+    dtype: str, prompts: list[Any], smollm2: ModelFolder, model_cache: Path, tmp_path: Path
+) -> None:
+    expected = oracle(prompts, smollm2.path, dtype)
     functions = ("--functions", "tokenize,prefill,decode")
     with run_network(
         tmp_path, model_cache, *functions, "--set", f"engine.dtype={dtype}", "--set", "engine.attention=single"
     ) as network:
-        outcomes = asyncio.run(through_the_network(network, dtype))
+        outcomes = asyncio.run(through_the_network(prompts, network, dtype))
         decode, prefill = network.counters("decode"), network.counters("prefill")
     wrong = []
-    for prompt, outcome, (ids, tokens) in zip(PROMPTS, outcomes, expected, strict=True):
+    for prompt, outcome, (ids, tokens) in zip(prompts, outcomes, expected, strict=True):
         assert list(outcome.prompt_ids) == ids, prompt["id"]
         if outcome.ids != tokens:
             wrong.append(prompt["id"])
     blocks = max(len(outcome.prompt_ids) for outcome in outcomes) // 16
-    print(f"{dtype}: {len(PROMPTS) - len(wrong)} of {len(PROMPTS)} equal; up to {blocks} KV blocks")
-    assert len(PROMPTS) >= 30 and blocks > 20
+    print(f"{dtype}: {len(prompts) - len(wrong)} of {len(prompts)} equal; up to {blocks} KV blocks")
+    assert len(PROMPTS) >= 30 and blocks > 20 and len(prompts) in (len(PROMPTS), len(QUICK))
     assert not wrong
     assert prefill["prefill_blocks_computed"] > 100
     assert decode["prefill_blocks_computed"] == 0 == decode["engine_blocks_prefilled"]
