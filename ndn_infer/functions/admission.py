@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Final
 
 from ndn_infer import clock
 from ndn_infer.errors import Busy
 from ndn_infer.records import CallAnswer
 from ndn_infer.wire.pace import Pace, Turns
 from ndn_infer.wire.shares import Seat, Seats
+
+MOST_S: Final = 3600.0
+"""What one request counts for at most: what a stranger writes in it is not checked when it is estimated."""
+LONGEST_S: Final = 86_400.0
+"""The longest time that is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,16 @@ class Admission:
     def estimate_s(self, units: float) -> float:
         """Until work of so many units that is taken on now is done, that which is before it included."""
         now = clock.monotonic()
-        self._busy_until = max(self._busy_until, now) + self.pace.estimate_s(units)
-        return self._busy_until - now
+        self._busy_until = max(self._busy_until, now) + self._alone_s(units)
+        return min(self._busy_until - now, LONGEST_S)
+
+    def failed(self, units: float, *, others: int) -> None:
+        """Work that was estimated ends without a result: nobody waits for it any more."""
+        now = clock.monotonic()
+        self._busy_until = max(self._busy_until - self._alone_s(units), now) if others else now
+
+    def _alone_s(self, units: float) -> float:
+        return min(max(self.pace.estimate_s(units), 0.0), MOST_S)
 
     def finished(self, units: float, began: float, *, others: int) -> None:
         """Work is done that began at `began` (monotonic); `others` are still there. Where work follows work, the time

@@ -202,7 +202,9 @@ class FunctionServer:
         if not answer.code:
             self._answers.put(work.key, answer)
             self._admission.finished(work.units, work.began, others=len(self._work))
-        elif work.acknowledged is not None:
+        else:
+            self._admission.failed(work.units, others=len(self._work))
+        if answer.code and work.acknowledged is not None:
             self._host.counters["failed"] += 1
             if not work.ended:
                 self._failures.put(work.key, answer, clock.monotonic())

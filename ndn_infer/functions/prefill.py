@@ -54,8 +54,8 @@ class Prefill(NamedFunction[PrefillRequest]):
         return (blocks_prefix(net, self.subject[1], "kv"),)
 
     def units(self, request: PrefillRequest) -> float:
-        """Tokens."""
-        return (len(request.blocks) - request.have) * request.block_tokens
+        """Tokens, as many as a context at most: the request is not checked yet."""
+        return min(max(len(request.blocks) - request.have, 0) * request.block_tokens, self._engine.context_tokens)
 
     def capacity(self) -> Capacity:
         return self._engine.capacity(CallTimes())
