@@ -226,12 +226,15 @@ async def worst_of(folder: Path, keys: Path, *, memory: bool) -> tuple[Meter, di
     producer = await node.produce(*functions)
     meter, most = Meter(), dict.fromkeys((function.function for function in functions), 0.0)
 
-    async def send(function: Any, wire: bytes) -> None:
+    async def send(function: Any, wire: bytes, salt: int = 0) -> None:
         digest = hashlib.sha256(wire).hexdigest()
         name = Call(*function.subject, function.function, "shared", digest).to_name(NET)
         with suppress(NdnInferError):
             await stranger.endpoint.express(
-                name, parameters=records.encode(Envelope(request=wire)), can_be_prefix=True, lifetime_ms=LIFETIME_MS
+                name,
+                parameters=records.encode(Envelope(request=wire, salt=salt)),
+                can_be_prefix=True,
+                lifetime_ms=LIFETIME_MS,
             )
 
     try:
@@ -245,10 +248,12 @@ async def worst_of(folder: Path, keys: Path, *, memory: bool) -> tuple[Meter, di
             for function, wires in cases:
                 for wire in wires:
                     meter.asked = f"{function.function} {wire[:60]!r}"
-                    before = _traced(memory)
-                    await send(function, wire)
-                    taken = (_traced(memory, peak=True) - before) / (1 << 20)
-                    most[function.function] = max(taken, most[function.function])
+                    takes = []  # twice, as work of its own: what is loaded once is not what a request takes
+                    for salt in range(2 if memory else 1):
+                        before = _traced(memory)
+                        await send(function, wire, salt)
+                        takes.append((_traced(memory, peak=True) - before) / (1 << 20))
+                    most[function.function] = max(min(takes), most[function.function])
     finally:
         gc.enable()
         await producer.close()

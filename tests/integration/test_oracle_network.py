@@ -1,6 +1,6 @@
 """Greedy ids through the network equal transformers' own `generate`: 30 varied prompts, bf16 and fp32, no exception.
 
-A quick run asks every third short prompt, and all long ones, of fp32."""
+A quick run asks every third short prompt, and all long ones; `-m slow` asks all."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ async def through_the_network(prompts: list[Any], network: RunningNetwork, dtype
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("dtype", "prompts"),
-    [("bf16", PROMPTS), ("fp32", QUICK), pytest.param("fp32", PROMPTS, marks=pytest.mark.slow)],
-    ids=["bf16", "fp32-quick", "fp32"],
+    [(dtype, QUICK) for dtype in ("bf16", "fp32")]
+    + [pytest.param(dtype, PROMPTS, marks=pytest.mark.slow) for dtype in ("bf16", "fp32")],
+    ids=["bf16-quick", "fp32-quick", "bf16", "fp32"],
 )
 def test_ids_equal_transformers(
     dtype: str, prompts: list[Any], smollm2: ModelFolder, model_cache: Path, tmp_path: Path
