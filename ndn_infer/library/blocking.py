@@ -60,12 +60,18 @@ class LoopThread:
             tasks.append(self._loop.create_task(body()))
             tasks[0].add_done_callback(lambda task: _hand_over(task, future))
 
-        self._loop.call_soon_threadsafe(start)
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            elif not future.done():  # interrupted before the loop was told
+                future.set_exception(CancelledError())
+
         try:
+            self._loop.call_soon_threadsafe(start)  # an interrupt is raised here as often as in the waiting
             return future.result()
         except BaseException:
             if not future.done():
-                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+                self._loop.call_soon_threadsafe(cancel)
                 with suppress(CancelledError, Exception):
                     future.result(END_S)
             raise

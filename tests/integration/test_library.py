@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import fcntl
 import json
@@ -221,6 +222,7 @@ class Terminal:
         self.process = process
         self._side = side
         self._shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, keys: str) -> None:
         os.write(self._side, keys.encode())
@@ -231,7 +233,7 @@ class Terminal:
         while (at := self._shown.find(words, more)) < 0:
             assert time.monotonic() < end, self._shown
             if select.select([self._side], [], [], 0.5)[0]:
-                self._shown += os.read(self._side, 65536).decode()
+                self._shown += self._decoder.decode(os.read(self._side, 65536))
         shown, self._shown = self._shown[: at + len(words)], self._shown[at + len(words) :]
         return shown
 
