@@ -16,10 +16,10 @@ RULES = (
 ) * 3
 
 
-def _egress(before: list[LinkBytes], after: list[LinkBytes]) -> int:
-    """Bytes from the origin into the core."""
+def _down(before: list[LinkBytes], after: list[LinkBytes], first: str, second: str) -> int:
+    """Bytes that came down the link from `second` to `first`."""
     pairs = zip(before, after, strict=True)
-    return sum(new.back - old.back for old, new in pairs if (new.first, new.second) == ("core", "origin"))
+    return sum(new.back - old.back for old, new in pairs if (new.first, new.second) == (first, second))
 
 
 @scenario(topology="tree", about="fifty readers of one stream at five edges: the producer sends one copy")
@@ -27,22 +27,22 @@ async def fifty_readers(world: World) -> None:
     await world.join(*EDGES)
     await world.ask("edge1", Prompt("Hello.", max_tokens=4))  # certificates and catalogue are everywhere on the way
     shots = [list(await world.link_bytes())]
-    one = await world.ask("edge1", Prompt("Write about a lighthouse.", max_tokens=64))
-    shots.append(list(await world.link_bytes()))
     before = await world.counters()
     many = await load.together(world, EDGES * 10, Prompt("Write about a windmill.", max_tokens=64))
     shots.append(list(await world.link_bytes()))
     after = await world.counters()
 
     lost = [row.error for row in many if not row.complete]
-    alone, crowd = _egress(*shots[:2]), _egress(*shots[1:])
+    egress = _down(*shots, "core", "origin")
+    edge = max(_down(*shots, name, "core") for name in EDGES)
     calls = produced(before, after, "decode").get("calls", 0)
-    world.claim("fifty readers have the answer", one.complete and not lost, lost[0] if lost else len(many))
+    world.claim("fifty readers have the answer", not lost, lost[0] if lost else len(many))
     world.claim("the same one", len({row.ids for row in many}) == 1, len(many[0].ids))
     world.claim("one execution", calls == 1, calls)
-    words = f"{crowd / max(1, alone):.3f} times that for one"  # 'bench readers' measures it more closely
-    world.claim("the producer sends one copy, or a quarter more at most", crowd < 1.25 * alone, words)
-    world.record.details["egress_bytes"] = {"one": alone, "fifty": crowd}
+    # What one edge gets is one copy: how many packets an answer is follows the speed of this machine.
+    words = f"{egress / max(1, edge):.3f} times what an edge gets"  # 'bench readers' measures it more closely
+    world.claim("the producer sends one copy, within 5 %", egress < 1.05 * edge, words)
+    world.record.details["egress_bytes"] = {"producer": egress, "edge": edge}
 
 
 @scenario(topology="tree", about="a flash crowd with one system prompt: its KV cache is computed once")
