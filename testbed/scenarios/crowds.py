@@ -26,15 +26,15 @@ def _down(before: list[LinkBytes], after: list[LinkBytes], first: str, second: s
 async def fifty_readers(world: World) -> None:
     await world.join(*EDGES)
     await world.ask("edge1", Prompt("Hello.", max_tokens=4))  # certificates and catalogue are everywhere on the way
-    shots = [list(await world.link_bytes())]
+    empty = list(await world.link_bytes())
     before = await world.counters()
     many = await load.together(world, EDGES * 10, Prompt("Write about a windmill.", max_tokens=64))
-    shots.append(list(await world.link_bytes()))
+    full = list(await world.link_bytes())
     after = await world.counters()
 
     lost = [row.error for row in many if not row.complete]
-    egress = _down(*shots, "core", "origin")
-    edge = max(_down(*shots, name, "core") for name in EDGES)
+    egress = _down(empty, full, "core", "origin")
+    edge = max(_down(empty, full, name, "core") for name in EDGES)
     calls = produced(before, after, "decode").get("calls", 0)
     world.claim("fifty readers have the answer", not lost, lost[0] if lost else len(many))
     world.claim("the same one", len({row.ids for row in many}) == 1, len(many[0].ids))
