@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -238,13 +239,18 @@ class Terminal:
         return shown
 
 
+def _as_a_terminal_starts_it() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
+
+
 @contextlib.contextmanager
 def terminal(network: RunningNetwork, *arguments: str) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "ndn_infer", *arguments], env={**network.environment, "TERM": "dumb"},
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+        preexec_fn=_as_a_terminal_starts_it,
     )  # fmt: skip
     os.close(theirs)
     try:
