@@ -152,8 +152,8 @@ class World:
     async def start(self) -> None:
         """The producer, with what is in its store."""
         self.node = Node(self.network, self.keychain, CONFIG, asks_as="decode", domains=[MEMBER])
-        self.node.server.store = self.store
         await self.node.open()
+        self.node.server.store = self.store
         self.node.endpoint.answer_from(self.store.segment)
         self.node.link.tamper_up = self._listen
         self.producer: Producer = await self.node.produce(Shout(), Repeat(), Spell(), Slow(), Plain())
