@@ -207,10 +207,10 @@ class World:
             if Call.parse_prefix(NET, interest.name) and interest.parameters:
                 calls.append(packet)
             names[interest.name] = None
-        for packet in self.wire:
-            if packet and packet[0] == tlv.DATA:
-                names[decode_data(packet).name] = None
-        return Heard(calls, [name for name in names if name.startswith(NET)])
+        answers = [decode_data(packet).name for packet in self.wire if packet and packet[0] == tlv.DATA]
+        # How far ahead of a stream its reader asks follows the machine's speed: what nobody answered is left out.
+        answered = [name for name in names if any(answer.startswith(name) for answer in answers)]
+        return Heard(calls, [name for name in dict.fromkeys([*answered, *answers]) if name.startswith(NET)])
 
 
 @dataclass(frozen=True)
