@@ -50,11 +50,13 @@ def _left_behind(environment: dict[str, str]) -> list[Path]:
 def run(
     smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run for all tests of this module: its result document, and its environment."""
+    """One run for all tests of this module: its result document, and its environment. Nobody looks at offers in it: a
+    look asks every producer, and what caches keep from the network could not be counted exactly."""
     directory = tmp_path_factory.mktemp("tb")
     environment = environment_in(directory, model_cache, TMPDIR=str(directory))
     done = run_command(
-        "testbed", "run", "three_nodes", "--json", "--set=engine.threads=1", f"--out={directory / 'out'}",
+        "testbed", "run", "three_nodes", "--json", "--set=engine.threads=1", "--set=offers.choose=network",
+        f"--out={directory / 'out'}",
         environment=environment, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
@@ -97,8 +99,7 @@ class TestThreeNodes:
             for node in ("edge", "core")
         )
         assert hits >= len(first["answer"]["gaps_s"]) + 1  # each arrival is a segment of the stream
-        offers_of = ("prefill", "embed")  # a look at offers that are two seconds old: no call, no block
-        assert _grown(second, "core", "compute", "out_interests") <= len(offers_of)
+        assert _grown(second, "core", "compute", "out_interests") == 0
         assert _grown(second, "edge", "core", "in_data") < _grown(first, "edge", "core", "in_data")
 
     def test_the_document_says_who_answered_when_and_what_went_over_the_links(
