@@ -1,0 +1,51 @@
+"""OpenAI's paths: what each does with an admitted request.
+
+Owns: which reading, which asking, which form belong to a path. Must not know: keys, bounds, the server's end.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ndn_infer.gateway.exchange import Exchange
+from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
+from ndn_infer.gateway.service import Prepared
+from ndn_infer.gateway.streaming import answer_stream, answer_whole
+from ndn_infer.gateway.vectors import read_embedding
+
+
+async def health(exchange: Exchange) -> web.StreamResponse:
+    draining = exchange.state.draining
+    return web.json_response({"status": "stopping" if draining else "ok"}, status=503 if draining else 200)
+
+
+async def models(exchange: Exchange) -> web.StreamResponse:
+    return web.json_response(await exchange.service.models())
+
+
+async def model(exchange: Exchange) -> web.StreamResponse:
+    name = exchange.request.match_info["model"]
+    if len(name) > MAX_MODEL:
+        raise bad("a model's name is shorter", "model")
+    return web.json_response(await exchange.service.model(name))
+
+
+async def chat(exchange: Exchange) -> web.StreamResponse:
+    asked = read_chat(exchange.document, exchange.service.defaults)
+    return await _answer(exchange, await exchange.service.chat(asked))
+
+
+async def completion(exchange: Exchange) -> web.StreamResponse:
+    asked = read_completion(exchange.document, exchange.service.defaults)
+    return await _answer(exchange, await exchange.service.completion(asked))
+
+
+async def embeddings(exchange: Exchange) -> web.StreamResponse:
+    return web.json_response(await exchange.service.embed(read_embedding(exchange.document)))
+
+
+async def _answer(exchange: Exchange, prepared: Prepared) -> web.StreamResponse:
+    if prepared.asked.stream:
+        return await answer_stream(exchange.request, prepared, exchange.config.keep_alive_s)
+    return web.json_response(await answer_whole(prepared))

@@ -1,0 +1,21 @@
+"""Every path of the gateway: one line each, its handler in a module of its own.
+
+Owns: the list. Must not know: what a handler does. A handler that needs more than its Exchange is made by the command
+(apps/gateway.py), which gives its route to the server beside these.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndn_infer.gateway import endpoints
+from ndn_infer.gateway.exchange import HttpRoute
+
+ROUTES: Final = (
+    HttpRoute("GET", "/health", endpoints.health, open=True),
+    HttpRoute("GET", "/v1/models", endpoints.models),
+    HttpRoute("GET", "/v1/models/{model:.+}", endpoints.model),
+    HttpRoute("POST", "/v1/chat/completions", endpoints.chat, body=True),
+    HttpRoute("POST", "/v1/completions", endpoints.completion, body=True),
+    HttpRoute("POST", "/v1/embeddings", endpoints.embeddings, body=True),
+)
