@@ -57,6 +57,8 @@ def minilm(model_cache: Path) -> ModelFolder:
 def network(
     smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningNetwork]:
-    """`ndn-infer up` in separate processes, bf16, for the tests of one module."""
-    with run_network(tmp_path_factory.mktemp("net"), model_cache) as running:
+    """`ndn-infer up` in separate processes, bf16, for the tests of one module. Prefill is asked always: by default the
+    speeds of the machine decide."""
+    more = {"NDN_INFER_ENGINE_PREFILL_ELSEWHERE": "always"}
+    with run_network(tmp_path_factory.mktemp("net"), model_cache, **more) as running:
         yield running

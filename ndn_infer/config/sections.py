@@ -161,6 +161,10 @@ class EngineConfig(ConfigSection):
     kv_layers: str = option(
         "auto", "start computing before all layers of fetched KV have arrived: on, off, or auto "
         "(where the network is the bottleneck)", choices=("auto", "on", "off"))  # fmt: skip
+    prefill_elsewhere: str = option(
+        "auto", "whether decode asks prefill producers for KV that nobody holds: always, never, or auto (where it took "
+        "at most four times as long there as here)", choices=("auto", "always", "never")
+    )  # fmt: skip
     chunk_tokens: int = option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
     max_streams: int = option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
     queue_limit: int = option(64, "streams that may wait; further calls are rejected as busy")

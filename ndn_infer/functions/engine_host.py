@@ -87,7 +87,8 @@ class EngineHost:
             self.engine = await self.worker.start()
             self._class = replace(self.engine.engine_class, kv=self._config.kv_codec)
             self.format = BlockFormat(self.engine.layout, self._class.prompts, self._config.kv_codec)
-            self._shared = SharedKv.for_blocks(self.engine.layout, self._config.kv_at_hand_mib)
+            memory, policy = self._config.kv_at_hand_mib, self._config.prefill_elsewhere
+            self._shared = SharedKv.for_blocks(self.engine.layout, memory, policy)
         self._shared.own.add(signer.identity)
         holders.answer(host, signer, self._model, self._version_of)
 

@@ -56,5 +56,6 @@ class SharedKv:
     own: set[Name] = field(default_factory=set)
 
     @classmethod
-    def for_blocks(cls, layout: BlockLayout, memory_mb: int = 512) -> SharedKv:
-        return cls(BlockCache(layout, memory_mb))
+    def for_blocks(cls, layout: BlockLayout, memory_mb: int = 512, policy: str = "auto") -> SharedKv:
+        """`policy`: as in Estimates."""
+        return cls(BlockCache(layout, memory_mb), Estimates(policy))

@@ -18,7 +18,7 @@ from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
-from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer, patience_s
+from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer
 from ndn_infer.kv.prefix import FoundBlocks, Located
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources
@@ -206,7 +206,7 @@ class KvLoader:
         began = clock.monotonic()
         advice = connector.discovery.holders.to_ask((asker.signer.identity,), began)[:MAX_HINTS]
         try:
-            async with asyncio.timeout(patience_s(len(missing), connector.costs())):
+            async with asyncio.timeout(connector.estimates.patience_s(len(missing), connector.costs())):
                 ask = Ask(
                     ("model", self._blocks.model), "prefill", request, self._blocks.domain.label,
                     advice=tuple(map(ndn.to_uri, advice)), caller=ndn.to_uri(asker.hint),

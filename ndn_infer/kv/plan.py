@@ -30,6 +30,9 @@ is computed here holds up the streams that decode here."""
 SLACK_S: Final = 0.25
 
 MOST_PATIENCE_S: Final = 1.5
+ALWAYS_PATIENCE_S: Final = 10.0
+"""Where prefill producers are to be asked always."""
+
 UNANSWERED_S: Final = 10.0
 """For so long no prefill producer is asked after none had answered."""
 
@@ -143,8 +146,10 @@ class Average:
 
 @dataclass(slots=True)
 class Estimates:
-    """Speeds of late. Every method takes `now`, monotonic seconds."""
+    """Speeds of late. Every method takes `now`, monotonic seconds. `policy`: whether prefill producers are asked by
+    these speeds ("auto"), "always" or "never" (engine.prefill_elsewhere)."""
 
+    policy: str = "auto"
     goodput: Average = field(default_factory=Average)
     prefill: Average = field(default_factory=Average)
     remote: Average = field(default_factory=Average)
@@ -153,6 +158,7 @@ class Estimates:
     sharing: Average = field(default_factory=Average)
     _prefilled: tuple[int, float] = (0, 0.0)
     _unanswered_at: float = float("-inf")
+    _delivered_at: float = float("-inf")
 
     def fetched(self, size: int, seconds: float, round_trip_s: float, now: float, *, busy_s: float = 0.0) -> None:
         """`size` bytes of KV took `seconds`, the first of them a round trip of `round_trip_s`; `busy_s` of them this
@@ -179,11 +185,22 @@ class Estimates:
         self._unanswered_at = now
 
     def ask_elsewhere(self, missing: int, costs: Costs, now: float, *, queue: int = 0) -> bool:
-        """`ask_elsewhere`, by what is known `now`."""
+        """`ask_elsewhere`, by the policy and what is known `now`."""
+        if self.policy != "auto":
+            return self.policy == "always" and missing > 0
         there = now - self._unanswered_at >= UNANSWERED_S
         return there and ask_elsewhere(missing, costs, self.remote.value(now), queue=queue)
 
     def elsewhere(self, tokens: int, seconds: float, now: float) -> None:
-        """A prefill producer delivered `tokens` in `seconds`."""
-        if tokens >= LEAST_TOKENS and seconds > 0:
+        """A prefill producer delivered `tokens` in `seconds`. The first time for long, this says nothing of its speed:
+        keys were looked up, and memory was touched for the first time. Believed, one such time would leave a quick
+        producer alone for `MEMORY_S`."""
+        if tokens < LEAST_TOKENS or seconds <= 0:
+            return
+        if now - self._delivered_at <= MEMORY_S:
             self.remote.add(tokens / seconds, now)
+        self._delivered_at = now
+
+    def patience_s(self, missing: int, costs: Costs) -> float:
+        """`patience_s`, by the policy."""
+        return ALWAYS_PATIENCE_S if self.policy == "always" else patience_s(missing, costs)

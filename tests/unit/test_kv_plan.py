@@ -193,6 +193,31 @@ def test_a_prefill_producer_that_is_not_there_costs_little_and_only_now_and_then
     assert estimates.ask_elsewhere(8, costs, 1.0 + kv_plan.UNANSWERED_S)
 
 
+def test_a_cold_first_answer_does_not_leave_a_quick_producer_alone() -> None:
+    costs, estimates = case(QUICK, CPU), Estimates()
+    estimates.elsewhere(32, 30.0, now=0.0)
+    assert estimates.remote.value(0.0) is None and estimates.ask_elsewhere(8, costs, 0.0)
+    estimates.elsewhere(32, 32 / CPU, now=1.0)
+    assert estimates.remote.value(1.0) == pytest.approx(CPU)
+    slow = Estimates()
+    for now in (0.0, 1.0):
+        slow.elsewhere(32, 30.0, now)
+    assert not slow.ask_elsewhere(8, costs, 1.0), "a second time is no accident"
+    slow.elsewhere(32, 30.0, 2.0 + kv_plan.MEMORY_S)
+    assert slow.ask_elsewhere(8, costs, 2.0 + kv_plan.MEMORY_S)
+
+
+def test_an_operator_may_say_where_prefill_runs() -> None:
+    costs = case(SLOW / 100, CPU)
+    for policy, asked in (("always", True), ("never", False)):
+        estimates = Estimates(policy)
+        estimates.unanswered(0.0)
+        assert estimates.ask_elsewhere(64, costs, 0.0, queue=50) is asked
+        assert not estimates.ask_elsewhere(0, costs, 0.0)
+    assert Estimates("always").patience_s(1, costs) == kv_plan.ALWAYS_PATIENCE_S
+    assert Estimates().patience_s(1, costs) == kv_plan.patience_s(1, costs)
+
+
 def test_how_busy_fetching_keeps_its_thread_is_measured() -> None:
     estimates = Estimates()
     estimates.fetched(10, 0.1, 0.0, 1.0, busy_s=0.1)
