@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from ndn_infer.client import Answer
 from ndn_infer.errors import BadRecord
-from ndn_infer.gateway.documents import GrowingChoice
-from ndn_infer.records import TokenEvent
+from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 
 AHEAD: Final = 16
 """Events of all choices that wait for the client."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceEvent:
-    """An event of a choice, which has taken it already; `before` is the text before it."""
-
-    choice: GrowingChoice
-    event: TokenEvent
-    before: str
 
 
 class Choices:

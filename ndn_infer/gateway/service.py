@@ -16,7 +16,9 @@ from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong
-from ndn_infer.gateway.documents import Head
+from ndn_infer.gateway.forms.chat import ChatForm
+from ndn_infer.gateway.forms.form import Form, Head
+from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.refusal import Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
 from ndn_infer.gateway.sampling import ChoiceOptions
@@ -34,12 +36,11 @@ _SERVED: Final = frozenset({"generate", "embed"})
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Answers that are ready to be asked for, `asked.n` for each prompt; `echoes` has the text before each."""
+    """Answers that are ready to be asked for, `asked.n` for each prompt, and the form in which they are told."""
 
-    head: Head
+    form: Form
     asked: ChoiceOptions
     answers: Sequence[Answer]
-    echoes: Sequence[str]
 
 
 class Service:
@@ -86,8 +87,8 @@ class Service:
             prompt = await conversation.tokenize(model, request.messages)
         except PromptError as error:
             raise _of_prompt(error, "messages") from error
-        head = self._head(request.model, model, "chatcmpl", request.asked)
-        return self._prepared(head, model, request.asked, [prompt], [""])
+        form = ChatForm(_head(request.model, model), request.asked)
+        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], "messages"))
 
     async def completion(self, request: CompletionRequest) -> Prepared:
         """As `chat`."""
@@ -95,8 +96,9 @@ class Service:
         model = await self._generator(conversation, request.model)
         prompts = [await self._prompt(conversation, model, prompt) for prompt in request.prompts]
         echoes = [prompt if request.echo and isinstance(prompt, str) else "" for prompt in request.prompts]
-        head = self._head(request.model, model, "cmpl", request.asked)
-        return self._prepared(head, model, request.asked, prompts, echoes)
+        each = [echo for echo in echoes for _ in range(request.asked.n)]
+        form = TextForm(_head(request.model, model), request.asked, each)
+        return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"))
 
     async def _prompt(
         self, conversation: Conversation, model: ModelRecord, prompt: str | tuple[int, ...]
@@ -116,25 +118,16 @@ class Service:
             raise bad(f"{name} is of the kind {model.kind}: it generates no text", "model")
         return model
 
-    def _head(self, name: str, model: ModelRecord, prefix: str, asked: ChoiceOptions) -> Head:
-        made, identifier = int(clock.wall_s()), f"{prefix}-{secrets.token_hex(16)}"
-        return Head(identifier, made, name, f"fp_{model.digest[:12]}", prefix == "chatcmpl", asked.alternatives)
-
-    def _prepared(
-        self,
-        head: Head,
-        model: ModelRecord,
-        asked: ChoiceOptions,
-        prompts: Sequence[tuple[int, ...]],
-        echoes: Sequence[str],
-    ) -> Prepared:
+    def _answers(
+        self, model: ModelRecord, asked: ChoiceOptions, prompts: Sequence[tuple[int, ...]], param: str
+    ) -> list[Answer]:
+        """`param` has the prompts, for errors. Raises Refusal for tokens that the model has not, or has no room for."""
         asked.sampling.check(model.vocabulary)
-        answers = [
-            self._conversation().generate(model, prompt, _fitting(model, asked, prompt, index, head.chat))
+        return [
+            self._conversation().generate(model, prompt, _fitting(model, asked, prompt, index, param))
             for prompt in prompts
             for index in range(asked.n)
         ]
-        return Prepared(head, asked, answers, [echo for echo in echoes for _ in range(asked.n)])
 
     # ------------------------------------------------------------ vectors
 
@@ -157,6 +150,10 @@ def model_document(record: ModelRecord, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _head(name: str, model: ModelRecord) -> Head:
+    return Head(secrets.token_hex(16), int(clock.wall_s()), name, f"fp_{model.digest[:12]}")
+
+
 async def _known(conversation: Conversation, digest: str) -> ModelRecord | None:
     try:
         return await conversation.resolve_model(digest)
@@ -169,10 +166,10 @@ def _of_prompt(error: PromptError, param: str) -> Refusal:
     return too_long(str(error), param) if isinstance(error, PromptTooLong) else bad(str(error), param)
 
 
-def _fitting(model: ModelRecord, asked: ChoiceOptions, prompt: tuple[int, ...], index: int, chat: bool) -> Sampling:
+def _fitting(model: ModelRecord, asked: ChoiceOptions, prompt: tuple[int, ...], index: int, param: str) -> Sampling:
     """The sampling of one choice, with no more tokens than the context has room for. Raises Refusal where the request
     wants more than that: nothing is cut silently."""
-    param, room = "messages" if chat else "prompt", model.context_tokens - len(prompt)
+    room = model.context_tokens - len(prompt)
     wanted = asked.sampling.max_tokens
     if room < 1 or (asked.explicit and wanted > room):
         words = f"the prompt has {len(prompt)} tokens"

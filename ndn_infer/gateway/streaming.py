@@ -1,23 +1,24 @@
 """Answers over HTTP: one document, or server-sent events as tokens come.
 
 Owns: status codes of answers that fail before or after their first byte, keep-alive comments, the end of a stream. Must
-not know: the form of a document (documents.py), how requests are read.
+not know: the form of what is told (forms/), how requests are read.
 
-A stream ends with a finish reason for each choice and [DONE], or with an error object and [DONE]: never in silence.
+A stream ends as its form ends, or with an error: never in silence.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
 from ndn_infer.errors import NdnInferError
-from ndn_infer.gateway import documents
-from ndn_infer.gateway.choices import ChoiceEvent, Choices
+from ndn_infer.gateway.choices import Choices
+from ndn_infer.gateway.forms.form import KEEP_ALIVE, Form, ServerEvent
+from ndn_infer.gateway.growing import ChoiceEvent
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.service import Prepared
 
@@ -33,9 +34,7 @@ async def answer_whole(prepared: Prepared) -> dict[str, Any]:
     """Raises what reading an answer raises."""
     async with Choices(prepared.answers) as choices:
         await choices.read_all()
-        for choice, echo in zip(choices.all, prepared.echoes, strict=True):
-            choice.text = echo + choice.text
-        return documents.whole(prepared.head, choices.all, documents.usage(choices.all, prepared.asked.n))
+        return prepared.form.whole(choices.all)
 
 
 async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: float) -> web.StreamResponse:
@@ -45,18 +44,19 @@ async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: 
         first = await choices.next(keep_alive_s)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        events = _Events(response, prepared)
+        form = prepared.form
+        events = _Events(response, form)
         try:
-            await events.open()
+            await events.send(form.opening())
             await events.tell(first, choices, keep_alive_s)
         except (Refusal, NdnInferError, TimeoutError) as error:
-            await events.send(refusal_in_stream(error).document)
+            await events.send(form.failing(refusal_in_stream(error)))
         except ConnectionError:
             raise
         except Exception:
             log.exception("a stream failed")
-            await events.send(Refusal(500, "internal error", code="internal").document)
-        await response.write(b"data: [DONE]\n\n")
+            await events.send(form.failing(Refusal(500, "internal error", code="internal")))
+        await events.send(form.ending())
         await response.write_eof()
         return response
 
@@ -74,36 +74,24 @@ class _Events:
     """What is sent, in order."""
 
     response: web.StreamResponse
-    prepared: Prepared
-
-    async def open(self) -> None:
-        for index, echo in enumerate(self.prepared.echoes):
-            await self._chunk(documents.opening(self.prepared.head, index, echo))
+    form: Form
 
     async def tell(self, first: ChoiceEvent | None, choices: Choices, keep_alive_s: float) -> None:
         told = first
         while True:
             if told is None:
-                await self.response.write(b": keep-alive\n\n")
+                await self._keep_alive()
             else:
-                await self._told(told)
+                await self.send(self.form.growing(told))
             if choices.complete:
                 break
             told = await choices.next(keep_alive_s)
-        if self.prepared.asked.usage:
-            used = documents.usage(choices.all, self.prepared.asked.n)
-            await self.send(documents.usage_chunk(self.prepared.head, used))
+        await self.send(self.form.closing(choices.all))
 
-    async def _told(self, told: ChoiceEvent) -> None:
-        head, index = self.prepared.head, told.choice.index
-        before = self.prepared.echoes[index] + told.before
-        await self._chunk(documents.growing(head, index, told.event, before))
-        if told.event.finish:
-            await self._chunk(documents.closing(head, index, told.event.finish))
+    async def _keep_alive(self) -> None:
+        alive = self.form.keep_alive()
+        await self.response.write(KEEP_ALIVE if alive is None else alive.encode())
 
-    async def _chunk(self, document: dict[str, Any] | None) -> None:
-        if document is not None:
-            await self.send({**document, "usage": None} if self.prepared.asked.usage else document)
-
-    async def send(self, document: dict[str, Any]) -> None:
-        await self.response.write(b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n")
+    async def send(self, events: Iterable[ServerEvent]) -> None:
+        for event in events:
+            await self.response.write(event.encode())

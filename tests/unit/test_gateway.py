@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer import errors, records
-from ndn_infer.gateway import documents
-from ndn_infer.gateway.documents import GrowingChoice, Head
 from ndn_infer.gateway.fields import read_json
+from ndn_infer.gateway.forms.chat import ChatForm
+from ndn_infer.gateway.forms.completions import text_logprobs, usage
+from ndn_infer.gateway.forms.form import DONE, Head, ServerEvent
+from ndn_infer.gateway.forms.text import TextForm
+from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used, cached_tokens
 from ndn_infer.gateway.keys import ApiKeys
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.requests import read_chat, read_completion
+from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.vectors import embedding_document, read_embedding
 from ndn_infer.records import GenerateRequest, KvSources, Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -181,47 +186,73 @@ def test_what_a_request_leaves_out_comes_from_the_defaults() -> None:
 
 # ---------------------------------------------------------------- answers
 
-HEAD = Head("chatcmpl-1", 7, "m", "fp_1", True, 1)
+HEAD = Head("1", 7, "m", "fp_1")
 TOLD = TokenLogprobs(-0.5, ((3, -0.5), (4, -1.5)), b" \xc3", (b" \xc3", b" b"))
 
 
+def documents(events: Iterable[ServerEvent]) -> list[Any]:
+    return [event.data for event in events]
+
+
 def test_documents_of_a_chat() -> None:
+    form = ChatForm(HEAD, ChoiceOptions(DEFAULTS, alternatives=1))
     choice = GrowingChoice(0, 10)
     first = TokenEvent((3,), " a", logprobs=(TOLD,))
     choice.take(first, stored=False)
     sources = KvSources(local=1, named=1, prefilled=2, tail_tokens=2)
     choice.take(TokenEvent((5,), "b", "stop", kv=sources, logprobs=(TOLD,)), stored=False)
-    used = documents.usage([choice], 1)
+    whole = form.whole([choice])
+    used = whole["usage"]
     assert (used["prompt_tokens"], used["completion_tokens"], used["total_tokens"]) == (10, 2, 12)
     assert used["prompt_tokens_details"]["cached_tokens"] == 4  # two of four blocks of two tokens
-    whole = documents.whole(HEAD, [choice], used)
     assert whole["object"] == "chat.completion" and whole["choices"][0]["finish_reason"] == "stop"
-    assert whole["choices"][0]["message"]["content"] == " ab"
+    assert whole["id"] == "chatcmpl-1" and whole["choices"][0]["message"]["content"] == " ab"
     entry = whole["choices"][0]["logprobs"]["content"][0]
     assert entry["token"] == " \ufffd" and entry["bytes"] == [32, 0xC3] and len(entry["top_logprobs"]) == 1
-    chunk = documents.growing(HEAD, 0, first, "")
-    assert chunk is not None and chunk["object"] == "chat.completion.chunk"
+    (chunk,) = documents(form.growing(ChoiceEvent(choice, first, "")))
+    assert chunk["object"] == "chat.completion.chunk" and "usage" not in chunk
     assert chunk["choices"][0]["delta"] == {"content": " a"} and chunk["choices"][0]["finish_reason"] is None
-    assert documents.growing(HEAD, 0, TokenEvent((3,)), "") is None
-    assert documents.closing(HEAD, 0, "length")["choices"][0] == {
-        "index": 0, "delta": {}, "logprobs": None, "finish_reason": "length",
-    }  # fmt: skip
+    assert not documents(form.growing(ChoiceEvent(choice, TokenEvent((3,)), "")))
+    (last,) = documents(form.growing(ChoiceEvent(choice, TokenEvent((3,), finish="length"), "")))
+    assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
+    (role,) = documents(form.opening())
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+    assert not documents(form.closing([choice])) and documents(form.ending()) == ["[DONE]"]
+    with_usage = ChatForm(HEAD, ChoiceOptions(DEFAULTS, usage=True, n=2))
+    assert [chunk["usage"] for chunk in documents(with_usage.opening())] == [None, None]
+    assert documents(with_usage.closing([choice]))[0] == {**last, "choices": [], "usage": used}
+
+
+def test_documents_of_a_completion() -> None:
+    form = TextForm(HEAD, ChoiceOptions(DEFAULTS, alternatives=0), ["ab", ""])
+    assert [one["choices"][0]["text"] for one in documents(form.opening())] == ["ab"]
+    choice = GrowingChoice(0, 1, text="cd")
+    told = ChoiceEvent(choice, TokenEvent((3,), "d", "stop", logprobs=(TOLD,)), "c")
+    piece, end = (one["choices"][0] for one in documents(form.growing(told)))
+    assert piece["text"] == "d" and piece["logprobs"]["text_offset"] == [3] and piece["finish_reason"] is None
+    assert end == {"index": 0, "text": "", "logprobs": None, "finish_reason": "stop"}
+    assert form.whole([choice])["choices"][0]["text"] == "abcd"
+
+
+def test_bytes_of_a_stream() -> None:
+    assert ServerEvent({"a": "\u00e9\n"}).encode() == 'data: {"a": "\u00e9\\n"}\n\n'.encode()
+    assert ServerEvent({}, "ping").encode() == b"event: ping\ndata: {}\n\n"
+    assert DONE.encode() == b"data: [DONE]\n\n"
 
 
 def test_legacy_log_probabilities_and_usage_of_several_choices() -> None:
-    head = Head("cmpl-1", 7, "m", "fp_1", False, 2)
-    told = documents.logprobs_of(head, (TOLD, TOLD), "abc")
+    told = text_logprobs((TOLD, TOLD), 2, 3)
     assert told is not None and told["text_offset"] == [3, 5] and told["token_logprobs"] == [-0.5, -0.5]
     assert told["top_logprobs"][0] == {" \ufffd": -0.5, " b": -1.5}
     choices = [GrowingChoice(index, 5 + index // 2, tokens=3, cached=2) for index in range(4)]
-    used = documents.usage(choices, 2)
+    used = usage(Used.by(choices, 2))
     assert (used["prompt_tokens"], used["completion_tokens"]) == (5 + 6, 12)
     assert used["prompt_tokens_details"]["cached_tokens"] == 4
 
 
 @given(st.integers(0, 300), st.builds(KvSources, *[st.integers(0, 20)] * 5, st.integers(0, 40)), st.booleans())
 def test_cached_tokens_are_of_the_prompt(tokens: int, kv: KvSources, stored: bool) -> None:
-    assert 0 <= documents.cached_tokens(tokens, kv, stored=stored) <= tokens
+    assert 0 <= cached_tokens(tokens, kv, stored=stored) <= tokens
 
 
 def test_vectors_as_numbers_and_as_base64() -> None:
