@@ -17,7 +17,7 @@ from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong
 from ndn_infer.gateway.forms.chat import ChatForm
-from ndn_infer.gateway.forms.form import Form, Head
+from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.refusal import Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
@@ -38,7 +38,7 @@ _SERVED: Final = frozenset({"generate", "embed"})
 class Prepared:
     """Answers that are ready to be asked for, `asked.n` for each prompt, and the form in which they are told."""
 
-    form: Form
+    form: AnswerForm
     asked: ChoiceOptions
     answers: Sequence[Answer]
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from ndn_infer.errors import NdnInferError
 from ndn_infer.gateway.choices import Choices
-from ndn_infer.gateway.forms.form import KEEP_ALIVE, Form, ServerEvent
+from ndn_infer.gateway.forms.form import KEEP_ALIVE, AnswerForm, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.service import Prepared
@@ -74,7 +74,7 @@ class _Events:
     """What is sent, in order."""
 
     response: web.StreamResponse
-    form: Form
+    form: AnswerForm
 
     async def tell(self, first: ChoiceEvent | None, choices: Choices, keep_alive_s: float) -> None:
         told = first

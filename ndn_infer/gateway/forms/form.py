@@ -7,7 +7,7 @@ Pure. Must not know: any one form.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -45,7 +45,7 @@ class ServerEvent:
 DONE: Final = ServerEvent("[DONE]")
 
 
-class Form(Protocol):
+class AnswerForm(Protocol):
     """Writes the answers of one request, made anew for each, so it may hold state. Of a stream, `opening` is called
     once, then `growing` for each event, then `closing` once every choice has had its last one; an error may come at any
     place instead of what follows, by `failing`. `ending` stands behind both. What is returned is sent in order."""
@@ -70,6 +70,3 @@ class Form(Protocol):
 
     def ending(self) -> Iterable[ServerEvent]:
         """The last word of any stream, for forms that have one."""
-
-
-FormMaker = Callable[[Head], Form]
