@@ -211,6 +211,8 @@ class Answer:
     timing: Timing = field(default_factory=Timing)
     text: str = ""
     ids: list[int] = field(default_factory=list)
+    scored: int = 0
+    """So many tokens of the prompt were told with their probabilities (Sampling.score_prompt), each once."""
     finish: str = ""
     last: TokenEvent | None = None
     stream_name: str = ""
@@ -261,7 +263,7 @@ class Answer:
                 "with the answer"
             )
         while True:
-            known = len(self.ids)
+            known = len(self.ids) + self.scored
             try:
                 async with aclosing(self._stream()) as events:  # a reader that stops leaves no Interest behind
                     async for event in events:
@@ -269,7 +271,7 @@ class Answer:
             except CallError as error:
                 self._ask_another_class(error)
             except NetworkError as error:
-                if len(self.ids) == known or self.finish:
+                if len(self.ids) + self.scored == known or self.finish:
                     raise
                 log.warning(
                     "an answer broke off after %d tokens; continuing with another producer: %s", len(self.ids), error
@@ -281,7 +283,7 @@ class Answer:
     def _ask_another_class(self, error: CallError) -> None:
         """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer
         that has begun is continued in its class or not at all: another would give other tokens."""
-        if self.ids:
+        if self.ids or self.scored:
             raise error
         engines, model = self.conversation.engines, self.model.digest
         self._refused.add(engines.of(model))
@@ -300,9 +302,13 @@ class Answer:
         events = conversation.caller.stream(
             ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()
         )  # fmt: skip
+        scored = 0
         async with aclosing(events):
             async for event, answered in events:
                 self.stream_name, self.by = answered.answer.result, answered.signed_by.identity
+                scored, told = scored + len(event.prompt), self.scored
+                if event.prompt:
+                    event = replace(event, prompt=event.prompt[max(0, len(event.prompt) - (scored - told)) :])
                 self._take(event)
                 if event.finish:
                     conversation.turn = (prompt, event.kv_holders)
@@ -310,7 +316,8 @@ class Answer:
 
     def _request(self) -> GenerateRequest:
         made = tuple(self.ids)
-        left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made))
+        score = self.sampling.score_prompt and not made
+        left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made), score_prompt=score)
         engine = self.conversation.engines.of(self.model.digest)
         return GenerateRequest(left, prompt=self.prompt_ids + made, engine=engine, answered=len(made))
 
@@ -326,6 +333,9 @@ class Answer:
         if event.ids and not self.ids:
             self.timing.first_token_s = elapsed
         self.timing.total_s = elapsed
+        self.scored += len(event.prompt)
+        if self.scored > len(self.prompt_ids):
+            raise BadRecord(f"probabilities of {self.scored} tokens of a prompt of {len(self.prompt_ids)}")
         self.ids.extend(event.ids)
         self.text += event.text
         self.last = event

@@ -17,14 +17,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
-from ndn_infer.engine.sampler import TokenHistory, choose
+from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scheduler import Scheduler
+from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
-from ndn_infer.engine.stream import BlockKeys, Counters, StepOutput, Stream
+from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError
 from ndn_infer.records.sampling import Sampling
 
@@ -54,23 +54,6 @@ _MIB = 1 << 20
 
 _MAPPED_AHEAD = 32 * _MIB  # of KV memory, mapped before it is needed
 _MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhile waits
-
-
-class _Extent(NamedTuple):
-    """Of a stream: tokens that are computed as a prompt, those of the whole prompt that they begin, those whose KV it
-    may need."""
-
-    asked: int
-    total: int
-    last: int
-
-
-class _Sharing(NamedTuple):
-    """What becomes of KV that a stream brings along, and who shares its own: as in Engine.start."""
-
-    salt: str
-    near: bool = False
-    arriving: bool = False
 
 
 class Engine:
@@ -133,8 +116,8 @@ class Engine:
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
         asked = max(len(ids) - answered, 1)
         stream = self._queue(
-            tuple(ids), params, _Extent(asked, asked, last), prefix_blocks,
-            _Sharing(cache_salt, near and not arriving, arriving),
+            tuple(ids), params, Extent(asked, asked, last), prefix_blocks,
+            Sharing(cache_salt, near and not arriving, arriving),
         )  # fmt: skip
         if answered and stream.history is not None:
             stream.history = TokenHistory(ids[:-answered], ids[-answered:])
@@ -148,7 +131,7 @@ class Engine:
         longer; the last bits of bf16 KV follow it (attention.py). `cache_salt` and errors as in `start`."""
         self._check(ids, room=0)
         full, total = len(ids) // self.block_tokens * self.block_tokens, max(prompt_tokens, len(ids))
-        return self._queue(tuple(ids[:full]), None, _Extent(full, total, full), prefix_blocks, _Sharing(cache_salt))
+        return self._queue(tuple(ids[:full]), None, Extent(full, total, full), prefix_blocks, Sharing(cache_salt))
 
     @torch.inference_mode()
     def supply(self, stream: Stream, layers: int) -> None:
@@ -261,8 +244,8 @@ class Engine:
             raise PromptError(f"token ids of this model are 0 to {self.model_config.vocab_size - 1}")
 
     def _queue(
-        self, prompt: tuple[int, ...], params: Sampling | None, extent: _Extent, blocks: Sequence[Tensor],
-        sharing: _Sharing,
+        self, prompt: tuple[int, ...], params: Sampling | None, extent: Extent, blocks: Sequence[Tensor],
+        sharing: Sharing,
     ) -> Stream:  # fmt: skip
         (asked, total, last), (salt, near, arriving) = extent, sharing
         pool = self._scheduler.pool
@@ -290,6 +273,7 @@ class Engine:
             params.check(self.model_config.vocab_size)
             stream.history = TokenHistory(prompt) if params.needs_history else None
             stream.drafter = self._drafter(prompt) if self._drafter else None
+            stream.scorer = PromptScorer(prompt, params.logprobs) if params.score_prompt else None
         if known == ready:
             stream.finished = "done"  # a prompt without a full block, or with nothing but known ones
         else:
@@ -381,7 +365,7 @@ class Engine:
         if stream.advance is None:
             cache = KvSequence(self._pages, stream.table, first)
             chunk = torch.tensor(stream.prompt[first : first + count], device=self._model.device)
-            stream.advance = self._model.begin(chunk, cache, stream.total)
+            stream.advance = self._model.begin(chunk, cache, stream.total, every=stream.scores)
         hidden = stream.advance(stream.arrived)
         self.counters.prefill_s += time.perf_counter() - started
         if hidden is None:
@@ -397,9 +381,21 @@ class Engine:
         for block, key in zip(stream.table, stream.shelve(), strict=False):
             self._scheduler.pool.register(block, key)
         self._collect(stream)
+        return self._after_chunk(stream, hidden, first)
+
+    def _after_chunk(self, stream: Stream, hidden: Tensor, first: int) -> list[StepOutput]:
+        """What the hidden states of a prompt's rows from token `first` on tell: how likely its own tokens are, where
+        that is wanted, and the token after the last one."""
+        scores: tuple[Choice, ...] = ()
+        try:
+            if stream.scorer is not None:
+                scores = stream.scorer.scores(self._model, hidden, first)
+        except ModelError as error:
+            self._end(stream, f"error: {error}")
+            return [StepOutput(stream, -1, 0.0, stream.finished)]
         if stream.params is None or stream.length < stream.known:
-            return []
-        return [self._choose(stream, self._model.logits(hidden[-1:])[0].cpu())]
+            return [StepOutput(stream, -1, 0.0, None, scores=scores)] if scores else []
+        return [self._choose(stream, self._model.logits(hidden[-1:])[0].cpu())._replace(scores=scores)]
 
     def _collect(self, stream: Stream) -> None:
         """Copies of a prompt's new blocks for `take_blocks`; the end of a stream that wants nothing else."""

@@ -104,9 +104,11 @@ class ModuleModel:
         """The next tokens `ids` [n] of a prompt: what `logits` takes, [1, vocab], of the last of them."""
         return self._run(ids, cache, keep=1)
 
-    def begin(self, ids: Tensor, cache: KvSequence, total: int) -> Advance:
-        """As Llama.begin. transformers' modules compute all layers or none, so this waits for the last one."""
-        return lambda upto: self.prompt(ids, cache, total) if upto >= self.config.layers else None
+    def begin(self, ids: Tensor, cache: KvSequence, total: int, *, every: bool = False) -> Advance:
+        """As Llama.begin. transformers' modules compute all layers or none, so this waits for the last one; and they
+        give logits, which with `every` are held for a whole chunk of a prompt."""
+        keep = 0 if every else 1
+        return lambda upto: self._run(ids, cache, keep=keep) if upto >= self.config.layers else None
 
     def rows(self, batch: Sequence[tuple[KvSequence, Sequence[int]]]) -> Tensor:
         """The next tokens of several sequences, one token after another: what `logits` takes, [rows, vocab]."""

@@ -71,8 +71,9 @@ class Llama:
         of ids, the later layers of a model take the hidden states that those before gave (stage.py)."""
         return self._one_sequence(ids, cache, total, self._weights.prompt_layers)
 
-    def begin(self, ids: Tensor, cache: KvSequence, total: int) -> Advance:
-        """As `prompt`, a few layers at a time: for KV before these tokens that is not all there yet."""
+    def begin(self, ids: Tensor, cache: KvSequence, total: int, *, every: bool = False) -> Advance:
+        """As `prompt`, a few layers at a time: for KV before these tokens that is not all there yet. `every`: hidden
+        states of every row are wanted, as they are here in any case."""
         return self._begin(ids, cache, total, self._weights.prompt_layers)
 
     def score(self, ids: Tensor, cache: KvSequence) -> Tensor:

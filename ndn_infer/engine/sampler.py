@@ -88,10 +88,15 @@ def choose(logits: NDArray[np.float32], params: Sampling, position: int, history
     history: the tokens before it, where `params.needs_history`; it is not changed. Raises ModelError when the logits
     are not numbers, when a history is needed and missing, or when the bias names a token beyond the vocabulary.
     """
-    token = _pick(adjust(logits, params, history), params, position)
+    return told_of(logits, _pick(adjust(logits, params, history), params, position), params.logprobs)
+
+
+def told_of(logits: NDArray[np.float32], token: int, count: int) -> Choice:
+    """What is told of a token that follows: its log probability by these logits [vocab], and `count` of the most likely
+    ones. Raises ModelError when the logits are not numbers."""
     _, peak = _best(logits)
     norm = peak + math.log(float(_weights(logits, peak, 1.0).sum(dtype=np.float64)))
-    top = tuple((index, float(logits[index]) - norm) for index in _most_likely(logits, params.logprobs))
+    top = tuple((index, float(logits[index]) - norm) for index in _most_likely(logits, count))
     return Choice(token, float(logits[token]) - norm, top)
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
-from ndn_infer.engine.sampler import TokenHistory
+from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
+from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter
 from ndn_infer.records.sampling import Sampling
 
@@ -72,6 +73,23 @@ class BlockKeys:
         return self._keys[:count]
 
 
+class Extent(NamedTuple):
+    """Of a stream: tokens that are computed as a prompt, those of the whole prompt that they begin, those whose KV it
+    may need."""
+
+    asked: int
+    total: int
+    last: int
+
+
+class Sharing(NamedTuple):
+    """What becomes of KV that a stream brings along, and who shares its own: as in Engine.start."""
+
+    salt: str
+    near: bool = False
+    arriving: bool = False
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Stream(ScheduledSequence):
     """One sequence in the making. Its blocks can be exported until it is cancelled, and after its end until somebody
@@ -98,6 +116,8 @@ class Stream(ScheduledSequence):
     blocks: list[tuple[int, Tensor]] = field(default_factory=list)
     blocks_prefilled: int = 0
     """Blocks of its prompt that were computed for it."""
+    scorer: PromptScorer | None = None
+    """Where the prompt's own tokens are to be told with their probabilities: logits of every row are wanted."""
     cancelled: bool = False
 
     @property
@@ -108,7 +128,14 @@ class Stream(ScheduledSequence):
         """Tokens that are computed as decoded ones: those after the first `prompt_tokens`."""
         return [*self.prompt[self.prompt_tokens :], *self.generated]
 
+    @property
+    def scores(self) -> bool:
+        """Logits of every row of the prompt are wanted."""
+        return self.scorer is not None and not self.scorer.complete
+
     def sharable(self) -> Sequence[Key]:
+        if self.scores:
+            return ()
         wanted = self.known if self.params is None else self.known - 1
         return self.keys.first(wanted // self.block_tokens, self.tokens)
 
@@ -118,10 +145,12 @@ class Stream(ScheduledSequence):
 
 class StepOutput(NamedTuple):
     """`finished`: None while the stream goes on, then "stop" (a stop id came), "length", or "error: ..." with
-    `token_id` -1. `logprob` and `top`: see sampler.Choice."""
+    `token_id` -1. `logprob` and `top`: see sampler.Choice. `scores`: the same of tokens of the prompt (scoring.py),
+    which come before any other; `token_id` is -1 where no new token has come yet."""
 
     stream: Stream
     token_id: int
     logprob: float
     finished: str | None
     top: tuple[tuple[int, float], ...] = ()
+    scores: tuple[Choice, ...] = ()

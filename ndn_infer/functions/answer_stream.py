@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
+from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.functions.token_events import TokenEvents
+from ndn_infer.functions.token_events import TokenEvents, prompt_events
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire.readership import Readers
@@ -108,6 +109,17 @@ class AnswerStream:
             self.fail(f"{type(error).__name__} in generate")
         return self.ended
 
+    def tell_prompt(self, scores: Sequence[Choice]) -> None:
+        """How likely the next tokens of the prompt are; all of them before the first `push`."""
+        if self.ended:
+            return
+        try:
+            for event in prompt_events([self._logprobs(*score) for score in scores]):
+                self.out.append(records.encode(event))
+        except Exception as error:
+            log.exception("an event cannot be made")
+            self.fail(f"{type(error).__name__} in generate")
+
     def fail(self, error: str) -> None:
         """End it with words, unless it has ended."""
         self._end(TokenEvent((), finish="error", error=error or "generation failed"))
@@ -133,10 +145,11 @@ class AnswerStream:
 
     def _told(self, logprob: float, token: int, top: Sequence[tuple[int, float]]) -> tuple[TokenLogprobs, ...]:
         """What an event tells about its token, when the caller asked for it."""
-        if not self.request.sampling.logprobs:
-            return ()
+        return (self._logprobs(token, logprob, top),) if self.request.sampling.logprobs else ()
+
+    def _logprobs(self, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> TokenLogprobs:
         text, top = self._tokenizer.token_bytes, tuple(top[:MOST_TOP])
-        return (TokenLogprobs(logprob, top, text(token), tuple(text(other) for other, _ in top)),)
+        return TokenLogprobs(logprob, top, text(token), tuple(text(other) for other, _ in top))
 
     def _send(self, events: Sequence[TokenEvent]) -> None:
         """What waits for the next token waits for a bounded time."""

@@ -158,9 +158,7 @@ class Generate(NamedFunction[GenerateRequest]):
         generation.wanted, began = True, clock.monotonic()
         generation.began = began
         try:
-            loaded = await generation.loader.load(
-                generation.asked, _asker(generation.job), resumed=generation.request.answered > 0
-            )
+            loaded = await self._load(generation)
             generation.published = len(loaded.blocks)
             if loaded.arriving is None:
                 self._note(generation, loaded)
@@ -174,6 +172,13 @@ class Generate(NamedFunction[GenerateRequest]):
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns
                 generation.job.host.counters["engine_blocks_prefilled"] += generation.stream.blocks_prefilled
                 loop.call_soon(worker.cancel, generation.stream)
+
+    async def _load(self, generation: _Generation) -> LoadedKv:
+        """KV of the prompt, where that is sooner had than computed; none where logits of all its tokens are wanted."""
+        loader, asked = generation.loader, generation.asked
+        if generation.params.score_prompt:
+            return await loader.leave(asked)
+        return await loader.load(asked, _asker(generation.job), resumed=generation.request.answered > 0)
 
     async def _start(
         self, generation: _Generation, blocks: Sequence[torch.Tensor], *, arriving: bool = False
@@ -231,6 +236,9 @@ class Generate(NamedFunction[GenerateRequest]):
         generation.stream = output.stream  # the first step may be here before `generate` returned
         if finish.startswith("error"):
             answer.fail(finish)
+            return
+        answer.tell_prompt(output.scores)
+        if output.token_id < 0:
             return
         if not answer.ids:
             now = clock.monotonic()

@@ -40,6 +40,8 @@ def check_request(request: GenerateRequest, limits: Limits, engine: EngineClass)
         raise PromptError("the prompt has token ids outside the vocabulary")
     if request.answered >= len(request.prompt):
         raise PromptError(f"{request.answered} of {len(request.prompt)} tokens cannot be an answer")
+    if request.answered and request.sampling.score_prompt:
+        raise PromptError("an answer that goes on has no prompt to be scored: that is told before its first token")
 
 
 def check_engine(asked: str, engine: EngineClass) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 from torch import Tensor
 
 from ndn_infer.engine.sampler import Choice, TokenHistory, choose
+from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.open_answers import OpenAnswers
-from ndn_infer.functions.stage_host import StageHost
+from ndn_infer.functions.stage_host import StageHost, Then
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
 from ndn_infer.records.sampling import Sampling
@@ -46,10 +47,24 @@ class _Generation:
     steps_done: int = 0
     steps: int = 0
     """Of the prompt."""
+    scorer: PromptScorer | None = None
+    scores: list[Choice] = field(default_factory=list)
+    """Of tokens of the prompt, not told yet."""
 
     @property
     def made(self) -> int:
         return len(self.tokens) - len(self.request.prompt)
+
+    def scoring(self, step: Step) -> Then | None:
+        """What is done with a step's hidden states where the prompt's tokens are told with their probabilities."""
+        scorer = self.scorer
+        if scorer is None or scorer.complete:
+            return None
+        return lambda stage, hidden: self.scores.extend(scorer.scores(stage, hidden, step.start))
+
+    def take_scores(self) -> list[Choice]:
+        scores, self.scores = self.scores, []
+        return scores
 
     def progress(self) -> Progress:
         if self.made:
@@ -103,6 +118,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
         answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
         generation = _Generation(request, params, job.host, answer, list(request.prompt))
+        if params.score_prompt:
+            generation.scorer = PromptScorer(request.prompt, params.logprobs)
         answer.progress = generation.progress
         self._answers.start(answer, lambda: self._generate(generation))
         return out
@@ -164,6 +181,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
                 await self._seat(generation)
                 logits = await self._step(generation, step, pulls[number])
                 generation.steps_done = number + 1
+                generation.answer.tell_prompt(generation.take_scores())
         finally:
             for pull in pulls:
                 pull.cancel()
@@ -174,11 +192,14 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         """Logits after one step; the steps before are computed again where their KV was lost."""
         began = time.perf_counter()
         try:
-            logits = await self._stages.compute(step, generation.tokens, generation.host, inputs=inputs)
+            logits = await self._stages.compute(
+                step, generation.tokens, generation.host, inputs=inputs, then=generation.scoring(step)
+            )
         except CallError as error:
             if error.code != NO_KV:
                 raise
-            logits = await self._stages.compute(step, generation.tokens, generation.host)
+            then = generation.scoring(step)
+            logits = await self._stages.compute(step, generation.tokens, generation.host, then=then)
         generation.parent = step.value
         counters = generation.host.counters
         counters["steps"] += 1

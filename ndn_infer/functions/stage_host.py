@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,8 @@ from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import version_now
 
 log = logging.getLogger(__name__)
+
+Then = Callable[[Stage, Tensor], None]
 
 
 class StageHost:
@@ -78,16 +80,18 @@ class StageHost:
     # ------------------------------------------------------------ computing
 
     async def compute(
-        self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None
-    ) -> Tensor:
+        self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None,
+        then: Then | None = None,
+    ) -> Tensor:  # fmt: skip
         """Hidden states [n, hidden] of a step after these layers, or the logits [vocab] of its last token where these
         are the last. `before`: all tokens before it, or none where they are not known. `inputs`: `pull` begun already.
+        `then` gets the stage and the hidden states, in the thread that computes.
 
         Raises CallError: with code NO_KV when the KV of the steps before is not here and `before` is not given.
         """
         await self._catch_up(step, before, host)
         taken = await (inputs if inputs is not None else self.pull(step, before, host))
-        return await self._in_thread(step, taken)
+        return await self._in_thread(step, taken, then)
 
     async def pull(self, step: Step, before: Sequence[int], host: Host) -> Tensor:
         """What a step takes here: its ids, or the activation of the stage before, by name, verified."""
@@ -173,10 +177,10 @@ class StageHost:
             await self._in_thread(one, inputs)
             host.counters["steps_computed_again"] += 1
 
-    async def _in_thread(self, step: Step, inputs: Tensor) -> Tensor:
+    async def _in_thread(self, step: Step, inputs: Tensor, then: Then | None = None) -> Tensor:
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._run, step, inputs))
+            return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._run, step, inputs, then))
         finally:
             self.waiting -= 1
 
@@ -186,7 +190,7 @@ class StageHost:
             torch.set_num_threads(config.threads)
         return Stage.load(self._folder, *self.layers, config)
 
-    def _run(self, step: Step, inputs: Tensor) -> Tensor:
+    def _run(self, step: Step, inputs: Tensor, then: Then | None) -> Tensor:
         assert self._sequences is not None
         stage = self.stage
         cache = stage.sequence() if step.start == 0 else self._sequences.take(step.parent)
@@ -197,6 +201,8 @@ class StageHost:
         else:
             hidden = stage.decode(inputs, cache)
         self._sequences.keep(step.parent, step.value, cache)
+        if then is not None:
+            then(stage, hidden)
         return (stage.logits(hidden[-1:])[0] if stage.ends else hidden).cpu()
 
     # ------------------------------------------------------------ names and bytes

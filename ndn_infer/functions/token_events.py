@@ -8,12 +8,12 @@ EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import records
-from ndn_infer.records import TokenEvent, TokenLogprobs
+from ndn_infer.records import MAX_EVENT_TOKENS, TokenEvent, TokenLogprobs
 
 MOST_TOKENS: Final = 32
 """Of one event."""
@@ -92,6 +92,21 @@ class TokenEvents:
     def due_at(self) -> float | None:
         """When to `take` what waits although no token came; None while nothing waits."""
         return self._sent_at + 2 * self.interval_s if self._waiting else None
+
+
+def prompt_events(told: Sequence[TokenLogprobs]) -> Iterator[TokenEvent]:
+    """Log probabilities of a prompt's tokens, as many in one event as fit."""
+    waiting: list[TokenLogprobs] = []
+    size = _FRAME_BYTES
+    for one in told:
+        more = len(records.encode(one))
+        if waiting and (size + more > EVENT_BYTES or len(waiting) == MAX_EVENT_TOKENS):
+            yield TokenEvent((), prompt=tuple(waiting))
+            waiting, size = [], _FRAME_BYTES
+        waiting.append(one)
+        size += more
+    if waiting:
+        yield TokenEvent((), prompt=tuple(waiting))
 
 
 def _event(pieces: list[_TokenPiece]) -> TokenEvent:

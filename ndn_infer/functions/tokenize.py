@@ -6,10 +6,8 @@ Owns: both functions. Must not know: torch; a tokenizer is enough, so this produ
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated
 
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -18,19 +16,9 @@ from ndn_infer.functions.base import Host, Job, NamedFunction, Q
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import TOO_LONG, Record, Reply, Request, TokenizeRequest, Tokens
-from ndn_infer.records.bounds import MAX_TEXT, AtMost, Ids
+from ndn_infer.records import TOO_LONG, Record, TokenizeRequest, Tokens
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.crypto import Signer
-
-
-@dataclass(frozen=True, slots=True)
-class DetokenizeRequest(Request):
-    ids: Ids = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Text(Reply):
-    text: Annotated[str, AtMost(MAX_TEXT)]
 
 
 class _OfTokenizer(NamedFunction[Q]):
@@ -92,13 +80,13 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
     def _ids(self, request: TokenizeRequest) -> tuple[int, ...]:
         assert self._tokenizer is not None
         if not request.messages:
-            return tuple(self._tokenizer.encode(request.text))
+            return tuple(self._tokenizer.encode(request.text, special=not request.bare))
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
         try:
             today = date.fromisoformat(request.today) if request.today else None
         except ValueError as error:
             raise PromptError(f"{request.today} is not a date like 2026-12-31") from error
-        return tuple(self._tokenizer.apply_chat(messages, today=today))
+        return tuple(self._tokenizer.apply_chat(messages, not request.closed, today))
 
 
 class Detokenize(_OfTokenizer[DetokenizeRequest]):
@@ -107,9 +95,14 @@ class Detokenize(_OfTokenizer[DetokenizeRequest]):
 
     def units(self, request: DetokenizeRequest) -> float:
         """Tokens, and something for what any call takes."""
-        return 1000 + len(request.ids)
+        return 1000 + len(request.ids) * (1 + request.pieces)
 
     async def run(self, request: DetokenizeRequest, job: Job) -> Record:
         assert self._tokenizer is not None
         self._check_tokens(len(request.ids))
-        return Text(await asyncio.to_thread(self._tokenizer.decode, request.ids))
+        return await asyncio.to_thread(self._text, self._tokenizer, request)
+
+    @staticmethod
+    def _text(tokenizer: ChatTokenizer, request: DetokenizeRequest) -> Text:
+        pieces = tuple(map(tokenizer.token_bytes, request.ids)) if request.pieces else ()
+        return Text(tokenizer.decode(request.ids, not request.special), pieces)

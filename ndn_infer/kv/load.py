@@ -103,6 +103,11 @@ class KvLoader:
             found.extend(made)
         return self._account(effort, found, len(head.tensors), len(made.tensors))
 
+    async def leave(self, ids: Sequence[int]) -> LoadedKv:
+        """Nothing: all of it is left to the stream."""
+        self.values = await asyncio.to_thread(self._blocks.chain, ids)
+        return LoadedKv((), KvSources(recomputed=len(self.values)))
+
     # ------------------------------------------------------------ layer by layer
 
     def _layered(self, effort: _Effort, missing: int) -> bool:

@@ -96,11 +96,14 @@ class Message(Request):
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest(Request):
     """Either `messages` through the chat template, or `text` as it stands. `today` (like 2026-12-31) for models whose
-    template has the day in it (ModelRecord.dated): equal requests have equal answers, whenever they are asked."""
+    template has the day in it (ModelRecord.dated): equal requests have equal answers, whenever they are asked. `bare`:
+    a text without what the model wants around one; `closed`: messages without the beginning of an answer after them."""
 
     messages: Annotated[tuple[Message, ...], AtMost(1024)] = ()
     text: Annotated[str, AtMost(MAX_TEXT)] = ""
     today: Annotated[str, AtMost(10)] = ""
+    bare: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,9 @@ class TokenLogprobs(Reply):
 class TokenEvent(Reply):
     """One segment of a generate stream: the ids of one or more steps and the text that they complete.
 
-    `logprobs` has one entry for each id when the request asked for them, else none.
+    `logprobs` has one entry for each id when the request asked for them, else none. `prompt` has those of the prompt's
+    tokens (Sampling.score_prompt), over as many events as they need: one for each token in order, the first of which,
+    before which there is nothing, has the log probability 0 and no alternatives.
 
     `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report.
     `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
@@ -240,6 +245,7 @@ class TokenEvent(Reply):
     kv_names: Uris = ()
     kv_holders: Uris = ()
     logprobs: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
+    prompt: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
 
 
 @dataclass(frozen=True, slots=True)

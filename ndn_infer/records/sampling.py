@@ -64,6 +64,9 @@ class Sampling(Request):
     """How many of the most likely tokens are told with their probabilities."""
     stop_ids: Annotated[tuple[TokenId, ...], AtMost(256)] = ()
     """Tokens that end the answer, which has them as its last; besides the model's own."""
+    score_prompt: bool = False
+    """The probabilities of the prompt's own tokens are told too, before the first new token, each with `logprobs` of
+    the most likely ones. Such a prompt is computed wholly: KV that is there has no logits."""
 
     @property
     def needs_history(self) -> bool:

@@ -13,9 +13,9 @@ from ndn_infer import ndn, records
 from ndn_infer.config import Config
 from ndn_infer.errors import BadRecord, Busy, CallError, Nacked, NdnInferError, PromptError, Timeout
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.records import CallAnswer, Message
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.askers import Askers
 from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.direct import MAX_WORKING, DirectAsk, Questions, Topic

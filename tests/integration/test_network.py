@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from ndn_infer.client import Answer, Client, Conversation
-from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.records import Message, Sampling, TokenizeRequest, Tokens
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.tensors import RawTensor, decode_tensor
 from ndn_infer.transport.calls.ask import Ask

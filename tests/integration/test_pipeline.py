@@ -32,7 +32,7 @@ from ndn_infer.functions.stage_host import StageHost  # noqa: E402
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, StageReport, StageRequest, function_before  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import activations_prefix  # noqa: E402
-from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
+from ndn_infer.records import GenerateRequest, Sampling, TokenEvent, TokenLogprobs  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.transport.link.links import Link  # noqa: E402
@@ -208,6 +208,28 @@ def test_the_tokens_of_one_engine(small: Model, cut: str, dtype: str) -> None:
             for number in range(1, len(stages.ranges)):
                 assert stages.counter(number, "activations_pulled") > 0
                 assert stages.counter(number, "steps_computed_again") == 0
+
+    asyncio.run(run())
+
+
+def test_prompts_are_scored_as_by_one_engine(small: Model) -> None:
+    prompt, sampling = PROMPTS[-1], Sampling(max_tokens=2, logprobs=3, score_prompt=True)
+    engine = Engine.load(small.path, EngineConfig(dtype="fp32", chunk_tokens=CHUNK))
+    stream = engine.start(prompt, sampling)
+    scores = []
+    while stream.finished is None:
+        scores += [score for output in engine.step() for score in output.scores]
+
+    async def run() -> None:
+        async with line(small, CUTS["two"]) as stages:
+            told: list[TokenLogprobs] = []
+            ids: list[int] = []
+            async for event in stages.events(prompt, sampling):
+                assert event.finish != "error" and not (event.prompt and ids), event.error
+                told += event.prompt
+                ids += event.ids
+            assert [(one.logprob, one.top) for one in told] == [(score.logprob, score.top) for score in scores]
+            assert ids == stream.generated and len(told) == len(prompt)
 
     asyncio.run(run())
 

@@ -34,12 +34,12 @@ from ndn_infer.errors import NdnInferError, Timeout
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.producer import Producer
-from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.namespace import Call, CallClass, Input, Instance, asks_prefix
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import Data, decode_data, decode_interest, encode_interest
 from ndn_infer.records import CallAnswer, Envelope, GenerateRequest, Record, TokenEvent, TokenizeRequest
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.domains import SealedRequest, TenantDomain, is_sealed, is_sealed_request
 from ndn_infer.storage.memory import ObjectStore

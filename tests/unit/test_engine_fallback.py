@@ -88,6 +88,21 @@ def test_streams_of_an_engine(tmp_path: Path) -> None:
         assert stream.generated == out[0, len(ids) :].tolist()
 
 
+def test_prompts_are_scored(tmp_path: Path) -> None:
+    folder = make(tmp_path, "PhiForCausalLM", PLAIN["PhiForCausalLM"])
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    engine = Engine.load(folder, EngineConfig(dtype="fp32", chunk_tokens=16, block_tokens=4))
+    stream = engine.start(IDS, Sampling(max_tokens=1, score_prompt=True))
+    told = []
+    while stream.finished is None:
+        told += [score for output in engine.step() for score in output.scores]
+    with torch.inference_mode():
+        expected = torch.log_softmax(oracle(torch.tensor([IDS])).logits[0], dim=-1)
+    assert [score.token for score in told] == IDS
+    wanted = [float(expected[at, token]) for at, token in enumerate(IDS[1:])]
+    assert [score.logprob for score in told[1:]] == pytest.approx(wanted, abs=2e-4)
+
+
 def test_our_families_take_our_forward(tmp_path: Path) -> None:
     folder = make(tmp_path, "LlamaForCausalLM", transformers.LlamaConfig(**COMMON))
     assert isinstance(load_model(folder, EngineConfig("fp32")), Llama)

@@ -12,7 +12,6 @@ import pytest
 
 from ndn_infer import ndn, records
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
-from ndn_infer.functions.tokenize import DetokenizeRequest, Text
 from ndn_infer.kv.holders import Holdings, HoldsQuery
 from ndn_infer.namespace import KINDS, Kind
 from ndn_infer.records import (
@@ -39,6 +38,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.chat import ChatMessage, ChatRecord
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
@@ -80,7 +80,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
         Denied("/n/s/a", 1_700_000_000_000_000, "lost"),
-        DetokenizeRequest((1, 2**32 - 1)),
+        DetokenizeRequest((1, 2**32 - 1), True, True),
         DomainFile("acme", "0123456789abcdef", "/n/s/a/domain", b"s" * 16, (_EPOCH,), (_MEMBER,)),
         DomainKeyRecord("/n/s/a/domain", b"s" * 16, 2, b"\x04e", (b"one", b"two")),
         _MEMBER,
@@ -119,20 +119,20 @@ EXAMPLES: Final[dict[str, Record]] = {
         _ENTRY,
         _STATUS,
         RevocationList(1_800_000_000, (Denied("/n/s/a", 1_700_000_000_000_000, "lost"),)),
-        Sampling(8, 0.5, 0.9, 40, 7, ("\n",), True, 0.1, 1.1, 0.5, -0.5, (TokenBias(5, 1.0),), 2, (3,)),
+        Sampling(8, 0.5, 0.9, 40, 7, ("\n",), True, 0.1, 1.1, 0.5, -0.5, (TokenBias(5, 1.0),), 2, (3,), True),
         SealedRequest("0123456789abcdef.1", b"sealed"),
         StageReport(_HEX, "/n/s/a/stage", b"t"),
         StageRequest(_HEX, _ENGINE, 16, 40, (1, 2), "cd" * 32, 64, (3,), 9),
         StatusQuery(),
         UsageQuery(),
         TensorRecord(b"t", 3, 1),
-        Text("hi"),
+        Text("hi", (b"h", b"i")),
         TokenBias(5, 1.0),
         TokenBlockRecord(_HEX, (1, 2)),
         TokenEvent(
-            (7,), "hi", "stop", "why", KvSources(local=1), 4, ("/n/kv",), ("/n/s/a/decode",), (_LOGPROBS,)
+            (7,), "hi", "stop", "why", KvSources(local=1), 4, ("/n/kv",), ("/n/s/a/decode",), (_LOGPROBS,), (_LOGPROBS,)
         ),
-        TokenizeRequest((Message("user", "hi"),), "hi", "2026-12-31"),
+        TokenizeRequest((Message("user", "hi"),), "hi", "2026-12-31", True, True),
         _LOGPROBS,
         Tokens((1, 2)),
     )
@@ -156,7 +156,7 @@ RECORDS: Final = {
     "Counter": "82a46e616d65a563616c6c73a576616c7565cb4008000000000000",
     "DeleteCommand": "81a46e616d65a42f6e2f61",
     "Denied": "83a66265666f7265cf00060a24181e4000a6726561736f6ea46c6f7374a6746172676574a62f6e2f732f61",
-    "DetokenizeRequest": "81a3696473c40801000000ffffffff",
+    "DetokenizeRequest": "83a3696473c40801000000ffffffffa6706965636573c3a77370656369616cc3",
     "DomainFile": (
         "86a6646f6d61696eb030313233343536373839616263646566a46b6579739182a565706f636801a36b6579c4206b6b6b6b6b"
         "6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6ba76d656d626572739182a86964656e74697479ab2f6e2f"
@@ -276,11 +276,11 @@ RECORDS: Final = {
         "2f61a5756e74696cce6b49d200"
     ),
     "Sampling": (
-        "8eb16672657175656e63795f70656e616c7479cb3fe0000000000000aa69676e6f72655f656f73c3aa6c6f6769745f626961"
+        "8fb16672657175656e63795f70656e616c7479cb3fe0000000000000aa69676e6f72655f656f73c3aa6c6f6769745f626961"
         "739182a462696173cb3ff0000000000000a2696405a86c6f6770726f627302aa6d61785f746f6b656e7308a56d696e5f70cb"
         "3fb999999999999ab070726573656e63655f70656e616c7479cbbfe0000000000000b272657065746974696f6e5f70656e61"
-        "6c7479cb3ff199999999999aa47365656407a473746f7091a10aa873746f705f6964739103ab74656d7065726174757265cb"
-        "3fe0000000000000a5746f705f6b28a5746f705f70cb3feccccccccccccd"
+        "6c7479cb3ff199999999999aac73636f72655f70726f6d7074c3a47365656407a473746f7091a10aa873746f705f69647391"
+        "03ab74656d7065726174757265cb3fe0000000000000a5746f705f6b28a5746f705f70cb3feccccccccccccd"
     ),
     "SealedRequest": "82a6646f6d61696eb2303132333435363738396162636465662e31a67365616c6564c4067365616c6564",
     "StageReport": (
@@ -298,21 +298,23 @@ RECORDS: Final = {
     ),
     "StatusQuery": "80",
     "TensorRecord": "83a363757401a674656e736f72c40174a6746f6b656e7303",
-    "Text": "81a474657874a26869",
+    "Text": "82a670696563657392c40168c40169a474657874a26869",
     "TokenBias": "82a462696173cb3ff0000000000000a2696405",
     "TokenBlockRecord": (
         "82a3696473c4080100000002000000a6706172656e74d9406162616261626162616261626162616261626162616261626162"
         "6162616261626162616261626162616261626162616261626162616261626162616261626162"
     ),
     "TokenEvent": (
-        "89a56572726f72a3776879a666696e697368a473746f70a3696473c40407000000a26b7681a56c6f63616c01aa6b765f686f"
+        "8aa56572726f72a3776879a666696e697368a473746f70a3696473c40407000000a26b7681a56c6f63616c01aa6b765f686f"
         "6c6465727391ad2f6e2f732f612f6465636f6465a86b765f6e616d657391a52f6e2f6b76a86c6f6770726f62739184a76c6f"
         "6770726f62cbbfe0000000000000a474657874c4026869a3746f70929207cbbfe00000000000009209cbbff0000000000000"
-        "a8746f705f7465787492c4026869c402796fad70726f6d70745f746f6b656e7304a474657874a26869"
+        "a8746f705f7465787492c4026869c402796fa670726f6d70749184a76c6f6770726f62cbbfe0000000000000a474657874c4"
+        "026869a3746f70929207cbbfe00000000000009209cbbff0000000000000a8746f705f7465787492c4026869c402796fad70"
+        "726f6d70745f746f6b656e7304a474657874a26869"
     ),
     "TokenizeRequest": (
-        "83a86d657373616765739182a7636f6e74656e74a26869a4726f6c65a475736572a474657874a26869a5746f646179aa3230"
-        "32362d31322d3331"
+        "85a462617265c3a6636c6f736564c3a86d657373616765739182a7636f6e74656e74a26869a4726f6c65a475736572a47465"
+        "7874a26869a5746f646179aa323032362d31322d3331"
     ),
     "TokenLogprobs": (
         "84a76c6f6770726f62cbbfe0000000000000a474657874c4026869a3746f70929207cbbfe00000000000009209cbbff00000"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer import ndn, records
-from ndn_infer.functions.token_events import EVENT_BYTES, MOST_TOKENS, TokenEvents
+from ndn_infer.functions.token_events import EVENT_BYTES, MOST_TOKENS, TokenEvents, prompt_events
 from ndn_infer.ndn.tlv import MAX_PACKET_BYTES
 from ndn_infer.records import KvSigner, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
@@ -28,6 +28,16 @@ def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
     assert events.due_at == 10.1
     assert events.add(4, "c", (), 10.06) == [TokenEvent((2, 3, 4), "bc")]
     assert events.take(11.0) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=64)), max_size=200))
+def test_what_is_told_of_a_prompt_fits_packets(drawn: list[tuple[int, bytes]]) -> None:
+    told = [TokenLogprobs(-1.5, ALTERNATIVES[:count], text, (text,) * count) for count, text in drawn]
+    events = list(prompt_events(told))
+    assert [one for event in events for one in event.prompt] == told
+    assert all(event.prompt and not event.ids and len(records.encode(event)) <= EVENT_BYTES for event in events)
+    sizes = [len(records.encode(event)) for event in events]
+    assert all(left + right > EVENT_BYTES - 200 for left, right in zip(sizes, sizes[1:], strict=False)), "few events"
 
 
 def test_without_an_interval_each_token_leaves_alone() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from ndn_infer import ndn
-from ndn_infer.engine.tokenizer import template_is_dated
+from ndn_infer.engine.tokenizer import ChatTokenizer, template_is_dated
 from ndn_infer.errors import CallError, PromptError
-from ndn_infer.functions.tokenize import Detokenize, DetokenizeRequest, Tokenize
+from ndn_infer.functions.tokenize import Detokenize, Tokenize
 from ndn_infer.kv.token_blocks import PUBLISHED_AT_ONCE
 from ndn_infer.records import Message, Record, TokenizeRequest, Tokens
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.domains import PUBLIC
 from tests.unit.test_engine_tokenizer import TEMPLATE, byte_tokenizer
 
@@ -93,6 +94,24 @@ def test_what_does_not_fit_is_not_published(folder: Path) -> None:
     error, fits, server = call(Tokenize, folder, TokenizeRequest(text="x" * 65), TokenizeRequest(text="x" * 64))
     assert "65 tokens" in str(error) and len(fits.ids) == 64
     assert len(server.store) == 32 and server.most <= PUBLISHED_AT_ONCE
+
+
+def test_what_stands_around_a_text_and_after_messages(folder: Path) -> None:
+    said = (Message("user", "hi"),)
+    whole, closed, _ = call(Tokenize, folder, TokenizeRequest(said), TokenizeRequest(said, closed=True))
+    assert whole.ids[: len(closed.ids)] == closed.ids and len(whole.ids) > len(closed.ids)
+    plain, bare, _ = call(Tokenize, folder, TokenizeRequest(text="hi"), TokenizeRequest(text="hi", bare=True))
+    assert plain.ids == bare.ids, "this tokenizer puts nothing around a text"
+
+
+def test_pieces_and_control_tokens_of_ids(folder: Path) -> None:
+    tokenizer = ChatTokenizer.load(folder)
+    ids = (*tokenizer.encode("hö"), *tokenizer.apply_chat([{"role": "user", "content": "x"}])[:1])
+    plain, shown, _ = call(
+        Detokenize, folder, DetokenizeRequest(ids), DetokenizeRequest(ids, special=True, pieces=True)
+    )
+    assert plain == Text("hö") and shown.text.startswith("hö<") and len(shown.text) > 3
+    assert len(shown.pieces) == len(ids) and b"".join(shown.pieces) == shown.text.encode()
 
 
 def test_detokenize_is_bounded_alike(folder: Path) -> None:
