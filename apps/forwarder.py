@@ -37,6 +37,7 @@ from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.forwarder.shell.door import CommandCheck
 from ndn_infer.forwarder.shell.trace_file import TraceFile
 from ndn_infer.functions.registry import ROLES
+from ndn_infer.namespace import kind_label
 from ndn_infer.ndn.lp import LpPacket, encode_lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import encode_interest
@@ -83,7 +84,7 @@ def with_flags(arguments: argparse.Namespace, config: Config) -> ForwarderConfig
         tcp_bind=tuple(arguments.tcp) or settings.tcp_bind,
         udp_bind=tuple(arguments.udp) or settings.udp_bind,
         ws_bind=tuple(arguments.ws) or settings.ws_bind,
-        metrics_bind=tuple(arguments.metrics) or settings.metrics_bind,
+        metrics_bind=tuple(arguments.metrics) or settings.metrics_bind or config.metrics.binds,
         trace_file=arguments.trace or settings.trace_file,
     )
 
@@ -94,7 +95,8 @@ class _Running:
     def __init__(self, arguments: argparse.Namespace, config: Config) -> None:
         self._arguments = arguments
         self._config = config
-        self._daemon = ForwarderDaemon(with_flags(arguments, config))
+        net = net_name(config)
+        self._daemon = ForwarderDaemon(with_flags(arguments, config), kind_of=lambda name: kind_label(net, name))
         self._trace: TraceFile | None = None
         self._endpoint: Endpoint | None = None
         self._validator: Validator | None = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import catalog
+from ndn_infer.apps.exposing import exposed
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
@@ -119,8 +120,9 @@ async def _serve(
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work  # raises what went wrong
-            _say_ready(main.node, names)
             async with AsyncExitStack() as kept:
+                await kept.enter_async_context(exposed(main.node.config, [side.host.meters for side in sides]))
+                _say_ready(main.node, names)
                 for side in sides:
                     await kept.enter_async_context(
                         upkeep(side.producer, side.host, side.node, registry.roles(side.names))

@@ -17,20 +17,26 @@ import asyncio
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ndn_infer import ndn
+from ndn_infer.apps.exposing import exposed
 from ndn_infer.config import Config
 from ndn_infer.console.progress import ProgressLine
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.functions.registry import ROLES
+from ndn_infer.metrics.catalogue import REPO_ITEMS
+from ndn_infer.metrics.meters import Meters, Sample
 from ndn_infer.namespace import REPO, Machine, certificates_prefix, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, net_name, role_identity
 from ndn_infer.node.node import Node, replay_window, trust_schema
+from ndn_infer.node.node_samples import read_node
 from ndn_infer.repo.certificate_shelf import CertificateShelf
 from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.pin_ledger import PinLedger
@@ -100,6 +106,7 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
         node = await Node.join(config, keychain)
         registrar = node.registrar
         repo = _repo(node, store, path, signer, tuple(map(ndn.from_uri, options.prefix)))
+        kept = AsyncExitStack()
         presence = Presence(node.net, repo.server, registrar, keychain.certificates)
         try:
             await presence.begin()
@@ -108,15 +115,25 @@ async def _serve(options: argparse.Namespace, config: Config) -> int:
             topic = presence.status_topic(lambda: presence.status(signer.identity, (REPO,), repo.status()))
             repo.questions.answer(topic, signer)
             await repo.start()
+            meters = Meters()
+            read_node(meters, node)
+            meters.read_from("repo", lambda: _samples(repo))
+            await kept.enter_async_context(exposed(config, [meters]))
             print(f"READY repo {ndn.to_uri(signer.identity)} pid={os.getpid()} at {node.uri}", flush=True)
             await stop.wait()
         finally:
+            await kept.aclose()
             await repo.close()
             await registrar.close()
             await node.close()
     finally:
         store.close()
     return 0
+
+
+def _samples(repo: Repo) -> Iterator[Sample]:
+    for item, value in repo.status().items():
+        yield Sample(REPO_ITEMS, (item,), value)
 
 
 def _repo(node: Node, store: TieredStore, path: Path, signer: Signer, prefixes: tuple[Name, ...]) -> Repo:

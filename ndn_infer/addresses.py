@@ -1,13 +1,16 @@
 """Network addresses as text: "host:port", and what is loopback.
 
-Owns: one parser for every option and URI that holds a host and a port. Must not know: sockets, name resolution, which
-option a text came from.
+Owns: one parser for every option and URI that holds a host and a port, the words for one that cannot be had. Must not
+know: sockets, name resolution, which option a text came from.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from typing import Final
+
+from ndn_infer.errors import AddressTaken, ConfigError
 
 MAX_PORT: Final = 65535
 
@@ -63,3 +66,12 @@ def _is_ipv6(host: str) -> bool:
         return ipaddress.ip_address(host).version == 6
     except ValueError:
         return False
+
+
+def address_error(what: str, error: OSError | UnicodeError) -> AddressTaken | ConfigError:
+    """What to tell about an address that cannot be had (UnicodeError: a name that no host can have)."""
+    if isinstance(error, UnicodeError):
+        return ConfigError(f"cannot listen on {what}: no host has such a name")
+    if error.errno == errno.EADDRINUSE:
+        return AddressTaken(f"{what} is taken by another process")
+    return ConfigError(f"cannot listen on {what}: {error.strerror or error}")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.sampling", "files"}
+GROUND |= {"records.sampling", "files", "metrics", "web_pages"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -26,9 +26,11 @@ USED = {"console", "node", "local", "catalog", "client", "library", "functions",
 # unit or room -> what it may import (itself always)
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "addresses": set(),
+    "addresses": {"errors"},
     "clock": set(),
     "files": {"errors"},
+    "web_pages": {"addresses"},
+    "metrics": {"errors", "addresses", "web_pages"},
     "chain": set(),
     "engine_class": {"errors"},
     "ndn": {"errors"},
@@ -43,7 +45,8 @@ ALLOWED: dict[str, set[str]] = {
     "forwarder.link": {"errors", "addresses", "ndn", "wire"},
     "forwarder.core": {"errors", "addresses", "ndn", "wire", "forwarder.link"},
     "forwarder.management": {"errors", "addresses", "ndn", "wire", "forwarder.link", "forwarder.core"},
-    "forwarder.shell": {"errors", "files", "addresses", "clock", "config", "ndn", "wire"} | FORWARDER,
+    "forwarder.shell": {"errors", "files", "addresses", "clock", "config", "ndn", "wire", "metrics", "web_pages"}
+    | FORWARDER,
     "storage": {"errors", "files", "clock", "config", "ndn", "wire"},
     "transport.link": {"errors", "addresses", "clock", "ndn", "wire"},
     "transport.objects": OBJECTS,
@@ -53,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "offers": GROUND,
     "offers.live": OBJECTS | {"transport.calls", "offers", "sync"},
     "kv.layout": {"errors"},
-    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout"},
+    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout", "metrics"},
     "models": {"errors", "files"},
     "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},
@@ -81,8 +84,8 @@ ONLY: dict[str, set[str]] = {
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
-    "aiohttp": {"forwarder", "gateway"},
-    "prometheus_client": {"forwarder"},
+    "aiohttp": {"forwarder", "gateway", "metrics"},
+    "prometheus_client": {"metrics"},
     "asyncio": {
         "transport",
         "repo",

@@ -35,6 +35,7 @@ from ndn_infer.config.sections import (
     GatewayConfig,
     KvConfig,
     LogConfig,
+    MetricsConfig,
     NetworkConfig,
     OffersConfig,
     PathsConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "GatewayConfig",
     "KvConfig",
     "LogConfig",
+    "MetricsConfig",
     "NetworkConfig",
     "PathsConfig",
     "ProducerConfig",
@@ -87,6 +89,7 @@ class Config:
     offers: OffersConfig = OffersConfig()
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
+    metrics: MetricsConfig = MetricsConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -222,6 +222,19 @@ class ProducerConfig(ConfigSection):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MetricsConfig(ConfigSection):
+    listen: str = option(
+        "", "host:port at which this process gives its metrics to Prometheus, GET /metrics; the processes of 'up' take "
+        "this port and those after it, the gateway has its own at its API; empty: none",
+        form=forms.address)  # fmt: skip
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """As a list of addresses."""
+        return (self.listen,) if self.listen else ()
+
+
 def _sampling(name: str, default: float, help_text: str) -> Any:
     low, high = range_of(name)
     return option(default, help_text, low=low, high=high)

@@ -161,7 +161,7 @@ class Engine:
             outputs += self._decode(plan.rows)
         for stream, count in plan.chunks:
             outputs += self._prefill_chunk(stream, count)
-        self.counters.steps += 1
+        self.counters.stepped(len(plan.rows), plan.tokens)
         self._count()
         return outputs
 
@@ -312,6 +312,7 @@ class Engine:
 
     def _settle(self, stream: Stream) -> None:
         """A stream got its blocks: put in what it brought along, give out what others have computed for it."""
+        stream.waited_s = stream.waited_s or time.perf_counter() - stream.queued_at
         there = slice(0, stream.arrived)
         for block, content in zip(stream.table, stream.imports, strict=False):
             self._pages.put(block, content, there)

@@ -6,6 +6,7 @@ computed, whose turn it is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,8 @@ from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter
+from ndn_infer.metrics.catalogue import STEP_STREAMS, STEP_TOKENS
+from ndn_infer.metrics.meters import Histogram
 from ndn_infer.records.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ class Counters:
     """Speculation: tokens that were guessed and verified; how many of them were right is the next."""
     tokens_accepted: int = 0
     steps: int = 0
+    step_streams: Histogram = field(default_factory=lambda: Histogram(STEP_STREAMS.buckets))
+    """Streams that decoded in a step, where any did; the next: tokens computed in it."""
+    step_tokens: Histogram = field(default_factory=lambda: Histogram(STEP_TOKENS.buckets))
     preemptions: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -52,6 +58,14 @@ class Counters:
     """All others: never used, given back, or kept only in case somebody wants the same tokens again."""
     blocks_cached: int = 0
     """How many of the free ones are kept in case."""
+
+    def stepped(self, streams: int, tokens: int) -> None:
+        """One step, in which so many streams decoded, and so many tokens were computed."""
+        self.steps += 1
+        if streams:
+            self.step_streams.observe(streams)
+        if tokens:
+            self.step_tokens.observe(tokens)
 
 
 class BlockKeys:
@@ -118,6 +132,9 @@ class Stream(ScheduledSequence):
     """Blocks of its prompt that were computed for it."""
     scorer: PromptScorer | None = None
     """Where the prompt's own tokens are to be told with their probabilities: logits of every row are wanted."""
+    queued_at: float = field(default_factory=time.perf_counter)
+    """By time.perf_counter; so long it `waited_s` for its first blocks."""
+    waited_s: float = 0.0
     cancelled: bool = False
 
     @property

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.token_events import TokenEvents, prompt_events
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -50,7 +50,7 @@ class AnswerStream:
 
     def __init__(
         self, request: GenerateRequest, tokenizer: ChatTokenizer, out: LiveStream, event_s: float,
-        counters: Counter[str], text: tuple[StreamDecoder, StopMatcher],
+        counts: AnswerCounts, text: tuple[StreamDecoder, StopMatcher],
     ) -> None:  # fmt: skip
         """`event_s`: tokens made within so many seconds leave together. `text`: see generation.text_of."""
         self.request = request
@@ -66,7 +66,8 @@ class AnswerStream:
         self._ended = asyncio.Event()
         self._back = asyncio.Event()
         self._read = asyncio.Event()
-        self._counters = counters
+        self._counters = counts.counters
+        self.meter = counts.meter
         self._tokenizer = tokenizer
         self._decoder, self._stops = text
         self._events = TokenEvents(event_s)
@@ -126,6 +127,7 @@ class AnswerStream:
 
     def close(self) -> None:
         """Give it up without words, unless it has ended: whoever made it stops, and it can be asked for again."""
+        self.meter.ended("cancelled")
         self.out.abandon()
         self._over()
 
@@ -133,6 +135,7 @@ class AnswerStream:
 
     def _push(self, token: int, logprobs: tuple[TokenLogprobs, ...], finish: str) -> None:
         self._counters["tokens_decoded"] += 1
+        self.meter.token()
         self.ids.append(token)
         text = self._decoder.push(token) + (self._decoder.finish() if finish else "")
         emit, stopped = self._stops.push(text)
@@ -169,6 +172,7 @@ class AnswerStream:
         """The last event, with the report of where KV came from. It cannot fail to be the last."""
         if self.ended:
             return
+        self.meter.ended(report.finish)
         kv, prompt_tokens = self.report, len(self.request.prompt)
         report = replace(
             report, kv=kv.sources, prompt_tokens=prompt_tokens, kv_names=kv.names, kv_holders=kv.holders
@@ -219,6 +223,7 @@ class AnswerStream:
         """End it, because nobody reads it."""
         log.info("%s has no reader: stopped after %d tokens", ndn.to_uri(self.out.name), len(self.ids))
         self._counters["abandoned"] += 1
+        self.meter.ended("abandoned")
         self.close()
         self.on_left()
 

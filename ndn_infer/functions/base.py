@@ -16,6 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 from ndn_infer.config import Config
 from ndn_infer.errors import Busy
 from ndn_infer.functions.capacity import Capacity
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import Call, Instance
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Envelope, Record
@@ -50,6 +51,8 @@ class Host:
     """Tenant domains this process is a member of; None: it answers public calls only."""
     pulls: InputPuller | None = None
     answers: Questions | None = None
+    meters: Meters = field(default_factory=Meters)
+    """For /metrics, which is for whoever runs this process: public and private work together."""
     instance: str = field(default_factory=new_instance)
     """Tells this process from others of the same identities."""
 

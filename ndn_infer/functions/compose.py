@@ -11,6 +11,7 @@ from ndn_infer.config import Config
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.producer import Producer
 from ndn_infer.node.node import Node
+from ndn_infer.node.node_samples import read_node
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.storage.disk import DiskStore
@@ -49,4 +50,5 @@ def build_producer(node: Node, role: str, instance: str = "") -> tuple[Producer,
     chooser = OfferChooser(offers) if config.offers.choose == "soonest" else None
     caller = node.caller(inputs=lambda: inputs, access=access, chooser=chooser)
     host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance)
+    read_node(host.meters, node)
     return Producer(host, node.keychain, node.registrar, offers), host

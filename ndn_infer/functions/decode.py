@@ -19,6 +19,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.engine.engine import StepOutput, Stream
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
+from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.capacity import CallTimes, Capacity
@@ -59,6 +60,8 @@ class _Generation:
     """When its turn came."""
     loaded: float = 0.0
     """When the KV that is had from elsewhere was there."""
+    imported: int = 0
+    """Blocks that it began with."""
     published: int = 0
     wanted: bool = False
     """Whether it was begun."""
@@ -140,9 +143,10 @@ class Generate(NamedFunction[GenerateRequest]):
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
         self._answers.admit()
+        counts = AnswerCounts.of(job.host, self.subject[1], request)
         out = job.open_stream()
         event_s = job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
+        answer = AnswerStream(request, self._tokenizer, out, event_s, counts, text)
         loader = KvLoader(connector, self._engine)
         generation = _Generation(request, params, job, connector, answer, loader, engine.decodes_as_prompts)
         answer.progress = generation.progress
@@ -157,6 +161,7 @@ class Generate(NamedFunction[GenerateRequest]):
         await self._answers.wait_wanted(generation.answer)
         generation.wanted, began = True, clock.monotonic()
         generation.began = began
+        generation.answer.meter.turn()
         try:
             loaded = await self._load(generation)
             generation.published = len(loaded.blocks)
@@ -225,8 +230,18 @@ class Generate(NamedFunction[GenerateRequest]):
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
         generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
         generation.loaded = clock.monotonic()
+        generation.imported = len(loaded.blocks)
+        generation.answer.meter.loaded()
 
     # ------------------------------------------------------------ tokens out
+
+    def _note_first(self, generation: _Generation, stream: Stream) -> None:
+        """For the meter, before the first token."""
+        meter, block = generation.answer.meter, generation.connector.blocks.block_tokens
+        blocks = len(generation.asked) // block
+        meter.waited_s = stream.waited_s
+        shared = max(blocks - generation.imported - stream.blocks_prefilled, 0)
+        meter.prompt_from(generation.answer.report.sources, block, shared)
 
     def _on_step(self, generation: _Generation, output: StepOutput) -> None:
         """One token, or the end."""
@@ -241,6 +256,7 @@ class Generate(NamedFunction[GenerateRequest]):
         if output.token_id < 0:
             return
         if not answer.ids:
+            self._note_first(generation, output.stream)
             now = clock.monotonic()
             self._times.first_token.measured(1, now - generation.began)
             log.info(

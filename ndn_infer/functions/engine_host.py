@@ -7,7 +7,7 @@ for each domain. Must not know: what these functions do.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,12 +18,14 @@ from ndn_infer.engine.engine import Engine
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
+from ndn_infer.functions.engine_samples import engine_samples
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat, block_bytes
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HoldsQuery
+from ndn_infer.metrics.meters import Sample
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.pace import Meter
@@ -90,7 +92,12 @@ class EngineHost:
             memory, policy = self._config.kv_at_hand_mib, self._config.prefill_elsewhere
             self._shared = SharedKv.for_blocks(self.engine.layout, memory, policy)
         self._shared.own.add(signer.identity)
+        host.meters.read_from(("engine", id(self.worker)), self._samples)
         holders.answer(host, signer, self._model, self._version_of)
+
+    def _samples(self) -> Iterator[Sample]:
+        assert self.engine is not None
+        return engine_samples(self._model, self.engine.counters)
 
     def connector(self, host: Host, domain: Domain) -> KvConnector:
         """KV blocks of `domain`; the engine has been started."""

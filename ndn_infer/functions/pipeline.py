@@ -20,6 +20,7 @@ from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
+from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
@@ -114,8 +115,9 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
         text = await text_of(request, self._tokenizer)
         self._answers.admit()
+        counts = AnswerCounts.of(job.host, self.subject[1], request)
         out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, job.host.counters, text)
+        answer = AnswerStream(request, self._tokenizer, out, event_s, counts, text)
         answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
         generation = _Generation(request, params, job.host, answer, list(request.prompt))
         if params.score_prompt:
@@ -129,6 +131,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         await self._answers.wait_wanted(generation.answer)
         try:
             await self._seat(generation)
+            generation.answer.meter.turn()
             await self._tokens(generation)
         finally:
             self._leave_seat(generation)
@@ -149,6 +152,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def _tokens(self, generation: _Generation) -> None:
         logits = await self._prompt(generation)
+        generation.answer.meter.prompt_from(generation.answer.report.sources, 1)
         asked, tokens = len(generation.tokens) - generation.request.answered, generation.tokens
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndn_infer.functions.base import Host, NamedFunction
+from ndn_infer.functions.function_samples import producer_samples
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.functions.offering import OFFER_FRESHNESS_MS, offer_of
 from ndn_infer.namespace import function_prefix, results_prefix
@@ -36,6 +37,7 @@ class Producer:
         self._presence = Presence(host.net, host.server, registrar, keychain.certificates)
         self._servers: list[FunctionServer] = []
         self._identities: dict[Name, Signer] = {}
+        host.meters.read_from(("producer", id(self)), lambda: producer_samples(host, lambda: self._servers))
 
     async def begin(self) -> None:
         """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ndn_infer.addresses import split_host_port
 from ndn_infer.config import ENVIRONMENT_PREFIX, Config
 from ndn_infer.errors import StorageError
 from ndn_infer.functions import registry
@@ -98,12 +99,25 @@ def embedded(config: Config, served: ServedParts, flags: CommonFlags, *, private
     socket, directory = private_socket(config) if private else (config.socket_path, None)
     uri = f"unix://{socket}"
     children = [Child("forwarder", ["forwarder", f"--unix={socket}", *flags.arguments()], _environment(uri))]
-    return EmbeddedNetwork(uri, [*children, *_producers(served, uri, flags)], directory)
+    children += _producers(served, uri, flags)
+    _give_metrics_ports(children, "" if private else config.metrics.listen)
+    return EmbeddedNetwork(uri, children, directory)
 
 
 def helpers(served: ServedParts, flags: CommonFlags, uri: str) -> EmbeddedNetwork:
     """Producers of this machine that join the network at `uri` for a while."""
-    return EmbeddedNetwork(uri, _producers(served, uri, flags))
+    children = _producers(served, uri, flags)
+    _give_metrics_ports(children, "")
+    return EmbeddedNetwork(uri, children)
+
+
+def _give_metrics_ports(children: Sequence[Child], listen: str) -> None:
+    """One port each, the first one's and those after it; none where `listen` is empty, whatever they inherit."""
+    host, port = split_host_port(listen) if listen else ("", 0)
+    shown = f"[{host}]" if ":" in host else host
+    for index, child in enumerate(children):
+        where = f"{shown}:{port + index if port else 0}" if listen else ""
+        child.arguments = [*child.arguments, f"--set=metrics.listen={where}"]
 
 
 def _environment(uri: str) -> dict[str, str]:

@@ -353,6 +353,19 @@ def classify(net: Name, name: Name) -> Explained:
     return Explained(None, ())
 
 
+def kind_label(net: Name, name: Name) -> str:
+    """The kind of a full name as one word: kv_block, call, result; certificate, or other."""
+    if ndn.generic("KEY") in ndn.components(name):
+        return "certificate"
+    kind = classify(net, name).kind
+    return label_of(kind.title) if kind is not None else "other"
+
+
+def label_of(words: str) -> str:
+    """Words as one word of lower case."""
+    return words.lower().replace(" ", "_")
+
+
 def _explain_tail(tail: list[ndn.Component]) -> tuple[str, ...] | None:
     """One line a component, or None when one of them has no business there."""
     if tail and tail[0] == ndn.generic("KEY"):

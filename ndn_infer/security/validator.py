@@ -39,6 +39,7 @@ from ndn_infer.ndn.packet import Data, Interest, SignatureInfo
 from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, parse, split_locator
 from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
+from ndn_infer.security.rejections import Rejections
 from ndn_infer.security.replay import ReplayWindow
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND, DenyList, RevocationList
 from ndn_infer.security.trust import TrustSchema, Verdict
@@ -131,6 +132,7 @@ class Validator:
         self._good: OrderedDict[Name, _Good] = OrderedDict()
         self._fetcher = CertificateFetcher(fetch_certificate, monotonic=monotonic, sleep=sleep)
         self._replay = replay or ReplayWindow()
+        self.rejected = Rejections()
 
     # ------------------------------------------------------------ the public side
 
@@ -147,7 +149,8 @@ class Validator:
 
         Data that is a certificate is judged as one: outside its own validity it proves nothing (CertificateExpired).
         """
-        return self._in_time(data, await self._validate(self._of_data("Data", data)))
+        with self.rejected:
+            return self._in_time(data, await self._validate(self._of_data("Data", data)))
 
     def _in_time(self, data: Data, validated: Validated) -> Validated:
         if _is_certificate(data.name):
@@ -164,11 +167,12 @@ class Validator:
 
     def try_validate(self, data: Data) -> Validated | None:
         """`validate` without waiting: None when a certificate would have to be fetched. Raises the same errors."""
-        signed = self._of_data("Data", data)
-        self._need_deny_list(signed)
-        located, verdict = self._locate(signed)
-        good = self._known(signed, located)
-        return self._in_time(data, _conclude(signed, good, verdict)) if good is not None else None
+        with self.rejected:
+            signed = self._of_data("Data", data)
+            self._need_deny_list(signed)
+            located, verdict = self._locate(signed)
+            good = self._known(signed, located)
+            return self._in_time(data, _conclude(signed, good, verdict)) if good is not None else None
 
     def allows(self, name: Name, signed_by: Validated) -> bool:
         """Whether the schema lets a key that was followed before sign Data of this name too."""
@@ -188,12 +192,16 @@ class Validator:
 
         BadSignature too for an Interest that is not signed, or a replay.
         """
-        signed = self._of_interest(interest)
-        return self._not_again(signed, await self._validate(signed))
+        with self.rejected:
+            signed = self._of_interest(interest)
+            return self._not_again(signed, await self._validate(signed))
 
     def try_validate_interest(self, interest: Interest) -> Validated | None:
         """`validate_interest` without waiting: None when a certificate would have to be fetched. Raises the same."""
-        signed = self._of_interest(interest)
+        with self.rejected:
+            return self._try_interest(self._of_interest(interest))
+
+    def _try_interest(self, signed: _Signed) -> Validated | None:
         self._need_deny_list(signed)
         claimed = split_locator(signed.info.key_locator or b"")
         anchor = self._anchor.certificate.key_name

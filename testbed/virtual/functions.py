@@ -16,6 +16,7 @@ from typing import Any, Final
 from ndn_infer import chain, clock, ndn
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder, resume
 from ndn_infer.errors import CallError, NdnInferError, PromptError, UsageError
+from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.capacity import Capacity
@@ -157,10 +158,11 @@ class ModelGenerate(_OfEngine):
         if not request.prompt or len(request.prompt) >= CONTEXT or request.answered >= len(request.prompt):
             raise PromptError(f"a prompt of {len(request.prompt)} tokens")
         self._answers.admit()
+        counts = AnswerCounts.of(job.host, self.subject[1], request)
         answered, stops = request.prompt[len(request.prompt) - request.answered :], request.sampling.stop
         text = resume(TOKENIZER, stops, answered) if answered else (StreamDecoder(TOKENIZER), StopMatcher(stops))
         out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, TOKENIZER, out, event_s, job.host.counters, text)
+        answer = AnswerStream(request, TOKENIZER, out, event_s, counts, text)
         generation = _VirtualGeneration(request, job, answer)
         answer.progress = generation.progress
         self._answers.start(answer, lambda: self._generate(generation))

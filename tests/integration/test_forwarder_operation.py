@@ -184,11 +184,13 @@ async def test_metrics_in_prometheus_format(tmp_path: Path) -> None:
         for host, status in (("rebound.example", 421), ("localhost:1", 200), ("127.0.0.1.evil.example", 421)):
             async with session.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": host}) as response:
                 assert response.status == status
-        assert 'ndn_forwarder_drops_total{reason="no_route"} 2.0' in lines
-        assert 'ndn_forwarder_cs_misses_total{prefix="/counted"} 1.0' in lines
-        assert 'ndn_forwarder_packets_total{direction="in",type="interest"} 2.0' in lines
+        assert 'ndn_infer_forwarder_drops_total{reason="no_route"} 2.0' in lines
+        assert 'ndn_infer_forwarder_cs_misses_total{prefix="/counted"} 1.0' in lines
+        assert 'ndn_infer_forwarder_packets_total{direction="in",type="interest"} 2.0' in lines
         assert any(line.startswith("process_resident_memory_bytes") for line in lines)
-        nacks = [line for line in lines if line.startswith("ndn_forwarder_face_packets_total{") and '"nack"' in line]
+        nacks = [
+            line for line in lines if line.startswith("ndn_infer_forwarder_face_packets_total{") and '"nack"' in line
+        ]
         assert sum(float(line.rsplit(" ", 1)[1]) for line in nacks) == 2
         application.close()
 

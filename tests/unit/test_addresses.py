@@ -13,8 +13,8 @@ from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import ConfigError
 from ndn_infer.forwarder.link.face_uri import FaceUriError, parse_face_uri
 from ndn_infer.forwarder.shell.listeners import addresses_of
-from ndn_infer.forwarder.shell.web_pages import asked_for, from_this_machine
 from ndn_infer.transport.link.links import connect, parse_uri
+from ndn_infer.web_pages import asked_for, from_this_machine
 
 
 @given(st.one_of(st.ip_addresses(), st.sampled_from(["node1", "a.example", "localhost", ""])), st.integers(0, 65535))

@@ -17,9 +17,11 @@ from ndn_infer.apps.ask import logprobs_json
 from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import Busy, ModelError
+from ndn_infer.functions.answer_meter import AnswerCounts, AnswerMeter
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.token_events import EVENT_BYTES
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.packet import Interest, decode_data
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
@@ -75,7 +77,8 @@ def answer(out: LiveStream, *, prompt: tuple[int, ...] = (1, 2), answered: int =
            counters: Counter[str] | None = None, **sampling: object) -> AnswerStream:  # fmt: skip
     request = GenerateRequest(Sampling(**sampling), prompt=prompt, answered=answered)  # type: ignore[arg-type]
     text = resume(TOKENIZER, request.sampling.stop, prompt[len(prompt) - answered :])
-    return AnswerStream(request, TOKENIZER, out, event_s, Counter() if counters is None else counters, text)
+    counts = AnswerCounts(Counter() if counters is None else counters, AnswerMeter(Meters(), "m", len(prompt)))
+    return AnswerStream(request, TOKENIZER, out, event_s, counts, text)
 
 
 def push(made: AnswerStream, tokens: list[int], finish: str = "length") -> None:

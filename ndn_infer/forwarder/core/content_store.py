@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
@@ -76,6 +76,8 @@ class ContentStore:
         self.capacity_bytes = capacity_bytes
         self.classes = classes or CsClasses()
         self.second = second
+        self.on_hit: Callable[[Name], None] | None = None
+        """Hears the names of Interests that were answered."""
         self.admit = True
         self.serve = True
         self.used_bytes = 0
@@ -165,17 +167,22 @@ class ContentStore:
             else:
                 entry = self._protected[found]
                 self._protected.move_to_end(found)
-            kind.hits += 1
+            self._hit(kind, name)
             return entry.wire
         if self.second is not None:
             stored = self.second.find(name, can_be_prefix=can_be_prefix, must_be_fresh=must_be_fresh, now=now)
             if stored is not None:
-                kind.hits += 1
+                self._hit(kind, name)
                 kind.disk_hits += 1
                 self._insert(*stored)
                 return stored[1]
         kind.misses += 1
         return None
+
+    def _hit(self, kind: CsClass, name: Name) -> None:
+        kind.hits += 1
+        if self.on_hit is not None:
+            self.on_hit(name)
 
     def erase(self, prefix: Name, limit: int) -> int:
         """Forget up to `limit` packets below `prefix`, also of the second tier; returns how many (NFD cs/erase)."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.config import values as forms
@@ -26,11 +26,16 @@ from ndn_infer.forwarder.shell.core_timer import CoreTimer
 from ndn_infer.forwarder.shell.cs_disk import DiskTier
 from ndn_infer.forwarder.shell.dialer import Dialer
 from ndn_infer.forwarder.shell.door import CommandCheck, CommandDoor
+from ndn_infer.forwarder.shell.forwarder_samples import ForwarderSamples, HitsByKind
 from ndn_infer.forwarder.shell.listeners import Address
-from ndn_infer.forwarder.shell.metrics_server import MetricsServer
 from ndn_infer.forwarder.shell.ports import Ports
 from ndn_infer.forwarder.shell.transports import StreamFace
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
+
+if TYPE_CHECKING:
+    from ndn_infer.metrics.exposition import Exposition
+    from ndn_infer.metrics.listener import MetricsListener
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +47,14 @@ class ForwarderDaemon:
     """`await start()`, use, `await close()`. Raises AddressTaken when a socket or port belongs to somebody else, and
     ConfigError for other reasons not to listen there or not to keep a store.
 
-    `check` decides about commands that `options` want signed; it may be set while the daemon runs.
+    `check` decides about commands that `options` want signed; it may be set while the daemon runs. `kind_of` says of
+    what kind a name is, for the metrics.
     """
 
-    def __init__(self, options: ForwarderConfig, *, check: CommandCheck | None = None) -> None:
+    def __init__(
+        self, options: ForwarderConfig, *, check: CommandCheck | None = None,
+        kind_of: Callable[[Name], str] | None = None,
+    ) -> None:  # fmt: skip
         self.options = options
         self._door = CommandDoor(lambda: self.options, self._settle_now)
         self.check = check
@@ -78,7 +87,8 @@ class ForwarderDaemon:
             authority=self._door.authorise,
             neighbours=options.remote_commands == "signed",
         )
-        self._metrics = MetricsServer(self.core, lambda: self.disk)
+        self._kind_of = kind_of
+        self._metrics: MetricsListener | None = None
         self._timer = CoreTimer(self.core)
         self._sweeper: asyncio.TimerHandle | None = None
         self._flusher: asyncio.TimerHandle | None = None
@@ -107,7 +117,7 @@ class ForwarderDaemon:
 
     @property
     def metrics_address(self) -> Address | None:
-        return self._metrics.address
+        return self._metrics.address if self._metrics is not None else None
 
     # ------------------------------------------------------------ life
 
@@ -116,7 +126,7 @@ class ForwarderDaemon:
         try:
             self._open_disk(self.options)
             await self._ports.open(self.options)
-            await self._metrics.change(self.options.metrics_bind)
+            await self._listen_for_metrics(self.options.metrics_bind)
         except BaseException:
             await self.close()
             raise
@@ -136,11 +146,30 @@ class ForwarderDaemon:
         for face in list(self.core.faces.values()):
             face.close()
         await self._ports.close()
-        await self._metrics.close()
+        if self._metrics is not None:
+            await self._metrics.close()
         if self.disk is not None:
             self.core.cs.spill()
             self.disk.close()
             self.disk = self.core.cs.second = None
+
+    async def _listen_for_metrics(self, bind: Sequence[str]) -> None:
+        """Without anybody to ask nothing is imported and hits are not told apart."""
+        if self._metrics is None and bind:
+            from ndn_infer.metrics.listener import MetricsListener
+
+            self._metrics = MetricsListener(self._exposition)
+        if self._metrics is not None:
+            await self._metrics.change(bind)
+
+    def _exposition(self) -> Exposition:
+        from ndn_infer.metrics.exposition import Exposition
+
+        hits = HitsByKind(self._kind_of) if self._kind_of is not None else None
+        self.core.cs.on_hit = hits.hit if hits is not None else None
+        meters = Meters()
+        meters.read_from("forwarder", ForwarderSamples(self.core, lambda: self.disk, hits))
+        return Exposition([meters])
 
     async def reload(self, options: ForwarderConfig) -> list[str]:
         """Apply other options to the running forwarder; faces, routes and what is cached stay. Returns the names of
@@ -149,7 +178,7 @@ class ForwarderDaemon:
         changed = [item.name for item in fields(options) if getattr(old, item.name) != getattr(options, item.name)]
         await self._ports.change(old, options)
         self.options = options
-        await self._metrics.change(options.metrics_bind)
+        await self._listen_for_metrics(options.metrics_bind)
         cs = self.core.cs
         cs.capacity_packets, cs.capacity_bytes = options.cs_capacity_packets, options.cs_capacity_mib << 20
         if (options.cs_protected, options.cs_counted) != (old.cs_protected, old.cs_counted):

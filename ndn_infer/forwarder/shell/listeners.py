@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from ndn_infer.addresses import split_host_port
-from ndn_infer.errors import AddressTaken, ConfigError
+from ndn_infer.addresses import address_error, split_host_port
+from ndn_infer.errors import AddressTaken
 from ndn_infer.forwarder.link.face_uri import FaceUri
 from ndn_infer.forwarder.shell.sockaddr import address_of
 
@@ -184,12 +184,3 @@ def _clear_stale_socket(path: Path) -> None:
         except OSError as error:
             raise AddressTaken(f"Unix socket {path} is in use: {error.strerror}") from error
     raise AddressTaken(f"Unix socket {path} is in use: a forwarder is running there")
-
-
-def address_error(what: str, error: OSError | UnicodeError) -> AddressTaken | ConfigError:
-    """What to tell about an address that cannot be had (UnicodeError: a name that no host can have)."""
-    if isinstance(error, UnicodeError):
-        return ConfigError(f"cannot listen on {what}: no host has such a name")
-    if error.errno == errno.EADDRINUSE:
-        return AddressTaken(f"{what} is taken by another process")
-    return ConfigError(f"cannot listen on {what}: {error.strerror or error}")

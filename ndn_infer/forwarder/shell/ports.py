@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ndn_infer.addresses import address_error
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.config.values import permissions
 from ndn_infer.forwarder.shell.listeners import (
     Acceptor,
     Address,
-    address_error,
     addresses_of,
     any_udp,
     bind_udp,

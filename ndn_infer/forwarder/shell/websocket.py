@@ -21,8 +21,8 @@ from ndn_infer.forwarder.core.faces import ON_DEMAND, Face
 from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.shell.listeners import Address
 from ndn_infer.forwarder.shell.transports import Core
-from ndn_infer.forwarder.shell.web_pages import from_this_machine
 from ndn_infer.ndn.tlv import MAX_LP_OVERHEAD_BYTES, MAX_PACKET_BYTES
+from ndn_infer.web_pages import from_this_machine
 
 log = logging.getLogger(__name__)
 

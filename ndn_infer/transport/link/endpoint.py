@@ -231,6 +231,7 @@ class Endpoint:
             async with asyncio.timeout(lifetime_s + LIFETIME_SLACK_S):
                 data, arrival = await future
         except TimeoutError as error:
+            self.stats.timeouts += 1
             raise Timeout(f"no Data for {ndn.to_uri(name)} within {lifetime_s:g} s") from error
         finally:
             self.forget(pending)
@@ -406,6 +407,7 @@ class Endpoint:
             self._link.send(lp.encode_lp(lp.LpPacket(wire, pit_token=token)) if token else wire)
 
     def _send_nack(self, wire: bytes, token: bytes, reason: int) -> None:
+        self.stats.nacks_out += 1
         if self._link is not None:
             self._link.send(lp.encode_lp(lp.LpPacket(wire, pit_token=token, nack_reason=reason)))
 

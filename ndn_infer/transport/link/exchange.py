@@ -77,3 +77,10 @@ class EndpointStats:
     nacks_in: int = 0
     unsolicited: int = 0
     malformed: int = 0
+    nacks_out: int = 0
+    timeouts: int = 0
+    """Interests that were not answered in time."""
+    retransmitted: int = 0
+    """Interests for packets of objects that were sent again."""
+    refused: int = 0
+    """Packets of objects and streams that were not what their name or their signer promises."""

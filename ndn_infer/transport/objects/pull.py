@@ -72,6 +72,7 @@ class SegmentPull:
             wanted = self.segments.accept(number, wire)
         except (TrustError, BadPacket) as error:
             log.warning("refused a packet: %s", error)
+            loop.endpoint.stats.refused += 1
             self._refuse(number, error)
             return
         if not wanted:
@@ -108,7 +109,7 @@ class PullLoop:
     """Runs one Puller over one endpoint. All wants of all objects share its window."""
 
     def __init__(self, endpoint: Endpoint, config: FetchConfig) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._config = config
         self._loop = asyncio.get_running_loop()
         window = CubicWindow(size=float(config.window_initial), limit=float(config.window_limit))
@@ -122,6 +123,8 @@ class PullLoop:
         self._pumping = False
         self._pump_due = False
         self._next_pull = 1
+        self._counted = (0, 0)
+        """Packets sent again and timeouts that the endpoint knows of."""
 
     @property
     def stats(self) -> PullStats:
@@ -144,7 +147,7 @@ class PullLoop:
     def drop(self, want: Want) -> None:
         self.puller.forget(want)
         if want.pending is not None:
-            self._endpoint.forget(want.pending)
+            self.endpoint.forget(want.pending)
 
     # ------------------------------------------------------------ segments
 
@@ -159,7 +162,7 @@ class PullLoop:
         pull = SegmentPull(self, segments, self._next_pull * _KEYS_A_PULL)
         self._pulls[self._next_pull] = pull
         self._next_pull += 1
-        self._endpoint.attach_numbered(segments.prefix, pull)
+        self.endpoint.attach_numbered(segments.prefix, pull)
         return pull
 
     def extend(self, pull: SegmentPull, numbers: list[int]) -> None:
@@ -173,7 +176,7 @@ class PullLoop:
     def leave(self, pull: SegmentPull) -> None:
         """Forget a pull; what is still on its way is nobody's."""
         del self._pulls[pull.first_key // _KEYS_A_PULL]
-        self._endpoint.detach_numbered(pull.segments.prefix, pull)
+        self.endpoint.detach_numbered(pull.segments.prefix, pull)
         for number in pull.segments.missing:
             self.puller.forget(pull.first_key + number)
         if not pull.future.done():
@@ -203,7 +206,7 @@ class PullLoop:
         """`pump`, once for all packets that arrive together."""
         if not self._pump_due:
             self._pump_due = True
-            self._endpoint.after_packets(self.pump)
+            self.endpoint.after_packets(self.pump)
 
     def pump(self) -> None:
         """Send what is due, fail what is given up, and come back in time."""
@@ -218,6 +221,7 @@ class PullLoop:
             self.arrived = []
         self.puller.on_timer(now)
         self._send_all(self.puller.due(now))
+        self._count()
         if self.puller.failures:
             failures, self.puller.failures = self.puller.failures, []
             for failure in failures:
@@ -232,6 +236,12 @@ class PullLoop:
             if pull.progress is not None:
                 pull.progress()
 
+    def _count(self) -> None:
+        mine, all_ = self.puller.stats, self.endpoint.stats
+        all_.retransmitted += mine.retransmitted - self._counted[0]
+        all_.timeouts += mine.timeouts - self._counted[1]
+        self._counted = mine.retransmitted, mine.timeouts
+
     def _send_all(self, keys: list[object]) -> None:
         wires = []
         pulls = self._pulls
@@ -243,7 +253,7 @@ class PullLoop:
                 assert isinstance(key, Want)
                 self._send(key)
         if wires:
-            self._endpoint.send_wires(wires)
+            self.endpoint.send_wires(wires)
 
     def _arm(self, now: float) -> None:
         """A timer that goes off too early costs less than one that is set anew at every packet."""
@@ -266,7 +276,7 @@ class PullLoop:
 
     def _send(self, want: Want) -> None:
         if want.pending is not None:
-            self._endpoint.forget(want.pending)
+            self.endpoint.forget(want.pending)
         want.pending = Pending(
             want.name,
             want.can_be_prefix,
@@ -281,7 +291,7 @@ class PullLoop:
             hints=want.hints,
             lifetime_ms=self._config.lifetime_ms,
         )
-        self._endpoint.send_interest(wire, want.pending)
+        self.endpoint.send_interest(wire, want.pending)
 
     def _on_data(self, want: Want, wire: bytes, arrival: Arrival) -> None:
         now = self._loop.time()
@@ -314,7 +324,7 @@ class PullLoop:
         key = failure.key
         if isinstance(key, Want):
             if key.pending is not None:
-                self._endpoint.forget(key.pending)
+                self.endpoint.forget(key.pending)
             if not key.future.done():
                 key.future.set_exception(_error_of(failure, key.name))
         else:

@@ -1,6 +1,6 @@
-"""The Prometheus endpoint: GET /metrics.
+"""The Prometheus endpoint of a daemon: GET /metrics.
 
-Owns: the HTTP side. Must not know: what is counted (metrics.py).
+Owns: the HTTP side. Must not know: what is counted. Nothing is made before it listens.
 """
 
 from __future__ import annotations
@@ -9,28 +9,23 @@ import socket
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from ndn_infer.forwarder.core.pipeline import Forwarder
-from ndn_infer.forwarder.shell.cs_disk import DiskTier
-from ndn_infer.forwarder.shell.listeners import Address, address_error, addresses_of
-from ndn_infer.forwarder.shell.metrics import ForwarderCollector
-from ndn_infer.forwarder.shell.web_pages import asked_for
+from ndn_infer.addresses import address_error, split_host_port
+from ndn_infer.metrics.exposition import Exposition
+from ndn_infer.web_pages import asked_for
 
 
-class MetricsServer:
+class MetricsListener:
     """`address` tells the port while it listens. Who asks must name it by an address, as localhost, by the host in its
     bind or by the name of this machine: a web page that lets a name of its own resolve here reads nothing."""
 
-    def __init__(self, core: Forwarder, disk: Callable[[], DiskTier | None]) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(ForwarderCollector(core, disk))
-        ProcessCollector(registry=self._registry)
+    def __init__(self, make: Callable[[], Exposition]) -> None:
+        self._make = make
+        self._exposition: Exposition | None = None
         self._runner: web.AppRunner | None = None
         self._bind: Sequence[str] = ()
         self._names: set[str] = set()
-        self.address: Address | None = None
+        self.address: tuple[str, int] | None = None
 
     async def change(self, bind: Sequence[str]) -> None:
         """Listen at these "host:port", or without any not at all. Raises AddressTaken, ConfigError."""
@@ -39,7 +34,8 @@ class MetricsServer:
         await self.close()
         if not bind:
             return
-        addresses = addresses_of(bind)
+        addresses = list(dict.fromkeys(map(split_host_port, bind)))
+        self._exposition = self._exposition or self._make()
         self._names = {socket.gethostname().lower(), *(host.lower() for host, _ in addresses)}
         application = web.Application()
         application.router.add_get("/metrics", self._metrics)
@@ -63,4 +59,6 @@ class MetricsServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         if not asked_for(request.headers.getall("Host", []), self._names):
             return web.Response(status=421, text="ask by address, as localhost, or by this machine's name\n")
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        assert self._exposition is not None
+        text, media_type = self._exposition.text(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": media_type})

@@ -1,0 +1,1 @@
+"""What processes count about themselves, how it is exposed, and what reads it (docs/metrics.md)."""
