@@ -5,9 +5,12 @@ Owns: which reading, which asking, which form belong to a path. Must not know: k
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from ndn_infer.gateway.exchange import Exchange
+from ndn_infer.gateway.forms.chat import ChatForm
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
 from ndn_infer.gateway.service import Prepared
@@ -33,19 +36,21 @@ async def model(exchange: Exchange) -> web.StreamResponse:
 
 async def chat(exchange: Exchange) -> web.StreamResponse:
     asked = read_chat(exchange.document, exchange.service.defaults)
-    return await _answer(exchange, await exchange.service.chat(asked))
+    prepared = await exchange.service.chat(asked, partial(ChatForm, asked=asked.asked))
+    return await answer(exchange, prepared)
 
 
 async def completion(exchange: Exchange) -> web.StreamResponse:
     asked = read_completion(exchange.document, exchange.service.defaults)
-    return await _answer(exchange, await exchange.service.completion(asked))
+    return await answer(exchange, await exchange.service.completion(asked))
 
 
 async def embeddings(exchange: Exchange) -> web.StreamResponse:
     return web.json_response(await exchange.service.embed(read_embedding(exchange.document)))
 
 
-async def _answer(exchange: Exchange, prepared: Prepared) -> web.StreamResponse:
+async def answer(exchange: Exchange, prepared: Prepared) -> web.StreamResponse:
+    """Whole, or as a stream when the request wants one."""
     if prepared.asked.stream:
         return await answer_stream(exchange.request, prepared, exchange.config.keep_alive_s)
     return web.json_response(await answer_whole(prepared))

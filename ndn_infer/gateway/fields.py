@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.refusal import Refusal, bad
 
 MAX_NAME: Final = 80
 """Characters of a field's name, or of a value, that an error shows."""
@@ -95,12 +95,25 @@ class Fields:
         self._left = dict(values)
         self._where = where
 
+        self._given: dict[str, str] = {}
+
     def path(self, name: str) -> str:
-        return f"{self._where}{name}"
+        return f"{self._where}{self._given.get(name, name)}"
 
     def take(self, name: str) -> Any:
         """The value, None when it is absent."""
-        return self._left.pop(name, None)
+        return self._left.pop(self._given.get(name, name), None)
+
+    def known_as(self, given: str, name: str) -> None:
+        """From here on `name` is what the request calls `given`."""
+        self._given[name] = given
+
+    def expect(self, names: Collection[str]) -> None:
+        """Raises Refusal for a field that is none of these. For a form whose readers share some with another form, and
+        so know fields that this one has not."""
+        for name in self._left:
+            if name not in names:
+                raise self._unknown(name)
 
     def text(self, name: str, most: int = 1 << 20) -> str | None:
         value = self.take(name)
@@ -150,5 +163,8 @@ class Fields:
     def end(self) -> None:
         """Raises Refusal for fields that nobody took."""
         for name in self._left:
-            path = shown(self.path(name))
-            raise bad(f"there is no parameter {path} here", path, "unknown_parameter")
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> Refusal:
+        path = shown(f"{self._where}{name}")
+        return bad(f"there is no parameter {path} here", path, "unknown_parameter")

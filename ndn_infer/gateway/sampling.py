@@ -48,7 +48,7 @@ def read_asked(body: Fields, defaults: Sampling, alternatives: int | None, *, ma
     if max_tokens is not None:
         values["max_tokens"] = max_tokens
     sampling = Sampling(
-        **values, stop=_stop(body.take("stop")), logit_bias=_bias(body.object("logit_bias")),
+        **values, stop=_stop(body.take("stop"), body.path("stop")), logit_bias=_bias(body.object("logit_bias")),
         ignore_eos=body.flag("ignore_eos"), stop_ids=_stop_ids(body),
         logprobs=0 if alternatives is None else max(1, alternatives),
     )  # fmt: skip
@@ -99,15 +99,15 @@ def _seed(seed: int) -> int:
     return seed % (1 << 64)
 
 
-def _stop(value: Any) -> tuple[str, ...]:
+def _stop(value: Any, where: str) -> tuple[str, ...]:
     if value is None:
         return ()
     given = value if isinstance(value, list) else [value]
     if len(given) > MAX_STOPS:
-        raise bad(f"stop has {len(given)} texts, and {MAX_STOPS} are the most", "stop")
-    stops = tuple(text_of(item, "stop", MAX_STOP_CHARACTERS) for item in given)
+        raise bad(f"{where} has {len(given)} texts, and {MAX_STOPS} are the most", where)
+    stops = tuple(text_of(item, where, MAX_STOP_CHARACTERS) for item in given)
     if not all(stops):
-        raise bad("stop has an empty text", "stop")
+        raise bad(f"{where} has an empty text", where)
     return stops
 
 

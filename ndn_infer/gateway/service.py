@@ -16,7 +16,6 @@ from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong
-from ndn_infer.gateway.forms.chat import ChatForm
 from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.refusal import Refusal, bad, too_long
@@ -79,16 +78,28 @@ class Service:
 
     # ------------------------------------------------------------ text
 
-    async def chat(self, request: ChatRequest) -> Prepared:
-        """Raises Refusal, and what Conversation.resolve_model and tokenize raise."""
+    async def chat(self, request: ChatRequest, make: Callable[[Head], AnswerForm], param: str = "messages") -> Prepared:
+        """An answer to messages, in the form that `make` makes; `param` has the messages, for errors. Raises Refusal,
+        and what Conversation.resolve_model and tokenize raise."""
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
+        prompt = await self._chat_prompt(conversation, model, request, param)
+        form = make(_head(request.model, model))
+        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], param))
+
+    async def count(self, request: ChatRequest, param: str = "messages") -> int:
+        """Tokens of the prompt that `chat` would ask with."""
+        conversation = self._conversation()
+        model = await self._generator(conversation, request.model)
+        return len(await self._chat_prompt(conversation, model, request, param))
+
+    async def _chat_prompt(
+        self, conversation: Conversation, model: ModelRecord, request: ChatRequest, param: str
+    ) -> tuple[int, ...]:
         try:
-            prompt = await conversation.tokenize(model, request.messages)
+            return await conversation.tokenize(model, request.messages)
         except PromptError as error:
-            raise _of_prompt(error, "messages") from error
-        form = ChatForm(_head(request.model, model), request.asked)
-        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], "messages"))
+            raise _of_prompt(error, param) from error
 
     async def completion(self, request: CompletionRequest) -> Prepared:
         """As `chat`."""

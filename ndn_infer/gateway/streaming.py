@@ -47,7 +47,7 @@ async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: 
         form = prepared.form
         events = _Events(response, form)
         try:
-            await events.send(form.opening())
+            await events.send(form.opening(choices.all))
             await events.tell(first, choices, keep_alive_s)
         except (Refusal, NdnInferError, TimeoutError) as error:
             await events.send(form.failing(refusal_in_stream(error)))

@@ -215,17 +215,17 @@ def test_documents_of_a_chat() -> None:
     assert not documents(form.growing(ChoiceEvent(choice, TokenEvent((3,)), "")))
     (last,) = documents(form.growing(ChoiceEvent(choice, TokenEvent((3,), finish="length"), "")))
     assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
-    (role,) = documents(form.opening())
+    (role,) = documents(form.opening([choice]))
     assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
     assert not documents(form.closing([choice])) and documents(form.ending()) == ["[DONE]"]
     with_usage = ChatForm(HEAD, ChoiceOptions(DEFAULTS, usage=True, n=2))
-    assert [chunk["usage"] for chunk in documents(with_usage.opening())] == [None, None]
+    assert [chunk["usage"] for chunk in documents(with_usage.opening([choice, choice]))] == [None, None]
     assert documents(with_usage.closing([choice]))[0] == {**last, "choices": [], "usage": used}
 
 
 def test_documents_of_a_completion() -> None:
     form = TextForm(HEAD, ChoiceOptions(DEFAULTS, alternatives=0), ["ab", ""])
-    assert [one["choices"][0]["text"] for one in documents(form.opening())] == ["ab"]
+    assert [one["choices"][0]["text"] for one in documents(form.opening([]))] == ["ab"]
     choice = GrowingChoice(0, 1, text="cd")
     told = ChoiceEvent(choice, TokenEvent((3,), "d", "stop", logprobs=(TOLD,)), "c")
     piece, end = (one["choices"][0] for one in documents(form.growing(told)))

@@ -26,9 +26,9 @@ class ChatForm(Completions):
         logprobs = chat_logprobs(choice.logprobs, self._asked.alternatives)
         return {"index": choice.index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish}
 
-    def opening(self) -> Iterable[ServerEvent]:
-        for index in range(self._asked.n):
-            yield self._delta(index, {"role": "assistant", "content": "", "refusal": None})
+    def opening(self, choices: Sequence[GrowingChoice]) -> Iterable[ServerEvent]:
+        for choice in choices:
+            yield self._delta(choice.index, {"role": "assistant", "content": "", "refusal": None})
 
     def growing(self, told: ChoiceEvent) -> Iterable[ServerEvent]:
         """Nothing for an event without text."""

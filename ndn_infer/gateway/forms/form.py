@@ -53,8 +53,8 @@ class AnswerForm(Protocol):
     def whole(self, choices: Sequence[GrowingChoice]) -> dict[str, Any]:
         """One document. Each choice is complete."""
 
-    def opening(self) -> Iterable[ServerEvent]:
-        """What stands before the first token."""
+    def opening(self, choices: Sequence[GrowingChoice]) -> Iterable[ServerEvent]:
+        """What stands before the first token; `choices` are still empty, or hardly begun."""
 
     def growing(self, told: ChoiceEvent) -> Iterable[ServerEvent]:
         """What an event adds, and the end of its choice when `told.event.finish` says so."""

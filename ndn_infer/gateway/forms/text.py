@@ -34,7 +34,7 @@ class TextForm(Completions):
         text = self._echoes[choice.index] + choice.text
         return {"index": choice.index, "text": text, "logprobs": logprobs, "finish_reason": choice.finish}
 
-    def opening(self) -> Iterable[ServerEvent]:
+    def opening(self, choices: Sequence[GrowingChoice]) -> Iterable[ServerEvent]:
         for index, echo in enumerate(self._echoes):
             if echo:
                 yield self._piece(index, echo)
