@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from ndn_infer.errors import BadRecord, UsageError
 from ndn_infer.records.bounds import AtMost, Between, TokenCount, TokenId
 from ndn_infer.records.forms import IntForm, RecordForm, Request
+from ndn_infer.records.grammar import Grammar
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARACTERS: Final = 256
@@ -67,6 +68,9 @@ class Sampling(Request):
     score_prompt: bool = False
     """The probabilities of the prompt's own tokens are told too, before the first new token, each with `logprobs` of
     the most likely ones. Such a prompt is computed wholly: KV that is there has no logits."""
+    grammar: Grammar | None = None
+    """What the answer must be: only tokens that go on with it are chosen from, and the model's end tokens only where it
+    may end (`ignore_eos` changes nothing about that)."""
 
     @property
     def needs_history(self) -> bool:
@@ -87,6 +91,8 @@ class Sampling(Request):
         """Raises UsageError where a value is out of its range, or a biased token not one of `vocabulary`."""
         if refused := self.refused():
             raise UsageError(f"{refused[0]} must be {refused[1]}")
+        if self.grammar is not None:
+            self.grammar.check()
         if self.logit_bias and (last := self.logit_bias[-1].id) >= vocabulary:
             raise UsageError(f"logit_bias names token {last}; ids of this model are 0 to {vocabulary - 1}")
 

@@ -41,6 +41,7 @@ from ndn_infer.records.chat import ChatMessage, ChatRecord
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
+from ndn_infer.records.grammar import Grammar, GrammarTool
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.repo.records import (
@@ -68,6 +69,7 @@ _EPOCH: Final = EpochKey(1, b"k" * 32)
 _MEMBER: Final = DomainMember("/n/s/a/user", b"\x04p")
 _OFFERED: Final = OfferedFunction("generate", "model", _HEX, True)
 _HELD: Final = HeldPrefixes(b"\x01" * 16, 2, 16)
+_TOOL: Final = GrammarTool("f", '{"type":"object"}')
 _LOGPROBS: Final = TokenLogprobs(-0.5, ((7, -0.5), (9, -1.0)), b"hi", (b"hi", b"yo"))
 
 EXAMPLES: Final[dict[str, Record]] = {
@@ -90,6 +92,8 @@ EXAMPLES: Final[dict[str, Record]] = {
         Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",), 32768, 2),
         _EPOCH,
         GenerateRequest(Sampling(max_tokens=8), (1, 2**32 - 1), _ENGINE, 1),
+        _TOOL,
+        Grammar("tools", "x", ("y",), (_TOOL,), True, True),
         _HELD,
         Hit("/n/corpus/x", 0.5),
         Hits((Hit("/n/corpus/x", 0.5),)),
@@ -138,6 +142,7 @@ EXAMPLES: Final[dict[str, Record]] = {
     )
 }  # fmt: skip
 """Examples of every class. Each of its fields is away from its default in one of them."""
+EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
     "CallAnswer": (
@@ -183,6 +188,15 @@ RECORDS: Final = {
         "84a8616e73776572656401a6656e67696e65d92a626631362e696e74342e6c6c616d612d746f7263682d332e67726f757065"
         "642e6176783531322e726177a670726f6d7074c40801000000ffffffffa873616d706c696e6781aa6d61785f746f6b656e73"
         "08"
+    ),
+    "GrammarTool": "82a46e616d65a166aa706172616d6574657273b17b2274797065223a226f626a656374227d",
+    "Grammar": (
+        "86a763686f6963657391a179a46b696e64a5746f6f6c73a8706172616c6c656cc3a87265717569726564c3a474657874a178"
+        "a5746f6f6c739182a46e616d65a166aa706172616d6574657273b17b2274797065223a226f626a656374227d"
+    ),
+    "Sampling.grammar": (
+        "82a76772616d6d617282a46b696e64ab6a736f6e5f736368656d61a474657874af7b2274797065223a226e756c6c227daa6d"
+        "61785f746f6b656e7308"
     ),
     "HeldPrefixes": "83a462697473c41001010101010101010101010101010101ac626c6f636b5f746f6b656e7310a47261746502",
     "Hit": "82a46e616d65ab2f6e2f636f727075732f78a573636f7265cb3fe0000000000000",
