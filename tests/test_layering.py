@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.sampling", "files", "metrics", "web_pages"}
+GROUND |= {"records.sampling", "files", "hermes", "metrics", "web_pages"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors", "addresses", "web_pages"},
     "chain": set(),
     "engine_class": {"errors"},
+    "hermes": set(),
     "ndn": {"errors"},
     "config": {"errors", "addresses", "ndn", "records.sampling"},
     "tensors": {"errors"},
@@ -56,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "offers": GROUND,
     "offers.live": OBJECTS | {"transport.calls", "offers", "sync"},
     "kv.layout": {"errors"},
-    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "kv.layout", "metrics"},
+    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "hermes", "kv.layout", "metrics"},
     "models": {"errors", "files"},
     "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},

@@ -37,6 +37,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.ask import Ask
@@ -128,15 +129,17 @@ class Conversation:
 
     # ------------------------------------------------------------ steps
 
-    async def tokenize(self, model: ModelRecord, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of a conversation, through the model's chat template."""
+    async def tokenize(
+        self, model: ModelRecord, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:  # fmt: skip
+        """Token ids of a conversation in which these tools may be called, through the model's chat template."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        size = sum(len(message.content) for message in messages)
-        if size > MAX_TEXT:
-            raise PromptTooLong(f"the prompt has {size} characters, and {MAX_TEXT} are the most")
         today = date.today().isoformat() if model.dated else ""
-        return await self._ids(model, TokenizeRequest(messages=tuple(messages), today=today))
+        request = TokenizeRequest(messages=tuple(messages), today=today, tools=tuple(tools))
+        if request.characters > MAX_TEXT:
+            raise PromptTooLong(f"the prompt has {request.characters} characters, and {MAX_TEXT} are the most")
+        return await self._ids(model, request)
 
     async def tokenize_text(self, model: ModelRecord, text: str) -> tuple[int, ...]:
         """Token ids of a text as it stands, without a chat template."""

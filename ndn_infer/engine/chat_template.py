@@ -9,17 +9,20 @@ the sandbox.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from ndn_infer.engine.control_tokens import ControlTokens
+from ndn_infer.engine.control_tokens import ControlTokens, unescaped
+from ndn_infer.engine.tool_prompt import as_text, has_calls
 from ndn_infer.errors import PromptError
 
 _SEARCHING: Final = frozenset(
@@ -34,6 +37,22 @@ def is_dated(source: str) -> bool:
     return "strftime_now" in source
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A conversation as templates get it: messages and tools in the form of OpenAI's API, arguments and schemas as
+    objects (tool_prompt.py). `today` is for templates that are dated."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+    add_generation_prompt: bool = True
+    today: date | None = None
+
+    def strftime_now(self, form: str) -> str:
+        if self.today is None:
+            raise PromptError("this model's chat template needs the date, and the request has none")
+        return self.today.strftime(form)
+
+
 class ChatTemplate:
     """`special` are the tokens that templates know by name, such as bos_token."""
 
@@ -44,24 +63,29 @@ class ChatTemplate:
         self._control = control
         self._templates: dict[str, Template] = {}
 
-    def render(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool, mark: str, today: date | None
-    ) -> str:  # fmt: skip
-        """The text of a conversation whose messages have `mark` where they would be control tokens. A template that
-        looks for one in a message finds it. Raises PromptError: refused by the template, or without a day."""
+    @cached_property
+    def knows_tools(self) -> bool:
+        """Whether it shows tools and calls by itself."""
+        try:
+            tree = self._environment.parse(self._source)
+        except TemplateError:
+            return False  # it is refused when it is rendered
+        return "tools" in meta.find_undeclared_variables(tree) and "tool_calls" in self._source
 
-        def strftime_now(form: str) -> str:
-            if today is None:
-                raise PromptError("this model's chat template needs the date, and the request has none")
-            return today.strftime(form)
-
+    def render(self, spoken: Spoken, mark: str) -> str:
+        """The text of a conversation whose texts have `mark` where they would be control tokens. A template that looks
+        for one in a message finds it. Where the template does not know tools, they are text of messages. Raises
+        PromptError: refused by the template, or without a day."""
+        messages, tools = spoken.messages, spoken.tools
+        if (tools or has_calls(messages)) and not self.knows_tools:
+            messages, tools = as_text(messages, tools), ()
         try:
             return self._template(mark).render(
                 messages=[dict(message) for message in messages],
-                tools=None,
+                tools=[dict(tool) for tool in tools] or None,
                 documents=None,
-                add_generation_prompt=add_generation_prompt,
-                strftime_now=strftime_now,
+                add_generation_prompt=spoken.add_generation_prompt,
+                strftime_now=spoken.strftime_now,
                 **self._special,
             )
         except (TemplateError, TypeError, ArithmeticError, LookupError) as error:
@@ -124,7 +148,8 @@ def _tojson(
     value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
     """Jinja's own filter escapes HTML, which a prompt must not have."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return unescaped(text) if ensure_ascii else text
 
 
 def _raise_exception(message: str) -> None:

@@ -10,19 +10,39 @@ has a control token but those of the template.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
 
 from ndn_infer.errors import PromptError
 
 _MARKS: Final = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Noncharacters of Unicode: no text that is exchanged has them, so nearly always the first will do."""
+_ESCAPED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u(fdd[0-9a-f]|fde[0-9a-f])")
 
 
 def is_control(text: str, special: bool) -> bool:
     """Whether an added token of this text is one. Those that are not special in the tokenizer's sense (it shows them)
     are control tokens where they are written as such: <tool_call>, [INST]. Others stand for spaces or words."""
     return len(text) > 1 and (special or (text[0] in "<[{|" and text[-1] in ">]}|"))
+
+
+def unescaped(text: str) -> str:
+    """JSON text in which marks are characters again, where they were written as escapes."""
+    return _ESCAPED.sub(lambda match: match[1] + chr(int(match[2], 16)), text)
+
+
+def texts_within(value: Any) -> Iterator[str]:
+    """All texts of a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from texts_within(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts_within(inner)
 
 
 class ControlTokens:
@@ -57,6 +77,17 @@ class ControlTokens:
             return text
         bounds = [0, *sorted(cuts), len(text)]
         return mark.join(text[start:end] for start, end in zip(bounds, bounds[1:], strict=False))
+
+    def marked_within(self, value: Any, mark: str, *, edges: bool = False) -> Any:
+        """A JSON value with all its texts marked, keys too."""
+        if isinstance(value, str):
+            return self.marked(value, mark, edges=edges)
+        if isinstance(value, Mapping):
+            marked = partial(self.marked_within, mark=mark, edges=edges)
+            return {marked(key): marked(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.marked_within(inner, mark, edges=edges) for inner in value]
+        return value
 
     def has_edges(self, text: str) -> bool:
         return bool(self._edges(text))

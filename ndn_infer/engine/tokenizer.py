@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any, Self
 
 from tokenizers import Tokenizer
 
-from ndn_infer.engine.chat_template import ChatTemplate, is_dated
-from ndn_infer.engine.control_tokens import ControlTokens, is_control
+from ndn_infer.engine.chat_template import ChatTemplate, Spoken, is_dated
+from ndn_infer.engine.control_tokens import ControlTokens, is_control, texts_within
 from ndn_infer.engine.token_bytes import token_bytes_of
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
@@ -61,18 +62,20 @@ class ChatTokenizer:
         )
 
     def apply_chat(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True, today: date | None = None
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, today: date | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:  # fmt: skip
-        """Token ids of a conversation of {"role", "content"}; `today` for templates that are `dated`. Raises
-        PromptError (empty, or refused by the template), ModelError (a model without a template)."""
-        text, mark = self._render(messages, add_generation_prompt, today)
+        """Token ids of a conversation, as in Spoken. Raises PromptError (empty, or refused by the template), ModelError
+        (a model without a template)."""
+        text, mark = self._render(Spoken(messages, tools, add_generation_prompt, today))
         return self._ids(text, mark, self._texts.found(text), special=False)
 
     def render_chat(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True, today: date | None = None
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, today: date | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:  # fmt: skip
         """The text of which `apply_chat` gives the ids."""
-        text, mark = self._render(messages, add_generation_prompt, today)
+        text, mark = self._render(Spoken(messages, tools, add_generation_prompt, today))
         return text.replace(mark, "")
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
@@ -84,24 +87,21 @@ class ChatTokenizer:
         """How long a text of so many tokens can be. A normalizer may compose up to three characters into one."""
         return tokens * self._longest * (1 if self._tokenizer.normalizer is None else 3)
 
-    def _render(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool, today: date | None
-    ) -> tuple[str, str]:  # fmt: skip
+    def _render(self, spoken: Spoken) -> tuple[str, str]:
         """The text of a conversation, with marks; and the mark."""
         if self._template is None:
             raise ModelError("this model has no chat template", hint="send plain text instead of messages")
-        if not messages:
+        if not spoken.messages:
             raise PromptError("a conversation needs at least one message")
         template, control = self._template, self._texts
-        texts = [text for message in messages for text in message.values()]
+        texts = [*texts_within(spoken.messages), *texts_within(spoken.tools)]
         mark = control.mark_for(texts)
 
         def render(edges: bool) -> str:
-            marked = [
-                {key: control.marked(value, mark, edges=edges) for key, value in message.items()}
-                for message in messages
-            ]
-            return template.render(marked, add_generation_prompt, mark, today)
+            messages, tools = (
+                control.marked_within(part, mark, edges=edges) for part in (spoken.messages, spoken.tools)
+            )
+            return template.render(replace(spoken, messages=messages, tools=tools), mark)
 
         text = render(False)
         if any(map(control.has_edges, texts)):

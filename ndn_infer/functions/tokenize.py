@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.tokenizer import ChatTokenizer
-from ndn_infer.errors import CallError, PromptError
+from ndn_infer.errors import BadRecord, CallError, PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction, Q
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import TOO_LONG, Record, TokenizeRequest, Tokens
+from ndn_infer.records import TOO_LONG, Message, Record, TokenizeRequest, Tokens
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
+from ndn_infer.records.tools import Tool, ToolCall, object_of
 from ndn_infer.security.crypto import Signer
 
 
@@ -54,7 +56,7 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
 
     def units(self, request: TokenizeRequest) -> float:
         """Characters, and as many again for what any call takes."""
-        return 1000 + len(request.text) + sum(len(message.content) for message in request.messages)
+        return 1000 + request.characters
 
     async def run(self, request: TokenizeRequest, job: Job) -> Record:
         self._check(request)
@@ -71,7 +73,7 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         assert self._tokenizer is not None
         if not request.messages and not request.text:
             raise PromptError("nothing to tokenize: the prompt is empty")
-        characters = len(request.text) + sum(len(message.content) for message in request.messages)
+        characters = request.characters
         most = self._tokenizer.most_characters(self._context_tokens)
         if characters > most:
             text = f"the prompt has {characters} characters; {self._context_tokens} tokens, the context, have "
@@ -81,12 +83,44 @@ class Tokenize(_OfTokenizer[TokenizeRequest]):
         assert self._tokenizer is not None
         if not request.messages:
             return tuple(self._tokenizer.encode(request.text, special=not request.bare))
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
         try:
             today = date.fromisoformat(request.today) if request.today else None
         except ValueError as error:
             raise PromptError(f"{request.today} is not a date like 2026-12-31") from error
-        return tuple(self._tokenizer.apply_chat(messages, not request.closed, today))
+        messages, tools = map(_spoken_message, request.messages), map(_spoken_tool, request.tools)
+        return tuple(self._tokenizer.apply_chat(list(messages), not request.closed, today, list(tools)))
+
+
+def _spoken_message(message: Message) -> dict[str, Any]:
+    """As chat templates get it. Raises PromptError."""
+    spoken: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        spoken["tool_calls"] = list(map(_spoken_call, message.tool_calls))
+    if message.tool_call_id:
+        spoken["tool_call_id"] = message.tool_call_id
+    return spoken
+
+
+def _spoken_call(call: ToolCall) -> dict[str, Any]:
+    arguments = _object(call.arguments, f"the arguments of a call of {call.name}")
+    return {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": arguments}}
+
+
+def _spoken_tool(tool: Tool) -> dict[str, Any]:
+    """A function of which nothing is said takes nothing."""
+    parameters = tool.parameters or '{"type": "object", "properties": {}}'
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = _object(parameters, f"the parameters of the tool {tool.name}")
+    return {"type": "function", "function": function}
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        return object_of(text)
+    except BadRecord as error:
+        raise PromptError(f"{what} are {error}") from error
 
 
 class Detokenize(_OfTokenizer[DetokenizeRequest]):

@@ -32,6 +32,7 @@ from ndn_infer.records.bounds import (
 from ndn_infer.records.codec import R, decode, encode, most_bytes
 from ndn_infer.records.forms import Record, Reply, Request
 from ndn_infer.records.sampling import MAX_LOGPROBS, Sampling, TokenBias
+from ndn_infer.records.tools import MAX_CALLS, MAX_TOOLS, Tool, ToolCall
 
 __all__ = ["R", "Record", "Reply", "Request", "Sampling", "TokenBias", "decode", "encode", "most_bytes"]
 
@@ -87,23 +88,40 @@ class CorpusRecord(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Message(Request):
-    """One chat message. Its text is text: no part of it becomes a control token of the model, whoever wrote it."""
+    """One chat message. Its text is text: no part of it becomes a control token of the model, whoever wrote it.
+
+    `tool_calls` are those that the assistant asked for beside its text; a message of the role "tool" is the result of
+    one of them, `tool_call_id` says of which.
+    """
 
     role: Annotated[str, OneOf(ROLES)]
     content: Annotated[str, AtMost(MAX_TEXT)]
+    tool_calls: Annotated[tuple[ToolCall, ...], AtMost(MAX_CALLS)] = ()
+    tool_call_id: Label = ""
+
+    @property
+    def characters(self) -> int:
+        return len(self.content) + len(self.tool_call_id) + sum(call.characters for call in self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest(Request):
     """Either `messages` through the chat template, or `text` as it stands. `today` (like 2026-12-31) for models whose
     template has the day in it (ModelRecord.dated): equal requests have equal answers, whenever they are asked. `bare`:
-    a text without what the model wants around one; `closed`: messages without the beginning of an answer after them."""
+    a text without what the model wants around one; `closed`: messages without the beginning of an answer after them.
+    `tools` are functions that the answer may ask for: the prompt describes them (docs/tools.md)."""
 
     messages: Annotated[tuple[Message, ...], AtMost(1024)] = ()
     text: Annotated[str, AtMost(MAX_TEXT)] = ""
     today: Annotated[str, AtMost(10)] = ""
     bare: bool = False
     closed: bool = False
+    tools: Annotated[tuple[Tool, ...], AtMost(MAX_TOOLS)] = ()
+
+    @property
+    def characters(self) -> int:
+        messages, tools = (sum(part.characters for part in parts) for parts in (self.messages, self.tools))
+        return len(self.text) + messages + tools
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final
 from ndn_infer.records import ROLES
 from ndn_infer.records.bounds import MAX_TEXT, AtMost, Label, OneOf
 from ndn_infer.records.forms import Reply
+from ndn_infer.records.tools import MAX_CALLS, ToolName
 
 MAX_CHAT_BYTES: Final = 1 << 20
 """Of a saved conversation, encoded."""
@@ -18,11 +19,22 @@ MAX_MESSAGES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class ChatToolCall(Reply):
+    """A call that an answer asked for: records.tools.ToolCall, as it is kept."""
+
+    name: ToolName
+    arguments: Annotated[str, AtMost(MAX_TEXT)] = "{}"
+    id: Label = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage(Reply):
-    """One message: who speaks, and the text."""
+    """One message: who speaks, the text, and the calls beside it, as in records.Message."""
 
     role: Annotated[str, OneOf(ROLES)]
     content: Annotated[str, AtMost(MAX_TEXT)]
+    tool_calls: Annotated[tuple[ChatToolCall, ...], AtMost(MAX_CALLS)] = ()
+    tool_call_id: Label = ""
 
 
 @dataclass(frozen=True, slots=True)

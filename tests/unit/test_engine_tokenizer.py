@@ -19,7 +19,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import DamagedCache, ModelError, PromptError
 
 TEMPLATE = """{%- for message in messages %}
-    {%- if message['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}
+    {%- if message['role'] == 'narrator' %}{{ raise_exception('no stories here') }}{% endif %}
 {{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}
 {%- endfor %}
 {% if add_generation_prompt %}{% generation %}<|assistant|>{% endgeneration %}{% endif %}"""
@@ -304,8 +304,8 @@ def test_conversation() -> None:
 def test_conversations_that_cannot_be() -> None:
     with pytest.raises(PromptError, match="at least one"):
         TOKENIZER.apply_chat([])
-    with pytest.raises(PromptError, match="no tools here"):
-        TOKENIZER.apply_chat([{"role": "tool", "content": "x"}])
+    with pytest.raises(PromptError, match="no stories here"):
+        TOKENIZER.apply_chat([{"role": "narrator", "content": "x"}])
     with pytest.raises(PromptError, match="content"):
         TOKENIZER.apply_chat([{"role": "user"}])
     plain = ChatTokenizer(byte_tokenizer(), "", {}, ())

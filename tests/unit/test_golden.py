@@ -37,13 +37,14 @@ from ndn_infer.records import (
     TokenLogprobs,
     Tokens,
 )
-from ndn_infer.records.chat import ChatMessage, ChatRecord
+from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatToolCall
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.grammar import Grammar, GrammarTool
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
+from ndn_infer.records.tools import Tool, ToolCall
 from ndn_infer.repo.records import (
     DeleteCommand,
     InsertCommand,
@@ -78,6 +79,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         CallAnswer(b"\x80", "/n/result/54=%01", "/n/s/a/decode", True, 2, "busy", "later", 1500, 250, "bf16"),
         ChatMessage("user", "hi"),
         ChatRecord("m", (ChatMessage("user", "hi"),)),
+        ChatToolCall("add", '{"a": 1}', "call_1"),
         CorpusRecord("notes", "cd" * 32, 12, _HEX),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
@@ -139,7 +141,15 @@ EXAMPLES: Final[dict[str, Record]] = {
         TokenizeRequest((Message("user", "hi"),), "hi", "2026-12-31", True, True),
         _LOGPROBS,
         Tokens((1, 2)),
+        Tool("add", "Adds.", '{"type": "object"}'),
+        ToolCall("add", '{"a": 1}', "call_1"),
     )
+} | {
+    "ChatMessage.tool_calls": ChatMessage("assistant", "", (ChatToolCall("add"),)),
+    "ChatMessage.tool_call_id": ChatMessage("tool", "3", tool_call_id="call_1"),
+    "Message.tool_calls": Message("assistant", "", (ToolCall("add", '{"a": 1}', "call_1"),)),
+    "Message.tool_call_id": Message("tool", "3", tool_call_id="call_1"),
+    "TokenizeRequest.tools": TokenizeRequest((Message("user", "hi"),), tools=(Tool("add"),)),
 }  # fmt: skip
 """Examples of every class. Each of its fields is away from its default in one of them."""
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
@@ -336,6 +346,24 @@ RECORDS: Final = {
     ),
     "Tokens": "81a3696473c4080100000002000000",
     "UsageQuery": "80",
+    "ChatToolCall": "83a9617267756d656e7473a87b2261223a20317da26964a663616c6c5f31a46e616d65a3616464",
+    "Tool": (
+        "83ab6465736372697074696f6ea5416464732ea46e616d65a3616464aa706172616d6574657273b27b2274797065223a2022"
+        "6f626a656374227d"
+    ),
+    "ToolCall": "83a9617267756d656e7473a87b2261223a20317da26964a663616c6c5f31a46e616d65a3616464",
+    "ChatMessage.tool_calls": (
+        "83a7636f6e74656e74a0a4726f6c65a9617373697374616e74aa746f6f6c5f63616c6c739181a46e616d65a3616464"
+    ),
+    "ChatMessage.tool_call_id": "83a7636f6e74656e74a133a4726f6c65a4746f6f6cac746f6f6c5f63616c6c5f6964a663616c6c5f31",
+    "Message.tool_calls": (
+        "83a7636f6e74656e74a0a4726f6c65a9617373697374616e74aa746f6f6c5f63616c6c739183a9617267756d656e7473a87b"
+        "2261223a20317da26964a663616c6c5f31a46e616d65a3616464"
+    ),
+    "Message.tool_call_id": "83a7636f6e74656e74a133a4726f6c65a4746f6f6cac746f6f6c5f63616c6c5f6964a663616c6c5f31",
+    "TokenizeRequest.tools": (
+        "82a86d657373616765739182a7636f6e74656e74a26869a4726f6c65a475736572a5746f6f6c739181a46e616d65a3616464"
+    ),
 }
 
 KIND_NAMES: Final = {

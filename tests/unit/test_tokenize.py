@@ -18,6 +18,7 @@ from ndn_infer.functions.tokenize import Detokenize, Tokenize
 from ndn_infer.kv.token_blocks import PUBLISHED_AT_ONCE
 from ndn_infer.records import Message, Record, TokenizeRequest, Tokens
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
+from ndn_infer.records.tools import Tool, ToolCall
 from ndn_infer.security.domains import PUBLIC
 from tests.unit.test_engine_tokenizer import TEMPLATE, byte_tokenizer
 
@@ -128,3 +129,33 @@ def test_the_day_is_part_of_the_request(folder: Path) -> None:
     assert isinstance(one, Tokens) and isinstance(other, Tokens) and one != other
     assert "date" in str(errors[0]), errors
     assert all("is not a date like 2026-12-31" in str(error) for error in errors[1:]), errors
+
+
+def test_tools_count_and_are_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of tools and calls is part of the prompt: bounded with it, and parsed before the template has it."""
+    said = (Message("user", "x"),)
+    long = Tool("f", "x" * 8000)
+    deep = Tool("f", parameters='{"a":' * 65 + "{}" + "}" * 65)
+    asked = Message("assistant", "", (ToolCall("f", "[1]"),))
+    requests = [
+        TokenizeRequest(said, tools=(long,)), TokenizeRequest(said, tools=(deep,)), TokenizeRequest((*said, asked)),
+        TokenizeRequest(said, tools=(Tool("f", parameters="{NaN"),)),
+    ]  # fmt: skip
+    *errors, server = call(Tokenize, folder, *requests)
+    says = ("8002 characters", "nested deeper than 64", "not a JSON object", "not JSON")
+    assert all(words in str(error) for words, error in zip(says, errors, strict=True)), errors
+    assert not server.store
+    spoken: list[Any] = []
+    monkeypatch.setattr(
+        "ndn_infer.engine.tokenizer.ChatTokenizer.apply_chat",
+        lambda self, said, begin, today, tools: spoken.append((said, tools)) or [],
+    )
+    made = Message("assistant", "", (ToolCall("f", '{"a": [1]}', "call_1"),))
+    result = Message("tool", "7", tool_call_id="call_1")
+    call(Tokenize, folder, TokenizeRequest((*said, made, result), tools=(Tool("f"),)))
+    [(messages, tools)] = spoken
+    function = {"name": "f", "arguments": {"a": [1]}}
+    assert messages[1]["tool_calls"] == [{"type": "function", "id": "call_1", "function": function}]
+    assert messages[2] == {"role": "tool", "content": "7", "tool_call_id": "call_1"}
+    empty = {"type": "object", "properties": {}}
+    assert tools == [{"type": "function", "function": {"name": "f", "parameters": empty}}]
