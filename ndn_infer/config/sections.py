@@ -283,4 +283,9 @@ class GatewayConfig(ConfigSection):
         5.0, "without a token for this long, a stream has a comment; errors before that have their own status",
         low=0.05, high=600)  # fmt: skip
     max_tokens: int = _sampling("max_tokens", 1024, "tokens of a chat answer whose request does not say how many")
-    drain_s: float = option(30.0, "at its end, let requests go on for this long", low=0, high=3600)
+    ready_s: float = option(
+        1.0, "at its end, go on taking requests for this long after /ready says that it stops", low=0, high=600
+    )
+    drain_s: float = option(30.0, "then let requests go on for this long", low=0, high=3600)
+    tls_cert: str = option("", "file of the certificate chain (PEM): https instead of http; read again when it changes")
+    tls_key: str = option("", "file of the certificate's key (PEM), readable by its owner and group only")

@@ -7,7 +7,7 @@ that reads slowly is a reader that reads slowly, down to the producers, who stop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,8 +22,10 @@ AHEAD: Final = 16
 class Choices:
     """Reads while its block lasts; at its end, whatever the reason, nobody reads any more and decoding stops."""
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[Answer], spend: Callable[[int], None]) -> None:
+        """`spend` is told how many tokens came, whenever some do."""
         self._answers = answers
+        self._spend = spend
         self.all = [GrowingChoice(index, len(answer.prompt_ids)) for index, answer in enumerate(answers)]
         self._told: asyncio.Queue[ChoiceEvent | Exception] = asyncio.Queue(AHEAD)
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,6 +68,7 @@ class Choices:
                 async for event in answer:
                     before = choice.text
                     choice.take(event, stored=answer.stored)
+                    self._spend(len(event.ids))
                     await self._told.put(ChoiceEvent(choice, event, before))
             if not choice.finish:
                 raise BadRecord("an answer ended without saying why")

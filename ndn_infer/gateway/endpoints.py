@@ -19,8 +19,22 @@ from ndn_infer.gateway.vectors import read_embedding
 
 
 async def health(exchange: Exchange) -> web.StreamResponse:
-    draining = exchange.state.draining
-    return web.json_response({"status": "stopping" if draining else "ok"}, status=503 if draining else 200)
+    """Whether this process lives; it does while it stops, too."""
+    return web.json_response({"status": "stopping" if exchange.state.draining else "ok"})
+
+
+async def ready(exchange: Exchange) -> web.StreamResponse:
+    """Whether requests should be sent here."""
+    state = exchange.state
+    if state.draining:
+        status = "stopping"
+    elif state.uplink is not None and not state.uplink.connected:
+        status = "no forwarder"
+    elif state.uplink is not None and not await state.uplink.generates():
+        status = "no producer"
+    else:
+        return web.json_response({"status": "ready"})
+    return web.json_response({"status": status}, status=503, headers={"Retry-After": "1"})
 
 
 async def models(exchange: Exchange) -> web.StreamResponse:

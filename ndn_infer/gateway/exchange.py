@@ -7,20 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from ndn_infer.config import GatewayConfig
+from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.service import Service
+from ndn_infer.gateway.tenants import Tenant
+from ndn_infer.gateway.uplink import Uplink
+
+TENANT: Final = web.RequestKey("tenant", Tenant)
+"""Who asks, in a request that was admitted with a key or where none is wanted."""
 
 
 @dataclass(slots=True)
 class ServerState:
-    """How the server gets on, for handlers that tell it. `working`: requests with a body that are in work."""
+    """How the server gets on, for handlers that tell it. `working`: requests with a body that are in work; `uplink`:
+    None where a service without a network is served, in tests."""
 
     working: int = 0
     draining: bool = False
+    """It is about to stop, and says so to those who ask whether to send requests here."""
+    closing: bool = False
+    """It takes no more requests."""
+    uplink: Uplink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +49,18 @@ class Exchange:
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 
+def openai_error(refusal: Refusal) -> dict[str, Any]:
+    return refusal.document
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRoute:
     """`open`: wants no key, and serves pages of any origin. `body`: takes a JSON object, and so is one of
-    gateway.requests in work, bounded in size and time. `path` as aiohttp has it."""
+    gateway.requests in work, bounded in size and time. `path` as aiohttp has it. `error`: the JSON of a refusal."""
 
     method: str
     path: str
     handler: Handler
     open: bool = False
     body: bool = False
+    error: Callable[[Refusal], dict[str, Any]] = openai_error

@@ -13,6 +13,7 @@ from ndn_infer.gateway.exchange import HttpRoute
 
 ROUTES: Final = (
     HttpRoute("GET", "/health", endpoints.health, open=True),
+    HttpRoute("GET", "/ready", endpoints.ready, open=True),
     HttpRoute("GET", "/v1/models", endpoints.models),
     HttpRoute("GET", "/v1/models/{model:.+}", endpoints.model),
     HttpRoute("POST", "/v1/chat/completions", endpoints.chat, body=True),

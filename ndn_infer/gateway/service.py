@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
-from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong
+from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownModel
 from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
-from ndn_infer.gateway.refusal import Refusal, bad, too_long
+from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
 from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
@@ -35,11 +36,13 @@ _SERVED: Final = frozenset({"generate", "embed"})
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Answers that are ready to be asked for, `asked.n` for each prompt, and the form in which they are told."""
+    """Answers that are ready to be asked for, `asked.n` for each prompt, and the form in which they are told. `spend`:
+    as Service.spend."""
 
     form: AnswerForm
     asked: ChoiceOptions
     answers: Sequence[Answer]
+    spend: Callable[[int], None]
 
 
 class Service:
@@ -51,8 +54,16 @@ class Service:
             top_k=max(0, ask.top_k),
         )  # fmt: skip
         """What requests leave out. The seed is 0: equal requests have equal answers, and caches have them."""
+        self.spend: Callable[[int], None] = _free
+        """Is told of tokens that whoever asks has had computed, or found."""
         self._client = client
         self._domain = domain
+
+    def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None]) -> Service:
+        """The same for another tenant; None: in the same domain."""
+        made = copy(self)
+        made._domain, made.spend = domain or self._domain, spend
+        return made
 
     def _conversation(self) -> Conversation:
         return self._client.conversation(self._domain())
@@ -74,7 +85,7 @@ class Service:
         return {"object": "list", "data": data}
 
     async def model(self, name: str) -> dict[str, Any]:
-        return model_document(await self._client.conversation().resolve_model(name), name)
+        return model_document(await self._resolved(self._client.conversation(), name), name)
 
     # ------------------------------------------------------------ text
 
@@ -85,7 +96,7 @@ class Service:
         model = await self._generator(conversation, request.model)
         prompt = await self._chat_prompt(conversation, model, request, param)
         form = make(_head(request.model, model))
-        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], param))
+        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], param), self.spend)
 
     async def count(self, request: ChatRequest, param: str = "messages") -> int:
         """Tokens of the prompt that `chat` would ask with."""
@@ -109,7 +120,7 @@ class Service:
         echoes = [prompt if request.echo and isinstance(prompt, str) else "" for prompt in request.prompts]
         each = [echo for echo in echoes for _ in range(request.asked.n)]
         form = TextForm(_head(request.model, model), request.asked, each)
-        return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"))
+        return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"), self.spend)
 
     async def _prompt(
         self, conversation: Conversation, model: ModelRecord, prompt: str | tuple[int, ...]
@@ -123,8 +134,18 @@ class Service:
             raise bad(f"prompt: token ids of this model are 0 to {model.vocabulary - 1}", "prompt")
         return prompt
 
+    async def _resolved(self, conversation: Conversation, name: str) -> ModelRecord:
+        """As Conversation.resolve_model; where no producer is at all, that is said and not that there is no model."""
+        try:
+            return await conversation.resolve_model(name)
+        except UnknownModel:
+            await self._client.offers.look()
+            if any(True for _ in self._client.offers.entries()):
+                raise
+            raise Refusal(503, "no producer is here", code="no_producer", retry_after_s=RETRY_S) from None
+
     async def _generator(self, conversation: Conversation, name: str) -> ModelRecord:
-        model = await conversation.resolve_model(name)
+        model = await self._resolved(conversation, name)
         if model.kind != "causal-lm":
             raise bad(f"{name} is of the kind {model.kind}: it generates no text", "model")
         return model
@@ -134,6 +155,7 @@ class Service:
     ) -> list[Answer]:
         """`param` has the prompts, for errors. Raises Refusal for tokens that the model has not, or has no room for."""
         asked.sampling.check(model.vocabulary)
+        self.spend(sum(map(len, prompts)))
         return [
             self._conversation().generate(model, prompt, _fitting(model, asked, prompt, index, param))
             for prompt in prompts
@@ -146,11 +168,17 @@ class Service:
         conversation = self._conversation()
         if conversation.domain != PUBLIC.label:
             raise Refusal(403, "embeddings are asked in public only, and this gateway asks in a tenant domain")
-        model = await conversation.resolve_model(request.model)
+        model = await self._resolved(conversation, request.model)
         if model.kind != "text-embedding":
             raise bad(f"{request.model} is of the kind {model.kind}: it embeds no texts", "model")
         ask = Ask(("model", model.digest), "embed", EmbedRequest(texts=request.texts), conversation.domain)
-        return embedding_document(request, await conversation.caller.call(ask, TensorRecord))
+        vectors = await conversation.caller.call(ask, TensorRecord)
+        self.spend(vectors.tokens)
+        return embedding_document(request, vectors)
+
+
+def _free(tokens: int) -> None:
+    """Nobody counts."""
 
 
 def model_document(record: ModelRecord, name: str) -> dict[str, Any]:

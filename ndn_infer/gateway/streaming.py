@@ -8,6 +8,7 @@ A stream ends as its form ends, or with an error: never in silence.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from ndn_infer.errors import NdnInferError
 from ndn_infer.gateway.choices import Choices
 from ndn_infer.gateway.forms.form import KEEP_ALIVE, AnswerForm, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent
+from ndn_infer.gateway.interruption import taken_from
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.service import Prepared
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS_S: Final = 5.0
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
@@ -32,7 +35,7 @@ _HEADERS: Final = {
 
 async def answer_whole(prepared: Prepared) -> dict[str, Any]:
     """Raises what reading an answer raises."""
-    async with Choices(prepared.answers) as choices:
+    async with Choices(prepared.answers, prepared.spend) as choices:
         await choices.read_all()
         return prepared.form.whole(choices.all)
 
@@ -40,7 +43,7 @@ async def answer_whole(prepared: Prepared) -> dict[str, Any]:
 async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: float) -> web.StreamResponse:
     """Raises what reading an answer raises, as long as no byte was sent: for `keep_alive_s`, or until the first token.
     Afterwards errors are part of the stream."""
-    async with Choices(prepared.answers) as choices:
+    async with Choices(prepared.answers, prepared.spend) as choices:
         first = await choices.next(keep_alive_s)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
@@ -49,24 +52,21 @@ async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: 
         try:
             await events.send(form.opening(choices.all))
             await events.tell(first, choices, keep_alive_s)
-        except (Refusal, NdnInferError, TimeoutError) as error:
-            await events.send(form.failing(refusal_in_stream(error)))
+            await events.end()
+        except asyncio.CancelledError:
+            if (reason := taken_from(request)) is None:
+                raise  # nobody reads any more
+            await events.fail(reason)
+        except Refusal as refusal:
+            await events.fail(refusal)
+        except NdnInferError as error:
+            await events.fail(refusal_of(error))
         except ConnectionError:
             raise
         except Exception:
             log.exception("a stream failed")
-            await events.send(form.failing(Refusal(500, "internal error", code="internal")))
-        await events.send(form.ending())
-        await response.write_eof()
+            await events.fail(Refusal(500, "internal error", code="internal"))
         return response
-
-
-def refusal_in_stream(error: Exception) -> Refusal:
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, NdnInferError):
-        return refusal_of(error)
-    return Refusal(504, "the request took longer than this gateway lets it", code="timeout")
 
 
 @dataclass(slots=True)
@@ -87,6 +87,19 @@ class _Events:
                 break
             told = await choices.next(keep_alive_s)
         await self.send(self.form.closing(choices.all))
+
+    async def fail(self, refusal: Refusal) -> None:
+        """The end, too late for a status. A client that does not take it in time is left alone."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self.send(self.form.failing(refusal))
+                await self.end()
+        except TimeoutError:
+            raise ConnectionResetError("the client reads no more") from None
+
+    async def end(self) -> None:
+        await self.send(self.form.ending())
+        await self.response.write_eof()
 
     async def _keep_alive(self) -> None:
         alive = self.form.keep_alive()

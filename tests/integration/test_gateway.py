@@ -233,6 +233,7 @@ async def test_who_leaves_ends_the_decoding(network: RunningNetwork, base: str) 
 def test_keys_and_limits_and_a_clean_end(network: RunningNetwork, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY}\n")
+    keys.chmod(0o600)
     settings = ("--set", "gateway.requests=1", "--api-key-file", str(keys))
     with gateway(network, *settings) as (url, process):
         with pytest.raises(openai.AuthenticationError):

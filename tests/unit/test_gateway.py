@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from ndn_infer.gateway.forms.completions import text_logprobs, usage
 from ndn_infer.gateway.forms.form import DONE, Head, ServerEvent
 from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used, cached_tokens
-from ndn_infer.gateway.keys import ApiKeys
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.requests import read_chat, read_completion
 from ndn_infer.gateway.sampling import ChoiceOptions
@@ -280,7 +278,7 @@ def test_inputs_that_are_no_texts(given_input: Any) -> None:
         read_embedding({"model": "e", "input": given_input})
 
 
-# ---------------------------------------------------------------- errors and keys
+# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(("error", "status", "code"), [
@@ -308,26 +306,3 @@ def test_a_network_that_does_not_answer_is_no_unknown_model() -> None:
 
 def test_retry_after_is_whole_seconds_rounded_up() -> None:
     assert refusal_of(errors.Busy("x", retry_after_s=2.2)).headers == {"Retry-After": "3", "retry-after-ms": "2200"}
-
-
-def test_api_keys(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    path.write_text("# ours\n\nsecret-number-one\nsecret-number-two\n")
-    keys = ApiKeys.read(path)
-    assert (
-        keys
-        and keys.admit({"Authorization": "Bearer secret-number-two"})
-        and keys.admit({"X-Api-Key": "secret-number-one"})
-    )
-    for headers in (
-        {},
-        {"Authorization": "Bearer "},
-        {"Authorization": "Basic secret-number-one"},
-        {"X-Api-Key": "# ours"},
-    ):
-        assert not keys.admit(headers)
-    assert ApiKeys.read(None).admit({}) and not ApiKeys.read(None)
-    for content in (b"", b"# none\n", b"short\n", b"\xff\xfe"):
-        path.write_bytes(content)
-        with pytest.raises(errors.ConfigError):
-            ApiKeys.read(path)

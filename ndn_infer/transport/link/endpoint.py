@@ -59,6 +59,7 @@ class Endpoint:
         self._local = True
         self._reconnect: asyncio.Task[None] | None = None
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
+        self._on_lost: list[Callable[[], None]] = []
         self.stats = EndpointStats()
         self.trace: Callable[[str, Name, Arrival | None], None] | None = None
         self.detour: Detour | None = None
@@ -75,6 +76,10 @@ class Endpoint:
     def on_connected(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` after every re-connection (registering prefixes again, for example)."""
         self._on_connected.append(action)
+
+    def on_lost(self, action: Callable[[], None]) -> None:
+        """Run `action` whenever the link is lost; dialling has begun by then."""
+        self._on_lost.append(action)
 
     @property
     def connected(self) -> bool:
@@ -106,6 +111,8 @@ class Endpoint:
         if not self.closed and self._reconnect is None:
             log.info("lost the forwarder; trying to reach it again")
             self._reconnect = asyncio.get_running_loop().create_task(self._dial_again())
+            for action in self._on_lost:
+                action()
 
     async def _dial_again(self) -> None:
         loop = asyncio.get_running_loop()
