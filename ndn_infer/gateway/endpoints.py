@@ -9,8 +9,11 @@ from functools import partial
 
 from aiohttp import web
 
+from ndn_infer import clock
 from ndn_infer.gateway.exchange import Exchange
 from ndn_infer.gateway.forms.chat import ChatForm
+from ndn_infer.gateway.forms.responses import ResponsesForm
+from ndn_infer.gateway.read_responses import read_responses
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
 from ndn_infer.gateway.service import Prepared
@@ -52,6 +55,12 @@ async def chat(exchange: Exchange) -> web.StreamResponse:
     asked = read_chat(exchange.document, exchange.service.defaults)
     prepared = await exchange.service.chat(asked, partial(ChatForm, asked=asked.asked))
     return await answer(exchange, prepared)
+
+
+async def responses(exchange: Exchange) -> web.StreamResponse:
+    asked = read_responses(exchange.document, exchange.service.defaults)
+    form = partial(ResponsesForm, said=asked.said, alternatives=asked.chat.asked.alternatives, now=clock.wall_s)
+    return await answer(exchange, await exchange.service.chat(asked.chat, form, "input"))
 
 
 async def completion(exchange: Exchange) -> web.StreamResponse:

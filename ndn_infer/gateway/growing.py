@@ -6,9 +6,10 @@ of a document (forms/), where events come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ndn_infer.hermes import Piece, TextPiece
 from ndn_infer.records import KvSources, TokenEvent, TokenLogprobs
 
 
@@ -33,6 +34,11 @@ class GrowingChoice:
         if event.finish:
             self.cached = cached_tokens(self.prompt_tokens, event.kv, stored=stored)
 
+    def pieces(self) -> Iterator[Piece]:
+        """All of it again, for forms that write a whole answer as they write one that grows."""
+        if self.text:
+            yield TextPiece(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEvent:
@@ -41,6 +47,10 @@ class ChoiceEvent:
     choice: GrowingChoice
     event: TokenEvent
     before: str
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        return (TextPiece(self.event.text),) if self.event.text else ()
 
 
 @dataclass(frozen=True, slots=True)

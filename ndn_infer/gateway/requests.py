@@ -57,7 +57,7 @@ class CompletionRequest:
 def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     """Raises Refusal. `defaults` has what the request leaves out."""
     body = Fields(document)
-    model = _model(body)
+    model = model_name(body)
     messages = _messages(body)
     for name, allowed in {**_CHAT_ONLY, **_NOT_HERE}.items():
         body.only(name, *allowed)
@@ -79,7 +79,7 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
 def read_completion(document: Mapping[str, Any], defaults: Sampling) -> CompletionRequest:
     """Raises Refusal. Without max_tokens there are 16, as OpenAI has it."""
     body = Fields(document)
-    model = _model(body)
+    model = model_name(body)
     prompts = _prompts(body.take("prompt"))
     for name, allowed in _NOT_HERE.items():
         body.only(name, *allowed)
@@ -104,7 +104,7 @@ def read_completion(document: Mapping[str, Any], defaults: Sampling) -> Completi
 # ---------------------------------------------------------------- parts of a request
 
 
-def _model(body: Fields) -> str:
+def model_name(body: Fields) -> str:
     model = body.text("model", MAX_MODEL)
     if not model:
         raise bad("model is missing: GET /v1/models lists what there is", "model")

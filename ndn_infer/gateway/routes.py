@@ -17,6 +17,7 @@ ROUTES: Final = (
     HttpRoute("GET", "/v1/models", endpoints.models),
     HttpRoute("GET", "/v1/models/{model:.+}", endpoints.model),
     HttpRoute("POST", "/v1/chat/completions", endpoints.chat, body=True),
+    HttpRoute("POST", "/v1/responses", endpoints.responses, body=True),
     HttpRoute("POST", "/v1/completions", endpoints.completion, body=True),
     HttpRoute("POST", "/v1/embeddings", endpoints.embeddings, body=True),
 )
