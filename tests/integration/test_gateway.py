@@ -184,7 +184,7 @@ def test_errors_have_their_kind(client: OpenAI, base: str) -> None:
     with pytest.raises(openai.BadRequestError, match="1 of these texts"):
         client.embeddings.create(model=EMBEDDER, input=["short", "word " * 300])
     with pytest.raises(openai.NotFoundError):
-        client.responses.create(model=MODEL, input="x")
+        client.responses.retrieve("resp_1")
 
 
 async def test_what_no_polite_client_sends(base: str) -> None:
