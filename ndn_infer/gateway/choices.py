@@ -7,13 +7,14 @@ that reads slowly is a reader that reads slowly, down to the producers, who stop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from ndn_infer.client import Answer
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
+from ndn_infer.hermes import HermesParser
 
 AHEAD: Final = 16
 """Events of all choices that wait for the client."""
@@ -22,11 +23,14 @@ AHEAD: Final = 16
 class Choices:
     """Reads while its block lasts; at its end, whatever the reason, nobody reads any more and decoding stops."""
 
-    def __init__(self, answers: Sequence[Answer], spend: Callable[[int], None]) -> None:
-        """`spend` is told how many tokens came, whenever some do."""
+    def __init__(self, answers: Sequence[Answer], spend: Callable[[int], None], tools: Collection[str] = ()) -> None:
+        """`spend` is told how many tokens came, whenever some do; `tools` are names of those that may be called."""
         self._answers = answers
         self._spend = spend
-        self.all = [GrowingChoice(index, len(answer.prompt_ids)) for index, answer in enumerate(answers)]
+        self.all = [
+            GrowingChoice(index, len(answer.prompt_ids), HermesParser(tools) if tools else None)
+            for index, answer in enumerate(answers)
+        ]
         self._told: asyncio.Queue[ChoiceEvent | Exception] = asyncio.Queue(AHEAD)
         self._tasks: list[asyncio.Task[None]] = []
         self._open = len(answers)
@@ -67,9 +71,9 @@ class Choices:
             async with answer:
                 async for event in answer:
                     before = choice.text
-                    choice.take(event, stored=answer.stored)
+                    pieces = choice.take(event, stored=answer.stored)
                     self._spend(len(event.ids))
-                    await self._told.put(ChoiceEvent(choice, event, before))
+                    await self._told.put(ChoiceEvent(choice, event, before, pieces))
             if not choice.finish:
                 raise BadRecord("an answer ended without saying why")
         except Exception as error:

@@ -150,14 +150,16 @@ class Fields:
             raise bad(f"{self.path(name)} must be an object", self.path(name))
         return value
 
-    def only(self, name: str, *allowed: Any) -> None:
-        """A parameter that is not supported, but for values that ask for nothing."""
+    def only(self, name: str, *allowed: Any, instead: str = "") -> None:
+        """A parameter that is not supported, but for values that ask for nothing. `instead`: what to use."""
         value = self.take(name)
         if value is None or any(type(value) is type(one) and value == one for one in allowed):
             return
         words = f"{self.path(name)} is not supported"
         if allowed:
             words += f" but as {' or '.join(map(repr, allowed))}"
+        if instead:
+            words += f": use {instead}"
         raise bad(words, self.path(name), "unsupported_parameter")
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
 """Answers as they grow, and what they took: neutral, whatever the form in which they are told.
 
-Owns: text, tokens, log probabilities and the count of cached tokens of each choice. Pure. Must not know: HTTP, the form
-of a document (forms/), where events come from.
+Owns: text, calls, tokens, log probabilities and the count of cached tokens of each choice. Pure. Must not know: HTTP,
+the form of a document (forms/), where events come from.
 """
 
 from __future__ import annotations
@@ -9,48 +9,90 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ndn_infer.hermes import Piece, TextPiece
+from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, HermesParser, Piece, TextPiece
 from ndn_infer.records import KvSources, TokenEvent, TokenLogprobs
 
 
 @dataclass(slots=True)
+class GrowingCall:
+    """A call of a tool as it grows; `arguments` is JSON text, whole when it is `complete`."""
+
+    name: str
+    arguments: str = ""
+    complete: bool = False
+
+
+@dataclass(slots=True)
 class GrowingChoice:
-    """One answer as it grows. `cached`: tokens of its prompt whose KV was there by name or in memory, or all of them
-    when the answer itself was."""
+    """One answer as it grows: `text` is all that the model wrote, `content` what is no call of a tool. `cached`: tokens
+    of its prompt whose KV was there by name or in memory, or all of them when the answer itself was. `parser` is there
+    where tools may be called."""
 
     index: int
     prompt_tokens: int
+    parser: HermesParser | None = None
     text: str = ""
+    content: str = ""
+    calls: list[GrowingCall] = field(default_factory=list)
     tokens: int = 0
     finish: str = ""
     cached: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
 
-    def take(self, event: TokenEvent, *, stored: bool) -> None:
+    @property
+    def called(self) -> bool:
+        """Whether it ended with calls, so that their results are what is wanted next."""
+        return self.finish == "stop" and bool(self.calls) and all(call.complete for call in self.calls)
+
+    def take(self, event: TokenEvent, *, stored: bool) -> tuple[Piece, ...]:
+        """What the event adds to content and calls."""
         self.text += event.text
         self.tokens += len(event.ids)
         self.finish = event.finish or self.finish
         self.logprobs += event.logprobs
         if event.finish:
             self.cached = cached_tokens(self.prompt_tokens, event.kv, stored=stored)
+        pieces = self._pieces_of(event)
+        for piece in pieces:
+            self._add(piece)
+        return pieces
 
     def pieces(self) -> Iterator[Piece]:
         """All of it again, for forms that write a whole answer as they write one that grows."""
-        if self.text:
-            yield TextPiece(self.text)
+        if self.content:
+            yield TextPiece(self.content)
+        for index, call in enumerate(self.calls):
+            yield CallBegun(index, call.name)
+            yield ArgumentsPiece(index, call.arguments)
+            if call.complete:
+                yield CallEnded(index)
+
+    def _pieces_of(self, event: TokenEvent) -> tuple[Piece, ...]:
+        if self.parser is None:
+            return (TextPiece(event.text),) if event.text else ()
+        pieces = self.parser.push(event.text)
+        return (*pieces, *self.parser.finish()) if event.finish else tuple(pieces)
+
+    def _add(self, piece: Piece) -> None:
+        match piece:
+            case TextPiece(text):
+                self.content += text
+            case CallBegun(_, name):
+                self.calls.append(GrowingCall(name))
+            case ArgumentsPiece(index, text):
+                self.calls[index].arguments += text
+            case CallEnded(index):
+                self.calls[index].complete = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEvent:
-    """An event of a choice, which has taken it already; `before` is the text before it."""
+    """An event of a choice, which has taken it already; `before` is the text before it, `pieces` are what it adds."""
 
     choice: GrowingChoice
     event: TokenEvent
     before: str
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        return (TextPiece(self.event.text),) if self.event.text else ()
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

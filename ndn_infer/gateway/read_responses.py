@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from ndn_infer.gateway.contents import part_kind, text_content
 from ndn_infer.gateway.fields import Fields, shown, text_of
+from ndn_infer.gateway.messages import MAX_MESSAGES
 from ndn_infer.gateway.openapi.requests import RESPONSES
 from ndn_infer.gateway.refusal import bad
-from ndn_infer.gateway.requests import MAX_MESSAGES, ChatRequest, model_name
+from ndn_infer.gateway.requests import ChatRequest, model_name
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT

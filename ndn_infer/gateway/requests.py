@@ -1,6 +1,7 @@
 """What a client asks: the JSON of /v1/chat/completions and /v1/completions, as our records.
 
-Owns: messages, prompts, and which parameters are refused. Pure. Must not know: HTTP, models, how an answer is had.
+Owns: prompts, and which parameters are refused. Pure. Must not know: HTTP, models, how an answer is had, what a message
+may be (messages.py).
 
 Anything that is not understood is a Refusal that names it. A parameter that is not supported may be there with the
 value that asks for nothing, as some clients send all of them.
@@ -12,22 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ndn_infer.gateway.chat_tools import read_tools
 from ndn_infer.gateway.fields import Fields, integer_of, text_of
+from ndn_infer.gateway.messages import read_messages
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
+from ndn_infer.gateway.tools import ToolUse
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_IDS, MAX_TEXT
 from ndn_infer.records.sampling import Sampling
 
 MAX_MODEL: Final = 120
-MAX_MESSAGES: Final = 1024
-MAX_PARTS: Final = 256
 MAX_PROMPTS: Final = 16
-_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 _CHAT_ONLY: Final[Mapping[str, tuple[Any, ...]]] = {
-    "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False), "modalities": (["text"],), "audio": (), "prediction": (),
+    "modalities": (["text"],), "audio": (), "prediction": (),
     "reasoning_effort": ("none",), "verbosity": (), "web_search_options": (), "moderation": (),
 }  # fmt: skip
 _NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -42,6 +42,7 @@ class ChatRequest:
     model: str
     messages: tuple[Message, ...]
     asked: ChoiceOptions
+    tools: ToolUse = ToolUse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     """Raises Refusal. `defaults` has what the request leaves out."""
     body = Fields(document)
     model = model_name(body)
-    messages = _messages(body)
+    messages = read_messages(body)
+    tools = read_tools(body)
     for name, allowed in {**_CHAT_ONLY, **_NOT_HERE}.items():
         body.only(name, *allowed)
     _text_format(body)
@@ -73,7 +75,7 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     asked = read_asked(body, defaults, alternatives, max_tokens=count)
     _labels(body)
     body.end()
-    return ChatRequest(model, messages, asked)
+    return ChatRequest(model, messages, asked, tools)
 
 
 def read_completion(document: Mapping[str, Any], defaults: Sampling) -> CompletionRequest:
@@ -123,53 +125,6 @@ def _text_format(body: Fields) -> None:
         raise bad(
             "response_format is not supported but as {'type': 'text'}", "response_format", "unsupported_parameter"
         )
-
-
-def _messages(body: Fields) -> tuple[Message, ...]:
-    given = body.items("messages", MAX_MESSAGES)
-    if not given:
-        raise bad("messages is missing, or empty", "messages")
-    return tuple(_message(item, f"messages[{index}]") for index, item in enumerate(given))
-
-
-def _message(value: Any, where: str) -> Message:
-    if not isinstance(value, dict):
-        raise bad(f"{where} must be an object", where)
-    message = Fields(value, f"{where}.")
-    role = message.text("role", 32)
-    if role in ("tool", "function"):
-        raise bad(f"{where}.role: tools are not supported", f"{where}.role", "unsupported_parameter")
-    if role not in _ROLES:
-        raise bad(f"{where}.role must be one of {', '.join(_ROLES)}", f"{where}.role")
-    for name, allowed in (
-        ("tool_calls", ([],)), ("function_call", ()), ("tool_call_id", ()), ("name", ()), ("audio", ()),
-        ("annotations", ([],)), ("refusal", ("",)), ("reasoning", ("",)), ("reasoning_content", ("",)),
-    ):  # fmt: skip
-        message.only(name, *allowed)
-    content = _content(message.take("content"), f"{where}.content")
-    message.end()
-    return Message(_ROLES[role], content)
-
-
-def _content(value: Any, where: str) -> str:
-    """A text, or parts that are texts, which then stand on lines of their own."""
-    if not isinstance(value, list):
-        return text_of(value, where, MAX_TEXT)
-    if len(value) > MAX_PARTS:
-        raise bad(f"{where} has {len(value)} parts, and {MAX_PARTS} are the most", where)
-    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(value))
-
-
-def _part(value: Any, where: str) -> str:
-    if not isinstance(value, dict):
-        raise bad(f"{where} must be an object", where)
-    part = Fields(value, f"{where}.")
-    kind = part.text("type", 64)
-    if kind != "text":
-        raise bad(f"{where}.type: only text is supported", f"{where}.type", "unsupported_content")
-    text = text_of(part.take("text"), f"{where}.text", MAX_TEXT)
-    part.end()
-    return text
 
 
 def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:

@@ -37,12 +37,13 @@ _SERVED: Final = frozenset({"generate", "embed"})
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Answers that are ready to be asked for, `asked.n` for each prompt, and the form in which they are told. `spend`:
-    as Service.spend."""
+    as Service.spend. `tools`: names of those that the answers may call."""
 
     form: AnswerForm
     asked: ChoiceOptions
     answers: Sequence[Answer]
     spend: Callable[[int], None]
+    tools: tuple[str, ...] = ()
 
 
 class Service:
@@ -95,8 +96,9 @@ class Service:
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
         prompt = await self._chat_prompt(conversation, model, request, param)
-        form = make(_head(request.model, model))
-        return Prepared(form, request.asked, self._answers(model, request.asked, [prompt], param), self.spend)
+        form, asked = make(_head(request.model, model)), request.tools.asked(request.asked)
+        answers = self._answers(model, asked, [prompt], param)
+        return Prepared(form, asked, answers, self.spend, request.tools.allowed)
 
     async def count(self, request: ChatRequest, param: str = "messages") -> int:
         """Tokens of the prompt that `chat` would ask with."""
@@ -108,7 +110,7 @@ class Service:
         self, conversation: Conversation, model: ModelRecord, request: ChatRequest, param: str
     ) -> tuple[int, ...]:
         try:
-            return await conversation.tokenize(model, request.messages)
+            return await conversation.tokenize(model, request.messages, request.tools.shown)
         except PromptError as error:
             raise _of_prompt(error, param) from error
 

@@ -35,7 +35,7 @@ _HEADERS: Final = {
 
 async def answer_whole(prepared: Prepared) -> dict[str, Any]:
     """Raises what reading an answer raises."""
-    async with Choices(prepared.answers, prepared.spend) as choices:
+    async with Choices(prepared.answers, prepared.spend, prepared.tools) as choices:
         await choices.read_all()
         return prepared.form.whole(choices.all)
 
@@ -43,7 +43,7 @@ async def answer_whole(prepared: Prepared) -> dict[str, Any]:
 async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: float) -> web.StreamResponse:
     """Raises what reading an answer raises, as long as no byte was sent: for `keep_alive_s`, or until the first token.
     Afterwards errors are part of the stream."""
-    async with Choices(prepared.answers, prepared.spend) as choices:
+    async with Choices(prepared.answers, prepared.spend, prepared.tools) as choices:
         first = await choices.next(keep_alive_s)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)

@@ -169,7 +169,7 @@ def test_errors_have_their_kind(client: OpenAI, base: str) -> None:
     tool: Any = {"type": "function", "function": {"name": "f"}}
     image: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
     for more, param in (
-        ({"messages": PARIS, "tools": [tool]}, "tools"), ({"messages": image}, "messages[0].content[0].type"),
+        ({"messages": PARIS, "functions": [tool]}, "functions"), ({"messages": image}, "messages[0].content[0].type"),
         ({"messages": PARIS, "logit_bias": {"999999": 1}}, None), ({"messages": PARIS, "max_tokens": 8192}, "messages"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, "messages"),
     ):  # fmt: skip

@@ -22,6 +22,7 @@ from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.requests import read_chat, read_completion
 from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.vectors import embedding_document, read_embedding
+from ndn_infer.hermes import TextPiece
 from ndn_infer.records import GenerateRequest, KvSources, Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.sampling import TokenBias
@@ -54,21 +55,35 @@ _JSON = st.recursive(
 _NAMES = st.sampled_from([
     "model", "messages", "prompt", "input", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "n", "stream",
     "stream_options", "logit_bias", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens", "user", "echo",
-    "tools", "response_format", "best_of", "encoding_format", "dimensions", "stop_token_ids", "ignore_eos",
+    "tools", "tool_choice", "parallel_tool_calls", "response_format", "best_of", "encoding_format", "dimensions",
+    "stop_token_ids", "ignore_eos",
 ])  # fmt: skip
+_NAMED = {"name": st.sampled_from(["f", "g", "a b", ""]) | _JSON, "arguments": st.sampled_from(["{}", "[", ""]) | _JSON}
+_FUNCTION = st.fixed_dictionaries({}, optional={**_NAMED, "parameters": _JSON, "description": _JSON, "strict": _JSON})
+_TOOL = st.fixed_dictionaries({"type": st.just("function"), "function": _FUNCTION}, optional={"id": _JSON})
+_CALL = st.fixed_dictionaries({"id": st.just("call_1"), "function": st.fixed_dictionaries(_NAMED)})
 _MESSAGE = st.fixed_dictionaries(
-    {}, optional={"role": st.sampled_from(["user", "system", "tool", 3]) | _JSON, "content": _JSON, "name": _JSON}
+    {},
+    optional={
+        "role": st.sampled_from(["user", "system", "assistant", "tool", 3]) | _JSON,
+        "content": _JSON,
+        "name": _JSON,
+        "tool_call_id": _JSON,
+        "tool_calls": st.lists(_CALL, max_size=2) | _JSON,
+    },
 )
 
 
 @given(
     st.sampled_from([CHAT, TEXT, {"model": "m", "input": ["hi"]}]),
     st.dictionaries(_NAMES, _JSON, max_size=4), st.none() | st.lists(_MESSAGE, max_size=3),
+    st.none() | st.lists(_TOOL, max_size=3),
 )  # fmt: skip
 def test_any_body_is_a_request_that_can_be_sent_or_a_refusal_that_can_be_told(
-    base: dict[str, Any], more: dict[str, Any], messages: list[Any] | None
+    base: dict[str, Any], more: dict[str, Any], messages: list[Any] | None, tools: list[Any] | None
 ) -> None:
-    body = {**base, **more, **({} if messages is None else {"messages": messages})}
+    told = {"messages": messages, "tools": tools}
+    body = {**base, **more, **{name: value for name, value in told.items() if value is not None}}
     try:
         if "input" in base:
             records.encode(EmbedRequest(texts=read_embedding(body).texts))
@@ -80,8 +95,8 @@ def test_any_body_is_a_request_that_can_be_sent_or_a_refusal_that_can_be_told(
             records.encode(GenerateRequest(asked.asked.choice(15)))
         else:
             chat = read_chat(body, DEFAULTS)
-            records.encode(TokenizeRequest(messages=chat.messages))
-            records.encode(GenerateRequest(chat.asked.choice(15)))
+            records.encode(TokenizeRequest(messages=chat.messages, tools=chat.tools.shown))
+            records.encode(GenerateRequest(chat.tools.asked(chat.asked).choice(15)))
     except Refusal as refusal:
         assert refusal.status == 400 and refusal.message
         json.dumps(refusal.document).encode()
@@ -114,7 +129,7 @@ def test_bodies_that_are_no_json_object(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(("body", "param"), [
-    ({"tools": [{"type": "function"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function"), ({"tool_choice": "required"}, "tool_choice"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"functions": [{}]}, "functions"),
     ({"modalities": ["text", "audio"]}, "modalities"), ({"store": True}, "store"), ({"audio": {}}, "audio"),
     ({"prediction": {}}, "prediction"), ({"reasoning_effort": "high"}, "reasoning_effort"),
@@ -132,7 +147,7 @@ def test_bodies_that_are_no_json_object(body: bytes) -> None:
     ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"), ({"model": ""}, "model"),
     ({"messages": []}, "messages"), ({"messages": [7]}, "messages[0]"),
     ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role"),
-    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
+    ({"messages": [{"role": "function", "content": "x", "name": "f"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages[0].name"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
      "messages[0].content[0].type"),
@@ -207,7 +222,7 @@ def test_documents_of_a_chat() -> None:
     assert whole["id"] == "chatcmpl-1" and whole["choices"][0]["message"]["content"] == " ab"
     entry = whole["choices"][0]["logprobs"]["content"][0]
     assert entry["token"] == " \ufffd" and entry["bytes"] == [32, 0xC3] and len(entry["top_logprobs"]) == 1
-    (chunk,) = documents(form.growing(ChoiceEvent(choice, first, "")))
+    (chunk,) = documents(form.growing(ChoiceEvent(choice, first, "", (TextPiece(" a"),))))
     assert chunk["object"] == "chat.completion.chunk" and "usage" not in chunk
     assert chunk["choices"][0]["delta"] == {"content": " a"} and chunk["choices"][0]["finish_reason"] is None
     assert not documents(form.growing(ChoiceEvent(choice, TokenEvent((3,)), "")))

@@ -44,8 +44,8 @@ def answered(*events: TokenEvent) -> tuple[GrowingChoice, list[ChoiceEvent]]:
     choice, told = GrowingChoice(0, 4), []
     for event in events:
         before = choice.text
-        choice.take(event, stored=False)
-        told.append(ChoiceEvent(choice, event, before))
+        pieces = choice.take(event, stored=False)
+        told.append(ChoiceEvent(choice, event, before, pieces))
     return choice, told
 
 
