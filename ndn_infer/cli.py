@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "get": "fetch a named object, verified",
     "offers": "what producers say they can do now: free places, queues, measured speeds",
     "status": "faces, routes, Content Store, producers and their queues",
+    "metrics": "what Prometheus and Grafana need: names, rules, a configuration, a dashboard",
     "domain": "tenant domains: cached state for members only; create, add, remove, join",
     "keys": "make, list, issue and import keys and certificates; choose the network in use",
     "models": "list, prepare, identify and publish models",
@@ -46,7 +47,7 @@ COMMANDS: Final = {
 OF_THE_TESTBED: Final = frozenset({"bench", "testbed"})
 """Commands that stand in testbed/commands/; all others are applications, in apps/."""
 
-OF_NO_NETWORK: Final = frozenset({"names", *OF_THE_TESTBED})
+OF_NO_NETWORK: Final = frozenset({"metrics", "names", *OF_THE_TESTBED})
 """Commands that make no network's name at the first start: they need none."""
 
 EPILOG: Final = """exit status: 0 done; 2 wrong input; 3 the network did not answer; 4 something could not be verified;

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ndn_infer import config
-from tests.generate_docs import files_page, namespace_page, options_page, records_page, tracked
+from tests.generate_docs import files_page, metrics_page, namespace_page, options_page, records_page, tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +21,10 @@ def test_records_page_is_generated_from_the_code() -> None:
 
 def test_options_page_is_generated_from_the_code() -> None:
     assert (ROOT / "docs" / "options.md").read_text("utf-8") == options_page(), "run 'make docs'"
+
+
+def test_metric_names_are_generated() -> None:
+    assert (ROOT / "docs" / "metric_names.md").read_text("utf-8") == metrics_page(), "run 'make docs'"
 
 
 def test_options_that_pages_name_exist() -> None:

@@ -18,6 +18,7 @@ from ndn_infer import ndn
 from ndn_infer.client.conversation import Conversation
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import MissingKey
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
 from ndn_infer.offers.live.chooser import OfferChooser
@@ -53,12 +54,16 @@ class Client:
             self.offers.before_first = self._observe
         self._chooser = OfferChooser(self.offers) if node.config.offers.choose == "soonest" else None
         self._engines = EngineChoice(node.config, self.offers.engines)
+        self.meters: Meters | None = None
+        """Where answers are counted, if anywhere."""
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     def conversation(self, domain: str = PUBLIC.label) -> Conversation:
         """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
-        return Conversation(self._node, self._caller, self._engines, domain)
+        made = Conversation(self._node, self._caller, self._engines, domain)
+        made.meters = self.meters
+        return made
 
     def _caller(self, fetcher: Fetcher, ledger: Ledger) -> Caller:
         return self._node.caller(

@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from ndn_infer import clock, ndn, records
+from ndn_infer.client.answer_watch import AnswerWatch, NamesWatch
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
@@ -89,6 +91,9 @@ class Conversation:
         self.engines = engines
         self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         """The newest answer: its prompt's ids, and who holds their KV."""
+        self.meters: Meters | None = None
+        """Where answers are counted, if anywhere."""
+        self.names = NamesWatch()
         self._node = node
 
     async def ask(self, model: str, text: str, sampling: Sampling | None = None, *, system: str = "") -> Answer:
@@ -104,7 +109,10 @@ class Conversation:
 
     def generate(self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
         """The answer to token ids. It is asked for when it is first read."""
-        return Answer(self, model, prompt, sampling)
+        answer = Answer(self, model, prompt, sampling)
+        if self.meters is not None:
+            answer.watch = AnswerWatch(self.meters, model.digest)
+        return answer
 
     # ------------------------------------------------------------ catalogue
 
@@ -224,6 +232,7 @@ class Answer:
     moves: list[Move] = field(default_factory=list)
     _refused: set[str] = field(default_factory=set)
     """Engine classes that producers refused."""
+    watch: AnswerWatch | None = field(init=False, default=None)
     _reading: weakref.ref[AsyncGenerator[TokenEvent]] | None = None
 
     @property
@@ -265,23 +274,34 @@ class Answer:
                 f"the prompt has {len(self.prompt_ids)} tokens; {self.model.alias} takes {self.model.context_tokens} "
                 "with the answer"
             )
-        while True:
-            known = len(self.ids) + self.scored
-            try:
-                async with aclosing(self._stream()) as events:  # a reader that stops leaves no Interest behind
-                    async for event in events:
-                        yield event
-            except CallError as error:
-                self._ask_another_class(error)
-            except NetworkError as error:
-                if len(self.ids) + self.scored == known or self.finish:
-                    raise
-                log.warning(
-                    "an answer broke off after %d tokens; continuing with another producer: %s", len(self.ids), error
-                )
-                self.moves.append(Move(len(self.ids), clock.monotonic()))
-            else:
-                return
+        try:
+            while True:
+                known = len(self.ids) + self.scored
+                try:
+                    async with aclosing(self._stream()) as events:  # a reader that stops leaves no Interest behind
+                        async for event in events:
+                            yield event
+                except CallError as error:
+                    self._ask_another_class(error)
+                except NetworkError as error:
+                    if len(self.ids) + self.scored == known or self.finish:
+                        raise
+                    log.warning(
+                        "an answer broke off after %d tokens; continuing with another producer: %s",
+                        len(self.ids),
+                        error,
+                    )
+                    self.moves.append(Move(len(self.ids), clock.monotonic()))
+                else:
+                    return
+        finally:
+            self._left()
+
+    def _left(self) -> None:
+        """Nobody reads on."""
+        if self.watch is not None and self.conversation.meters is not None:
+            self.watch.left(self.finish, len(self.moves))
+            self.conversation.names.look(self.conversation.meters, self.conversation.ledger.uses())
 
     def _ask_another_class(self, error: CallError) -> None:
         """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer
@@ -339,12 +359,16 @@ class Answer:
         self.scored += len(event.prompt)
         if self.scored > len(self.prompt_ids):
             raise BadRecord(f"probabilities of {self.scored} tokens of a prompt of {len(self.prompt_ids)}")
+        if event.ids and self.watch is not None:
+            self.watch.tokens(len(event.ids), now, elapsed)
         self.ids.extend(event.ids)
         self.text += event.text
         self.last = event
         if event.finish == "error":
             raise CallError(f"generation failed: {event.error}", code="failed")
         self.finish = event.finish or self.finish
+        if event.finish and self.watch is not None:
+            self.watch.ended(len(self.prompt_ids), event.kv, stored=self.stored)
         if event.finish and event.kv is not None and not self.stored:
             _enter_kv(self.conversation.ledger, event.kv, event.kv_names)
 

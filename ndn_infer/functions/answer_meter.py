@@ -68,6 +68,7 @@ class AnswerMeter:
             left -= tokens
             self._meters.add(m.PROMPT_TOKENS, self._model, source, by=tokens)
         self._meters.add(m.PROMPT_TOKENS, self._model, "recompute", by=left)
+        self._meters.observe(m.REQUEST_COMPUTED, left, self._model)
 
     def ended(self, finish: str) -> None:
         """For this reason; of several only the first counts."""
@@ -80,6 +81,9 @@ class AnswerMeter:
         meters.observe(m.REQUEST_PROMPT, self._prompt_tokens, model)
         meters.observe(m.REQUEST_TOKENS, self._tokens, model)
         if self.first_token is not None:
+            meters.observe(m.INFERENCE, self._last - self._began - self.waited_s, model)
+            if self._tokens > 1:
+                meters.observe(m.PER_TOKEN, (self._last - self.first_token) / (self._tokens - 1), model)
             meters.observe(m.DECODE, self._last - self.first_token, model)
 
 

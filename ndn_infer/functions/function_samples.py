@@ -22,6 +22,8 @@ _ENDED: Final = "ended_"
 
 def producer_samples(host: Host, servers: Callable[[], Sequence[FunctionServer]]) -> Iterator[Sample]:
     """Of one producer; what is done for tenants is included."""
+    for reason in _REFUSED.values():  # rates need a beginning
+        yield Sample(m.REFUSALS, (reason,), 0)
     for counters in (host.counters, host.tenant_counters):
         for name, value in counters.items():
             if name in _PLAIN:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ndn_infer.client.answer_watch import cached_tokens
 from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, HermesParser, Piece, TextPiece
-from ndn_infer.records import KvSources, TokenEvent, TokenLogprobs
+from ndn_infer.records import TokenEvent, TokenLogprobs
 
 
 @dataclass(slots=True)
@@ -111,13 +112,3 @@ class Used:
             sum(one.prompt_tokens for one in firsts), sum(choice.tokens for choice in choices),
             sum(one.cached for one in firsts),
         )  # fmt: skip
-
-
-def cached_tokens(prompt_tokens: int, kv: KvSources | None, *, stored: bool) -> int:
-    """Tokens of a prompt that nobody computed for this request, by the decode producer's word on its blocks."""
-    if stored:
-        return prompt_tokens
-    if kv is None:
-        return 0
-    found, blocks = kv.local + kv.named, kv.local + kv.named + kv.prefilled + kv.recomputed
-    return max(0, prompt_tokens - kv.tail_tokens) * min(found, blocks) // blocks if blocks else 0

@@ -49,8 +49,15 @@ REQUEST = _times("request_seconds", "From the call to the last token of its answ
 QUEUE = _times("request_queue_seconds", "Until the prompt was begun: for a reader, for a place in the engine", "model")
 KV_LOAD = _times("request_kv_load_seconds", "Until the KV of the prompt that others hold was here", "model")
 PREFILL = _times("request_prefill_seconds", "From the beginning of the prompt to the first token", "model")
+INFERENCE = _times("request_inference_seconds", "From the beginning of the prompt to the last token", "model")
+PER_TOKEN = _times(
+    "request_time_per_output_token_seconds", "Mean time between the tokens of an answer", "model", buckets=GAPS
+)
 DECODE = _times("request_decode_seconds", "From the first token to the last one", "model")
 REQUEST_PROMPT = _times("request_prompt_tokens", "Tokens of a prompt", "model", buckets=TOKENS)
+REQUEST_COMPUTED = _times(
+    "request_computed_tokens", "Tokens of a prompt whose KV was computed here", "model", buckets=TOKENS
+)
 REQUEST_TOKENS = _times("request_generation_tokens", "Tokens of an answer", "model", buckets=TOKENS)
 REQUESTS = _counter(
     "requests_total",
@@ -156,17 +163,20 @@ REPO_ITEMS = _gauge("repo_items", "What a repo keeps and does, by the names of '
 G_REQUESTS = _counter("gateway_requests_total", "HTTP requests that ended, by route and status", "route", "status")
 G_SECONDS = _times("gateway_request_seconds", "From the head of an HTTP request to the end of its answer", "route")
 G_ACTIVE = _gauge("gateway_requests_active", "HTTP requests in work")
-G_FIRST_TOKEN = _times(
-    "gateway_time_to_first_token_seconds", "From asking the network to the first token at the gateway", "model"
-)
-G_INTER_TOKEN = _times(
-    "gateway_inter_token_latency_seconds", "Between two tokens at the gateway; tokens of one packet come together",
+
+# ---------------------------------------------------------------- whoever reads answers: the gateway
+
+C_FIRST_TOKEN = _times("client_time_to_first_token_seconds", "From the question to its first token, for its reader",
+                       "model")  # fmt: skip
+C_INTER_TOKEN = _times(
+    "client_inter_token_latency_seconds", "Between two events of an answer, for its reader; an event has some tokens",
     "model", buckets=GAPS,
 )  # fmt: skip
-G_PROMPT_TOKENS = _counter("gateway_prompt_tokens_total", "Tokens of prompts", "model")
-G_CACHED_TOKENS = _counter("gateway_cached_tokens_total", "Of these, tokens that were not computed for it", "model")
-G_TOKENS = _counter("gateway_generation_tokens_total", "Tokens of answers", "model")
-G_ANSWERS = _counter("gateway_answers_total", "Answers read to their end, by finish; error and left included",
+C_PROMPT_TOKENS = _counter("client_prompt_tokens_total", "Tokens of prompts", "model")
+C_CACHED_TOKENS = _counter("client_cached_tokens_total", "Of these, tokens that nobody computed for it", "model")
+C_TOKENS = _counter("client_generation_tokens_total", "Tokens of answers", "model")
+C_ANSWERS = _counter("client_answers_total", "Answers that nobody reads on, by finish; unfinished: left, or failed",
                      "model", "finish")  # fmt: skip
-G_STORED = _counter("gateway_stored_answers_total", "Answers that were there, or in the making, before", "model")
-G_MOVES = _counter("gateway_moved_answers_total", "Times an answer broke off and went on elsewhere", "model")
+C_STORED = _counter("client_stored_answers_total", "Answers that were there, or in the making, before they were asked",
+                    "model")  # fmt: skip
+C_MOVES = _counter("client_moved_answers_total", "Times an answer broke off and went on elsewhere", "model")
