@@ -19,12 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ndn_infer.apps.exposing import aliases_of
 from ndn_infer.client import Client
 from ndn_infer.config import Config, GatewayConfig
 from ndn_infer.config.values import address
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UsageError
 from ndn_infer.functions.registry import ROLES
+from ndn_infer.gateway.metering import Metering
+from ndn_infer.gateway.routes import ROUTES as PATHS
 from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.server import GatewayServer
 from ndn_infer.gateway.service import Service
@@ -33,8 +36,10 @@ from ndn_infer.gateway.uplink import Uplink
 from ndn_infer.library.joining import WantedNetwork, join
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import network_name
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
+from ndn_infer.node.node_samples import read_node
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.keychain import Keychain
@@ -144,10 +149,13 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         if node is None:
             return 130
         client = await ends.enter_async_context(Client(node))
+        client.meters = Meters()
+        read_node(client.meters, node)
+        metering = Metering(client.meters, aliases_of(config))
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         served = Served(Service(client, config, front.domains.own), front.domains.label_of, uplink)
-        server = GatewayServer(served, front.settings, front.tenants)
+        server = GatewayServer(served, front.settings, front.tenants, [*PATHS, metering.route], [metering.middleware])
         await server.open()
         ends.push_async_callback(server.close)
         print(f"READY {server.url}", flush=True)

@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _A_ROW = 8, 7, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class Graph:
     """`targets`: (query, legend). `unit` as Grafana names it."""
 
     title: str
@@ -53,62 +53,62 @@ def _ratio(part: Metric, whole: Metric, extra: str = "") -> str:
     return f"{_rate(part, '', extra)} / {_rate(whole)}"
 
 
-ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
+ROWS: Final[tuple[tuple[str, tuple[Graph, ...]], ...]] = (
     ("Answers, where they are decoded", (
-        Panel("Time to first token", "s", _times(m.FIRST_TOKEN)),
-        Panel("Inter-token latency", "s", _times(m.INTER_TOKEN)),
-        Panel("Whole answer", "s", _times(m.REQUEST)),
-        Panel("Tokens decoded a second", "ops", ((_rate(m.GENERATION_TOKENS, "model"), "{{model}}"),)),
-        Panel("Answers by how they ended", "ops", ((_rate(m.REQUESTS, "finish"), "{{finish}}"),), stacked=True),
-        Panel("Where the time goes (mean)", "s", (
+        Graph("Time to first token", "s", _times(m.FIRST_TOKEN)),
+        Graph("Inter-token latency", "s", _times(m.INTER_TOKEN)),
+        Graph("Whole answer", "s", _times(m.REQUEST)),
+        Graph("Tokens decoded a second", "ops", ((_rate(m.GENERATION_TOKENS, "model"), "{{model}}"),)),
+        Graph("Answers by how they ended", "ops", ((_rate(m.REQUESTS, "finish"), "{{finish}}"),), stacked=True),
+        Graph("Where the time goes (mean)", "s", (
             (_mean(m.QUEUE), "queue"), (_mean(m.KV_LOAD), "KV of others"), (_mean(m.PREFILL), "prompt"),
             (_mean(m.DECODE), "decode"),
         )),
-        Panel("Calls in work and waiting", "short", (
+        Graph("Calls in work and waiting", "short", (
             (f"sum by (function) ({_sel(m.RUNNING)})", "{{function}} in work"),
             (f"sum by (function) ({_sel(m.WAITING)})", "{{function}} waiting"),
             (f"sum by (function) ({_sel(m.SEATS)})", "{{function}} free seats"),
         )),
-        Panel("Refusals", "ops", ((_rate(m.REFUSALS, "reason"), "{{reason}}"),)),
-        Panel("Calls and answers of all functions", "ops", ((_rate(m.CALLS), "calls"), (_rate(m.ANSWERS), "answers"))),
+        Graph("Refusals", "ops", ((_rate(m.REFUSALS, "reason"), "{{reason}}"),)),
+        Graph("Calls and answers of all functions", "ops", ((_rate(m.CALLS), "calls"), (_rate(m.ANSWERS), "answers"))),
     )),
     ("KV and the engine", (
-        Panel("Tokens of prompts by source of their KV", "ops", ((_rate(m.PROMPT_TOKENS, "source"), "{{source}}"),),
+        Graph("Tokens of prompts by source of their KV", "ops", ((_rate(m.PROMPT_TOKENS, "source"), "{{source}}"),),
               stacked=True),
-        Panel("KV pool in use", "percentunit", ((_sel(m.KV_USAGE), "{{instance}} {{model}}"),)),
-        Panel("Streams in one step (mean)", "short", ((_mean(m.STEP_STREAMS), "streams"),)),
-        Panel("Tokens in one step (mean)", "short", ((_mean(m.STEP_TOKENS), "tokens"),)),
-        Panel("Time of the engine by phase", "percentunit", ((_rate(m.ENGINE_SECONDS, "phase"), "{{phase}}"),)),
-        Panel("Preemptions", "ops", ((_rate(m.PREEMPTIONS, "model"), "{{model}}"),)),
+        Graph("KV pool in use", "percentunit", ((_sel(m.KV_USAGE), "{{instance}} {{model}}"),)),
+        Graph("Streams in one step (mean)", "short", ((_mean(m.STEP_STREAMS), "streams"),)),
+        Graph("Tokens in one step (mean)", "short", ((_mean(m.STEP_TOKENS), "tokens"),)),
+        Graph("Time of the engine by phase", "percentunit", ((_rate(m.ENGINE_SECONDS, "phase"), "{{phase}}"),)),
+        Graph("Preemptions", "ops", ((_rate(m.PREEMPTIONS, "model"), "{{model}}"),)),
     )),
     ("NDN", (
-        Panel("Interests and Data of applications", "ops", (
+        Graph("Interests and Data of applications", "ops", (
             (_rate(m.PACKETS, "direction, type"), "{{type}} {{direction}}"),
         )),
-        Panel("Content Store: hits by kind of name", "ops", ((_rate(m.CS_HITS_BY_KIND, "kind"), "{{kind}}"),),
+        Graph("Content Store: hits by kind of name", "ops", ((_rate(m.CS_HITS_BY_KIND, "kind"), "{{kind}}"),),
               stacked=True),
-        Panel("Content Store: share of Interests answered", "percentunit", (
+        Graph("Content Store: share of Interests answered", "percentunit", (
             (f"{_rate(m.CS_HITS)} / ({_rate(m.CS_HITS)} + {_rate(m.CS_MISSES)})", "hits"),
         )),
-        Panel("Content Store", "bytes", ((f"sum by (instance) ({_sel(m.CS_BYTES)})", "{{instance}}"),)),
-        Panel("PIT entries", "short", ((_sel(m.F_PIT), "{{instance}}"),)),
-        Panel("Faces", "short", ((_sel(m.F_FACES), "{{instance}}"),)),
-        Panel("Sent again, not answered in time", "ops", (
+        Graph("Content Store", "bytes", ((f"sum by (instance) ({_sel(m.CS_BYTES)})", "{{instance}}"),)),
+        Graph("PIT entries", "short", ((_sel(m.F_PIT), "{{instance}}"),)),
+        Graph("Faces", "short", ((_sel(m.F_FACES), "{{instance}}"),)),
+        Graph("Sent again, not answered in time", "ops", (
             (_rate(m.RETRANSMISSIONS, "instance"), "{{instance}} sent again"),
             (_rate(m.TIMEOUTS, "instance"), "{{instance}} not answered"),
         )),
-        Panel("Not believed", "ops", ((_rate(m.VERIFICATION_FAILURES, "reason"), "{{reason}}"),)),
-        Panel("Dropped by the forwarder", "ops", ((_rate(m.F_DROPS, "reason"), "{{reason}}"),)),
+        Graph("Not believed", "ops", ((_rate(m.VERIFICATION_FAILURES, "reason"), "{{reason}}"),)),
+        Graph("Dropped by the forwarder", "ops", ((_rate(m.F_DROPS, "reason"), "{{reason}}"),)),
     )),
     ("Gateway", (
-        Panel("HTTP requests", "ops", ((_rate(m.G_REQUESTS, "route, status"), "{{route}} {{status}}"),)),
-        Panel("Time to first token for the reader", "s", _times(m.C_FIRST_TOKEN)),
-        Panel("Between two events of an answer", "s", _times(m.C_INTER_TOKEN)),
-        Panel("Prompt tokens that nobody computed", "percentunit", (
+        Graph("HTTP requests", "ops", ((_rate(m.G_REQUESTS, "route, status"), "{{route}} {{status}}"),)),
+        Graph("Time to first token for the reader", "s", _times(m.C_FIRST_TOKEN)),
+        Graph("Between two events of an answer", "s", _times(m.C_INTER_TOKEN)),
+        Graph("Prompt tokens that nobody computed", "percentunit", (
             (_ratio(m.C_CACHED_TOKENS, m.C_PROMPT_TOKENS), "share"),
         )),
-        Panel("Answers rest on", "ops", ((_rate(m.NAMES_USED, "kind, source"), "{{kind}}, {{source}}"),), stacked=True),
-        Panel("Requests in work", "short", ((_sel(m.G_ACTIVE), "{{instance}}"),)),
+        Graph("Answers rest on", "ops", ((_rate(m.NAMES_USED, "kind, source"), "{{kind}}, {{source}}"),), stacked=True),
+        Graph("Requests in work", "short", ((_sel(m.G_ACTIVE), "{{instance}}"),)),
     )),
 )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _panels() -> Iterator[dict[str, Any]]:
         y += -(-len(panels) // _A_ROW) * _HEIGHT
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
+def _panel(panel: Graph) -> dict[str, Any]:
     custom: dict[str, Any] = {"lineWidth": 1, "fillOpacity": 20 if panel.stacked else 5, "showPoints": "never"}
     custom["stacking"] = {"mode": "normal" if panel.stacked else "none"}
     return {
