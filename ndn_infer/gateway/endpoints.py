@@ -12,7 +12,9 @@ from aiohttp import web
 from ndn_infer import clock
 from ndn_infer.gateway.exchange import Exchange
 from ndn_infer.gateway.forms.chat import ChatForm
+from ndn_infer.gateway.forms.messages import MessagesForm
 from ndn_infer.gateway.forms.responses import ResponsesForm
+from ndn_infer.gateway.read_messages import read_count, read_messages
 from ndn_infer.gateway.read_responses import read_responses
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
@@ -61,6 +63,16 @@ async def responses(exchange: Exchange) -> web.StreamResponse:
     asked = read_responses(exchange.document, exchange.service.defaults)
     form = partial(ResponsesForm, said=asked.said, alternatives=asked.chat.asked.alternatives, now=clock.wall_s)
     return await answer(exchange, await exchange.service.chat(asked.chat, form, "input"))
+
+
+async def messages(exchange: Exchange) -> web.StreamResponse:
+    asked = read_messages(exchange.document, exchange.service.defaults)
+    return await answer(exchange, await exchange.service.chat(asked, MessagesForm))
+
+
+async def count_tokens(exchange: Exchange) -> web.StreamResponse:
+    asked = read_count(exchange.document, exchange.service.defaults)
+    return web.json_response({"input_tokens": await exchange.service.count(asked)})
 
 
 async def completion(exchange: Exchange) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from typing import Final
 
 from ndn_infer.gateway import endpoints
 from ndn_infer.gateway.exchange import HttpRoute
+from ndn_infer.gateway.forms.messages import error_document
 
 ROUTES: Final = (
     HttpRoute("GET", "/health", endpoints.health, open=True),
@@ -18,6 +19,8 @@ ROUTES: Final = (
     HttpRoute("GET", "/v1/models/{model:.+}", endpoints.model),
     HttpRoute("POST", "/v1/chat/completions", endpoints.chat, body=True),
     HttpRoute("POST", "/v1/responses", endpoints.responses, body=True),
+    HttpRoute("POST", "/v1/messages", endpoints.messages, body=True, error=error_document),
+    HttpRoute("POST", "/v1/messages/count_tokens", endpoints.count_tokens, body=True, error=error_document),
     HttpRoute("POST", "/v1/completions", endpoints.completion, body=True),
     HttpRoute("POST", "/v1/embeddings", endpoints.embeddings, body=True),
 )

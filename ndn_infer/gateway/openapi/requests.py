@@ -93,3 +93,41 @@ RESPONSES: Final[Properties] = {
     "moderation": only(),
 }  # fmt: skip
 """The body of POST /v1/responses."""
+
+# ---------------------------------------------------------------- /v1/messages
+
+_CUT: Final = about("Accepted: what is there is found without it.", null_or(record({}, open=True)))
+_TEXT_BLOCK: Final = record(
+    {"type": one_of("text"), "text": text(), "cache_control": _CUT, "citations": {}}, ("type", "text")
+)
+_BLOCKS: Final = either(text(), array(_TEXT_BLOCK, 256))
+_USER_BLOCK: Final = either(
+    _TEXT_BLOCK,
+    record({"type": one_of("tool_result"), "tool_use_id": text(128, 1), "content": null_or(_BLOCKS),
+            "is_error": flag(), "cache_control": _CUT}, ("type", "tool_use_id")),
+)  # fmt: skip
+_ASSISTANT_BLOCK: Final = either(
+    _TEXT_BLOCK,
+    record({"type": one_of("tool_use"), "id": text(128, 1), "name": text(128, 1), "caller": {},
+            "input": null_or(record({}, open=True)), "cache_control": _CUT}, ("type", "id", "name")),
+    record({"type": one_of("thinking", "redacted_thinking")}, ("type",), open=True),
+)  # fmt: skip
+_MESSAGE: Final = either(
+    record({"role": one_of("user"), "content": either(text(), array(_USER_BLOCK, 256))}, ("role", "content")),
+    record({"role": one_of("assistant"), "content": either(text(), array(_ASSISTANT_BLOCK, 256))},
+           ("role", "content")),
+    record({"role": one_of("system"), "content": _BLOCKS}, ("role", "content")),
+)  # fmt: skip
+
+COUNT: Final[Properties] = {
+    "model": _MODEL, "messages": array(_MESSAGE, 1024, 1), "system": null_or(_BLOCKS), "cache_control": _CUT,
+    "thinking": null_or(record({"type": only("disabled", "adaptive"), "display": only("omitted", "summarized")})),
+    "output_config": only({}),
+}  # fmt: skip
+"""The body of POST /v1/messages/count_tokens."""
+MESSAGES: Final[Properties] = {
+    **COUNT, **_CHOSEN, "max_tokens": integer(1, 1 << 18), "stop_sequences": null_or(array(_STOP, MAX_STOPS)),
+    "metadata": null_or(record({"user_id": null_or(text(512))})), "service_tier": only("auto", "standard_only"),
+    "container": only(), "context_management": only(), "inference_geo": only(), "mcp_servers": only([]),
+}  # fmt: skip
+"""The body of POST /v1/messages."""
