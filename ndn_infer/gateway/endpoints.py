@@ -10,14 +10,14 @@ from functools import partial
 from aiohttp import web
 
 from ndn_infer import clock
+from ndn_infer.gateway.anthropic import read_anthropic, read_count
 from ndn_infer.gateway.exchange import Exchange
 from ndn_infer.gateway.forms.chat import ChatForm
 from ndn_infer.gateway.forms.messages import MessagesForm
 from ndn_infer.gateway.forms.responses import ResponsesForm
-from ndn_infer.gateway.read_messages import read_count, read_messages
-from ndn_infer.gateway.read_responses import read_responses
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
+from ndn_infer.gateway.responses import read_responses
 from ndn_infer.gateway.service import Prepared
 from ndn_infer.gateway.streaming import answer_stream, answer_whole
 from ndn_infer.gateway.vectors import read_embedding
@@ -66,7 +66,7 @@ async def responses(exchange: Exchange) -> web.StreamResponse:
 
 
 async def messages(exchange: Exchange) -> web.StreamResponse:
-    asked = read_messages(exchange.document, exchange.service.defaults)
+    asked = read_anthropic(exchange.document, exchange.service.defaults)
     return await answer(exchange, await exchange.service.chat(asked, MessagesForm))
 
 

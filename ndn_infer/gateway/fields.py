@@ -97,12 +97,23 @@ class Fields:
 
         self._given: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, value: Any, where: str) -> Fields:
+        """The object at the path `where`. Raises Refusal for what is none."""
+        if not isinstance(value, dict):
+            raise bad(f"{where} must be an object", where)
+        return cls(value, f"{where}.")
+
     def path(self, name: str) -> str:
         return f"{self._where}{self._given.get(name, name)}"
 
     def take(self, name: str) -> Any:
         """The value, None when it is absent."""
         return self._left.pop(self._given.get(name, name), None)
+
+    def look(self, name: str) -> Any:
+        """The value, which stays to be taken."""
+        return self._left.get(self._given.get(name, name))
 
     def known_as(self, given: str, name: str) -> None:
         """From here on `name` is what the request calls `given`."""
@@ -127,12 +138,12 @@ class Fields:
         value = self.take(name)
         return None if value is None else integer_of(value, self.path(name))
 
-    def flag(self, name: str) -> bool:
-        """False when it is absent."""
+    def flag(self, name: str, absent: bool = False) -> bool:
+        """`absent` when it is absent."""
         value = self.take(name)
         if value is not None and not isinstance(value, bool):
             raise bad(f"{self.path(name)} must be true or false", self.path(name))
-        return bool(value)
+        return absent if value is None else value
 
     def items(self, name: str, most: int) -> list[Any] | None:
         value = self.take(name)

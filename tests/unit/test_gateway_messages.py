@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from llm_comply.schema import SpecLoader
 
 from ndn_infer import records
+from ndn_infer.gateway.anthropic import read_anthropic, read_count
 from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.forms.messages import MessagesForm, error_document
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
-from ndn_infer.gateway.read_messages import read_count, read_messages
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.requests import ChatRequest
+from ndn_infer.gateway.tools import ToolUse
+from ndn_infer.hermes import HermesParser
 from ndn_infer.records import KvSources, Message, Sampling, TokenEvent, TokenizeRequest
-from ndn_infer.records.tools import ToolCall
+from ndn_infer.records.tools import Tool, ToolCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
 
@@ -37,17 +39,17 @@ _EVENTS = {
 
 
 def read(body: dict[str, Any]) -> ChatRequest:
-    return read_messages({**BASE, **body}, DEFAULTS)
+    return read_anthropic({**BASE, **body}, DEFAULTS)
 
 
-def stream(*events: TokenEvent) -> tuple[GrowingChoice, list[Any]]:
+def stream(*events: TokenEvent, tools: Collection[str] = ()) -> tuple[GrowingChoice, list[Any]]:
     """The choice at its end, and all events, each as the specification has it and named as it says itself."""
-    form, choice = MessagesForm(HEAD), GrowingChoice(0, 8)
+    form, choice = MessagesForm(HEAD), GrowingChoice(0, 8, HermesParser(tools) if tools else None)
     told: list[ServerEvent] = [*form.opening([choice])]
     for event in events:
         before = choice.text
-        choice.take(event, stored=False)
-        told += form.growing(ChoiceEvent(choice, event, before))
+        pieces = choice.take(event, stored=False)
+        told += form.growing(ChoiceEvent(choice, event, before, pieces))
     return choice, checked([*told, *form.closing([choice]), *form.ending()])
 
 
@@ -86,6 +88,40 @@ def test_an_answer_that_was_cut_and_one_without_text() -> None:
     choice, events = stream(TokenEvent((3,), "", "stop"))
     assert [event["type"] for event in events[1:3]] == ["content_block_start", "content_block_stop"]
     assert [block["text"] for block in MessagesForm(HEAD).whole([choice])["content"]] == [""]
+
+
+CALLS = [
+    "Let me ", "see.\n<tool_", 'call>\n{"name": "f", "arguments": {"x"', ': 1}}\n</tool_call>\n<tool_call>\n',
+    '{"name": "g", "arguments": {}}\n</tool_call>',
+]  # fmt: skip
+
+
+def test_calls_are_blocks() -> None:
+    parts = [TokenEvent((3,), text) for text in CALLS]
+    choice, events = stream(*parts, TokenEvent((9,), "", "stop"), tools={"f", "g"})
+    whole = MessagesForm(HEAD).whole([choice])
+    assert SPEC.validate(whole, "Message") == []
+    assert [block["type"] for block in whole["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["input"] for block in whole["content"][1:]] == [{"x": 1}, {}]
+    assert whole["stop_reason"] == events[-2]["delta"]["stop_reason"] == "tool_use"
+    begun = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+    assert [(one.get("id"), one.get("name")) for one in begun] == [
+        (one.get("id"), one.get("name")) for one in whole["content"]
+    ]
+    deltas = [event for event in events if event["type"] == "content_block_delta"]
+    told = "".join(event["delta"]["partial_json"] for event in deltas if event["index"] == 1)
+    assert told == '{"x": 1}' and "".join(one["delta"].get("text", "") for one in deltas) == "Let me see."
+    stops = [event["index"] for event in events if event["type"] == "content_block_stop"]
+    assert stops == [0, 1, 2]
+
+
+def test_a_call_that_was_cut_is_no_tool_use_to_answer() -> None:
+    choice, events = stream(
+        TokenEvent((3,), '<tool_call>\n{"name": "f", "arguments": {"x": [1,', "length"), tools={"f"}
+    )
+    whole = MessagesForm(HEAD).whole([choice])
+    assert whole["stop_reason"] == "max_tokens" and whole["content"][0]["input"] == {}
+    assert [event["type"] for event in events[-3:]] == ["content_block_stop", "message_delta", "message_stop"]
 
 
 def test_errors_and_signs_of_life() -> None:
@@ -131,7 +167,25 @@ def test_blocks_become_messages() -> None:
     assert asked.asked.sampling == Sampling(9, 0.5, 0.9, 5, 4, ("END",)) and asked.asked.stream
 
 
+def test_tools_and_which_are_chosen() -> None:
+    tools = [
+        {"name": "f", "description": "does f", "input_schema": {"type": "object"}, "cache_control": None},
+        {"type": "custom", "name": "g", "input_schema": {"type": "object", "properties": {"x": {"type": "string"}}}},
+    ]
+    use = read({"tools": tools}).tools
+    assert use.tools == (Tool("f", "does f", '{"type": "object"}'), use.tools[1]) and use.allowed == ("f", "g")
+    assert use.parallel and not use.required
+    one = read({"tools": tools, "tool_choice": {"type": "tool", "name": "g", "disable_parallel_tool_use": True}}).tools
+    assert (one.allowed, one.required, one.parallel) == (("g",), True, False)
+    assert read({"tools": tools, "tool_choice": {"type": "any"}}).tools.required
+    assert read({"tools": tools, "tool_choice": {"type": "none"}}).tools.shown == ()
+    assert read({"tools": []}).tools == ToolUse()
+
+
 @pytest.mark.parametrize(("body", "param"), [
+    ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"), ({"tools": [{}]}, "tools[0].name"),
+    ({"tool_choice": {"type": "any"}}, "tool_choice"), ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
+    ({"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice"),
     ({"max_tokens": None}, "max_tokens"), ({"max_tokens": 0}, "max_tokens"), ({"model": None}, "model"),
     ({"stop_sequences": [""]}, "stop_sequences"), ({"stop": "x"}, "stop"), ({"n": 1}, "n"),
     ({"messages": []}, "messages"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from ndn_infer import records
 from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.forms.responses import ResponsesForm
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
-from ndn_infer.gateway.read_responses import ResponsesRequest, read_responses
 from ndn_infer.gateway.refusal import Refusal
+from ndn_infer.gateway.responses import ResponsesRequest, read_responses
+from ndn_infer.gateway.tools import ToolUse
+from ndn_infer.hermes import HermesParser
 from ndn_infer.records import Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
 from ndn_infer.records.tools import ToolCall
 
@@ -40,8 +42,8 @@ def form(body: dict[str, Any]) -> ResponsesForm:
     return ResponsesForm(HEAD, said=asked.said, alternatives=asked.chat.asked.alternatives, now=lambda: 9.5)
 
 
-def answered(*events: TokenEvent) -> tuple[GrowingChoice, list[ChoiceEvent]]:
-    choice, told = GrowingChoice(0, 4), []
+def answered(*events: TokenEvent, tools: Collection[str] = ()) -> tuple[GrowingChoice, list[ChoiceEvent]]:
+    choice, told = GrowingChoice(0, 4, HermesParser(tools) if tools else None), []
     for event in events:
         before = choice.text
         pieces = choice.take(event, stored=False)
@@ -130,6 +132,36 @@ def test_log_probabilities() -> None:
     assert form(body).whole([choice])["output"][0]["content"][0] == part
 
 
+F = {"type": "function", "name": "f", "description": "does f", "parameters": {"type": "object"}, "strict": True}
+
+
+def test_calls_are_items_with_events_of_their_own() -> None:
+    texts = ["I see.\n<tool_call>", '\n{"name": "f", "arguments": {"x"', ": 1}}\n</tool_call>", "\n<tool_call>\n",
+             '{"name": "f", "arguments": {}}\n</tool_call>']  # fmt: skip
+    choice, told = answered(*[TokenEvent((3,), text) for text in texts], TokenEvent((9,), "", "stop"), tools={"f"})
+    made = form({"tools": [F]})
+    documents = stream(made, choice, told)
+    call = ["output_item.added", *["function_call_arguments.delta"] * 2, "function_call_arguments.done",
+            "output_item.done"]  # fmt: skip
+    assert kinds(documents)[:-1] == [
+        "created", "in_progress", "output_item.added", "content_part.added", "output_text.delta", "output_text.done",
+        "content_part.done", "output_item.done", *call, *call[:1], *call[2:],
+    ]  # fmt: skip
+    last = documents[-1]["response"]
+    assert [item["type"] for item in last["output"]] == ["message", "function_call", "function_call"]
+    assert [item.get("arguments") for item in last["output"]] == [None, '{"x": 1}', "{}"]
+    assert last["output"][1]["call_id"] != last["output"][2]["call_id"] and last["tools"] == [F]
+    whole = form({"tools": [F]}).whole([choice])
+    assert whole == last and SPEC.validate(whole, "ResponseResource") == []
+
+
+def test_a_call_that_was_cut_is_incomplete() -> None:
+    choice, told = answered(TokenEvent((3,), '<tool_call>\n{"name": "f", "arguments": {"x', "length"), tools={"f"})
+    last = stream(form({"tools": [F]}), choice, told)[-1]["response"]
+    assert last["status"] == last["output"][0]["status"] == "incomplete"
+    assert last == form({"tools": [F]}).whole([choice])
+
+
 def test_an_error_in_a_stream_is_an_event_and_ends_the_response() -> None:
     made = form({})
     choice = GrowingChoice(0, 4)
@@ -170,7 +202,25 @@ def test_items_become_messages() -> None:
     assert options.sampling == Sampling(16, 0.5, seed=3, logprobs=2) and options.stream and options.alternatives == 2
 
 
+def test_tools_and_which_are_chosen() -> None:
+    tools = [F, {"type": "web_search"}, {"type": "function", "name": "g"}]
+    asked = read({"tools": tools, "parallel_tool_calls": False})
+    assert asked.chat.tools.allowed == ("f", "g") and not asked.chat.tools.parallel
+    assert [tool["name"] for tool in asked.said["tools"]] == ["f", "g"], "what is passed over is not told as taken"
+    chosen = read({"tools": tools, "tool_choice": {"type": "function", "name": "g"}})
+    assert (chosen.chat.tools.allowed, chosen.chat.tools.required) == (("g",), True)
+    assert chosen.said["tool_choice"] == {"type": "function", "name": "g"}
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}
+    assert read({"tools": tools, "tool_choice": allowed}).chat.tools.allowed == ("f",)
+    assert read({"tools": tools, "tool_choice": "none"}).chat.tools.shown == ()
+    assert read({"tools": [{"type": "web_search"}]}).chat.tools == ToolUse()
+
+
 @pytest.mark.parametrize(("body", "param"), [
+    ({"tools": [{}]}, "tools[0].type"), ({"tools": [{"type": "function"}]}, "tools[0].name"),
+    ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+    ({"tool_choice": "required"}, "tool_choice"), ({"tools": [F], "tool_choice": "f"}, "tool_choice"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
     ({"store": True}, "store"), ({"background": True}, "background"), ({"n": 2}, "n"),
     ({"max_tokens": 3}, "max_tokens"),

@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from ndn_infer.gateway.forms.completions import chat_logprobs
+from ndn_infer.gateway.tools import call_id
 from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, Piece, TextPiece
 from ndn_infer.records import TokenLogprobs
 
@@ -79,7 +80,7 @@ class OutputItems:
     def _call(self, begun: CallBegun) -> Iterator[Told]:
         yield from self._close("completed")
         item = {
-            "type": "function_call", "status": "in_progress", "call_id": f"call_{self._key}_{begun.index}",
+            "type": "function_call", "status": "in_progress", "call_id": call_id(self._key, 0, begun.index),
             "name": begun.name, "arguments": "",
         }  # fmt: skip
         yield self._added(f"fc_{self._key}_{begun.index}", item)

@@ -12,6 +12,7 @@ from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used
 from ndn_infer.gateway.refusal import Refusal
+from ndn_infer.gateway.tools import call_id
 from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, Piece, TextPiece
 from ndn_infer.records.tools import object_of
 
@@ -115,7 +116,7 @@ class MessagesForm:
         }  # fmt: skip
 
     def _tool_block(self, begun: CallBegun) -> dict[str, Any]:
-        identifier = f"toolu_{self._head.key}_{begun.index}"
+        identifier = call_id(self._head.key, 0, begun.index, "toolu_")
         return {"type": "tool_use", "id": identifier, "name": begun.name, "input": {}, "caller": {"type": "direct"}}
 
 
@@ -144,7 +145,7 @@ def _input(arguments: str) -> dict[str, Any]:
 def _reason(choice: GrowingChoice) -> str:
     if choice.finish == "length":
         return "max_tokens"
-    return "end_turn"
+    return "tool_use" if choice.called else "end_turn"
 
 
 def _tokens(used: Used) -> dict[str, Any]:

@@ -24,10 +24,13 @@ from ndn_infer.gateway.openapi.schemas import (
     text,
 )
 from ndn_infer.records.sampling import MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_CHARACTERS, MAX_STOPS
+from ndn_infer.records.tools import MAX_DESCRIPTION, MAX_TOOLS
 
 Properties = dict[str, Schema]
 
 _MODEL: Final = about("An alias or digest: GET /v1/models lists what there is.", text(120, 1))
+_TOOL_NAME: Final = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.-]+$"}
+_SCHEMA: Final = about("The JSON Schema of an object.", null_or({"type": "object"}))
 _LABEL: Final = about("For the client's own accounting, without effect.", null_or(text(512)))
 _STOP: Final = text(MAX_STOP_CHARACTERS, 1)
 _COUNT: Final = null_or(integer(1, 1 << 18))
@@ -75,9 +78,30 @@ _INPUT_ITEM: Final = either(
             "encrypted_content": null_or(text()), **_ITEM}, ("type",)),
 )  # fmt: skip
 
+_FUNCTION: Final[Properties] = {
+    "name": _TOOL_NAME, "description": null_or(text(MAX_DESCRIPTION)), "strict": flag(), "defer_loading": {},
+    "allowed_callers": {},
+}  # fmt: skip
+_FLAT_NAME: Final = record({"type": one_of("function"), "name": _TOOL_NAME}, ("type", "name"))
+_RESPONSES_TOOLS: Final[Properties] = {
+    "tools": null_or(array(either(
+        record({"type": one_of("function"), **_FUNCTION, "parameters": _SCHEMA, "output_schema": {}}, ("type", "name")),
+        about("Another type: passed over.", {
+            "type": "object", "properties": {"type": {"type": "string", "maxLength": 64, "not": one_of("function")}},
+            "required": ["type"],
+        }),
+    ), MAX_TOOLS)),
+    "tool_choice": null_or(either(one_of("none", "auto", "required"), _FLAT_NAME, record({
+        "type": one_of("allowed_tools"), "mode": one_of("none", "auto", "required", None),
+        "tools": array(_FLAT_NAME, MAX_TOOLS, 1),
+    }, ("type", "tools")))),
+    "parallel_tool_calls": flag(),
+}  # fmt: skip
+
 RESPONSES: Final[Properties] = {
     "model": _MODEL, "input": either(text(least=1), array(_INPUT_ITEM, 1024, 1)), "instructions": null_or(text()),
-    **_CHOSEN, **_PENALTIES, **_TOKENS, "max_output_tokens": _COUNT,
+    **_CHOSEN, **_PENALTIES, **_TOKENS, **_RESPONSES_TOOLS,
+    "max_output_tokens": _COUNT,
     "top_logprobs": null_or(integer(0, MAX_LOGPROBS)),
     "include": null_or(array(one_of("message.output_text.logprobs", "reasoning.encrypted_content"), 16)),
     "stream_options": null_or(record({"include_obfuscation": only(False)})),
@@ -119,7 +143,19 @@ _MESSAGE: Final = either(
     record({"role": one_of("system"), "content": _BLOCKS}, ("role", "content")),
 )  # fmt: skip
 
+_ANTHROPIC_TOOLS: Final[Properties] = {
+    "tools": null_or(array(record({
+        **_FUNCTION, "type": only("custom"), "input_schema": _SCHEMA, "cache_control": _CUT,
+        "eager_input_streaming": {}, "input_examples": {},
+    }, ("name",)), MAX_TOOLS)),
+    "tool_choice": null_or(either(
+        record({"type": one_of("auto", "any", "none"), "disable_parallel_tool_use": flag()}, ("type",)),
+        record({"type": one_of("tool"), "name": _TOOL_NAME, "disable_parallel_tool_use": flag()}, ("type", "name")),
+    )),
+}  # fmt: skip
+
 COUNT: Final[Properties] = {
+    **_ANTHROPIC_TOOLS,
     "model": _MODEL, "messages": array(_MESSAGE, 1024, 1), "system": null_or(_BLOCKS), "cache_control": _CUT,
     "thinking": null_or(record({"type": only("disabled", "adaptive"), "display": only("omitted", "summarized")})),
     "output_config": only({}),

@@ -7,19 +7,22 @@ is had, how it is written (forms/messages.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.contents import part_kind, parts_of, text_content, text_part
 from ndn_infer.gateway.fields import Fields, text_of
+from ndn_infer.gateway.messages import MAX_CALL_ID, MAX_MESSAGES
 from ndn_infer.gateway.openapi.requests import COUNT, MESSAGES
 from ndn_infer.gateway.refusal import bad
-from ndn_infer.gateway.requests import MAX_MESSAGES, ChatRequest, model_name
+from ndn_infer.gateway.requests import ChatRequest, model_name
 from ndn_infer.gateway.sampling import ChoiceOptions, read_asked, tokens_of
+from ndn_infer.gateway.tools import ToolUse, all_tools, chosen, function_tool, tool_name
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.records.sampling import Sampling
-from ndn_infer.records.tools import ToolCall, json_text
+from ndn_infer.records.tools import MAX_CALLS, MAX_TOOLS, Tool, ToolCall, json_text
 
 _TEXTS: Final = {"text": "text"}
 _HINTS: Final = frozenset({"cache_control", "citations"})
@@ -30,13 +33,16 @@ _NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "standard_only"),
 }  # fmt: skip
 """Parameters that are refused, each with the values that ask for nothing."""
+_MODES: Final[Mapping[str, str]] = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
+_TOOL_HINTS: Final = ("cache_control", "defer_loading", "allowed_callers", "eager_input_streaming", "input_examples")
+"""What else a tool may say: without effect here."""
 
 
-def read_messages(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
+def read_anthropic(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     """Raises Refusal. `defaults` has what the request leaves out."""
     body = Fields(document)
     body.expect(MESSAGES)
-    model, messages = _conversation(body)
+    model, messages, tools = _conversation(body)
     count = tokens_of(body.integer("max_tokens"), "max_tokens")
     if count is None:
         raise bad("max_tokens is missing", "max_tokens")
@@ -46,19 +52,19 @@ def read_messages(document: Mapping[str, Any], defaults: Sampling) -> ChatReques
     body.known_as("stop_sequences", "stop")
     asked = read_asked(body, defaults, None, max_tokens=count)
     body.end()
-    return ChatRequest(model, messages, asked)
+    return ChatRequest(model, messages, asked, tools)
 
 
 def read_count(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     """A request of /v1/messages/count_tokens. Raises Refusal."""
     body = Fields(document)
     body.expect(COUNT)
-    model, messages = _conversation(body)
+    model, messages, tools = _conversation(body)
     body.end()
-    return ChatRequest(model, messages, ChoiceOptions(defaults))
+    return ChatRequest(model, messages, ChoiceOptions(defaults), tools)
 
 
-def _conversation(body: Fields) -> tuple[str, tuple[Message, ...]]:
+def _conversation(body: Fields) -> tuple[str, tuple[Message, ...], ToolUse]:
     """What requests to answer and to count have alike."""
     model = model_name(body)
     system = body.take("system")
@@ -70,7 +76,8 @@ def _conversation(body: Fields) -> tuple[str, tuple[Message, ...]]:
     _thinking(body)
     body.object("cache_control")
     body.only("output_config", {})
-    return model, tuple([*told, *messages] if told and told[0].content else messages)
+    conversation = [*told, *messages] if told and told[0].content else messages
+    return model, tuple(conversation), _tools(body)
 
 
 def _thinking(body: Fields) -> None:
@@ -80,6 +87,34 @@ def _thinking(body: Fields) -> None:
         thinking.only("type", "disabled", "adaptive")
         thinking.only("display", "omitted", "summarized")
         thinking.end()
+
+
+# ---------------------------------------------------------------- tools
+
+
+def _tools(body: Fields) -> ToolUse:
+    given = body.items("tools", MAX_TOOLS) or []
+    use = all_tools([_tool(Fields.of(item, f"tools[{index}]")) for index, item in enumerate(given)])
+    choice = body.object("tool_choice")
+    return use if choice is None else _chosen(use, Fields(choice, "tool_choice."))
+
+
+def _tool(item: Fields) -> tuple[Tool, bool]:
+    """Tools that Anthropic defines itself (bash, web_search, ...) have another type."""
+    item.only("type", "custom")
+    for name in _TOOL_HINTS:
+        item.take(name)
+    return function_tool(item, "input_schema")
+
+
+def _chosen(use: ToolUse, choice: Fields) -> ToolUse:
+    kind = choice.text("type", 16) or ""
+    if kind not in _MODES:
+        raise bad(f"{choice.path('type')} must be one of {', '.join(_MODES)}", choice.path("type"))
+    use = replace(use, parallel=not choice.flag("disable_parallel_tool_use"))
+    only = (tool_name(choice.take("name"), choice.path("name")),) if kind == "tool" else ()
+    choice.end()
+    return chosen(use, _MODES[kind], "tool_choice", only)
 
 
 def _metadata(body: Fields) -> None:
@@ -102,9 +137,7 @@ def _messages(body: Fields) -> list[Message]:
 
 def _message(value: Any, where: str) -> list[Message]:
     """Several for a message that has results of calls and more."""
-    if not isinstance(value, dict):
-        raise bad(f"{where} must be an object", where)
-    message = Fields(value, f"{where}.")
+    message = Fields.of(value, where)
     role, content = message.text("role", 32), message.take("content")
     message.end()
     if role == "user":
@@ -153,6 +186,8 @@ def _of_assistant(content: Any, where: str) -> Message:
             calls.append(_call(part, path))
         elif kind not in _THOUGHTS:
             texts.append(text_part(part, path, _TEXTS, _HINTS))
+    if len(calls) > MAX_CALLS:
+        raise bad(f"{where} has {len(calls)} calls, and {MAX_CALLS} are the most", where)
     return Message("assistant", "\n".join(texts), tuple(calls))
 
 
@@ -160,18 +195,19 @@ def _call(part: dict[str, Any], where: str) -> ToolCall:
     call = Fields(part, f"{where}.")
     call.expect({"type", "id", "name", "input", "cache_control", "caller"})
     identifier = _identifier(call.take("id"), f"{where}.id")
-    name = text_of(call.take("name"), f"{where}.name", 128)
-    if not name:
-        raise bad(f"{where}.name is empty", f"{where}.name")
+    name = tool_name(call.take("name"), f"{where}.name")
+    return ToolCall(name, _arguments(call.object("input") or {}, f"{where}.input"), identifier)
+
+
+def _arguments(given: dict[str, Any], where: str) -> str:
     try:
-        arguments = json_text(call.object("input") or {})
+        return text_of(json_text(given), where, MAX_TEXT)
     except BadRecord as error:
-        raise bad(f"{where}.input: {error}", f"{where}.input") from error
-    return ToolCall(name, text_of(arguments, f"{where}.input", MAX_TEXT), identifier)
+        raise bad(f"{where} is {error}", where) from error
 
 
 def _identifier(value: Any, where: str) -> str:
-    identifier = text_of(value, where, 128)
+    identifier = text_of(value, where, MAX_CALL_ID)
     if not identifier:
         raise bad(f"{where} is empty", where)
     return identifier

@@ -14,15 +14,17 @@ from typing import Any, Final
 
 from ndn_infer.gateway.contents import part_kind, text_content
 from ndn_infer.gateway.fields import Fields, shown, text_of
-from ndn_infer.gateway.messages import MAX_MESSAGES
+from ndn_infer.gateway.messages import MAX_CALL_ID, MAX_MESSAGES, call_arguments
 from ndn_infer.gateway.openapi.requests import RESPONSES
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import ChatRequest, model_name
+from ndn_infer.gateway.responses_tools import read_tools
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
+from ndn_infer.gateway.tools import tool_name
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.records.sampling import Sampling
-from ndn_infer.records.tools import ToolCall
+from ndn_infer.records.tools import MAX_CALLS, ToolCall
 
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _TEXTS: Final = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
@@ -37,6 +39,14 @@ _NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
     "prompt_cache_retention": (), "context_management": ([],), "moderation": (),
 }  # fmt: skip
 """Parameters that are refused, each with the values that ask for nothing."""
+
+
+_FIXED: Final[Mapping[str, Any]] = {
+    "text": {"format": {"type": "text"}}, "background": False, "max_tool_calls": None, "previous_response_id": None,
+    "service_tier": "default", "store": False, "truncation": "disabled",
+    "reasoning": {"effort": None, "summary": None},
+}  # fmt: skip
+"""What every response says, as nothing else is supported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +72,15 @@ def read_responses(document: Mapping[str, Any], defaults: Sampling) -> Responses
     _reasoning(body)
     if body.text("truncation", 16) not in (None, "auto", "disabled"):
         raise bad("truncation must be auto or disabled", "truncation")
+    tools, tools_said = read_tools(body)
     asked = _asked(body, defaults)
     body.end()
     said = {
         "instructions": instructions, "metadata": metadata, "prompt_cache_key": labels["prompt_cache_key"],
-        "safety_identifier": labels["safety_identifier"], "user": labels["user"], **_fixed(), **_sampling_said(asked),
+        "safety_identifier": labels["safety_identifier"], "user": labels["user"], **_FIXED, **tools_said,
+        **_sampling_said(asked),
     }  # fmt: skip
-    return ResponsesRequest(ChatRequest(model, messages, asked), said)
+    return ResponsesRequest(ChatRequest(model, messages, asked, tools), said)
 
 
 def _stateless(body: Fields) -> None:
@@ -136,14 +148,6 @@ def _sampling_said(asked: ChoiceOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _fixed() -> dict[str, Any]:
-    return {
-        "tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "text": {"format": {"type": "text"}},
-        "background": False, "max_tool_calls": None, "previous_response_id": None, "service_tier": "default",
-        "store": False, "truncation": "disabled", "reasoning": {"effort": None, "summary": None},
-    }  # fmt: skip
-
-
 # ---------------------------------------------------------------- input
 
 
@@ -166,6 +170,8 @@ def _joined(items: list[Message]) -> list[Message]:
     for item in items:
         if item.tool_calls and made and made[-1].role == "assistant":
             made[-1] = replace(made[-1], tool_calls=made[-1].tool_calls + item.tool_calls)
+            if len(made[-1].tool_calls) > MAX_CALLS:
+                raise bad(f"input has more than {MAX_CALLS} calls in a row", "input")
         else:
             made.append(item)
     return made
@@ -173,8 +179,7 @@ def _joined(items: list[Message]) -> list[Message]:
 
 def _item(value: Any, where: str) -> Message | None:
     """None for an item that says nothing to a model that does not reason."""
-    if not isinstance(value, dict):
-        raise bad(f"{where} must be an object", where)
+    item = Fields.of(value, where)
     kind = part_kind({"type": "message", **{key: one for key, one in value.items() if one is not None}}, where)
     read = {"message": _message, "function_call": _call, "function_call_output": _result, "reasoning": _thought}.get(
         kind
@@ -182,7 +187,6 @@ def _item(value: Any, where: str) -> Message | None:
     if read is None:
         words = _NOT_KEPT if kind == "item_reference" else "it is none of message, function_call, function_call_output"
         raise bad(f"{where}.type: {shown(kind)} is not supported: {words}", f"{where}.type", "unsupported_content")
-    item = Fields(value, f"{where}.")
     for name in ("type", "id", "status"):
         item.text(name, 256)
     message = read(item)
@@ -201,9 +205,9 @@ def _message(item: Fields) -> Message:
 
 def _call(item: Fields) -> Message:
     identifier = _identifier(item)
-    name = text_of(item.take("name"), item.path("name"), 128)
+    name = tool_name(item.take("name"), item.path("name"))
     arguments = text_of(item.take("arguments"), item.path("arguments"), MAX_TEXT)
-    return Message("assistant", "", (ToolCall(name, arguments or "{}", identifier),))
+    return Message("assistant", "", (ToolCall(name, call_arguments(arguments, item.path("arguments")), identifier),))
 
 
 def _result(item: Fields) -> Message:
@@ -212,7 +216,7 @@ def _result(item: Fields) -> Message:
 
 
 def _identifier(item: Fields) -> str:
-    identifier = text_of(item.take("call_id"), item.path("call_id"), 128)
+    identifier = text_of(item.take("call_id"), item.path("call_id"), MAX_CALL_ID)
     if not identifier:
         raise bad(f"{item.path('call_id')} is empty", item.path("call_id"))
     return identifier
