@@ -3,9 +3,9 @@
 Owns: streams from `start` to their last token, what one step computes, counters. Must not know: text, names, packets,
 asyncio, who holds KV blocks.
 
-The life of a step: guess (speculation.py), plan (scheduler.py says whose tokens, kv_pool.py which blocks), compute one
+The life of a step: guess (next_tokens.py), plan (scheduler.py says whose tokens, kv_pool.py which blocks), compute one
 row for each token that follows a finished prompt, all in one forward (llama.py), and chunks of prompts, then choose
-(sampler.py). docs/engine.md tells it at length.
+(next_tokens.py). docs/engine.md tells it at length.
 
 Used from one thread. Blocks are [layers, 2, kv_heads, block_tokens, head_dim], see kv_cache.py.
 """
@@ -20,10 +20,9 @@ from pathlib import Path
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.kv_pool import BlockPool
-from ndn_infer.engine.sampler import Choice, TokenHistory, choose
+from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
+from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
-from ndn_infer.engine.scoring import PromptScorer
-from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
 from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError
 from ndn_infer.records.sampling import Sampling
@@ -44,12 +43,6 @@ __all__ = ["Counters", "Engine", "StepOutput", "Stream"]
 
 log = logging.getLogger(__name__)
 
-SPECULATION: dict[str, Callable[[Sequence[int]], Drafter] | None] = {"off": None, "ngram": NgramDrafter}
-"""What makes a stream's drafter from its prompt."""
-
-MOST_GUESSES = 7
-"""Guessed tokens of a stream in one step."""
-
 _MIB = 1 << 20
 
 _MAPPED_AHEAD = 32 * _MIB  # of KV memory, mapped before it is needed
@@ -66,12 +59,14 @@ class Engine:
         self.counters = Counters()
         self._model = model
         self._sharing = options.sharing
-        self._drafter = SPECULATION[options.speculation]
         self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
         useful = 2 * options.max_streams * -(-config.context_length // block_tokens)
         pool = BlockPool(max(min(options.kv_memory_mib * _MIB // self.layout.nbytes, useful), 1))
         self._pages = KvPages(self.layout, model.device, pool.blocks)
         self._scheduler: Scheduler[Stream] = Scheduler(pool, options, least_rows=LEAST_ROWS)
+        self._next = NextTokens(
+            SPECULATION[options.speculation], config.context_length, self.counters, self._end
+        )  # fmt: skip
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
         self._ahead = _MAPPED_AHEAD // self.layout.nbytes
@@ -115,13 +110,10 @@ class Engine:
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1
         asked = max(len(ids) - answered, 1)
-        stream = self._queue(
+        return self._queue(
             tuple(ids), params, Extent(asked, asked, last), prefix_blocks,
             Sharing(cache_salt, near and not arriving, arriving),
         )  # fmt: skip
-        if answered and stream.history is not None:
-            stream.history = TokenHistory(ids[:-answered], ids[-answered:])
-        return stream
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""
@@ -148,7 +140,7 @@ class Engine:
     def step(self) -> list[StepOutput]:
         """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
         order; a stream may have several."""
-        self._guess()
+        self._next.guess(self._scheduler.running)
         fresh = self._scheduler.pool.fresh
         plan = self._scheduler.plan()
         filled = {block for stream in plan.settled for block, _ in zip(stream.table, stream.imports, strict=False)}
@@ -271,9 +263,7 @@ class Engine:
         )  # fmt: skip
         if params is not None:
             params.check(self.model_config.vocab_size)
-            stream.history = TokenHistory(prompt) if params.needs_history else None
-            stream.drafter = self._drafter(prompt) if self._drafter else None
-            stream.scorer = PromptScorer(prompt, params.logprobs) if params.score_prompt else None
+            self._next.begin(stream, len(prompt) - asked)
         if known == ready:
             stream.finished = "done"  # a prompt without a full block, or with nothing but known ones
         else:
@@ -299,16 +289,6 @@ class Engine:
         return lambda end: (salt, self._model.kv_class(end, total)) if end <= prompt else ("stream", number)
 
     # ------------------------------------------------------------ a step
-
-    def _guess(self) -> None:
-        """Speculation: a drafter's guess at the next tokens of each stream, verified in the same forward."""
-        for stream in self._scheduler.running:
-            stream.guesses = []
-            if stream.params is not None and stream.drafter is not None and stream.known - stream.length == 1:
-                left = stream.params.max_tokens - len(stream.generated)
-                room = min(left, self.model_config.context_length - stream.known, MOST_GUESSES + 1) - 1
-                stream.guesses = stream.drafter.propose(room)[:room] if room > 0 else []
-            stream.draft = len(stream.guesses)
 
     def _settle(self, stream: Stream) -> None:
         """A stream got its blocks: put in what it brought along, give out what others have computed for it."""
@@ -343,21 +323,7 @@ class Engine:
         self.counters.decode_s += time.perf_counter() - started
         outputs, row = [], iter(logits)
         for stream in choosing:
-            outputs += self._verify(stream, list(itertools.islice(row, stream.draft + 1)))
-        return outputs
-
-    def _verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:
-        """The next token, and one more for each guess that was right. Choices are by seed and position (sampler.py), so
-        they are those of a stream without guesses, sampled or not: a guess is right when it is what gets chosen."""
-
-        def choose_next(logits: Tensor) -> StepOutput:
-            stream.length = stream.known
-            return self._choose(stream, logits)
-
-        outputs = verify(stream.guesses[: len(rows) - 1], rows, choose_next)
-        self.counters.tokens_accepted += len(outputs) - 1
-        if stream.drafter is not None and len(rows) > 1:
-            stream.drafter.outcome(len(rows) - 1, len(outputs) - 1)
+            outputs += self._next.verify(stream, list(itertools.islice(row, stream.draft + 1)))
         return outputs
 
     def _prefill_chunk(self, stream: Stream, count: int) -> list[StepOutput]:
@@ -396,7 +362,7 @@ class Engine:
             return [StepOutput(stream, -1, 0.0, stream.finished)]
         if stream.params is None or stream.length < stream.known:
             return [StepOutput(stream, -1, 0.0, None, scores=scores)] if scores else []
-        return [self._choose(stream, self._model.logits(hidden[-1:])[0].cpu())._replace(scores=scores)]
+        return [self._next.choose(stream, self._model.logits(hidden[-1:])[0].cpu())._replace(scores=scores)]
 
     def _collect(self, stream: Stream) -> None:
         """Copies of a prompt's new blocks for `take_blocks`; the end of a stream that wants nothing else."""
@@ -407,27 +373,6 @@ class Engine:
             stream.exported = index + 1
         if stream.length == stream.known:
             self._end(stream, "done")
-
-    def _choose(self, stream: Stream, logits: Tensor) -> StepOutput:
-        """The next token from its logits [vocab], and whether it is the last."""
-        assert (params := stream.params) is not None
-        try:
-            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history)
-        except ModelError as error:  # of this stream: the others go on
-            self._end(stream, f"error: {error}")
-            return StepOutput(stream, -1, 0.0, stream.finished)
-        stream.generated.append(token)
-        if stream.history is not None:
-            stream.history.add(token)
-        if stream.drafter is not None:
-            stream.drafter.extend([token])
-        stream.known += 1
-        self.counters.tokens_decoded += 1
-        if token in params.stop_ids:
-            self._end(stream, "stop")
-        elif len(stream.generated) >= params.max_tokens or stream.known >= self.model_config.context_length:
-            self._end(stream, "length")
-        return StepOutput(stream, token, logprob, stream.finished, top)
 
     def _end(self, stream: Stream, how: str) -> None:
         stream.finished = how

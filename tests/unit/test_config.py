@@ -158,7 +158,7 @@ def test_a_list_in_a_file_is_an_array_of_texts(text: str, tmp_path: Path) -> Non
 def test_what_engines_and_codecs_there_are() -> None:
     """Choices that name objects of other units, which config does not import."""
     pytest.importorskip("torch")
-    from ndn_infer.engine.engine import SPECULATION
+    from ndn_infer.engine.next_tokens import SPECULATION
     from ndn_infer.engine.weights import DTYPES
     from ndn_infer.kv.codec import CODECS
 

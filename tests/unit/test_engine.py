@@ -546,7 +546,7 @@ def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str,
 
     model = plain._model
     engine = Engine(model, EngineConfig(chunk_tokens=16, block_tokens=4, kv_memory_mib=1))
-    engine._drafter = Drafter
+    engine._next.drafter = Drafter
     other, stream = engine.start([9, 8, 7], GREEDY), engine.start(story(0, 21), chosen)
     outputs = []
     while stream.finished is None:

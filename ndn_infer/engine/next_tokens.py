@@ -1,0 +1,96 @@
+"""The next tokens of streams: guesses at them, choices, and which is the last.
+
+Owns: what a stream needs for its choices, when it is guessed at and how far, when an answer ends. Must not know: how
+logits are computed, blocks, whose turn it is, what a choice is made by (sampler.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from ndn_infer.engine.sampler import TokenHistory, choose
+from ndn_infer.engine.scoring import PromptScorer
+from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
+from ndn_infer.engine.stream import Counters, StepOutput, Stream
+from ndn_infer.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MakeDrafter = Callable[[Sequence[int]], Drafter]
+
+SPECULATION: Final[dict[str, MakeDrafter | None]] = {"off": None, "ngram": NgramDrafter}
+"""What makes a stream's drafter from its prompt."""
+
+MOST_GUESSES: Final = 7
+"""Guessed tokens of a stream in one step."""
+
+
+class NextTokens:
+    """Of the streams of one engine. `end(stream, how)` is called with the last token of each, or with an error."""
+
+    def __init__(
+        self, drafter: MakeDrafter | None, context: int, counters: Counters, end: Callable[[Stream, str], None]
+    ) -> None:
+        """`context`: tokens that prompt and answer may have together."""
+        self.drafter = drafter
+        self._context = context
+        self._counters = counters
+        self._end = end
+
+    def begin(self, stream: Stream, answered: int) -> None:
+        """Before the first choice of a stream that wants tokens, the last `answered` ids of whose prompt are generated
+        ones."""
+        params, prompt = stream.params, stream.prompt
+        assert params is not None
+        asked = len(prompt) - answered
+        stream.history = TokenHistory(prompt[:asked], prompt[asked:]) if params.needs_history else None
+        stream.drafter = self.drafter(prompt) if self.drafter else None
+        stream.scorer = PromptScorer(prompt, params.logprobs) if params.score_prompt else None
+
+    def guess(self, streams: Iterable[Stream]) -> None:
+        """Speculation: a drafter's guess at the next tokens of each stream, verified in the same forward."""
+        for stream in streams:
+            stream.guesses = []
+            if stream.params is not None and stream.drafter is not None and stream.known - stream.length == 1:
+                left = stream.params.max_tokens - len(stream.generated)
+                room = min(left, self._context - stream.known, MOST_GUESSES + 1) - 1
+                stream.guesses = stream.drafter.propose(room)[:room] if room > 0 else []
+            stream.draft = len(stream.guesses)
+
+    def verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:
+        """The next token, and one more for each guess that was right, from `rows` of logits [vocab] after the known
+        tokens and after each guess. Choices are by seed and position (sampler.py), so they are those of a stream
+        without guesses, sampled or not: a guess is right when it is what gets chosen."""
+
+        def choose_next(logits: Tensor) -> StepOutput:
+            stream.length = stream.known
+            return self.choose(stream, logits)
+
+        outputs = verify(stream.guesses[: len(rows) - 1], rows, choose_next)
+        self._counters.tokens_accepted += len(outputs) - 1
+        if stream.drafter is not None and len(rows) > 1:
+            stream.drafter.outcome(len(rows) - 1, len(outputs) - 1)
+        return outputs
+
+    def choose(self, stream: Stream, logits: Tensor) -> StepOutput:
+        """The next token from its logits [vocab], and whether it is the last."""
+        assert (params := stream.params) is not None
+        try:
+            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history)
+        except ModelError as error:  # of this stream: the others go on
+            self._end(stream, f"error: {error}")
+            return StepOutput(stream, -1, 0.0, stream.finished)
+        stream.generated.append(token)
+        if stream.history is not None:
+            stream.history.add(token)
+        if stream.drafter is not None:
+            stream.drafter.extend([token])
+        stream.known += 1
+        self._counters.tokens_decoded += 1
+        if token in params.stop_ids:
+            self._end(stream, "stop")
+        elif len(stream.generated) >= params.max_tokens or stream.known >= self._context:
+            self._end(stream, "length")
+        return StepOutput(stream, token, logprob, stream.finished, top)
