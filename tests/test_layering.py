@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.sampling", "files", "hermes", "metrics", "web_pages"}
+GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", "web_pages"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -38,8 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "addresses", "ndn", "records.sampling"},
     "tensors": {"errors"},
     "torch_tensors": {"errors", "tensors"},
-    "records": {"errors", "records.sampling"},
-    "records.sampling": {"errors", "records"},
+    "records": {"errors", "records.grammar", "records.sampling"},
+    "records.grammar": {"errors", "records"},
+    "records.sampling": {"errors", "records", "records.grammar"},
     "namespace": {"errors", "ndn"},
     "wire": {"errors", "ndn"},
     "security": {"errors", "files", "clock", "config", "ndn", "namespace", "chain", "records", "wire"},
@@ -57,7 +58,17 @@ ALLOWED: dict[str, set[str]] = {
     "offers": GROUND,
     "offers.live": OBJECTS | {"transport.calls", "offers", "sync"},
     "kv.layout": {"errors"},
-    "engine": {"errors", "records.sampling", "config", "chain", "engine_class", "hermes", "kv.layout", "metrics"},
+    "engine": {
+        "errors",
+        "records.grammar",
+        "records.sampling",
+        "config",
+        "chain",
+        "engine_class",
+        "hermes",
+        "kv.layout",
+        "metrics",
+    },
     "models": {"errors", "files"},
     "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ndn_infer.config import EngineConfig
+from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
 from ndn_infer.engine.sampler import Choice
@@ -52,7 +53,8 @@ _MAPPED_AT_ONCE = 8  # blocks: a millisecond, which a prompt that comes meanwhil
 class Engine:
     """Make one with `Engine.load`. Every method is to be called from the same thread."""
 
-    def __init__(self, model: Llama | ModuleModel, options: EngineConfig) -> None:
+    def __init__(self, model: Llama | ModuleModel, options: EngineConfig, grammars: Grammars | None = None) -> None:
+        """`grammars`: those of the model's tokenizer, without which no answer can have one."""
         self.model_config = config = model.config
         self.engine_class = model.engine_class
         self.block_tokens = block_tokens = options.block_tokens
@@ -67,6 +69,7 @@ class Engine:
         self._next = NextTokens(
             SPECULATION[options.speculation], config.context_length, self.counters, self._end
         )  # fmt: skip
+        self.grammars = self._next.grammars = grammars
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
         self._ahead = _MAPPED_AHEAD // self.layout.nbytes
@@ -87,7 +90,7 @@ class Engine:
         model = load_model(folder, options)
         taken, kind = time.monotonic() - started, f"{options.dtype} with {options.precision} weights"
         log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, options.device, taken)
-        return cls(model, options)
+        return cls(model, options, Grammars(folder, model.config.vocab_size))
 
     # ------------------------------------------------------------ streams
 
@@ -104,8 +107,8 @@ class Engine:
         anyway. `cache_salt`: KV is shared with streams of the same salt only, so that nobody else can tell by the time
         of an answer what was asked. `answered`: so many of the last ids are generated ones. The stream goes on where
         another ended: penalties count these, and their KV is computed row by row, with the bits it had there. Raises
-        PromptError (empty, too long, not token ids, more than the KV memory can hold), BadRecord (a block of another
-        model, dtype or size), Busy (`queue_limit` others wait already).
+        PromptError (empty, too long, not token ids, more than the KV memory can hold), UsageError (a grammar that
+        cannot be), BadRecord (a block of another model, dtype or size), Busy (`queue_limit` others wait already).
         """
         self._check(ids, room=1)
         last = min(len(ids) + params.max_tokens, self.model_config.context_length) - 1

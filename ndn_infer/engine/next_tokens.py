@@ -13,10 +13,12 @@ from ndn_infer.engine.sampler import TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
 from ndn_infer.engine.stream import Counters, StepOutput, Stream
-from ndn_infer.errors import ModelError
+from ndn_infer.errors import EngineUnavailable, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ndn_infer.engine.grammar import Grammars
 
 MakeDrafter = Callable[[Sequence[int]], Drafter]
 
@@ -35,29 +37,47 @@ class NextTokens:
     ) -> None:
         """`context`: tokens that prompt and answer may have together."""
         self.drafter = drafter
+        self.grammars: Grammars | None = None
+        """Of the model; None where there is no tokenizer."""
         self._context = context
         self._counters = counters
         self._end = end
 
     def begin(self, stream: Stream, answered: int) -> None:
         """Before the first choice of a stream that wants tokens, the last `answered` ids of whose prompt are generated
-        ones."""
+        ones. Raises UsageError where its grammar cannot be, or these do not follow it."""
         params, prompt = stream.params, stream.prompt
         assert params is not None
         asked = len(prompt) - answered
         stream.history = TokenHistory(prompt[:asked], prompt[asked:]) if params.needs_history else None
         stream.drafter = self.drafter(prompt) if self.drafter else None
         stream.scorer = PromptScorer(prompt, params.logprobs) if params.score_prompt else None
+        if params.grammar is not None:
+            if self.grammars is None:
+                raise EngineUnavailable("this engine has no tokenizer, so it takes no grammars")
+            stream.matcher = self.grammars.matcher(params.grammar, prompt[asked:])
 
     def guess(self, streams: Iterable[Stream]) -> None:
-        """Speculation: a drafter's guess at the next tokens of each stream, verified in the same forward."""
+        """Speculation: guesses at the next tokens of each stream, verified in the same forward."""
         for stream in streams:
             stream.guesses = []
-            if stream.params is not None and stream.drafter is not None and stream.known - stream.length == 1:
+            if stream.params is not None and stream.known - stream.length == 1:
                 left = stream.params.max_tokens - len(stream.generated)
                 room = min(left, self._context - stream.known, MOST_GUESSES + 1) - 1
-                stream.guesses = stream.drafter.propose(room)[:room] if room > 0 else []
+                stream.guesses = self._guesses(stream, room)[:room] if room > 0 else []
             stream.draft = len(stream.guesses)
+
+    @staticmethod
+    def _guesses(stream: Stream, room: int) -> list[int]:
+        """What the grammar forces, which is always right; else what a drafter proposes, as far as the grammar allows
+        it."""
+        matcher, drafter = stream.matcher, stream.drafter
+        forced = matcher.forced() if matcher is not None else []
+        stream.drafted = drafter is not None and not forced
+        if drafter is None or forced:
+            return forced
+        guesses = drafter.propose(room)
+        return guesses if matcher is None else guesses[: matcher.valid(guesses)]
 
     def verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:
         """The next token, and one more for each guess that was right, from `rows` of logits [vocab] after the known
@@ -70,15 +90,19 @@ class NextTokens:
 
         outputs = verify(stream.guesses[: len(rows) - 1], rows, choose_next)
         self._counters.tokens_accepted += len(outputs) - 1
-        if stream.drafter is not None and len(rows) > 1:
+        if stream.drafter is not None and stream.drafted and len(rows) > 1:
             stream.drafter.outcome(len(rows) - 1, len(outputs) - 1)
         return outputs
 
     def choose(self, stream: Stream, logits: Tensor) -> StepOutput:
         """The next token from its logits [vocab], and whether it is the last."""
         assert (params := stream.params) is not None
+        matcher = stream.matcher
         try:
-            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history)
+            allowed = matcher.allowed() if matcher is not None else None
+            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history, allowed)
+            if matcher is not None:
+                matcher.accept(token)
         except ModelError as error:  # of this stream: the others go on
             self._end(stream, f"error: {error}")
             return StepOutput(stream, -1, 0.0, stream.finished)
@@ -89,7 +113,7 @@ class NextTokens:
             stream.drafter.extend([token])
         stream.known += 1
         self._counters.tokens_decoded += 1
-        if token in params.stop_ids:
+        if token in params.stop_ids or (matcher is not None and token in matcher.ends):
             self._end(stream, "stop")
         elif len(stream.generated) >= params.max_tokens or stream.known >= self._context:
             self._end(stream, "length")

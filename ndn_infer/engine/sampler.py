@@ -8,11 +8,13 @@ Randomness is by counter, not by state: the number drawn for position p of a str
 counter=p), so whoever continues a stream continues it with the identical choices. (Salmon et al., "Parallel random
 numbers: as easy as 1, 2, 3", SC 2011.)
 
-The order is that of transformers 5: logit bias, repetition penalty, (frequency and presence penalty, which transformers
-lacks, where vLLM has them,) temperature, top-k, top-p, min-p. vLLM applies min-p before top-k and top-p, so that top-p
-there is a share of what min-p left; here, as in transformers and llama.cpp, it is a share of what top-k left. The only
-other difference is among tokens of equal logits at the border of top-k or top-p: transformers and vLLM keep all or
-some of them, here those with the lowest ids stay, exactly k of them.
+Tokens that the answer's grammar does not allow (grammar.py) are out before anything else, whatever bias they have. The
+order after that is that of transformers 5: logit bias, repetition penalty, (frequency and presence penalty, which
+transformers lacks, where vLLM has them,) temperature, top-k, top-p, min-p. vLLM applies min-p before top-k and top-p,
+so that top-p there is a share of what min-p left; here, as in transformers and llama.cpp, it is a share of what top-k
+left. The only other difference is among tokens of equal logits at the border of top-k or top-p: transformers and vLLM
+keep all or some of them, here those with the lowest ids stay, exactly k of them. Log probabilities are told of all
+tokens, without a grammar too.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from ndn_infer.errors import ModelError
 from ndn_infer.records.sampling import Sampling
 
 Floats = NDArray[np.floating]
+Allowed = NDArray[np.bool_]
 
 GREEDY_BELOW: Final = 1e-5
 """A lower temperature is greedy, as in vLLM: what it leaves to the second token is nothing, or not a number."""
@@ -81,14 +84,18 @@ class TokenHistory:
         return self._counts[: len(self._slots)]
 
 
-def choose(logits: NDArray[np.float32], params: Sampling, position: int, history: TokenHistory | None = None) -> Choice:
+def choose(
+    logits: NDArray[np.float32], params: Sampling, position: int, history: TokenHistory | None = None,
+    allowed: Allowed | None = None,
+) -> Choice:  # fmt: skip
     """The token at `position`.
 
     logits: [vocab] float32, left as they are. position: index in the whole sequence of the token that is chosen.
-    history: the tokens before it, where `params.needs_history`; it is not changed. Raises ModelError when the logits
-    are not numbers, when a history is needed and missing, or when the bias names a token beyond the vocabulary.
+    history: the tokens before it, where `params.needs_history`; it is not changed. allowed: [vocab], of which one token
+    at least may be chosen; None: all. Raises ModelError when the logits are not numbers, when a history is needed and
+    missing, or when the bias names a token beyond the vocabulary.
     """
-    return told_of(logits, _pick(adjust(logits, params, history), params, position), params.logprobs)
+    return told_of(logits, _pick(adjust(logits, params, history, allowed), params, position), params.logprobs)
 
 
 def told_of(logits: NDArray[np.float32], token: int, count: int) -> Choice:
@@ -108,11 +115,14 @@ def uniform(seed: int, position: int) -> float:
 # ---------------------------------------------------------------- logits
 
 
-def adjust(logits: NDArray[np.float32], params: Sampling, history: TokenHistory | None) -> NDArray[np.float32]:
-    """Logits after bias and penalties: the same array when there are none. Raises ModelError as `choose` does."""
-    if not params.logit_bias and not params.needs_history:
+def adjust(
+    logits: NDArray[np.float32], params: Sampling, history: TokenHistory | None, allowed: Allowed | None = None
+) -> NDArray[np.float32]:
+    """Logits after the mask, which makes them -inf, bias and penalties: the same array when there are none. Raises
+    ModelError as `choose` does."""
+    if allowed is None and not params.logit_bias and not params.needs_history:
         return logits
-    changed = logits.copy()
+    changed = logits.copy() if allowed is None else np.where(allowed, logits, np.float32(-np.inf))
     if params.logit_bias:
         ids = np.array([one.id for one in params.logit_bias], dtype=np.int64)
         if int(ids.max()) >= len(logits):

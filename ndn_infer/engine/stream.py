@@ -24,6 +24,7 @@ from ndn_infer.records.sampling import Sampling
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ndn_infer.engine.grammar import TokenMatcher
     from ndn_infer.engine.llama import Advance
 
 
@@ -125,6 +126,10 @@ class Stream(ScheduledSequence):
     guesses: list[int] = field(default_factory=list)
     history: TokenHistory | None = None
     drafter: Drafter | None = None
+    drafted: bool = False
+    """The guesses are the drafter's."""
+    matcher: TokenMatcher | None = None
+    """Where the answer stands in its grammar, when it has one."""
     exported: int = 0
     """Blocks of a prompt-only stream that were put into `blocks` or came with it."""
     blocks: list[tuple[int, Tensor]] = field(default_factory=list)

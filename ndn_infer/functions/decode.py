@@ -25,6 +25,7 @@ from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.capacity import CallTimes, Capacity
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
+from ndn_infer.functions.grammar_check import GrammarCheck
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
@@ -34,6 +35,8 @@ from ndn_infer.kv.load import KvLoader, LoadedKv
 from ndn_infer.namespace import blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
+from ndn_infer.records.codec import most_bytes
+from ndn_infer.records.grammar import MAX_GRAMMAR_BYTES
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -93,6 +96,7 @@ class Generate(NamedFunction[GenerateRequest]):
     request_type = GenerateRequest
     streams = True
     private = True
+    max_request_bytes = most_bytes(GenerateRequest)
 
     def __init__(self, model: str, folder: Path, engine: EngineHost) -> None:
         self.subject = ("model", model)
@@ -101,12 +105,13 @@ class Generate(NamedFunction[GenerateRequest]):
         self._tokenizer: ChatTokenizer | None = None
         self._times = CallTimes()
         self._answers = OpenAnswers(engine.most_answers)
+        self._grammars = GrammarCheck()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         await self._engine.start(host, signer)
-        self.take_at_most(4 * self._engine.context_tokens)
+        self.take_at_most(4 * self._engine.context_tokens + MAX_GRAMMAR_BYTES)
 
     async def close(self) -> None:
         await self._answers.close()
@@ -140,6 +145,8 @@ class Generate(NamedFunction[GenerateRequest]):
         limits, engine = self._engine.engine.model_config, self._engine.engine_class
         check_request(request, limits, engine)
         params = sampling_params(request, limits, self._tokenizer.eos_ids)
+        self._engine.engine.refuse_if_busy()
+        await self._grammars.ready(params.grammar, self._engine.engine.grammars)
         text = await text_of(request, self._tokenizer)
         self._engine.engine.refuse_if_busy()
         self._answers.admit()

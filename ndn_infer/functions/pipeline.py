@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ndn_infer.engine.grammar import Grammars, TokenMatcher
 from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -24,10 +25,13 @@ from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
+from ndn_infer.functions.grammar_check import GrammarCheck
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.stage_host import StageHost, Then
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
+from ndn_infer.records.codec import most_bytes
+from ndn_infer.records.grammar import MAX_GRAMMAR_BYTES
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -43,6 +47,8 @@ class _Generation:
     answer: AnswerStream
     tokens: list[int] = field(default_factory=list)
     """Prompt and answer."""
+    matcher: TokenMatcher | None = None
+    """Where the answer stands in its grammar."""
     parent: bytes = b""
     seated: bool = False
     steps_done: int = 0
@@ -67,6 +73,14 @@ class _Generation:
         scores, self.scores = self.scores, []
         return scores
 
+    def choose(self, logits: Tensor, history: TokenHistory | None) -> Choice:
+        """The next token, from its logits [vocab]."""
+        allowed = self.matcher.allowed() if self.matcher is not None else None
+        choice = choose(logits.numpy(), self.params, len(self.tokens), history, allowed)
+        if self.matcher is not None:
+            self.matcher.accept(choice.token)
+        return choice
+
     def progress(self) -> Progress:
         if self.made:
             return Progress("decode")
@@ -78,19 +92,23 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
     role = "decode"
     request_type = GenerateRequest
     streams = True
+    max_request_bytes = most_bytes(GenerateRequest)
 
     def __init__(self, folder: Path, stages: StageHost) -> None:
         self.subject = ("model", stages.model)
         self._folder = folder
         self._stages = stages
         self._tokenizer: ChatTokenizer | None = None
+        self._grammars: Grammars | None = None
+        self._grammar_check = GrammarCheck()
         self._seats = asyncio.Semaphore(stages.config.max_streams)
         self._answers = OpenAnswers(stages.config.max_streams + stages.config.queue_limit)
 
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         stage = await self._stages.start()
-        self.take_at_most(4 * stage.whole.context_length)
+        self.take_at_most(4 * stage.whole.context_length + MAX_GRAMMAR_BYTES)
+        self._grammars = Grammars(self._folder, stage.whole.vocab_size)
         if not stage.ends:
             text = f"layers {stage.first}-{stage.last} of {stage.whole.layers} give no tokens"
             raise UsageError(text, hint=f"offer stage:{stage.first}-{stage.last} here, and decode with the last layers")
@@ -113,6 +131,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         whole = self._stages.stage.whole
         check_request(request, whole, self._stages.engine_class)
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
+        await self._grammar_check.ready(params.grammar, self._grammars)
         text = await text_of(request, self._tokenizer)
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
@@ -120,6 +139,9 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         answer = AnswerStream(request, self._tokenizer, out, event_s, counts, text)
         answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
         generation = _Generation(request, params, job.host, answer, list(request.prompt))
+        if params.grammar is not None and self._grammars is not None:
+            answered = request.prompt[len(request.prompt) - request.answered :]
+            generation.matcher = self._grammars.matcher(params.grammar, answered)
         if params.score_prompt:
             generation.scorer = PromptScorer(request.prompt, params.logprobs)
         answer.progress = generation.progress
@@ -156,7 +178,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         asked, tokens = len(generation.tokens) - generation.request.answered, generation.tokens
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
-            choice = choose(logits.numpy(), generation.params, len(generation.tokens), history)
+            choice = generation.choose(logits, history)
             if self._take(generation, choice):
                 return
             await self._seat(generation)
@@ -215,7 +237,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         params, whole = generation.params, self._stages.stage.whole
         generation.tokens.append(choice.token)
         finish = ""
-        if choice.token in params.stop_ids:
+        matcher = generation.matcher
+        if choice.token in params.stop_ids or (matcher is not None and choice.token in matcher.ends):
             finish = "stop"
         elif generation.made >= params.max_tokens or len(generation.tokens) >= whole.context_length:
             finish = "length"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ndn_infer.engine import sampler
-from ndn_infer.engine.sampler import GREEDY_BELOW, TokenHistory, _best, _candidates, adjust, choose, uniform
+from ndn_infer.engine.sampler import GREEDY_BELOW, TokenHistory, _best, _candidates, adjust, choose, told_of, uniform
 from ndn_infer.errors import ModelError, UsageError
 from ndn_infer.records.sampling import Sampling, TokenBias, range_of, words_of
 
@@ -354,3 +354,18 @@ def test_the_most_likely_tokens_are_reported(logits: np.ndarray, count: int) -> 
 def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Sampling(**wrong).check(1 << 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("params", [Sampling(), Sampling(temperature=1.0, top_p=0.9, top_k=50, min_p=0.01, seed=3)])
+def test_what_is_not_allowed_is_never_chosen_and_the_rest_is_as_if_it_were_not_there(params: Sampling) -> None:
+    logits = np.random.default_rng(1).normal(size=400).astype(np.float32) * 3
+    before = logits.copy()
+    allowed = np.zeros(400, dtype=np.bool_)
+    allowed[[3, 77, 200, 399]] = True
+    low = np.where(allowed, logits, np.float32(-1e30))
+    for position in range(60):
+        one = choose(logits, params, position, allowed=allowed)
+        assert allowed[one.token]
+        assert one.token == choose(low, params, position).token
+    assert one.logprob == pytest.approx(told_of(before, one.token, 0).logprob), "told without the mask"
+    assert np.array_equal(logits, before)
