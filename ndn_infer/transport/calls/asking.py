@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, Nacked, NdnInferError, NetworkError, TrustError
@@ -23,7 +23,7 @@ from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.calls.candidates import CANNOT_CODES, Candidate, Chooser, Order, Outcome, Said
 from ndn_infer.transport.calls.failures import failed
 from ndn_infer.transport.link.endpoint import Endpoint
-from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.transport.objects.ledger import Came, Ledger, source_of
 from ndn_infer.wire.call import CallEvent, CallMachine, CallState
 from ndn_infer.wire.pace import deadline_ms
 
@@ -31,13 +31,14 @@ from ndn_infer.wire.pace import deadline_ms
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A verified answer and where it came from. `epoch` is that of a private call; `rtt_s` how long it took, 0 when a
-    cache of this machine had it."""
+    cache of this machine had it; `how` it came is for the ledger."""
 
     answer: CallAnswer
     signed_by: Validated
     source: str
     epoch: DomainEpoch | None = None
     rtt_s: float = 0.0
+    how: Came = field(default=Came(), repr=False)
 
     @property
     def hint(self) -> Name:
@@ -88,12 +89,14 @@ class Asking:
                 answered = await self._ask_once(question, _envelope(machine, question))
             except (TrustError, BadPacket, BadRecord, NetworkError) as error:
                 outcome = _outcome_of(error)
+                if self._ledger is not None and outcome is Outcome.DISTRUSTED:
+                    self._ledger.refused(question.name, error)
                 self._heard(question, Said(outcome))
                 await self._go_on(machine, question, error, outcome)
                 continue
             answer = answered.answer
             if self._ledger is not None:
-                self._ledger.used(question.name, answered.source, answered.signed_by)
+                self._ledger.used(question.name, answered.source, answered.signed_by, answered.how)
             outcome, back_s = _outcome_in(answer), answer.retry_after_ms / 1000
             self._heard(question, Said(outcome, answered.hint, answered.rtt_s, back_s, answer.queue))
             if outcome is Outcome.ANSWERED:
@@ -156,7 +159,8 @@ class Asking:
             data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=candidate.patience_s)
         rtt_s = 0.0 if arrival.from_content_store else clock.monotonic() - began
         signed_by = await self._validator.validate(data)
-        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s)
+        how = Came(data.wire, began)
+        return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s, how)
 
 
 def _envelope(machine: CallMachine, question: PreparedCall) -> bytes:

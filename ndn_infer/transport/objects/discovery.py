@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import os
+from dataclasses import replace
 from typing import Final
 
 from ndn_infer import clock, ndn
@@ -79,20 +80,23 @@ class Discovery:
         name = base + METADATA + (b"" if version is None else ndn.version(version) + ndn.segment(0))
         last: NdnInferError | None = None
         refused: set[bytes] = set()
+        began = clock.monotonic()
         for pause_s in METADATA_PAUSES_S:
             nonce = os.urandom(again.NONCE_BYTES) if past_caches or last is not None else b""
             await asyncio.sleep(pause_s)
             try:
                 data, arrival = await self._metadata(name, hints, nonce, newest=version is None, patient=patient)
-                return await self._judge(data, arrival, nonce)
+                return replace(await self._judge(data, arrival, nonce), began=began)
             except KeyNotAllowed as error:
                 last = error
+                self._pulls.on_refused(name, error, data.wire)
                 if data.wire in refused and not self._validator.permits(data):
                     break  # the producer itself says so: it has the keys of another role or network
                 refused.add(data.wire)
             except (TrustError, BadPacket) as error:
                 self._counts.bad_packets += 1
                 log.warning("refused metadata of %s: %s", ndn.to_uri(base), error)
+                self._pulls.on_refused(name, error, b"")
                 last = error
         assert last is not None
         raise last
@@ -107,14 +111,14 @@ class Discovery:
         """
         give_up_at = clock.monotonic() + deadline_s
         no_route_until = math.inf
-        name, nonce = base + METADATA, b""
+        name, nonce, began = base + METADATA, b"", clock.monotonic()
         while True:
             try:
                 data, arrival = await self._endpoint.express(
                     again.question(name, nonce) if nonce else name, can_be_prefix=not nonce, must_be_fresh=True,
                     hints=hints, lifetime_ms=WAITING_LIFETIME_MS,
                 )  # fmt: skip
-                return await self._judge(_inner(data.wire, name, nonce), arrival, nonce)
+                return replace(await self._judge(_inner(data.wire, name, nonce), arrival, nonce), began=began)
             except (Timeout, Nacked, TrustError, BadPacket) as error:
                 nowhere = isinstance(error, Nacked) and error.reason == REASON_NO_ROUTE
                 no_route_until = min(no_route_until, clock.monotonic() + no_route_s) if nowhere else math.inf
@@ -123,6 +127,7 @@ class Discovery:
                 if not isinstance(error, Timeout):
                     await asyncio.sleep(0.1)
                 if isinstance(error, TrustError | BadPacket):
+                    self._pulls.on_refused(name, error, b"")
                     nonce = os.urandom(again.NONCE_BYTES)
 
     async def _metadata(

@@ -29,7 +29,7 @@ from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects import self_certified
 from ndn_infer.transport.objects.discovery import NO_ROUTE_S, Discovery
 from ndn_infer.transport.objects.fetched import Discovered, Fetched, FetchStats, Placed
-from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.transport.objects.ledger import CONTENT_STORE, Came, Ledger, source_of
 from ndn_infer.transport.objects.pull import PullLoop, StreamedPull
 from ndn_infer.transport.objects.side_by_side import SideBySide
 from ndn_infer.transport.objects.verbatim import pull_packets
@@ -51,6 +51,8 @@ class Fetcher:
         self._config = config
         self._ledger = ledger
         self._pulls = PullLoop(endpoint, config)
+        if ledger is not None:
+            self._pulls.on_refused = lambda name, error, wire: ledger.refused(name, error, Came(wire))
         self._counts = FetchStats(pull=self._pulls.stats)
         self._discovery = Discovery(endpoint, validator, self._pulls, self._counts)
 
@@ -162,6 +164,10 @@ class Fetcher:
         seconds = clock.monotonic() - began
         self._counts.count(len(content))
         stored = segments.from_content_store
+        if self._ledger is not None:
+            of = CONTENT_STORE if stored == manifest.segments else source
+            how = Came(b"", began, manifest.segments, len(content))
+            self._ledger.collected(manifest.name, of, found.signed_by, how)
         return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
 
     async def read_into(
@@ -281,7 +287,8 @@ class Fetcher:
         if found.manifest is None:
             raise Timeout(f"no such object: {ndn.to_uri(found.data.name)} (its producer says so)")
         if self._ledger is not None:
-            self._ledger.used(found.data.name, source_of(found.arrival, found.manifest.name), found.signed_by)
+            source, how = source_of(found.arrival, found.manifest.name), Came(found.data.wire, found.began)
+            self._ledger.used(found.data.name, source, found.signed_by, how)
         return found.manifest
 
     async def _segments(

@@ -51,6 +51,8 @@ class Discovered:
     data: Data
     signed_by: Validated
     arrival: Arrival
+    began: float = 0.0
+    """When it was asked for, by clock.monotonic."""
 
     @property
     def in_place(self) -> bool:

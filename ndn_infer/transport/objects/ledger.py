@@ -1,12 +1,15 @@
 """The ledger of one question: which names were used, where each came from, who signed it.
 
 Owns: what the summary after an answer is made of, and the words for sources. Must not know: how packets were had.
+
+Counting is all that it does by itself. A `witness` is told of each use, and of what was refused, with times and bytes:
+who shows how an answer came about sets one, and nothing is made for those who do not look.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -57,23 +60,73 @@ class Use(NamedTuple):
     signers: tuple[str, ...]
 
 
+class Came(NamedTuple):
+    """How something came: the packet's bytes (b"" where there is none at hand), when it was asked for first (0: not
+    known), and of an object in segments their number and bytes in all."""
+
+    wire: bytes = b""
+    began: float = 0.0
+    packets: int = 1
+    size: int = 0
+
+
+_HOW: Final = Came()
+
+
+class Seen(NamedTuple):
+    """What a witness is told: `at` and `how.began` are clock.monotonic. With a `refusal` nothing of the rest was
+    believed; `uses` where one word stands for several."""
+
+    kind: str
+    uri: str
+    source: str
+    signed_by: Validated | None
+    at: float
+    how: Came = _HOW
+    uses: int = 1
+    refusal: str = ""
+
+
 @dataclass(slots=True)
 class Ledger:
     """Counts uses of names below `net`. Only verified packets are entered, so `signers` are verified keys."""
 
     net: Name
     since_us: int = field(default_factory=clock.wall_us)
+    witness: Callable[[Seen], None] | None = None
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _examples: dict[tuple[str, str], str] = field(default_factory=dict)
     _signers: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
 
-    def used(self, name: Name, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
-        """Enter `count` uses of a name."""
+    def used(self, name: Name, source: str, signed_by: Validated | None, how: Came = _HOW) -> None:
+        """Enter one use of a name."""
+        kind, uri = self._kind(name), ndn.to_uri(name)
+        self._enter(kind, uri, source, signed_by)
+        if self.witness is not None:
+            self.witness(Seen(kind, uri, source, signed_by, clock.monotonic(), how))
+
+    def collected(self, name: Name, source: str, signed_by: Validated, how: Came) -> None:
+        """The segments of an object whose use was entered are there: no other use, and news for the witness only."""
+        if self.witness is not None:
+            self.witness(Seen(self._kind(name), ndn.to_uri(name), source, signed_by, clock.monotonic(), how))
+
+    def refused(self, name: Name, error: Exception, how: Came = _HOW) -> None:
+        """What came for this name could not be verified: news for the witness only."""
+        if self.witness is not None:
+            said = Seen(self._kind(name), ndn.to_uri(name), "", None, clock.monotonic(), how, refusal=str(error))
+            self.witness(said)
+
+    def _kind(self, name: Name) -> str:
         explained = classify(self.net, name)
-        kind = explained.kind.title if explained.kind is not None else "other"
-        self.add(kind, ndn.to_uri(name), source, signed_by, count=count)
+        return explained.kind.title if explained.kind is not None else "other"
 
     def add(self, kind: str, uri: str, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
+        """Enter `count` uses by the word of somebody else; `uri` is one of them, or empty."""
+        self._enter(kind, uri, source, signed_by, count)
+        if self.witness is not None:
+            self.witness(Seen(kind, uri, source, signed_by, clock.monotonic(), uses=count))
+
+    def _enter(self, kind: str, uri: str, source: str, signed_by: Validated | None, count: int = 1) -> None:
         key = (kind, source)
         self._counts[key] += count
         self._examples.setdefault(key, uri)

@@ -73,6 +73,7 @@ class SegmentPull:
         except (TrustError, BadPacket) as error:
             log.warning("refused a packet: %s", error)
             loop.endpoint.stats.refused += 1
+            loop.on_refused(self.segments.name(number), error, bytes(wire))
             self._refuse(number, error)
             return
         if not wanted:
@@ -114,6 +115,8 @@ class PullLoop:
         self._loop = asyncio.get_running_loop()
         window = CubicWindow(size=float(config.window_initial), limit=float(config.window_limit))
         self.puller = Puller(window=window)
+        self.on_refused: Callable[[Name, NdnInferError, bytes], None] = lambda name, error, wire: None
+        """Hears of packets that were not believed: the name asked for, why, and their bytes."""
         self._pulls: dict[int, SegmentPull] = {}
         self._touched: list[SegmentPull] = []
         self.arrived: list[Key] = []
@@ -300,6 +303,7 @@ class PullLoop:
         except (TrustError, BadPacket) as error:
             want.refusals += 1
             log.warning("refused a packet for %s: %s", ndn.to_uri(want.name), error)
+            self.on_refused(want.name, error, wire)
             if want.refusals > DISTRUST_ATTEMPTS:
                 self.puller.forget(want)
                 if not want.future.done():

@@ -26,7 +26,7 @@ from ndn_infer.records import Progress
 from ndn_infer.security.domains import DomainEpoch
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
-from ndn_infer.transport.objects.ledger import Ledger, source_of
+from ndn_infer.transport.objects.ledger import Came, Ledger, source_of
 from ndn_infer.wire import again
 from ndn_infer.wire.rhythm import Rhythm
 from ndn_infer.wire.stream import StreamReader
@@ -72,6 +72,7 @@ class StreamPull:
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._pending: dict[int, Pending] = {}
         self._refused: set[int] = set()
+        self._asked_at: dict[int, float] = {}
         self._news_at = 0
 
     async def contents(self) -> AsyncGenerator[bytes]:
@@ -100,6 +101,8 @@ class StreamPull:
         except (TrustError, BadPacket, BadRecord) as error:
             what = "progress" if event.number == NEWS else f"segment {event.number}"
             log.warning("rejected %s of %s: %s", what, ndn.to_uri(self._name), error)
+            if self._ledger is not None:
+                self._ledger.refused(self._asked(event.number), error, self._how(event.number, event.wire))
             self._refused.add(event.number)
             if event.number != NEWS:
                 self._reader.on_refused(event.number, clock.monotonic())
@@ -149,8 +152,13 @@ class StreamPull:
             return []
         final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
         if self._ledger is not None:
-            self._ledger.used(data.name, source_of(arrival, data.name), signed_by)
+            how = self._how(number, data.wire)
+            self._ledger.used(data.name, source_of(arrival, data.name), signed_by, how)
+        self._asked_at.pop(number, None)
         return self._reader.on_segment(number, data.content, final=final, now=clock.monotonic())
+
+    def _how(self, number: int, wire: bytes) -> Came:
+        return Came(wire, self._asked_at.get(number, 0.0))
 
     def _take_news(self, data: Data) -> None:
         """A progress record, when it is newer than the last one: an old one may be played back."""
@@ -176,6 +184,7 @@ class StreamPull:
         old = self._pending.pop(number, None)
         if old is not None:
             self._endpoint.forget(old)
+        self._asked_at.setdefault(number, clock.monotonic())
         name, prefix, fresh = self._asked(number), number == NEWS, True
         if number in self._refused:  # a cache would give the bad one again
             name, prefix, fresh = again.question(name, os.urandom(again.NONCE_BYTES)), False, False
