@@ -27,6 +27,7 @@ from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UsageError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.gateway.metering import Metering
+from ndn_infer.gateway.page.routes import paged
 from ndn_infer.gateway.routes import ROUTES as PATHS
 from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.server import GatewayServer
@@ -155,7 +156,8 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         served = Served(Service(client, config, front.domains.own), front.domains.label_of, uplink)
-        server = GatewayServer(served, front.settings, front.tenants, [*PATHS, metering.route], [metering.middleware])
+        routes = [*paged(PATHS, client, front.settings.answers, node.uri, keyed=bool(front.tenants)), metering.route]
+        server = GatewayServer(served, front.settings, front.tenants, routes, [metering.middleware])
         await server.open()
         ends.push_async_callback(server.close)
         print(f"READY {server.url}", flush=True)

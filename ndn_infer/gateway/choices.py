@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from ndn_infer.client import Answer
 from ndn_infer.errors import BadRecord
+from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.hermes import HermesParser
 
@@ -73,6 +74,7 @@ class Choices:
                     before = choice.text
                     pieces = choice.take(event, stored=answer.stored)
                     self._spend(len(event.ids))
+                    recording.took(choice.index, answer, event)
                     await self._told.put(ChoiceEvent(choice, event, before, pieces))
             if not choice.finish:
                 raise BadRecord("an answer ended without saying why")

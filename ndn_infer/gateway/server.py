@@ -27,6 +27,7 @@ from ndn_infer.errors import AddressTaken, ConfigError, NdnInferError
 from ndn_infer.gateway.exchange import TENANT, Exchange, HttpRoute, ServerState
 from ndn_infer.gateway.fields import read_json
 from ndn_infer.gateway.interruption import INTERRUPTION, Interruption
+from ndn_infer.gateway.page.origin import own_page
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, refusal_of
 from ndn_infer.gateway.routes import ROUTES
 from ndn_infer.gateway.served import Served
@@ -150,7 +151,7 @@ class GatewayServer:
         tenant = self._tenants.find(request.headers)
         if tenant is None:
             raise Refusal(401, "this gateway wants an API key, and this is none of its keys", code="invalid_api_key")
-        if not self._tenants and "Origin" in request.headers:
+        if not self._tenants and "Origin" in request.headers and not own_page(request.headers, request.scheme):
             raise Refusal(403, "web pages may ask with an API key only: see --api-key-file", code="origin")
         request[TENANT] = tenant
         return tenant

@@ -17,6 +17,7 @@ from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownModel
+from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
@@ -67,7 +68,9 @@ class Service:
         return made
 
     def _conversation(self) -> Conversation:
-        return self._client.conversation(self._domain())
+        conversation = self._client.conversation(self._domain())
+        conversation.ledger.witness = recording.witness()
+        return conversation
 
     # ------------------------------------------------------------ models
 

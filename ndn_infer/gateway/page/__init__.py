@@ -1,0 +1,1 @@
+"""The live page: static files, and the documents that it shows."""
