@@ -249,20 +249,10 @@ class Validator:
             if not self._denied.fresh(self._now()):
                 raise RevocationsUnknown(f"{signed.what}: no deny list that is valid now is known")
 
-    def chain(self, key_name: Name) -> tuple[Certificate, ...]:
-        """The certificates from a key that was found good up to the anchor, both ends included; empty for a key that is
-        not known (any more)."""
-        path: list[Certificate] = []
-        while len(path) <= self._max_depth:
-            good = self._anchor if key_name == self._anchor.certificate.key_name else self._good.get(key_name)
-            if good is None:
-                return ()
-            path.append(good.certificate)
-            located = split_locator(good.certificate.issuer_locator)
-            if good is self._anchor or located is None:
-                return tuple(path)
-            key_name = located.key_name
-        return ()
+    def certified(self, key_name: Name) -> Certificate | None:
+        """The certificate by which a key was found good, the anchor's for its own; None for one that is not known."""
+        good = self._anchor if key_name == self._anchor.certificate.key_name else self._good.get(key_name)
+        return None if good is None else good.certificate
 
     def add_certificates(self, *certificates: Certificate) -> None:
         """Offer certificates at hand (our own, a bundle's): they are verified when needed, and spare the fetch."""

@@ -13,11 +13,13 @@ from ndn_infer.gateway.answers.names import name_document
 from ndn_infer.gateway.answers.origins import MEANINGS
 from ndn_infer.gateway.answers.record import AnswerRecord, KeptPacket
 from ndn_infer.gateway.page.dissect import dissect
-from ndn_infer.security.certificate import Certificate, format_time
+from ndn_infer.ndn.name import Name
+from ndn_infer.security.certificate import Certificate, format_time, split_locator
 from ndn_infer.security.validator import Validator
 
 MAX_SHOWN: Final = 9000
 """Bytes of a packet: one of this project has 8,800 at most."""
+MAX_CHAIN: Final = 8
 
 
 def packet_document(record: AnswerRecord, packet: KeptPacket, validator: Validator) -> dict[str, Any]:
@@ -35,9 +37,21 @@ def packet_document(record: AnswerRecord, packet: KeptPacket, validator: Validat
             "key": ndn.to_uri(signed.key_name), "identity": ndn.to_uri(signed.identity),
             "certificate": ndn.to_uri(signed.certificate_name), "rule": signed.rule,
         }  # fmt: skip
-        chain = validator.chain(signed.key_name)
+        chain = chain_of(validator, signed.key_name)
         document["chain"] = [_certificate(one, last=one is chain[-1]) for one in chain]
     return document
+
+
+def chain_of(validator: Validator, key_name: Name) -> list[Certificate]:
+    """The certificates from a key that was found good up to the anchor's; empty where one is not known any more."""
+    chain: list[Certificate] = []
+    while (certificate := validator.certified(key_name)) is not None and len(chain) < MAX_CHAIN:
+        chain.append(certificate)
+        located = split_locator(certificate.issuer_locator)
+        if certificate.self_signed or located is None:
+            return chain
+        key_name = located.key_name
+    return []
 
 
 def _certificate(certificate: Certificate, *, last: bool) -> dict[str, Any]:
