@@ -53,12 +53,13 @@ def minilm(model_cache: Path) -> ModelFolder:
     return prepare("all-minilm-l6-v2", model_cache)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network(
     smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningNetwork]:
-    """`ndn-infer up` in separate processes, bf16, for the tests of one module. Prefill is asked always: by default the
-    speeds of the machine decide."""
+    """`ndn-infer up` in separate processes, bf16, for all tests that need no settings of their own. What another test
+    asked is remembered: who counts what is computed asks what nobody else asks, and makes domains of its own name.
+    Prefill is asked always: by default the speeds of the machine decide."""
     more = {"NDN_INFER_ENGINE_PREFILL_ELSEWHERE": "always"}
     with run_network(tmp_path_factory.mktemp("net"), model_cache, **more) as running:
         yield running

@@ -3,7 +3,8 @@
     python -m tests.integration.store_crasher FOLDER ROUNDS SEED      prints one JSON line
 
 In each round a child opens the store, puts objects (some pinned, acknowledged through a pipe when their future is
-done), replaces and removes some, and is killed with SIGKILL at a random moment; then every name that any round ever
+done), replaces and removes some, and is killed with SIGKILL at a random moment after a few of them, however quick the
+machine is; then every name that any round ever
 used is asked for. Objects are made from their name and version alone, so whoever reads knows what must be there.
 """
 
@@ -25,6 +26,8 @@ from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 CAPACITY = 24 << 20
 NAMES = 40
+MOST_PUTS = 5
+USUAL_PUT_S = 0.02
 SIZES = (0, 3000, 30_000, 370_000, 1_700_000)
 
 
@@ -62,10 +65,13 @@ def run_and_kill(path: Path, seed: int, versions: int) -> list[tuple[int, int]]:
             os._exit(1)
     os.close(writer)
     os.read(reader, 8)  # it has opened the store
-    time.sleep(random.Random(seed * 7 + 1).uniform(0.0, 0.12))
+    dice, began, acknowledged = random.Random(seed * 7 + 1), time.monotonic(), b""
+    for _ in range(dice.randrange(MOST_PUTS)):
+        acknowledged += os.read(reader, 8)
+    one_put_s = (time.monotonic() - began) * 8 / len(acknowledged) if acknowledged else USUAL_PUT_S
+    time.sleep(dice.uniform(0.0, one_put_s))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    acknowledged = b""
     while chunk := os.read(reader, 1 << 16):
         acknowledged += chunk
     os.close(reader)

@@ -245,7 +245,7 @@ async def test_prompt_completes_correctly_under(attack: str, smollm2: ModelFolde
     from ndn_infer.functions.engine_host import EngineHost
     from ndn_infer.functions.prefill import Prefill
 
-    config = replace(CONFIG, fetch=replace(CONFIG.fetch, deadline_s=10.0))
+    config = replace(CONFIG, fetch=replace(CONFIG.fetch, deadline_s=5.0))
     keychain = keychain_in(tmp_path / "keys", "prefill", "decode", "user")
     network = MemoryNetwork()
     nodes = [await Node(network, keychain, config).open() for _ in range(3)]

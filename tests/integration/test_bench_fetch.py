@@ -116,7 +116,11 @@ def _children(pid: int) -> list[int]:
 
 
 def _is_forwarder(pid: int) -> bool:
-    return b"cs_capacity_packets" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Not where it has ended since it was listed."""
+    try:
+        return b"cs_capacity_packets" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _lives(pid: int) -> bool:

@@ -92,22 +92,23 @@ def test_asking_in_a_domain_from_the_command_line(network: RunningNetwork) -> No
     """Keys that are made while the network runs are found."""
     prompt = ("Name the largest ocean.", "--max-tokens", "8")
     public = network.ask(*prompt)
-    created = network.run("domain", "create", "acme")
+    created = network.run("domain", "create", "ocean")
     assert created.returncode == 0, created.stderr
-    private, again = (network.ask(*prompt, "--domain", "acme") for _ in range(2))
+    private, again = (network.ask(*prompt, "--domain", "ocean") for _ in range(2))
     assert private["text"] == again["text"] == public["text"]
-    domain = json.loads(network.run("domain", "list", "--json").stdout)[0]
+    listed = json.loads(network.run("domain", "list", "--json").stdout)
+    domain = next(item for item in listed if item["name"] == "ocean")
     assert private["domain"].startswith(domain["id"]) and public["domain"] == "public"
     blocks = len(private["prompt_token_ids"]) // BLOCK
     assert private["kv_blocks"]["prefilled"] == blocks == again["kv_blocks"]["local"]
     sources = {use["source"] for use in again["names"] if use["kind"] in ("call", "result")}
     assert "Content Store" not in sources, "a private call is never answered by what somebody asked before"
 
-    told = network.run("ask", "--no-embedded", "--domain", "acme", "--max-tokens", "4", "Hello")
+    told = network.run("ask", "--no-embedded", "--domain", "ocean", "--max-tokens", "4", "Hello")
     assert f"sealed in domain {private['domain']}" in told.stderr
     for arguments, words in (
         (("--domain", "nowhere"), "no domain 'nowhere' here"),
-        (("--domain", "acme", "--rag", "docs"), "asks a corpus in public"),
+        (("--domain", "ocean", "--rag", "docs"), "asks a corpus in public"),
     ):
         refused = network.run("ask", "--no-embedded", *arguments, "Hello")
         assert refused.returncode == 2 and words in refused.stderr and "Traceback" not in refused.stderr

@@ -31,7 +31,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def test_paris(network: RunningNetwork) -> None:
-    answer = network.ask("What is the capital of France?")
+    answer = network.ask("Which city is the capital of France? Answer with its name alone.")
     assert "Paris" in answer["text"]
     assert answer["finish"] == "stop"
     kinds = {use["kind"] for use in answer["names"]}

@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -168,18 +168,18 @@ def in_work(network: RunningNetwork) -> dict[str, float]:
 
 async def day(
     network: RunningNetwork, seconds: float, *, silence_s: float, callers: int = CALLERS, seed: int = 1,
-    tell: Callable[[str], None] = lambda text: None,
+    deck: Mapping[str, int] = DECK, tell: Callable[[str], None] = lambda text: None,
 ) -> Report:  # fmt: skip
-    """Mixed use for `seconds`, but every kind once at least; then silence. Raises AssertionError when the network does
-    not answer at all."""
+    """Mixed use for `seconds`, but one round of `deck` at least; then silence. Raises AssertionError when the network
+    does not answer at all."""
     pid, tally = network.process.pid, Tally()
     await asyncio.to_thread(network.ask, QUESTION)
     await settled(network)
     looks = [look(pid)]
     began = time.monotonic()
-    deck = deal(random.Random(seed), began + seconds)
+    cards = deal(random.Random(seed), deck, began + seconds)
     people = [Caller(number, network, tally, random.Random(seed * 1000 + number)) for number in range(callers)]
-    tasks = [asyncio.ensure_future(one.run(deck)) for one in people]
+    tasks = [asyncio.ensure_future(one.run(cards)) for one in people]
     try:
         for tenth in range(1, 11):
             left = began + seconds * tenth / 10 - time.monotonic()
@@ -189,6 +189,7 @@ async def day(
             looks.append(look(pid))
             tell(f"{tenth * 10:3} %  {sum(tally.done.values()):4} done  {looks[-1].pss_mib:8,} MiB")
         await asyncio.gather(*tasks)
+        looks[-1] = look(pid)
     finally:
         for task in tasks:
             task.cancel()
@@ -206,11 +207,11 @@ async def day(
     )  # fmt: skip
 
 
-def deal(dice: random.Random, until: float) -> Iterator[str]:
-    """Kinds of use until the clock says `until`: every kind in every round, as often as DECK says, in an order of its
-    own. The first round is dealt to its end."""
+def deal(dice: random.Random, deck: Mapping[str, int], until: float) -> Iterator[str]:
+    """Kinds of use until the clock says `until`: every kind in every round, as often as the deck says, in an order of
+    its own. The first round is dealt to its end."""
     for rounds in itertools.count():
-        cards = [kind for kind, count in DECK.items() for _ in range(count)]
+        cards = [kind for kind, count in deck.items() for _ in range(count)]
         dice.shuffle(cards)
         for card in cards:
             if rounds and time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""One round of the day's mixed use: about three minutes; and what a report finds wrong."""
+"""Every kind of the day's mixed use once, with `-m slow` for three minutes; and what a report finds wrong."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ import pytest
 
 from ndn_infer.models.store import ModelFolder
 from tests.daemons import processes_of
-from tests.load.callers import KINDS, Tally
+from tests.load.callers import DECK, KINDS, Tally
 from tests.load.day import Report, day, small_network
 from tests.load.watch import Look, Sizes
 
-SECONDS = 90
-SILENCE_S = 10.0
+ONCE = dict.fromkeys(KINDS, 1)
+SILENCE_S = 6.0
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(
+    ("seconds", "deck"), [(0, ONCE), pytest.param(90, DECK, marks=pytest.mark.slow)], ids=["once", "rounds"]
+)
 def test_after_a_day_of_mixed_use_the_network_is_as_quiet_as_before(
-    smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path
+    seconds: int, deck: dict[str, int], smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path: Path
 ) -> None:
     with small_network(tmp_path, model_cache) as network:
-        report = asyncio.run(day(network, SECONDS, silence_s=SILENCE_S))
+        report = asyncio.run(day(network, seconds, silence_s=SILENCE_S, deck=deck))
     assert not report.failures(), f"{report.failures()}\n{report.table()}"
     assert processes_of(network.environment) == []
 

@@ -1,4 +1,4 @@
-"""Twenty seconds of the mixed load with sixteen clients."""
+"""Twelve seconds of the mixed load with sixteen clients; `python -m tests.load.soak 600 16` goes on for longer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.load.soak import CS_PACKETS, KINDS, Report, soak
 
 
 async def test_mixed_load(record_property) -> None:  # type: ignore[no-untyped-def]
-    report = await soak(20, 16)
+    report = await soak(12, 16)
     record_property("soak", str(report))
     assert not report.failures(), (report.failures(), report)
     assert report.end.cs > CS_PACKETS / 4, "the Content Store was to be filled"

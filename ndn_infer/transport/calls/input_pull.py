@@ -55,6 +55,7 @@ class InputPuller:
         self._fetcher = fetcher
         self._net = net
         self._crowd = Crowd(MAX_PULLS, max_bytes)
+        self._max_bytes = max_bytes
 
     def __len__(self) -> int:
         return len(self._crowd)
@@ -83,7 +84,7 @@ class InputPuller:
     ) -> bytes:  # fmt: skip
         """The Input of this SHA-256, from the first of its sources that has it. `caller` is a routable hint or "".
 
-        Raises BadRecord when none has it (the last reason in the text), Busy.
+        Raises BadRecord when none has it (the last reason in the text) or it is too large to be pulled at all, Busy.
         """
         reason = "no source of it is named"
         async with self.window(who) as pulling:
@@ -94,6 +95,8 @@ class InputPuller:
                     size = found.manifest.size if found.manifest is not None else 0
                     if size > max_bytes:
                         raise BadRecord(f"a request of {size} bytes; this function takes {max_bytes}")
+                    if size > self._max_bytes:
+                        raise BadRecord(f"a request of {size} bytes; this node pulls {self._max_bytes} at one time")
                     if not self._crowd.weigh(pulling.place, size):
                         raise Busy("too many bytes of inputs are on their way here", retry_after_s=SILENCE_S)
                     content = (await self._with_time(pulling, size).collect(found, hints=hints)).content
