@@ -14,23 +14,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ndn_infer.errors import BadPacket
 from ndn_infer.forwarder.core.content_store import ContentStore
-from ndn_infer.forwarder.core.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.core.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
 from ndn_infer.forwarder.core.fib import Fib, NextHop
+from ndn_infer.forwarder.core.outgoing import Outgoing
 from ndn_infer.forwarder.core.parsing import ParsedInterest, parse_data, parse_interest
-from ndn_infer.forwarder.core.pit import InRecord, OutRecord, Pit, PitEntry
+from ndn_infer.forwarder.core.pit import InRecord, Pit, PitEntry
 from ndn_infer.forwarder.core.rewriting import probe_of, with_less_hops, with_nonce, without_hints
 from ndn_infer.forwarder.core.rib import Rib, Route
 from ndn_infer.forwarder.core.scope import LOCALHOST, within_scope
 from ndn_infer.forwarder.core.strategy import StrategyChoice
 from ndn_infer.forwarder.core.strategy_base import Probe
-from ndn_infer.forwarder.link.counters import ForwarderCounters, Trace
 from ndn_infer.forwarder.link.reassembly import FragmentPool
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import ROOT, Name, prefix_ends
 
 
-class Forwarder:
+class Forwarder(Outgoing):
     """The core. Faces come and go, packets come in through `receive`, time passes through `tick`."""
 
     def __init__(
@@ -40,23 +39,23 @@ class Forwarder:
         producer_regions: Iterable[Name] = (),
         pit_capacity: int = 200_000,
         pit_capacity_bytes: int = 512 << 20,
+        lost_refuse: bool = False,
         seed: int | None = None,
     ) -> None:
+        """`lost_refuse`: a face that is gone is one that refused what is pending there with NoRoute; without it, as
+        in NFD, what went there alone runs out."""
+        super().__init__(Pit(pit_capacity, pit_capacity_bytes))
         self.cs = cs
         self.fib = Fib()
         self.rib = Rib(self.fib)
         self._random = random.Random(seed)
         self.strategies = StrategyChoice(self._random)
-        self.faces: dict[int, Face] = {}
         self._reliable: dict[int, Face] = {}
-        self.counters = ForwarderCounters()
-        self.trace: Trace | None = None
+        self.lost_refuse = lost_refuse
         self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
         self.producer_regions = tuple(producer_regions)
-        self._pit = Pit(pit_capacity, pit_capacity_bytes)
         self.fragments = FragmentPool()
         self.strategies.changed = lambda prefix: self._pit.choose_again(prefix, self.strategies.of)
-        self._dead = DeadNonceList()
         self._next_face_id = FIRST_FACE_ID
 
     # ------------------------------------------------------------ faces
@@ -80,8 +79,17 @@ class Forwarder:
         self.rib.remove_face(face_id)
         self.fib.remove_face(face_id)
         face.link.reassembler.clear()
+        if self.lost_refuse:
+            self._refuse_for(face, now)
         for entry in self._pit.forget_face(face_id, face.share):
             self._finalize(entry, now)
+
+    def _refuse_for(self, lost: Face, now: float) -> None:
+        """What is pending at this face has an end at once. A strategy that tells nobody waits for others to come."""
+        for entry in [held for held in lost.share.held if lost.id in held.outs and held.outs[lost.id].pending(now)]:
+            self._refused(entry, lost.id, lp.REASON_NO_ROUTE, now)
+            if not entry.ins:
+                self._finalize(entry, now)
 
     def set_reliability(self, face: Face, wanted: bool) -> None:
         """Switch NDNLPv2 reliability of a face."""
@@ -120,14 +128,6 @@ class Forwarder:
                 if asker is not None and asker is not out and within_scope(entry.name, asker, out, record.last_hop):
                     self._send_interest(entry, face_id, record, source, 0, now)
                     break
-
-    @property
-    def pit_size(self) -> int:
-        return len(self._pit)
-
-    def bound_pit(self, capacity: int, capacity_bytes: int) -> None:
-        """Other bounds from now on; entries stay."""
-        self._pit.capacity, self._pit.capacity_bytes = capacity, capacity_bytes
 
     # ------------------------------------------------------------ time
 
@@ -332,19 +332,6 @@ class Forwarder:
         found = (self.fib.match(hint, prefix_ends(hint)) for hint in entry.hints)
         return next(filter(None, found), (ROOT, ()))  # the first that can be reached (NFD, Strategy::lookupFib)
 
-    def _send_interest(
-        self, entry: PitEntry, face_id: int, record: InRecord, source: int, mark: int, now: float
-    ) -> None:
-        old = entry.outs.get(face_id)
-        suppress_s = old.suppress_s if old is not None else 0.0
-        out = self.faces[face_id]
-        self._pit.put_out(entry, face_id, OutRecord(record.nonce, record.expires, now, suppress_s, out.share))
-        if self.trace is not None:
-            self.trace(now, "out", face_id, "Interest", entry.name, "")
-        out.counters.out_interests += 1
-        self.counters.out_interests += 1
-        out.link.send(record.wire, now, incoming_face_id=source, mark=mark)
-
     def _refuse(self, entry: PitEntry, face: Face, now: float) -> None:
         """No route: tell this downstream. Others may still wait for what an application asked of a certain face."""
         self.counters.no_route += 1
@@ -396,15 +383,10 @@ class Forwarder:
                     self.trace(now, "out", face_id, "Data", name, "")
                 self._send_data(receiver, wire, token, face.id, mark, now)
 
-    def _send_data(self, face: Face, wire: bytes, token: bytes, source: int, mark: int, now: float) -> None:
-        face.counters.out_data += 1
-        self.counters.out_data += 1
-        face.link.send(wire, now, token=token, incoming_face_id=source, mark=mark)
-
     # ------------------------------------------------------------ Nack
 
     def _on_nack(self, face: Face, wire: bytes, reason: int, now: float) -> None:
-        """A Nack from upstream; what it means for those downstream is the strategy's decision."""
+        """A Nack from upstream."""
         interest = parse_interest(wire)
         face.counters.in_nacks += 1
         self.counters.in_nacks += 1
@@ -414,37 +396,6 @@ class Forwarder:
         if entry is None or entry.expires <= now:
             self._dropped(now, face.id, "Nack", interest.name, "no pending Interest")
             return
-        entry.outs[face.id].nack_reason = reason
-        entry.strategy.on_nack(entry, face.id, now)
-        decision = entry.strategy.nacks(entry)
-        if decision is not None:
-            told_reason, told = decision
-            for face_id in told:
-                downstream = self._pit.take_in(entry, face_id)
-                receiver = self.faces.get(face_id)
-                if receiver is not None:
-                    self._send_nack(receiver, downstream.wire, downstream.token, told_reason, now)
+        self._refused(entry, face.id, reason, now)
         if not any(out.pending(now) for out in entry.outs.values()):
             self._finalize(entry, now)
-
-    def _send_nack(self, face: Face, wire: bytes, token: bytes, reason: int, now: float) -> None:
-        face.counters.out_nacks += 1
-        self.counters.out_nacks += 1
-        face.link.send(wire, now, token=token, nack_reason=reason)
-
-    def _dropped(self, now: float, face_id: int, kind: str, name: Name, why: str) -> None:
-        if self.trace is not None:
-            self.trace(now, "drop", face_id, kind, name, why)
-
-    def _finalize(self, entry: PitEntry, now: float) -> None:
-        """The entry leaves the PIT; nonces that may still loop are remembered (NFD, insertDeadNonceList)."""
-        if not self._pit.remove(entry):
-            return
-        if entry.satisfied:
-            self.counters.satisfied += 1
-        else:
-            self.counters.unsatisfied += 1
-            self._dropped(now, 0, "Interest", entry.name, "no answer in its lifetime, or its consumers are gone")
-        if not entry.satisfied or (entry.must_be_fresh and entry.freshness_ms < self._dead.lifetime_s * 1000):
-            for record in entry.outs.values():
-                self._dead.add(entry.name, record.nonce, now)
