@@ -12,10 +12,11 @@ import json
 from typing import Any, Final
 
 from ndn_infer import catalog, ndn
+from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.functions.registry import ROLES
-from ndn_infer.namespace import Instance, Role
+from ndn_infer.namespace import Instance, Machine, Role
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
@@ -48,13 +49,33 @@ async def collect(node: Node) -> dict[str, Any]:
     general = await datasets.general()
     faces, routes, store = await datasets.faces(), await datasets.routes(), await datasets.content_store()
     prefixes = sorted({route["prefix"] for route in routes})
-    producers = await asyncio.gather(*(_producer(node, prefix) for prefix in _producers(node, prefixes)))
+    producers, offers = await asyncio.gather(
+        asyncio.gather(*(_producer(node, prefix) for prefix in _producers(node, prefixes))), _offers(node)
+    )
     return {
         "forwarder": {"uri": node.uri, **general},
         "content_store": store,
         "faces": faces,
         "routes": routes,
+        "offers": offers,
         "producers": [producer for producer in producers if producer is not None],
+    }
+
+
+async def _offers(node: Node) -> dict[str, int]:
+    """What a call from here could choose among: offers, those of this machine, their places, free ones, calls that
+    wait."""
+    here = Machine(node.config.network.site, node.config.network.node).to_name(node.net)
+    async with Client(node) as client:
+        await client.offers.look()
+        entries = list(client.offers.entries())
+    offers = [entry.offer for entry in entries]
+    return {
+        "known": len(entries),
+        "own": sum(entry.identity.startswith(here) for entry in entries),
+        "places": sum(offer.places for offer in offers),
+        "free": sum(offer.free for offer in offers),
+        "queue": sum(offer.queue for offer in offers),
     }
 
 
@@ -111,6 +132,17 @@ def counters_in_words(counters: dict[str, float], *, verbose: bool) -> str:
     return ", ".join(shown)
 
 
+def offers_in_words(offers: dict[str, int]) -> str:
+    """One line; `ndn-infer offers` has the table."""
+    if not offers["known"]:
+        return "offers: none"
+    waiting = f", {offers['queue']} waiting" if offers["queue"] else ""
+    return (
+        f"offers: {offers['known']}, {offers['own']} of this machine; "
+        f"{offers['free']} of {offers['places']} places free{waiting} ('ndn-infer offers' lists them)"
+    )
+
+
 def face_in_words(uri: str) -> str:
     """A face's remote URI; a Unix socket has none, only the number of a descriptor."""
     if uri.startswith("fd://"):
@@ -136,6 +168,7 @@ def print_status(document: dict[str, Any], aliases: dict[str, str], *, verbose: 
               f"in {face['in_interests']:,} Interests {face['in_data']:,} Data, "
               f"out {face['out_interests']:,} Interests {face['out_data']:,} Data")  # fmt: skip
     print(f"routes: {len(document['routes'])} (--json lists them)")
+    print(offers_in_words(document["offers"]))
     print("producers")
     for producer in document["producers"]:
         if "error" in producer:

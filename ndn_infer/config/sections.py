@@ -99,6 +99,9 @@ class ForwarderConfig(ConfigSection):
     cs_disk_mib: int = option(1024, "Content Store: maximum disk space, MiB")
     pit_capacity: int = option(200_000, "maximum number of pending Interests", low=1)
     pit_mib: int = option(512, "maximum memory for pending Interests, MiB", low=1)
+    lost_faces: str = option(
+        "nack", "Interests that went only to a face that is gone: nack (refused at once, there is no route), or wait "
+        "(until they run out, as in NFD)", choices=("nack", "wait"))  # fmt: skip
     face_queue_mib: int = option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
     all_queues_mib: int = option(256, "send queues of all TCP, Unix and WebSocket faces together, MiB", low=1)
     max_stream_faces: int = option(512, "maximum TCP and WebSocket connections accepted", low=1, high=65_536)

@@ -13,10 +13,9 @@ from ndn_infer.functions.base import Host
 from ndn_infer.functions.capacity import Capacity
 from ndn_infer.functions.function_server import FunctionServer
 from ndn_infer.offers.prefixes import hint_of
-from ndn_infer.records.offer import MAX_OFFERED, HeldPrefixes, OfferedFunction, ProducerOffer
+from ndn_infer.records.offer import MAX_OFFERED, VALID_S, HeldPrefixes, OfferedFunction, ProducerOffer
 from ndn_infer.security.crypto import Signer
 
-VALID_S: Final = 240.0
 OFFER_FRESHNESS_MS: Final = 200
 """Caches give it out for so long: in a crowd that reads it, all go to the same producer meanwhile."""
 

@@ -20,13 +20,11 @@ from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.namespace import Instance
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.prefixes import held_blocks
-from ndn_infer.records.offer import ProducerOffer
+from ndn_infer.records.offer import VALID_S, ProducerOffer
 
 MAX_OFFERS: Final = 4096
 MAX_PROCESSES: Final = 16
 """Of one identity."""
-MAX_VALID_S: Final = 120.0
-"""Whatever an offer says: its maker's clock may be wrong."""
 FUTURE_US: Final = 60_000_000
 GONE_S: Final = 2.0
 """Who was lost is not asked for so long, and then not before it says something new."""
@@ -111,7 +109,7 @@ class Book:
             return None
         if offer.made_us > wall_us + FUTURE_US:
             raise BadRecord(f"an offer of {offer.identity[:200]} is dated in the future; compare the clocks")
-        until = now + min((offer.until_us - wall_us) / 1e6, MAX_VALID_S)
+        until = now + min((offer.until_us - wall_us) / 1e6, VALID_S)
         if known is None:
             known = OfferEntry(offer, signer, hint, until, now, offer.queue)
             self._make_room(signer, now)

@@ -20,6 +20,8 @@ MAX_HINT_BYTES: Final = 512
 MAX_OFFERED: Final = 16
 """Functions of one process and identity."""
 MAX_ADAPTERS: Final = 64
+VALID_S: Final = 240.0
+"""An offer ends after so long; a reader believes none for longer, since its maker's clock may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)

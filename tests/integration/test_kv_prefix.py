@@ -471,6 +471,7 @@ def test_blocks_are_fetched_while_prefill_makes_the_next() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         function = await with_prefill(asker, p)
         a.hold(*VALUES[:42])
+        asker.kv.estimates.elsewhere(100, 10.0, asyncio.get_running_loop().time())  # the first is no measurement
         loaded = await loader(asker, SlowEngine(1e3)).load(SHORTER, asker_of(asker, a))
         assert right(list(loaded.blocks), VALUES[:56])
         assert (loaded.sources.named, loaded.sources.prefilled, loaded.sources.recomputed) == (42, 14, 0)
@@ -480,7 +481,9 @@ def test_blocks_are_fetched_while_prefill_makes_the_next() -> None:
     in_network(work)
 
 
-def test_a_prefill_producer_with_a_long_queue_is_left_alone() -> None:
+def test_a_prefill_producer_with_a_long_queue_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ndn_infer.kv.plan.MOST_PATIENCE_S", 60.0)  # its answer decides, however slow this machine is
+
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         await with_prefill(asker, p, queue=40)
         engine = SlowEngine(1e3)

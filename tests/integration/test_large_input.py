@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pytest
 
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.config import CallConfig, Config, ProducerConfig
 from ndn_infer.errors import CallError, NetworkError, RegistrationRefused
 from ndn_infer.forwarder.management.access import CommandClaim, Verdict
@@ -22,6 +22,7 @@ from ndn_infer.records import Record, Request
 from ndn_infer.records.bounds import AtMost
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.link.registration import Registrar
 from tests.harness import Node, keychain_in
 
 SUBJECT = ("service", "digest")
@@ -139,3 +140,25 @@ async def test_a_request_that_lies_where_no_route_leads_ends_with_words_and_hold
 
 async def _done(value: object) -> object:
     return value
+
+
+async def test_a_caller_stays_reachable_when_its_forwarder_forgot_its_routes(net: Net) -> None:
+    """Routes are refreshed as long as the program lives: a large request is pulled also after its route ran out."""
+    producer = await net.node(GENEROUS)
+    offered = await producer.produce(Digest())
+    asker = await net.node(asks_as="user")
+    assert asker.inputs is not None
+    asker.inputs._registrar = Registrar(asker.endpoint, refresh_s=0.2)
+    await asker.inputs.announce()
+    ours = {asker.inputs.instance, ndn.prefix(asker.inputs.instance, -2)}
+    for _ in range(2):
+        for prefix in ours:
+            net.network.core.rib.unregister(prefix, asker.link.face.id, 65)
+        assert not ours & {prefix for prefix, _ in net.network.core.rib.items()}
+        async with asyncio.timeout(20):
+            while not ours <= {prefix for prefix, _ in net.network.core.rib.items()}:
+                await asyncio.sleep(0.05)
+    question, digest = ask(1 << 20)
+    assert (await asker.caller.call(question, Text)).text == digest
+    await asker.inputs._registrar.close()
+    await offered.close()

@@ -48,13 +48,15 @@ def test_status_in_words(capsys: pytest.CaptureFixture[str]) -> None:
             ("uri", "version", "in_interests", "out_interests", "in_data", "out_data", "pit_entries"), 0
         ),
         "content_store": dict.fromkeys(("entries", "capacity", "hits", "misses"), 0),
+        "offers": {"known": 2, "own": 1, "places": 8, "free": 7, "queue": 0},
         "faces": [face], "routes": [], "producers": [producer, {"identity": "/x", "error": "no answer within 3 s"}],
     }  # fmt: skip
     status.print_status(document, {DIGEST: "smollm2"})
     said = capsys.readouterr().out
     for words in ("application on this machine (unix", "1,234 Interests", "generate of smollm2, ffffffffffffffff",
                   "engine class of smollm2: bf16.int4.llama-torch-3.grouped.avx512.raw",
-                  "12,345 calls", "2 open streams", "no answer within 3 s"):  # fmt: skip
+                  "12,345 calls", "2 open streams", "offers: 2, 1 of this machine",
+                  "no answer within 3 s"):  # fmt: skip
         assert words in said
     assert "kv_publish_us" not in said and "0 failed" not in said
     status.print_status(document, {}, verbose=1)
@@ -103,3 +105,12 @@ def test_make_ask_expands_nothing_in_the_prompt(tmp_path: Path) -> None:
                 capture_output=True, text=True, check=True, env={**os.environ, **more},
             )  # fmt: skip
             assert done.stdout == prompt.replace("\n", " ")
+
+
+def test_offers_in_one_line() -> None:
+    none = {"known": 0, "own": 0, "places": 0, "free": 0, "queue": 0}
+    assert status.offers_in_words(none) == "offers: none"
+    some = {"known": 5, "own": 2, "places": 20, "free": 3, "queue": 0}
+    told = "offers: 5, 2 of this machine; 3 of 20 places free"
+    assert status.offers_in_words(some) == f"{told} ('ndn-infer offers' lists them)"
+    assert status.offers_in_words({**some, "queue": 4}).startswith(f"{told}, 4 waiting")

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndn_infer.errors import BadPacket
-from ndn_infer.forwarder.link.link_service import MIN_MTU_BYTES, LinkService
+from ndn_infer.forwarder.link.link_service import FRAGMENT_OVERHEAD_BYTES, MIN_MTU_BYTES, LinkService
 from ndn_infer.forwarder.link.reassembly import MAX_PARTIAL_PACKETS, Reassembler
 from ndn_infer.ndn import lp
 from tests.forwarder_world import data, link
 
+MOST_HEADER_BYTES = 34 + 9 + 9
+"""A PIT token of 32 bytes, a congestion mark, a Nack with its reason."""
 LARGE = data("/large", content=bytes(range(256)) * 32)
 
 
@@ -33,10 +35,15 @@ def service(sent: list[bytes], **options: int) -> LinkService:
 def test_what_is_sent_arrives(
     wire: bytes, mtu: int, token: bytes, mark: int, reason: int | None, order: random.Random
 ) -> None:
-    """Any packet, any MTU, fragments in any order: the same packet with the same header fields (LP, Fragmentation)."""
+    """Any packet, any MTU, fragments in any order: the same packet with the same header fields (LP, Fragmentation).
+    Nothing is sent, and that is counted, where header fields leave no room for a byte of it."""
     sent: list[bytes] = []
     wire = b"\x05" + wire[1:]
-    service(sent, mtu_bytes=mtu).send(wire, 0.0, token=token, mark=mark, nack_reason=reason)
+    sender = service(sent, mtu_bytes=mtu)
+    sender.send(wire, 0.0, token=token, mark=mark, nack_reason=reason)
+    if not sent:
+        assert sender.counters.dropped == 1 and mtu < FRAGMENT_OVERHEAD_BYTES + MOST_HEADER_BYTES
+        return
     assert all(len(packet) <= mtu for packet in sent)
     if len(sent) == 1 and sent[0] == wire:  # bare
         assert not token and not mark and reason is None

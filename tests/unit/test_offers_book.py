@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord
-from ndn_infer.offers.book import GONE_S, MAX_PROCESSES, MAX_VALID_S, Answering, Book
+from ndn_infer.offers.book import GONE_S, MAX_PROCESSES, Answering, Book
+from ndn_infer.records.offer import VALID_S
 from tests.offer_kit import NET, WALL_US, book_of, chain_of, entry_of, hint, identity, offer
 
 
@@ -22,8 +23,8 @@ def test_an_offer_ends_by_its_own_word_and_by_ours() -> None:
     book = book_of(offer("n1"), offer("n2", until_us=WALL_US + 10**12))
     assert len(list(book.entries(29.9))) == 2
     assert [entry.identity for entry in book.entries(30.1)] == [identity("n2")]
-    assert not list(book.entries(MAX_VALID_S + 0.1)), "whatever it says"
-    book.expire(MAX_VALID_S + 0.1)
+    assert not list(book.entries(VALID_S + 0.1)), "whatever it says"
+    book.expire(VALID_S + 0.1)
     assert len(book) == 0
 
 

@@ -68,6 +68,7 @@ class ForwarderDaemon:
             producer_regions=_names(options.producer_regions),
             pit_capacity=options.pit_capacity,
             pit_capacity_bytes=options.pit_mib << 20,
+            lost_refuse=options.lost_faces == "nack",
         )
         self._clock: Callable[[], float] = time.monotonic
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +144,7 @@ class ForwarderDaemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._door.close()
+        self.core.lost_refuse = False
         for face in list(self.core.faces.values()):
             face.close()
         await self._ports.close()
@@ -191,6 +193,7 @@ class ForwarderDaemon:
         cs.evict()
         self.core.producer_regions = _names(options.producer_regions)
         self.core.bound_pit(options.pit_capacity, options.pit_mib << 20)
+        self.core.lost_refuse = options.lost_faces == "nack"
         self.management.serve_neighbours(options.remote_commands == "signed")
         return changed
 

@@ -106,8 +106,9 @@ class MemoryNetwork:
         self.door = CommandDoor(lambda: options, self._settle)
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20)
         self.core = Forwarder(
-            cs, producer_regions=map(name, options.producer_regions), pit_capacity=options.pit_capacity, seed=seed
-        )
+            cs, producer_regions=map(name, options.producer_regions), pit_capacity=options.pit_capacity,
+            lost_refuse=options.lost_faces == "nack", seed=seed,
+        )  # fmt: skip
         self.management = Management(
             self.core, wall_us=clock.wall_us, authority=self.door.authorise,
             neighbours=options.remote_commands == "signed",
@@ -156,7 +157,7 @@ class MemoryNetwork:
             self._timer.arm()
 
     def close(self) -> None:
-        self.closed = True
+        self.closed, self.core.lost_refuse = True, False
         self._timer.cancel()
         for link in list(self._links):
             link.close()
