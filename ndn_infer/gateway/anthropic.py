@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.contents import part_kind, parts_of, text_content, text_part
 from ndn_infer.gateway.fields import Fields, text_of
@@ -18,7 +19,7 @@ from ndn_infer.gateway.openapi.requests import COUNT, MESSAGES
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import ChatRequest, model_name
 from ndn_infer.gateway.sampling import ChoiceOptions, read_asked, tokens_of
-from ndn_infer.gateway.tools import ToolUse, all_tools, chosen, function_tool, tool_name
+from ndn_infer.gateway.tools import all_tools, chosen, function_tool, tool_name
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.records.sampling import Sampling

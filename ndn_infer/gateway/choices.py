@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from ndn_infer.client import Answer
+from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
-from ndn_infer.hermes import HermesParser
 
 AHEAD: Final = 16
 """Events of all choices that wait for the client."""
@@ -29,8 +29,7 @@ class Choices:
         self._answers = answers
         self._spend = spend
         self.all = [
-            GrowingChoice(index, len(answer.prompt_ids), HermesParser(tools) if tools else None)
-            for index, answer in enumerate(answers)
+            GrowingChoice(index, len(answer.prompt_ids), AnswerParts(tools)) for index, answer in enumerate(answers)
         ]
         self._told: asyncio.Queue[ChoiceEvent | Exception] = asyncio.Queue(AHEAD)
         self._tasks: list[asyncio.Task[None]] = []

@@ -9,41 +9,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ndn_infer.client.answer_parts import AnswerParts, SaidCall
 from ndn_infer.client.answer_watch import cached_tokens
-from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, HermesParser, Piece, TextPiece
+from ndn_infer.hermes import Piece
 from ndn_infer.records import TokenEvent, TokenLogprobs
-
-
-@dataclass(slots=True)
-class GrowingCall:
-    """A call of a tool as it grows; `arguments` is JSON text, whole when it is `complete`."""
-
-    name: str
-    arguments: str = ""
-    complete: bool = False
 
 
 @dataclass(slots=True)
 class GrowingChoice:
     """One answer as it grows: `text` is all that the model wrote, `content` what is no call of a tool. `cached`: tokens
-    of its prompt whose KV was there by name or in memory, or all of them when the answer itself was. `parser` is there
-    where tools may be called."""
+    of its prompt whose KV was there by name or in memory, or all of them when the answer itself was."""
 
     index: int
     prompt_tokens: int
-    parser: HermesParser | None = None
+    said: AnswerParts = field(default_factory=AnswerParts)
     text: str = ""
-    content: str = ""
-    calls: list[GrowingCall] = field(default_factory=list)
     tokens: int = 0
     finish: str = ""
     cached: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property
+    def content(self) -> str:
+        return self.said.content
+
+    @property
+    def calls(self) -> Sequence[SaidCall]:
+        return self.said.calls
+
+    @property
     def called(self) -> bool:
         """Whether it ended with calls, so that their results are what is wanted next."""
-        return self.finish == "stop" and bool(self.calls) and all(call.complete for call in self.calls)
+        return self.finish == "stop" and self.said.called
 
     def take(self, event: TokenEvent, *, stored: bool) -> tuple[Piece, ...]:
         """What the event adds to content and calls."""
@@ -53,37 +50,11 @@ class GrowingChoice:
         self.logprobs += event.logprobs
         if event.finish:
             self.cached = cached_tokens(self.prompt_tokens, event.kv, stored=stored)
-        pieces = self._pieces_of(event)
-        for piece in pieces:
-            self._add(piece)
-        return pieces
+        return self.said.take(event.text, last=bool(event.finish))
 
     def pieces(self) -> Iterator[Piece]:
         """All of it again, for forms that write a whole answer as they write one that grows."""
-        if self.content:
-            yield TextPiece(self.content)
-        for index, call in enumerate(self.calls):
-            yield CallBegun(index, call.name)
-            yield ArgumentsPiece(index, call.arguments)
-            if call.complete:
-                yield CallEnded(index)
-
-    def _pieces_of(self, event: TokenEvent) -> tuple[Piece, ...]:
-        if self.parser is None:
-            return (TextPiece(event.text),) if event.text else ()
-        pieces = self.parser.push(event.text)
-        return (*pieces, *self.parser.finish()) if event.finish else tuple(pieces)
-
-    def _add(self, piece: Piece) -> None:
-        match piece:
-            case TextPiece(text):
-                self.content += text
-            case CallBegun(_, name):
-                self.calls.append(GrowingCall(name))
-            case ArgumentsPiece(index, text):
-                self.calls[index].arguments += text
-            case CallEnded(index):
-                self.calls[index].complete = True
+        return self.said.pieces()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.gateway.chat_tools import read_tools
 from ndn_infer.gateway.fields import Fields, integer_of, text_of
 from ndn_infer.gateway.messages import read_messages
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
-from ndn_infer.gateway.tools import ToolUse
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_IDS, MAX_TEXT
 from ndn_infer.records.sampling import Sampling

@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.gateway.fields import Fields, text_of
 from ndn_infer.gateway.refusal import bad
-from ndn_infer.gateway.tools import ToolUse, all_tools, chosen, function_tool, tool_name
+from ndn_infer.gateway.tools import all_tools, chosen, function_tool, tool_name
 from ndn_infer.records.tools import MAX_TOOLS, Tool
 
 _MODES: Final = ("none", "auto", "required")

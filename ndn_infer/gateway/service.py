@@ -23,6 +23,7 @@ from ndn_infer.gateway.forms.text import TextForm
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
 from ndn_infer.gateway.sampling import ChoiceOptions
+from ndn_infer.gateway.tools import held_to
 from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
 from ndn_infer.records import ModelRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -99,7 +100,7 @@ class Service:
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
         prompt = await self._chat_prompt(conversation, model, request, param)
-        form, asked = make(_head(request.model, model)), request.tools.asked(request.asked)
+        form, asked = make(_head(request.model, model)), held_to(request.tools, request.asked)
         answers = self._answers(model, asked, [prompt], param)
         return Prepared(form, asked, answers, self.spend, request.tools.allowed)
 

@@ -11,10 +11,12 @@ from ndn_infer.library.documents import Documents
 from ndn_infer.library.joining import Embedded
 from ndn_infer.library.network import Connection, HowToConnect, NamedObject, Network
 from ndn_infer.library.saved import SavedAs
+from ndn_infer.library.tools import MadeCall, tool_of
+from ndn_infer.records.tools import Tool
 
 __all__ = [
-    "Chat", "ChatReply", "Connection", "Documents", "Embedded", "NamedObject", "Network", "SavedAs", "SyncChat",
-    "SyncDocuments", "SyncNetwork", "SyncReply", "connect", "connect_sync",
+    "Chat", "ChatReply", "Connection", "Documents", "Embedded", "MadeCall", "NamedObject", "Network", "SavedAs",
+    "SyncChat", "SyncDocuments", "SyncNetwork", "SyncReply", "Tool", "connect", "connect_sync", "tool_of",
 ]  # fmt: skip
 
 

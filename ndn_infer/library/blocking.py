@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,11 +22,13 @@ from typing import Final, Self, TypeVar, Unpack
 
 from ndn_infer.client import Cited
 from ndn_infer.errors import UsageError
+from ndn_infer.hermes import Piece
 from ndn_infer.library.chat import Chat, ChatReply
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.network import Connection, HowToConnect, NamedObject, Network
-from ndn_infer.library.parameters import HowToAnswer
+from ndn_infer.library.parameters import HowToAnswer, HowToAsk
 from ndn_infer.library.saved import SavedAs
+from ndn_infer.library.tools import MadeCall
 from ndn_infer.records import Message, ModelRecord
 from ndn_infer.transport.objects.ledger import Use
 from ndn_infer.transport.objects.stream_pull import OnProgress
@@ -118,6 +120,10 @@ class SyncReply:
         return self.reply.finish
 
     @property
+    def calls(self) -> tuple[MadeCall, ...]:
+        return self.reply.calls
+
+    @property
     def names(self) -> tuple[Use, ...]:
         return self.reply.names
 
@@ -130,7 +136,13 @@ class SyncReply:
         return self.reply.cited
 
     def __iter__(self) -> Iterator[str]:
-        pieces = self.reply.__aiter__()
+        return self._each(self.reply.__aiter__())
+
+    def pieces(self) -> Iterator[Piece]:
+        """As ChatReply.pieces."""
+        return self._each(self.reply.pieces())
+
+    def _each(self, pieces: AsyncIterator[T]) -> Iterator[T]:
         try:
             while (piece := self._thread.run(lambda: anext(pieces, None))) is not None:
                 yield piece
@@ -163,9 +175,13 @@ class SyncChat:
         """As Chat.reset."""
         self.chat.reset()
 
-    def ask(self, text: str, *, on_progress: OnProgress | None = None, **how: Unpack[HowToAnswer]) -> SyncReply:
+    def ask(self, text: str, *, on_progress: OnProgress | None = None, **how: Unpack[HowToAsk]) -> SyncReply:
         """As Chat.ask; `on_progress` is called in the connection's thread."""
         return SyncReply(self._thread, self.chat.ask(text, on_progress=on_progress, **how))
+
+    def returned(self, results: Mapping[str, object], **how: Unpack[HowToAsk]) -> SyncReply:
+        """As Chat.returned."""
+        return SyncReply(self._thread, self.chat.returned(results, **how))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +223,7 @@ class SyncNetwork:
     def uri(self) -> str:
         return self.network.uri
 
-    def chat(self, text: str, *, model: str = "", **how: Unpack[HowToAnswer]) -> SyncReply:
+    def chat(self, text: str, *, model: str = "", **how: Unpack[HowToAsk]) -> SyncReply:
         return SyncReply(self.thread, self.network.chat(text, model=model, **how))
 
     def conversation(

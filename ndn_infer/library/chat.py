@@ -1,22 +1,29 @@
 """Conversations of the library: questions that follow each other, and their answers as text that arrives.
 
-Owns: the messages of a conversation, what belongs to its newest answer. Must not know: which network, files, terminals.
+Owns: the messages of a conversation, what belongs to its newest answer, results of tools. Must not know: which network,
+files, terminals.
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
 from ndn_infer.client import Answer, Cited, Client, Timing
+from ndn_infer.client.answer_parts import AnswerParts
+from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
-from ndn_infer.library.parameters import HowToAnswer, checked, sampling_of
+from ndn_infer.hermes import Piece, TextPiece
+from ndn_infer.library.parameters import HowToAsk, checked, sampling_of
+from ndn_infer.library.tools import MadeCall, ToolLike, made_calls, use_of
 from ndn_infer.records import Message, Sampling
+from ndn_infer.records.tools import ToolCall, json_text
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.ledger import Ledger, Use
 from ndn_infer.transport.objects.stream_pull import OnProgress
@@ -36,22 +43,36 @@ class Asked(Protocol):
         """Nobody reads the answer any more, or it failed to begin."""
         ...
 
+    @property
+    def calls(self) -> tuple[MadeCall, ...]:
+        """The calls of tools that it has asked for so far."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class ChatReply:
     """An answer: `async for piece in reply` gives its text as it arrives, `await reply.read()` all of it. It is asked
     for when it is first read. Leaving the loop ends it, and with it the decoding when nobody else reads; reading again
-    goes on after the text that there is. Reading raises what Conversation.ask and Answer raise."""
+    goes on after the text that there is. Reading raises what Conversation.ask and Answer raise.
+
+    Where tools were given, `async for piece in reply.pieces()` gives calls of them too as they arrive, and `calls` has
+    those that are complete. What a model writes as a call is no part of the text."""
 
     question: Asked
     on_progress: OnProgress | None = None
+    said: AnswerParts = field(default_factory=AnswerParts)
     answer: Answer | None = None
     """What the client knows of it; None before it is first read."""
-    _reading: weakref.ref[AsyncGenerator[str]] | None = None
+    _reading: weakref.ref[AsyncGenerator[str] | AsyncGenerator[Piece]] | None = None
 
     @property
     def text(self) -> str:
-        return self.answer.text if self.answer is not None else ""
+        return self.said.content
+
+    @property
+    def calls(self) -> tuple[MadeCall, ...]:
+        """The calls of tools that it asks for."""
+        return self.question.calls
 
     @property
     def finish(self) -> str:
@@ -92,6 +113,12 @@ class ChatReply:
 
     def __aiter__(self) -> AsyncIterator[str]:
         """Only the loop refers to it: when the loop is left, it is closed."""
+        pieces = self._texts()
+        self._reading = weakref.ref(pieces)
+        return pieces
+
+    def pieces(self) -> AsyncIterator[Piece]:
+        """TextPiece, CallBegun, ArgumentsPiece and CallEnded (ndn_infer.hermes) as they arrive."""
         pieces = self._read()
         self._reading = weakref.ref(pieces)
         return pieces
@@ -114,19 +141,26 @@ class ChatReply:
     async def __aexit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         await self.aclose()
 
-    async def _read(self) -> AsyncGenerator[str]:
+    async def _texts(self) -> AsyncGenerator[str]:
+        async with aclosing(self._read()) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, TextPiece):
+                    yield piece.text
+
+    async def _read(self) -> AsyncGenerator[Piece]:
         if self.finish:
             return
         try:
             answer = self.answer = await self.question.begin()
             answer.on_progress = self.on_progress
             if answer.finish:  # no model was asked (documents that hold no answer)
-                yield answer.text
+                for piece in self.said.take(answer.text, last=True):
+                    yield piece
                 return
             async with answer:
                 async for event in answer:
-                    if event.text:
-                        yield event.text
+                    for piece in self.said.take(event.text, last=bool(event.finish)):
+                        yield piece
         finally:
             self.question.ended()
 
@@ -149,6 +183,8 @@ class Chat:
 
     parts: ChatParts
     messages: list[Message] = field(default_factory=list)
+    tools: Sequence[ToolLike] = ()
+    """Those given last: they stay until others are."""
     model: str = ""
     """Alias or digest of the model that is asked."""
     reply: ChatReply | None = None
@@ -179,11 +215,31 @@ class Chat:
             whole.include(ledger)
         return tuple(whole.uses())
 
-    def ask(self, text: str, *, on_progress: OnProgress | None = None, **how: Unpack[HowToAnswer]) -> ChatReply:
+    def ask(self, text: str, *, on_progress: OnProgress | None = None, **how: Unpack[HowToAsk]) -> ChatReply:
         """The answer to `text`, after all that was said. When it ends, question and answer are part of the messages; of
         one whose loop was left, what had arrived. Raises UsageError for a parameter out of its range."""
-        sampling = checked(sampling_of(self.parts.config, how))
-        self.reply = ChatReply(ChatTurn(self, Message("user", text), sampling), on_progress)
+        return self._ask((Message("user", text),), on_progress, how)
+
+    def returned(
+        self, results: Mapping[str, object], *, on_progress: OnProgress | None = None, **how: Unpack[HowToAsk]
+    ) -> ChatReply:  # fmt: skip
+        """The answer to the results of the calls that the answer before asked for, each under its call's `id`: a text,
+        or what JSON has. Raises UsageError where one is missing, or is of no call; BadRecord for no JSON."""
+        asked = self.messages[-1].tool_calls if self.messages else ()
+        if not asked or {call.id for call in asked} != results.keys():
+            wanted = ", ".join(call.id for call in asked) or "none"
+            raise UsageError(f"results are wanted of the calls {wanted}, not of {', '.join(results) or 'none'}")
+        told = {name: one if isinstance(one, str) else json_text(one) for name, one in results.items()}
+        messages = tuple(Message("tool", told[call.id], tool_call_id=call.id) for call in asked)
+        return self._ask(messages, on_progress, how)
+
+    def _ask(self, messages: tuple[Message, ...], on_progress: OnProgress | None, how: HowToAsk) -> ChatReply:
+        self.tools = how.pop("tools", self.tools)
+        choice, parallel = how.pop("tool_choice", "auto"), how.pop("parallel_tool_calls", True)
+        use = use_of(self.tools, choice, parallel=parallel)
+        sampling = checked(replace(sampling_of(self.parts.config, how), grammar=use.grammar()))
+        said = AnswerParts(use.allowed)
+        self.reply = ChatReply(ChatTurn(self, messages, sampling, use, said), on_progress, said)
         return self.reply
 
     def reset(self) -> None:
@@ -195,11 +251,13 @@ class Chat:
 
 @dataclass(slots=True, eq=False)
 class ChatTurn:
-    """One question of a conversation."""
+    """One question of a conversation: what is said in it, and what its answer says."""
 
     chat: Chat
-    message: Message
+    messages: tuple[Message, ...]
     sampling: Sampling
+    tools: ToolUse
+    said: AnswerParts
     answer: Answer | None = None
     context: list[Message] = field(default_factory=list)
     """What was said before it."""
@@ -228,7 +286,7 @@ class ChatTurn:
         conversation.turn = chat.turn
         self.context = list(chat.messages)
         model = await conversation.resolve_model(chat.model)
-        prompt = await conversation.tokenize(model, [*self.context, self.message])
+        prompt = await conversation.tokenize(model, [*self.context, *self.messages], self.tools.shown)
         answer = conversation.generate(model, prompt, self.sampling)
         answer.timing = timing
         return answer
@@ -239,6 +297,11 @@ class ChatTurn:
             return
         chat.holder = None
         chat.free.set()
-        if self.answer is not None and self.answer.text:
+        if self.answer is not None and (self.said.content or self.calls):
             chat.turn = self.answer.conversation.turn
-            chat.messages = [*self.context, self.message, Message("assistant", self.answer.text)]
+            calls = tuple(ToolCall(call.name, json_text(call.arguments), call.id) for call in self.calls)
+            chat.messages = [*self.context, *self.messages, Message("assistant", self.said.content, calls)]
+
+    @property
+    def calls(self) -> tuple[MadeCall, ...]:
+        return made_calls(self.said.calls, len(self.context))

@@ -12,6 +12,7 @@ from ndn_infer.client import Answer, Cited, Conversation, Timing, rag_prompt
 from ndn_infer.library.chat import ChatParts, ChatReply
 from ndn_infer.library.parameters import HowToAnswer, checked, sampling_of
 from ndn_infer.library.retrieval import NOT_FOUND, look_up
+from ndn_infer.library.tools import MadeCall
 from ndn_infer.records import CorpusRecord, Message, Sampling
 
 
@@ -47,6 +48,10 @@ class _FromPassages:
 
     def ended(self) -> None:
         """Nothing follows."""
+
+    @property
+    def calls(self) -> tuple[MadeCall, ...]:
+        return ()
 
     async def _asked(self, conversation: Conversation) -> Answer:
         parts, timing = self.documents.parts, Timing()

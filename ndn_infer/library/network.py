@@ -29,7 +29,7 @@ from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
-from ndn_infer.library.parameters import HowToAnswer
+from ndn_infer.library.parameters import HowToAsk
 from ndn_infer.library.saved import SavedAs, SavedChats
 from ndn_infer.local.network import CommonFlags, ServedParts, helpers
 from ndn_infer.namespace import classify
@@ -126,7 +126,7 @@ class Network:
         """Of the forwarder."""
         return self.node.uri
 
-    def chat(self, text: str, *, model: str = "", **how: Unpack[HowToAnswer]) -> ChatReply:
+    def chat(self, text: str, *, model: str = "", **how: Unpack[HowToAsk]) -> ChatReply:
         """The answer to one question, asked in public."""
         return self.conversation(model=model).ask(text, **how)
 

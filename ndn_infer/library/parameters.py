@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict
 
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
+from ndn_infer.library.tools import ToolLike
 from ndn_infer.records.sampling import Sampling
 
 DEFAULTED: Final = ("max_tokens", "temperature", "top_p", "top_k")
@@ -31,6 +32,14 @@ class HowToAnswer(TypedDict, total=False):
     presence_penalty: float
     seed: int
     stop: Sequence[str]
+
+
+class HowToAsk(HowToAnswer, total=False):
+    """With tools that the answer may call; docs/tools.md. `tool_choice`: "auto", "none", "required", or a name."""
+
+    tools: Sequence[ToolLike]
+    tool_choice: str
+    parallel_tool_calls: bool
 
 
 def sampling_of(config: Config, given: Mapping[str, Any]) -> Sampling:

@@ -21,6 +21,7 @@ from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used, cached_t
 from ndn_infer.gateway.refusal import Refusal, refusal_of
 from ndn_infer.gateway.requests import read_chat, read_completion
 from ndn_infer.gateway.sampling import ChoiceOptions
+from ndn_infer.gateway.tools import held_to
 from ndn_infer.gateway.vectors import embedding_document, read_embedding
 from ndn_infer.hermes import TextPiece
 from ndn_infer.records import GenerateRequest, KvSources, Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
@@ -96,7 +97,7 @@ def test_any_body_is_a_request_that_can_be_sent_or_a_refusal_that_can_be_told(
         else:
             chat = read_chat(body, DEFAULTS)
             records.encode(TokenizeRequest(messages=chat.messages, tools=chat.tools.shown))
-            records.encode(GenerateRequest(chat.tools.asked(chat.asked).choice(15)))
+            records.encode(GenerateRequest(held_to(chat.tools, chat.asked).choice(15)))
     except Refusal as refusal:
         assert refusal.status == 400 and refusal.message
         json.dumps(refusal.document).encode()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llm_comply.schema import SpecLoader
 
 from ndn_infer import records
+from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.gateway.anthropic import read_anthropic, read_count
 from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.forms.messages import MessagesForm, error_document
@@ -21,7 +22,6 @@ from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.requests import ChatRequest
 from ndn_infer.gateway.tools import ToolUse
-from ndn_infer.hermes import HermesParser
 from ndn_infer.records import KvSources, Message, Sampling, TokenEvent, TokenizeRequest
 from ndn_infer.records.tools import Tool, ToolCall
 
@@ -44,7 +44,7 @@ def read(body: dict[str, Any]) -> ChatRequest:
 
 def stream(*events: TokenEvent, tools: Collection[str] = ()) -> tuple[GrowingChoice, list[Any]]:
     """The choice at its end, and all events, each as the specification has it and named as it says itself."""
-    form, choice = MessagesForm(HEAD), GrowingChoice(0, 8, HermesParser(tools) if tools else None)
+    form, choice = MessagesForm(HEAD), GrowingChoice(0, 8, AnswerParts(tools))
     told: list[ServerEvent] = [*form.opening([choice])]
     for event in events:
         before = choice.text

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from llm_comply.schema import SpecLoader
 
 from ndn_infer import records
+from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.forms.responses import ResponsesForm
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.responses import ResponsesRequest, read_responses
 from ndn_infer.gateway.tools import ToolUse
-from ndn_infer.hermes import HermesParser
 from ndn_infer.records import Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
 from ndn_infer.records.tools import ToolCall
 
@@ -43,7 +43,7 @@ def form(body: dict[str, Any]) -> ResponsesForm:
 
 
 def answered(*events: TokenEvent, tools: Collection[str] = ()) -> tuple[GrowingChoice, list[ChoiceEvent]]:
-    choice, told = GrowingChoice(0, 4, HermesParser(tools) if tools else None), []
+    choice, told = GrowingChoice(0, 4, AnswerParts(tools)), []
     for event in events:
         before = choice.text
         pieces = choice.take(event, stored=False)

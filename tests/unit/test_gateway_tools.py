@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.gateway.forms.chat import ChatForm
 from ndn_infer.gateway.forms.form import Head
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.requests import ChatRequest, read_chat
 from ndn_infer.gateway.sampling import ChoiceOptions
-from ndn_infer.hermes import HermesParser
+from ndn_infer.gateway.tools import held_to
 from ndn_infer.records import Message, Sampling, TokenEvent
 from ndn_infer.records.tools import Tool, ToolCall
 from tests.unit.test_gateway import documents
@@ -49,7 +50,7 @@ BOTH = ("get_weather", "add")
 def test_what_may_and_what_must_be_called(choice: Any, names: tuple[str, ...], required: bool) -> None:
     chat = read(tool_choice=choice, parallel_tool_calls=False)
     assert (chat.tools.allowed, chat.tools.required, chat.tools.parallel) == (names, required, False)
-    held = chat.tools.asked(chat.asked).sampling.grammar
+    held = held_to(chat.tools, chat.asked).sampling.grammar
     if not names:
         assert held is None and not chat.tools.shown, "a model that must call nothing is told of nothing"
         return
@@ -63,7 +64,7 @@ def test_arguments_are_held_to_the_schema_as_far_as_it_goes() -> None:
     def held(schema: dict[str, Any], **more: Any) -> str:
         tool = {"type": "function", "function": {"name": "f", "parameters": schema, **more}}
         chat = read(tools=[tool])
-        grammar = chat.tools.asked(chat.asked).sampling.grammar
+        grammar = held_to(chat.tools, chat.asked).sampling.grammar
         assert grammar is not None
         [tool_held] = grammar.tools
         return tool_held.parameters
@@ -83,7 +84,7 @@ def test_arguments_are_held_to_the_schema_as_far_as_it_goes() -> None:
     huge = {"type": "object", "properties": {f"a{number}": {"type": "string"} for number in range(1200)}}
     many = [{"type": "function", "function": {"name": f"f{at}", "parameters": huge}} for at in range(3)]
     chat = read(tools=many)
-    grammar = chat.tools.asked(chat.asked).sampling.grammar
+    grammar = held_to(chat.tools, chat.asked).sampling.grammar
     assert grammar is not None and [tool.parameters for tool in grammar.tools] == [""] * 3
 
 
@@ -132,7 +133,7 @@ def test_calls_and_results_in_messages() -> None:
 def told(*events: TokenEvent) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The message and the deltas of an answer, each with its finish reason."""
     form = ChatForm(Head("1", 2, "m", "fp"), ChoiceOptions(DEFAULTS))
-    choice, chunks = GrowingChoice(0, 4, HermesParser(BOTH)), []
+    choice, chunks = GrowingChoice(0, 4, AnswerParts(BOTH)), []
     for event in events:
         before = choice.text
         pieces = choice.take(event, stored=False)
