@@ -108,6 +108,23 @@ def run_network(
         shutil.rmtree(runtime, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def gateway(network: RunningNetwork, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`ndn-infer gateway` on a free port; its base URL."""
+    log = (network.home / "gateway.log").open("a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ndn_infer", "gateway", "--listen", "127.0.0.1:0", *arguments],
+        env=network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+    )  # fmt: skip
+    lines: list[str] = []
+    try:
+        wait_ready(process, lines, network.home / "gateway.log")
+        yield lines[-1].split()[1], process
+    finally:
+        stop(process)
+        log.close()
+
+
 def wait_ready(process: subprocess.Popen[str], lines: list[str], log: Path) -> None:
     assert process.stdout is not None
     deadline = time.monotonic() + READY_TIMEOUT_S

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,7 @@ from aiohttp import ClientSession
 from openai import AsyncOpenAI, OpenAI
 
 from ndn_infer.models.store import ModelFolder
-from tests.daemons import RunningNetwork, run_network, stop, wait_ready
+from tests.daemons import RunningNetwork, gateway, run_network
 
 pytestmark = pytest.mark.model
 
@@ -38,23 +35,6 @@ def network(
     directory = tmp_path_factory.mktemp("net")
     with run_network(directory, model_cache, "--functions", "tokenize,prefill,decode,embed") as running:
         yield running
-
-
-@contextlib.contextmanager
-def gateway(network: RunningNetwork, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`ndn-infer gateway` on a free port; its base URL."""
-    log = (network.home / "gateway.log").open("a")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ndn_infer", "gateway", "--listen", "127.0.0.1:0", *arguments],
-        env=network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
-    )  # fmt: skip
-    lines: list[str] = []
-    try:
-        wait_ready(process, lines, network.home / "gateway.log")
-        yield lines[-1].split()[1], process
-    finally:
-        stop(process)
-        log.close()
 
 
 @pytest.fixture(scope="module")
