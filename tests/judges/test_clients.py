@@ -55,6 +55,7 @@ def test_a_conversation_is_sent_again(responses: Any) -> None:
 def test_a_function_is_called_and_its_result_is_read(responses: Any) -> None:
     tool: Any = {"type": "function", "name": "get_weather", "parameters": WEATHER, "description": "The weather."}
     ask: Any = {"model": MODEL, "tools": [tool], "tool_choice": "required", "input": "How is the weather in Paris?"}
+    ask["parallel_tool_calls"] = False
     whole = responses.create(**ask)
     (call,) = whole.output
     assert call.type == "function_call" and set(json.loads(call.arguments)) == {"city"}
@@ -69,10 +70,13 @@ def test_a_function_is_called_and_its_result_is_read(responses: Any) -> None:
 def test_a_tool_is_used_and_its_result_is_read(messages: Any) -> None:
     question = {"role": "user", "content": "How is the weather in Paris?"}
     ask: Any = {"model": MODEL, "max_tokens": 60, "tools": [{"name": "get_weather", "input_schema": WEATHER}]}
-    whole = messages.create(**ask, messages=[question], tool_choice={"type": "any"})
+    one = {"disable_parallel_tool_use": True}
+    whole = messages.create(**ask, messages=[question], tool_choice={"type": "any", **one})
     (block,) = whole.content
     assert whole.stop_reason == "tool_use" and block.name == "get_weather" and set(block.input) == {"city"}
-    with messages.stream(**ask, messages=[question], tool_choice={"type": "tool", "name": "get_weather"}) as stream:
+    with messages.stream(
+        **ask, messages=[question], tool_choice={"type": "tool", "name": "get_weather", **one}
+    ) as stream:
         last = stream.get_final_message()
     assert last.stop_reason == "tool_use" and last.content[0].input == block.input
     result: Any = {"type": "tool_result", "tool_use_id": block.id, "content": "sunny"}
