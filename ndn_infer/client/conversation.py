@@ -39,6 +39,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validated
@@ -143,17 +144,19 @@ class Conversation:
         """Token ids of a conversation in which these tools may be called, through the model's chat template."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        today = date.today().isoformat() if model.dated else ""
-        request = TokenizeRequest(messages=tuple(messages), today=today, tools=tuple(tools))
+        request = TokenizeRequest(messages=tuple(messages), tools=tuple(tools))
         if request.characters > MAX_TEXT:
             raise PromptTooLong(f"the prompt has {request.characters} characters, and {MAX_TEXT} are the most")
-        return await self._ids(model, request)
+        return await self.tokens_of(model, request)
 
     async def tokenize_text(self, model: ModelRecord, text: str) -> tuple[int, ...]:
         """Token ids of a text as it stands, without a chat template."""
-        return await self._ids(model, TokenizeRequest(text=text))
+        return await self.tokens_of(model, TokenizeRequest(text=text))
 
-    async def _ids(self, model: ModelRecord, request: TokenizeRequest) -> tuple[int, ...]:
+    async def tokens_of(self, model: ModelRecord, request: TokenizeRequest) -> tuple[int, ...]:
+        """Token ids of a request as it stands, but for the day, which a template may ask for."""
+        if model.dated and request.messages:
+            request = replace(request, today=date.today().isoformat())
         try:
             ask = Ask(("model", model.digest), "tokenize", request, self.domain)
             tokens = await self.caller.call(ask, Tokens)
@@ -162,6 +165,14 @@ class Conversation:
                 raise
             raise PromptTooLong(str(error)) from error
         return tokens.ids
+
+    async def detokenize(self, model: ModelRecord, ids: tuple[int, ...], *, pieces: bool = False) -> Text:
+        """The text of token ids, control tokens with their names; `pieces`: with the bytes of each."""
+        ask = Ask(("model", model.digest), "detokenize", DetokenizeRequest(ids, True, pieces), self.domain)
+        text = await self.caller.call(ask, Text)
+        if pieces and len(text.pieces) != len(ids):
+            raise BadRecord(f"{len(text.pieces)} pieces of {len(ids)} tokens")
+        return text
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
         """The passages nearest to `query`, each fetched by name, verified and compared with the digest in its name; one

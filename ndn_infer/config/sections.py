@@ -285,6 +285,9 @@ class GatewayConfig(ConfigSection):
     keep_alive_s: float = option(
         5.0, "without a token for this long, a stream has a comment; errors before that have their own status",
         low=0.05, high=600)  # fmt: skip
+    names: tuple[str, ...] = option(
+        (), "names by which clients may ask for a model, as NAME=MODEL; =MODEL is for requests that name none",
+        form=forms.named_model)  # fmt: skip
     max_tokens: int = _sampling("max_tokens", 1024, "tokens of a chat answer whose request does not say how many")
     ready_s: float = option(
         1.0, "at its end, go on taking requests for this long after /ready says that it stops", low=0, high=600

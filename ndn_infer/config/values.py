@@ -142,6 +142,14 @@ def grant(text: str) -> tuple[Name, Name]:
     return name(identity), name(prefix)
 
 
+def named_model(text: str) -> tuple[str, str]:
+    """(name, model) of "NAME=MODEL"; the name may be empty. Raises ValueError."""
+    label, _, model = text.partition("=")
+    if not model:
+        raise ValueError("write NAME=MODEL, as gpt-4o-mini=smollm2-135m-instruct")
+    return label, model
+
+
 _SIGNER: Final = re.compile(r"(?:([0-9a-f]{8,64})=)?(/.+)")
 
 

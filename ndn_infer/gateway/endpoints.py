@@ -20,6 +20,7 @@ from ndn_infer.gateway.requests import MAX_MODEL, read_chat, read_completion
 from ndn_infer.gateway.responses import read_responses
 from ndn_infer.gateway.service import Prepared
 from ndn_infer.gateway.streaming import answer_stream, answer_whole
+from ndn_infer.gateway.tokens import read_detokenize, read_tokenize
 from ndn_infer.gateway.vectors import read_embedding
 
 
@@ -82,6 +83,14 @@ async def completion(exchange: Exchange) -> web.StreamResponse:
 
 async def embeddings(exchange: Exchange) -> web.StreamResponse:
     return web.json_response(await exchange.service.embed(read_embedding(exchange.document)))
+
+
+async def tokenize(exchange: Exchange) -> web.StreamResponse:
+    return web.json_response(await exchange.service.tokenize(read_tokenize(exchange.document)))
+
+
+async def detokenize(exchange: Exchange) -> web.StreamResponse:
+    return web.json_response(await exchange.service.detokenize(read_detokenize(exchange.document)))
 
 
 async def answer(exchange: Exchange, prepared: Prepared) -> web.StreamResponse:

@@ -28,6 +28,8 @@ class GrowingChoice:
     finish: str = ""
     cached: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt: list[TokenLogprobs] = field(default_factory=list)
+    """Of the prompt's tokens, where they were asked for; that of the first one says nothing."""
 
     @property
     def content(self) -> str:
@@ -48,6 +50,7 @@ class GrowingChoice:
         self.tokens += len(event.ids)
         self.finish = event.finish or self.finish
         self.logprobs += event.logprobs
+        self.prompt += event.prompt
         if event.finish:
             self.cached = cached_tokens(self.prompt_tokens, event.kv, stored=stored)
         return self.said.take(event.text, last=bool(event.finish))

@@ -1,7 +1,7 @@
 """What a client asks: the JSON of /v1/chat/completions and /v1/completions, as our records.
 
-Owns: prompts, and which parameters are refused. Pure. Must not know: HTTP, models, how an answer is had, what a message
-may be (messages.py).
+Owns: which parameters each takes, and which are refused. Pure. Must not know: HTTP, models, how an answer is had, what
+a message or a prompt may be (messages.py, prompts.py).
 
 Anything that is not understood is a Refusal that names it. A parameter that is not supported may be there with the
 value that asks for nothing, as some clients send all of them.
@@ -10,21 +10,20 @@ value that asks for nothing, as some clients send all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.gateway.chat_tools import read_tools
-from ndn_infer.gateway.fields import Fields, integer_of, text_of
+from ndn_infer.gateway.fields import Fields
 from ndn_infer.gateway.messages import read_messages
+from ndn_infer.gateway.prompts import read_prompts
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
 from ndn_infer.records import Message
-from ndn_infer.records.bounds import MAX_IDS, MAX_TEXT
 from ndn_infer.records.sampling import Sampling
 
 MAX_MODEL: Final = 120
-MAX_PROMPTS: Final = 16
 
 _CHAT_ONLY: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],), "audio": (), "prediction": (),
@@ -47,7 +46,8 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """`prompts` are texts, or token ids."""
+    """`prompts` are texts, or token ids. With `echo` they come back, with their log probabilities where these are asked
+    for (Sampling.score_prompt)."""
 
     model: str
     prompts: tuple[str | tuple[int, ...], ...]
@@ -82,24 +82,22 @@ def read_completion(document: Mapping[str, Any], defaults: Sampling) -> Completi
     """Raises Refusal. Without max_tokens there are 16, as OpenAI has it."""
     body = Fields(document)
     model = model_name(body)
-    prompts = _prompts(body.take("prompt"))
+    prompts = read_prompts(body.take("prompt"))
     for name, allowed in _NOT_HERE.items():
         body.only(name, *allowed)
     body.only("suffix", "")
     _text_format(body)
     alternatives = alternatives_of(body.integer("logprobs"), "logprobs")
     echo = body.flag("echo")
-    if echo and not isinstance(prompts[0], str):
-        raise bad("echo of token ids is not supported: give the prompt as text", "echo", "unsupported_parameter")
-    if echo and alternatives is not None:
-        raise bad("echo with logprobs is not supported: log probabilities of prompts are not computed", "echo")
-    count = tokens_of(body.integer("max_tokens"), "max_tokens")
+    count = tokens_of(body.integer("max_tokens"), "max_tokens", least=0)
     best_of = body.integer("best_of")
     asked = read_asked(body, defaults, alternatives, max_tokens=16 if count is None else count)
     if best_of is not None and best_of != asked.n:
         raise bad("best_of is not supported but as the value of n", "best_of", "unsupported_parameter")
     _labels(body)
     body.end()
+    if echo and alternatives is not None:
+        asked = replace(asked, sampling=replace(asked.sampling, score_prompt=True))
     return CompletionRequest(model, prompts, asked, echo)
 
 
@@ -107,10 +105,8 @@ def read_completion(document: Mapping[str, Any], defaults: Sampling) -> Completi
 
 
 def model_name(body: Fields) -> str:
-    model = body.text("model", MAX_MODEL)
-    if not model:
-        raise bad("model is missing: GET /v1/models lists what there is", "model")
-    return model
+    """ "" where the request names none: Service knows whether there is one for that."""
+    return body.text("model", MAX_MODEL) or ""
 
 
 def _labels(body: Fields) -> None:
@@ -125,31 +121,3 @@ def _text_format(body: Fields) -> None:
         raise bad(
             "response_format is not supported but as {'type': 'text'}", "response_format", "unsupported_parameter"
         )
-
-
-def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
-    """A text, several, token ids, or several lists of these."""
-    if isinstance(value, str):
-        return (_prompt(value),)
-    if not isinstance(value, list) or not value:
-        raise bad("prompt must be a text, token ids, or an array of these", "prompt")
-    if isinstance(value[0], str | list):
-        if len(value) > MAX_PROMPTS:
-            raise bad(f"prompt has {len(value)} items, and {MAX_PROMPTS} are the most", "prompt")
-        return tuple(_prompt(item) for item in value)
-    return (_prompt(value),)
-
-
-def _prompt(value: Any) -> str | tuple[int, ...]:
-    if isinstance(value, str):
-        if not value:
-            raise bad("prompt is empty", "prompt")
-        return text_of(value, "prompt", MAX_TEXT)
-    if not isinstance(value, list) or not value:
-        raise bad("prompt must be a text, token ids, or an array of these", "prompt")
-    if len(value) > MAX_IDS:
-        raise bad(f"prompt has {len(value)} tokens, and {MAX_IDS} are the most", "prompt")
-    ids = tuple(integer_of(item, "prompt") for item in value)
-    if min(ids) < 0 or max(ids) >= 1 << 32:
-        raise bad("prompt has a number that is no token id", "prompt")
-    return ids

@@ -23,4 +23,6 @@ ROUTES: Final = (
     HttpRoute("POST", "/v1/messages/count_tokens", endpoints.count_tokens, body=True, error=error_document),
     HttpRoute("POST", "/v1/completions", endpoints.completion, body=True),
     HttpRoute("POST", "/v1/embeddings", endpoints.embeddings, body=True),
+    HttpRoute("POST", "/tokenize", endpoints.tokenize, body=True),
+    HttpRoute("POST", "/detokenize", endpoints.detokenize, body=True),
 )

@@ -64,10 +64,10 @@ def alternatives_of(count: int | None, where: str) -> int | None:
     return count
 
 
-def tokens_of(count: int | None, where: str) -> int | None:
-    """A number of new tokens: at least one."""
-    if count is not None and not 1 <= count <= MAX_TOKENS:
-        raise bad(f"{where} must be 1 to {MAX_TOKENS}", where)
+def tokens_of(count: int | None, where: str, *, least: int = 1) -> int | None:
+    """A number of new tokens."""
+    if count is not None and not least <= count <= MAX_TOKENS:
+        raise bad(f"{where} must be {least} to {MAX_TOKENS}", where)
     return count
 
 

@@ -20,9 +20,11 @@ from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownM
 from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
+from ndn_infer.gateway.names import ModelNames
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
 from ndn_infer.gateway.sampling import ChoiceOptions
+from ndn_infer.gateway.tokens import DetokenizeQuestion, TokenizeQuestion, text_document, tokens_document
 from ndn_infer.gateway.tools import held_to
 from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
 from ndn_infer.records import ModelRecord
@@ -61,6 +63,7 @@ class Service:
         """Is told of tokens that whoever asks has had computed, or found."""
         self._client = client
         self._domain = domain
+        self._names = ModelNames(config.gateway.names)
 
     def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None]) -> Service:
         """The same for another tenant; None: in the same domain."""
@@ -86,8 +89,8 @@ class Service:
         }
         conversation = self._client.conversation()
         found = await asyncio.gather(*(_known(conversation, digest) for digest in list(digests)[:MAX_LISTED]))
-        data = sorted((model_document(record, record.alias) for record in found if record), key=lambda one: one["id"])
-        return {"object": "list", "data": data}
+        data = [model_document(one, name) for one in found if one for name in (one.alias, *self._names.of(one.alias))]
+        return {"object": "list", "data": sorted(data, key=lambda one: str(one["id"]))}
 
     async def model(self, name: str) -> dict[str, Any]:
         return model_document(await self._resolved(self._client.conversation(), name), name)
@@ -123,7 +126,7 @@ class Service:
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
         prompts = [await self._prompt(conversation, model, prompt) for prompt in request.prompts]
-        echoes = [prompt if request.echo and isinstance(prompt, str) else "" for prompt in request.prompts]
+        echoes = [await self._echo(model, prompt) if request.echo else "" for prompt in request.prompts]
         each = [echo for echo in echoes for _ in range(request.asked.n)]
         form = TextForm(_head(request.model, model), request.asked, each)
         return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"), self.spend)
@@ -140,10 +143,14 @@ class Service:
             raise bad(f"prompt: token ids of this model are 0 to {model.vocabulary - 1}", "prompt")
         return prompt
 
+    async def _echo(self, model: ModelRecord, prompt: str | tuple[int, ...]) -> str:
+        return prompt if isinstance(prompt, str) else (await self._conversation().detokenize(model, prompt)).text
+
     async def _resolved(self, conversation: Conversation, name: str) -> ModelRecord:
-        """As Conversation.resolve_model; where no producer is at all, that is said and not that there is no model."""
+        """What is meant by a request's name. As Conversation.resolve_model; where no producer is at all, that is said
+        and not that there is no model."""
         try:
-            return await conversation.resolve_model(name)
+            return await conversation.resolve_model(self._names.meant(name))
         except UnknownModel:
             await self._client.offers.look()
             if any(True for _ in self._client.offers.entries()):
@@ -153,7 +160,7 @@ class Service:
     async def _generator(self, conversation: Conversation, name: str) -> ModelRecord:
         model = await self._resolved(conversation, name)
         if model.kind != "causal-lm":
-            raise bad(f"{name} is of the kind {model.kind}: it generates no text", "model")
+            raise bad(f"{name or model.alias} is of the kind {model.kind}: it generates no text", "model")
         return model
 
     def _answers(
@@ -168,6 +175,25 @@ class Service:
             for index in range(asked.n)
         ]
 
+    # ------------------------------------------------------------ tokens
+
+    async def tokenize(self, request: TokenizeQuestion) -> dict[str, Any]:
+        """Raises Refusal, and what Conversation.resolve_model, tokens_of and detokenize raise."""
+        conversation = self._conversation()
+        model = await self._resolved(conversation, request.model)
+        try:
+            ids = await conversation.tokens_of(model, request.asked)
+        except PromptError as error:
+            raise _of_prompt(error, request.param) from error
+        pieces = (await conversation.detokenize(model, ids, pieces=True)).pieces if request.pieces else ()
+        return tokens_document(request, ids, pieces, model.context_tokens)
+
+    async def detokenize(self, request: DetokenizeQuestion) -> dict[str, Any]:
+        """As `tokenize`."""
+        conversation = self._conversation()
+        model = await self._resolved(conversation, request.model)
+        return text_document((await conversation.detokenize(model, request.ids)).text)
+
     # ------------------------------------------------------------ vectors
 
     async def embed(self, request: EmbeddingRequest) -> dict[str, Any]:
@@ -176,7 +202,7 @@ class Service:
             raise Refusal(403, "embeddings are asked in public only, and this gateway asks in a tenant domain")
         model = await self._resolved(conversation, request.model)
         if model.kind != "text-embedding":
-            raise bad(f"{request.model} is of the kind {model.kind}: it embeds no texts", "model")
+            raise bad(f"{request.model or model.alias} is of the kind {model.kind}: it embeds no texts", "model")
         ask = Ask(("model", model.digest), "embed", EmbedRequest(texts=request.texts), conversation.domain)
         vectors = await conversation.caller.call(ask, TensorRecord)
         self.spend(vectors.tokens)
@@ -196,7 +222,7 @@ def model_document(record: ModelRecord, name: str) -> dict[str, Any]:
 
 
 def _head(name: str, model: ModelRecord) -> Head:
-    return Head(secrets.token_hex(16), int(clock.wall_s()), name, f"fp_{model.digest[:12]}")
+    return Head(secrets.token_hex(16), int(clock.wall_s()), name or model.alias, f"fp_{model.digest[:12]}")
 
 
 async def _known(conversation: Conversation, digest: str) -> ModelRecord | None:

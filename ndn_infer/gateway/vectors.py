@@ -14,7 +14,7 @@ from typing import Any
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.fields import Fields, text_of
 from ndn_infer.gateway.refusal import bad, too_long
-from ndn_infer.gateway.requests import MAX_MODEL
+from ndn_infer.gateway.requests import model_name
 from ndn_infer.records.embed import MAX_EMBED_CHARACTERS, MAX_EMBED_TEXTS, TensorRecord
 from ndn_infer.tensors import decode_tensor
 
@@ -32,9 +32,7 @@ class EmbeddingRequest:
 def read_embedding(document: Mapping[str, Any]) -> EmbeddingRequest:
     """Raises Refusal."""
     body = Fields(document)
-    model = body.text("model", MAX_MODEL)
-    if not model:
-        raise bad("model is missing: GET /v1/models lists what there is", "model")
+    model = model_name(body)
     texts = _texts(body.take("input"))
     form = body.text("encoding_format", 16)
     if form not in (None, "float", "base64"):

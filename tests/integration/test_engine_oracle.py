@@ -110,6 +110,31 @@ def run(engine: Engine, stream: Stream) -> list[int]:
     return stream.generated
 
 
+def test_log_probabilities_of_prompts_equal_transformers(
+    smollm2: ModelFolder, tokenizers: tuple[ChatTokenizer, Any]
+) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        smollm2.path, local_files_only=True, dtype=torch.float32
+    ).eval()
+    engine = Engine.load(smollm2.path, EngineConfig("fp32", chunk_tokens=64))
+    chosen = [prompt["messages"] for prompt in PROMPTS if prompt["id"] in ("short-hello", "chinese")]
+    for ids in [tokenizers[0].apply_chat(messages) for messages in chosen]:
+        stream, told = engine.start(ids, Sampling(1, logprobs=2, score_prompt=True)), []
+        while stream.finished is None:
+            told += [score for output in engine.step() for score in output.scores]
+        with torch.inference_mode():
+            rows = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
+        assert [score.token for score in told] == ids
+        assert [score.logprob for score in told[1:]] == pytest.approx(
+            [float(rows[at, token]) for at, token in enumerate(ids[1:])], abs=5e-4
+        )
+        best = rows[:-1].topk(2)
+        assert all(
+            [value for _, value in score.top] == pytest.approx(row.tolist(), abs=5e-4)
+            for score, row in zip(told[1:], best.values, strict=True)
+        )
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_greedy_ids_equal_transformers_in_every_way(
     dtype: str, smollm2: ModelFolder, tokenizers: tuple[ChatTokenizer, Any]

@@ -39,7 +39,7 @@ def network(
 
 @pytest.fixture(scope="module")
 def base(network: RunningNetwork) -> Iterator[str]:
-    with gateway(network) as (url, _):
+    with gateway(network, "--set", f"gateway.names=gpt-4o={MODEL}") as (url, _):
         yield url
 
 
@@ -49,8 +49,11 @@ def client(base: str) -> OpenAI:
 
 
 def test_models(client: OpenAI) -> None:
-    assert {model.id for model in client.models.list()} == {MODEL, EMBEDDER}
+    assert {model.id for model in client.models.list()} == {MODEL, EMBEDDER, "gpt-4o"}
     assert client.models.retrieve(MODEL).id == MODEL
+    assert client.models.retrieve("gpt-4o").to_dict()["digest"] == client.models.retrieve(MODEL).to_dict()["digest"]
+    named = client.chat.completions.create(model="gpt-4o", messages=PARIS, max_tokens=1)
+    assert named.model == "gpt-4o"
 
 
 def test_a_chat_whole_and_as_a_stream_is_the_same_text(client: OpenAI, network: RunningNetwork) -> None:
@@ -127,6 +130,68 @@ def test_completions_of_texts_and_of_token_ids(client: OpenAI, network: RunningN
     chunks = list(client.completions.create(model=MODEL, prompt=ids, max_tokens=6, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == by_ids.choices[0].text
     assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_prompts_with_log_probabilities(client: OpenAI, smollm2: ModelFolder) -> None:
+    """The form in which lm-eval asks. The numbers are those of transformers in fp32, but for the rounding of bf16: half
+    a step is 0.06 at logits of 16. In fp32 they are equal (test_engine_oracle.py)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    texts = ["Once upon a time, in a land far away,", "The capital of France is Paris. " * 60]
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.path, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(smollm2.path, local_files_only=True, dtype=torch.float32).eval()
+    prompts = [tokenizer(text).input_ids for text in texts]
+    made = client.completions.create(model=MODEL, prompt=prompts, echo=True, logprobs=1, max_tokens=1, seed=1234)
+    for choice, ids, text in zip(made.choices, prompts, texts, strict=True):
+        assert choice.text.startswith(text) and choice.logprobs is not None
+        told, top = choice.logprobs.token_logprobs, choice.logprobs.top_logprobs
+        assert told is not None and top is not None and len(told) == len(ids) + 1 == len(top)
+        first: Any = (told[0], top[0])
+        assert first == (None, None)
+        with torch.inference_mode():
+            rows = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
+        wanted = [float(rows[at, token]) for at, token in enumerate(ids[1:])]
+        errors = [abs(one - other) for one, other in zip(told[1:-1], wanted, strict=True)]
+        assert max(errors) < 0.3 and sum(errors) / len(errors) < 0.06
+        agree = [max(some.values()) == one for one, some in zip(told[1:-1], top[1:-1], strict=True)]
+        greedy = [int(rows[at].argmax()) == token for at, token in enumerate(ids[1:])]
+        assert sum(one != other for one, other in zip(agree, greedy, strict=True)) <= 1
+        assert "".join(choice.logprobs.tokens or ()) == choice.text
+    for prompt in (texts[0], prompts[0]):
+        bare = client.completions.create(model=MODEL, prompt=prompt, echo=True, logprobs=1, max_tokens=0).choices[0]
+        assert bare.text == texts[0] and bare.finish_reason == "length" and bare.logprobs is not None
+        assert made.choices[0].logprobs is not None and made.choices[0].logprobs.token_logprobs is not None
+        assert bare.logprobs.token_logprobs == made.choices[0].logprobs.token_logprobs[:-1]
+    chunks = list(
+        client.completions.create(model=MODEL, prompt=prompts[1], echo=True, logprobs=1, max_tokens=1, stream=True)
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks) == made.choices[1].text
+    rows_told = [chunk.choices[0].logprobs.token_logprobs or [] for chunk in chunks if chunk.choices[0].logprobs]
+    assert made.choices[1].logprobs is not None
+    assert [one for row in rows_told for one in row] == made.choices[1].logprobs.token_logprobs
+
+
+async def test_tokens_of_texts_and_messages_and_back(base: str, network: RunningNetwork) -> None:
+    root, said = base.removesuffix("/v1"), "What is the capital of France ?"
+    ids = network.ask(PARIS[0]["content"], "--max-tokens", "0")["prompt_token_ids"]
+    async with ClientSession() as session:
+
+        async def ask(path: str, **body: Any) -> Any:
+            async with session.post(f"{root}/{path}", json={"model": MODEL, **body}) as answer:
+                assert answer.status == 200, await answer.text()
+                return await answer.json()
+
+        chat = await ask("tokenize", messages=PARIS)
+        assert chat == {"count": len(ids), "max_model_len": 8192, "tokens": ids, "token_strs": None}
+        shown = (await ask("detokenize", tokens=ids))["prompt"]
+        assert shown.startswith("<|im_start|>system") and PARIS[0]["content"] in shown
+        text = await ask("tokenize", content=said)
+        assert (await ask("detokenize", tokens=text["tokens"]))["content"] == said
+        strings = await ask("tokenize", prompt=said, return_token_strs=True)
+        assert "".join(strings["token_strs"]) == said and strings["tokens"] == text["tokens"]
+        async with session.post(f"{root}/detokenize", json={"model": MODEL, "tokens": [1 << 31]}) as answer:
+            assert answer.status == 400 and "0 to 49151" in await answer.text()
 
 
 def test_embeddings(client: OpenAI) -> None:

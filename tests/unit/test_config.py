@@ -19,6 +19,7 @@ OPTIONS = list(config.options())
 
 EXAMPLES = {
     values.name: "/a,/b/v=1", values.address: "127.0.0.1:1,:2", values.grant: "/a=/b,/a=/c",
+    values.named_model: "gpt-4o=m,=m",
     values.trusted_signer: "/lab,0123abcd=/lab/x", values.store_policy: "/a=ttl:1+share:0.5,/b=pin",
     values.device: "cuda:1", values.permissions: "660",
 }  # fmt: skip

@@ -145,7 +145,7 @@ def test_bodies_that_are_no_json_object(body: bytes) -> None:
     ({"max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"), ({"seed": 1 << 64}, "seed"),
     ({"logit_bias": {"x": 1}}, "logit_bias"), ({"logit_bias": {"1": 101}}, "logit_bias"),
     ({"logit_bias": {"1": 1, "01": 2}}, "logit_bias"), ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"), ({"model": ""}, "model"),
+    ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"), ({"model": 3}, "model"),
     ({"messages": []}, "messages"), ({"messages": [7]}, "messages[0]"),
     ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role"),
     ({"messages": [{"role": "function", "content": "x", "name": "f"}]}, "messages[0].role"),
@@ -163,7 +163,7 @@ def test_what_is_refused_is_named(body: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(("body", "param"), [
     ({"prompt": []}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": [-1]}, "prompt"),
     ({"prompt": [[1], "a", [True]]}, "prompt"),
-    ({"echo": True, "logprobs": 1}, "echo"), ({"echo": True, "prompt": [1, 2]}, "echo"), ({"suffix": "x"}, "suffix"),
+    ({"echo": 1}, "echo"), ({"max_tokens": -1}, "max_tokens"), ({"suffix": "x"}, "suffix"),
     ({"best_of": 2}, "best_of"), ({"messages": []}, "messages"), ({"prompt": ["a"] * 17}, "prompt"),
 ])  # fmt: skip
 def test_what_completions_refuse_is_named(body: dict[str, Any], param: str) -> None:

@@ -233,7 +233,7 @@ def test_tools_and_which_are_chosen() -> None:
      "input[0].content[0].type"),
     ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"), ({"max_output_tokens": 0}, "max_output_tokens"),
     ({"input": [{"type": "function_call", "call_id": "", "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
-    ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"), ({"model": ""}, "model"),
+    ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"), ({"model": 3}, "model"),
 ])  # fmt: skip
 def test_what_is_refused_is_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as found:

@@ -90,19 +90,32 @@ def token_text(token: bytes) -> str:
     return token.decode("utf-8", "replace")
 
 
-def text_logprobs(told: Sequence[TokenLogprobs], count: int | None, offset: int) -> dict[str, Any] | None:
+def text_logprobs(
+    told: Sequence[TokenLogprobs], count: int | None, offset: int, *, begins: bool = False
+) -> dict[str, Any] | None:
     """The form of /v1/completions. Offsets count the characters of the tokens, as they stand in `tokens`; the first one
-    is at `offset`."""
+    is at `offset`. `begins`: the first token is that of a prompt, which has no probability."""
     if count is None:
         return None
-    tokens, offsets, top = [], [], []
+    tokens, offsets = [], []
     for one in told:
         tokens.append(token_text(one.text))
         offsets.append(offset)
         offset += len(tokens[-1])
-        likely = zip(one.top[:count], one.top_text, strict=False)
-        top.append({token_text(text): logprob for (_, logprob), text in likely})
+    logprobs: list[float | None] = [one.logprob for one in told]
+    top: list[dict[str, float] | None] = [_likely(one, count) for one in told]
+    if begins:
+        logprobs[:1] = [None]
+        top[:1] = [None]
     return {
-        "tokens": tokens, "token_logprobs": [one.logprob for one in told], "top_logprobs": top if count else None,
-        "text_offset": offsets,
+        "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top if count else None, "text_offset": offsets
     }  # fmt: skip
+
+
+def _likely(told: TokenLogprobs, count: int) -> dict[str, float]:
+    """The most likely tokens and the one that is there, as OpenAI has it; of two with the same text, the likelier."""
+    found: dict[str, float] = {}
+    for (_, logprob), text in zip(told.top[:count], told.top_text, strict=False):
+        found.setdefault(token_text(text), logprob)
+    found.setdefault(token_text(told.text), told.logprob)
+    return found
