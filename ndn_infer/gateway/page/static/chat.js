@@ -168,7 +168,7 @@ export class Chat {
   }
 
   async read(message, asked) {
-    const body = { model: this.model(), messages: asked, stream: true, stream_options: { include_usage: true } };
+    const body = { model: await this.model(), messages: asked, stream: true, stream_options: { include_usage: true } };
     const answer = await ask("/v1/chat/completions", { body, signal: this.control.signal, headers: { "X-Request-Id": message.id } });
     let ended = false;
     for await (const event of events(answer)) {

@@ -22,6 +22,7 @@ function goTo(view, { focus = false } = {}) {
   if (focus) $(`${view}-title`)?.focus({ preventScroll: true });
 }
 
+let listed = Promise.resolve();  // models, as far as they are known
 const packets = new PacketView();
 const map = new NetworkMap();
 const names = new Waterfall({
@@ -29,7 +30,7 @@ const names = new Waterfall({
   onChange: (answer) => chat.told(answer),
 });
 const chat = new Chat({
-  model: () => $("model").value,
+  model: async () => { await listed; return $("model").value; },
   onAsk: (id) => { names.show(id); if (wide.matches) goTo("names"); say("Asking"); },
   onShow: (id) => { names.show(id); goTo("names"); },
   onToken: (id, place, text) => openToken(id, place, text),
@@ -99,7 +100,7 @@ function watch() {
     state: (kind, error) => {
       if (kind === "open") {
         state("good", "connected");
-        if (lost) { say("Connected again"); models(); }
+        if (lost) { say("Connected again"); listed = models(); }
         lost = false;
       } else if (kind === "lost") {
         if (!lost) say("The gateway does not answer. Trying again.");
@@ -118,11 +119,11 @@ function watch() {
 async function models() {
   const select = $("model");
   try {
-    const listed = (await json("/v1/models")).data.filter((one) => one.kind === "causal-lm");
+    const found = (await json("/v1/models")).data.filter((one) => one.kind === "causal-lm");
     const before = select.value;
-    select.replaceChildren(...listed.map((one) => el("option", { value: one.id }, one.id)));
-    if (listed.some((one) => one.id === before)) select.value = before;
-    if (!listed.length) {
+    select.replaceChildren(...found.map((one) => el("option", { value: one.id }, one.id)));
+    if (found.some((one) => one.id === before)) select.value = before;
+    if (!found.length) {
       select.replaceChildren(el("option", { value: "" }, "none offered"));
       $("hint").textContent = "No producer offers a model that generates text: 'ndn-infer produce' starts one.";
     }
@@ -163,7 +164,7 @@ $("theme").addEventListener("click", () => {
 
 function start() {
   watch();
-  models();
+  listed = models();
 }
 
 async function open() {
