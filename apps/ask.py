@@ -6,6 +6,7 @@ is none and something is piped in.
 
 ndn-infer ask "What is the capital of France?"
 ndn-infer ask --rag ./notes "When do we meet?"     from a folder of texts, or the alias of a served corpus
+ndn-infer ask --json-schema person.json "Describe Ada Lovelace."     an answer that the schema allows
 cat question.txt | ndn-infer ask --quiet > answer.txt
 """
 
@@ -21,6 +22,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from ndn_infer.apps.answer_shape import add_shape_arguments
 from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", help="the question; '-' reads it from standard input")
     parser.add_argument("--model", default="", help="alias, Hugging Face id, folder, .gguf file or digest")
     add_sampling_arguments(parser)
+    add_shape_arguments(parser)
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--rag", metavar="CORPUS", help="answer from documents: a folder, or the alias of a corpus")
     parser.add_argument("--passages", type=int, help="passages that --rag puts into the prompt")

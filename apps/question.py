@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
+from ndn_infer.apps.answer_shape import shape_given
 from ndn_infer.config import Config
 from ndn_infer.errors import PromptError, UsageError
 from ndn_infer.library.parameters import HowToAnswer, sampling_of
@@ -66,7 +67,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, without: Sequence
 def read_question(options: argparse.Namespace, config: Config) -> AskOptions:
     """Raises PromptError for an empty prompt or one that is no text, UsageError for values outside their range."""
     text = _prompt(options.prompt)
-    sampling = sampling_of(config, sampling_given(options, config))
+    sampling = sampling_of(config, sampling_given(options, config) | shape_given(options))
     if sampling.logprobs and not options.json:
         raise UsageError("--logprobs needs --json: they are part of its document")
     system = _or(options.system, config.ask.system)

@@ -11,21 +11,15 @@ have no others, as grammars elsewhere have it too (xgrammar): a small model woul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ndn_infer.errors import UsageError
 from ndn_infer.records import grammar
 from ndn_infer.records.grammar import Grammar
+from ndn_infer.records.json_schema import closed
+from ndn_infer.records.sampling import Sampling
 from ndn_infer.records.tools import Tool, object_of
-
-_SCHEMAS: Final = ("items", "additionalProperties")
-_LISTS: Final = ("anyOf", "oneOf", "prefixItems")
-_BY_NAME: Final = ("properties", "$defs", "definitions")
-_OPEN: Final = frozenset(
-    ("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref")
-)
-"""Keywords beside which `properties` do not say which properties there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +37,16 @@ class ToolUse:
     def shown(self) -> tuple[Tool, ...]:
         """What the prompt has: a model that must call nothing is told of nothing."""
         return self.tools if self.allowed else ()
+
+    def held(self, sampling: Sampling) -> Sampling:
+        """`sampling` with answers held to calls of these tools. Raises UsageError where they are held to something else
+        already, and as `grammar`."""
+        made = self.grammar()
+        if made is None:
+            return sampling
+        if sampling.grammar is not None:
+            raise UsageError("an answer is either a call of tools or of a given form: leave one of them out")
+        return replace(sampling, grammar=made)
 
     def grammar(self) -> Grammar | None:
         """What answers are held to. Raises UsageError for a strict tool whose schema cannot be enforced."""
@@ -63,8 +67,8 @@ class ToolUse:
 
     def _schema(self, tool: Tool) -> Mapping[str, Any] | None:
         """What arguments are held to; None for any object."""
-        schema = {"type": "object", **_closed(object_of(tool.parameters))}
         try:
+            schema = {"type": "object", **closed(object_of(tool.parameters))}
             grammar.of_tools([(tool.name, schema)])
         except UsageError as error:
             if tool.name in self.strict:
@@ -76,21 +80,3 @@ class ToolUse:
 
 class _TooLarge(UsageError):
     """All schemas together are."""
-
-
-def _closed(schema: Any) -> Any:
-    """A schema in which objects have no properties but those listed, where it says nothing else."""
-    if not isinstance(schema, Mapping):
-        return schema
-    found = dict(schema)
-    for key in _BY_NAME:
-        if isinstance(inner := found.get(key), Mapping):
-            found[key] = {name: _closed(one) for name, one in inner.items()}
-    for key in _LISTS:
-        if isinstance(items := found.get(key), list):
-            found[key] = [_closed(one) for one in items]
-    for key in _SCHEMAS:
-        found |= {key: _closed(found[key])} if key in found else {}
-    if "properties" in found and not _OPEN & found.keys():
-        found["additionalProperties"] = False
-    return found

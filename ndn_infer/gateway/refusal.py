@@ -24,6 +24,7 @@ from ndn_infer.errors import (
     UsageError,
 )
 from ndn_infer.records import TOO_LONG
+from ndn_infer.records.grammar import BAD_GRAMMAR
 
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
 _NOBODY: Final = frozenset({"unknown-function", "unknown-model", "wrong-engine", "unknown-domain", "not-private"})
@@ -102,6 +103,8 @@ def _of_call(error: CallError) -> Refusal:
         return Refusal(429, text, code="busy", retry_after_s=error.retry_after_s or RETRY_S)
     if error.code == TOO_LONG:
         return too_long(text)
+    if error.code == BAD_GRAMMAR:
+        return bad(text, code="invalid_grammar")
     if error.code == "bad-request":
         return bad(text)
     if error.code in ("deadline", "timeout"):

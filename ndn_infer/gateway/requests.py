@@ -63,7 +63,6 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     tools = read_tools(body)
     for name, allowed in {**_CHAT_ONLY, **_NOT_HERE}.items():
         body.only(name, *allowed)
-    _text_format(body)
     logprobs, top = body.flag("logprobs"), body.integer("top_logprobs")
     if top is not None and not logprobs:
         raise bad("top_logprobs needs logprobs: true", "top_logprobs")
@@ -86,7 +85,6 @@ def read_completion(document: Mapping[str, Any], defaults: Sampling) -> Completi
     for name, allowed in _NOT_HERE.items():
         body.only(name, *allowed)
     body.only("suffix", "")
-    _text_format(body)
     alternatives = alternatives_of(body.integer("logprobs"), "logprobs")
     echo = body.flag("echo")
     count = tokens_of(body.integer("max_tokens"), "max_tokens", least=0)
@@ -113,11 +111,3 @@ def _labels(body: Fields) -> None:
     """Who asks, in the client's own words: for its own accounting, without effect on any answer."""
     body.text("user", 512)
     body.text("safety_identifier", 512)
-
-
-def _text_format(body: Fields) -> None:
-    given = body.object("response_format")
-    if given is not None and given != {"type": "text"}:
-        raise bad(
-            "response_format is not supported but as {'type': 'text'}", "response_format", "unsupported_parameter"
-        )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ndn_infer.gateway.fields import Fields, integer_of, number_of, shown, text_of
 from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.structured import read_grammar
 from ndn_infer.records.sampling import MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_CHARACTERS, MAX_STOPS, Sampling, TokenBias
 
 _NUMBERS: Final = ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
@@ -50,7 +51,7 @@ def read_asked(body: Fields, defaults: Sampling, alternatives: int | None, *, ma
     sampling = Sampling(
         **values, stop=_stop(body.take("stop"), body.path("stop")), logit_bias=_bias(body.object("logit_bias")),
         ignore_eos=body.flag("ignore_eos"), stop_ids=_stop_ids(body),
-        logprobs=0 if alternatives is None else max(1, alternatives),
+        logprobs=0 if alternatives is None else max(1, alternatives), grammar=read_grammar(body),
     )  # fmt: skip
     _check(sampling)
     stream = body.flag("stream")

@@ -10,7 +10,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
@@ -237,7 +237,7 @@ class Chat:
         self.tools = how.pop("tools", self.tools)
         choice, parallel = how.pop("tool_choice", "auto"), how.pop("parallel_tool_calls", True)
         use = use_of(self.tools, choice, parallel=parallel)
-        sampling = checked(replace(sampling_of(self.parts.config, how), grammar=use.grammar()))
+        sampling = checked(use.held(sampling_of(self.parts.config, how)))
         said = AnswerParts(use.allowed)
         self.reply = ChatReply(ChatTurn(self, messages, sampling, use, said), on_progress, said)
         return self.reply

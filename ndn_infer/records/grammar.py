@@ -142,11 +142,17 @@ def _checked(grammar: Grammar) -> Grammar:
 # ---------------------------------------------------------------- JSON in one form
 
 
-def canonical_json(schema: Schema) -> str:
-    """The canonical text of a schema: an object or a bool, or the text of one. Raises UsageError."""
+def schema_of(schema: Schema) -> Mapping[str, Any] | bool:
+    """A schema that may have come as text. Raises UsageError."""
     value = _read(schema) if isinstance(schema, str) else schema
     if not isinstance(value, Mapping | bool):
         raise UsageError("a JSON schema is an object, true or false")
+    return value
+
+
+def canonical_json(schema: Schema) -> str:
+    """The canonical text of a schema: an object or a bool, or the text of one. Raises UsageError."""
+    value = schema_of(schema)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
@@ -157,9 +163,7 @@ def canonical_json(schema: Schema) -> str:
 
 def _canonical(text: str) -> Any:
     """The value of a text that is canonical. Raises UsageError."""
-    value = _read(text)
-    if not isinstance(value, dict | bool):
-        raise UsageError("a JSON schema is an object, true or false")
+    value = schema_of(text)
     if canonical_json(value) != text:
         raise UsageError("the schema is not in its canonical form (no white space, no key twice)")
     return value

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ndn_infer.errors import UsageError
 
@@ -191,3 +191,50 @@ def _check_steps(steps: set[int]) -> None:
 def _not_enforced(key: str, where: str) -> UsageError:
     hint = "leave it out and check the answer yourself; docs/structured.md has the keywords that are enforced"
     return UsageError(f"the schema has the keyword {key} ({where}), which is not enforced", hint=hint)
+
+
+# ---------------------------------------------------------------- objects without other properties
+
+_OPEN: Final = frozenset(("additionalProperties", "patternProperties", *_LISTS[:3], "$ref"))
+"""Keywords beside which `properties` do not say which properties there are."""
+
+
+S = TypeVar("S", bound="Mapping[str, Any] | bool")
+
+
+def closed(schema: S) -> S:
+    """The same schema, in which objects have no properties but those listed where it says nothing else. What it allows
+    the given one allows. Parts that are joined with others (allOf, or anyOf and $ref beside other keywords) stay as
+    they are: what one of them lists is not all that there is."""
+    if isinstance(schema, Mapping) and any(_joins(found) for _, found in _subschemas(schema)):
+        return schema
+    found: S = _closed(schema)
+    return found
+
+
+def _joins(schema: Any) -> bool:
+    beside = isinstance(schema, Mapping) and len(ENFORCED & schema.keys()) > 1
+    return isinstance(schema, Mapping) and ("allOf" in schema or (beside and bool(_OPEN & schema.keys() & _IN_PLACE)))
+
+
+_IN_PLACE: Final = frozenset(("anyOf", "oneOf", "$ref"))
+
+
+def _closed(schema: Any) -> Any:
+    if not isinstance(schema, Mapping):
+        return schema
+    found = dict(schema)
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
+            found[key] = {name: _closed(one) for name, one in value.items()}
+        elif isinstance(value, list) and (key in _LISTS or key == "items"):
+            found[key] = [_closed(one) for one in value]
+        elif key in _SCHEMAS:
+            found[key] = _closed(value)
+    if (
+        "properties" in found
+        and not _OPEN & found.keys()
+        and set(found.get("required", ())) <= set(found["properties"])
+    ):
+        found["additionalProperties"] = False
+    return found

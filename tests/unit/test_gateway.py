@@ -57,7 +57,7 @@ _NAMES = st.sampled_from([
     "model", "messages", "prompt", "input", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "n", "stream",
     "stream_options", "logit_bias", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens", "user", "echo",
     "tools", "tool_choice", "parallel_tool_calls", "response_format", "best_of", "encoding_format", "dimensions",
-    "stop_token_ids", "ignore_eos",
+    "stop_token_ids", "ignore_eos", "structured_outputs", "json_schema", "grammar",
 ])  # fmt: skip
 _NAMED = {"name": st.sampled_from(["f", "g", "a b", ""]) | _JSON, "arguments": st.sampled_from(["{}", "[", ""]) | _JSON}
 _FUNCTION = st.fixed_dictionaries({}, optional={**_NAMED, "parameters": _JSON, "description": _JSON, "strict": _JSON})
@@ -131,7 +131,7 @@ def test_bodies_that_are_no_json_object(body: bytes) -> None:
 
 @pytest.mark.parametrize(("body", "param"), [
     ({"tools": [{"type": "function"}]}, "tools[0].function"), ({"tool_choice": "required"}, "tool_choice"),
-    ({"response_format": {"type": "json_object"}}, "response_format"), ({"functions": [{}]}, "functions"),
+    ({"response_format": {"type": "sound"}}, "response_format.type"), ({"functions": [{}]}, "functions"),
     ({"modalities": ["text", "audio"]}, "modalities"), ({"store": True}, "store"), ({"audio": {}}, "audio"),
     ({"prediction": {}}, "prediction"), ({"reasoning_effort": "high"}, "reasoning_effort"),
     ({"web_search_options": {}}, "web_search_options"), ({"service_tier": "priority"}, "service_tier"),
