@@ -7,7 +7,7 @@ that reads slowly is a reader that reads slowly, down to the producers, who stop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,6 +16,7 @@ from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.errors import BadRecord
 from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
+from ndn_infer.gateway.resume import NOWHERE, CatchUp, ClientPlace
 
 AHEAD: Final = 16
 """Events of all choices that wait for the client."""
@@ -24,10 +25,18 @@ AHEAD: Final = 16
 class Choices:
     """Reads while its block lasts; at its end, whatever the reason, nobody reads any more and decoding stops."""
 
-    def __init__(self, answers: Sequence[Answer], spend: Callable[[int], None], tools: Collection[str] = ()) -> None:
-        """`spend` is told how many tokens came, whenever some do; `tools` are names of those that may be called."""
+    def __init__(
+        self,
+        answers: Sequence[Answer],
+        spend: Callable[[int], None],
+        tools: Collection[str] = (),
+        places: Mapping[int, ClientPlace] | None = None,
+    ) -> None:
+        """`spend` is told how many tokens came, whenever some do; `tools` are names of those that may be called;
+        `places` says what of each choice the client has."""
         self._answers = answers
         self._spend = spend
+        self._places = places or {}
         self.all = [
             GrowingChoice(index, len(answer.prompt_ids), AnswerParts(tools)) for index, answer in enumerate(answers)
         ]
@@ -67,14 +76,16 @@ class Choices:
             await self.next()
 
     async def _read(self, choice: GrowingChoice, answer: Answer) -> None:
+        catch_up = CatchUp(self._places.get(choice.index, NOWHERE))
         try:
             async with answer:
-                async for event in answer:
-                    before = choice.text
-                    pieces = choice.take(event, stored=answer.stored)
-                    self._spend(len(event.ids))
-                    recording.took(choice.index, answer, event)
-                    await self._told.put(ChoiceEvent(choice, event, before, pieces))
+                async for whole in answer:
+                    self._spend(len(whole.ids))
+                    recording.took(choice.index, answer, whole)
+                    for event, known in catch_up.parts(whole):
+                        before = choice.text
+                        pieces = choice.take(event, stored=answer.stored)
+                        await self._told.put(ChoiceEvent(choice, event, before, pieces, choice.tokens, known))
             if not choice.finish:
                 raise BadRecord("an answer ended without saying why")
         except Exception as error:

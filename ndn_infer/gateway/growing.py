@@ -62,12 +62,15 @@ class GrowingChoice:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEvent:
-    """An event of a choice, which has taken it already; `before` is the text before it, `pieces` are what it adds."""
+    """An event of a choice, which has taken it already; `before` is the text before it, `pieces` are what it adds,
+    `tokens` how many there are with it. `known`: the client has it from a stream that broke off."""
 
     choice: GrowingChoice
     event: TokenEvent
     before: str
     pieces: tuple[Piece, ...] = ()
+    tokens: int = 0
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,11 @@ from ndn_infer.gateway.fields import read_json
 from ndn_infer.gateway.interruption import INTERRUPTION, Interruption
 from ndn_infer.gateway.page.origin import own_page
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, refusal_of
+from ndn_infer.gateway.resume import StreamIds
 from ndn_infer.gateway.routes import ROUTES
 from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.service import Service
+from ndn_infer.gateway.streaming import STREAM_IDS
 from ndn_infer.gateway.tenants import Tenant, Tenants
 from ndn_infer.gateway.tls import TlsFiles
 
@@ -180,7 +182,7 @@ class GatewayServer:
         timer = asyncio.get_running_loop().call_later(self._config.request_s, interruption.end, _too_long())
         try:
             document = read_json(await self._body(exchange.request))
-            return await route.handler(replace(exchange, document=document))
+            return await route.handler(_numbered(replace(exchange, document=document), tenant))
         except asyncio.CancelledError:
             if (reason := interruption.taken()) is None:
                 raise  # the client left
@@ -223,6 +225,17 @@ class GatewayServer:
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
     if _ID in request:
         response.headers["X-Request-Id"] = request[_ID]
+
+
+def _numbered(exchange: Exchange, tenant: Tenant) -> Exchange:
+    """With ids for its stream, where the client takes server-sent events by name or comes back to a stream: clients
+    that only look for `data:` are told no more. Raises Refusal."""
+    request = exchange.request
+    last = request.headers.get("Last-Event-ID", "")
+    if not last and "text/event-stream" not in request.headers.get("Accept", ""):
+        return exchange
+    ids = request[STREAM_IDS] = StreamIds.of(request.path, exchange.document, tenant.key.domain, last)
+    return replace(exchange, service=exchange.service.named(ids.key, ids.created))
 
 
 def _refused(request: web.Request, refusal: Refusal) -> web.Response:

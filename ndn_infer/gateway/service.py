@@ -64,11 +64,18 @@ class Service:
         self._client = client
         self._domain = domain
         self._names = ModelNames(config.gateway.names)
+        self._identity: tuple[str, int] | None = None
 
     def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None]) -> Service:
         """The same for another tenant; None: in the same domain."""
         made = copy(self)
         made._domain, made.spend = domain or self._domain, spend
+        return made
+
+    def named(self, key: str, created: int) -> Service:
+        """The same for one request whose answer has this key and time, as Head has them."""
+        made = copy(self)
+        made._identity = (key, created)
         return made
 
     def _conversation(self) -> Conversation:
@@ -103,9 +110,13 @@ class Service:
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
         prompt = await self._chat_prompt(conversation, model, request, param)
-        form, asked = make(_head(request.model, model)), held_to(request.tools, request.asked)
+        form, asked = make(self._head(request.model, model)), held_to(request.tools, request.asked)
         answers = self._answers(model, asked, [prompt], param)
         return Prepared(form, asked, answers, self.spend, request.tools.allowed)
+
+    def _head(self, name: str, model: ModelRecord) -> Head:
+        key, created = self._identity or (secrets.token_hex(16), int(clock.wall_s()))
+        return Head(key, created, name or model.alias, f"fp_{model.digest[:12]}")
 
     async def count(self, request: ChatRequest, param: str = "messages") -> int:
         """Tokens of the prompt that `chat` would ask with."""
@@ -128,7 +139,7 @@ class Service:
         prompts = [await self._prompt(conversation, model, prompt) for prompt in request.prompts]
         echoes = [await self._echo(model, prompt) if request.echo else "" for prompt in request.prompts]
         each = [echo for echo in echoes for _ in range(request.asked.n)]
-        form = TextForm(_head(request.model, model), request.asked, each)
+        form = TextForm(self._head(request.model, model), request.asked, each)
         return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"), self.spend)
 
     async def _prompt(
@@ -219,10 +230,6 @@ def model_document(record: ModelRecord, name: str) -> dict[str, Any]:
         "id": name, "object": "model", "created": 0, "owned_by": "ndn-infer", "max_model_len": record.context_tokens,
         "kind": record.kind, "digest": record.digest,
     }  # fmt: skip
-
-
-def _head(name: str, model: ModelRecord) -> Head:
-    return Head(secrets.token_hex(16), int(clock.wall_s()), name or model.alias, f"fp_{model.digest[:12]}")
 
 
 async def _known(conversation: Conversation, digest: str) -> ModelRecord | None:

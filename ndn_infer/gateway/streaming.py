@@ -22,10 +22,13 @@ from ndn_infer.gateway.forms.form import KEEP_ALIVE, AnswerForm, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent
 from ndn_infer.gateway.interruption import taken_from
 from ndn_infer.gateway.refusal import Refusal, refusal_of
+from ndn_infer.gateway.resume import Following, StreamIds
 from ndn_infer.gateway.service import Prepared
 
 log = logging.getLogger(__name__)
 
+STREAM_IDS: Final = web.RequestKey("stream-ids", StreamIds)
+"""Where a request asks for ids, or takes a stream up again."""
 LAST_WORDS_S: Final = 5.0
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no",
@@ -43,14 +46,16 @@ async def answer_whole(prepared: Prepared) -> dict[str, Any]:
 async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: float) -> web.StreamResponse:
     """Raises what reading an answer raises, as long as no byte was sent: for `keep_alive_s`, or until the first token.
     Afterwards errors are part of the stream."""
-    async with Choices(prepared.answers, prepared.spend, prepared.tools) as choices:
+    ids = request.get(STREAM_IDS)
+    places = None if ids is None else ids.places
+    async with Choices(prepared.answers, prepared.spend, prepared.tools, places) as choices:
         first = await choices.next(keep_alive_s)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         form = prepared.form
-        events = _Events(response, form)
+        events = _Events(response, form, Following(ids, len(choices.all)))
         try:
-            await events.send(form.opening(choices.all))
+            await events.open(choices)
             await events.tell(first, choices, keep_alive_s)
             await events.end()
         except asyncio.CancelledError:
@@ -75,6 +80,12 @@ class _Events:
 
     response: web.StreamResponse
     form: AnswerForm
+    following: Following
+
+    async def open(self, choices: Choices) -> None:
+        opening = list(self.form.opening(choices.all))
+        if not self.following.resumed:
+            await self.send(opening)
 
     async def tell(self, first: ChoiceEvent | None, choices: Choices, keep_alive_s: float) -> None:
         told = first
@@ -82,7 +93,8 @@ class _Events:
             if told is None:
                 await self._keep_alive()
             else:
-                await self.send(self.form.growing(told))
+                if told_now := self.following.encoded(told, list(self.form.growing(told))):
+                    await self.response.write(told_now)
             if choices.complete:
                 break
             told = await choices.next(keep_alive_s)

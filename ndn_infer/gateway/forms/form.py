@@ -36,10 +36,12 @@ class ServerEvent:
     data: dict[str, Any] | str
     name: str = ""
 
-    def encode(self) -> bytes:
+    def encode(self, identifier: str = "") -> bytes:
+        """`identifier`: its `id:` line; "" for none."""
         data = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False)
         named = f"event: {self.name}\n" if self.name else ""
-        return f"{named}data: {data}\n\n".encode()
+        numbered = f"\nid: {identifier}" if identifier else ""
+        return f"{named}data: {data}{numbered}\n\n".encode()
 
 
 DONE: Final = ServerEvent("[DONE]")
