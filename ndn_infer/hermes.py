@@ -98,8 +98,9 @@ class HermesParser:
     """Takes an answer apart as it grows. However it is cut, the pieces joined are the same.
 
     What only looks like a call stays text, character by character: another form, or a name that is none of `names`.
-    White space before a call, and after the last one, belongs to the form. A call that the end of the answer cuts off
-    before its arguments begin is text, too; cut off later, it has the arguments that came, and no CallEnded."""
+    White space before a call, and after the last one, belongs to the form. Of a call that the end of the answer cuts
+    off there are the arguments that came, and no CallEnded. Cut off before they begin, it is text, unless another call
+    stands right before it: then it is nothing."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
@@ -123,9 +124,12 @@ class HermesParser:
         held, self._held = self._held, ""
         if self._within == self._tail or not held:
             return []
-        if self._within == self._text and self._index >= 0 and not self._told and not held.strip(_BLANKS):
-            return []
-        return [TextPiece(held)]
+        return [] if self._index >= 0 and not self._told and self._may_begin(held) else [TextPiece(held)]
+
+    def _may_begin(self, held: str) -> bool:
+        """Whether a call may begin with it, or nothing at all."""
+        begun = held.strip(_BLANKS)
+        return self._within == self._head or OPEN.startswith(begun)
 
     # Where it is: each takes what it can from `_held`, and says whether something else begins there.
 

@@ -78,7 +78,8 @@ def all_tools(told: list[tuple[Tool, bool]], where: str = "tools") -> ToolUse:
 
 
 def chosen(use: ToolUse, mode: str, where: str, only: tuple[str, ...] = ()) -> ToolUse:
-    """`use` with a choice: `mode` is "none", "auto" or "required"; `only`: these of the tools. Raises Refusal."""
+    """`use` with a choice: `mode` is "none", "auto" or "required"; `only`: these of the tools. One that is named is
+    called once. Raises Refusal."""
     for name in only:
         if name not in use.allowed:
             raise bad(f"{where} names {name}, which is none of the tools", where)
@@ -86,7 +87,9 @@ def chosen(use: ToolUse, mode: str, where: str, only: tuple[str, ...] = ()) -> T
         return replace(use, allowed=())
     if mode == "required" and not use.tools:
         raise bad(f"{where} wants a tool to be called, and there is none", where)
-    return replace(use, allowed=only or use.allowed, required=mode == "required")
+    required = mode == "required"
+    parallel = use.parallel and not (required and len(only) == 1)
+    return replace(use, allowed=only or use.allowed, required=required, parallel=parallel)
 
 
 def call_id(key: str, choice: int, index: int, prefix: str = "call_") -> str:

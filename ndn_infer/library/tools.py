@@ -82,7 +82,9 @@ def use_of(tools: Sequence[ToolLike], choice: str, *, parallel: bool) -> ToolUse
         raise UsageError(f"there is no tool {choice!r:.80}", hint=f"tools: {', '.join(names) or 'none'}")
     if not told:
         raise UsageError("a tool has to be called, and there is none")
-    return ToolUse(told, names if choice == "required" else (choice,), required=True, parallel=parallel)
+    if choice == "required":
+        return ToolUse(told, names, required=True, parallel=parallel)
+    return ToolUse(told, (choice,), required=True, parallel=False)
 
 
 def made_calls(calls: Sequence[SaidCall], turn: int) -> tuple[MadeCall, ...]:

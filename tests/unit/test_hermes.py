@@ -89,7 +89,9 @@ def frame_of(told: list[Any]) -> str:
         name, arguments, complete = one
         head = rf'\s*<tool_call>\s*\{{\s*"name"\s*:\s*"{name}"\s*,\s*"arguments"\s*:\s*'
         parts.append(head + re.escape(arguments) + (r"(?:\s*\}\s*</tool_call>)?" if complete else "$"))
-    return "".join(parts) + (r"\s*(?:\}\s*[</tool_call]*)?" if told and not isinstance(told[-1], str) else "")
+    head = r"\s*[<tool_call>]*\s*\{?\s*[\"name]*\s*:?\s*[\"adget_weather]*\s*,?\s*[\"arguments]*\s*:?\s*"
+    tail = r"\s*\}?\s*[</tool_call>]*"
+    return "".join(parts) + (f"(?:{tail}|{head})" if told and not isinstance(told[-1], str) else "")
 
 
 @given(_PARTS)
@@ -132,6 +134,9 @@ def test_text_and_calls_in_turn() -> None:
     assert joined(parsed(f"Let me see.\n{CALL}\n{CALL}\n")) == ["Let me see.", *[["add", '{"a": 1}', True]] * 2]
     assert joined(parsed(f"<tool_call>{CALL} done")) == ["<tool_call>", ["add", '{"a": 1}', True], " done"]
     assert joined(parsed(f"{CALL}}}")) == [["add", '{"a": 1}', True], "}"]
+    for end in ("\n", "\n<tool_", '\n<tool_call>\n{"name": "ad', '<tool_call>{"name": "add", "arguments": '):
+        assert joined(parsed(CALL + end)) == [["add", '{"a": 1}', True]], "nothing of the next call is there"
+        assert joined(parsed(f"{CALL} and{end}")) == [["add", '{"a": 1}', True], f" and{end}"]
 
 
 def test_a_call_that_breaks_off_keeps_what_came() -> None:
