@@ -11,6 +11,7 @@ from typing import Final
 from ndn_infer.gateway import endpoints
 from ndn_infer.gateway.exchange import HttpRoute
 from ndn_infer.gateway.forms.messages import error_document
+from ndn_infer.gateway.openapi.endpoint import openapi_document
 
 ROUTES: Final = (
     HttpRoute("GET", "/health", endpoints.health, open=True),
@@ -23,6 +24,7 @@ ROUTES: Final = (
     HttpRoute("POST", "/v1/messages/count_tokens", endpoints.count_tokens, body=True, error=error_document),
     HttpRoute("POST", "/v1/completions", endpoints.completion, body=True),
     HttpRoute("POST", "/v1/embeddings", endpoints.embeddings, body=True),
+    HttpRoute("GET", "/openapi.json", openapi_document, open=True),
     HttpRoute("POST", "/tokenize", endpoints.tokenize, body=True),
     HttpRoute("POST", "/detokenize", endpoints.detokenize, body=True),
 )

@@ -186,7 +186,7 @@ def test_tools_and_which_are_chosen() -> None:
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"), ({"tools": [{}]}, "tools[0].name"),
     ({"tool_choice": {"type": "any"}}, "tool_choice"), ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
     ({"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice"),
-    ({"max_tokens": None}, "max_tokens"), ({"max_tokens": 0}, "max_tokens"), ({"model": None}, "model"),
+    ({"max_tokens": None}, "max_tokens"), ({"max_tokens": 0}, "max_tokens"),
     ({"stop_sequences": [""]}, "stop_sequences"), ({"stop": "x"}, "stop"), ({"n": 1}, "n"),
     ({"messages": []}, "messages"),
     ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.type"), ({"container": "c"}, "container"),
