@@ -1,6 +1,6 @@
 """Greedy ids through the network equal transformers' own `generate`: 30 varied prompts, bf16 and fp32, no exception.
 
-A quick run asks every third short prompt, and all long ones; `-m slow` asks all."""
+A quick run asks a third of the short prompts and all long ones, half of them in bf16, half in fp32; `-m slow` all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from tests.daemons import RunningNetwork, run_network
 pytestmark = pytest.mark.model
 
 PROMPTS = json.loads((Path(__file__).parents[1] / "data" / "prompts.json").read_text("utf-8"))
-
-
 QUICK = PROMPTS[2:24:3] + PROMPTS[26:]
 
 
@@ -50,7 +48,7 @@ async def through_the_network(prompts: list[Any], network: RunningNetwork, dtype
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("dtype", "prompts"),
-    [(dtype, QUICK) for dtype in ("bf16", "fp32")]
+    [("bf16", QUICK[::2]), ("fp32", QUICK[1::2])]
     + [pytest.param(dtype, PROMPTS, marks=pytest.mark.slow) for dtype in ("bf16", "fp32")],
     ids=["bf16-quick", "fp32-quick", "bf16", "fp32"],
 )
@@ -71,7 +69,7 @@ def test_ids_equal_transformers(
             wrong.append(prompt["id"])
     blocks = max(len(outcome.prompt_ids) for outcome in outcomes) // 16
     print(f"{dtype}: {len(prompts) - len(wrong)} of {len(prompts)} equal; up to {blocks} KV blocks")
-    assert len(PROMPTS) >= 30 and blocks > 20 and len(prompts) in (len(PROMPTS), len(QUICK))
+    assert len(PROMPTS) >= 30 and blocks > 20 and len(prompts) >= len(QUICK) // 2
     assert not wrong
-    assert prefill["prefill_blocks_computed"] > 100
+    assert prefill["prefill_blocks_computed"] > 50
     assert decode["prefill_blocks_computed"] == 0 == decode["engine_blocks_prefilled"]

@@ -40,7 +40,7 @@ from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import NET, Node, role  # noqa: E402
-from tests.integration.test_streams import until  # noqa: E402
+from tests.inprocess.test_streams import until  # noqa: E402
 
 pytestmark = pytest.mark.model
 

@@ -16,13 +16,13 @@ import pytest
 import pytest_asyncio
 
 from ndn_infer import ndn, records
-from ndn_infer.config import Config
+from ndn_infer.config import CallConfig, Config, FetchConfig
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.namespace import Call, CallClass, Sync
+from ndn_infer.namespace import Call, CallClass, Sync, function_prefix
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Where
-from ndn_infer.records import TokenizeRequest
+from ndn_infer.records import CallAnswer, Envelope, TokenizeRequest, Tokens
 from ndn_infer.records.offer import OfferedFunction
 from ndn_infer.security.certificate import Certificate
 from ndn_infer.security.keychain import Keychain
@@ -32,12 +32,16 @@ from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.sync.core.vector import Entry, decode_vector, encode_vector
 from ndn_infer.sync.fetching import FetchOptions, Publication
 from ndn_infer.sync.group import SyncGroup, SyncOptions
+from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.transport.link.endpoint import Endpoint
+from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
 from tests.harness import NET, Node, keychain_in, role
 from tests.integration.test_forwarder_clients import forwarder
 from tests.integration.test_python_ndn import endpoint_to
-from tests.interop.ndnts_kit import Agent, install, missing_tools, running_agent, until
+from tests.interop.ndnts_kit import Agent, AgentFace, install, missing_tools, running_agent, until
 from tests.offer_kit import GENERATE, MODEL
 from tests.offer_kit import offer as made_up
 
@@ -124,9 +128,16 @@ async def offers_on(directory: Path) -> AsyncIterator[Offers]:
 
 
 class Joined(NamedTuple):
+    """`face` is NDNts's, `key` the number of its key, `certificate` that of it."""
+
     group: SyncGroup
     told: list[Publication]
     peer: Peer
+    daemon: ForwarderDaemon
+    keychain: Keychain
+    face: AgentFace
+    key: int
+    certificate: Certificate
 
 
 @asynccontextmanager
@@ -146,13 +157,13 @@ async def joined(directory: Path, agent: Agent, options: SyncOptions | None = No
             await until(
                 lambda: ndn.from_uri(ndn.to_uri(THEIRS)) + GROUP in daemon.core.fib and GROUP in daemon.core.fib
             )
-            yield Joined(group, told, Peer(agent, number))
+            yield Joined(group, told, Peer(agent, number), daemon, keychain, face, key, certificate)
             await agent.call("svsLeave", member=number)
 
 
 async def test_publications_both_ways(tmp_path: Path, agent: Agent) -> None:
     """NDNts hears our state vector, verifies it and fetches what we published; we hear and read what it published."""
-    async with joined(tmp_path, agent) as (group, told, peer):
+    async with joined(tmp_path, agent) as (group, told, peer, *_):
         group.publish(b"our offer", name=OURS + ndn.generic("offer"))
         heard = await peer.settles(lambda heard: bool(heard["updates"]))
         assert heard["errors"] == []
@@ -172,20 +183,23 @@ async def test_publications_both_ways(tmp_path: Path, agent: Agent) -> None:
         await until(lambda: told[-1].sequence == 5)
 
 
+async def make_an_offer(peer: Peer, functions: tuple[OfferedFunction, ...]) -> str:
+    """NDNts publishes an offer of these; the hint that stands in it."""
+    hint = ndn.to_uri(THEIRS) + "/instance/0a"
+    now_us = time.time_ns() // 1000
+    offered = replace(
+        made_up(engine="", functions=functions), identity=ndn.to_uri(THEIRS), hint=hint, made_us=now_us,
+        until_us=now_us + 60_000_000,
+    )  # fmt: skip
+    content = base64.b64encode(records.encode(offered)).decode()
+    await peer.call("svsPublish", application=ndn.to_uri(THEIRS) + "/offer", content=content)
+    return hint
+
+
 async def test_an_offer_that_it_publishes_is_chosen(tmp_path: Path, agent: Agent) -> None:
     """NDNts's member is a producer as any: its offer comes in the group, and calls of what it offers go to it."""
-    async with joined(tmp_path, agent) as (_, told, peer):
-        hint = ndn.to_uri(THEIRS) + "/instance/0a"
-        functions = (TOKENIZE, GENERATE)
-        now_us = time.time_ns() // 1000
-        offered = replace(
-            made_up(engine="", functions=functions), identity=ndn.to_uri(THEIRS), hint=hint, made_us=now_us,
-            until_us=now_us + 60_000_000,
-        )  # fmt: skip
-        content = records.encode(offered)
-        await peer.call(
-            "svsPublish", application=ndn.to_uri(THEIRS) + "/offer", content=base64.b64encode(content).decode()
-        )
+    async with joined(tmp_path, agent) as (_, told, peer, *_):
+        hint = await make_an_offer(peer, (TOKENIZE, GENERATE))
         await until(lambda: bool(told))
         async with offers_on(tmp_path) as offers:
             offers.take_wire(told[-1].content, told[-1].validated)
@@ -197,11 +211,54 @@ async def test_an_offer_that_it_publishes_is_chosen(tmp_path: Path, agent: Agent
             assert chooser.order(call, request) == [], "its key may not answer that, whatever it says"
 
 
+async def test_a_call_goes_to_it_by_its_hint_and_its_answer_is_the_result(tmp_path: Path, agent: Agent) -> None:
+    """No route leads to the function. The offer that NDNts published says where: the call arrives there with that hint,
+    and what NDNts signs is the result."""
+    async with joined(tmp_path, agent) as (_, told, peer, daemon, keychain, face, key, certificate):
+        hint = await make_an_offer(peer, (TOKENIZE,))
+        await until(lambda: bool(told))
+        answer = records.encode(CallAnswer(records.encode(Tokens((7, 8, 9)))))
+        calls, content = function_prefix(NET, "model", MODEL, "tokenize"), base64.b64encode(answer).decode()
+        server = await face.call("takeCalls", uri=ndn.to_uri(calls), announcement=hint, signer=key, content=content)
+        await until(lambda: ndn.from_uri(hint) in daemon.core.fib)
+        async with endpoint_to(daemon) as (endpoint, _), certain(keychain, endpoint, certificate) as validator:
+            offers = Offers(Where.of(NET, endpoint, validator, Config()))
+            offers.take_wire(told[-1].content, told[-1].validated)
+            caller = Caller(
+                endpoint, validator, Fetcher(endpoint, validator, FetchConfig()), NET, config=CallConfig(),
+                fetch=FetchConfig(), chooser=OfferChooser(offers),
+            )  # fmt: skip
+            request = TokenizeRequest(text="whose tokens?")
+            signed_by: list[ndn.Name] = []
+            tokens = await caller.call(
+                Ask(("model", MODEL), "tokenize", request), Tokens,
+                on_answer=lambda answered: signed_by.append(answered.signed_by.identity),
+            )  # fmt: skip
+            await offers.close()
+        assert tokens.ids == (7, 8, 9) and signed_by == [THEIRS]
+        [came] = await agent.call("callsTaken", server=server)
+        assert came["hints"] == [hint] and came["name"].startswith("/ndn-infer/local/model/")
+        envelope = records.decode(Envelope, base64.b64decode(came["parameters"]))
+        assert records.decode(TokenizeRequest, envelope.request) == request
+        await agent.call("stop", server=server)
+
+
+@asynccontextmanager
+async def certain(keychain: Keychain, endpoint: Endpoint, *certificates: Certificate) -> AsyncIterator[Validator]:
+    """Of a caller who has these certificates at hand."""
+    validator = Validator(TrustSchema.load(NET), keychain.anchor, certificate_fetcher(endpoint))
+    validator.add_certificates(*certificates)
+    try:
+        yield validator
+    finally:
+        await validator.aclose()
+
+
 async def test_its_publication_layer_reads_and_is_read(tmp_path: Path, agent: Agent) -> None:
     """SvSubscriber, of one publisher and of a topic, reads what we publish, in one packet and in many; SvPublisher's
     publications are read here: the older names of both sides."""
     options = SyncOptions(fetch=FetchOptions(older_names=True, newest_only=False, lifetime_ms=300), seed=5)
-    async with joined(tmp_path, agent, options) as (group, told, peer):
+    async with joined(tmp_path, agent, options) as (group, told, peer, *_):
         topics = [{"publisher": ndn.to_uri(OURS)}, {"prefix": "/topic"}]
         await peer.call("svsUseLayer", node=ndn.to_uri(THEIRS), subscriptions=topics)
         large = bytes(range(256)) * 80
@@ -223,7 +280,7 @@ async def test_its_publication_layer_reads_and_is_read(tmp_path: Path, agent: Ag
 
 async def test_states_become_equal(tmp_path: Path, agent: Agent) -> None:
     """Whoever comes late is told: NDNts's state and ours are the same entries, and either side's vector is read."""
-    async with joined(tmp_path, agent) as (group, told, peer):
+    async with joined(tmp_path, agent) as (group, told, peer, *_):
         for number in range(3):
             group.publish(b"%d" % number)
             await peer.call("svsPublish", application="/x", text="x")

@@ -121,6 +121,26 @@ const OPERATIONS = {
     return keep(servers, produce(name(uri), reply, { fw: faces.get(face).fw, announcement }));
   },
 
+  /** Answer the calls below a prefix with this content, signed by a key made here; they come by the forwarding hint that
+   * is announced in the prefix's place. What came is kept: names, hints, parameters. */
+  takeCalls({ face, uri, announcement, signer, content }) {
+    const came = [];
+    const reply = async (interest) => {
+      came.push({ name: interest.name, hints: [...(interest.fwHint?.delegations ?? [])], parameters: interest.appParameters });
+      const data = new Data(interest.name, Buffer.from(content, "base64"), Data.FreshnessPeriod(1000));
+      await keys.get(signer).sign(data);
+      return data;
+    };
+    const { fw } = faces.get(face);
+    fw.nodeNames.push(name(announcement)); // who stands in a hint has reached its end there
+    const server = produce(name(uri), reply, { fw, announcement: name(announcement) });
+    return keep(servers, Object.assign(server, { came }));
+  },
+
+  callsTaken({ server }) {
+    return servers.get(server).came;
+  },
+
   stop({ server }) {
     servers.get(server).close();
     servers.delete(server);

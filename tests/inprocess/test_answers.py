@@ -31,7 +31,7 @@ from ndn_infer.wire import readership, rhythm  # noqa: E402
 from ndn_infer.wire.readership import Readership  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
-from tests.integration.test_streams import until  # noqa: E402
+from tests.inprocess.test_streams import until  # noqa: E402
 
 MODEL = "ef" * 32
 CONTEXT = 8192

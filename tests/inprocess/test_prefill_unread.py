@@ -25,7 +25,7 @@ from ndn_infer.records.prefill import PrefillRequest  # noqa: E402
 from ndn_infer.security.domains import PUBLIC  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from tests.harness import NET, Node, keychain_in, role  # noqa: E402
-from tests.integration.test_streams import until  # noqa: E402
+from tests.inprocess.test_streams import until  # noqa: E402
 
 MODEL = "ef" * 32
 BLOCK = 16

@@ -19,7 +19,7 @@ from ndn_infer.ndn.packet import decode_data
 from ndn_infer.ndn.tlv import DATA
 from ndn_infer.transport.objects.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in
-from tests.integration.test_streams import CONFIG, Open, Reading, until, write
+from tests.inprocess.test_streams import CONFIG, Open, Reading, until, write
 
 EDGES = 3
 TOKENS = 30
