@@ -1,1 +1,2 @@
-"""Whole networks in one process, over the real forwarder core: no daemons and no model. They run two at a time."""
+"""Whole networks in one process, over the real forwarder core: no daemons, no model, nothing that a busy machine would
+change. They run two at a time."""
