@@ -17,7 +17,7 @@ from ndn_infer.gateway.answers.record import MAX_PACKETS, MAX_ROWS, AnswerRecord
 from ndn_infer.gateway.page.dissect import MAX_ELEMENTS, dissect
 from ndn_infer.gateway.page.network_map import MapReading, map_document
 from ndn_infer.gateway.page.origin import is_no_name, own_page
-from ndn_infer.namespace import KINDS
+from ndn_infer.namespace import KINDS, classify
 from ndn_infer.ndn.packet import encode_data
 from ndn_infer.records import TokenEvent
 from ndn_infer.transport.objects.ledger import CONTENT_STORE, NETWORK_CACHE, PRODUCER, RECOMPUTED, Came, Ledger, Seen
@@ -99,6 +99,20 @@ def test_a_ledger_without_a_witness_makes_nothing_of_what_was_refused() -> None:
         ("call", CONTENT_STORE, "", b"wire"), ("call", "", "bad", b"forged"),
     ]  # fmt: skip
     assert [use.uses for use in ledger.uses()] == [1], "what was refused is no use"
+
+
+def test_segments_of_one_version_are_read_as_any_name() -> None:
+    heard: list[Seen] = []
+    ledger = Ledger(NET, witness=heard.append)
+    others = (f"{CALL}/v=1/seg=1", "/elsewhere/v=2/seg=0", "/elsewhere/v=2/seg=1/more", "/elsewhere/v=2/32=seg", "/x")
+    uris = [f"{STREAM}/seg={number}" for number in (0, 1, 255, 256, 70_000)]
+    uris = [uris[0], *(uri for pair in zip(uris, others, strict=True) for uri in pair), *uris, *others]
+    for uri in uris:
+        ledger.used(ndn.from_uri(uri), PRODUCER, None)
+    assert [one.uri for one in heard] == uris
+    for one in heard:
+        kind = classify(NET, ndn.from_uri(one.uri)).kind
+        assert one.kind == (kind.title if kind is not None else "other")
 
 
 def test_tokens_lead_to_the_packets_that_carried_them() -> None:

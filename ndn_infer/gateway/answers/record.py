@@ -26,6 +26,7 @@ MAX_ROWS: Final = 512
 MAX_PACKETS: Final = 8192
 MAX_TOKENS: Final = 8192
 """Of one answer; what comes after is counted and not kept."""
+MAX_PLACES: Final = 4 * MAX_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class NameRow:
     told: bool = False
     uses: int = 0
     size: int = 0
+    key: Name = b""
     signer: str = ""
     rule: str = ""
     refusal: str = ""
@@ -93,6 +95,7 @@ class AnswerRecord:
         self._by_number: list[NameRow] = []
         self._tokens: list[KeptToken] = []
         self._streams: dict[str, int] = {}
+        self._places: dict[str, tuple[str, bool]] = {}
         self._packets = 0
         self._news: asyncio.Event | None = None
 
@@ -100,11 +103,10 @@ class AnswerRecord:
 
     def seen(self, seen: Seen) -> None:
         """A witness of a ledger."""
-        name = ndn.from_uri(seen.uri) if seen.uri else b""
-        base, segment = base_of(self._net, seen.kind, name)
+        base, segment = self._place(seen.kind, seen.uri)
         origin = REFUSED if seen.refusal else origin_of(seen.kind, seen.source)
         told = not seen.how.wire and not seen.how.size and not seen.refusal
-        row = self._row(seen, ndn.to_uri(base) if base else "", origin, told=told)
+        row = self._row(seen, base, origin, told=told)
         if row is None:
             return
         self.revision += 1
@@ -114,7 +116,8 @@ class AnswerRecord:
         row.size += len(seen.how.wire) or seen.how.size
         row.refusal = seen.refusal or row.refusal
         row.stream = row.stream or (segment is not None and seen.kind == "result")
-        if seen.signed_by is not None:
+        if seen.signed_by is not None and seen.signed_by.key_name != row.key:
+            row.key = seen.signed_by.key_name
             row.signer, row.rule = ndn.to_uri(seen.signed_by.key_name), seen.signed_by.rule
         if seen.how.wire:
             self._keep(row, seen, segment if row.stream else None, origin)
@@ -126,8 +129,8 @@ class AnswerRecord:
         self._streams[stream] = number + 1
         if (not event.text and not event.ids) or len(self._tokens) >= MAX_TOKENS:
             return
-        base, _ = base_of(self._net, "result", ndn.from_uri(stream))
-        row = self._rows.get(("result", ndn.to_uri(base), ""))
+        base, _ = self._place("result", f"{stream}/seg={number}")
+        row = self._rows.get(("result", base, ""))
         self.revision += 1
         at, place = clock.monotonic(), row.number if row is not None else -1
         self._tokens.append(KeptToken(choice, event.text, tuple(event.ids), at, place, number, self.revision))
@@ -138,6 +141,20 @@ class AnswerRecord:
         self.state, self.status, self.ended = state, status, clock.monotonic()
         self.revision += 1
         self._tell()
+
+    def _place(self, kind: str, uri: str) -> tuple[str, int | None]:
+        """The base name and the segment, as base_of. Segments of one version have one base: it is found once."""
+        above, _, last = uri.rpartition("/")
+        number = last.removeprefix("seg=")
+        segment = int(number) if number != last and number.isdigit() else None
+        key = uri if segment is None else above
+        if key not in self._places:
+            base, found = base_of(self._net, kind, ndn.from_uri(uri)) if uri else (b"", None)
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            self._places[key] = (ndn.to_uri(base) if base else "", found is not None)
+        base_uri, segmented = self._places[key]
+        return base_uri, segment if segmented else None
 
     def _row(self, seen: Seen, base: str, origin: str, *, told: bool) -> NameRow | None:
         apart = "refused" if seen.refusal else seen.source if told else ""

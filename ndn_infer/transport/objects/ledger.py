@@ -24,6 +24,7 @@ CONTENT_STORE: Final = "Content Store"
 NETWORK_CACHE: Final = "stored upstream"
 RECOMPUTED: Final = "recomputed"
 
+_SEGMENT: Final = bytes((ndn.SEGMENT,))
 _STARTED_US: Final = clock.wall_us()
 
 
@@ -94,13 +95,14 @@ class Ledger:
     net: Name
     since_us: int = field(default_factory=clock.wall_us)
     witness: Callable[[Seen], None] | None = None
+    _version: tuple[Name, str, str] = (b"", "", "")
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _examples: dict[tuple[str, str], str] = field(default_factory=dict)
     _signers: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
 
     def used(self, name: Name, source: str, signed_by: Validated | None, how: Came = _HOW) -> None:
         """Enter one use of a name."""
-        kind, uri = self._kind(name), ndn.to_uri(name)
+        kind, uri = self._read(name)
         self._enter(kind, uri, source, signed_by)
         if self.witness is not None:
             self.witness(Seen(kind, uri, source, signed_by, clock.monotonic(), how))
@@ -108,17 +110,27 @@ class Ledger:
     def collected(self, name: Name, source: str, signed_by: Validated, how: Came) -> None:
         """The segments of an object whose use was entered are there: no other use, and news for the witness only."""
         if self.witness is not None:
-            self.witness(Seen(self._kind(name), ndn.to_uri(name), source, signed_by, clock.monotonic(), how))
+            self.witness(Seen(*self._read(name), source, signed_by, clock.monotonic(), how))
 
     def refused(self, name: Name, error: Exception, how: Came = _HOW) -> None:
         """What came for this name could not be verified: news for the witness only."""
         if self.witness is not None:
-            said = Seen(self._kind(name), ndn.to_uri(name), "", None, clock.monotonic(), how, refusal=str(error))
-            self.witness(said)
+            self.witness(Seen(*self._read(name), "", None, clock.monotonic(), how, refusal=str(error)))
 
-    def _kind(self, name: Name) -> str:
+    def _read(self, name: Name) -> tuple[str, str]:
+        """The title of a name's kind, and its URI. Segments of one version differ in their last component: what is
+        before it is read once, since a stream has a name a token."""
+        above, kind, uri = self._version
+        at = len(above)
+        if above and name[at : at + 1] == _SEGMENT and name.startswith(above) and name[at + 1] == len(name) - at - 2:
+            return kind, f"{uri}/{ndn.component_to_uri(name[at:])}"
         explained = classify(self.net, name)
-        return explained.kind.title if explained.kind is not None else "other"
+        kind = explained.kind.title if explained.kind is not None else "other"
+        uri = ndn.to_uri(name)
+        last = ndn.components(name)[-1:]
+        if last and last[0][:1] == _SEGMENT:
+            self._version = (name[: -len(last[0])], kind, uri.rpartition("/")[0])
+        return kind, uri
 
     def add(self, kind: str, uri: str, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
         """Enter `count` uses by the word of somebody else; `uri` is one of them, or empty."""

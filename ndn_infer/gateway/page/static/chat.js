@@ -86,6 +86,7 @@ export class Chat {
 
   foot(message) {
     const parts = [];
+    message.text.classList.toggle("waiting", message.state === "waiting");
     if (message.state === "waiting") parts.push(el("span", { class: "pulse" }, message.pieces.length ? "answering" : "waiting for the first token"));
     if (message.state === "stopped") parts.push(el("span", {}, "stopped"));
     if (message.state === "failed") parts.push(el("span", { class: "wrong" }, message.error));

@@ -22,6 +22,7 @@ function goTo(view, { focus = false } = {}) {
   if (focus) $(`${view}-title`)?.focus({ preventScroll: true });
 }
 
+let watching = null;
 let listed = Promise.resolve();  // models, as far as they are known
 const packets = new PacketView();
 const map = new NetworkMap();
@@ -37,13 +38,19 @@ const chat = new Chat({
   onEnd: (message) => {
     if (message.state === "done") say(`Answer complete: ${message.content}`);
     if (message.state === "stopped") say("Stopped");
+    if (message.state === "failed") names.failed(message.id);
   },
   say,
   refused: () => wantKey("This key is none of the gateway's."),
 });
 
 for (const button of document.querySelectorAll("[data-goto]")) button.addEventListener("click", () => goTo(button.dataset.goto));
-document.addEventListener("visibilitychange", () => map.looking(document.body.dataset.view === "network" && !document.hidden));
+// A tab that nobody sees holds no connection: a browser has six to one gateway.
+document.addEventListener("visibilitychange", () => {
+  map.looking(document.body.dataset.view === "network" && !document.hidden);
+  if (document.hidden) watching?.abort();
+  else if (watching) watch();
+});
 wide.addEventListener("change", () => { if (wide.matches && document.body.dataset.view === "chat") goTo("names"); });
 
 async function openToken(id, place, text) {
@@ -87,8 +94,6 @@ function state(kind, words) {
   $("state").dataset.state = kind;
   $("state-words").textContent = words;
 }
-
-let watching = null;
 
 function watch() {
   watching?.abort();

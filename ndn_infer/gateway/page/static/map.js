@@ -141,7 +141,7 @@ function producers(told) {
 function table(faces) {
   const head = ["Face", "Where", "Interests in", "Data out", "Data in", "Bytes in", "Bytes out"];
   const row = (face) => [
-    el("td", {}, String(face.face_id)), el("td", { class: "uri" }, face.uri, face.prefixes.length ? el("span", {}, face.prefixes.slice(0, 3).join("  ")) : null),
+    el("td", {}, String(face.face_id)), el("td", { class: "uri" }, face.uri, face.prefixes.slice(0, 3).map((prefix) => el("span", {}, cut(prefix, 60))), face.prefixes.length > 3 ? el("span", {}, `and ${face.prefixes.length - 3} more`) : null),
     ...[[face.in_interests, face.rates.in_interests], [face.out_data, face.rates.out_data], [face.in_data, face.rates.in_data]].map(([all, now]) =>
       el("td", {}, (all || 0).toLocaleString("en"), el("span", {}, rate(now, "/s")))),
     ...[[face.in_bytes, face.rates.in_bytes], [face.out_bytes, face.rates.out_bytes]].map(([all, now]) =>

@@ -68,6 +68,11 @@ export class PacketView {
     for (const run of this.root.querySelectorAll(".run")) {
       run.classList.toggle("lit", Number(run.dataset.from) >= from && Number(run.dataset.to) <= to);
     }
+    const [hex, lit] = [this.root.querySelector(".hex"), this.root.querySelector(".run.lit")];
+    if (hex && lit && target.classList.contains("element")) {
+      const [box, run] = [hex.getBoundingClientRect(), lit.getBoundingClientRect()];
+      if (run.top < box.top + 8 || run.bottom > box.bottom - 8) hex.scrollTop += run.top - box.top - 40;
+    }
     for (const one of this.root.querySelectorAll(".element")) {
       one.classList.toggle("lit", Number(one.dataset.from) === from && Number(one.dataset.to) === to);
     }

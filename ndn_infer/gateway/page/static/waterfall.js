@@ -104,6 +104,15 @@ export class Waterfall {
     }).finally(() => { answer.following = null; });
   }
 
+  // A question that failed before anything was asked for has no record.
+  failed(id) {
+    const answer = this.answers.get(id);
+    if (!answer || answer.rows.size) return;
+    answer.following?.abort();
+    answer.lost = "No name was pulled for this answer.";
+    if (this.shown === id) this.draw();
+  }
+
   drawSoon() {
     if (this.due) return;
     this.due = true;
@@ -122,7 +131,7 @@ export class Waterfall {
     const length = Math.max(1, ...rows.map((row) => row.end_ms));
     if (!rows.length) {
       this.root.replaceChildren(el("div", { class: "empty" }, el("p", { class: "lead" },
-        answer.lost ? "This answer is not kept any more." : answer.summary.state === "open" ? "Asking…" : "No name was pulled for this answer.")));
+        answer.lost ? answer.lost : answer.summary.state === "open" ? "Asking…" : "No name was pulled for this answer.")));
       return;
     }
     this.root.replaceChildren(this.sums(answer, rows), this.legend(rows), this.axis(answer, length),
