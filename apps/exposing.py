@@ -1,6 +1,6 @@
-"""What a daemon that is asked to gives to Prometheus, while it runs.
+"""What a daemon that is asked to gives to Prometheus and to a collector of traces, while it runs.
 
-Owns: that it listens where the configuration says so, aliases of models in labels. Must not know: what is counted.
+Owns: that this happens where the configuration says so, aliases of models in labels. Must not know: what is counted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ndn_infer import catalog
 from ndn_infer.config import Config
 from ndn_infer.metrics.meters import Meters
+from ndn_infer.telemetry.spans import Tracer
 
 
 @contextlib.asynccontextmanager
@@ -30,6 +31,24 @@ async def exposed(config: Config, meters: Sequence[Meters]) -> AsyncIterator[Non
         yield
     finally:
         await listener.close()
+
+
+def tracer_of(config: Config, service: str) -> Tracer | None:
+    """Where the configuration names a collector."""
+    endpoint, share = config.telemetry.otlp_endpoint, config.telemetry.share
+    return Tracer(f"ndn-infer {service}", share) if endpoint else None
+
+
+@contextlib.asynccontextmanager
+async def traced(config: Config, tracer: Tracer | None) -> AsyncIterator[None]:
+    """Spans are sent while the block lasts; without a collector nothing is even imported."""
+    if tracer is None:
+        yield
+        return
+    from ndn_infer.telemetry.sender import sending
+
+    async with sending(tracer, config.telemetry.otlp_endpoint):
+        yield
 
 
 def aliases_of(config: Config) -> Callable[[str], str]:

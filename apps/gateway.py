@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ndn_infer.apps.exposing import aliases_of
+from ndn_infer.apps.exposing import aliases_of, traced, tracer_of
 from ndn_infer.client import Client
 from ndn_infer.config import Config, GatewayConfig
 from ndn_infer.config.values import address
@@ -33,6 +33,7 @@ from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.server import GatewayServer
 from ndn_infer.gateway.service import Service
 from ndn_infer.gateway.tenants import Tenants
+from ndn_infer.gateway.tracing import Tracing
 from ndn_infer.gateway.uplink import Uplink
 from ndn_infer.library.joining import WantedNetwork, join
 from ndn_infer.local.network import CommonFlags
@@ -156,8 +157,11 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         served = Served(Service(client, config, front.domains.own), front.domains.label_of, uplink)
+        tracer = tracer_of(config, "gateway")
+        await ends.enter_async_context(traced(config, tracer))
+        middlewares = [metering.middleware, *([Tracing(tracer).middleware] if tracer is not None else [])]
         routes = [*paged(PATHS, client, front.settings.answers, node.uri, keyed=bool(front.tenants)), metering.route]
-        server = GatewayServer(served, front.settings, front.tenants, routes, [metering.middleware])
+        server = GatewayServer(served, front.settings, front.tenants, routes, middlewares)
         await server.open()
         ends.push_async_callback(server.close)
         print(f"READY {server.url}", flush=True)

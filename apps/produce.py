@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer import catalog
-from ndn_infer.apps.exposing import exposed
+from ndn_infer.apps.exposing import exposed, traced, tracer_of
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config, texts
 from ndn_infer.console.signals import stop_on_signals
@@ -35,6 +35,7 @@ from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,13 @@ class Side:
     host: Host
 
     @classmethod
-    async def begin(cls, stack: AsyncExitStack, config: Config, keychain: Keychain, names: list[str]) -> Side:
+    async def begin(
+        cls, stack: AsyncExitStack, config: Config, keychain: Keychain, names: list[str], tracer: Tracer | None
+    ) -> Side:  # fmt: skip
         """Joined to the network. It is left with the stack."""
         node = await Node.join(config, keychain)
         stack.push_async_callback(node.close)
-        producer, host = build_producer(node, registry.spec_of(names[0]).role)
+        producer, host = build_producer(node, registry.spec_of(names[0]).role, tracer=tracer)
         stack.callback(host.server.store.close)
         stack.push_async_callback(producer.close)
         return cls(names, node, producer, host)
@@ -113,7 +116,9 @@ async def _serve(
     stop = asyncio.Event()
     stop_on_signals(stop, with_parent=options.exit_with_parent)
     async with AsyncExitStack() as stack:
-        sides = [await Side.begin(stack, config, keychain, group) for group in registry.faces(names)]
+        tracer = tracer_of(config, ",".join(names))
+        await stack.enter_async_context(traced(config, tracer))
+        sides = [await Side.begin(stack, config, keychain, group, tracer) for group in registry.faces(names)]
         main = sides[-1]
         work = asyncio.ensure_future(_offer_sides(options, keychain, sides, parts, paths))
         stopping = asyncio.ensure_future(stop.wait())

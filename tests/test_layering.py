@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", "web_pages"}
+GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", "web_pages", "telemetry"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "files": {"errors"},
     "web_pages": {"addresses"},
+    "telemetry": {"clock"},
     "metrics": {"errors", "addresses", "web_pages"},
     "chain": set(),
     "engine_class": {"errors"},
@@ -96,10 +97,11 @@ ONLY: dict[str, set[str]] = {
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
-    "aiohttp": {"forwarder", "gateway", "metrics"},
+    "aiohttp": {"forwarder", "gateway", "metrics", "telemetry"},
     "prometheus_client": {"metrics"},
     "asyncio": {
         "transport",
+        "telemetry",
         "repo",
         "sync",
         "security",

@@ -13,6 +13,7 @@ from ndn_infer.metrics import catalogue as m
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import label_of
 from ndn_infer.records import KvSources
+from ndn_infer.telemetry.spans import add_up, annotate
 from ndn_infer.transport.objects.ledger import Use
 
 UNFINISHED = "unfinished"
@@ -26,11 +27,13 @@ class AnswerWatch:
         self._model = model
         self._last: float | None = None
         self._moves = 0
+        self._tokens = 0
 
     def tokens(self, count: int, now: float, since_asked_s: float) -> None:
         """So many tokens came together."""
         meters, model = self._meters, self._model
         meters.add(m.C_TOKENS, model, by=count)
+        self._tokens += count
         if self._last is None:
             meters.observe(m.C_FIRST_TOKEN, since_asked_s, model)
         else:
@@ -42,6 +45,9 @@ class AnswerWatch:
         self._meters.add(m.C_PROMPT_TOKENS, self._model, by=prompt_tokens)
         self._meters.add(m.C_CACHED_TOKENS, self._model, by=cached_tokens(prompt_tokens, kv, stored=stored))
         self._meters.add(m.C_STORED, self._model, by=stored)
+        annotate("gen_ai.usage.input_tokens", prompt_tokens)
+        add_up("gen_ai.usage.output_tokens", self._tokens)
+        annotate("gen_ai.usage.cache_read.input_tokens", cached_tokens(prompt_tokens, kv, stored=stored))
 
     def left(self, finish: str, moves: int) -> None:
         """Nobody reads on, since there is nothing more or for another reason."""

@@ -40,6 +40,7 @@ from ndn_infer.config.sections import (
     OffersConfig,
     PathsConfig,
     ProducerConfig,
+    TelemetryConfig,
     TrustConfig,
 )
 from ndn_infer.config.values import TEXTS, ValueLimits, from_text, from_toml, is_of, texts, type_words
@@ -59,6 +60,7 @@ __all__ = [
     "NetworkConfig",
     "PathsConfig",
     "ProducerConfig",
+    "TelemetryConfig",
     "TrustConfig",
     "ValueLimits",
     "load",
@@ -90,6 +92,7 @@ class Config:
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
     metrics: MetricsConfig = MetricsConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -238,6 +238,17 @@ class MetricsConfig(ConfigSection):
         return (self.listen,) if self.listen else ()
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryConfig(ConfigSection):
+    otlp_endpoint: str = option(
+        "", "send traces there as OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: none", form=forms.http_url
+    )
+    share: float = option(
+        1.0, "share of the requests at the gateway that are traced, where they do not belong to a trace already; "
+        "a traced call is answered by its producer and not by a Content Store",
+        low=0, high=1)  # fmt: skip
+
+
 def _sampling(name: str, default: float, help_text: str) -> Any:
     low, high = range_of(name)
     return option(default, help_text, low=low, high=high)

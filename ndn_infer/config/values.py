@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ndn_infer import ndn
 from ndn_infer.addresses import split_host_port
@@ -185,6 +186,14 @@ def device(text: str) -> str:
     """cpu, cuda or cuda:NUMBER. Raises ValueError."""
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", text):
         raise ValueError("a device is cpu, cuda or cuda:NUMBER")
+    return text
+
+
+def http_url(text: str) -> str:
+    """http://host:port or with a path, without a query. Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write http://host:port or https://host:port")
     return text
 
 

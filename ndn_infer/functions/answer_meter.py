@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 from ndn_infer import clock
 from ndn_infer.functions.base import Host
 from ndn_infer.metrics import catalogue as m
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.records import GenerateRequest, KvSources
+from ndn_infer.telemetry.spans import current
+
+DIGITS: Final = 12
+"""Of the model's digest, in a span."""
 
 
 class AnswerMeter:
@@ -28,15 +33,20 @@ class AnswerMeter:
         self._over = False
         self.accepted = self._began = self._last = clock.monotonic()
         self.first_token: float | None = None
+        self.span = current()
+        if self.span is not None:
+            self.span.kept = True  # it ends with the answer
         self.waited_s = 0.0
         """In the engine's queue, after its turn came."""
 
     def turn(self) -> None:
         """Its prompt is begun now."""
         self._began = clock.monotonic()
+        self._tell("turn")
 
     def loaded(self) -> None:
         """KV that others hold is here now."""
+        self._tell("kv loaded")
         self._meters.observe(m.KV_LOAD, clock.monotonic() - self._began, self._model)
 
     def token(self) -> None:
@@ -46,6 +56,7 @@ class AnswerMeter:
         self._tokens += 1
         if self.first_token is None:
             self.first_token = now
+            self._tell("first token")
             queue_s = self._began - self.accepted + self.waited_s
             meters.observe(m.FIRST_TOKEN, now - self.accepted, model)
             meters.observe(m.QUEUE, queue_s, model)
@@ -69,12 +80,29 @@ class AnswerMeter:
             self._meters.add(m.PROMPT_TOKENS, self._model, source, by=tokens)
         self._meters.add(m.PROMPT_TOKENS, self._model, "recompute", by=left)
         self._meters.observe(m.REQUEST_COMPUTED, left, self._model)
+        if self.span is not None:
+            self.span.attributes["gen_ai.usage.cache_read.input_tokens"] = self._prompt_tokens - left
+
+    def _tell(self, event: str) -> None:
+        if self.span is not None:
+            self.span.event(event)
+
+    def _end_span(self, finish: str) -> None:
+        if self.span is None:
+            return
+        self.span.attributes |= {
+            "gen_ai.operation.name": "text_completion", "gen_ai.provider.name": "ndn-infer",
+            "gen_ai.request.model": self._model[:DIGITS], "gen_ai.response.finish_reasons": (finish,),
+            "gen_ai.usage.input_tokens": self._prompt_tokens, "gen_ai.usage.output_tokens": self._tokens,
+        }  # fmt: skip
+        self.span.end("error" if finish == "error" else "")
 
     def ended(self, finish: str) -> None:
         """For this reason; of several only the first counts."""
         if self._over:
             return
         self._over = True
+        self._end_span(finish)
         now, meters, model = clock.monotonic(), self._meters, self._model
         meters.add(m.REQUESTS, model, finish)
         meters.observe(m.REQUEST, now - self.accepted, model)

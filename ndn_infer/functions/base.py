@@ -23,6 +23,7 @@ from ndn_infer.records import Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
+from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.direct import Questions
 from ndn_infer.transport.calls.input_pull import InputPuller
@@ -53,6 +54,8 @@ class Host:
     answers: Questions | None = None
     meters: Meters = field(default_factory=Meters)
     """For /metrics, which is for whoever runs this process: public and private work together."""
+    tracer: Tracer | None = None
+    """Makes spans of calls that are traced; None: of none."""
     instance: str = field(default_factory=new_instance)
     """Tells this process from others of the same identities."""
 

@@ -18,6 +18,7 @@ from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.storage.policy import policies_of
 from ndn_infer.storage.tiered import TieredStore
+from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.transport.calls.inputs import Inputs, new_instance
 from ndn_infer.transport.objects.serve import Server
 
@@ -34,7 +35,7 @@ def open_store(config: Config, role: str) -> ObjectStore:
     return TieredStore(settings.store_mib << 20, disk)
 
 
-def build_producer(node: Node, role: str, instance: str = "") -> tuple[Producer, Host]:
+def build_producer(node: Node, role: str, instance: str = "", tracer: Tracer | None = None) -> tuple[Producer, Host]:
     """The network side of a producer process. Its own large requests are published under `role`. `instance` tells it
     from other processes of its identity; "" draws one. The caller closes producer and store."""
     config = node.config
@@ -49,6 +50,6 @@ def build_producer(node: Node, role: str, instance: str = "") -> tuple[Producer,
     offers = Offers(Where.of(node.net, node.endpoint, node.validator, config))
     chooser = OfferChooser(offers) if config.offers.choose == "soonest" else None
     caller = node.caller(inputs=lambda: inputs, access=access, chooser=chooser)
-    host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance)
+    host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer)
     read_node(host.meters, node)
     return Producer(host, node.keychain, node.registrar, offers), host

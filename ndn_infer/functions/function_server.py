@@ -17,6 +17,7 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.errors import Busy
 from ndn_infer.functions.admission import Admission, Load
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.call_spans import CallSpans
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
 from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
@@ -25,6 +26,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.telemetry.spans import within
 from ndn_infer.transport.calls.failures import failure
 from ndn_infer.transport.objects.live_stream import LiveStream
 
@@ -46,6 +48,7 @@ class FunctionServer:
         self._work: dict[WorkKey, Work] = {}
         self._answers = Answers()
         self._failures = Failures()
+        self._spans = CallSpans(host.tracer, host.net)
         self._replies = Replies(host, signer)
         self._intake = Intake(function, host, self._replies, self)
         self.on_request = self._intake.on_request
@@ -81,6 +84,7 @@ class FunctionServer:
             self._replies.fail(asked.request, failed, domain, asked.who)
         else:
             return False
+        self._spans.shared(asked, key)
         self._host.counters["calls"] += 1
         return True
 
@@ -110,7 +114,7 @@ class FunctionServer:
         lifetime = Lifetime(lambda reason: self._leave(work, reason), lambda: self._wanted_until(work))
         work = Work(
             key, domain, asked.envelope, seat, lifetime, waiting=[request], began=clock.monotonic(),
-            before=max(len(self._work), self.function.queue_length()),
+            before=max(len(self._work), self.function.queue_length()), span=self._spans.begun(asked, key),
         )  # fmt: skip
         self._work[key] = work
         lifetime.asked(asked.envelope.deadline_ms)
@@ -129,7 +133,8 @@ class FunctionServer:
     async def _run(self, work: Work, plain: bytes) -> None:
         function = self.function
         try:
-            answer = await self._answer(work, plain)
+            with within(work.span):
+                answer = await self._answer(work, plain)
         except Busy as error:
             answer = self._admission.refusal(error)
         except asyncio.CancelledError:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ndn_infer.functions.lifetime import Lifetime
+    from ndn_infer.telemetry.spans import Span
     from ndn_infer.transport.link.endpoint import ReceivedInterest
 
 MAX_REMEMBERED: Final = 4096
@@ -71,6 +72,7 @@ class Work:
     units: float = 0.0
     before: int = 0
     estimate_s: float = 0.0
+    span: Span | None = None
     promised: list[Name] = field(default_factory=list)
     ended: str = ""
 

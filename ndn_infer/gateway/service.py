@@ -31,6 +31,7 @@ from ndn_infer.records import ModelRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.telemetry.spans import annotate
 from ndn_infer.transport.calls.ask import Ask
 
 MAX_LISTED: Final = 256
@@ -170,6 +171,7 @@ class Service:
 
     async def _generator(self, conversation: Conversation, name: str) -> ModelRecord:
         model = await self._resolved(conversation, name)
+        annotate("gen_ai.request.model", name)
         if model.kind != "causal-lm":
             raise bad(f"{name or model.alias} is of the kind {model.kind}: it generates no text", "model")
         return model

@@ -148,6 +148,14 @@ class LookupRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class CallTrace(Request):
+    """Of which trace a call is part, and of which span in it: ids as W3C Trace Context has them."""
+
+    trace_id: Annotated[bytes, AtMost(16, 16)]
+    span_id: Annotated[bytes, AtMost(8, 8)]
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope(Request):
     """ApplicationParameters of a call: the canonical request, or where to pull it, and what is outside its digest.
 
@@ -157,6 +165,7 @@ class Envelope(Request):
     result: for generate and prefill, identities that may hold KV of the prompt. `deadline_ms`: how long the caller is
     going to wait (0: it does not say), in steps (wire/pace.py), as the Interest's name depends on it. `turn`: how many
     producers were asked before this one; it makes another name, so that what these said answers for nobody else.
+    `trace`: of a caller that traces the call; equal calls are one piece of work whatever their traces.
     """
 
     request: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -166,6 +175,7 @@ class Envelope(Request):
     advice: Uris = ()
     deadline_ms: Count = 0
     turn: Count = 0
+    trace: CallTrace | None = None
 
 
 @dataclass(frozen=True, slots=True)

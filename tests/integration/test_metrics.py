@@ -1,5 +1,5 @@
-"""Metrics of a whole network: every daemon is scraped by a real Prometheus, which answers each query of the dashboard
-and has each of vLLM's names.
+"""Metrics and traces of a whole network: every daemon is scraped by a real Prometheus, which answers each query of the
+dashboard and has each of vLLM's names; a collector gets the spans of one question from all processes.
 
 One network, one gateway, one Prometheus (Debian's package) for all tests; those that need it skip where it is not.
 """
@@ -13,11 +13,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,8 @@ class Watched:
     gateway: str
     """Its address."""
     targets: list[str]
+    spans: list[dict[str, Any]]
+    """What the collector got; `service` is of the process."""
 
     @property
     def client(self) -> OpenAI:
@@ -70,13 +75,49 @@ def free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
+@contextlib.contextmanager
+def collector(spans: list[dict[str, Any]]) -> Iterator[str]:
+    """A collector of traces, OTLP over HTTP; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert self.path == "/v1/traces"
+            for resource in body["resourceSpans"]:
+                (service,) = (item["value"]["stringValue"] for item in resource["resource"]["attributes"])
+                for scope in resource["scopeSpans"]:
+                    spans.extend({**span, "service": service} for span in scope["spans"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def watched(smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     first = free_ports(PROCESSES + 1)
     listen = f"127.0.0.1:{first}"
     functions = ("--functions", "tokenize,prefill,decode")
     directory = tmp_path_factory.mktemp("net")
-    with run_network(directory, model_cache, *functions, NDN_INFER_METRICS_LISTEN=listen) as network:
+    spans: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as ends:
+        options = {
+            "NDN_INFER_METRICS_LISTEN": listen,
+            "NDN_INFER_TELEMETRY_OTLP_ENDPOINT": ends.enter_context(collector(spans)),
+            "NDN_INFER_TELEMETRY_SHARE": "0",
+        }
+        network = ends.enter_context(run_network(directory, model_cache, *functions, **options))
         gateway = f"127.0.0.1:{first + PROCESSES}"
         log = (network.home / "gateway.log").open("w")
         process = subprocess.Popen(
@@ -86,7 +127,7 @@ def watched(smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.Te
         try:
             wait_ready(process, [], network.home / "gateway.log")
             targets = [*(f"127.0.0.1:{first + number}" for number in range(PROCESSES)), gateway]
-            yield Watched(network, gateway, targets)
+            yield Watched(network, gateway, targets, spans)
         finally:
             stop(process)
             log.close()
@@ -211,6 +252,59 @@ def test_a_real_prometheus_answers_every_query(watched: Watched, prometheus: str
     ours = asked(prometheus, 'sum(ndn_infer_time_to_first_token_seconds_count{model="smollm2-135m-instruct"})')
     theirs = asked(prometheus, 'sum(vllm:time_to_first_token_seconds_count{model_name="smollm2-135m-instruct"})')
     assert ours == theirs and ours[0] > 0
+
+
+def attributes(span: dict[str, Any]) -> dict[str, Any]:
+    return {item["key"]: next(iter(item["value"].values())) for item in span["attributes"]}
+
+
+def traced(watched: Watched, trace_id: str, text: str, steps: set[tuple[str, int]]) -> list[Any]:
+    """Ask as part of a trace; its spans, as soon as all steps (name, kind) are there."""
+    watched.client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": text}], max_tokens=8,
+        extra_headers={"traceparent": f"00-{trace_id}-00000000000000aa-01"},
+    )  # fmt: skip
+    until = time.monotonic() + 20
+    while True:
+        found = [span for span in watched.spans if span["traceId"] == trace_id]
+        if steps <= {(span["name"], span["kind"]) for span in found}:
+            return found
+        assert time.monotonic() < until, [(span["service"], span["name"]) for span in found]
+        time.sleep(0.1)
+
+
+def test_a_trace_goes_through_the_network(watched: Watched) -> None:
+    question = f"Write of the sea. {LONG}"
+    before = {target: scraped(target) for target in watched.targets}
+    steps = {(name, kind) for name in ("tokenize", "generate", "prefill") for kind in (2, 3)}
+    steps.add(("POST /v1/chat/completions", 2))
+    found = traced(watched, "1" * 32, question, steps)
+    one = {(span["name"], span["kind"]): span for span in found}
+    assert len(one) == len(found), "each step once"
+    root, generate, prefill = one["POST /v1/chat/completions", 2], one["generate", 2], one["prefill", 2]
+    chain = [root, one["generate", 3], generate, one["prefill", 3], prefill]
+    assert root["parentSpanId"] == "00000000000000aa"
+    assert all(lower["parentSpanId"] == upper["spanId"] for upper, lower in pairwise(chain))
+    assert one["tokenize", 3]["parentSpanId"] == root["spanId"]
+    assert root["service"] == "ndn-infer gateway" and "decode" in generate["service"]
+    assert all(int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"]) for span in found)
+    said, asked_for = attributes(generate), attributes(root)
+    assert said["gen_ai.usage.output_tokens"] == asked_for["gen_ai.usage.output_tokens"] == "8"
+    assert asked_for["gen_ai.request.model"] == MODEL and asked_for["http.response.status_code"] == "200"
+    assert [event["name"] for event in generate["events"]] == ["turn", "kv loaded", "first token"]
+    assert "river" not in json.dumps(found), "what was asked is nobody's but the caller's"
+
+    # The same question in another trace: one piece of work, to which the second trace is linked.
+    again = traced(watched, "2" * 32, question, steps - {("prefill", 2), ("prefill", 3)})
+    second = next(span for span in again if (span["name"], span["kind"]) == ("generate", 2))
+    assert attributes(second)["ndn.call.shared"] is True and not any(span["name"] == "prefill" for span in again)
+    assert second["links"] == [{"traceId": "1" * 32, "spanId": generate["spanId"]}]
+    after = {target: scraped(target) for target in watched.targets}
+    decoded = [sum(total(side[one].get("ndn_infer_requests_total", {})) for one in side) for side in (before, after)]
+    assert decoded[1] - decoded[0] == 1
+    watched.load("stone")
+    traced(watched, "3" * 32, "Say stone.", {("POST /v1/chat/completions", 2)})
+    assert {span["traceId"][0] for span in watched.spans} == {"1", "2", "3"}, "who brings no trace gets none: share 0"
 
 
 def test_what_the_command_prints(watched: Watched) -> None:

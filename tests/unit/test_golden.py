@@ -16,6 +16,7 @@ from ndn_infer.kv.holders import Holdings, HoldsQuery
 from ndn_infer.namespace import KINDS, Kind
 from ndn_infer.records import (
     CallAnswer,
+    CallTrace,
     CorpusRecord,
     Envelope,
     GenerateRequest,
@@ -152,6 +153,8 @@ EXAMPLES: Final[dict[str, Record]] = {
     "TokenizeRequest.tools": TokenizeRequest((Message("user", "hi"),), tools=(Tool("add"),)),
 }  # fmt: skip
 """Examples of every class. Each of its fields is away from its default in one of them."""
+EXAMPLES["CallTrace"] = CallTrace(bytes(range(16)), bytes(range(8)))
+EXAMPLES["Envelope.trace"] = Envelope(b"\x80", trace=CallTrace(bytes(range(16)), bytes(range(8))))
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
@@ -193,6 +196,11 @@ RECORDS: Final = {
         "696e655f6d73cd8000a772657175657374c40180a473616c7403a7736f757263657391b12f6e2f732f612f757365722f"
         "696e707574a47475726e02"
     ),
+    "Envelope.trace": (
+        "82a772657175657374c40180a5747261636582a77370616e5f6964c4080001020304050607a874726163655f6964c4100001"
+        "02030405060708090a0b0c0d0e0f"
+    ),
+    "CallTrace": "82a77370616e5f6964c4080001020304050607a874726163655f6964c410000102030405060708090a0b0c0d0e0f",
     "EpochKey": "82a565706f636801a36b6579c4206b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
     "GenerateRequest": (
         "84a8616e73776572656401a6656e67696e65d92a626631362e696e74342e6c6c616d612d746f7263682d332e67726f757065"

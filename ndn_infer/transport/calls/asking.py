@@ -16,10 +16,11 @@ from ndn_infer.namespace import Call
 from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
-from ndn_infer.records import CallAnswer, Envelope
+from ndn_infer.records import CallAnswer, CallTrace, Envelope
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.telemetry.spans import Span
 from ndn_infer.transport.calls.candidates import CANNOT_CODES, Candidate, Chooser, Order, Outcome, Said
 from ndn_infer.transport.calls.failures import failed
 from ndn_infer.transport.link.endpoint import Endpoint
@@ -65,6 +66,8 @@ class PreparedCall:
     candidates: Callable[[], Awaitable[Sequence[Candidate]]]
     epoch: DomainEpoch | None = None
     access: Access | None = None
+    span: Span | None = None
+    """Of a call that is traced."""
     started: bool = False
     """Whether what it starts goes on after the answer, for as long as somebody wants some of it."""
 
@@ -95,6 +98,8 @@ class Asking:
                 await self._go_on(machine, question, error, outcome)
                 continue
             answer = answered.answer
+            if question.span is not None:
+                question.span.attributes["ndn.source"] = answered.source
             if self._ledger is not None:
                 self._ledger.used(question.name, answered.source, answered.signed_by, answered.how)
             outcome, back_s = _outcome_in(answer), answer.retry_after_ms / 1000
@@ -164,11 +169,12 @@ class Asking:
 
 
 def _envelope(machine: CallMachine, question: PreparedCall) -> bytes:
+    trace = None if question.span is None else question.span.context
     deadline = 0 if question.started else deadline_ms(machine.give_up_at - clock.monotonic())
     return records.encode(
         Envelope(
             question.request, question.sources, question.caller, machine.salt, question.advice, deadline,
-            question.order.turn,
+            question.order.turn, None if trace is None else CallTrace(trace.trace_id, trace.span_id),
         )
     )  # fmt: skip
 

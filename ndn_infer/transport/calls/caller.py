@@ -26,8 +26,10 @@ from ndn_infer.records import CallAnswer, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validator
+from ndn_infer.telemetry.spans import Span, current, ending, within
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered, Asking, PreparedCall
+from ndn_infer.transport.calls.call_span import client_span
 from ndn_infer.transport.calls.candidates import Candidate, Chooser, Order
 from ndn_infer.transport.calls.direct import Direct
 from ndn_infer.transport.calls.inputs import Inputs, PublishedInput
@@ -88,8 +90,12 @@ class Caller:
         """Call and return the result record, fetched and verified. `on_answer` gets every answer that was believed,
         before its result is fetched. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError;
         for a private call MissingKey too."""
-        machine = self._machine()
-        question = await self._prepare(ask)
+        with within(client_span(ask)):
+            return await self._call(self._machine(), await self._prepare(ask, current()), result, on_answer)
+
+    async def _call(
+        self, machine: CallMachine, question: PreparedCall, result: type[R], on_answer: Callable[[Answered], None]
+    ) -> R:
         while True:
             answered = await self._asking.ask(machine, question)
             on_answer(answered)
@@ -115,37 +121,40 @@ class Caller:
         When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
         ResultLost is raised (a continuation elsewhere is another request).
         """
-        machine = self._machine()
-        question = await self._prepare(ask)
-        started = False
-        while machine.state is not CallState.DONE:
-            answered = await self._asking.ask(machine, question)
-            if not answered.answer.stream:
-                raise BadRecord(f"{ask.function} answered without a stream")
-            on_answer(answered)
-            try:
-                async with aclosing(self._pull(answered, on_progress).contents()) as contents:
-                    async for content in contents:
-                        started = True
-                        yield records.decode(event, content), answered
-            except NetworkError as error:
-                if started:
-                    self._asking.broke(question, answered)
-                    raise
-                await self._asking.lost(machine, question, answered, error)
-                continue
-            machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
+        machine, span = self._machine(), client_span(ask)
+        with ending(span):
+            question = await self._prepare(ask, span)
+            started = False
+            while machine.state is not CallState.DONE:
+                answered = await self._asking.ask(machine, question)
+                if not answered.answer.stream:
+                    raise BadRecord(f"{ask.function} answered without a stream")
+                on_answer(answered)
+                try:
+                    async with aclosing(self._pull(answered, on_progress).contents()) as contents:
+                        async for content in contents:
+                            started = True
+                            yield records.decode(event, content), answered
+                except NetworkError as error:
+                    if started:
+                        self._asking.broke(question, answered)
+                        raise
+                    await self._asking.lost(machine, question, answered, error)
+                    continue
+                machine.on(CallEvent.RESULT_COMPLETE, clock.monotonic())
 
     async def start(self, ask: Ask) -> Answered:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
-        return await self._asking.ask(self._machine(), replace(await self._prepare(ask), started=True))
+        with within(client_span(ask)):
+            question = await self._prepare(ask, current())
+            return await self._asking.ask(self._machine(), replace(question, started=True))
 
     # ------------------------------------------------------------ asking
 
     def _machine(self) -> CallMachine:
         return CallMachine(clock.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
 
-    async def _prepare(self, ask: Ask) -> PreparedCall:
+    async def _prepare(self, ask: Ask, span: Span | None) -> PreparedCall:
         encoded, kind, epoch, access = records.encode(ask.request), CallClass.SHARED, None, None
         if ask.domain != PUBLIC.label:
             access = self._private()
@@ -168,7 +177,7 @@ class Caller:
 
         order = Order(await candidates(), only=bool(ask.at))
         return PreparedCall(
-            call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access
+            call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span
         )
 
     def _private(self) -> Access:

@@ -1,0 +1,1 @@
+"""Traces: what one question took, across processes (docs/metrics.md)."""
