@@ -19,9 +19,11 @@ from ndn_infer.gateway.openapi.requests import COUNT, MESSAGES
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import ChatRequest, model_name
 from ndn_infer.gateway.sampling import ChoiceOptions, read_asked, tokens_of
+from ndn_infer.gateway.structured import of_format
 from ndn_infer.gateway.tools import all_tools, chosen, function_tool, tool_name
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.records.grammar import Grammar
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.records.tools import MAX_CALLS, MAX_TOOLS, Tool, ToolCall, json_text
 
@@ -51,8 +53,10 @@ def read_anthropic(document: Mapping[str, Any], defaults: Sampling) -> ChatReque
     for name, allowed in _NOT_HERE.items():
         body.only(name, *allowed)
     body.known_as("stop_sequences", "stop")
+    held = _format(body)
     asked = read_asked(body, defaults, None, max_tokens=count)
     body.end()
+    asked = replace(asked, sampling=replace(asked.sampling, grammar=held))
     return ChatRequest(model, messages, asked, tools)
 
 
@@ -61,6 +65,7 @@ def read_count(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
     body = Fields(document)
     body.expect(COUNT)
     model, messages, tools = _conversation(body)
+    _format(body)
     body.end()
     return ChatRequest(model, messages, ChoiceOptions(defaults), tools)
 
@@ -76,7 +81,6 @@ def _conversation(body: Fields) -> tuple[str, tuple[Message, ...], ToolUse]:
         raise bad(words, "messages", "unsupported_parameter")
     _thinking(body)
     body.object("cache_control")
-    body.only("output_config", {})
     conversation = [*told, *messages] if told and told[0].content else messages
     return model, tuple(conversation), _tools(body)
 
@@ -116,6 +120,15 @@ def _chosen(use: ToolUse, choice: Fields) -> ToolUse:
     only = (tool_name(choice.take("name"), choice.path("name")),) if kind == "tool" else ()
     choice.end()
     return chosen(use, _MODES[kind], "tool_choice", only)
+
+
+def _format(body: Fields) -> Grammar | None:
+    """What the answer must look like."""
+    config = Fields(body.object("output_config") or {}, "output_config.")
+    config.only("effort")
+    given = config.take("format")
+    config.end()
+    return None if given is None else of_format(given, "output_config.format")
 
 
 def _metadata(body: Fields) -> None:

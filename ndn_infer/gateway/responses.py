@@ -20,9 +20,11 @@ from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.requests import ChatRequest, model_name
 from ndn_infer.gateway.responses_tools import read_tools
 from ndn_infer.gateway.sampling import ChoiceOptions, alternatives_of, read_asked, tokens_of
+from ndn_infer.gateway.structured import of_format
 from ndn_infer.gateway.tools import tool_name
 from ndn_infer.records import Message
 from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.records.grammar import Grammar
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.records.tools import MAX_CALLS, ToolCall
 
@@ -42,7 +44,7 @@ _NOT_HERE: Final[Mapping[str, tuple[Any, ...]]] = {
 
 
 _FIXED: Final[Mapping[str, Any]] = {
-    "text": {"format": {"type": "text"}}, "background": False, "max_tool_calls": None, "previous_response_id": None,
+    "background": False, "max_tool_calls": None, "previous_response_id": None,
     "service_tier": "default", "store": False, "truncation": "disabled",
     "reasoning": {"effort": None, "summary": None},
 }  # fmt: skip
@@ -73,11 +75,14 @@ def read_responses(document: Mapping[str, Any], defaults: Sampling) -> Responses
     if body.text("truncation", 16) not in (None, "auto", "disabled"):
         raise bad("truncation must be auto or disabled", "truncation")
     tools, tools_said = read_tools(body)
+    held, format_said = _format(body)
     asked = _asked(body, defaults)
+    asked = replace(asked, sampling=replace(asked.sampling, grammar=held))
     body.end()
     said = {
         "instructions": instructions, "metadata": metadata, "prompt_cache_key": labels["prompt_cache_key"],
         "safety_identifier": labels["safety_identifier"], "user": labels["user"], **_FIXED, **tools_said,
+        "text": {"format": format_said},
         **_sampling_said(asked),
     }  # fmt: skip
     return ResponsesRequest(ChatRequest(model, messages, asked, tools), said)
@@ -120,7 +125,6 @@ def _asked(body: Fields, defaults: Sampling) -> ChoiceOptions:
     alternatives = (top or 0) if top or _LOGPROBS in include else None
     count = tokens_of(body.integer("max_output_tokens"), "max_output_tokens")
     _stream_options(body)
-    _verbosity(body)
     return read_asked(body, defaults, alternatives, max_tokens=count)
 
 
@@ -131,12 +135,17 @@ def _stream_options(body: Fields) -> None:
         options.end()
 
 
-def _verbosity(body: Fields) -> None:
-    if (given := body.object("text")) is not None:
-        text = Fields(given, "text.")
-        text.only("verbosity", "medium")
-        text.only("format", {"type": "text"})
-        text.end()
+def _format(body: Fields) -> tuple[Grammar | None, dict[str, Any]]:
+    """What the answer must look like, and what the response says of it."""
+    text = Fields(body.object("text") or {}, "text.")
+    text.only("verbosity", "medium")
+    given = text.take("format")
+    text.end()
+    if given is None:
+        return None, {"type": "text"}
+    held = of_format(given, "text.format")
+    missing = {"description": None, "strict": True} if given["type"] == "json_schema" else {}
+    return held, {**missing, **given}
 
 
 def _sampling_said(asked: ChoiceOptions) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class GatewayServer:
             log.info("%s %s: %s: %s", request[_ID], request.path, error.kind, error)
             return _refused(request, refusal_of(error))
         except web.HTTPException as error:
-            return _refused(request, _of_http(error))
+            return _refused(request, _of_http(error), error.headers.get("Allow", ""))
         except TimeoutError:
             return _refused(request, _too_long())
         except ConnectionError:
@@ -238,10 +238,12 @@ def _numbered(exchange: Exchange, tenant: Tenant) -> Exchange:
     return replace(exchange, service=exchange.service.named(ids.key, ids.created))
 
 
-def _refused(request: web.Request, refusal: Refusal) -> web.Response:
+def _refused(request: web.Request, refusal: Refusal, allowed: str = "") -> web.Response:
+    """`allowed`: the methods that the path takes, where the request's is none of them."""
     route = request.get(_ROUTE)
     document = refusal.document if route is None else route.error(refusal)
-    return web.json_response(document, status=refusal.status, headers=refusal.headers)
+    headers = {**refusal.headers, "Allow": allowed} if allowed else refusal.headers
+    return web.json_response(document, status=refusal.status, headers=headers)
 
 
 def _stopping() -> Refusal:

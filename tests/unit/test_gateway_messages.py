@@ -22,7 +22,7 @@ from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.requests import ChatRequest
 from ndn_infer.gateway.tools import ToolUse
-from ndn_infer.records import KvSources, Message, Sampling, TokenEvent, TokenizeRequest
+from ndn_infer.records import KvSources, Message, Sampling, TokenEvent, TokenizeRequest, grammar
 from ndn_infer.records.tools import Tool, ToolCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
@@ -167,6 +167,12 @@ def test_blocks_become_messages() -> None:
     assert asked.asked.sampling == Sampling(9, 0.5, 0.9, 5, 4, ("END",)) and asked.asked.stream
 
 
+def test_a_format_is_a_grammar() -> None:
+    wanted = {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}
+    asked = read({"output_config": {"format": wanted}})
+    assert asked.asked.sampling.grammar == grammar.of_json_schema(wanted["schema"])
+
+
 def test_tools_and_which_are_chosen() -> None:
     tools = [
         {"name": "f", "description": "does f", "input_schema": {"type": "object"}, "cache_control": None},
@@ -196,7 +202,7 @@ def test_tools_and_which_are_chosen() -> None:
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
     ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "messages[0].content[0].tool_use_id"),
-    ({"metadata": {"other": 1}}, "metadata.other"),
+    ({"metadata": {"other": 1}}, "metadata.other"), ({"output_config": {"effort": "low"}}, "output_config.effort"),
 ])  # fmt: skip
 def test_what_is_refused_is_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as found:

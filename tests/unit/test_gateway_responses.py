@@ -21,7 +21,7 @@ from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.responses import ResponsesRequest, read_responses
 from ndn_infer.gateway.tools import ToolUse
-from ndn_infer.records import Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs
+from ndn_infer.records import Message, Sampling, TokenEvent, TokenizeRequest, TokenLogprobs, grammar
 from ndn_infer.records.tools import ToolCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
@@ -202,6 +202,15 @@ def test_items_become_messages() -> None:
     assert options.sampling == Sampling(16, 0.5, seed=3, logprobs=2) and options.stream and options.alternatives == 2
 
 
+def test_a_format_is_a_grammar() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    asked = read({"text": {"format": {"type": "json_schema", "name": "n", "schema": schema}}})
+    assert asked.chat.asked.sampling.grammar == grammar.of_json_schema({**schema, "additionalProperties": False})
+    said = asked.said["text"]["format"]
+    assert said == {"type": "json_schema", "name": "n", "description": None, "schema": schema, "strict": True}
+    assert read({"text": {"format": {"type": "text"}}}).chat.asked.sampling.grammar is None
+
+
 def test_tools_and_which_are_chosen() -> None:
     tools = [F, {"type": "web_search"}, {"type": "function", "name": "g"}]
     asked = read({"tools": tools, "parallel_tool_calls": False})
@@ -226,6 +235,7 @@ def test_tools_and_which_are_chosen() -> None:
     ({"max_tokens": 3}, "max_tokens"),
     ({"reasoning": {"effort": "high"}}, "reasoning.effort"), ({"text": {"verbosity": "high"}}, "text.verbosity"),
     ({"include": ["file_search_call.results"]}, "include"), ({"truncation": "middle"}, "truncation"),
+    ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
     ({"stream_options": {"include_usage": True}}, "stream_options.include_usage"), ({"input": None}, "input"),
     ({"input": []}, "input"), ({"input": [7]}, "input[0]"), ({"input": [{"id": "msg_1"}]}, "input[0].role"),
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"), ({"metadata": {"a": 1}}, "metadata"),

@@ -16,6 +16,9 @@ from ndn_infer.gateway.openapi.schemas import (
     integer,
     null_or,
     number,
+    one_of,
+    only,
+    record,
     sampled,
     text,
 )
@@ -50,3 +53,28 @@ TOKENS: Final[Properties] = {
          "propertyNames": {"pattern": "^[0-9]{1,9}$"}}
     ),
 }  # fmt: skip
+
+_ANY_SCHEMA: Final[Schema] = {"type": ["object", "boolean", "string"]}
+"""A JSON Schema that answers can be held to, or its text: one that cannot be is a 400, which names the keyword."""
+_SCHEMA_NAMED: Final[Properties] = {
+    "name": null_or(text(256)), "description": null_or(text()), "strict": flag(), "schema": _ANY_SCHEMA,
+}  # fmt: skip
+FORMAT: Final = either(
+    record({"type": one_of("text")}, ("type",)),
+    record({"type": one_of("json_object"), "schema": null_or(_ANY_SCHEMA)}, ("type",)),
+    record({"type": one_of("json_schema"), **_SCHEMA_NAMED}, ("type", "schema")),
+    record({"type": one_of("json_schema"), "json_schema": record(_SCHEMA_NAMED, ("schema",))}, ("type", "json_schema")),
+)
+"""What an answer must look like; a schema stands in it, or one level deeper as chat completions have it."""
+_CHOICES: Final = array(text(4096, 1), 512, 1)
+_OUTPUTS: Final = record({
+    "json": null_or(_ANY_SCHEMA), "regex": null_or(text()), "choice": null_or(_CHOICES), "grammar": null_or(text()),
+    "json_object": flag(), "structural_tag": only(), "disable_any_whitespace": {},
+    "disable_additional_properties": {}, "whitespace_pattern": {}, "_backend": {},
+})  # fmt: skip
+STRUCTURED: Final[Properties] = {
+    "response_format": null_or(FORMAT), "structured_outputs": null_or(_OUTPUTS), "json_schema": null_or(_ANY_SCHEMA),
+    "grammar": null_or(text()), "guided_json": null_or(_ANY_SCHEMA), "guided_regex": null_or(text()),
+    "guided_choice": null_or(_CHOICES), "guided_grammar": null_or(text()),
+}  # fmt: skip
+"""Ways to say what an answer must look like, one at most: OpenAI's, vLLM's, llama.cpp's."""

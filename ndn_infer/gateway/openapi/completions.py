@@ -15,6 +15,7 @@ from ndn_infer.gateway.openapi.common import (
     NEW_TOKENS,
     PENALTIES,
     SCHEMA,
+    STRUCTURED,
     TOKENS,
     TOOL_NAME,
     Properties,
@@ -36,14 +37,13 @@ from ndn_infer.records.sampling import MAX_LOGPROBS
 from ndn_infer.records.tools import MAX_DESCRIPTION, MAX_TOOLS
 
 _ID: Final = integer(0, (1 << 32) - 1)
-_FORMAT: Final = only({"type": "text"})
 _NOT_HERE: Final[Properties] = {
     "service_tier": only("auto", "default"), "store": only(False), "metadata": only({}), "prompt_cache_key": only(),
     "prompt_cache_retention": only(),
 }  # fmt: skip
 _SHARED: Final[Properties] = {
     "model": MODEL, **CHOSEN, **PENALTIES, **TOKENS, "n": null_or(integer(1, 16)), "user": LABEL,
-    "safety_identifier": LABEL, "response_format": _FORMAT,
+    "safety_identifier": LABEL, **STRUCTURED,
     "stream_options": about("Only with stream.", null_or(record({
         "include_usage": flag(), "include_obfuscation": only(False), "continuous_usage_stats": only(False),
     }))),

@@ -96,7 +96,7 @@ _MODEL_IN_PATH: Final[Schema] = {"name": "model", "in": "path", "required": True
 def _asked(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": ref(operation.answer)}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": text()}
+        content["text/event-stream"] = {"schema": record({"event": text(), "data": text()}, ("data",), open=True)}
     return {
         "summary": operation.summary,
         "requestBody": {

@@ -10,6 +10,7 @@ from typing import Final
 
 from ndn_infer.gateway.openapi.common import (
     CHOSEN,
+    FORMAT,
     LABEL,
     MODEL,
     NEW_TOKENS,
@@ -84,7 +85,7 @@ RESPONSES: Final[Properties] = {
     "top_logprobs": null_or(integer(0, MAX_LOGPROBS)),
     "include": null_or(array(one_of("message.output_text.logprobs", "reasoning.encrypted_content"), 16)),
     "stream_options": null_or(record({"include_obfuscation": only(False)})),
-    "text": null_or(record({"format": only({"type": "text"}), "verbosity": only("medium")})),
+    "text": null_or(record({"format": null_or(FORMAT), "verbosity": only("medium")})),
     "metadata": null_or({"type": "object", "maxProperties": 16, "additionalProperties": text(512),
                          "propertyNames": {"maxLength": 64}}),
     "reasoning": null_or(record({"effort": only("none"), "summary": only("auto"), "generate_summary": only("auto")})),
@@ -137,7 +138,7 @@ COUNT: Final[Properties] = {
     **_ANTHROPIC_TOOLS,
     "model": MODEL, "messages": array(_MESSAGE, 1024, 1), "system": null_or(_BLOCKS), "cache_control": _CUT,
     "thinking": null_or(record({"type": only("disabled", "adaptive"), "display": only("omitted", "summarized")})),
-    "output_config": only({}),
+    "output_config": null_or(record({"format": null_or(FORMAT), "effort": only()})),
 }  # fmt: skip
 """The body of POST /v1/messages/count_tokens."""
 MESSAGES: Final[Properties] = {
