@@ -52,6 +52,7 @@ def settings(network: RunningNetwork) -> dict[str, object]:
 SHOWN = {
     "ask": ([], ["Paris", "x KV block"]),
     "two_turns": ([], ["Paris", "5 messages"]),
+    "tool": ([], ["multiply({'first': ", "}) = "]),
     "two_conversations": ([], ["Rome", "Madrid", "names were used"]),
     "documents": (["{notes}", "When does the choir meet?"], ["[1] choir.md", "/passage/"]),
     "object_by_name": (["/ndn-infer/local/catalog/model/smollm2-135m-instruct"], ["operator/KEY", "catalogue"]),

@@ -12,9 +12,9 @@ from llm_comply.tests import get_tests
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")]
 
 MODEL = "smollm2-135m-instruct"
-_SPECS = {"open-responses": "openresponses.json", "anthropic": "anthropic.json"}
+_SPECS = {"openai-chat": "openai_chat.json", "open-responses": "openresponses.json", "anthropic": "anthropic.json"}
 _IMAGES = ("image-input", "anth-image-input", "chat-image-input")
-_REASONS = ("reasoning-summary", "anth-thinking-display")
+_REASONS = ("reasoning-summary", "chat-reasoning-summary", "anth-thinking-display")
 """Skipped by the judge, as it knows no reasoning model of this name."""
 
 
