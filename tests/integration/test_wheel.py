@@ -30,7 +30,13 @@ def test_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ndn_infer"}
-    for needed in ("schemas/ndn-infer.lvs", "apps/ask.py", "testbed/topologies/three_nodes.conf", "py.typed"):
+    for needed in (
+        "schemas/ndn-infer.lvs",
+        "gateway/page/static/main.js",
+        "apps/ask.py",
+        "testbed/topologies/three_nodes.conf",
+        "py.typed",
+    ):
         assert f"ndn_infer/{needed}" in names
 
 
