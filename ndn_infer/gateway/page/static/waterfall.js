@@ -128,7 +128,9 @@ export class Waterfall {
     if (!answer) return this.nothing();
     const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     const rows = [...answer.rows.values()].sort((a, b) => a.start_ms - b.start_ms || a.row - b.row);
-    const length = Math.max(1, ...rows.map((row) => row.end_ms));
+    const whole = Math.max(1, ...rows.map((row) => row.end_ms));
+    const first = answer.tokens[0]?.at_ms;
+    const length = this.near && first ? Math.min(whole, first * 1.08) : whole;
     if (!rows.length) {
       this.root.replaceChildren(el("div", { class: "empty" }, el("p", { class: "lead" },
         answer.lost ? answer.lost : answer.summary.state === "open" ? "Asking…" : "No name was pulled for this answer.")));
@@ -167,20 +169,24 @@ export class Waterfall {
 
   axis(answer, length) {
     const first = answer.tokens[0];
-    const axis = el("div", { class: "axis", "aria-hidden": "true" });
-    const lane = el("div", { class: "lane" });
+    const axis = el("div", { class: "axis" });
+    const lane = el("div", { class: "lane", "aria-hidden": "true" });
     for (const share of [0, 0.5, 1]) {
       const tick = el("span", { class: share === 1 ? "tick last" : share ? "tick mid" : "tick" }, span(length * share));
       tick.style.left = `${share * 100}%`;
       lane.append(tick);
     }
-    axis.append(el("span", {}, first ? `first token after ${span(first.at_ms)}` : ""), lane);
+    const near = first && el("button", {
+      type: "button", class: "link", "aria-pressed": String(Boolean(this.near)), "data-focus": "near", title: "Show the time until the first token only",
+      on: { click: () => { this.near = !this.near; this.draw(); } },
+    }, `first token ${span(first.at_ms)}`);
+    axis.append(el("span", {}, near || ""), lane);
     return axis;
   }
 
   row(row, length, place) {
     const open = this.opened.has(row.row);
-    const lane = el("div", { class: "lane", "aria-hidden": "true" });
+    const lane = el("div", { class: "lane cut", "aria-hidden": "true" });
     if (!row.told) {
       const bar = el("span", { class: `bar-time o-${row.origin}` });
       bar.style.left = `${(row.start_ms / length) * 100}%`;
