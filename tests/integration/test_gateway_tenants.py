@@ -19,8 +19,8 @@ from aiohttp import ClientSession
 from openai import OpenAI
 
 from ndn_infer.models.store import ModelFolder
-from tests.daemons import RunningNetwork, run_network, stop, wait_ready
-from tests.integration.test_gateway import MODEL, gateway
+from tests.daemons import RunningNetwork, gateway, run_network, stop, wait_ready
+from tests.integration.test_gateway import MODEL
 
 pytestmark = pytest.mark.model
 
