@@ -97,7 +97,7 @@ ONLY: dict[str, set[str]] = {
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
-    "aiohttp": {"forwarder", "gateway", "metrics", "telemetry"},
+    "aiohttp": {"forwarder", "gateway", "metrics", "telemetry", "testbed"},
     "prometheus_client": {"metrics"},
     "asyncio": {
         "transport",

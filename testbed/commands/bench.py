@@ -4,6 +4,7 @@ ndn-infer bench ask        one prompt through the network against the same engin
 ndn-infer bench choose     two decode nodes, one of which holds the prefix: choosing by offers against the network
 ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
+ndn-infer bench gateway    1, 4 and 16 streams through the gateway against the same engine in process
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
 ndn-infer bench pipeline   three stages over the network against the same stages in one process
@@ -28,6 +29,7 @@ BENCHES: Final = {
     "fetch": "ndn_infer.testbed.bench.fetch",
     "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
+    "gateway": "ndn_infer.testbed.bench.gateway",
     "kv": "ndn_infer.testbed.bench.kv",
     "pipeline": "ndn_infer.testbed.bench.pipeline",
     "readers": "ndn_infer.testbed.bench.readers",
@@ -40,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--runs", type=int, default=3, help="repetitions")
     parser.add_argument("--full", action="store_true", help="also cells that take minutes or much memory")
-    parser.add_argument("--quick", action="store_true", help="fetch: smaller objects; kv: fewer lengths; readers: 20")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fetch: smaller objects; kv: fewer lengths; gateway: fewer tokens; readers: 20",
+    )
     parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
     parser.add_argument("--layers", action="store_true", help="kv: also layer by layer while KV arrives, slower links")
     parser.add_argument("--accuracy", action="store_true", help="kv: also whether answers stay the same; minutes")

@@ -1,0 +1,163 @@
+"""A long mixed load on a gateway in its own process: right codes, nothing left behind, nobody crashed.
+
+    python -m tests.load.gateway --seconds 600 --clients 100      the last line is JSON; status 1 when it has faults
+
+Brings up a network and a gateway. Owns: the sum of what clients did, and what has to hold at the end. What clients do:
+gateway_clients.py. Prepared models come from NDNINFER_TEST_CACHE, where it is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from tests.daemons import RunningNetwork, run_network, stop, wait_ready
+from tests.load.gateway_clients import KEYS, Visitor, left_after
+from tests.load.watch import Look, look
+
+IDLE_S: Final = 60.0
+LATE_MIB: Final = 24.0
+"""What a process that does not leak may still grow after the first fifth: tables, caches up to their bounds."""
+LATE_DESCRIPTORS: Final = 8
+LEAVING_S: Final = 1.5
+"""Tokens decoded for nobody, as time at the speed of that answer."""
+
+
+@dataclass
+class Report:
+    """`wrong`: answers with a status that the request must not have, or a stream that did not end as it should. Sizes
+    of the gateway's process: before the load, at a fifth of it, when all had gone. `after_leaving_s`: tokens that
+    were decoded after a lone reader had left, as seconds at the speed of its answer."""
+
+    seconds: float
+    clients: int
+    done: dict[str, int]
+    statuses: dict[str, int]
+    wrong: list[str]
+    mib: list[float] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    running_at_end: int = -1
+    after_leaving_s: list[float] = field(default_factory=list)
+    log_errors: list[str] = field(default_factory=list)
+    alive: bool = False
+
+    def faults(self, *, timed: bool) -> list[str]:
+        """What must not be. `timed`: also what a busy machine can be at fault for."""
+        found = [f"wrong answers: {self.wrong[:3]}"] if self.wrong else []
+        found += [] if self.alive else ["the gateway has ended"]
+        found += [f"log: {self.log_errors[:3]}"] if self.log_errors else []
+        found += [f"{self.running_at_end} streams are still open"] if self.running_at_end else []
+        if self.descriptors[-1] > self.descriptors[0] + LATE_DESCRIPTORS:
+            found.append(f"descriptors: {self.descriptors}")
+        if self.mib[-1] > self.mib[1] + LATE_MIB:
+            found.append(f"memory: {self.mib} MiB")
+        if timed and max(self.after_leaving_s, default=0.0) > LEAVING_S:
+            found.append(f"decoded for nobody: {self.after_leaving_s} s")
+        return found
+
+
+def sizes(process: subprocess.Popen[str]) -> Look:
+    return look(process.pid)
+
+
+def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int = 0) -> Report:
+    with ExitStack() as ends:
+        network = ends.enter_context(run_network(folder, cache, "--functions", "tokenize,prefill,decode"))
+        assert network.run("domain", "create", "acme").returncode == 0
+        keys = folder / "api-keys"
+        keys.touch(0o600)
+        keys.write_text("".join(f"{key} {words}\n" for key, words in KEYS.items()))
+        log = ends.enter_context((folder / "gateway.log").open("w"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ndn_infer", "gateway", "--port", "0", "--no-embedded", "--api-key-file", str(keys),
+             "--set", f"gateway.requests={2 * clients}", "--set", "gateway.header_s=3", "--set", "gateway.body_kib=64"],
+            env=network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+        )  # fmt: skip
+        ends.callback(stop, process)
+        lines: list[str] = []
+        wait_ready(process, lines, folder / "gateway.log")
+        report = asyncio.run(
+            _loaded(network, process, lines[-1].split()[1], Report(seconds, clients, {}, {}, []), seed)
+        )
+        report.alive = process.poll() is None
+        text = (folder / "gateway.log").read_text()
+        report.log_errors = [line for line in text.splitlines() if "Traceback" in line or " failed" in line][:20]
+        return report
+
+
+async def _loaded(
+    network: RunningNetwork, process: subprocess.Popen[str], url: str, report: Report, seed: int
+) -> Report:
+    connector = aiohttp.TCPConnector(limit=0)
+    done: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(180)) as session:
+        visitors = [Visitor(url, session, random.Random(f"{seed} {number}")) for number in range(report.clients)]
+        await visitors[0].stream()
+        looks = [sizes(process)]
+        deadline = time.monotonic() + report.seconds
+        work = [asyncio.ensure_future(visitor.until(deadline)) for visitor in visitors]
+        await asyncio.sleep(report.seconds / 5)
+        looks.append(sizes(process))
+        await asyncio.gather(*work)
+        for visitor in visitors:
+            done += visitor.done
+            statuses += visitor.statuses
+            report.wrong += visitor.wrong
+        report.done, report.statuses = dict(sorted(done.items())), dict(sorted(statuses.items()))
+        report.running_at_end = await asyncio.to_thread(_running, network)
+        for number in range(3):
+            before = (await asyncio.to_thread(network.counters, "decode"))["tokens_decoded"]
+            got, rate = await left_after(session, url, 24, number)
+            await asyncio.sleep(4)
+            after = (await asyncio.to_thread(network.counters, "decode"))["tokens_decoded"]
+            report.after_leaving_s.append(round(max(0.0, after - before - got) / rate, 2))
+    await asyncio.sleep(1)
+    looks.append(sizes(process))
+    report.mib = [one.pss_mib for one in looks]
+    report.descriptors = [sum(each.descriptors for each in one.of.values()) for one in looks]
+    return report
+
+
+def _running(network: RunningNetwork) -> int:
+    """Streams that are open at the producers, once there are none or none end any more."""
+    deadline = time.monotonic() + IDLE_S
+    while True:
+        open_ones = sum(one.get("running", 0) + one.get("queue", 0) for one in network.status()["producers"])
+        if not open_ones or time.monotonic() > deadline:
+            return int(open_ones)
+        time.sleep(1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ndn-infer-load-") as folder:
+        cache = Path(os.environ.get("NDNINFER_TEST_CACHE") or Path(folder) / "cache")
+        report = measured(options.seconds, options.clients, Path(folder), cache, options.seed)
+    faults = report.faults(timed=True)
+    for fault in faults:
+        print(f"FAULT {fault}", file=sys.stderr)
+    print(json.dumps({**asdict(report), "faults": faults}))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
