@@ -268,7 +268,29 @@ def test_the_first_vector_asks_soon() -> None:
     assert 0 <= member.next_wake() <= 0.2
     actions = member.tick(member.next_wake())
     assert actions.message == StateMessage(encode_vector([]), None)
-    assert 27 <= member.next_wake() - 0.2 <= 33.1
+
+
+def sent_by(member: SyncCore, until: float) -> list[float]:
+    """When it sends a vector, if nobody says anything."""
+    times = []
+    while (at := member.next_wake()) <= until:
+        if member.tick(at).message is not None:
+            times.append(at)
+    return times
+
+
+def test_who_heard_nobody_asks_again_and_again_up_to_a_period() -> None:
+    first, *again = sent_by(core("a"), 40.0)
+    assert [round(at - first, 6) for at in again] == [1.0, 3.0, 7.0, 15.0, 31.0]
+    member = core("a")
+    first = member.next_wake()
+    assert member.tick(first).message is not None
+    member.take(first + 0.1, encode_vector([Entry(name("b"), 7, 3)]))
+    assert member.next_wake() > first + 27, "it was answered"
+    member.publish(first + 1.0)
+    assert member.next_wake() == pytest.approx(first + 2.0), "unheard, as ever"
+    by_the_letter = core("a", repeat_s=0.0)
+    assert len(sent_by(by_the_letter, 27.0)) == 1
 
 
 def test_a_publication_is_announced_at_once() -> None:

@@ -37,8 +37,9 @@ class Options:
     """Times in seconds, sizes in bytes of the content of a State Vector Data. `full_bytes`: up to here the whole state
     is sent, and an answer to somebody who lacks much is so long; `partial_bytes`: what is sent of a larger one.
 
-    `repeat_s`: a publication is announced once more when nobody else was heard to know of it so long after (0: never,
-    as the specification has it; then what a lossy network dropped may wait for a whole period)."""
+    `repeat_s`: a publication is announced once more when nobody else was heard to know of it so long after; and who has
+    heard nobody yet asks again after so long, then after twice that each time, up to a period (0: never, as the
+    specification has it; then what a lossy network dropped may wait for a whole period)."""
 
     periodic_s: float = 30.0
     periodic_jitter: float = 0.1
@@ -114,6 +115,8 @@ class SyncCore:
         self._told: dict[int, _Told] = {}
         self._restarted_at = NEVER
         self._repeat_at = math.inf
+        self._unheard_s = self.options.repeat_s
+        """While nobody was heard: how long after the next vector another one asks; else 0."""
         self._timer = now + self._suppression_timeout()
         """The first vector asks for everybody else's: soon, and not from all members of a restart at once."""
 
@@ -131,6 +134,7 @@ class SyncCore:
         """A verified vector. Raises BadPacket for one that is malformed or of the far future; nothing has changed
         then."""
         entries = self.decode(now, content)
+        self._hear()
         actions = self.learn(now, entries, origin)
         if self._heard is not None:
             self._merge(self._heard, entries, summary, now)
@@ -144,6 +148,12 @@ class SyncCore:
             self._heard = heard
             self._timer = now + self._suppression_timeout()
         return actions
+
+    def _hear(self) -> None:
+        """Somebody is there: who knows more says so by the rules of all."""
+        if self._unheard_s and not self.sequence:
+            self._repeat_at = math.inf
+        self._unheard_s = 0.0
 
     def decode(self, now: float, content: bytes) -> list[Entry]:
         """Raises BadPacket."""
@@ -277,7 +287,8 @@ class SyncCore:
 
     def _emit(self, now: float, needed: list[Entry], buckets: int) -> Actions:
         self._heard = None
-        self._repeat_at = math.inf
+        self._repeat_at = now + self._unheard_s if self._unheard_s else math.inf
+        self._unheard_s = 2 * self._unheard_s if 2 * self._unheard_s < self.options.periodic_s else 0.0
         self._timer = now + self._periodic_timeout()
         return Actions(message=self._compose(needed, buckets))
 
