@@ -77,7 +77,8 @@ class Namespaces:
 
     def enter(self, node: str) -> list[str]:
         """The command that runs another one inside a node; it execs, so the pid is the same."""
-        return ["ip", "netns", "exec", self.name(node)]
+        cores = next((item.cores for item in self.topology.nodes if item.name == node), "")
+        return ["ip", "netns", "exec", self.name(node), *(["taskset", "-c", cores] if cores else [])]
 
     def create(self) -> None:
         """Raises NoTestbed; `remove` takes away what was made until then."""

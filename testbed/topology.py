@@ -36,6 +36,11 @@ class NodeSpec:
         """The producers that run there."""
         return tuple(part for part in self.parameters.get("functions", "").split(",") if part)
 
+    @property
+    def cores(self) -> str:
+        """Processors of this machine that its processes run on, as taskset has them (`0-1,3`); "" for all."""
+        return self.parameters.get("cores", "")
+
 
 @dataclass(frozen=True, slots=True)
 class LinkSpec:

@@ -30,7 +30,7 @@ FUNCTIONS: Final = ("tokenize", "embed", "prefill", "decode")
 """What `functions=` may hold: producers that need nothing but a prepared model; and `stage:0-9` or `decode:20-29`, some
 of its layers."""
 
-OURS: Final = ("functions",)
+OURS: Final = ("functions", "cores")
 MINI_NDN_ONLY: Final = ("radius", "angle", "network", "router", "nfd-log-level", "nlsr-log-level")
 """Node parameters that Mini-NDN's NFD and NLSR read. Here they are checked for their spelling and change nothing."""
 
@@ -51,6 +51,7 @@ EMPTY_SECTIONS: Final = {
 """Mini-NDN's other sections, and why an entry in one is refused. Empty they say nothing and are accepted."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_CORES: Final = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?){0,63}", re.ASCII)
 _LAYERS: Final = re.compile(r"(stage|decode):[0-9]{1,5}-[0-9]{1,5}")
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s)")
 _MICROSECONDS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000}
@@ -149,6 +150,8 @@ def _parse_node(line: str, where: str) -> NodeSpec:
     for function in node.functions:
         if function not in FUNCTIONS and not _LAYERS.fullmatch(function):
             raise _unknown(where, "function", function, FUNCTIONS)
+    if "cores" in parameters and not _CORES.fullmatch(node.cores):
+        raise TopologyError(f"{where}: cores= is written as in 0-1,3, not {node.cores!r}")
     return node
 
 

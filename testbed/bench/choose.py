@@ -1,7 +1,8 @@
 """Choosing by offers against the network's own choice: two decode nodes, one of which holds a long prefix.
 
-In namespaces with links of 5 ms, the same questions twice in one run: with offers.choose=soonest and with =network.
-First one question after another on one system prompt, of which the node that answered first holds the KV; then a flash
+In namespaces with links of 5 ms, each decode node on half of the processors: on the same ones two would share the speed
+of one, and no choice could gain by that. The same questions twice in one run, with offers.choose=soonest and =network:
+first one question after another on one system prompt, of which the node that answered first holds the KV; then a flash
 crowd on it, all at once. Needs root and iproute2, as the testbed does. Owns: the questions, the figures. Docs:
 docs/offers.md.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -49,11 +51,21 @@ def run(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+def halves() -> tuple[str, str, int]:
+    """Two equal parts of our processors, as taskset has them, and how many are in each; all of them twice where there
+    is one."""
+    cores = sorted(os.sched_getaffinity(0))
+    half = max(len(cores) // 2, 1)
+    first, second = cores[:half], cores[half : 2 * half] or cores
+    return ",".join(map(str, first)), ",".join(map(str, second)), half
+
+
 def topology() -> Topology:
     """Two equal decode nodes and one who asks, all behind a core."""
+    left, right, _ = halves()
     nodes = (
-        NodeSpec("user"), NodeSpec("core"), NodeSpec("left", {"functions": "decode,tokenize"}),
-        NodeSpec("right", {"functions": "decode"}),
+        NodeSpec("user"), NodeSpec("core"), NodeSpec("left", {"functions": "decode,tokenize", "cores": left}),
+        NodeSpec("right", {"functions": "decode", "cores": right}),
     )  # fmt: skip
     return Topology("choose", nodes, tuple(LinkSpec("core", name, delay_us=5000) for name in ("user", "left", "right")))
 
@@ -67,7 +79,7 @@ async def _measured(
     config: Config, settings: tuple[str, ...], way: str, runs: int, sizes: tuple[int, int]
 ) -> dict[str, Any]:
     sentences, crowd = sizes
-    setup = Setup(config.cache_dir, (*settings, f"offers.choose={way}"))
+    setup = Setup(config.cache_dir, (f"engine.threads={halves()[2]}", *settings, f"offers.choose={way}"))
     async with standing(topology(), setup, say) as world:
         await world.ask("user", Prompt("Hello.", max_tokens=4))  # certificates and catalogue are on the way
         text = system(way, sentences)

@@ -14,6 +14,7 @@ from ndn_infer.functions import registry
 from ndn_infer.testbed import topology as paths
 from ndn_infer.testbed import topology_file as topologies
 from ndn_infer.testbed.delay_link import Shaper
+from ndn_infer.testbed.namespaces import Namespaces
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way
 from ndn_infer.testbed.topology_file import parse
 
@@ -71,6 +72,14 @@ def test_links_and_parameters() -> None:
     assert square.links[0] == LinkSpec("a", "b", delay_us=10_000, bandwidth_mbit=10.0, cost=10)
     assert square.links[3].loss_percent == 0.5
     assert square.consumer == "a"
+
+
+def test_a_node_may_have_processors_of_its_own() -> None:
+    network = Namespaces(parse("[nodes]\na: cores=0-1,3\nb\n[links]\na:b"))
+    assert network.enter("a")[4:] == ["taskset", "-c", "0-1,3"] and network.enter("b")[4:] == []
+    for wrong in ("x", "1-", "0;true", "1,,2", ""):
+        with pytest.raises(TopologyError, match="cores"):
+            parse(f"[nodes]\na: cores={wrong}\nb\n[links]\na:b")
 
 
 def test_paths_follow_the_delay_not_the_number_of_hops() -> None:
