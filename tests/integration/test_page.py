@@ -283,6 +283,7 @@ def test_a_producer_that_is_killed_and_a_gateway_that_starts_again(chromium: Bro
         expect(page.locator(".foot")).to_contain_text("stopped")
         expect(page.locator(".row .what", has_text="token stream")).to_have_count(2)
         assert seen.said == [], "the page saw nothing of it"
+        assert newest(seen, url)["state"] == "left"
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         page.wait_for_selector("[data-state=bad]")

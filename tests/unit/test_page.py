@@ -13,7 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.gateway.answers.book import MAX_BYTES, AnswerBook
 from ndn_infer.gateway.answers.names import base_of, name_document
 from ndn_infer.gateway.answers.origins import MEANINGS, origin_of
-from ndn_infer.gateway.answers.record import MAX_PACKETS, MAX_ROWS, AnswerRecord
+from ndn_infer.gateway.answers.record import MAX_KEPT_BYTES, MAX_PACKETS, MAX_ROWS, AnswerRecord
 from ndn_infer.gateway.page.dissect import MAX_ELEMENTS, dissect
 from ndn_infer.gateway.page.network_map import MapReading, map_document
 from ndn_infer.gateway.page.origin import is_no_name, own_page
@@ -171,9 +171,18 @@ def test_records_are_bounded() -> None:
     book = AnswerBook(NET, 3)
     for _ in range(5):
         made = book.open("", "/v1/chat/completions")
-        made.seen(seen("call", CALL, wire=os.urandom(MAX_BYTES // 2)))
+        for number in range(9):
+            made.seen(seen("call", f"{CALL}/{number}", wire=os.urandom(1 << 20)))
+        assert made.kept_bytes == MAX_KEPT_BYTES
         book.completed()
-    assert len(list(book.of(""))) == 2, "the bytes are the bound"
+    assert len(list(book.of(""))) == 3
+    book = AnswerBook(NET, 30)
+    for _ in range(10):
+        made = book.open("", "/v1/chat/completions")
+        for number in range(4):
+            made.seen(seen("call", f"{CALL}/{number}", wire=os.urandom(1 << 20)))
+        book.completed()
+    assert sum(record.kept_bytes for record in book.of("")) == MAX_BYTES, "the bytes are the bound"
 
 
 async def test_answers_are_found_by_their_owner_only() -> None:

@@ -26,6 +26,7 @@ MAX_ROWS: Final = 512
 MAX_PACKETS: Final = 8192
 MAX_TOKENS: Final = 8192
 """Of one answer; what comes after is counted and not kept."""
+MAX_KEPT_BYTES: Final = 4 << 20
 MAX_PLACES: Final = 4 * MAX_ROWS
 
 
@@ -137,7 +138,7 @@ class AnswerRecord:
         self._tell()
 
     def end(self, state: str, status: int) -> None:
-        """`state` is done or failed."""
+        """`state` is done, failed, or left: its client went away."""
         self.state, self.status, self.ended = state, status, clock.monotonic()
         self.revision += 1
         self._tell()
@@ -169,7 +170,8 @@ class AnswerRecord:
 
     def _keep(self, row: NameRow, seen: Seen, segment: int | None, origin: str) -> None:
         number = len(row.packets) if segment is None else segment
-        if self._packets >= MAX_PACKETS or number in row.packets:
+        full = self._packets >= MAX_PACKETS or self.kept_bytes + len(seen.how.wire) > MAX_KEPT_BYTES
+        if full or number in row.packets:
             return
         self._packets += 1
         self.kept_bytes += len(seen.how.wire)

@@ -5,6 +5,7 @@ Owns: where a record begins and ends, and whose it is. Must not know: what a req
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,6 +41,9 @@ def _recording(book: AnswerBook, exchange: Exchange) -> Iterator[AnswerRecord]:
     try:
         with recording_to(record):
             yield record
+    except (asyncio.CancelledError, ConnectionError):
+        record.end("left", 499)
+        raise
     except Refusal as refusal:
         record.end("failed", refusal.status)
         raise
