@@ -28,7 +28,7 @@ from ndn_infer.errors import NoForwarder, UsageError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.gateway.metering import Metering
 from ndn_infer.gateway.page.routes import paged
-from ndn_infer.gateway.routes import ROUTES as PATHS
+from ndn_infer.gateway.routes import ALIASES, ROUTES
 from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.server import GatewayServer
 from ndn_infer.gateway.service import Service
@@ -160,7 +160,10 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         tracer = tracer_of(config, "gateway")
         await ends.enter_async_context(traced(config, tracer))
         middlewares = [metering.middleware, *([Tracing(tracer).middleware] if tracer is not None else [])]
-        routes = [*paged(PATHS, client, front.settings.answers, node.uri, keyed=bool(front.tenants)), metering.route]
+        routes = [
+            *paged((*ROUTES, *ALIASES), client, front.settings.answers, node.uri, keyed=bool(front.tenants)),
+            metering.route,
+        ]
         server = GatewayServer(served, front.settings, front.tenants, routes, middlewares)
         await server.open()
         ends.push_async_callback(server.close)

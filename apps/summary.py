@@ -74,6 +74,8 @@ def _source(answer: Answer) -> list[str]:
         return [f"answer from {where}: computed for an earlier question"]
     kv = answer.last.kv if answer.last is not None else None
     parts = []
+    if kv is None and not answer.finish:
+        return ["answer computed now; it was stopped: what its KV rests on is told at the end of an answer"]
     if kv is not None:
         counts = (
             (kv.content_store, "from the Content Store"), (kv.named - kv.content_store, "fetched from producers"),

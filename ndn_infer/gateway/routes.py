@@ -28,3 +28,6 @@ ROUTES: Final = (
     HttpRoute("POST", "/tokenize", endpoints.tokenize, body=True),
     HttpRoute("POST", "/detokenize", endpoints.detokenize, body=True),
 )
+
+ALIASES: Final = (HttpRoute("POST", "/chat/completions", endpoints.chat, body=True),)
+"""The same for clients that leave /v1 out; /openapi.json does not have them."""

@@ -24,6 +24,7 @@ from ndn_infer import clock
 from ndn_infer.addresses import split_host_port
 from ndn_infer.config import GatewayConfig
 from ndn_infer.errors import AddressTaken, ConfigError, NdnInferError
+from ndn_infer.gateway.cors import allow_page, is_preflight, preflight
 from ndn_infer.gateway.exchange import TENANT, Exchange, HttpRoute, ServerState
 from ndn_infer.gateway.fields import read_json
 from ndn_infer.gateway.interruption import INTERRUPTION, Interruption
@@ -81,7 +82,7 @@ class GatewayServer:
         application = web.Application(
             middlewares=[*self._middlewares, self._frame], client_max_size=self._config.body_kib << 10
         )
-        application.on_response_prepare.append(_tell_id)
+        application.on_response_prepare.extend((_tell_id, self._allow_page))
         for route in self._routes:
             for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
                 application.router.add_route(method, route.path, self._handler(route))
@@ -128,6 +129,8 @@ class GatewayServer:
     async def _frame(self, request: web.Request, handler: HttpHandler) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id", "")
         request[_ID] = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+        if self._tenants and is_preflight(request):
+            return preflight(request)
         try:
             if request.match_info.http_exception is not None:  # no such path
                 self._admit(request)
@@ -146,6 +149,10 @@ class GatewayServer:
         except Exception:
             log.exception("%s %s failed", request[_ID], request.path)
             return _refused(request, Refusal(500, "internal error", code="internal"))
+
+    async def _allow_page(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self._tenants:
+            allow_page(request, response)
 
     def _admit(self, request: web.Request) -> Tenant:
         """Who asks. Raises Refusal. A page in a browser tells where it is from; without keys none may ask, as any page

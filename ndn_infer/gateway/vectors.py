@@ -69,7 +69,7 @@ def embedding_document(asked: EmbeddingRequest, record: TensorRecord) -> dict[st
     if asked.dimensions not in (0, width):
         raise bad(f"vectors of this model have {width} dimensions, and no others", "dimensions")
     if record.cut:
-        raise too_long(f"{record.cut} of these texts are longer than the model reads", "input")
+        raise too_long(f"{record.cut} of these texts are too large: the model does not read them to the end", "input")
     rows = [bytes(tensor.payload[4 * width * row : 4 * width * (row + 1)]) for row in range(tensor.shape[0])]
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(row) if asked.base64 else _numbers(row)}

@@ -26,6 +26,7 @@ from ndn_infer.library import Network
 from ndn_infer.records import Message
 from ndn_infer.security.domains import is_sealed
 from tests.daemons import RunningNetwork, run_command, stop
+from tests.tmux_kit import missing, tmux
 
 pytestmark = pytest.mark.model
 
@@ -197,11 +198,53 @@ def test_a_chat_of_two_turns_from_a_pipe_goes_on_at_another_node(network: Runnin
         assert "no model called 'nothing'" in second.stderr and second.returncode == 5
 
 
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_chat_in_a_real_terminal(network: RunningNetwork) -> None:
+    """As a user has it: several lines, an answer that is stopped, names, and the chat goes on in another terminal, at
+    another node, while this one is open."""
+    command = [sys.executable, "-m", "ndn_infer", "chat", "--no-embedded"]
+    with tmux() as terminals:
+        one = terminals.open("one", command, network.environment)
+        one.until_prompt()
+        one.type("What is the capital \\")
+        one.until("\n.")
+        one.type("of France?")
+        one.until("Paris", "answer tokens")
+        one.until_prompt()
+        one.type(LONG)
+        began = len(one.until(LONG))
+        while len(one.shown()) < began + 60:
+            time.sleep(0.02)
+        one.press("C-c")
+        one.until("stopped; what was said so far is part of the conversation")
+        one.until_prompt()
+        one.press("Up")
+        assert one.until(LONG, count=2).endswith(LONG), "what was typed can be had again"
+        one.press("C-c")
+        one.until("Ctrl-D ends the chat")
+        one.type("/names")
+        one.until("operator/KEY", "/result/generate/", "it was stopped")
+        one.type("/save here")
+        shown = one.until("as long as this chat runs")
+        name = next(line for line in shown.splitlines() if "saved: " in line).partition("saved: ")[2].strip()
+        node = {**network.environment, "NDN_INFER_NETWORK_NODE": "n2"}
+        two = terminals.open("two", [*command, "--max-tokens", "8"], node)
+        two.until_prompt()
+        two.type(f"/load {name}")
+        two.until("loaded: 4 messages", f"user: {LONG}")
+        two.type("What is the capital of Italy?")
+        two.until("answer tokens")
+        two.until_prompt()
+        for screen in (two, one):
+            screen.press("C-d")
+            screen.until_ended()
+
+
 def test_control_c_ends_the_answer_and_control_d_the_chat(network: RunningNetwork) -> None:
     with terminal(network, "chat", "--no-embedded", "--max-tokens", "400") as chat:
         chat.until("> ")
         chat.type(f"{LONG}\n")
-        chat.until(" ", more=200)
+        chat.until(" ", more=40)
         chat.type("\x03")
         assert "stopped" in chat.until("> ")
         chat.type("\x03")

@@ -230,7 +230,7 @@ def test_documents_of_a_chat() -> None:
     (last,) = documents(form.growing(ChoiceEvent(choice, TokenEvent((3,), finish="length"), "")))
     assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
     (role,) = documents(form.opening([choice]))
-    assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": None, "refusal": None}
     assert not documents(form.closing([choice])) and documents(form.ending()) == ["[DONE]"]
     with_usage = ChatForm(HEAD, ChoiceOptions(DEFAULTS, usage=True, n=2))
     assert [chunk["usage"] for chunk in documents(with_usage.opening([choice, choice]))] == [None, None]

@@ -320,3 +320,22 @@ def test_tls_files_that_cannot_be_used_are_refused_at_the_start(tmp_path: Path) 
 
 def test_retry_after_is_whole_seconds_upwards() -> None:
     assert Refusal(429, "x", retry_after_s=0.2).headers["Retry-After"] == "1"
+
+
+async def test_pages_of_any_origin_may_ask_with_a_key_and_none_without(tmp_path: Path) -> None:
+    page = {"Origin": "https://chat.example"}
+    asked = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    async with served(Tenants(key_file(tmp_path / "keys", f"{FIRST}\n"))) as (session, _):
+        async with session.options("/quick", headers=asked) as answer:
+            assert answer.status == 200 and answer.headers["Access-Control-Allow-Headers"] == "authorization"
+            assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
+        for key, status in ((FIRST, 200), ("wrong", 401)):
+            async with session.post("/quick", json={}, headers={**page, "X-Api-Key": key}) as answer:
+                assert answer.status == status, "a page may read why it was refused"
+                assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
+        async with session.post("/quick", json={}, headers={"X-Api-Key": FIRST}) as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
+    async with served() as (session, _):
+        for ask in (session.options("/quick", headers=asked), session.post("/quick", json={}, headers=page)):
+            async with ask as answer:
+                assert answer.status >= 400 and "Access-Control-Allow-Origin" not in answer.headers

@@ -44,7 +44,7 @@ class ChatForm(Completions):
 
     def opening(self, choices: Sequence[GrowingChoice]) -> Iterable[ServerEvent]:
         for choice in choices:
-            yield self._delta(choice.index, {"role": "assistant", "content": "", "refusal": None})
+            yield self._delta(choice.index, {"role": "assistant", "content": None, "refusal": None})
 
     def growing(self, told: ChoiceEvent) -> Iterable[ServerEvent]:
         """Nothing for an event that adds nothing. Log probabilities of its tokens come with the first thing added."""
