@@ -25,6 +25,7 @@ from ndn_infer.kv.plan import Costs, patience_s
 from ndn_infer.namespace import KvBlock, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, Progress, Record, TokenizeRequest, Tokens
+from ndn_infer.records.grammar import BAD_GRAMMAR
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.crypto import Signer
 from ndn_infer.testbed.virtual.model import (
@@ -157,6 +158,8 @@ class ModelGenerate(_OfEngine):
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         if not request.prompt or len(request.prompt) >= CONTEXT or request.answered >= len(request.prompt):
             raise PromptError(f"a prompt of {len(request.prompt)} tokens")
+        if request.sampling.grammar is not None:
+            raise CallError("a model without floats takes no grammars", code=BAD_GRAMMAR)
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         answered, stops = request.prompt[len(request.prompt) - request.answered :], request.sampling.stop

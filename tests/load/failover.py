@@ -2,6 +2,7 @@
 
     python -m tests.load.failover --greedy 25 --seeded 25                 kill -9 the decode producer
     python -m tests.load.failover --what prefill|forwarder|link|front --greedy 5 --seeded 5
+    python -m tests.load.failover --schema            in the middle of an answer that is held to a JSON schema
 
 Owns: rounds, what is compared with what, figures. The last line is JSON. Every answer is compared, ids, text and log
 probabilities, with the one that nobody disturbed. Each request differs from it in `max_tokens` alone, so that no cache
@@ -36,7 +37,7 @@ from ndn_infer.local.prepare import record_of
 from ndn_infer.models.store import ModelFolder, prepare
 from ndn_infer.namespace import Role
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import ModelRecord, Sampling
+from ndn_infer.records import ModelRecord, Sampling, grammar
 from tests.load.failover_figures import Heard, Round, difference, report
 from tests.load.failover_net import FRONT, SIDES, FailoverNet, running
 
@@ -51,6 +52,16 @@ QUESTIONS: Final = (
     "Explain how bread is made, step by step.",
     "Describe a walk through an old town.",
 )
+SCHEMA: Final = grammar.of_json_schema(
+    {
+        "type": "array", "minItems": 500,
+        "items": {
+            "type": "object", "properties": {"title": {"type": "string", "maxLength": 40}, "page": {"type": "integer"}},
+            "required": ["title", "page"], "additionalProperties": False,
+        },
+    }
+)  # fmt: skip
+"""Longer than any answer here."""
 LIMIT_S: Final = 180.0
 
 
@@ -63,6 +74,8 @@ class Plan:
     batch: int
     seed: int
     at_once: int = 1
+    schema: bool = False
+    """Answers are held to a JSON schema, which goes on wherever they go on."""
 
 
 class Blow:
@@ -167,7 +180,7 @@ class Harness:
             sampling = replace(
                 sampling, temperature=0.8, top_p=0.95, seed=7, repetition_penalty=1.05, frequency_penalty=0.2
             )
-        return sampling
+        return replace(sampling, grammar=SCHEMA) if self.plan.schema else sampling
 
     async def _hear(
         self, lane: Conversation, prompt: Sequence[int], sampling: Sampling, *, at: tuple[Name, ...] = (),
@@ -336,6 +349,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4, help="decode producers killed before any is started again")
     parser.add_argument("--at-once", type=int, default=2, help="answers side by side, with --what decode")
     parser.add_argument("--seed", type=int, default=1, help="of the positions")
+    parser.add_argument("--schema", action="store_true", help="answers are held to a JSON schema")
     parser.add_argument("--cache", type=Path, help="prepared models (default: a fresh folder)")
     options = parser.parse_args()
     kinds = ("greedy",) * options.greedy + ("seeded",) * options.seeded
@@ -343,7 +357,7 @@ def main() -> int:
     batch, at_once = (options.batch, options.at_once) if options.what == "decode" else (1, 1)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as fresh:
-        plan = Plan(options.what, kinds, tokens, batch, options.seed, at_once)
+        plan = Plan(options.what, kinds, tokens, batch, options.seed, at_once, options.schema)
         rounds = asyncio.run(failover(plan, options.cache or Path(fresh)))
     document = report(options.what, rounds, time.monotonic() - began)
     print(json.dumps(document))

@@ -17,9 +17,10 @@ pytestmark = pytest.mark.model
 
 @pytest.mark.timeout(300)
 def test_no_token_is_lost_or_changed(smollm2: ModelFolder, model_cache: Path) -> None:
-    """One network of two producers: the link to one is cut, then one is killed below two answers."""
+    """One network of two producers: the link to one is cut below an answer within a schema, then one is killed below
+    two answers."""
     plans = (
-        Plan("link", ("seeded",), tokens=30, batch=1, seed=3),
+        Plan("link", ("seeded",), tokens=30, batch=1, seed=3, schema=True),
         Plan("decode", ("greedy", "seeded"), tokens=40, batch=1, seed=4, at_once=2),
     )
 
