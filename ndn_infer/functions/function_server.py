@@ -22,6 +22,7 @@ from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
 from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
 from ndn_infer.functions.work import MAX_WAITING, Answers, Failures, ReceivedCall, Work, WorkKey
+from ndn_infer.metrics import catalogue as m
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.crypto import Signer
@@ -206,6 +207,9 @@ class FunctionServer:
         del self._work[work.key]
         if not answer.code:
             self._answers.put(work.key, answer)
+            if not self.function.streams:
+                taken_s = clock.monotonic() - work.began
+                self._host.meters.observe(m.CALL_SECONDS, taken_s, self.function.function)
             self._admission.finished(work.units, work.began, others=len(self._work))
         else:
             self._admission.failed(work.units, others=len(self._work))

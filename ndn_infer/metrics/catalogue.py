@@ -73,6 +73,9 @@ GENERATION_TOKENS = _counter("generation_tokens_total", "Tokens decoded", "model
 # ---------------------------------------------------------------- calls of any function
 
 CALLS = _counter("calls_total", "Calls taken on, or answered from what is known")
+CALL_SECONDS = _times(
+    "call_seconds", "From taking a call on to its answer, of functions that answer with no stream", "function"
+)
 ANSWERS = _counter("answers_total", "Answers signed, refusals included")
 FAILURES = _counter("failures_total", "Calls that failed after they were taken on")
 REFUSALS = _counter("refusals_total", "Calls refused, by reason: busy, domain, request", "reason")
@@ -107,7 +110,9 @@ KV_USAGE = _gauge("kv_usage_ratio", "Share of the engine's KV blocks in use", "m
 # ---------------------------------------------------------------- NDN, in every daemon
 
 PACKETS = _counter("packets_total", "Packets of this application, by direction and type", "direction", "type")
-RETRANSMISSIONS = _counter("retransmissions_total", "Interests sent again after a loss, a Nack or a bad packet")
+RETRANSMISSIONS = _counter(
+    "retransmissions_total", "Interests for packets of objects that were sent again: lost, refused, not believed"
+)
 TIMEOUTS = _counter("interest_timeouts_total", "Interests that were not answered in time")
 UNSOLICITED = _counter("unsolicited_data_total", "Data that nobody waited for")
 MALFORMED = _counter("malformed_packets_total", "Packets that break the format")

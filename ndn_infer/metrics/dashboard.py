@@ -71,6 +71,10 @@ ROWS: Final[tuple[tuple[str, tuple[Graph, ...]], ...]] = (
         )),
         Graph("Refusals", "ops", ((_rate(m.REFUSALS, "reason"), "{{reason}}"),)),
         Graph("Calls and answers of all functions", "ops", ((_rate(m.CALLS), "calls"), (_rate(m.ANSWERS), "answers"))),
+        Graph("Calls by function (p95)", "s", (
+            (f"histogram_quantile(0.95, sum by (le, function) (rate({_sel(m.CALL_SECONDS, '_bucket')}[{_RATE}])))",
+             "{{function}}"),
+        )),
     )),
     ("KV and the engine", (
         Graph("Tokens of prompts by source of their KV", "ops", ((_rate(m.PROMPT_TOKENS, "source"), "{{source}}"),),

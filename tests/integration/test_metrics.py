@@ -116,6 +116,7 @@ def watched(smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.Te
             "NDN_INFER_METRICS_LISTEN": listen,
             "NDN_INFER_TELEMETRY_OTLP_ENDPOINT": ends.enter_context(collector(spans)),
             "NDN_INFER_TELEMETRY_SHARE": "0",
+            "NDN_INFER_ENGINE_PREFILL_ELSEWHERE": "always",  # however slow this machine is at the moment
         }
         network = ends.enter_context(run_network(directory, model_cache, *functions, **options))
         gateway = f"127.0.0.1:{first + PROCESSES}"
@@ -176,6 +177,8 @@ def test_what_a_question_costs_is_counted_where_it_is_done(watched: Watched) -> 
     assert 0 < prompts - by_source <= twice
     assert grown(decode, "ndn_infer_prompt_tokens_total", source="producer") > 0
     assert grown(gateway, "ndn_infer_gateway_requests_total", route="/v1/chat/completions", status="200") == 3
+    tokenize = next(target for target in producers if target != decode)
+    assert grown(tokenize, "ndn_infer_call_seconds_count", function="tokenize") == 2, "the third one was known"
     # Names and packets.
     assert grown(gateway, "ndn_infer_names_used_total", kind="call") == 3
     assert grown(forwarder, "ndn_infer_forwarder_cs_kind_hits_total", kind="result") > 0
