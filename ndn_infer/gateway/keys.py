@@ -28,18 +28,21 @@ MIN_KEY: Final = 8
 MAX_LIMIT: Final = 10**12
 _HASHED: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LIMITS: Final = ("requests", "requests_per_minute", "tokens_per_minute")
+_WORDS: Final = ("name", "domain", "salts", *_LIMITS)
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP
 """Who must not read or change a file of keys: all but its owner, and its group for reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """`digest` is SHA-256 of the key; `name` is for logs, `domain` that of a tenant domain: empty for the gateway's."""
+    """`digest` is SHA-256 of the key; `name` is for logs, `domain` that of a tenant domain: empty for the gateway's.
+    `salts`: names of other domains that requests may name as their cache_salt."""
 
     digest: bytes = b""
     name: str = ""
     domain: str = ""
     limits: KeyLimits = KeyLimits()
+    salts: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -118,12 +121,13 @@ def _key(line: str, where: str) -> ApiKey:
     said: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
-        if not equals or not value or name in said or name not in ("name", "domain", *_LIMITS):
-            raise ConfigError(f"{where}: after the key stand name=, domain=, {'=, '.join(_LIMITS)}=, each once")
+        if not equals or not value or name in said or name not in _WORDS:
+            raise ConfigError(f"{where}: after the key stand {'=, '.join(_WORDS)}=, each once")
         said[name] = value
     limits = KeyLimits(**{name: _limit(said[name], f"{where}: {name}") for name in _LIMITS if name in said})
     digest = bytes.fromhex(hashed[1]) if hashed is not None else _digest(given)
-    return ApiKey(digest, said.get("name", ""), said.get("domain", ""), limits)
+    salts = tuple(filter(None, said.get("salts", "").split(",")))
+    return ApiKey(digest, said.get("name", ""), said.get("domain", ""), limits, salts)
 
 
 def _limit(text: str, where: str) -> int:

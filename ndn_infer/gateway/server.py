@@ -171,7 +171,7 @@ class GatewayServer:
             if route.open:
                 return await route.handler(self._exchange(request, self._served.service))
             tenant = self._admit(request)
-            exchange = self._exchange(request, self._served.service_of(tenant))
+            exchange = self._exchange(request, self._served.service_of(tenant, tenant.key.domain))
             return await (self._work(route, exchange, tenant) if route.body else route.handler(exchange))
 
         return handle
@@ -189,7 +189,7 @@ class GatewayServer:
         timer = asyncio.get_running_loop().call_later(self._config.request_s, interruption.end, _too_long())
         try:
             document = read_json(await self._body(exchange.request))
-            return await route.handler(_numbered(replace(exchange, document=document), tenant))
+            return await route.handler(self._asked(replace(exchange, document=document), tenant))
         except asyncio.CancelledError:
             if (reason := interruption.taken()) is None:
                 raise  # the client left
@@ -201,6 +201,19 @@ class GatewayServer:
             self._state.working -= 1
             if not self._state.working:
                 self._idle.set()
+
+    def _asked(self, exchange: Exchange, tenant: Tenant) -> Exchange:
+        """In the domain of the request's cache_salt, and with ids for its stream where the client takes server-sent
+        events by name or comes back to a stream: clients that only look for `data:` are told no more. Raises Refusal.
+        """
+        request, document = exchange.request, dict(exchange.document)
+        domain = self._served.domain_of(tenant, document.pop("cache_salt", None))
+        service = self._served.service_of(tenant, domain)
+        last = request.headers.get("Last-Event-ID", "")
+        if last or "text/event-stream" in request.headers.get("Accept", ""):
+            ids = request[STREAM_IDS] = StreamIds.of(request.path, document, domain, last)
+            service = service.named(ids.key, ids.created)
+        return replace(exchange, service=service, document=document)
 
     def _let_in(self, tenant: Tenant) -> None:
         """Raises Refusal; otherwise the tenant's quota has begun a request."""
@@ -232,17 +245,6 @@ class GatewayServer:
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
     if _ID in request:
         response.headers["X-Request-Id"] = request[_ID]
-
-
-def _numbered(exchange: Exchange, tenant: Tenant) -> Exchange:
-    """With ids for its stream, where the client takes server-sent events by name or comes back to a stream: clients
-    that only look for `data:` are told no more. Raises Refusal."""
-    request = exchange.request
-    last = request.headers.get("Last-Event-ID", "")
-    if not last and "text/event-stream" not in request.headers.get("Accept", ""):
-        return exchange
-    ids = request[STREAM_IDS] = StreamIds.of(request.path, exchange.document, tenant.key.domain, last)
-    return replace(exchange, service=exchange.service.named(ids.key, ids.created))
 
 
 def _refused(request: web.Request, refusal: Refusal, allowed: str = "") -> web.Response:

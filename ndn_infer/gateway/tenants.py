@@ -81,8 +81,8 @@ class Tenants:
         self._stamp = stamp_of(self._path) if self._path is not None else None
         keys, now = ApiKeys.read(self._path), clock.monotonic()
         for key in keys.keys:
-            if key.domain:
-                self._known(key.domain)
+            for domain in filter(None, (key.domain, *key.salts)):
+                self._known(domain)
         tenants = {}
         for key in keys.keys:
             quota = self._tenants[key.digest].quota if key.digest in self._tenants else Quota()

@@ -196,6 +196,12 @@ async def quick(exchange: Exchange) -> web.StreamResponse:
 MORE = (HttpRoute("POST", "/slow", slow, body=True), HttpRoute("POST", "/quick", quick, body=True))
 
 
+def label_of(name: str) -> str:
+    if name == "missing":
+        raise errors.UsageError("no such domain")
+    return f"{name}.1"
+
+
 @asynccontextmanager
 async def served(
     tenants: Tenants | None = None, uplink: Uplink | None = None, **settings: Any
@@ -203,9 +209,7 @@ async def served(
     service = object.__new__(Service)
     service._domain, service.spend = (lambda: "public"), (lambda tokens: None)
     config = GatewayConfig(listen="127.0.0.1:0", **{"ready_s": 0.0, "drain_s": 0.05, **settings})
-    server = GatewayServer(
-        Served(service, lambda name: f"{name}.1", uplink), config, tenants or Tenants(), [*ROUTES, *MORE]
-    )
+    server = GatewayServer(Served(service, label_of, uplink), config, tenants or Tenants(), [*ROUTES, *MORE])
     await server.open()
     async with ClientSession(server.url.removesuffix("v1")) as session:
         try:
@@ -230,6 +234,28 @@ async def test_a_key_has_its_domain_and_its_quota(tmp_path: Path) -> None:
         assert document["error"]["code"] == "rate_limit_exceeded" and document["error"]["type"] == "rate_limit_error"
         async with session.get("/health") as answer:
             assert answer.status == 200
+
+
+async def test_a_cache_salt_is_a_domain_that_the_key_may_ask_in(tmp_path: Path) -> None:
+    path = key_file(tmp_path / "keys", f"{FIRST} domain=acme salts=blue,red\n{SECOND}\n")
+    async with served(Tenants(path)) as (session, _):
+        for key, salt, label in (
+            (FIRST, "red", "red.1"), (FIRST, "acme", "acme.1"), (FIRST, None, "acme.1"), (SECOND, None, "public"),
+        ):  # fmt: skip
+            assert (await post(session, "/quick", key, cache_salt=salt))[2] == {"domain": label}
+        for key, wrong in (
+            (FIRST, "green"),
+            (SECOND, "red"),
+            (FIRST, "public"),
+            (FIRST, ""),
+            (FIRST, 7),
+            (FIRST, ["red"]),
+        ):
+            status, _, document = await post(session, "/quick", key, cache_salt=wrong)
+            assert (status, document["error"]["param"]) == (400, "cache_salt")
+    async with served() as (session, _):
+        assert (await post(session, "/quick", cache_salt="red"))[2] == {"domain": "red.1"}, "no keys: any that is here"
+        assert (await post(session, "/quick", cache_salt="missing"))[0] == 400
 
 
 async def test_a_forwarder_that_is_gone_ends_what_waits_and_refuses_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
