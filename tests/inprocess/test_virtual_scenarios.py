@@ -30,7 +30,7 @@ def test_every_claim_holds(name: str) -> None:
     assert not _broken(name)
 
 
-@pytest.mark.parametrize("name", ["three_nodes", "mobile_producer", "rolling_restart"])
+@pytest.mark.parametrize("name", ["three_nodes", "fifty_readers", "mobile_producer", "rolling_restart"])
 def test_forwarders_that_grant_own_identities_alone_will_do(name: str) -> None:
     assert not _broken(name, zero_trust=True)
 

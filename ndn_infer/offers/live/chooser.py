@@ -61,7 +61,7 @@ class OfferChooser:
 
     async def candidates(self, call: Call, request: Record) -> Sequence[Candidate]:
         """Best first, MOST at most; none without offers."""
-        await self._offers.ready()
+        await self._offers.ready(call.function)
         order = self.order(call, request)
         now = clock.monotonic()
         made = self._calls[call.request]

@@ -40,7 +40,10 @@ SILENT_S: Final = (2.0, 30.0)
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
 ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage")
-"""Looked for at a node that is named without a role."""
+"""Looked for at a node that is named without a role, by whoever wants to see all offers."""
+FIRST_ROLES: Final = ("decode", "prefill", "tokenize")
+"""Those for calls: others from the first call of such a function on, as every role that a node has not is refused anew
+for each who looks."""
 NO_OFFERS: Final = frozenset({"user", "domain", "repo"})
 """Roles that have a name of their own here and serve no calls."""
 
@@ -86,6 +89,7 @@ class Offers:
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
         self._silent: dict[Name, Silence] = {}
+        self._roles: tuple[str, ...] = FIRST_ROLES
         self.asked = 0
         """Questions for offers so far."""
         if where.endpoint.detour is not None:  # where no route leads to a name, whoever offers something is asked
@@ -93,19 +97,24 @@ class Offers:
         self.before_first: Callable[[], Awaitable[None]] | None = None
         """What happens before the first look: joining a group."""
 
-    async def ready(self) -> None:
-        """For a call that is about to be made: look again when that is due. Waits for the first look only."""
-        now = clock.monotonic()
-        due = self._looked_at is None or now - self._looked_at >= self.where.refresh_s
+    async def ready(self, function: str = "") -> None:
+        """For a call of `function` that is about to be made: look again when that is due. Waits for the first look
+        only, and the first that such a function takes."""
+        now, first = clock.monotonic(), self._looked_at is None
+        more = _is_rare(function) and self._roles is not ROLES
+        if more:
+            self._roles = ROLES
+        due = self._looked_at is None or more or now - self._looked_at >= self.where.refresh_s
         if due and self._looking is None:
-            first = self._looked_at is None
             self._looked_at = now
             self._looking = asyncio.get_running_loop().create_task(self._look())
             self._looking.add_done_callback(self._looked)
             if first and self.before_first is not None:
                 await self.before_first()
-            if first:
+            if first or more:
                 await asyncio.wait((self._looking,), timeout=FIRST_S)
+        elif more:
+            self.doubt()
 
     def doubt(self) -> None:
         """Somebody is not where he was: the next call looks again, however young the last look is."""
@@ -115,6 +124,7 @@ class Offers:
     async def look(self) -> None:
         """Look now, and wait for all that answer."""
         self._looked_at = clock.monotonic()
+        self._roles = ROLES
         self._silent.clear()
         await self._look()
 
@@ -183,7 +193,7 @@ class Offers:
             if machine is None:
                 yield name
             else:
-                yield from (Role(machine.site, machine.node, role).to_name(self.where.net) for role in ROLES)
+                yield from (Role(machine.site, machine.node, role).to_name(self.where.net) for role in self._roles)
 
     async def _routed(self) -> tuple[list[Name], list[Name]]:
         """Processes, and roles, to which this machine's forwarder has a route."""
@@ -228,6 +238,11 @@ class Offers:
 
 
 _PARAMETERS: Final = bytes((ndn.PARAMETERS_DIGEST, 32)) + bytes(32)
+
+
+def _is_rare(function: str) -> bool:
+    """Whether a role beyond FIRST_ROLES answers such calls; functions of stages have a point in their name."""
+    return function in ("embed", "lookup") or "." in function
 
 
 def _serves(place: Instance | Role | None) -> bool:

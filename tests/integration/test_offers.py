@@ -117,6 +117,22 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     world.network.close()
 
 
+async def test_roles_of_rare_functions_are_looked_for_from_the_first_such_call_on(world: World) -> None:
+    """A node that is named without a role is asked for each role; those that it has not are refused anew each time."""
+    node = await world.asker(pull=(ndn.to_uri(ndn.prefix(role("tokenize", node="a"), -1)),))
+    offers = world.offered[-1]
+    await offers.ready("generate")
+    assert offers.asked == 3
+    await offers.ready("tokenize")
+    assert offers.asked == 3, "the last look is young"
+    offers._silent.clear()
+    await offers.ready("lookup")
+    assert offers.asked == 9
+    await offers.ready("embed")
+    assert offers.asked == 9
+    assert node.endpoint.connected
+
+
 async def ask(node: Node, text: str) -> str:
     return (await node.caller.call(Ask(SUBJECT, "tokenize", TokenizeRequest(text=text)), Text)).text
 
