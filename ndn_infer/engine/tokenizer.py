@@ -31,7 +31,11 @@ _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token",
 class ChatTokenizer:
     """A tokenizer with its chat template. Safe to use from several threads."""
 
-    def __init__(self, tokenizer: Tokenizer, template: str, special: dict[str, str], eos_ids: tuple[int, ...]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, special: dict[str, str], eos_ids: tuple[int, ...],
+        tool_template: str = "",
+    ) -> None:  # fmt: skip
+        """`tool_template` is that of conversations with tools, where the model has one of its own for them."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -43,6 +47,7 @@ class ChatTokenizer:
         self._texts = ControlTokens(self._control)
         self._around = tokenizer.encode("").ids
         self._template = ChatTemplate(template, special, self._texts) if template else None
+        self._tool_template = ChatTemplate(tool_template, special, self._texts) if tool_template else self._template
         self._longest = max(map(len, tokenizer.get_vocab()), default=1)
         self.eos_ids = eos_ids
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -57,9 +62,8 @@ class ChatTokenizer:
             raise DamagedCache(f"{folder / 'tokenizer.json'} cannot be read ({error})") from error
         config = {**_read_json(folder / "special_tokens_map.json"), **_read_json(folder / "tokenizer_config.json")}
         special = {name: _token_text(config[name]) for name in _TOKEN_NAMES if config.get(name)}
-        return cls(
-            tokenizer, _template_text(folder, config), special, _eos_ids(folder, tokenizer, special.get("eos_token"))
-        )
+        ends = _eos_ids(folder, tokenizer, special.get("eos_token"))
+        return cls(tokenizer, _template_text(folder, config), special, ends, _named_template(config, "tool_use"))
 
     def apply_chat(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, today: date | None = None,
@@ -89,11 +93,11 @@ class ChatTokenizer:
 
     def _render(self, spoken: Spoken) -> tuple[str, str]:
         """The text of a conversation, with marks; and the mark."""
-        if self._template is None:
+        template, control = self._tool_template if spoken.tools else self._template, self._texts
+        if template is None:
             raise ModelError("this model has no chat template", hint="send plain text instead of messages")
         if not spoken.messages:
             raise PromptError("a conversation needs at least one message")
-        template, control = self._template, self._texts
         texts = [*texts_within(spoken.messages), *texts_within(spoken.tools)]
         mark = control.mark_for(texts)
 
@@ -172,9 +176,14 @@ def _template_text(folder: Path, config: dict[str, Any]) -> str:
     if path.is_file():
         return path.read_text("utf-8")
     template = config.get("chat_template") or ""
-    if isinstance(template, list):  # several named ones
-        template = next((item["template"] for item in template if item.get("name") == "default"), "")
-    return str(template)
+    return _named_template(config, "default") if isinstance(template, list) else str(template)
+
+
+def _named_template(config: dict[str, Any], name: str) -> str:
+    """One of several, "" where a model has not this one."""
+    several = config.get("chat_template")
+    named = several if isinstance(several, list) else []
+    return next((str(item["template"]) for item in named if item.get("name") == name), "")
 
 
 def _eos_ids(folder: Path, tokenizer: Tokenizer, eos_token: str | None) -> tuple[int, ...]:

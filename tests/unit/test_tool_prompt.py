@@ -56,7 +56,7 @@ KNOWING = """{%- if tools %}
 """In the manner of Qwen2.5's."""
 
 
-def tokenizer_with(folder: Path, template: str, *control: str) -> ChatTokenizer:
+def tokenizer_with(folder: Path, template: str | list[dict[str, str]], *control: str) -> ChatTokenizer:
     inner = byte_tokenizer()
     inner.add_special_tokens([AddedToken("<|im_start|>"), AddedToken("<|im_end|>")])
     inner.add_tokens([AddedToken(token, normalized=False) for token in control])
@@ -81,6 +81,21 @@ def test_a_template_that_knows_tools_gets_them_as_in_transformers(tmp_path: Path
             assert ours.render_chat(said, tools=tools) == text
             ids = theirs.apply_chat_template(said, tools=tools or None, add_generation_prompt=True, return_dict=False)
             assert ours.apply_chat(said, tools=tools) == list(ids)
+
+
+def test_a_template_for_tools_alone_is_taken_with_tools(tmp_path: Path) -> None:
+    """Hermes and Command R have two."""
+    transformers = pytest.importorskip("transformers")
+    ours = tokenizer_with(
+        tmp_path, [{"name": "default", "template": TEMPLATE}, {"name": "tool_use", "template": KNOWING}]
+    )
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    asked = harmless(WEATHER)
+    text = theirs.apply_chat_template(SAID, tools=[asked], add_generation_prompt=True, tokenize=False)
+    assert ours.render_chat(SAID, tools=[asked]) == text
+    assert ours.render_chat(SAID[:2]) == theirs.apply_chat_template(
+        SAID[:2], add_generation_prompt=True, tokenize=False
+    )
 
 
 def test_no_text_of_a_tool_is_control(tmp_path: Path) -> None:
