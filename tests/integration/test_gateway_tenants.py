@@ -100,7 +100,7 @@ async def events(
 
 
 def text_of(found: list[tuple[str, Any]]) -> str:
-    return "".join(one["choices"][0]["delta"].get("content", "") for _, one in found if one != "[DONE]")
+    return "".join(one["choices"][0]["delta"].get("content") or "" for _, one in found if one != "[DONE]")
 
 
 @pytest.mark.parametrize("key", [PUBLIC, ACME])
