@@ -310,6 +310,24 @@ def test_a_trace_goes_through_the_network(watched: Watched) -> None:
     assert {span["traceId"][0] for span in watched.spans} == {"1", "2", "3"}, "who brings no trace gets none: share 0"
 
 
+def test_a_repo_gives_its_own(watched: Watched) -> None:
+    target, log = f"127.0.0.1:{free_ports(1)}", (watched.network.home / "repo.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ndn_infer", "repo", "serve", f"--set=metrics.listen={target}"],
+        env=watched.network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_ready(process, [], watched.network.home / "repo.log")
+        found = scraped(target)
+        assert total(found["ndn_infer_repo_items"], item="repo_objects") == 0
+        assert total(found["ndn_infer_packets_total"], direction="out", type="interest") > 0
+    finally:
+        assert stop(process) == 0
+        log.close()
+    with pytest.raises(OSError):
+        scraped(target)
+
+
 def test_what_the_command_prints(watched: Watched) -> None:
     wrong, drawn = (watched.network.run("metrics", *what) for what in (("prometheus", "--target=x"), ("dashboard",)))
     assert json.loads(drawn.stdout)["uid"] == "ndn-infer"
