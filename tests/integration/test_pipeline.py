@@ -32,7 +32,7 @@ from ndn_infer.functions.stage_host import StageHost  # noqa: E402
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, StageReport, StageRequest, function_before  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import activations_prefix  # noqa: E402
-from ndn_infer.records import GenerateRequest, Sampling, TokenEvent, TokenLogprobs  # noqa: E402
+from ndn_infer.records import GenerateRequest, Sampling, TokenEvent, TokenLogprobs, grammar  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.transport.link.links import Link  # noqa: E402
@@ -48,6 +48,8 @@ CHUNK = 32
 LAYERS = 6
 CUTS = {"two": (3,), "three": (1, 4)}
 GREEDY = Sampling(max_tokens=12, ignore_eos=True)
+TOWN: dict[str, Any] = {"type": "object", "properties": {"town": {"enum": ["Rome", "Bonn"]}, "size": {"type": "integer",
+                        "maximum": 99}}, "required": ["town", "size"], "additionalProperties": False}  # fmt: skip
 SAMPLED = Sampling(max_tokens=12, ignore_eos=True, temperature=0.9, top_p=0.9, seed=7, repetition_penalty=1.2)
 PROMPTS = [[(7919 * n + 11) % 1000 for n in range(length)] for length in (1, 9, 32, 33, 75)]
 
@@ -187,7 +189,7 @@ def alone(folder: Model, asked: Sequence[tuple[Sequence[int], Sampling]], **opti
     for prompt, sampling in asked:
         params = Sampling(
             max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
-            seed=sampling.seed, repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed, repetition_penalty=sampling.repetition_penalty, grammar=sampling.grammar,
         )  # fmt: skip
         stream = engine.start(prompt, params)
         while stream.finished is None:
@@ -236,7 +238,8 @@ def test_prompts_are_scored_as_by_one_engine(small: Model) -> None:
 
 def test_the_model_that_is_shipped(smollm2: ModelFolder) -> None:
     model = Model(smollm2.path, smollm2.digest, 30)
-    asked = [(PROMPTS[-1], GREEDY), (PROMPTS[-1], SAMPLED)]
+    held = replace(SAMPLED, max_tokens=20, grammar=grammar.of_json_schema(TOWN))
+    asked = [(PROMPTS[-1], GREEDY), (PROMPTS[-1], SAMPLED), (PROMPTS[-1], held)]
     expected = alone(model, asked, dtype="bf16")
 
     async def run() -> None:
