@@ -223,7 +223,7 @@ def test_a_chat_in_a_real_terminal(network: RunningNetwork) -> None:
         one.press("C-c")
         one.until("Ctrl-D ends the chat")
         one.type("/names")
-        one.until("operator/KEY", "/result/generate/", "it was stopped")
+        one.until("operator/KEY", "/result/", "it was stopped")
         one.type("/save here")
         shown = one.until("as long as this chat runs")
         name = next(line for line in shown.splitlines() if "saved: " in line).partition("saved: ")[2].strip()
