@@ -88,18 +88,23 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops = [_Stop(stop) for stop in stops if stop]
         self._held = ""
-        self.stopped = False
+        self.stopped_by = ""
+        """The stop string that was found."""
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.stopped_by)
 
     def push(self, text: str) -> tuple[str, bool]:
         """(text that may be shown, whether a stop string was found). Text which may be the beginning of a stop string
         is held back; the stop string itself and what follows is dropped."""
         if self.stopped:
             return "", True
-        ends = [(end, -len(stop.text)) for stop in self._stops if (end := stop.push(text))]
+        ends = [(end, -len(stop.text), stop.text) for stop in self._stops if (end := stop.push(text))]
         whole, before = self._held + text, len(self._held)
         if ends:
-            end, minus_length = min(ends)
-            self.stopped, self._held = True, ""
+            end, minus_length, self.stopped_by = min(ends)
+            self._held = ""
             return whole[: before + end + minus_length], True
         shown = len(whole) - max((stop.matched for stop in self._stops), default=0)
         self._held = whole[shown:]

@@ -144,7 +144,8 @@ class AnswerStream:
         last = stopped or bool(finish)
         self._send(self._events.add(token, emit, logprobs, clock.monotonic(), last=last))
         if last:
-            self._end(TokenEvent((), finish="stop" if stopped else finish))
+            ended = "stop" if stopped else finish
+            self._end(TokenEvent((), finish=ended, stopped_by=self._stops.stopped_by))
 
     def _told(self, logprob: float, token: int, top: Sequence[tuple[int, float]]) -> tuple[TokenLogprobs, ...]:
         """What an event tells about its token, when the caller asked for it."""

@@ -26,6 +26,8 @@ class GrowingChoice:
     text: str = ""
     tokens: int = 0
     finish: str = ""
+    stopped_by: str = ""
+    """The stop string that ended it."""
     cached: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt: list[TokenLogprobs] = field(default_factory=list)
@@ -49,6 +51,7 @@ class GrowingChoice:
         self.text += event.text
         self.tokens += len(event.ids)
         self.finish = event.finish or self.finish
+        self.stopped_by = event.stopped_by or self.stopped_by
         self.logprobs += event.logprobs
         self.prompt += event.prompt
         if event.finish:

@@ -23,6 +23,7 @@ from ndn_infer.errors import (
     UnknownModel,
     UsageError,
 )
+from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.records import TOO_LONG
 from ndn_infer.records.grammar import BAD_GRAMMAR
 
@@ -88,6 +89,8 @@ def refusal_of(error: NdnInferError) -> Refusal:
         return bad(text)
     if isinstance(error, Timeout):
         return Refusal(504, text, code="timeout")
+    if isinstance(error, Nacked) and error.reason == REASON_CONGESTION:
+        return Refusal(429, "the network is at its limit", code="busy", retry_after_s=RETRY_S)
     if isinstance(error, Nacked):
         return Refusal(503, f"no producer can be reached: {text}", code="no_producer", retry_after_s=RETRY_S)
     if isinstance(error, NetworkError):

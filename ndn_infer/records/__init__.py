@@ -31,7 +31,7 @@ from ndn_infer.records.bounds import (
 )
 from ndn_infer.records.codec import R, decode, encode, most_bytes
 from ndn_infer.records.forms import Record, Reply, Request
-from ndn_infer.records.sampling import MAX_LOGPROBS, Sampling, TokenBias
+from ndn_infer.records.sampling import MAX_LOGPROBS, MAX_STOP_CHARACTERS, Sampling, TokenBias
 from ndn_infer.records.tools import MAX_CALLS, MAX_TOOLS, Tool, ToolCall
 
 __all__ = ["R", "Record", "Reply", "Request", "Sampling", "TokenBias", "decode", "encode", "most_bytes"]
@@ -261,6 +261,7 @@ class TokenEvent(Reply):
     before which there is nothing, has the log probability 0 and no alternatives.
 
     `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report.
+    `stopped_by` is the stop string that ended it, "" where none did.
     `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
     """
 
@@ -274,6 +275,7 @@ class TokenEvent(Reply):
     kv_holders: Uris = ()
     logprobs: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
     prompt: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
+    stopped_by: Annotated[str, AtMost(MAX_STOP_CHARACTERS)] = ""
 
 
 @dataclass(frozen=True, slots=True)

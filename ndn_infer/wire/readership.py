@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-READ_S: Final = 1.5
+READ_S: Final = 1.3
 """An Interest says that somebody reads for this long, and longer if it lives longer,"""
 
 MOST_READ_S: Final = 5.0

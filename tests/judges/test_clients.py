@@ -95,6 +95,9 @@ def test_a_message_whole_and_as_a_stream(messages: Any) -> None:
         last = stream.get_final_message()
     assert last.content[0].text == whole.content[0].text and last.usage.output_tokens == whole.usage.output_tokens
     assert messages.create(**{**ask, "max_tokens": 2}).stop_reason == "max_tokens"
+    stopped = messages.create(**ask, stop_sequences=["Par", "nowhere"])
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "Par")
+    assert "Par" not in stopped.content[0].text
 
 
 def test_errors_of_messages(messages: Any) -> None:

@@ -182,6 +182,7 @@ def test_stop_strings_do_not_depend_on_the_cuts(text: str, stops: list[str], ran
     expected, stopped = stop_reference(text, stops)
     assert matcher.stopped == stopped
     assert shown + matcher.finish() == expected
+    assert not stopped or (matcher.stopped_by in stops and text.startswith(shown + matcher.stopped_by))
 
 
 def test_each_character_is_compared_a_bounded_number_of_times() -> None:

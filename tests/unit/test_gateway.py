@@ -304,6 +304,7 @@ def test_inputs_that_are_no_texts(given_input: Any) -> None:
     (errors.CallError("x", code="wrong-engine"), 503, "no_producer"),
     (errors.CallError("x", code="deadline"), 504, "timeout"),
     (errors.CallError("x"), 500, "failed"), (errors.Nacked("x"), 503, "no_producer"),
+    (errors.Nacked("x", reason=50), 429, "busy"),
     (errors.Timeout("x"), 504, "timeout"),
     (errors.FetchIncomplete("x"), 503, "network"), (errors.BadSignature("x"), 502, "not_trusted"),
     (errors.BadRecord("x"), 502, "not_trusted"), (errors.StorageError("x"), 500, "internal"),

@@ -82,6 +82,14 @@ def test_a_message_whole_and_as_a_stream() -> None:
     assert events[-2]["usage"].items() <= used.items()
 
 
+def test_an_answer_that_a_stop_sequence_ended_says_which() -> None:
+    choice, events = stream(TokenEvent((3,), "Hel", "stop", stopped_by="lo"))
+    whole = MessagesForm(HEAD).whole([choice])
+    assert SPEC.validate(whole, "Message") == []
+    for told in (whole, events[-2]["delta"]):
+        assert (told["stop_reason"], told["stop_sequence"]) == ("stop_sequence", "lo")
+
+
 def test_an_answer_that_was_cut_and_one_without_text() -> None:
     choice, events = stream(TokenEvent((3,), "a", "length"))
     assert MessagesForm(HEAD).whole([choice])["stop_reason"] == events[-2]["delta"]["stop_reason"] == "max_tokens"

@@ -155,6 +155,7 @@ EXAMPLES: Final[dict[str, Record]] = {
 """Examples of every class. Each of its fields is away from its default in one of them."""
 EXAMPLES["CallTrace"] = CallTrace(bytes(range(16)), bytes(range(8)))
 EXAMPLES["Envelope.trace"] = Envelope(b"\x80", trace=CallTrace(bytes(range(16)), bytes(range(8))))
+EXAMPLES["TokenEvent.stopped_by"] = TokenEvent((7,), finish="stop", stopped_by="END")
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
@@ -212,6 +213,7 @@ RECORDS: Final = {
         "86a763686f6963657391a179a46b696e64a5746f6f6c73a8706172616c6c656cc3a87265717569726564c3a474657874a178"
         "a5746f6f6c739182a46e616d65a166aa706172616d6574657273b17b2274797065223a226f626a656374227d"
     ),
+    "TokenEvent.stopped_by": "83a666696e697368a473746f70a3696473c40407000000aa73746f707065645f6279a3454e44",
     "Sampling.grammar": (
         "82a76772616d6d617282a46b696e64ab6a736f6e5f736368656d61a474657874af7b2274797065223a226e756c6c227daa6d"
         "61785f746f6b656e7308"

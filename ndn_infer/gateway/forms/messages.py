@@ -39,7 +39,7 @@ class MessagesForm:
             if block["type"] == "tool_use":
                 block["input"] = _input(block["input"])
         message = self._message(_usage(Used.by([choice])))
-        return {**message, "content": blocks or [_text_block()], "stop_reason": _reason(choice)}
+        return {**message, "content": blocks or [_text_block()], **_stopped(choice)}
 
     def _gather(self, piece: Piece, blocks: list[dict[str, Any]]) -> None:
         if isinstance(piece, TextPiece):
@@ -93,7 +93,7 @@ class MessagesForm:
 
     def closing(self, choices: Sequence[GrowingChoice]) -> Iterable[ServerEvent]:
         (choice,) = choices
-        delta = {"container": None, "stop_details": None, "stop_reason": _reason(choice), "stop_sequence": None}
+        delta = {"container": None, "stop_details": None, **_stopped(choice)}
         yield _event("message_delta", delta=delta, usage=_tokens(Used.by([choice])))
         yield _event("message_stop")
 
@@ -142,10 +142,17 @@ def _input(arguments: str) -> dict[str, Any]:
         return {}
 
 
+def _stopped(choice: GrowingChoice) -> dict[str, str | None]:
+    """Why it ended."""
+    return {"stop_reason": _reason(choice), "stop_sequence": choice.stopped_by or None}
+
+
 def _reason(choice: GrowingChoice) -> str:
     if choice.finish == "length":
         return "max_tokens"
-    return "tool_use" if choice.called else "end_turn"
+    if choice.called:
+        return "tool_use"
+    return "stop_sequence" if choice.stopped_by else "end_turn"
 
 
 def _tokens(used: Used) -> dict[str, Any]:
