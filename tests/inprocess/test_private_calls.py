@@ -236,7 +236,8 @@ async def test_a_call_is_named_by_its_whole_request_however_that_travels(net: Ne
     names: list[ndn.Name] = []
     for inline_bytes in (4096, 10):
         net.asker.caller._config = replace(CONFIG.call, inline_bytes=inline_bytes)
-        question = await net.asker.caller._prepare(Ask(SUBJECT, "tokenize", TokenizeRequest(text=PASSAGE), domain))
+        ask = Ask(SUBJECT, "tokenize", TokenizeRequest(text=PASSAGE), domain)
+        question = await net.asker.caller._prepare(ask, None)
         assert bool(question.request) == (inline_bytes > 10) == (not question.sources)
         names.append(question.name)
         assert await net.shout(PASSAGE, domain) == PASSAGE.upper()

@@ -53,7 +53,7 @@ COMMANDS_WITH_NAMES = {
     "repo": ("insert", ["--no-pin"], "/x"), "testbed": ("run", ["--timeout", "5"], "three_nodes"),
     "models": ("show", ["--json"], "X"), "keys": ("import", ["--json"], "file"), "domain": ("show", ["--json"], "acme"),
     "bench": (None, ["--runs", "1"], "kv"), "names": (None, ["--json"], "/x"), "get": (None, ["--quiet"], "/x"),
-    "ask": (None, ["--json"], "why"),
+    "ask": (None, ["--json"], "why"), "metrics": (None, ["--set", "metrics.listen="], "list"),
 }  # fmt: skip
 
 
