@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,16 @@ def _no_engine_outlives_its_module() -> Iterator[None]:
     gc.unfreeze()
     gc.set_threshold(*thresholds)
     gc.collect()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_log_of_a_command_outlives_its_module() -> Iterator[None]:
+    """Commands send the log to their standard error, which a test has closed when the next one writes there."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

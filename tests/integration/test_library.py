@@ -247,6 +247,7 @@ def test_control_c_ends_the_answer_and_control_d_the_chat(network: RunningNetwor
         chat.until(" ", more=40)
         chat.type("\x03")
         assert "stopped" in chat.until("> ")
+        time.sleep(0.3)  # readline looks for signals once it waits for keys, which is after it shows the prompt
         chat.type("\x03")
         assert "Ctrl-D ends the chat" in chat.until("> ")
         chat.type("/reset\n")

@@ -106,7 +106,9 @@ async def _loaded(
     done: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(180)) as session:
-        visitors = [Visitor(url, session, random.Random(f"{seed} {number}")) for number in range(report.clients)]
+        visitors = [
+            Visitor(url, session, random.Random(f"{seed} {number}"), number) for number in range(report.clients)
+        ]
         await visitors[0].stream()
         looks = [sizes(process)]
         deadline = time.monotonic() + report.seconds
@@ -120,7 +122,7 @@ async def _loaded(
             report.wrong += visitor.wrong
         report.done, report.statuses = dict(sorted(done.items())), dict(sorted(statuses.items()))
         report.running_at_end = await asyncio.to_thread(_running, network)
-        for number in range(3):
+        for number in range(1 if report.seconds < 60 else 3):
             before = (await asyncio.to_thread(network.counters, "decode"))["tokens_decoded"]
             got, rate = await left_after(session, url, 24, number)
             await asyncio.sleep(4)
