@@ -39,11 +39,14 @@ def _no_engine_outlives_its_module() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_log_of_a_command_outlives_its_module() -> Iterator[None]:
-    """Commands send the log to their standard error, which a test has closed when the next one writes there."""
+    """Commands send the log to their standard error, which a test has closed when the next one writes there. pytest's
+    own handlers come and go with each phase of a test."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    level = root.level
     yield
-    root.handlers[:] = handlers
+    for handler in list(root.handlers):
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
     root.setLevel(level)
 
 
