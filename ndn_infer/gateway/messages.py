@@ -1,7 +1,7 @@
 """Messages of a chat, as a request has them.
 
-Owns: roles, the parts of a content, calls and results of tools. Pure. Must not know: other parameters of a request, the
-form of answers.
+Owns: roles, calls and results of tools. Pure. Must not know: other parameters of a request, how contents are read
+(contents.py), the form of answers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ndn_infer.errors import BadRecord
+from ndn_infer.gateway.contents import text_content
 from ndn_infer.gateway.fields import Fields, text_of
 from ndn_infer.gateway.refusal import bad
 from ndn_infer.gateway.tools import tool_name
@@ -17,7 +18,6 @@ from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.records.tools import MAX_CALLS, ToolCall, json_text, object_of
 
 MAX_MESSAGES: Final = 1024
-MAX_PARTS: Final = 256
 MAX_CALL_ID: Final = 128
 _ROLES: Final = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
@@ -51,7 +51,7 @@ def _message(value: Any, where: str) -> Message:
     content = message.take("content")
     if content is None and calls:
         content = ""
-    text = _content(content, f"{where}.content")
+    text = text_content(content, f"{where}.content", {"text": "text"})
     message.end()
     return Message(_ROLES[role], text, calls, result)
 
@@ -102,27 +102,3 @@ def call_arguments(text: str, where: str) -> str:
         return text_of(json_text(object_of(text)), where, MAX_TEXT)
     except BadRecord as error:
         raise bad(f"{where} is {error}", where) from error
-
-
-# ---------------------------------------------------------------- contents
-
-
-def _content(value: Any, where: str) -> str:
-    """A text, or parts that are texts, which then stand on lines of their own."""
-    if not isinstance(value, list):
-        return text_of(value, where, MAX_TEXT)
-    if len(value) > MAX_PARTS:
-        raise bad(f"{where} has {len(value)} parts, and {MAX_PARTS} are the most", where)
-    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(value))
-
-
-def _part(value: Any, where: str) -> str:
-    if not isinstance(value, dict):
-        raise bad(f"{where} must be an object", where)
-    part = Fields(value, f"{where}.")
-    kind = part.text("type", 64)
-    if kind != "text":
-        raise bad(f"{where}.type: only text is supported", f"{where}.type", "unsupported_content")
-    text = text_of(part.take("text"), f"{where}.text", MAX_TEXT)
-    part.end()
-    return text
