@@ -43,13 +43,14 @@ def refused(body: dict[str, Any], base: dict[str, Any] = CHAT) -> Refusal:
 
 # ---------------------------------------------------------------- requests
 
+_LEAF = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+    st.sampled_from(["user", "text", "\ud800"]),
+)  # fmt: skip
+_FLAT = _LEAF | st.lists(_LEAF, max_size=2) | st.dictionaries(st.text(max_size=6), _LEAF, max_size=2)
+"""For fields of messages and tools, of which one body has many."""
 _JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["user", "text", "\ud800"]),
+    _LEAF,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=8,
 )
@@ -59,18 +60,21 @@ _NAMES = st.sampled_from([
     "tools", "tool_choice", "parallel_tool_calls", "response_format", "best_of", "encoding_format", "dimensions",
     "stop_token_ids", "ignore_eos", "structured_outputs", "json_schema", "grammar",
 ])  # fmt: skip
-_NAMED = {"name": st.sampled_from(["f", "g", "a b", ""]) | _JSON, "arguments": st.sampled_from(["{}", "[", ""]) | _JSON}
-_FUNCTION = st.fixed_dictionaries({}, optional={**_NAMED, "parameters": _JSON, "description": _JSON, "strict": _JSON})
-_TOOL = st.fixed_dictionaries({"type": st.just("function"), "function": _FUNCTION}, optional={"id": _JSON})
+_NAMED = {
+    "name": st.sampled_from(["f", "g", "a b", ""]) | _FLAT,
+    "arguments": st.sampled_from(["{}", "[", ""]) | _FLAT,
+}
+_FUNCTION = st.fixed_dictionaries({}, optional={**_NAMED, "parameters": _FLAT, "description": _FLAT, "strict": _FLAT})
+_TOOL = st.fixed_dictionaries({"type": st.just("function"), "function": _FUNCTION}, optional={"id": _FLAT})
 _CALL = st.fixed_dictionaries({"id": st.just("call_1"), "function": st.fixed_dictionaries(_NAMED)})
 _MESSAGE = st.fixed_dictionaries(
     {},
     optional={
-        "role": st.sampled_from(["user", "system", "assistant", "tool", 3]) | _JSON,
-        "content": _JSON,
-        "name": _JSON,
-        "tool_call_id": _JSON,
-        "tool_calls": st.lists(_CALL, max_size=2) | _JSON,
+        "role": st.sampled_from(["user", "system", "assistant", "tool", 3]) | _FLAT,
+        "content": _FLAT,
+        "name": _FLAT,
+        "tool_call_id": _FLAT,
+        "tool_calls": st.lists(_CALL, max_size=2) | _FLAT,
     },
 )
 
