@@ -45,6 +45,16 @@ class Screen:
             time.sleep(0.05)
         return self.shown()
 
+    def interrupt(self, words: str, *, count: int) -> None:
+        """Ctrl-C until `words` are shown so many times. CPython's readline sees a signal between two keys once it waits
+        for the next one; the microseconds before that are as if nothing had been pressed."""
+        for _ in range(20):
+            self.press("C-c")
+            with contextlib.suppress(AssertionError):
+                self.until(words, count=count, within_s=3.0)
+                return
+        raise AssertionError(self.shown())
+
     def until_prompt(self, within_s: float = WITHIN_S) -> str:
         """Until the last line is an empty prompt."""
         end = time.monotonic() + within_s

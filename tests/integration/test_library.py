@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -220,8 +221,8 @@ def test_a_chat_in_a_real_terminal(network: RunningNetwork) -> None:
         one.until_prompt()
         one.press("Up")
         assert one.until(LONG, count=2).endswith(LONG), "what was typed can be had again"
-        one.press("C-c")
-        one.until("Ctrl-D ends the chat")
+        one.interrupt("Ctrl-D ends the chat", count=2)  # it began with these words
+        one.until_prompt()
         one.type("/names")
         one.until("operator/KEY", "/result/", "it was stopped")
         one.type("/save here")
@@ -244,12 +245,13 @@ def test_control_c_ends_the_answer_and_control_d_the_chat(network: RunningNetwor
     with terminal(network, "chat", "--no-embedded", "--max-tokens", "400") as chat:
         chat.until("> ")
         chat.type(f"{LONG}\n")
-        chat.until(" ", more=40)
+        chat.until_answer(LONG)
         chat.type("\x03")
         assert "stopped" in chat.until("> ")
-        time.sleep(0.3)  # readline looks for signals once it waits for keys, which is after it shows the prompt
-        chat.type("\x03")
-        assert "Ctrl-D ends the chat" in chat.until("> ")
+        chat.type("x")
+        chat.until("x")  # now readline waits for keys: one that comes before that interrupts nothing until the next one
+        chat.interrupt("Ctrl-D ends the chat")
+        chat.until("> ")
         chat.type("/reset\n")
         chat.until("> ")
         chat.type("What is the capital of France?\n")
@@ -273,14 +275,32 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._side, keys.encode())
 
-    def until(self, words: str, *, more: int = 0, within_s: float = 60.0) -> str:
-        """What is shown up to `words`, after `more` characters at least; the next call goes on behind that."""
+    def until(self, words: str, *, within_s: float = 60.0) -> str:
+        """What is shown up to `words`; the next call goes on behind that."""
+        return self._until(re.compile(re.escape(words)), within_s)
+
+    def until_answer(self, question: str) -> None:
+        """Until words of an answer follow the question: a line that is not indented, as what a chat says itself is."""
+        self.until(f"{question}\r\n")
+        self._until(re.compile(r"(?:\A|[\r\n])[^\s][^\r\n]{11}"), 60.0)
+
+    def interrupt(self, words: str) -> None:
+        """Ctrl-C until `words` are shown. CPython's readline sees a signal between two keys once it waits for the next
+        one; the microseconds before that are as if nothing had been pressed."""
+        for _ in range(20):
+            self.type("\x03")
+            with contextlib.suppress(AssertionError):
+                self.until(words, within_s=3.0)
+                return
+        raise AssertionError(self._shown)
+
+    def _until(self, pattern: re.Pattern[str], within_s: float) -> str:
         end = time.monotonic() + within_s
-        while (at := self._shown.find(words, more)) < 0:
+        while (found := pattern.search(self._shown)) is None:
             assert time.monotonic() < end, self._shown
             if select.select([self._side], [], [], 0.5)[0]:
                 self._shown += self._decoder.decode(os.read(self._side, 65536))
-        shown, self._shown = self._shown[: at + len(words)], self._shown[at + len(words) :]
+        shown, self._shown = self._shown[: found.end()], self._shown[found.end() :]
         return shown
 
 
