@@ -140,6 +140,23 @@ class SavedChat(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence(Kind):
+    site: str
+    node: str
+    role: str
+    domain: str
+    topic: str
+    content: str
+    title: ClassVar[str] = "evidence"
+    pattern: ClassVar[str] = "/<site>/<node>/<role>/evidence/<domain>/<topic>/<content>"
+    meaning: ClassVar[str] = (
+        "a signed statement that names its inputs, which this identity vouches for (<topic>: context, verdict, "
+        "suite, score); <content> is the SHA-256 of its clear bytes; sealed where <domain> is a tenant domain"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", "public", "context", _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
 class EncryptionKey(Kind):
     site: str
     node: str
@@ -263,6 +280,46 @@ class Result(Kind):
     meaning: ClassVar[str] = "what a call produced: an object, or a stream while it is made; its version is the run"
     example: ClassVar[tuple[str, ...]] = ("model", _SAMPLE, "generate", _SAMPLE)
 
+    def record(self) -> AnswerRecord:
+        """What is said of the result, once it is there."""
+        return AnswerRecord(self.subject_kind, self.subject, self.function, self.request)
+
+    def asked(self) -> RequestObject:
+        """What was asked."""
+        return RequestObject(self.subject_kind, self.subject, self.function, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord(Kind):
+    subject_kind: str
+    subject: str
+    function: str
+    request: str
+    title: ClassVar[str] = "answer record"
+    pattern: ClassVar[str] = "/<subject-kind>/<subject>/result/<function>/<request>/record"
+    meaning: ClassVar[str] = (
+        "a signed statement of what a result was made of, by whoever made it; its version is that of the result"
+    )
+    example: ClassVar[tuple[str, ...]] = ("model", _SAMPLE, "generate", _SAMPLE)
+
+    def result(self) -> Result:
+        """What it is about."""
+        return Result(self.subject_kind, self.subject, self.function, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestObject(Kind):
+    subject_kind: str
+    subject: str
+    function: str
+    request: str
+    title: ClassVar[str] = "request"
+    pattern: ClassVar[str] = "/<subject-kind>/<subject>/result/<function>/<request>/request"
+    meaning: ClassVar[str] = (
+        "the canonical request that a result answers; its SHA-256 is <request>, which readers compare"
+    )
+    example: ClassVar[tuple[str, ...]] = ("model", _SAMPLE, "generate", _SAMPLE)
+
 
 KINDS: Final[tuple[type[Kind], ...]] = (
     Machine,
@@ -272,6 +329,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     InstanceQuestion,
     Input,
     SavedChat,
+    Evidence,
     EncryptionKey,
     CatalogRecord,
     Sync,
@@ -281,6 +339,8 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Activation,
     Passage,
     Result,
+    AnswerRecord,
+    RequestObject,
     Call,
 )
 """Every kind. No name is of two kinds (tested)."""
@@ -325,6 +385,11 @@ def operator_identity(net: Name) -> Name:
 def certificates_prefix(identity: Name) -> Name:
     """Below it are the certificates of an identity."""
     return identity + ndn.generic("KEY")
+
+
+def evidence_prefix(identity: Name) -> Name:
+    """Below it are the statements that an identity vouches for."""
+    return identity + ndn.generic("evidence")
 
 
 def asks_prefix(prefix: Name) -> Name:

@@ -18,7 +18,7 @@ NET = ndn.from_uri("/ndn-infer/local")
 DIGEST = "0123456789abcdef" * 4
 WORDS = ["model", "corpus", "service", "catalog", "operator", "KEY", "tokens", "kv", "passage", "result", "shared",
          "private", "status", "input", "domain", "key", "encryption", "public", "act", "v=1",
-         "32=metadata"]  # fmt: skip
+         "32=metadata", "evidence", "record", "request"]  # fmt: skip
 
 labels = st.sampled_from(WORDS) | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 digests = st.sampled_from([DIGEST, "ab" * 32]) | st.binary(min_size=32, max_size=32).map(bytes.hex)

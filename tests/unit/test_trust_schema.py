@@ -98,6 +98,12 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n2/decode/chat/public/holiday{META}", {"decode-n2"}),
     (f"/home/n1/user/chat/holiday{META}", set()),
     (f"/home/n1/user/chat/public/holiday{LIVE}", set()),
+    # Evidence: whatever it vouches for, by its own key alone
+    (f"/home/n1/user/evidence/public/context/{DIGEST}{META}", {"user"}),
+    (f"/home/n1/decode/evidence/{DIGEST[:32]}.1/verdict/{DIGEST}{META}", {"decode"}),
+    (f"/home/n1/user/evidence/public/context/{DIGEST}{LIVE}", set()),
+    (f"/home/n1/user/evidence/public/{DIGEST}{META}", set()),
+    (f"/home/n1/evidence/public/context/{DIGEST}{META}", set()),
     # Instance, InstanceQuestion
     (f"/home/n1/decode/instance/0a{META}", set()),
     (f"/home/n1/decode/instance/0a/ask/status{PARAMS}", {"decode"}),
@@ -173,8 +179,12 @@ MATRIX: list[tuple[str, set[str]]] = [
             ("/service/user", "anything", {"user"}),
             ("/service/nobody", "anything", set()),
         )
-        for form in (META, LIVE, NEWS)
+        # AnswerRecord, RequestObject: whoever signs the result
+        for form in (META, LIVE, NEWS, f"/record{META}", f"/request{META}")
     ],
+    (f"{MODEL}/result/generate/{DIGEST}/record{LIVE}", set()),
+    (f"{MODEL}/result/generate/{DIGEST}/receipt{META}", set()),
+    (f"{MODEL}/result/generate/{DIGEST}/record/more{META}", set()),
     # Call: the answer has the name of the Interest
     *[(f"{MODEL}/{name}", {"tokenize"}) for name in answers("tokenize") + answers("detokenize")],
     *[(f"{MODEL}/{name}", {"embed"}) for name in answers("embed")],
