@@ -18,6 +18,7 @@ GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", 
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
+EVIDENCE = {"evidence", "evidence.live"}
 SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
 USED = {"console", "node", "local", "catalog", "client", "library", "functions", "gateway"}
@@ -74,18 +75,22 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
+    "evidence": GROUND | {"security"},
+    "evidence.live": TRANSPORT | OFFERS | {"node", "client", "evidence"},
     "sync.core": {"errors", "ndn"},
     "sync": OBJECTS | {"sync.core"},
     "node": TRANSPORT,
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
-    "client": TRANSPORT | {"node"} | OFFERS,
-    "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"},
-    "gateway": TRANSPORT | {"client"} | OFFERS,
+    "client": TRANSPORT | {"node", "evidence"} | OFFERS,
+    "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"} | EVIDENCE,
+    "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
-    "functions": TRANSPORT | OFFERS | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors"},
+    "functions": TRANSPORT
+    | OFFERS
+    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | USED,
-    "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | USED,
+    "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | EVIDENCE | USED,
+    "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | EVIDENCE | USED,
     "__init__": {"errors", "library"},
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},
     "__main__": {"cli"},
@@ -107,6 +112,7 @@ ONLY: dict[str, set[str]] = {
         "security",
         "forwarder",
         "kv",
+        "evidence",
         "offers",
         "functions",
         "gateway",
@@ -121,7 +127,16 @@ ONLY: dict[str, set[str]] = {
 # pure cores: no socket, no clock, no event loop
 PURE = sorted(
     path
-    for room in ("ndn", "wire", "offers", "sync/core", "forwarder/link", "forwarder/core", "forwarder/management")
+    for room in (
+        "ndn",
+        "wire",
+        "offers",
+        "evidence",
+        "sync/core",
+        "forwarder/link",
+        "forwarder/core",
+        "forwarder/management",
+    )
     for path in (PACKAGE / room).glob("*.py")
 )
 IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subprocess"}
@@ -129,7 +144,18 @@ IMPURE_MODULES = {"asyncio", "socket", "time", "selectors", "threading", "subpro
 # floors that run in virtual time: they ask ndn_infer/clock.py, and not the machine
 ONE_CLOCK = sorted(
     path
-    for room in ("security", "transport", "offers", "functions", "kv", "client", "node", "repo", "forwarder/shell")
+    for room in (
+        "security",
+        "transport",
+        "offers",
+        "functions",
+        "kv",
+        "client",
+        "node",
+        "repo",
+        "evidence",
+        "forwarder/shell",
+    )
     for path in (PACKAGE / room).rglob("*.py")
 )
 CLOCKS = {"monotonic", "monotonic_ns", "time", "time_ns", "sleep"}

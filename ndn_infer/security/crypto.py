@@ -140,17 +140,21 @@ _PEM_HINT: Final = "make keys with 'ndn-infer keys', or import the bundle that y
 class Signer:
     """A key and the certificate that vouches for it.
 
-    `info` is the SignatureInfo of Data signed with it; its key locator is the certificate's name.
+    `info` is the SignatureInfo of Data signed with it; its key locator is the certificate's name. `public_der`: its
+    public key, as `PublicKey.from_spki` reads it.
     """
 
     identity: Name
     certificate_name: Name
     info: SignatureInfo
     sign: Callable[[bytes], bytes]
+    public_der: bytes
 
     @classmethod
     def of(cls, key: PrivateKey, identity: Name, certificate_name: Name) -> Signer:
-        return cls(identity, certificate_name, SignatureInfo(key.signature_type, certificate_name), key.sign)
+        return cls(
+            identity, certificate_name, SignatureInfo(key.signature_type, certificate_name), key.sign, key.public_der
+        )
 
     def sign_data(
         self,

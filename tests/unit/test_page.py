@@ -13,7 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.gateway.answers.book import MAX_BYTES, AnswerBook
 from ndn_infer.gateway.answers.names import base_of, name_document
 from ndn_infer.gateway.answers.origins import MEANINGS, origin_of
-from ndn_infer.gateway.answers.record import MAX_KEPT_BYTES, MAX_PACKETS, MAX_ROWS, AnswerRecord
+from ndn_infer.gateway.answers.record import MAX_KEPT_BYTES, MAX_PACKETS, MAX_ROWS, SeenAnswer
 from ndn_infer.gateway.page.dissect import MAX_ELEMENTS, dissect
 from ndn_infer.gateway.page.network_map import MapReading, map_document
 from ndn_infer.gateway.page.origin import is_no_name, own_page
@@ -116,7 +116,7 @@ def test_segments_of_one_version_are_read_as_any_name() -> None:
 
 
 def test_tokens_lead_to_the_packets_that_carried_them() -> None:
-    record = AnswerRecord(NET, "a", "")
+    record = SeenAnswer(NET, "a", "")
     for number in (0, 2, 1):  # packets come in any order, events in theirs
         record.seen(seen("result", f"{STREAM}/seg={number}", wire=b"p%d" % number))
     for text in (" one", " two", ""):
@@ -129,7 +129,7 @@ def test_tokens_lead_to_the_packets_that_carried_them() -> None:
 
 
 def test_what_is_new_since_a_revision_adds_up_to_the_whole() -> None:
-    record = AnswerRecord(NET, "a", "")
+    record = SeenAnswer(NET, "a", "")
     whole: dict[int, dict[str, Any]] = {}
     tokens: list[Any] = []
     packets: dict[int, list[int]] = {}
@@ -160,7 +160,7 @@ def test_what_is_new_since_a_revision_adds_up_to_the_whole() -> None:
 
 
 def test_records_are_bounded() -> None:
-    record = AnswerRecord(NET, "a", "")
+    record = SeenAnswer(NET, "a", "")
     for number in range(MAX_PACKETS + 10):
         record.seen(seen("result", f"{STREAM}/seg={number}"))
     for number in range(MAX_ROWS + 10):

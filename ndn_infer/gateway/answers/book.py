@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
-from ndn_infer.gateway.answers.record import AnswerRecord
+from ndn_infer.gateway.answers.record import SeenAnswer
 from ndn_infer.ndn.name import Name
 
 MAX_BYTES: Final = 16 << 20
@@ -26,14 +26,14 @@ class AnswerBook:
     def __init__(self, net: Name, most: int) -> None:
         self.net = net
         self._most = most
-        self._records: OrderedDict[str, AnswerRecord] = OrderedDict()
+        self._records: OrderedDict[str, SeenAnswer] = OrderedDict()
         self._news: asyncio.Event | None = None
         self._waiting = 0
         self.number = 1
         """Of the newest change: an answer began or ended."""
 
-    def open(self, owner: str, path: str, request_id: str = "", model: str = "") -> AnswerRecord:
-        record = AnswerRecord(self.net, f"ans-{secrets.token_hex(12)}", owner, path=path, request_id=request_id)
+    def open(self, owner: str, path: str, request_id: str = "", model: str = "") -> SeenAnswer:
+        record = SeenAnswer(self.net, f"ans-{secrets.token_hex(12)}", owner, path=path, request_id=request_id)
         record.model = model
         self._records[record.id] = record
         while len(self._records) > self._most:
@@ -56,15 +56,15 @@ class AnswerBook:
                 return
             left -= self._records.pop(key).kept_bytes
 
-    def of(self, owner: str) -> Iterator[AnswerRecord]:
+    def of(self, owner: str) -> Iterator[SeenAnswer]:
         """The records that this owner may see, the newest first."""
         return (record for record in reversed(self._records.values()) if record.owner == owner)
 
-    def find(self, owner: str, key: str) -> AnswerRecord | None:
+    def find(self, owner: str, key: str) -> SeenAnswer | None:
         """By id, or by what the client called the request (the newest of that name)."""
         return next((record for record in self.of(owner) if key and key in (record.id, record.request_id)), None)
 
-    async def await_open(self, owner: str, key: str, patience_s: float) -> AnswerRecord | None:
+    async def await_open(self, owner: str, key: str, patience_s: float) -> SeenAnswer | None:
         """As `find`, for a request that may come in the next moment. None when it does not, or too many wait."""
         found = self.find(owner, key)
         if found is not None or self._waiting >= MAX_WAITING:

@@ -81,7 +81,7 @@ class KeptToken:
     revision: int
 
 
-class AnswerRecord:
+class SeenAnswer:
     """Of one request. `owner` is who may look; `request_id` what its client called it, or empty."""
 
     def __init__(self, net: Name, identifier: str, owner: str, *, path: str = "", request_id: str = "") -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from ndn_infer.gateway.answers.book import AnswerBook
-from ndn_infer.gateway.answers.record import AnswerRecord
+from ndn_infer.gateway.answers.record import SeenAnswer
 from ndn_infer.gateway.answers.recording import recording_to
 from ndn_infer.gateway.exchange import TENANT, Exchange, HttpRoute
 from ndn_infer.gateway.refusal import Refusal
@@ -34,7 +34,7 @@ def recorded(route: HttpRoute, book: AnswerBook) -> HttpRoute:
 
 
 @contextmanager
-def _recording(book: AnswerBook, exchange: Exchange) -> Iterator[AnswerRecord]:
+def _recording(book: AnswerBook, exchange: Exchange) -> Iterator[SeenAnswer]:
     request, model = exchange.request, exchange.document.get("model")
     named = request.headers.get("X-Request-Id", "")[:128]
     record = book.open(owner_of(request), request.path, named, model[:128] if isinstance(model, str) else "")

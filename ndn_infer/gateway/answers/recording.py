@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ndn_infer.client import Answer
-from ndn_infer.gateway.answers.record import AnswerRecord
+from ndn_infer.gateway.answers.record import SeenAnswer
 from ndn_infer.records import TokenEvent
 from ndn_infer.transport.objects.ledger import Seen
 
-_CURRENT: ContextVar[AnswerRecord | None] = ContextVar("answer-record", default=None)
+_CURRENT: ContextVar[SeenAnswer | None] = ContextVar("answer-record", default=None)
 
 
 @contextmanager
-def recording_to(record: AnswerRecord) -> Iterator[None]:
+def recording_to(record: SeenAnswer) -> Iterator[None]:
     token = _CURRENT.set(record)
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ndn_infer import ndn
 from ndn_infer.gateway.answers.names import name_document
 from ndn_infer.gateway.answers.origins import MEANINGS
-from ndn_infer.gateway.answers.record import AnswerRecord, KeptPacket
+from ndn_infer.gateway.answers.record import KeptPacket, SeenAnswer
 from ndn_infer.gateway.page.dissect import dissect
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.certificate import Certificate, format_time, split_locator
@@ -22,7 +22,7 @@ MAX_SHOWN: Final = 9000
 MAX_CHAIN: Final = 8
 
 
-def packet_document(record: AnswerRecord, packet: KeptPacket, validator: Validator) -> dict[str, Any]:
+def packet_document(record: SeenAnswer, packet: KeptPacket, validator: Validator) -> dict[str, Any]:
     wire = packet.wire[:MAX_SHOWN]
     document: dict[str, Any] = {
         "uri": packet.uri, "name": name_document(validator.net, packet.uri), "bytes": len(packet.wire),

@@ -20,7 +20,7 @@ from aiohttp import web
 from ndn_infer.client import Client
 from ndn_infer.gateway.answers.book import AnswerBook
 from ndn_infer.gateway.answers.origins import MEANINGS
-from ndn_infer.gateway.answers.record import AnswerRecord
+from ndn_infer.gateway.answers.record import SeenAnswer
 from ndn_infer.gateway.answers.recorded import owner_of, recorded
 from ndn_infer.gateway.exchange import Exchange, Handler, HttpRoute
 from ndn_infer.gateway.page.origin import is_no_name
@@ -139,7 +139,7 @@ class Page:
         owner = owner_of(exchange.request)
         return owner, exchange.request.match_info["answer"][:128]
 
-    def _found(self, exchange: Exchange) -> AnswerRecord:
+    def _found(self, exchange: Exchange) -> SeenAnswer:
         record = self._book.find(*self._key(exchange))
         if record is None:
             raise _no_answer()
@@ -190,7 +190,7 @@ class _PageEvent:
     last: bool = False
 
 
-async def _next_of(record: AnswerRecord, seen: int) -> _PageEvent:
+async def _next_of(record: SeenAnswer, seen: int) -> _PageEvent:
     await record.wait(seen)
     return _PageEvent(record.revision, record.since(seen), record.state != "open")
 
