@@ -14,10 +14,9 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadRecord
 from ndn_infer.kv.cache import SharedKv
 from ndn_infer.kv.codec import BlockFormat, block_bytes, decode_block, encode_block
-from ndn_infer.kv.holders import HoldsQuery
+from ndn_infer.kv.holders import HoldsQuery, Subject
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
-from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain
 from ndn_infer.security.signer_policy import signer_policy
@@ -34,6 +33,8 @@ class Blocks:
         self.domain = domain
         self.shared = shared
         self.layers = f"0-{fmt.layout.layers - 1}"
+        self.subject = Subject(model, domain.label, fmt.codec, self.layers)
+        self.own = shared.own
         self.content_bytes = block_bytes(fmt)
         """Of the newest one seen: sealed ones are a little longer."""
         self.block_tokens = fmt.layout.block_tokens
@@ -51,25 +52,18 @@ class Blocks:
 
     def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
-        return KvBlock(self.model, self.domain.label, self.format.codec, value.hex(), self.layers).to_name(
-            self._host.net
-        )
+        return self.subject.name(self._host.net, value)
 
     def uri(self, value: bytes) -> str:
         return ndn.to_uri(self.name(value))
 
     def value_of(self, base: Name) -> bytes | None:
         """Chain value of the block with this base name; None when it is none of these."""
-        block = KvBlock.parse(self._host.net, base)
-        ours = (self.model, self.domain.label, self.format.codec, self.layers)
-        if block is None or (block.model, block.domain, block.codec, block.layers) != ours:
-            return None
-        return bytes.fromhex(block.chain)
+        return self.subject.value_of(self._host.net, base)
 
     def asked_by(self, query: HoldsQuery) -> bool:
         """Whether a question is for these blocks."""
-        mine = (self.model, self.domain.label, self.format.codec, self.layers)
-        return (query.model, query.domain, query.codec, query.layers) == mine
+        return self.subject.asked_by(query)
 
     def encode(self, base: Name, block: torch.Tensor) -> bytes:
         """Content of an object, sealed where the domain is private."""

@@ -18,9 +18,9 @@ from typing import Final
 from ndn_infer import clock
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv import holders as questions
-from ndn_infer.kv.blocks import Blocks
-from ndn_infer.kv.holders import HolderBook, Subject
+from ndn_infer.kv.holders import HolderBook
 from ndn_infer.kv.host import KvHost
+from ndn_infer.kv.space import NamedBlocks
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 
@@ -32,9 +32,9 @@ answered for by then is taken for absent."""
 class BlockDiscovery:
     """Answers the questions of a search (search.Sought)."""
 
-    def __init__(self, host: KvHost, blocks: Blocks) -> None:
+    def __init__(self, host: KvHost, blocks: NamedBlocks) -> None:
         self.holders = HolderBook()
-        self.subject = Subject(blocks.model, blocks.domain.label, blocks.format.codec, blocks.layers)
+        self.subject = blocks.subject
         self._host = host
         self._blocks = blocks
 

@@ -1,41 +1,38 @@
 """Fetching KV blocks that others hold or are about to compute.
 
-Owns: from manifests and claims to tensors: all at once, or as they appear; what a claim that cannot be
-kept means for its holder. Must not know: how blocks are found, what they are for.
+Owns: many blocks at once, or as they appear. Must not know: how blocks are found, how one is had (source.py), what they
+are for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 
-from ndn_infer import clock, ndn
+from ndn_infer import clock
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.holders import identity_of
 from ndn_infer.kv.host import KvHost
-from ndn_infer.kv.prefix import BlockSource, FoundBlocks, Located, Origin
+from ndn_infer.kv.prefix import FoundBlocks, Located
+from ndn_infer.kv.source import SourceFetcher
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
-
-log = logging.getLogger(__name__)
 
 GONE_S: Final = 0.6
 """Without a route to a producer that computes blocks: it has died. To wait longer costs more than to compute here."""
 
 
-class BlockFetcher:
+class BlockFetcher(SourceFetcher[torch.Tensor]):
     def __init__(self, host: KvHost, blocks: Blocks, discovery: BlockDiscovery) -> None:
-        self._host = host
-        self._blocks = blocks
-        self._discovery = discovery
+        super().__init__(host, blocks, discovery)
+        self._tensors = blocks
 
     async def fetch(self, located: Located, first: int = 0) -> FoundBlocks:
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
@@ -47,62 +44,13 @@ class BlockFetcher:
             if item is None:
                 break
             block, found = item
-            into.take(block, self._blocks.uri(source.value), found)
+            into.take(block, self._tensors.uri(source.value), found)
             assert found.manifest is not None
-            self._blocks.content_bytes = found.manifest.size
+            self._tensors.content_bytes = found.manifest.size
             size += found.manifest.size
         now = clock.monotonic()
-        self._blocks.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
+        self._tensors.shared.estimates.fetched(size, now - began, round_trip_s, now, busy_s=time.thread_time() - cpu_s)
         return into
-
-    async def manifest(self, source: BlockSource) -> tuple[Discovered | None, tuple[Name, ...]]:
-        """The manifest of a block, and whom to ask for its segments."""
-        if source.found is None and source.claims:
-            identity, version = source.claims[0]
-            return await self._discovery.claimed(source.value, identity, version), (identity,)
-        return source.found, ()
-
-    async def fetch_source(self, source: BlockSource) -> tuple[torch.Tensor, Discovered] | None:
-        """One block, from whoever has it."""
-        if source.found is not None:
-            block = await self._fetch(source.value, source.found)
-            if block is not None:
-                return block, source.found
-        for identity, version in source.claims:
-            found = await self._discovery.claimed(source.value, identity, version)
-            block = None if found is None else await self._fetch(source.value, found, (identity,))
-            if found is not None and block is not None:
-                self._discovery.holders.heard(identity)
-                return block, found
-            self._host.counters["kv_claims_false"] += 1
-            if self._discovery.holders.lied(identity, clock.monotonic()):
-                log.warning("%s does not hold a KV block that it listed", ndn.to_uri(identity))
-        # A false claim may have ended the search before an honest answer came.
-        found = await self._discovery.discover(source.value) if source.claims else None
-        block = None if found is None else await self._fetch(source.value, found)
-        return None if found is None or block is None else (block, found)
-
-    async def _fetch(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> torch.Tensor | None:
-        """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
-        base = self._blocks.name(value)
-        try:
-            assert item.manifest is not None
-            content = self._blocks.room(item.manifest.size)
-            try:
-                await self._host.fetcher.read_into(item, content, hints=hints)
-            except NdnInferError:
-                signer = item.signed_by.identity
-                if hints or signer in self._blocks.shared.own:
-                    raise
-                await self._host.fetcher.read_into(item, content, hints=(signer,))
-            block = self._blocks.decode(base, content)
-        except NdnInferError as error:
-            log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
-            self._host.counters["kv_blocks_refused"] += 1
-            return None
-        self._blocks.keep(value, block, Origin(item.signed_by.identity, item))
-        self._host.counters["kv_blocks_fetched"] += 1
-        return block
 
     async def await_blocks(
         self, values: Sequence[bytes], hint: Name, deadline_s: float, arrived: Callable[[], None]
@@ -125,7 +73,7 @@ class BlockFetcher:
                     return None
                 if found.manifest is not None:
                     believed = self._blocks.believes(found.signed_by.identity)
-                    block = await self._fetch(value, found, (hint,)) if believed else None
+                    block = await self.fetch_found(value, found, (hint,)) if believed else None
                     arrived()
                     return None if block is None else (block, found)
                 # Only the producer we wait for can say that it will not come; a cache repeats what another holder said
@@ -139,7 +87,7 @@ class BlockFetcher:
         for value, got in zip(values, await asyncio.gather(*(one(value) for value in values)), strict=True):
             if got is None:
                 break
-            blocks.take(got[0], self._blocks.uri(value), got[1])
+            blocks.take(got[0], self._tensors.uri(value), got[1])
         if blocks.tensors:
             self._discovery.holders.heard(producer)
         return blocks

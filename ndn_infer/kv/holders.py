@@ -17,7 +17,7 @@ from typing import Annotated, Final
 from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, NdnInferError, TrustError
 from ndn_infer.kv.host import KvHost
-from ndn_infer.namespace import Instance, Role
+from ndn_infer.namespace import Instance, KvBlock, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Reply, Request
 from ndn_infer.records.bounds import AtMost, Digest, Label
@@ -132,12 +132,27 @@ def identity_of(net: Name, hint: Name) -> Name:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose blocks, in which form: what is asked about."""
+    """Whose blocks, in which form: what is asked about, and what all their names have in common."""
 
     model: str
     domain: str
     codec: str
     layers: str
+
+    def name(self, net: Name, value: bytes) -> Name:
+        """Base name of the block whose chain value is `value`."""
+        return KvBlock(self.model, self.domain, self.codec, value.hex(), self.layers).to_name(net)
+
+    def value_of(self, net: Name, base: Name) -> bytes | None:
+        """Chain value of the block with this base name; None when it is none of these."""
+        block = KvBlock.parse(net, base)
+        if block is None or Subject(block.model, block.domain, block.codec, block.layers) != self:
+            return None
+        return bytes.fromhex(block.chain)
+
+    def asked_by(self, query: HoldsQuery) -> bool:
+        """Whether a question is for these blocks."""
+        return Subject(query.model, query.domain, query.codec, query.layers) == self
 
     def query(self, values: Sequence[bytes]) -> HoldsQuery:
         """Which of the first MAX_HOLDS `values` are held?"""

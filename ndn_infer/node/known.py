@@ -34,7 +34,7 @@ _ANSWERS: Final = {"generate": "decode", "detokenize": "tokenize", "lookup": "ra
 """Which role answers a function of another name."""
 _HOLDERS: Final[dict[type[Kind], tuple[str, ...]]] = {
     TokenBlock: ("tokenize", "decode", "prefill"),
-    KvBlock: ("prefill", "decode"),
+    KvBlock: ("prefill", "decode", "vllm"),
     Activation: ("stage",),
     Passage: ("rag",),
 }

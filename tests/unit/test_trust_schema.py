@@ -40,6 +40,7 @@ KEYS = {
     "prefill": "/home/n1/prefill",
     "decode": "/home/n1/decode",
     "stage": "/home/n1/stage",
+    "vllm": "/home/n1/vllm",
     "rag": "/home/n1/rag",
     "user": "/home/n1/user",
     "reviewer": "/home/n1/reviewer",
@@ -51,7 +52,8 @@ KEYS = {
     "site-lab": "/lab",
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
-ROLES = {"tokenize", "embed", "prefill", "stage", "rag", "user", "reviewer", "sentiment", "repo", "owner"} | DECODERS
+ROLES = {"tokenize", "embed", "prefill", "stage", "vllm", "rag", "user", "reviewer", "sentiment", "repo"}
+ROLES |= {"owner"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
 OFFERS = f"{ndn.to_uri(NET)}/sync/offers"
@@ -148,8 +150,8 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"{MODEL}/tokens/tenant-a/{DIGEST}{META}", {"tokenize"} | DECODERS),
     (f"{MODEL}/tokens/public/{DIGEST}{LIVE}", set()),
     # KvBlock
-    (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}", {"prefill"} | DECODERS),
-    (f"{MODEL}/kv/{DIGEST[:32]}.1/bf16/{DIGEST}/0-29{META}", {"prefill"} | DECODERS),
+    (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}", {"prefill", "vllm"} | DECODERS),
+    (f"{MODEL}/kv/{DIGEST[:32]}.1/bf16/{DIGEST}/0-29{META}", {"prefill", "vllm"} | DECODERS),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{LIVE}", set()),
     (f"{MODEL}/kv/public/bf16/{DIGEST}/0-29/v=7/32=manifest/seg=0", set()),
     # Activation: who runs the layers before; its calls are those of the service of that name
@@ -369,7 +371,7 @@ def test_verdicts_name_the_rule() -> None:
 def test_refusals_say_what_the_name_is_who_may_sign_it_and_whose_the_key_is() -> None:
     said = SCHEMA.check(under_net(f"{MODEL}/kv/public/bf16/{DIGEST}/0-29{META}"), certificate_of("rag")).explanation
     assert "counts as kv block" in said
-    assert "decode or prefill may sign it" in said
+    assert "decode or prefill or vllm may sign it" in said
     assert "role rag of node n1, site home" in said
     said = SCHEMA.check(under_net(f"/home/n2/decode/ask/status{PARAMS}"), certificate_of("decode")).explanation
     assert "counts as answer" in said and "of the same name" in said and "node n1" in said
