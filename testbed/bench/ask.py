@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,16 @@ from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import ModelRecord, Sampling
+from ndn_infer.testbed.bench import processor
 from ndn_infer.testbed.bench.report import print_report
 
 PROMPT_TOKENS = 257
 """16 full blocks and the token whose logits give the first answer."""
 
 ANSWER_TOKENS = 64
+
+ENGINE = "decode"
+"""The process that computes."""
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
@@ -43,6 +49,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
         "local_ttft_ms": local["ttft_ms"],
         "local_tokens_per_s": local["tokens_per_s"],
         **named,
+        "local_cpu_ms_engine": local["cpu_ms"],
         "added_ttft_ms": named["warm_ttft_ms"] - local["ttft_ms"],
     }
     ratios = {
@@ -61,10 +68,10 @@ def prompt(index: int) -> tuple[int, ...]:
 def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> dict[str, float]:
     """Medians of our engine alone, KV of all full blocks given."""
     engine = Engine.load(folder, config.engine)
-    first, speed = [], []
+    first, speed, spent_s = [], [], 0.0
     for ids in prompts:
         blocks = [block for _, block in engine.prefill(ids[:-1])]
-        began = time.perf_counter()
+        began, before_s = time.perf_counter(), time.process_time()
         stream = engine.start(ids, Sampling(ANSWER_TOKENS), blocks)
         while not engine.step():
             pass
@@ -73,7 +80,12 @@ def in_process(folder: Path, prompts: list[tuple[int, ...]], config: Config) -> 
         while not stream.finished:
             engine.step()
         speed.append((ANSWER_TOKENS - 1) / (time.perf_counter() - began))
-    return {"ttft_ms": statistics.median(first) * 1000, "tokens_per_s": statistics.median(speed)}
+        spent_s += time.process_time() - before_s
+    return {
+        "cpu_ms": 1000 * spent_s / (len(prompts) * ANSWER_TOKENS),
+        "ttft_ms": statistics.median(first) * 1000,
+        "tokens_per_s": statistics.median(speed),
+    }
 
 
 async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dict[str, float]:
@@ -83,19 +95,22 @@ async def through_network(config: Config, prompts: list[tuple[int, ...]]) -> dic
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node:
-            return await _measure(node, prompts)
+            return await _measure(node, prompts, {"client": os.getpid(), **processor.children(os.getpid())})
     finally:
         await network.stop()
 
 
-async def _measure(node: Node, prompts: list[tuple[int, ...]]) -> dict[str, float]:
+async def _measure(node: Node, prompts: list[tuple[int, ...]], pids: Mapping[str, int]) -> dict[str, float]:
     conversation = Client(node).conversation()
     model = await conversation.resolve_model(node.config.ask.model)
     await _one(conversation, model, prompt(-1), 0)  # connections, certificates, allocations
     rows: dict[str, list[Answer]] = {"cold": [], "warm": [], "again": []}
+    spent = []
     for ids in prompts:
         rows["cold"].append(await _one(conversation, model, ids, 1))
+        before = processor.read(pids)
         rows["warm"].append(await _one(conversation, model, ids, 2))  # another seed: another call, the same KV
+        spent.append(processor.since(before, processor.read(pids)))
         rows["again"].append(await _one(conversation, model, ids, 2))
     figures = {}
     for title, answers in rows.items():
@@ -103,7 +118,9 @@ async def _measure(node: Node, prompts: list[tuple[int, ...]]) -> dict[str, floa
         figures[f"{title}_tokens_per_s"] = statistics.median(
             item.timing.tokens_per_s(len(item.ids)) for item in answers
         )
-    return figures
+    tokens = sum(len(answer.ids) for answer in rows["warm"])
+    costs = processor.per_token(processor.together(spent), tokens, ENGINE)
+    return figures | {f"warm_{name}": value for name, value in costs.items()}
 
 
 async def _one(conversation: Conversation, model: ModelRecord, ids: tuple[int, ...], seed: int) -> Answer:

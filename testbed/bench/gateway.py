@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,7 @@ from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.records import Sampling
+from ndn_infer.testbed.bench import processor
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.result import percentile
@@ -34,6 +37,8 @@ PROMPT_TOKENS: Final = 33
 ANSWER_TOKENS: Final = 128
 QUICK_TOKENS: Final = 32
 TIMEOUT_S: Final = 600.0
+ENGINE: Final = "decode"
+"""The process that computes."""
 
 
 @dataclass(slots=True)
@@ -47,6 +52,22 @@ class Timed:
     @property
     def ttft_s(self) -> float:
         return self.at[0] - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one load gave: its answers, and what processes spent on it."""
+
+    answers: list[Timed]
+    spent: processor.Readings
+
+    @property
+    def tokens(self) -> int:
+        return sum(one.tokens for one in self.answers)
+
+    @property
+    def pieces(self) -> int:
+        return sum(len(one.at) for one in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +97,24 @@ def run(options: argparse.Namespace, config: Config) -> int:
         ready = next((line for line in process.stdout if line.startswith("READY")), "")
         if not ready:
             return 1  # it has said why
-        through = asyncio.run(_through_gateway(ready.split()[1], config.ask.model, loads))
+        pids = {"client": os.getpid(), "gateway": process.pid, **processor.children(process.pid)}
+        through = asyncio.run(_through_gateway(ready.split()[1], config.ask.model, loads, pids))
     alone = _in_process(folder.path, config, loads)
     figures: dict[str, Any] = {"answer_tokens": tokens, "prompt_tokens": PROMPT_TOKENS}
     ratios = {}
     for streams in STREAMS:
-        ours, engine = _figures(streams, loads, through), _figures(streams, loads, alone)
-        figures |= {f"gateway_{streams}_{name}": value for name, value in ours.items()}
-        figures |= {f"engine_{streams}_{name}": value for name, value in engine.items()}
-        ratios[f"gateway_over_engine_tokens_per_s_{streams}"] = ours["tokens_per_s"] / engine["tokens_per_s"]
+        ours, engine = (
+            [one for load, one in zip(loads, found, strict=True) if load.streams == streams]
+            for found in (through, alone)
+        )
+        told, peer = _figures(ours) | _costs(ours), _figures(engine)
+        peer["cpu_ms_engine"] = _costs(engine)["cpu_ms_engine"]
+        figures |= {f"gateway_{streams}_{name}": value for name, value in told.items()}
+        figures |= {f"engine_{streams}_{name}": value for name, value in peer.items()}
+        ratios[f"gateway_over_engine_tokens_per_s_{streams}"] = told["tokens_per_s"] / peer["tokens_per_s"]
+        ratios[f"engine_over_all_cpu_{streams}"] = peer["cpu_ms_engine"] / (
+            told["cpu_ms_engine"] + told["cpu_ms_above_engine"]
+        )
     print_report("gateway", figures, {}, ratios)
     return 0
 
@@ -94,16 +124,24 @@ def prompt(index: int) -> list[int]:
     return [(index * 7919 + position * 31) % 40_000 + 100 for position in range(PROMPT_TOKENS)]
 
 
-def _figures(streams: int, loads: list[AtOnce], found: list[list[Timed]]) -> dict[str, float]:
-    """Over the loads of so many streams: the median of their speeds, and of all pieces."""
-    mine = [answers for load, answers in zip(loads, found, strict=True) if load.streams == streams]
-    gaps = [b - a for answers in mine for one in answers for a, b in zip(one.at, one.at[1:], strict=False)]
-    firsts = [one.ttft_s for answers in mine for one in answers]
+def _figures(mine: list[Load]) -> dict[str, float]:
+    """Of loads of the same size: the median of their speeds, and all pieces."""
+    answers = [timed for one in mine for timed in one.answers]
+    gaps = [b - a for one in answers for a, b in zip(one.at, one.at[1:], strict=False)]
+    firsts = [one.ttft_s for one in answers]
     return {
-        "tokens_per_s": statistics.median(_speed(answers) for answers in mine),
+        "tokens_per_s": statistics.median(_speed(one.answers) for one in mine),
         "ttft_p50_ms": 1000 * percentile(firsts, 50), "ttft_p95_ms": 1000 * percentile(firsts, 95),
         "itl_p50_ms": 1000 * percentile(gaps, 50), "itl_p95_ms": 1000 * percentile(gaps, 95),
     }  # fmt: skip
+
+
+def _costs(mine: list[Load]) -> dict[str, float]:
+    """What a token cost, by process, and how many came together."""
+    tokens = sum(one.tokens for one in mine)
+    spent = processor.together([one.spent for one in mine])
+    pieces = sum(one.pieces for one in mine)
+    return processor.per_token(spent, tokens, ENGINE) | {"tokens_per_piece": tokens / pieces}
 
 
 def _speed(answers: list[Timed]) -> float:
@@ -114,14 +152,14 @@ def _speed(answers: list[Timed]) -> float:
 # ---------------------------------------------------------------- the engine alone
 
 
-def _in_process(folder: Path, config: Config, loads: list[AtOnce]) -> list[list[Timed]]:
+def _in_process(folder: Path, config: Config, loads: list[AtOnce]) -> list[Load]:
     engine = Engine.load(folder, config.engine)
     _alone(engine, AtOnce(1, 4, -1))
     return [_alone(engine, load) for load in loads]
 
 
-def _alone(engine: Engine, load: AtOnce) -> list[Timed]:
-    sampling = Sampling(load.tokens, ignore_eos=True)
+def _alone(engine: Engine, load: AtOnce) -> Load:
+    sampling, began_s = Sampling(load.tokens, ignore_eos=True), time.process_time()
     streams = [engine.start(ids, sampling) for ids in load.prompts()]
     timed = {stream.number: Timed(time.perf_counter(), tokens=load.tokens) for stream in streams}
     while not all(stream.finished for stream in streams):
@@ -129,17 +167,22 @@ def _alone(engine: Engine, load: AtOnce) -> list[Timed]:
         now = time.perf_counter()
         for number in told:
             timed[number].at.append(now)
-    return list(timed.values())
+    return Load(list(timed.values()), {ENGINE: processor.Spent(others_s=time.process_time() - began_s)})
 
 
 # ---------------------------------------------------------------- through the gateway
 
 
-async def _through_gateway(url: str, model: str, loads: list[AtOnce]) -> list[list[Timed]]:
+async def _through_gateway(url: str, model: str, loads: list[AtOnce], pids: Mapping[str, int]) -> list[Load]:
     limits = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
-        asked = [_asked(session, url, model, load) for load in (AtOnce(1, 4, -1), *loads)]
-        return [await one for one in asked][1:]
+        await _asked(session, url, model, AtOnce(1, 4, -1))
+        found = []
+        for load in loads:
+            before = processor.read(pids)
+            answers = await _asked(session, url, model, load)
+            found.append(Load(answers, processor.since(before, processor.read(pids))))
+        return found
 
 
 async def _asked(session: aiohttp.ClientSession, url: str, model: str, load: AtOnce) -> list[Timed]:
