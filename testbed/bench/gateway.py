@@ -55,7 +55,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class AnsweredLoad:
     """What one load gave: its answers, and what processes spent on it."""
 
     answers: list[Timed]
@@ -124,7 +124,7 @@ def prompt(index: int) -> list[int]:
     return [(index * 7919 + position * 31) % 40_000 + 100 for position in range(PROMPT_TOKENS)]
 
 
-def _figures(mine: list[Load]) -> dict[str, float]:
+def _figures(mine: list[AnsweredLoad]) -> dict[str, float]:
     """Of loads of the same size: the median of their speeds, and all pieces."""
     answers = [timed for one in mine for timed in one.answers]
     gaps = [b - a for one in answers for a, b in zip(one.at, one.at[1:], strict=False)]
@@ -136,7 +136,7 @@ def _figures(mine: list[Load]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _costs(mine: list[Load]) -> dict[str, float]:
+def _costs(mine: list[AnsweredLoad]) -> dict[str, float]:
     """What a token cost, by process, and how many came together."""
     tokens = sum(one.tokens for one in mine)
     spent = processor.together([one.spent for one in mine])
@@ -152,13 +152,13 @@ def _speed(answers: list[Timed]) -> float:
 # ---------------------------------------------------------------- the engine alone
 
 
-def _in_process(folder: Path, config: Config, loads: list[AtOnce]) -> list[Load]:
+def _in_process(folder: Path, config: Config, loads: list[AtOnce]) -> list[AnsweredLoad]:
     engine = Engine.load(folder, config.engine)
     _alone(engine, AtOnce(1, 4, -1))
     return [_alone(engine, load) for load in loads]
 
 
-def _alone(engine: Engine, load: AtOnce) -> Load:
+def _alone(engine: Engine, load: AtOnce) -> AnsweredLoad:
     sampling, began_s = Sampling(load.tokens, ignore_eos=True), time.process_time()
     streams = [engine.start(ids, sampling) for ids in load.prompts()]
     timed = {stream.number: Timed(time.perf_counter(), tokens=load.tokens) for stream in streams}
@@ -167,13 +167,13 @@ def _alone(engine: Engine, load: AtOnce) -> Load:
         now = time.perf_counter()
         for number in told:
             timed[number].at.append(now)
-    return Load(list(timed.values()), {ENGINE: processor.Spent(others_s=time.process_time() - began_s)})
+    return AnsweredLoad(list(timed.values()), {ENGINE: processor.Spent(others_s=time.process_time() - began_s)})
 
 
 # ---------------------------------------------------------------- through the gateway
 
 
-async def _through_gateway(url: str, model: str, loads: list[AtOnce], pids: Mapping[str, int]) -> list[Load]:
+async def _through_gateway(url: str, model: str, loads: list[AtOnce], pids: Mapping[str, int]) -> list[AnsweredLoad]:
     limits = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
         await _asked(session, url, model, AtOnce(1, 4, -1))
@@ -181,7 +181,7 @@ async def _through_gateway(url: str, model: str, loads: list[AtOnce], pids: Mapp
         for load in loads:
             before = processor.read(pids)
             answers = await _asked(session, url, model, load)
-            found.append(Load(answers, processor.since(before, processor.read(pids))))
+            found.append(AnsweredLoad(answers, processor.since(before, processor.read(pids))))
         return found
 
 
