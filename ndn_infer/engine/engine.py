@@ -22,6 +22,7 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
+from ndn_infer.engine.published import PublishedAnswer, Reading
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
 from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream
@@ -117,6 +118,32 @@ class Engine:
             tuple(ids), params, Extent(asked, asked, last), prefix_blocks,
             Sharing(cache_salt, near and not arriving, arriving),
         )  # fmt: skip
+
+    def start_check(
+        self, ids: Sequence[int], params: Sampling, published: PublishedAnswer, prefix_blocks: Sequence[Tensor] = (), *,
+        cache_salt: str = "", answered: int = 0,
+    ) -> Stream:  # fmt: skip
+        """As `start`, for an answer that is there: its tokens are the guesses, and the stream ends with the first that
+        this engine does not choose ("differs"), with the answer's own end, or, where it would go on, with "agrees".
+        `published` says then what was compared."""
+        self._check([*ids, *published.ids], room=0)
+        last, asked = len(ids) + len(published.ids) - 1, max(len(ids) - answered, 1)
+        return self._queue(
+            tuple(ids), params, Extent(asked, asked, last), prefix_blocks, Sharing(cache_salt), published
+        )  # fmt: skip
+
+    def start_reading(
+        self, ids: Sequence[int], params: Sampling, answer: Sequence[int], positions: Sequence[int], *,
+        answered: int = 0,
+    ) -> tuple[Stream, Reading]:  # fmt: skip
+        """Compute prompt and answer as one prompt, by the weights of prompts; margins of the answer's tokens at
+        `positions` are in the reading when the stream has ended. It shares no KV. Errors as in `start`."""
+        self._check([*ids, *answer], room=0)
+        matcher = self._next.matcher(params, ids[len(ids) - answered :])
+        reading = Reading(ids, answer, params, positions, answered=answered, matcher=matcher)
+        known = (*ids, *answer[:-1])
+        extent = Extent(len(known), len(known), len(known))
+        return self._queue(known, Sampling(max_tokens=1), extent, (), Sharing(""), reading), reading
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""
@@ -240,7 +267,7 @@ class Engine:
 
     def _queue(
         self, prompt: tuple[int, ...], params: Sampling | None, extent: Extent, blocks: Sequence[Tensor],
-        sharing: Sharing,
+        sharing: Sharing, check: PublishedAnswer | Reading | None = None,
     ) -> Stream:  # fmt: skip
         (asked, total, last), (salt, near, arriving) = extent, sharing
         pool = self._scheduler.pool
@@ -264,6 +291,8 @@ class Engine:
             exported=len(imports), held=arriving, arrived=0 if arriving else self.model_config.layers,
             keys=BlockKeys(self.block_tokens, self._apart(number, asked, total, salt, imported=ready > 0)),
         )  # fmt: skip
+        stream.published = check if isinstance(check, PublishedAnswer) else None
+        stream.scorer = check if isinstance(check, Reading) else None
         if params is not None:
             params.check(self.model_config.vocab_size)
             self._next.begin(stream, len(prompt) - asked)

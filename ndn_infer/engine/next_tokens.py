@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ndn_infer.engine.sampler import TokenHistory, choose
+from ndn_infer.engine.published import AGREES, DIFFERS, MOST_ROWS
+from ndn_infer.engine.sampler import Allowed, Choice, TokenHistory, choose, margin_of
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
 from ndn_infer.engine.stream import Counters, StepOutput, Stream
@@ -18,7 +19,8 @@ from ndn_infer.errors import EngineUnavailable, ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ndn_infer.engine.grammar import Grammars
+    from ndn_infer.engine.grammar import Grammars, TokenMatcher
+    from ndn_infer.records.sampling import Sampling
 
 MakeDrafter = Callable[[Sequence[int]], Drafter]
 
@@ -50,12 +52,18 @@ class NextTokens:
         assert params is not None
         asked = len(prompt) - answered
         stream.history = TokenHistory(prompt[:asked], prompt[asked:]) if params.needs_history else None
-        stream.drafter = self.drafter(prompt) if self.drafter else None
-        stream.scorer = PromptScorer(prompt, params.logprobs) if params.score_prompt else None
-        if params.grammar is not None:
-            if self.grammars is None:
-                raise EngineUnavailable("this engine has no tokenizer, so it takes no grammars")
-            stream.matcher = self.grammars.matcher(params.grammar, prompt[asked:])
+        stream.drafter = stream.published or (self.drafter(prompt) if self.drafter else None)
+        if params.score_prompt:
+            stream.scorer = PromptScorer(prompt, params.logprobs)
+        stream.matcher = self.matcher(params, prompt[asked:])
+
+    def matcher(self, params: Sampling, answered: Sequence[int]) -> TokenMatcher | None:
+        """Of an answer's grammar, when it has one: see Grammars.matcher."""
+        if params.grammar is None:
+            return None
+        if self.grammars is None:
+            raise EngineUnavailable("this engine has no tokenizer, so it takes no grammars")
+        return self.grammars.matcher(params.grammar, answered)
 
     def guess(self, streams: Iterable[Stream]) -> None:
         """Speculation: guesses at the next tokens of each stream, verified in the same forward."""
@@ -63,7 +71,8 @@ class NextTokens:
             stream.guesses = []
             if stream.params is not None and stream.known - stream.length == 1:
                 left = stream.params.max_tokens - len(stream.generated)
-                room = min(left, self._context - stream.known, MOST_GUESSES + 1) - 1
+                most = MOST_ROWS if stream.published else MOST_GUESSES + 1
+                room = min(left, self._context - stream.known, most) - 1
                 stream.guesses = self._guesses(stream, room)[:room] if room > 0 else []
             stream.draft = len(stream.guesses)
 
@@ -72,7 +81,7 @@ class NextTokens:
         """What the grammar forces, which is always right; else what a drafter proposes, as far as the grammar allows
         it."""
         matcher, drafter = stream.matcher, stream.drafter
-        forced = matcher.forced() if matcher is not None else []
+        forced = matcher.forced() if matcher is not None and stream.published is None else []
         stream.drafted = drafter is not None and not forced
         if drafter is None or forced:
             return forced
@@ -100,7 +109,11 @@ class NextTokens:
         matcher = stream.matcher
         try:
             allowed = matcher.allowed() if matcher is not None else None
-            token, logprob, top = choose(logits.numpy(), params, stream.known, stream.history, allowed)
+            choice = choose(logits.numpy(), params, stream.known, stream.history, allowed)
+            if stream.published is not None and not self._compare(stream, logits, choice, allowed):
+                self._end(stream, DIFFERS)
+                return StepOutput(stream, choice.token, choice.logprob, stream.finished, choice.top)
+            token, logprob, top = choice
             if matcher is not None:
                 matcher.accept(token)
         except ModelError as error:  # of this stream: the others go on
@@ -117,4 +130,16 @@ class NextTokens:
             self._end(stream, "stop")
         elif len(stream.generated) >= params.max_tokens or stream.known >= self._context:
             self._end(stream, "length")
+        elif stream.published is not None and stream.published.complete:
+            self._end(stream, AGREES)
         return StepOutput(stream, token, logprob, stream.finished, top)
+
+    @staticmethod
+    def _compare(stream: Stream, logits: Tensor, choice: Choice, allowed: Allowed | None) -> bool:
+        """Whether the choice is the published token."""
+        published, params = stream.published, stream.params
+        assert published is not None and params is not None
+        wanted, margin = published.next_id, 0.0
+        if choice.token != wanted:
+            margin = margin_of(logits.numpy(), params, stream.known, wanted, stream.history, allowed)
+        return published.check(choice, margin)

@@ -107,6 +107,29 @@ def told_of(logits: NDArray[np.float32], token: int, count: int) -> Choice:
     return Choice(token, float(logits[token]) - norm, top)
 
 
+def margin_of(
+    logits: NDArray[np.float32], params: Sampling, position: int, token: int, history: TokenHistory | None = None,
+    allowed: Allowed | None = None,
+) -> float:  # fmt: skip
+    """How far `token` is from being the choice; 0 where it is, infinite where it is not allowed. Greedy: what its logit
+    is below the best one. Sampled: what lies between the number that was drawn and the token's own part of all weight,
+    as a share of that, 1 where the filters leave the token out. Other arguments as in `choose`."""
+    adjusted = adjust(logits, params, history, allowed)
+    best, peak = _best(adjusted)
+    if allowed is not None and not allowed[token]:
+        return math.inf
+    if params.temperature < GREEDY_BELOW:
+        return 0.0 if token == best else peak - float(adjusted[token])
+    ids, weights = _candidates(adjusted, peak, params)
+    at = token if isinstance(ids, slice) else int(np.searchsorted(ids, token))
+    if not isinstance(ids, slice) and (at >= len(ids) or int(ids[at]) != token):
+        return 1.0
+    drawn, total = uniform(params.seed, position), float(weights.sum(dtype=np.float64))
+    low = float(weights[:at].sum(dtype=np.float64)) / total
+    high = low + float(weights[at]) / total
+    return 0.0 if _draw(weights, drawn) == at else max(low - drawn, drawn - high, 0.0)
+
+
 def uniform(seed: int, position: int) -> float:
     """The number in [0, 1) that belongs to a position of a stream: 53 bits of Philox."""
     return float(int(np.random.Philox(key=seed, counter=position).random_raw()) >> 11) * 2.0**-53

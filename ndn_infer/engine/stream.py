@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
+from ndn_infer.engine.published import PublishedAnswer, Reading
 from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.scoring import PromptScorer
@@ -126,6 +127,8 @@ class Stream(ScheduledSequence):
     guesses: list[int] = field(default_factory=list)
     history: TokenHistory | None = None
     drafter: Drafter | None = None
+    published: PublishedAnswer | None = None
+    """What is compared with the tokens that are chosen; the drafter too."""
     drafted: bool = False
     """The guesses are the drafter's."""
     matcher: TokenMatcher | None = None
@@ -135,7 +138,7 @@ class Stream(ScheduledSequence):
     blocks: list[tuple[int, Tensor]] = field(default_factory=list)
     blocks_prefilled: int = 0
     """Blocks of its prompt that were computed for it."""
-    scorer: PromptScorer | None = None
+    scorer: PromptScorer | Reading | None = None
     """Where the prompt's own tokens are to be told with their probabilities: logits of every row are wanted."""
     queued_at: float = field(default_factory=time.perf_counter)
     """By time.perf_counter; so long it `waited_s` for its first blocks."""
@@ -166,9 +169,10 @@ class Stream(ScheduledSequence):
 
 
 class StepOutput(NamedTuple):
-    """`finished`: None while the stream goes on, then "stop" (a stop id came), "length", or "error: ..." with
-    `token_id` -1. `logprob` and `top`: see sampler.Choice. `scores`: the same of tokens of the prompt (scoring.py),
-    which come before any other; `token_id` is -1 where no new token has come yet."""
+    """`finished`: None while the stream goes on, then "stop" (a stop id came), "length", "differs" or "agrees" (of a
+    published answer: published.py), or "error: ..." with `token_id` -1. `logprob` and `top`: see sampler.Choice.
+    `scores`: the same of tokens of the prompt (scoring.py), which come before any other; `token_id` is -1 where no
+    new token has come yet."""
 
     stream: Stream
     token_id: int
