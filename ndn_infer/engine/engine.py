@@ -22,7 +22,7 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
-from ndn_infer.engine.published import PublishedAnswer, Reading
+from ndn_infer.engine.published import PublishedAnswer, AnswerReading
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
 from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream
@@ -135,12 +135,12 @@ class Engine:
     def start_reading(
         self, ids: Sequence[int], params: Sampling, answer: Sequence[int], positions: Sequence[int], *,
         answered: int = 0,
-    ) -> tuple[Stream, Reading]:  # fmt: skip
+    ) -> tuple[Stream, AnswerReading]:  # fmt: skip
         """Compute prompt and answer as one prompt, by the weights of prompts; margins of the answer's tokens at
         `positions` are in the reading when the stream has ended. It shares no KV. Errors as in `start`."""
         self._check([*ids, *answer], room=0)
         matcher = self._next.matcher(params, ids[len(ids) - answered :])
-        reading = Reading(ids, answer, params, positions, answered=answered, matcher=matcher)
+        reading = AnswerReading(ids, answer, params, positions, answered=answered, matcher=matcher)
         known = (*ids, *answer[:-1])
         extent = Extent(len(known), len(known), len(known))
         return self._queue(known, Sampling(max_tokens=1), extent, (), Sharing(""), reading), reading
@@ -267,7 +267,7 @@ class Engine:
 
     def _queue(
         self, prompt: tuple[int, ...], params: Sampling | None, extent: Extent, blocks: Sequence[Tensor],
-        sharing: Sharing, check: PublishedAnswer | Reading | None = None,
+        sharing: Sharing, check: PublishedAnswer | AnswerReading | None = None,
     ) -> Stream:  # fmt: skip
         (asked, total, last), (salt, near, arriving) = extent, sharing
         pool = self._scheduler.pool
@@ -292,7 +292,7 @@ class Engine:
             keys=BlockKeys(self.block_tokens, self._apart(number, asked, total, salt, imported=ready > 0)),
         )  # fmt: skip
         stream.published = check if isinstance(check, PublishedAnswer) else None
-        stream.scorer = check if isinstance(check, Reading) else None
+        stream.scorer = check if isinstance(check, AnswerReading) else None
         if params is not None:
             params.check(self.model_config.vocab_size)
             self._next.begin(stream, len(prompt) - asked)

@@ -5,7 +5,7 @@ this engine chooses. Must not know: streams, blocks, how logits are computed, wh
 
 Two ways. `PublishedAnswer` is a drafter: the published tokens are the guesses, so many rows are computed at once, each
 with the bits that it has alone (linear.py). Within one engine class a guess that does not hold is a token that this
-request does not give. `Reading` computes prompt and answer as one prompt, at a fraction of the time, and looks at the
+request does not give. `AnswerReading` computes prompt and answer as one prompt, at a fraction of the time, and looks at the
 logits of some positions. Their last bits are not those of decoding, so what it says is a margin, not a proof.
 """
 
@@ -100,7 +100,7 @@ class PublishedAnswer:
         return self.ids[self._checked]
 
 
-class Reading:
+class AnswerReading:
     """Margins of the published tokens at some positions of an answer that is read as a prompt (a scorer, as
     scoring.PromptScorer). Every token is taken into account for penalties and grammars, in order."""
 

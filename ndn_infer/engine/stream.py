@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
-from ndn_infer.engine.published import PublishedAnswer, Reading
+from ndn_infer.engine.published import PublishedAnswer, AnswerReading
 from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.scoring import PromptScorer
@@ -138,7 +138,7 @@ class Stream(ScheduledSequence):
     blocks: list[tuple[int, Tensor]] = field(default_factory=list)
     blocks_prefilled: int = 0
     """Blocks of its prompt that were computed for it."""
-    scorer: PromptScorer | Reading | None = None
+    scorer: PromptScorer | AnswerReading | None = None
     """Where the prompt's own tokens are to be told with their probabilities: logits of every row are wanted."""
     queued_at: float = field(default_factory=time.perf_counter)
     """By time.perf_counter; so long it `waited_s` for its first blocks."""
