@@ -22,7 +22,7 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
-from ndn_infer.engine.published import PublishedAnswer, AnswerReading
+from ndn_infer.engine.published import AnswerReading, PublishedAnswer
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
 from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream

@@ -5,8 +5,8 @@ this engine chooses. Must not know: streams, blocks, how logits are computed, wh
 
 Two ways. `PublishedAnswer` is a drafter: the published tokens are the guesses, so many rows are computed at once, each
 with the bits that it has alone (linear.py). Within one engine class a guess that does not hold is a token that this
-request does not give. `AnswerReading` computes prompt and answer as one prompt, at a fraction of the time, and looks at the
-logits of some positions. Their last bits are not those of decoding, so what it says is a margin, not a proof.
+request does not give. `AnswerReading` computes prompt and answer as one prompt, at a fraction of the time, and looks at
+the logits of some positions. Their last bits are not those of decoding, so what it says is a margin, not a proof.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ndn_infer import chain
 from ndn_infer.engine.kv_pool import Key
-from ndn_infer.engine.published import PublishedAnswer, AnswerReading
+from ndn_infer.engine.published import AnswerReading, PublishedAnswer
 from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.scoring import PromptScorer
