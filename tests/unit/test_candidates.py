@@ -50,6 +50,18 @@ def test_who_cannot_is_not_asked_again_and_when_nobody_can_it_is_over() -> None:
     assert order.now == FIRST[1] and not order.passed(Outcome.CANNOT) and order.again(0.1) is None
 
 
+def test_when_nobody_can_those_that_were_found_meanwhile_are_asked_once() -> None:
+    order = Order(FIRST[:1])
+    order.passed(Outcome.CANNOT)
+    assert not order.passed(Outcome.CANNOT) and order.again(0.1) is None
+    turn = order.turn
+    assert order.others(FIRST) and order.now == FIRST[1] and order.turn > turn, "who cannot is not asked again"
+    assert order.passed(Outcome.CANNOT) and order.now == FIRST[2]
+    assert not order.passed(Outcome.CANNOT) and order.again(0.1) is None and not order.others(FIRST)
+    only = Order(FIRST[:1], only=True)
+    assert not only.passed(Outcome.CANNOT) and only.again(0.1) is None and not only.others(FIRST)
+
+
 @given(st.lists(st.tuples(st.sampled_from(PASSED), st.floats(0, 5)), min_size=1, max_size=60), st.integers(0, 3))
 def test_every_round_asks_each_once(outcomes: list[tuple[Outcome, float]], count: int) -> None:
     order = Order(FIRST[:count])

@@ -59,9 +59,11 @@ class OfferChooser:
         self._calls: OrderedDict[str, _Made] = OrderedDict()
         self._cannot: dict[tuple[Name, tuple[str, str, str, str]], float] = {}
 
-    async def candidates(self, call: Call, request: Record) -> Sequence[Candidate]:
+    async def candidates(self, call: Call, request: Record, *, settled: bool = False) -> Sequence[Candidate]:
         """Best first, MOST at most; none without offers."""
         await self._offers.ready(call.function)
+        if settled:
+            await self._offers.settled()
         order = self.order(call, request)
         now = clock.monotonic()
         made = self._calls[call.request]

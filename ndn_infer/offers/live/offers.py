@@ -116,6 +116,11 @@ class Offers:
         elif more:
             self.doubt()
 
+    async def settled(self) -> None:
+        """Wait for the look that is being taken, if there is one: nobody who is known so far can answer."""
+        if self._looking is not None:
+            await asyncio.wait((self._looking,), timeout=ROUTES_S + PULL_MS / 1000)
+
     def doubt(self) -> None:
         """Somebody is not where he was: the next call looks again, however young the last look is."""
         if self._looked_at is not None:

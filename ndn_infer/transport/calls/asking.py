@@ -54,7 +54,8 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
     """What every try of a call has in common. `request` is empty when `sources` have it; `order`: who is asked, and
-    `candidates` gives whom to ask in another round; `epoch` and `access` are those of a private call."""
+    `candidates` gives whom to ask in another round, with True after what is being looked for; `epoch` and `access` are
+    those of a private call."""
 
     call: Call
     name: Name
@@ -63,7 +64,7 @@ class PreparedCall:
     caller: str
     advice: tuple[str, ...]
     order: Order
-    candidates: Callable[[], Awaitable[Sequence[Candidate]]]
+    candidates: Callable[[bool], Awaitable[Sequence[Candidate]]]
     epoch: DomainEpoch | None = None
     access: Access | None = None
     span: Span | None = None
@@ -117,7 +118,7 @@ class Asking:
             raise error
         if not question.order.passed(Outcome.LOST):
             question.order.again(0.0)
-            question.order.renew(await question.candidates())
+            question.order.renew(await question.candidates(False))
 
     def broke(self, question: PreparedCall, answered: Answered) -> None:
         """A result broke off: whoever chooses next should know."""
@@ -137,6 +138,8 @@ class Asking:
         pause_s: float | None = 0.0
         if another := not order.passed(outcome, back_s):
             event, pause_s = CallEvent.NO_ANSWER, order.again(machine.pause_s())
+        if pause_s is None and order.others(await question.candidates(True)):
+            event, pause_s, another = CallEvent.NEXT, 0.0, False
         nowhere = question.started and outcome is Outcome.REFUSED and order.rounds > 1
         if pause_s is None or nowhere:
             machine.on(CallEvent.ERROR, clock.monotonic())
@@ -148,7 +151,7 @@ class Asking:
             raise error
         await asyncio.sleep(pause_s)
         if another:
-            order.renew(await question.candidates())
+            order.renew(await question.candidates(False))
 
     async def _ask_once(self, question: PreparedCall, parameters: bytes) -> Answered:
         name, candidate, epoch = question.name, question.order.now, question.epoch

@@ -169,13 +169,13 @@ class Caller:
             published = await self._publish(encoded)
             inline, sources, caller = b"", (published.source,), published.hint
 
-        async def candidates() -> Sequence[Candidate]:
+        async def candidates(settled: bool) -> Sequence[Candidate]:
             """Those at the hints of the call and nobody else; else whom the chooser names."""
             if ask.at or self._chooser is None:
                 return (Candidate(ask.at),) if ask.at else ()
-            return await self._chooser.candidates(call, ask.request)
+            return await self._chooser.candidates(call, ask.request, settled=settled)
 
-        order = Order(await candidates(), only=bool(ask.at))
+        order = Order(await candidates(False), only=bool(ask.at))
         return PreparedCall(
             call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span
         )

@@ -67,8 +67,9 @@ class Said:
 class Chooser(Protocol):
     """Makes the order of candidates, and hears what became of each (offers.chooser)."""
 
-    async def candidates(self, call: Call, request: Record) -> Sequence[Candidate]:
-        """Best first; none when nothing is known."""
+    async def candidates(self, call: Call, request: Record, *, settled: bool = False) -> Sequence[Candidate]:
+        """Best first; none when nothing is known. `settled`: nobody of those known so far can answer, so what is being
+        looked for is waited for."""
         ...
 
     def heard(self, call: Call, candidate: Candidate, said: Said) -> None: ...
@@ -124,6 +125,13 @@ class Order:
             return
         self.turn += self.alone
         self._all = [*(one for one in first if one.at not in self._cannot), *(one for one in self._all if not one.at)]
+
+    def others(self, found: Sequence[Candidate]) -> bool:
+        """When nobody could: on to those of `found` that were not asked. False when there are none."""
+        self._all = [] if self._only else [one for one in found if one.at not in self._cannot]
+        self._place = 0
+        self.turn += bool(self._all)
+        return bool(self._all)
 
     def patient(self, patience_s: float) -> None:
         """The last one is waited for as long as a call without a choice waits."""
