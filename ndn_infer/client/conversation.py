@@ -87,6 +87,8 @@ class Conversation:
         is asked privately."""
         self.ledger = Ledger(node.net)
         self.fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch, ledger=self.ledger)
+        self.evidence = node.config.ask.records == "on"
+        """Whether answers are to have records beside them."""
         self.caller = caller(self.fetcher, self.ledger)
         self.domain = domain
         self.engines = engines
@@ -332,6 +334,7 @@ class Answer:
         ask = Ask(
             ("model", self.model.digest), "generate", self._request(), conversation.domain,
             advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
+            evidence=conversation.evidence,
         )  # fmt: skip
         events = conversation.caller.stream(
             ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()

@@ -223,6 +223,9 @@ class ProducerConfig(ConfigSection):
     event_ms: int = option(
         50, "tokens made within this many milliseconds leave in one packet; 0: each in its own", high=60_000
     )
+    records: str = option(
+        "on", "publish a signed record of each answer beside it, and the request, for callers who do not decline",
+        choices=("on", "off"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,9 @@ class AskConfig(ConfigSection):
     top_k: int = _sampling("top_k", 0, "sample from this many most likely tokens; 0, -1: off")
     system: str = option("", "system prompt; empty: the model's own")
     passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
+    records: str = option(
+        "on", "answers have a signed record of what they were made of beside them (docs/evidence.md)",
+        choices=("on", "off"))  # fmt: skip
     min_score: float = option(
         0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )

@@ -31,6 +31,7 @@ from ndn_infer.records.bounds import (
 )
 from ndn_infer.records.codec import R, decode, encode, most_bytes
 from ndn_infer.records.forms import Record, Reply, Request
+from ndn_infer.records.receipt import Receipt
 from ndn_infer.records.sampling import MAX_LOGPROBS, MAX_STOP_CHARACTERS, Sampling, TokenBias
 from ndn_infer.records.tools import MAX_CALLS, MAX_TOOLS, Tool, ToolCall
 
@@ -165,7 +166,9 @@ class Envelope(Request):
     result: for generate and prefill, identities that may hold KV of the prompt. `deadline_ms`: how long the caller is
     going to wait (0: it does not say), in steps (wire/pace.py), as the Interest's name depends on it. `turn`: how many
     producers were asked before this one; it makes another name, so that what these said answers for nobody else.
-    `trace`: of a caller that traces the call; equal calls are one piece of work whatever their traces.
+    `trace`: of a caller that traces the call; equal calls are one piece of work whatever their traces. `evidence`: the
+    result is to have its record beside it (docs/evidence.md), as the first of equal calls says. `context`: name of what
+    the caller says of how the request came about, which that record then lists.
     """
 
     request: Annotated[bytes, AtMost(MAX_INLINE)] = b""
@@ -176,6 +179,8 @@ class Envelope(Request):
     deadline_ms: Count = 0
     turn: Count = 0
     trace: CallTrace | None = None
+    evidence: bool = True
+    context: Uri = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +265,8 @@ class TokenEvent(Reply):
     tokens (Sampling.score_prompt), over as many events as they need: one for each token in order, the first of which,
     before which there is nothing, has the log probability 0 and no alternatives.
 
-    `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report.
+    `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report, and
+    the `receipt` of what the answer took.
     `stopped_by` is the stop string that ended it, "" where none did.
     `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
     """
@@ -276,6 +282,7 @@ class TokenEvent(Reply):
     logprobs: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
     prompt: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
     stopped_by: Annotated[str, AtMost(MAX_STOP_CHARACTERS)] = ""
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,3 +27,6 @@ class Ask:
     """Forwarding hints: these producers are asked, and no others."""
     caller: str = ""
     """As in records.Envelope, where the producer pulls more of this caller than the request."""
+    evidence: bool = True
+    """As in records.Envelope, and the next."""
+    context: str = ""

@@ -69,6 +69,8 @@ class PreparedCall:
     access: Access | None = None
     span: Span | None = None
     """Of a call that is traced."""
+    evidence: bool = True
+    context: str = ""
     started: bool = False
     """Whether what it starts goes on after the answer, for as long as somebody wants some of it."""
 
@@ -178,6 +180,7 @@ def _envelope(machine: CallMachine, question: PreparedCall) -> bytes:
         Envelope(
             question.request, question.sources, question.caller, machine.salt, question.advice, deadline,
             question.order.turn, None if trace is None else CallTrace(trace.trace_id, trace.span_id),
+            question.evidence, question.context,
         )
     )  # fmt: skip
 

@@ -177,8 +177,9 @@ class Caller:
 
         order = Order(await candidates(False), only=bool(ask.at))
         return PreparedCall(
-            call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span
-        )
+            call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span,
+            ask.evidence, ask.context,
+        )  # fmt: skip
 
     def _private(self) -> Access:
         if self._access is None:
