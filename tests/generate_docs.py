@@ -68,6 +68,9 @@ Codes of answers:
 - `wrong-engine` (before: `wrong-dtype`, and `wrong-codec` of a stage), `wrong-pieces` of a stage that is asked for
   another model or cuts prompts otherwise; `wrong-codec` is of `prefill` alone.
 - `refused`: whoever signed a question may not ask it.
+- `unreachable`, `not-trusted`, `no-room` (before: `failed`, of an input that did not come `bad-request`): what the work
+  needs of others did not come, cannot be believed, or a store is full. Callers go on to the next producer and come
+  back; a stream that ends with one of them, or with `busy`, goes on elsewhere. `failed` and `internal` are defects.
 """
 
 

@@ -39,6 +39,7 @@ from ndn_infer.records import (
     Tokens,
 )
 from ndn_infer.records.bounds import MAX_TEXT
+from ndn_infer.records.codes import FAILED
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
@@ -379,7 +380,7 @@ class Answer:
         self.text += event.text
         self.last = event
         if event.finish == "error":
-            raise CallError(f"generation failed: {event.error}", code="failed")
+            raise CallError(f"generation failed: {event.error}", code=event.code or FAILED)
         self.finish = event.finish or self.finish
         if event.finish and self.watch is not None:
             self.watch.ended(len(self.prompt_ids), event.kv, stored=self.stored)

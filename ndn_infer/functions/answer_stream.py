@@ -23,6 +23,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.token_events import TokenEvents, prompt_events
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
+from ndn_infer.records.codes import FAILED
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire.readership import Readers
 
@@ -121,9 +122,9 @@ class AnswerStream:
             log.exception("an event cannot be made")
             self.fail(f"{type(error).__name__} in generate")
 
-    def fail(self, error: str) -> None:
+    def fail(self, error: str, code: str = FAILED) -> None:
         """End it with words, unless it has ended."""
-        self._end(TokenEvent((), finish="error", error=error or "generation failed"))
+        self._end(TokenEvent((), finish="error", error=error or "generation failed", code=code))
 
     def close(self) -> None:
         """Give it up without words, unless it has ended: whoever made it stops, and it can be asked for again."""

@@ -14,6 +14,7 @@ from ndn_infer import records
 from ndn_infer.errors import Busy, NdnInferError
 from ndn_infer.functions.answer_stream import AnswerStream
 from ndn_infer.records import Progress
+from ndn_infer.transport.calls.failures import code_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class OpenAnswers:
         try:
             await make()
         except NdnInferError as error:
-            answer.fail(str(error))
+            log.warning("an answer ends after %d tokens: %s", len(answer.ids), error)
+            answer.fail(str(error), code_of(error))
         except Exception as error:
             log.exception("generation failed")
             answer.fail(f"{type(error).__name__} in generate")

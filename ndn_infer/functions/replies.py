@@ -11,12 +11,14 @@ from collections.abc import Hashable
 from typing import Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import BadRecord, CallError, MissingKey, NdnInferError, TrustError
+from ndn_infer.errors import CallError, MissingKey, NdnInferError
 from ndn_infer.functions.base import Host
 from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.records import CallAnswer
+from ndn_infer.records.codes import FAILED, NOT_TRUSTED
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
+from ndn_infer.transport.calls.failures import code_of
 from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.wire.shares import Allowance
 
@@ -62,15 +64,17 @@ class Replies:
     def refuse(self, request: ReceivedInterest, who: Hashable, error: NdnInferError) -> None:
         """Why a call does not get as far as work: in clear, as nobody can seal without the key. It tells nothing but
         what is wrong with this Interest."""
-        code, text, back_s = "bad-request", str(error), 0.0
+        code, text, back_s = code_of(error), str(error), 0.0
         if isinstance(error, CallError):
-            code, back_s = error.code, error.retry_after_s
+            back_s = error.retry_after_s
         elif isinstance(error, MissingKey):
             here = ndn.to_uri(self._signer.identity)
             code, text = "unknown-domain", f"{error}; {here} is not a member of the domain"
-        elif not isinstance(error, BadRecord | TrustError):
+        elif code == NOT_TRUSTED:  # who signed the call, or what it brought
+            code = "bad-request"
+        elif code == FAILED:
             log.error("cannot look at a call: %s", error)
-            code, text = "failed", "this producer cannot read its keys"
+            text = "this producer cannot read its keys"
         self._host.counters[_REFUSED.get(code, "refused")] += 1
         log.debug("refused a call: %s", error)
         self.fail(request, CallAnswer(code=code, error=text, retry_after_ms=round(back_s * 1000)), PUBLIC, who)

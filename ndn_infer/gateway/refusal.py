@@ -18,6 +18,7 @@ from ndn_infer.errors import (
     NetworkError,
     NoForwarder,
     PromptTooLong,
+    StorageError,
     Timeout,
     TrustError,
     UnknownModel,
@@ -25,6 +26,7 @@ from ndn_infer.errors import (
 )
 from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.records import TOO_LONG
+from ndn_infer.records.codes import UNABLE
 from ndn_infer.records.grammar import BAD_GRAMMAR
 
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
@@ -87,17 +89,23 @@ def refusal_of(error: NdnInferError) -> Refusal:
         return too_long(text)
     if isinstance(error, UsageError):
         return bad(text)
-    if isinstance(error, Timeout):
-        return Refusal(504, text, code="timeout")
-    if isinstance(error, Nacked) and error.reason == REASON_CONGESTION:
-        return Refusal(429, "the network is at its limit", code="busy", retry_after_s=RETRY_S)
-    if isinstance(error, Nacked):
-        return Refusal(503, f"no producer can be reached: {text}", code="no_producer", retry_after_s=RETRY_S)
     if isinstance(error, NetworkError):
-        return Refusal(503, text, code="network", retry_after_s=RETRY_S)
+        return _of_network(error)
+    if isinstance(error, StorageError):
+        return Refusal(503, text, code="storage", retry_after_s=RETRY_S)
     if isinstance(error, TrustError | BadPacket | BadRecord):
         return Refusal(502, text, code="not_trusted")
     return Refusal(500, text, code="internal")
+
+
+def _of_network(error: NetworkError) -> Refusal:
+    if isinstance(error, Timeout):
+        return Refusal(504, str(error), code="timeout")
+    if isinstance(error, Nacked) and error.reason == REASON_CONGESTION:
+        return Refusal(429, "the network is at its limit", code="busy", retry_after_s=RETRY_S)
+    if isinstance(error, Nacked):
+        return Refusal(503, f"no producer can be reached: {error}", code="no_producer", retry_after_s=RETRY_S)
+    return Refusal(503, str(error), code="network", retry_after_s=RETRY_S)
 
 
 def _of_call(error: CallError) -> Refusal:
@@ -114,4 +122,6 @@ def _of_call(error: CallError) -> Refusal:
         return Refusal(504, text, code="timeout")
     if error.code in _NOBODY:
         return Refusal(503, text, code="no_producer", retry_after_s=RETRY_S)
+    if error.code in UNABLE:
+        return Refusal(503, text, code=error.code, retry_after_s=RETRY_S)
     return Refusal(500, text, code=error.code)

@@ -30,6 +30,7 @@ from ndn_infer.records.bounds import (
     Words,
 )
 from ndn_infer.records.codec import R, decode, encode, most_bytes
+from ndn_infer.records.codes import PASSING
 from ndn_infer.records.forms import Record, Reply, Request
 from ndn_infer.records.receipt import Receipt
 from ndn_infer.records.sampling import MAX_LOGPROBS, MAX_STOP_CHARACTERS, Sampling, TokenBias
@@ -257,8 +258,19 @@ class TokenLogprobs(Reply):
     top_text: Annotated[tuple[Annotated[bytes, AtMost(MAX_TOKEN_BYTES)], ...], AtMost(MAX_LOGPROBS)] = ()
 
 
+class StreamEvent:
+    """Beside Reply: what a function that streams tells, where an event may say that the stream breaks off."""
+
+    __slots__ = ()
+
+    @property
+    def broken(self) -> str:
+        """In words, why the stream breaks off with this event though nothing is wrong with the question; else ""."""
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
-class TokenEvent(Reply):
+class TokenEvent(Reply, StreamEvent):
     """One segment of a generate stream: the ids of one or more steps and the text that they complete.
 
     `logprobs` has one entry for each id when the request asked for them, else none. `prompt` has those of the prompt's
@@ -266,7 +278,7 @@ class TokenEvent(Reply):
     before which there is nothing, has the log probability 0 and no alternatives.
 
     `finish` is "" while the stream goes on, then "stop", "length" or "error"; the last event carries the report, and
-    the `receipt` of what the answer took.
+    the `receipt` of what the answer took. With "error" `error` says why in words, `code` as that of a CallAnswer.
     `stopped_by` is the stop string that ended it, "" where none did.
     `kv_holders` are identities (URIs) that hold KV of prompt and answer: the next turn hands them on.
     """
@@ -283,6 +295,12 @@ class TokenEvent(Reply):
     prompt: Annotated[tuple[TokenLogprobs, ...], AtMost(MAX_EVENT_TOKENS)] = ()
     stopped_by: Annotated[str, AtMost(MAX_STOP_CHARACTERS)] = ""
     receipt: Receipt | None = None
+    code: Label = ""
+
+    @property
+    def broken(self) -> str:
+        """Why the stream breaks off here, where that says nothing of the answer: it goes on elsewhere, or later."""
+        return self.error or self.code if self.finish == "error" and self.code in PASSING else ""
 
 
 @dataclass(frozen=True, slots=True)

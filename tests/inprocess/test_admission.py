@@ -14,7 +14,7 @@ import pytest
 
 from ndn_infer import clock, records
 from ndn_infer.config import CallConfig, Config, ProducerConfig
-from ndn_infer.errors import CallError, NetworkError
+from ndn_infer.errors import CallError, FetchIncomplete, NetworkError
 from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Route
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
@@ -186,6 +186,38 @@ def test_work_that_fails_after_its_acknowledgement_tells_why_and_is_not_done_aga
         with pytest.raises(CallError, match="the wheel came off") as failed:
             await caller.call(ask("3 fail"), Text)
         assert failed.value.code == "broken" and len(work.begun) == 1
+
+    in_world(tmp_path, story)
+
+
+class Cut(Work):
+    """Cannot reach what it needs, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    async def run(self, request: TokenizeRequest, job: Job) -> Record:
+        if self.left:
+            self.left -= 1
+            self.begun.append(request.text)
+            raise FetchIncomplete("an input broke off")
+        return await super().run(request, job)
+
+
+def test_who_cannot_reach_what_it_needs_is_asked_again(tmp_path: Path) -> None:
+    """That is no defect and no fault of the question: the next one is asked, here the same one after a moment."""
+
+    async def story(world: World) -> None:
+        work = Cut(2)
+        await world.produce(work)
+        caller = (await world.node(world.core)).caller
+        assert (await caller.call(ask("0.1 s"), Text)).text == "0.1 S" and len(work.begun) == 3
+        work.left = 100
+        with pytest.raises(CallError, match="an input broke off") as cut:
+            await caller.call(ask("0.1 again"), Text)
+        assert cut.value.code == "unreachable"
+        assert len(work.begun) == 3 + CONFIG.call.attempts
 
     in_world(tmp_path, story)
 

@@ -150,7 +150,7 @@ async def test_private_callers_pass_a_crowd_whose_certificates_never_come(net: N
     assert await asyncio.gather(*(net.shout(text, LABEL) for text in texts)) == [text.upper() for text in texts]
     assert net.producer.counters["answers"] <= 300 + 21
     refused = await settled(flood)
-    assert {answer.code for answer in refused} <= {"busy", "bad-request"}
+    assert {answer.code for answer in refused} <= {"busy", "unreachable"}
     for _ in range(200):
         if not net.producer.access.askers and not net.producer.validator._fetcher._tasks:
             break
@@ -181,6 +181,18 @@ async def test_silent_sources_take_no_seat_and_slow_no_other_fetching(net: Net) 
     assert net.producer.fetcher.window == window and net.producer.fetcher.stats.timeouts == 0
     for task in flood:
         task.cancel()
+
+
+async def test_an_input_that_does_not_come_is_no_defect(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks is told that it could not be reached, and asks another or again."""
+    monkeypatch.setattr(input_pull, "SILENCE_S", 0.1)
+    digest = "ab" * 32
+    source = ndn.to_uri(Input("evil", "n1", "user", "0a", digest).to_name(NET))
+    for limit_s in (10.0, 0.05):
+        monkeypatch.setattr(input_pull, "DEADLINE_S", limit_s)
+        envelope = Envelope(sources=(source,), caller=ndn.to_uri(SILENT))
+        (answer,) = await settled([net.attack(Call(*SUBJECT, "tokenize", CallClass.SHARED, digest), envelope)])
+        assert answer.code == "unreachable" and "keys" not in answer.error
 
 
 async def test_work_that_waits_for_a_silent_caller_holds_no_seat(net: Net) -> None:

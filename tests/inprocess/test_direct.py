@@ -11,7 +11,18 @@ import pytest
 
 from ndn_infer import ndn, records
 from ndn_infer.config import Config
-from ndn_infer.errors import BadRecord, Busy, CallError, Nacked, NdnInferError, PromptError, Timeout
+from ndn_infer.errors import (
+    BadRecord,
+    BadSignature,
+    Busy,
+    CallError,
+    ModelError,
+    Nacked,
+    NdnInferError,
+    PromptError,
+    StoreFull,
+    Timeout,
+)
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.records import CallAnswer, Message
@@ -91,7 +102,10 @@ async def test_a_question_is_for_the_first_handler_that_answers_it(told: Told) -
         (Busy("later"), "busy", "later"),
         (PromptError("too much"), "bad-request", "too much"),
         (BadRecord("not so"), "bad-request", "not so"),
-        (Timeout("nobody"), "failed", "Timeout: nobody"),
+        (Timeout("nobody"), "unreachable", "Timeout: nobody"),
+        (BadSignature("forged"), "not-trusted", "BadSignature: forged"),
+        (StoreFull("no"), "no-room", "StoreFull: no"),
+        (ModelError("odd"), "failed", "ModelError: odd"),
         (ValueError("a secret"), "internal", "ValueError in question wrong"),
     ],
 )

@@ -107,6 +107,36 @@ async def write(stream: LiveStream, first: int, last: int, end: int = 19) -> Non
         await asyncio.sleep(0.01)
 
 
+def breaks(code: str) -> bytes:
+    return records.encode(TokenEvent((), finish="error", error="a stage is gone", code=code))
+
+
+@pytest.mark.parametrize("code", ["busy", "unreachable", "not-trusted", "no-room"])
+async def test_a_stream_that_breaks_off_before_its_first_event_is_asked_for_again(tmp_path: Path, code: str) -> None:
+    async with world(tmp_path) as w:
+        work = asyncio.create_task(Reading(w.reader).run())
+        (await w.function.opened()).append(breaks(code), failed=True)
+        again = await w.function.opened(2)
+        await write(again, 0, 2, end=2)
+        assert await work == [0, 1, 2]
+
+
+async def test_a_stream_that_breaks_off_later_is_lost_and_one_that_failed_is_told(tmp_path: Path) -> None:
+    """A defect is no reason to ask somebody else: the event is the answer."""
+    async with world(tmp_path) as w:
+        reading = Reading(w.reader)
+        work = asyncio.create_task(reading.run())
+        stream = await w.function.opened()
+        await write(stream, 0, 2)
+        stream.append(breaks("unreachable"), failed=True)
+        with pytest.raises(NetworkError, match="a stage is gone"):
+            await work
+        assert reading.ids == [0, 1, 2] and len(w.function.streams) == 1
+        work = asyncio.create_task(Reading(w.reader, GenerateRequest(prompt=(2,))).run())
+        (await w.function.opened(2)).append(breaks("failed"), failed=True)
+        assert await work == [] and len(w.function.streams) == 2
+
+
 # ------------------------------------------------------------ who said it
 
 

@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,13 @@ from tests.daemons import RunningNetwork, run_network, stop, wait_ready
 from tests.load.gateway_clients import KEYS, Visitor, left_after
 from tests.load.watch import Look, look
 
+SAMPLES: Final = 20
+"""Looks at all processes while the load lasts."""
+TOLD: Final = 20
+"""Lines of a log that are told of a wrong answer."""
+
 IDLE_S: Final = 60.0
+REQUEST_ID: Final = re.compile(r"req_[0-9a-f]{32}")
 LATE_MIB: Final = 24.0
 """What a process that does not leak may still grow after the first fifth: tables, caches up to their bounds."""
 LATE_DESCRIPTORS: Final = 8
@@ -50,9 +57,13 @@ class Report:
     wrong: list[str]
     mib: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
+    over_time: list[dict[str, float]] = field(default_factory=list)
+    """Seconds since the load began, and MiB of each process then, the network's too."""
     running_at_end: int = -1
     after_leaving_s: list[float] = field(default_factory=list)
     log_errors: list[str] = field(default_factory=list)
+    of_wrong: list[str] = field(default_factory=list)
+    """What the logs have on the ids of wrong answers."""
     alive: bool = False
 
     def faults(self, *, timed: bool) -> list[str]:
@@ -84,7 +95,8 @@ def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int 
         log = ends.enter_context((folder / "gateway.log").open("w"))
         process = subprocess.Popen(
             [sys.executable, "-m", "ndn_infer", "gateway", "--port", "0", "--no-embedded", "--api-key-file", str(keys),
-             "--set", f"gateway.requests={2 * clients}", "--set", "gateway.header_s=3", "--set", "gateway.body_kib=64"],
+             "--set", f"gateway.requests={2 * clients}", "--set", "gateway.header_s=3", "--set", "gateway.body_kib=64",
+             "--set", "log.level=info"],
             env=network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
         ends.callback(stop, process)
@@ -94,8 +106,11 @@ def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int 
             _loaded(network, process, lines[-1].split()[1], Report(seconds, clients, {}, {}, []), seed)
         )
         report.alive = process.poll() is None
-        text = (folder / "gateway.log").read_text()
-        report.log_errors = [line for line in text.splitlines() if "Traceback" in line or " failed" in line][:20]
+        lines = (folder / "gateway.log").read_text().splitlines()
+        report.log_errors = [line for line in lines if "Traceback" in line or " failed" in line][:TOLD]
+        ids = [found for words in report.wrong for found in REQUEST_ID.findall(words)]
+        report.of_wrong = [line for line in lines if any(one in line for one in ids)][:TOLD]
+        report.of_wrong += (folder / "up.log").read_text().splitlines()[-TOLD:] if report.wrong else []
         return report
 
 
@@ -113,9 +128,11 @@ async def _loaded(
         looks = [sizes(process)]
         deadline = time.monotonic() + report.seconds
         work = [asyncio.ensure_future(visitor.until(deadline)) for visitor in visitors]
+        sampling = asyncio.ensure_future(_sample(network, process, report))
         await asyncio.sleep(report.seconds / 5)
         looks.append(sizes(process))
         await asyncio.gather(*work)
+        sampling.cancel()
         for visitor in visitors:
             done += visitor.done
             statuses += visitor.statuses
@@ -133,6 +150,15 @@ async def _loaded(
     report.mib = [one.pss_mib for one in looks]
     report.descriptors = [sum(each.descriptors for each in one.of.values()) for one in looks]
     return report
+
+
+async def _sample(network: RunningNetwork, process: subprocess.Popen[str], report: Report) -> None:
+    began = time.monotonic()
+    while True:
+        each = {**look(process.pid).of, **look(network.process.pid).of}
+        mib = {title: round(one.pss_kib / 1024, 1) for title, one in each.items()}
+        report.over_time.append({"s": round(time.monotonic() - began), **mib})
+        await asyncio.sleep(report.seconds / SAMPLES)
 
 
 def _running(network: RunningNetwork) -> int:

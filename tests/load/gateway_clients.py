@@ -26,6 +26,8 @@ KEYS: Final = {
 }
 BUSY: Final = {429, 503}
 """What a request may be told when others were first."""
+MAX_WORDS: Final = 400
+"""Of a wrong answer, as it is told."""
 
 
 @dataclass(eq=False)
@@ -77,10 +79,12 @@ class Visitor:
             more["json"] = body
         return self.session.post(f"{self.url}/chat/completions", **more)
 
-    def _expect(self, what: str, status: int, allowed: set[int]) -> None:
-        self.statuses[str(status)] += 1
-        if status not in allowed:
-            self.wrong.append(f"{what}: status {status}")
+    async def _expect(self, what: str, answer: aiohttp.ClientResponse, allowed: set[int]) -> None:
+        """A wrong one is told with its words and with the id under which the gateway's log has it."""
+        self.statuses[str(answer.status)] += 1
+        if answer.status not in allowed:
+            words = (await answer.read())[:MAX_WORDS].decode("utf-8", "replace")
+            self.wrong.append(f"{what}: status {answer.status}, {answer.headers.get('X-Request-Id', '')}: {words}")
 
     async def _read_stream(self, what: str, answer: aiohttp.ClientResponse, pause_s: float = 0.0) -> None:
         lines = []
@@ -90,16 +94,17 @@ class Visitor:
                 if pause_s:
                     await asyncio.sleep(pause_s)
         if not lines or lines[-1] != b"[DONE]":
-            self.wrong.append(f"{what}: a stream without its end, {len(lines)} events")
+            told = answer.headers.get("X-Request-Id", "")
+            self.wrong.append(f"{what}: a stream without its end, {len(lines)} events, {told}")
             return
         last = json.loads(lines[-2])
         finished = "error" not in last and last["choices"][0]["finish_reason"] in ("stop", "length")
         if not finished and last.get("error", {}).get("code") != "busy":
-            self.wrong.append(f"{what}: {lines[-2][:200]!r}")
+            self.wrong.append(f"{what}: {answer.headers.get('X-Request-Id', '')} {lines[-2][:MAX_WORDS]!r}")
 
     async def stream(self, what: str = "stream", pause_s: float = 0.0, **more: Any) -> None:
         async with self._post(self._body(stream=True, **more)) as answer:
-            self._expect(what, answer.status, {200, *BUSY})
+            await self._expect(what, answer, {200, *BUSY})
             if answer.status == 200:
                 await self._read_stream(what, answer, pause_s)
         if answer.status in BUSY:
@@ -110,14 +115,14 @@ class Visitor:
 
     async def whole(self) -> None:
         async with self._post(self._body(n=self.chance.choice([1, 1, 1, 2]))) as answer:
-            self._expect("whole", answer.status, {200, *BUSY})
+            await self._expect("whole", answer, {200, *BUSY})
             document = await answer.json()
             if answer.status == 200 and not document["choices"][0]["finish_reason"]:
                 self.wrong.append(f"whole: {document}")
 
     async def by_quota(self) -> None:
         async with self._post(self._body(), headers={"X-Api-Key": "key-with-a-quota"}) as answer:
-            self._expect("by_quota", answer.status, {200, *BUSY})
+            await self._expect("by_quota", answer, {200, *BUSY})
             if answer.status in BUSY and int(answer.headers.get("Retry-After", "0")) < 1:
                 self.wrong.append("by_quota: no Retry-After")
 
@@ -128,7 +133,7 @@ class Visitor:
             async with asyncio.timeout(after_s):
                 body = self._body(stream=self.chance.random() < 0.7, max_tokens=400, ignore_eos=True)
                 async with self._post(body) as answer:
-                    self._expect("leaves", answer.status, {200, *BUSY})
+                    await self._expect("leaves", answer, {200, *BUSY})
                     async for _ in answer.content:
                         pass
 
@@ -138,7 +143,7 @@ class Visitor:
         for size in (70_000, 1_000_000):
             try:
                 async with self._post(self._body(user="x" * size)) as answer:
-                    self._expect("oversized", answer.status, {413})
+                    await self._expect("oversized", answer, {413})
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
                 pass  # it was refused while we still wrote
 
@@ -153,14 +158,14 @@ class Visitor:
         ]  # fmt: skip
         data, allowed = self.chance.choice(bodies)
         async with self._post(data=data, headers={**self._key(), "Content-Type": "application/json"}) as answer:
-            self._expect(f"malformed {data[:60]!r}", answer.status, allowed)
+            await self._expect(f"malformed {data[:60]!r}", answer, allowed)
         async with self._post(data=b"{}", headers={**self._key(), "Content-Type": "text/plain"}) as answer:
-            self._expect("plain text", answer.status, {415})
+            await self._expect("plain text", answer, {415})
 
     async def wrong_key(self) -> None:
         for headers in ({}, {"X-Api-Key": "nobody-has-this-key"}, {"Authorization": "Basic a2V5"}):
             async with self._post(self._body(), headers=headers) as answer:
-                self._expect("wrong_key", answer.status, {401})
+                await self._expect("wrong_key", answer, {401})
 
     async def reads(self) -> None:
         for path, key, status in (
@@ -169,7 +174,7 @@ class Visitor:
         ):  # fmt: skip
             headers = self._key() if key else {}
             async with self.session.get(self.url.removesuffix("/v1") + path, headers=headers) as answer:
-                self._expect(f"reads {path}", answer.status, {status})
+                await self._expect(f"reads {path}", answer, {status})
 
     async def half_a_body(self) -> None:
         """A body that is announced and does not come; some wait for the answer (408), some leave."""

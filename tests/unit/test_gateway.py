@@ -307,11 +307,15 @@ def test_inputs_that_are_no_texts(given_input: Any) -> None:
     (errors.CallError("x", code="too-long"), 400, "context_length_exceeded"),
     (errors.CallError("x", code="wrong-engine"), 503, "no_producer"),
     (errors.CallError("x", code="deadline"), 504, "timeout"),
+    (errors.CallError("x", code="unreachable"), 503, "unreachable"),
+    (errors.CallError("x", code="not-trusted"), 503, "not-trusted"),
+    (errors.CallError("x", code="no-room"), 503, "no-room"),
     (errors.CallError("x"), 500, "failed"), (errors.Nacked("x"), 503, "no_producer"),
     (errors.Nacked("x", reason=50), 429, "busy"),
     (errors.Timeout("x"), 504, "timeout"),
     (errors.FetchIncomplete("x"), 503, "network"), (errors.BadSignature("x"), 502, "not_trusted"),
-    (errors.BadRecord("x"), 502, "not_trusted"), (errors.StorageError("x"), 500, "internal"),
+    (errors.BadRecord("x"), 502, "not_trusted"), (errors.StorageError("x"), 503, "storage"),
+    (errors.ModelError("x"), 500, "internal"),
 ])  # fmt: skip
 def test_each_error_has_its_status(error: errors.NdnInferError, status: int, code: str | None) -> None:
     refusal = refusal_of(error)

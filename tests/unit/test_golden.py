@@ -162,6 +162,7 @@ EXAMPLES["PromptTokens"] = PromptTokens(16, 32, 48, 64, 5)
 EXAMPLES["Energy"] = Energy(1500, "powercap")
 EXAMPLES["Receipt"] = Receipt(_ENGINE, PromptTokens(peer=16), 8, 9000, 40_000, 5000, 512, 900, Energy(1500, "powercap"))
 EXAMPLES["TokenEvent.receipt"] = TokenEvent((7,), finish="stop", receipt=Receipt(output_tokens=1))
+EXAMPLES["TokenEvent.code"] = TokenEvent((), finish="error", error="a stage is gone", code="unreachable")
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
@@ -220,6 +221,10 @@ RECORDS: Final = {
         "a5746f6f6c739182a46e616d65a166aa706172616d6574657273b17b2274797065223a226f626a656374227d"
     ),
     "TokenEvent.stopped_by": "83a666696e697368a473746f70a3696473c40407000000aa73746f707065645f6279a3454e44",
+    "TokenEvent.code": (
+        "84a4636f6465ab756e726561636861626c65a56572726f72af6120737461676520697320676f6e65a666696e697368a56572"
+        "726f72a3696473c400"
+    ),
     "Sampling.grammar": (
         "82a76772616d6d617282a46b696e64ab6a736f6e5f736368656d61a474657874af7b2274797065223a226e756c6c227daa6d"
         "61785f746f6b656e7308"

@@ -104,7 +104,7 @@ class OfferChooser:
                 if made is not None:
                     made.hint = hint
                     book.has(hint, _values_for(made.wanted, book.entry(hint)), now)
-            case Outcome.BUSY:
+            case Outcome.BUSY | Outcome.UNABLE:
                 book.busy(hint, said.back_s or BUSY_S, now)
             case Outcome.CANNOT if made is not None:
                 self._cannot = {key: until for key, until in self._cannot.items() if until > now}

@@ -17,6 +17,7 @@ from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data
 from ndn_infer.records import CallAnswer, CallTrace, Envelope
+from ndn_infer.records.codes import BUSY, UNABLE
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import DomainEpoch, is_sealed
 from ndn_infer.security.validator import Validated, Validator
@@ -203,8 +204,10 @@ def _outcome_of(error: NdnInferError) -> Outcome:
 
 
 def _outcome_in(answer: CallAnswer) -> Outcome:
-    if answer.code == "busy":
+    if answer.code == BUSY:
         return Outcome.BUSY
+    if answer.code in UNABLE:
+        return Outcome.UNABLE
     return Outcome.CANNOT if answer.code in CANNOT_CODES else Outcome.ANSWERED
 
 

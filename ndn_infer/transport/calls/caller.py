@@ -22,7 +22,7 @@ from ndn_infer.errors import (
 )
 from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import CallAnswer, Record
+from ndn_infer.records import CallAnswer, Record, StreamEvent
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.validator import Validator
@@ -48,7 +48,7 @@ LEAST_FETCH_S: Final = 2.0
 
 
 class ResultLost(NetworkError):
-    """An answer named a result that its producer no longer has."""
+    """An answer named a result that its producer no longer has, or gave up."""
 
 
 class Caller:
@@ -118,8 +118,8 @@ class Caller:
         `on_progress` is called with what the producer says of its progress while no event comes (in the queue, in the
         prompt), about once a second; `on_answer` gets every answer, before its stream is read. The key that signed the
         answer is the only one that may speak of the stream.
-        When the stream is lost before anything of it was seen the call is made again, past every cache; afterwards
-        ResultLost is raised (a continuation elsewhere is another request).
+        When the stream is lost, or breaks off (StreamEvent.broken), before anything of it was seen the call is made
+        again, past every cache; afterwards ResultLost is raised (a continuation elsewhere is another request).
         """
         machine, span = self._machine(), client_span(ask)
         with ending(span):
@@ -133,8 +133,11 @@ class Caller:
                 try:
                     async with aclosing(self._pull(answered, on_progress).contents()) as contents:
                         async for content in contents:
+                            told = records.decode(event, content)
+                            if isinstance(told, StreamEvent) and told.broken:
+                                raise ResultLost(told.broken)
                             started = True
-                            yield records.decode(event, content), answered
+                            yield told, answered
                 except NetworkError as error:
                     if started:
                         self._asking.broke(question, answered)

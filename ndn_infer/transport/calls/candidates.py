@@ -29,6 +29,8 @@ class Outcome(Enum):
     BUSY = auto()
     CANNOT = auto()
     """It understood, and is not one that can answer this: another engine, no member of the domain, not its model."""
+    UNABLE = auto()
+    """It understood, and what it needs of others did not come or cannot be believed."""
     SILENT = auto()
     REFUSED = auto()
     """The network says that there is no way to it."""

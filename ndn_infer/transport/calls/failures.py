@@ -7,8 +7,21 @@ from __future__ import annotations
 
 import logging
 
-from ndn_infer.errors import BadPacket, BadRecord, CallError, NdnInferError, UsageError
+from ndn_infer.errors import (
+    BadPacket,
+    BadRecord,
+    CallError,
+    CertificateUnavailable,
+    MissingKey,
+    NdnInferError,
+    NetworkError,
+    RevocationsUnknown,
+    StorageError,
+    TrustError,
+    UsageError,
+)
 from ndn_infer.records import CallAnswer
+from ndn_infer.records.codes import FAILED, NO_ROOM, NOT_TRUSTED, UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +36,25 @@ def failure(error: Exception, what: str) -> CallAnswer:
     if isinstance(error, UsageError | BadRecord | BadPacket):
         return CallAnswer(code="bad-request", error=text)
     if isinstance(error, NdnInferError):
-        log.warning("%s failed: %s", what, error)
-        return CallAnswer(code="failed", error=f"{error.kind}: {error}")
+        code = code_of(error)
+        log.warning("%s failed (%s): %s", what, code, error)
+        return CallAnswer(code=code, error=f"{error.kind}: {error}")
     log.error("%s failed", what, exc_info=error)
     return CallAnswer(code="internal", error=f"{type(error).__name__} in {what}")
+
+
+def code_of(error: NdnInferError) -> str:
+    """The code of what went wrong while somebody was asked to do something. A fault of the network, of a neighbour or
+    of a full disk is none of the producer: it is told from a defect, since others may do better."""
+    if isinstance(error, CallError):
+        return error.code
+    if isinstance(error, UsageError | BadRecord | BadPacket):
+        return "bad-request"
+    if isinstance(error, NetworkError | CertificateUnavailable | RevocationsUnknown):
+        return UNREACHABLE
+    if isinstance(error, TrustError) and not isinstance(error, MissingKey):
+        return NOT_TRUSTED
+    return NO_ROOM if isinstance(error, StorageError) else FAILED
 
 
 def failed(answer: CallAnswer) -> CallError:

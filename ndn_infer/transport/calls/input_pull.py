@@ -47,6 +47,10 @@ class Pulling(NamedTuple):
     deadline: asyncio.Timeout
 
 
+class InputUnavailable(NetworkError):
+    """No source of an input gave it: it may be there for another producer, or a moment later."""
+
+
 class InputPuller:
     """Pulls inputs over the endpoint of `fetcher`, beside what that fetches."""
 
@@ -84,9 +88,10 @@ class InputPuller:
     ) -> bytes:  # fmt: skip
         """The Input of this SHA-256, from the first of its sources that has it. `caller` is a routable hint or "".
 
-        Raises BadRecord when none has it (the last reason in the text) or it is too large to be pulled at all, Busy.
+        Raises InputUnavailable when some source did not give it, BadRecord when what they have is none or it is too
+        large to be pulled at all, Busy, Timeout.
         """
-        reason = "no source of it is named"
+        reason, silent = "no source of it is named", False
         async with self.window(who) as pulling:
             for uri in sources[:MAX_SOURCES]:
                 try:
@@ -101,12 +106,13 @@ class InputPuller:
                         raise Busy("too many bytes of inputs are on their way here", retry_after_s=SILENCE_S)
                     content = (await self._with_time(pulling, size).collect(found, hints=hints)).content
                 except (NetworkError, TrustError, BadPacket) as error:
-                    reason = str(error)
+                    reason, silent = str(error), silent or not isinstance(error, BadPacket)
                     continue
                 if await _digest(content) == digest:
                     return content
                 reason = f"{uri} holds something else"
-        raise BadRecord(f"the request of this digest is not available from its sources: {reason}")
+        words = f"the request of this digest is not available from its sources: {reason}"
+        raise InputUnavailable(words) if silent else BadRecord(words)
 
     def _with_time(self, pulling: Pulling, size: int) -> Fetcher:
         """The fetcher for an input of this size, which has time according to that."""
