@@ -134,8 +134,8 @@ class Caller:
                     async with aclosing(self._pull(answered, on_progress).contents()) as contents:
                         async for content in contents:
                             told = records.decode(event, content)
-                            if isinstance(told, StreamEvent) and told.broken:
-                                raise ResultLost(told.broken)
+                            if broken := _broken(told):
+                                raise ResultLost(broken)
                             started = True
                             yield told, answered
                 except NetworkError as error:
@@ -229,6 +229,10 @@ class Caller:
             hints=self._hints(answer), epoch=answered.epoch, ledger=self._ledger, on_progress=on_progress,
             rtt_s=answered.rtt_s,
         )  # fmt: skip
+
+
+def _broken(told: object) -> str:
+    return told.broken if isinstance(told, StreamEvent) else ""
 
 
 def _base_of(result: Name) -> Name:
