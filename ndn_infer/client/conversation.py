@@ -231,6 +231,8 @@ class Answer:
     sampling: Sampling
     at: tuple[Name, ...] = ()
     """As in Caller.stream; so is `on_progress`."""
+    salt: int = 0
+    """As in Ask."""
     on_progress: OnProgress | None = None
     cited: tuple[Cited, ...] = ()
     timing: Timing = field(default_factory=Timing)
@@ -335,7 +337,7 @@ class Answer:
         ask = Ask(
             ("model", self.model.digest), "generate", self._request(), conversation.domain,
             advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
-            evidence=conversation.evidence,
+            evidence=conversation.evidence, salt=self.salt,
         )  # fmt: skip
         events = conversation.caller.stream(
             ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()

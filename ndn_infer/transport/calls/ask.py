@@ -30,3 +30,5 @@ class Ask:
     evidence: bool = True
     """As in records.Envelope, and the next."""
     context: str = ""
+    salt: int = 0
+    """As in records.Envelope: not 0 has the answer computed again, past every cache; drawn anew for each question."""

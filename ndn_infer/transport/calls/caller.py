@@ -91,7 +91,7 @@ class Caller:
         before its result is fetched. Raises CallError with the producer's own words, Timeout, Nacked, or a TrustError;
         for a private call MissingKey too."""
         with within(client_span(ask)):
-            return await self._call(self._machine(), await self._prepare(ask, current()), result, on_answer)
+            return await self._call(self._machine(ask), await self._prepare(ask, current()), result, on_answer)
 
     async def _call(
         self, machine: CallMachine, question: PreparedCall, result: type[R], on_answer: Callable[[Answered], None]
@@ -121,7 +121,7 @@ class Caller:
         When the stream is lost, or breaks off (StreamEvent.broken), before anything of it was seen the call is made
         again, past every cache; afterwards ResultLost is raised (a continuation elsewhere is another request).
         """
-        machine, span = self._machine(), client_span(ask)
+        machine, span = self._machine(ask), client_span(ask)
         with ending(span):
             question = await self._prepare(ask, span)
             started = False
@@ -150,12 +150,13 @@ class Caller:
         """Call, and return the first answer: done, or elsewhere while work goes on. Raises as `call` does."""
         with within(client_span(ask)):
             question = await self._prepare(ask, current())
-            return await self._asking.ask(self._machine(), replace(question, started=True))
+            return await self._asking.ask(self._machine(ask), replace(question, started=True))
 
     # ------------------------------------------------------------ asking
 
-    def _machine(self) -> CallMachine:
-        return CallMachine(clock.monotonic() + self._config.deadline_s, max_attempts=self._config.attempts)
+    def _machine(self, ask: Ask) -> CallMachine:
+        give_up_at = clock.monotonic() + self._config.deadline_s
+        return CallMachine(give_up_at, max_attempts=self._config.attempts, salt=ask.salt)
 
     async def _prepare(self, ask: Ask, span: Span | None) -> PreparedCall:
         encoded, kind, epoch, access = records.encode(ask.request), CallClass.SHARED, None, None
