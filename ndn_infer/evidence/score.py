@@ -43,7 +43,7 @@ class NamedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ItemOutcome:
     """What became of one item. `value`: 0 to 1. `text`: the answer's, or the choice that was the likeliest. An item
     without answers failed: `error` says why, and its value is 0. `seconds`: from the question to the end."""
 
@@ -60,7 +60,7 @@ class Outcome:
         return {**asdict(self), "answers": [asdict(one) for one in self.answers]}
 
     @classmethod
-    def read(cls, given: JsonObject) -> Outcome:
+    def read(cls, given: JsonObject) -> ItemOutcome:
         answers = tuple(map(NamedAnswer.read, given.objects("answers", MAX_CHOICES)))
         outcome = cls(
             given.text("id", MAX_LABEL), given.number("value", 0, 1), answers,
@@ -85,7 +85,7 @@ class Score:
     model: str
     alias: str
     engine: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ItemOutcome, ...]
     began_us: int
     ended_us: int
     suite_name: str = ""
@@ -141,7 +141,7 @@ class Score:
         score = cls(
             suite.digest("digest"), suite.text("label", MAX_LABEL), given.text("scorer", 64), model.digest("digest"),
             model.text("alias", 256), given.text("engine", 128),
-            tuple(map(Outcome.read, given.objects("items", MAX_ITEMS))), given.integer("began_us", 0, _MOST_US),
+            tuple(map(ItemOutcome.read, given.objects("items", MAX_ITEMS))), given.integer("began_us", 0, _MOST_US),
             given.integer("ended_us", 0, _MOST_US), suite.text("name", 4096, ""), given.text("software", 128, ""),
         )  # fmt: skip
         score.check(given)
@@ -186,7 +186,7 @@ def logprobs_digest(logprobs: Sequence[float]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class AnswerDifference:
     """An item that two runs answered otherwise: the names and the digests of both, in the order of the runs."""
 
     id: str
@@ -201,10 +201,10 @@ class Reproduction:
 
     n: int
     identical: int
-    differing: tuple[Difference, ...]
+    differing: tuple[AnswerDifference, ...]
 
 
-def reproduced(first: Sequence[Outcome], second: Sequence[Outcome]) -> Reproduction:
+def reproduced(first: Sequence[ItemOutcome], second: Sequence[ItemOutcome]) -> Reproduction:
     """Both of the same items, in order."""
     differing = tuple(
         _difference(one, other) for one, other in zip(first, second, strict=True) if not _same(one, other)
@@ -212,15 +212,15 @@ def reproduced(first: Sequence[Outcome], second: Sequence[Outcome]) -> Reproduct
     return Reproduction(len(first), len(first) - len(differing), differing)
 
 
-def _same(one: Outcome, other: Outcome) -> bool:
+def _same(one: ItemOutcome, other: ItemOutcome) -> bool:
     ids = [answer.ids for answer in one.answers]
     return bool(ids) and ids == [answer.ids for answer in other.answers] and one.id == other.id
 
 
-def _difference(one: Outcome, other: Outcome) -> Difference:
+def _difference(one: ItemOutcome, other: ItemOutcome) -> AnswerDifference:
     names = tuple(answer.name for answer in one.answers), tuple(answer.name for answer in other.answers)
     digests = tuple(answer.ids for answer in one.answers), tuple(answer.ids for answer in other.answers)
-    return Difference(one.id, names, digests, one.error or other.error)
+    return AnswerDifference(one.id, names, digests, one.error or other.error)
 
 
 def paired(a: Score, b: Score) -> tuple[list[float], list[float]]:

@@ -15,7 +15,7 @@ from ndn_infer.evidence.json_fields import read_object
 from ndn_infer.evidence.plain_json import canonical
 from ndn_infer.evidence.score import (
     NamedAnswer,
-    Outcome,
+    ItemOutcome,
     Score,
     ids_digest,
     paired,
@@ -38,14 +38,14 @@ GENERATED = Suite(
 )  # fmt: skip
 
 
-def outcome(ident: str, value: float, ids: list[int], *, stored: bool = False) -> Outcome:
+def outcome(ident: str, value: float, ids: list[int], *, stored: bool = False) -> ItemOutcome:
     answer = NamedAnswer(f"/n/model/{D}/result/generate/{D}/v=1", ids_digest(ids), 9, len(ids), stored)
-    return Outcome(ident, value, (answer,), "text", finish="stop", seconds=0.5)
+    return ItemOutcome(ident, value, (answer,), "text", finish="stop", seconds=0.5)
 
 
 SCORE = Score(
     D, "capitals", "contains 1", D, "small", "bf16.bf16.llama-torch-3.grouped.avx512.raw",
-    (outcome("0", 1.0, [1, 2], stored=True), outcome("uk", 0.0, [3]), Outcome("x", 0.0, error="timeout")), 10, 20,
+    (outcome("0", 1.0, [1, 2], stored=True), outcome("uk", 0.0, [3]), ItemOutcome("x", 0.0, error="timeout")), 10, 20,
 )  # fmt: skip
 
 
