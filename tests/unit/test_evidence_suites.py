@@ -14,8 +14,8 @@ from ndn_infer.errors import BadRecord
 from ndn_infer.evidence.json_fields import read_object
 from ndn_infer.evidence.plain_json import canonical
 from ndn_infer.evidence.score import (
-    NamedAnswer,
     ItemOutcome,
+    NamedAnswer,
     Score,
     ids_digest,
     paired,
