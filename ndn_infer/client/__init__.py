@@ -1,6 +1,16 @@
 """The consumer: Client, its conversations and their answers."""
 
 from ndn_infer.client.client import Client
-from ndn_infer.client.conversation import Answer, Cited, Conversation, Timing, rag_prompt
+from ndn_infer.client.conversation import Answer, Conversation, Prompted, Timing
+from ndn_infer.client.passages import Cited, passage_places, rag_prompt
 
-__all__ = ["Answer", "Cited", "Client", "Conversation", "Timing", "rag_prompt"]
+__all__ = [
+    "Answer",
+    "Cited",
+    "Client",
+    "Conversation",
+    "Prompted",
+    "Timing",
+    "passage_places",
+    "rag_prompt",
+]

@@ -18,6 +18,7 @@ from typing import Self
 from ndn_infer import clock, ndn, records
 from ndn_infer.client.answer_watch import AnswerWatch, NamesWatch
 from ndn_infer.client.engine_choice import EngineChoice
+from ndn_infer.client.passages import Cited
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import CatalogRecord, Passage
@@ -43,8 +44,8 @@ from ndn_infer.records.codes import FAILED
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
-from ndn_infer.security.validator import Validated
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.asking import Answered
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
@@ -54,13 +55,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Cited:
-    """A passage that the prompt contains: its object name, score, and who signed it."""
+class Prompted:
+    """What a prompt was made of: the request to tokenize it, as it was sent, and the answer that gave its ids."""
 
-    name: str
-    score: float
-    passage: PassageRecord
-    signed_by: Validated
+    request: TokenizeRequest
+    ids: tuple[int, ...]
+    answered: Answered
 
 
 @dataclass(slots=True)
@@ -95,6 +95,8 @@ class Conversation:
         self.engines = engines
         self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
         """The newest answer: its prompt's ids, and who holds their KV."""
+        self.prompted: Prompted | None = None
+        """The newest prompt that was made of text."""
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""
         self.names = NamesWatch()
@@ -160,13 +162,15 @@ class Conversation:
         """Token ids of a request as it stands, but for the day, which a template may ask for."""
         if model.dated and request.messages:
             request = replace(request, today=date.today().isoformat())
+        answers: list[Answered] = []
         try:
             ask = Ask(("model", model.digest), "tokenize", request, self.domain)
-            tokens = await self.caller.call(ask, Tokens)
+            tokens = await self.caller.call(ask, Tokens, on_answer=answers.append)
         except CallError as error:
             if error.code != TOO_LONG:
                 raise
             raise PromptTooLong(str(error)) from error
+        self.prompted = Prompted(request, tokens.ids, answers[-1])
         return tokens.ids
 
     async def detokenize(self, model: ModelRecord, ids: tuple[int, ...], *, pieces: bool = False) -> Text:
@@ -243,6 +247,8 @@ class Answer:
     finish: str = ""
     last: TokenEvent | None = None
     stream_name: str = ""
+    streams: list[str] = field(default_factory=list)
+    """All of which it was read, where it broke off and went on."""
     by: Name = b""
     """The identity whose key signed the newest stream; empty before the first event."""
     moves: list[Move] = field(default_factory=list)
@@ -345,7 +351,7 @@ class Answer:
         scored = 0
         async with aclosing(events):
             async for event, answered in events:
-                self.stream_name, self.by = answered.answer.result, answered.signed_by.identity
+                self._reads(answered)
                 scored, told = scored + len(event.prompt), self.scored
                 if event.prompt:
                     event = replace(event, prompt=event.prompt[max(0, len(event.prompt) - (scored - told)) :])
@@ -360,6 +366,11 @@ class Answer:
         left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made), score_prompt=score)
         engine = self.conversation.engines.of(self.model.digest)
         return GenerateRequest(left, prompt=self.prompt_ids + made, engine=engine, answered=len(made))
+
+    def _reads(self, answered: Answered) -> None:
+        self.stream_name, self.by = answered.answer.result, answered.signed_by.identity
+        if self.stream_name not in self.streams[-1:]:
+            self.streams.append(self.stream_name)
 
     def _answered(self) -> None:
         if self.moves:
@@ -404,13 +415,3 @@ def _enter_kv(ledger: Ledger, kv: KvSources, names: Sequence[str]) -> None:
         if count:
             ledger.add("KV block", next(examples, ""), source, None, count=count)
             examples = iter(())
-
-
-def rag_prompt(question: str, cited: Sequence[Cited]) -> str:
-    """The user message that puts retrieved passages before the question."""
-    passages = "\n\n".join(f"[{number}] {item.passage.text}" for number, item in enumerate(cited, 1))
-    return (
-        "Answer the question from these passages, briefly, and name the passage that holds the answer by its number, "
-        "like [1]. If they do not hold the answer, say so.\n\n"
-        f"{passages}\n\nQuestion: {question}"
-    )
