@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer.apps.answer_shape import add_shape_arguments
+from ndn_infer.apps.explain import write_file
 from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
+from ndn_infer.errors import UsageError
+from ndn_infer.evidence.live.remember import evidence_of, remember
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
@@ -55,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", action="store_true", help="print every Interest and Data by name, then the answer")
     parser.add_argument("--trace-file", type=Path, metavar="FILE", help="write every Interest and Data by name to FILE")
     parser.add_argument("--quiet", action="store_true", help="the answer alone, no summary")
+    parser.add_argument(
+        "--evidence", type=Path, metavar="FILE", help="write all that the answer rests on to FILE, for 'explain'"
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--embedded", action="store_true", help="always bring up an embedded network")
     group.add_argument("--no-embedded", action="store_true", help="fail when no network is running")
@@ -111,6 +117,7 @@ class _Asking:
             self._watch(node, ends)
             answer = await self._answer(conversation, model, corpus)
             self._print(answer, node)
+            await self._remember(answer, node)
             return 0
 
     # ------------------------------------------------------------ the network
@@ -196,6 +203,18 @@ class _Asking:
             print(answer.text, flush=True)
         if not self._options.quiet:
             print_summary(answer, node.uri, question=self._question.text, verbose=self._options.verbose)
+
+    async def _remember(self, answer: Answer, node: Node) -> None:
+        """What was asked, for `explain`; with --evidence all that the answer rests on too. Raises StorageError."""
+        made = await remember(node, answer)
+        file = self._options.evidence
+        if file is None:
+            return
+        if not answer.stream_name:
+            raise UsageError("--evidence: no model was asked, so there is no answer to explain")
+        bundle = await evidence_of(node, answer, made)
+        write_file(file, bundle.encode())
+        self._news(f"evidence: {len(bundle.packets)} packets in {file}; ndn-infer explain --bundle {file}")
 
     # ------------------------------------------------------------ beside it
 

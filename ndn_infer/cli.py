@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "forwarder": "run the embedded forwarder alone",
     "repo": "run a repo that stores objects by name, and send commands to a repo",
     "get": "fetch a named object, verified",
+    "explain": "what an answer rests on, link by link, verified; from the network or from a file",
     "offers": "what producers say they can do now: free places, queues, measured speeds",
     "status": "faces, routes, Content Store, producers and their queues",
     "metrics": "what Prometheus and Grafana need: names, rules, a configuration, a dashboard",

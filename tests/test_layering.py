@@ -75,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"errors", "files"},
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
-    "evidence": GROUND | {"security"},
+    "evidence": GROUND | {"wire", "security"},
     "evidence.live": TRANSPORT | OFFERS | {"node", "client", "evidence"},
     "sync.core": {"errors", "ndn"},
     "sync": OBJECTS | {"sync.core"},

@@ -283,6 +283,11 @@ class AskConfig(ConfigSection):
     top_p: float = _sampling("top_p", 1.0, "sample from the smallest set of tokens with this probability; 0, 1: off")
     top_k: int = _sampling("top_k", 0, "sample from this many most likely tokens; 0, -1: off")
     system: str = option("", "system prompt; empty: the model's own")
+    context: str = option(
+        "kept", "a signed record of what was asked, for 'ndn-infer explain': kept (made after the answer and kept on "
+        "this machine), named (made before the call, which names it, so that the answer's record does too: whoever "
+        "carries the call then sees who asks, and no cache answers it for another), or off",
+        choices=("kept", "named", "off"))  # fmt: skip
     passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
     records: str = option(
         "on", "answers have a signed record of what they were made of beside them (docs/evidence.md)",

@@ -1,0 +1,1 @@
+"""Evidence and the network: what is fetched, made and published of it."""

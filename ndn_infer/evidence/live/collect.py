@@ -1,0 +1,323 @@
+"""Collecting: everything that an answer rests on, fetched by name into a bundle, every packet verified as it comes.
+
+Owns: which names are asked for, at whom, and what is done where one cannot be had: it is left out, and the tree says
+so. Must not know: what is right about any of it (evidence/explain.py judges), terminals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ndn_infer import clock, ndn, records
+from ndn_infer.errors import BadName, BadPacket, BadRecord, MissingKey, NdnInferError
+from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.answers import StreamName
+from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
+from ndn_infer.evidence.context import MAX_CONTEXT, Context
+from ndn_infer.evidence.explain import BLOCK_TOKENS, MAX_KV, MAX_RECORD
+from ndn_infer.evidence.statement import Resource
+from ndn_infer.namespace import (
+    Call,
+    CallClass,
+    CatalogRecord,
+    Evidence,
+    KvBlock,
+    Passage,
+    TokenBlock,
+    function_prefix,
+)
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import decode_data
+from ndn_infer.node.node import Node
+from ndn_infer.records import CallAnswer, GenerateRequest, Record, Tokens
+from ndn_infer.records.detokenize import DetokenizeRequest, Text
+from ndn_infer.security import certificate as certs
+from ndn_infer.security.domain_store import DomainStore
+from ndn_infer.security.domains import (
+    PUBLIC,
+    Domain,
+    DomainEpoch,
+    find_epoch,
+    is_sealed_request,
+    parse_request,
+)
+from ndn_infer.security.revocation import LIST_ID, LIST_KIND
+from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.asking import Answered
+from ndn_infer.transport.calls.caller import Caller
+from ndn_infer.wire.manifest import ObjectPackets
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 16
+"""Objects that are asked for at one time."""
+RECORD_WAIT_S: Final = 3.0
+"""An answer's record is made after its last event: so long it is awaited where nobody has it yet."""
+PAUSE_S: Final = 0.1
+
+
+def domain_of(node: Node, label: str) -> Domain:
+    """The domain of this label. Raises MissingKey for a tenant domain whose key is not here."""
+    return PUBLIC if label == PUBLIC.label else find_epoch(DomainStore(node.config.keys_dir).tenants(), label)
+
+
+@dataclass(slots=True, eq=False)
+class Collector:
+    """Collects for one answer. `caller` asks tokenize again what was asked: equal calls have equal answers."""
+
+    node: Node
+    caller: Caller
+    bundle: EvidenceBundle
+    refused: list[str] = field(default_factory=list)
+    """What came and was not believed, in words."""
+    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    @classmethod
+    def of(cls, node: Node, caller: Caller, note: BundleNote, known: Iterable[bytes] = ()) -> Collector:
+        """`known` are packets that are here already: of a context record that was kept."""
+        bundle = EvidenceBundle(replace(note, made_us=clock.wall_us()))
+        bundle.add(*known)
+        node.validator.add_certificates(*node.keychain.certificates())  # our own need not be fetched
+        return cls(node, caller, bundle)
+
+    async def collect(self) -> EvidenceBundle:
+        """All that can be had. Raises BadName, UsageError for a stream that is none."""
+        stream = StreamName.of(self.node.net, self.bundle.note.stream)
+        result, places = stream.result, self._places(self.bundle.note.producer)
+        await self.object(stream.base, stream.version, places=places)
+        asked = await self.object(result.asked().to_name(self.node.net), places=places)
+        said = await self._record(stream, places)
+        context = await self._context(said)
+        model = CatalogRecord("model", result.subject).to_name(self.node.net)
+        revoked = CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)
+        await asyncio.gather(
+            self.object(model), self.object(revoked), self._kv(said), self._passages(context),
+            self._prompt(stream, asked, context),
+        )  # fmt: skip
+        await self._certificates()
+        return self.bundle
+
+    # ------------------------------------------------------------ objects
+
+    async def object(
+        self, base: Name, version: int | None = None, *, places: Iterable[tuple[Name, ...]] = ((),), whole: bool = True
+    ) -> bytes | None:  # fmt: skip
+        """The packets of an object into the bundle (of one whose manifest has it all, that alone); its content. None
+        where it cannot be had."""
+        here = self.bundle.newest(base, version)
+        if here is not None:
+            return None
+        for hints in places:
+            async with self._room:
+                content = await self._fetched(base, version, hints, whole)
+            if content is not None:
+                return content
+        return None
+
+    async def _fetched(self, base: Name, version: int | None, hints: tuple[Name, ...], whole: bool) -> bytes | None:
+        fetcher = self.node.fetcher
+        try:
+            found = await fetcher.discover(base, version=version, hints=hints, patient=False)
+            if found.manifest is None:
+                return None
+            if not whole or found.manifest.inline is not None:
+                self.bundle.add(found.data.wire)
+                return found.manifest.inline if found.manifest.inline is not None else b""
+            packets = await fetcher.packets(found, hints=hints)
+            self.bundle.add(packets.metadata, *packets.packets.values())
+            return packets.content()
+        except NdnInferError as error:
+            self._left_out(base, error)
+            return None
+
+    def _left_out(self, name: Name, error: NdnInferError) -> None:
+        log.info("%s cannot be had: %s", ndn.to_uri(name), error)
+        if error.exit_code == 4:
+            self.refused.append(f"{ndn.to_uri(name)}: {error}")
+
+    def _places(self, *identities: str) -> list[tuple[Name, ...]]:
+        """Where the network leads to, then at these identities."""
+        places: list[tuple[Name, ...]] = [()]
+        for uri in filter(None, identities):
+            try:
+                places.append((ndn.from_uri(uri),))
+            except BadName:
+                continue
+        return places
+
+    # ------------------------------------------------------------ what the answer says
+
+    async def _record(self, stream: StreamName, places: list[tuple[Name, ...]]) -> tuple[Resource, ...]:
+        """The inputs that the answer's record names."""
+        base, until = stream.result.record().to_name(self.node.net), clock.monotonic() + RECORD_WAIT_S
+        content = await self.object(base, stream.version, places=places)
+        while content is None and clock.monotonic() < until and stream.version > clock.wall_us() - 60_000_000:
+            await asyncio.sleep(PAUSE_S)
+            content = await self.object(base, stream.version, places=places)
+        try:
+            clear = self._opened(base, content or b"")
+            return statement.decode(dsse.decode_bundle(clear, MAX_RECORD)[0].payload, MAX_RECORD).inputs
+        except (BadRecord, MissingKey, NdnInferError):
+            return ()
+
+    def _opened(self, base: Name, content: bytes) -> bytes:
+        """Clear bytes of a record that is sealed in one of our domains, or in none."""
+        if content[:1] != b"\x01":
+            return content
+        for tenant in DomainStore(self.node.config.keys_dir).tenants():
+            for epoch in reversed(tenant.epochs):
+                try:
+                    return epoch.open(base, content)
+                except NdnInferError:
+                    continue
+        raise MissingKey("it is sealed in a domain whose key is not here")
+
+    async def _context(self, said: tuple[Resource, ...]) -> Context | None:
+        uri = self.bundle.note.context or next((one.uri for one in said if "/evidence/" in one.uri), "")
+        if not uri:
+            return None
+        try:
+            base, _ = ndn.split_version(ndn.from_uri(uri))
+            named = Evidence.parse(self.node.net, base)
+            if named is None:
+                return None
+            identity = ndn.to_uri(ndn.prefix(base, -4))
+            content = await self.object(base, places=self._places(identity)) or self._kept(base)
+            clear = domain_of(self.node, named.domain).open(base, content)
+            envelope = dsse.decode(clear, MAX_CONTEXT)
+            return Context.of(statement.decode(envelope.payload, MAX_CONTEXT))
+        except NdnInferError as error:
+            log.info("the context record %s cannot be read: %s", uri, error)
+            return None
+
+    def _kept(self, base: Name) -> bytes:
+        """The content of an object that is in the bundle already. Raises BadPacket."""
+        metadata = self.bundle.newest(base)
+        if metadata is None:
+            raise BadPacket(f"{ndn.to_uri(base)} is not here")
+        return ObjectPackets.of([metadata, *self.bundle.below(base + ndn.version(_version(metadata.name)))]).content()
+
+    # ------------------------------------------------------------ inputs
+
+    async def _kv(self, said: tuple[Resource, ...]) -> None:
+        wanted = []
+        for resource in said[:MAX_KV]:
+            base, version = _split(resource.uri)
+            if KvBlock.parse(self.node.net, base) is not None:
+                signer = resource.annotations.get("signer", "")
+                places = self._places(signer if isinstance(signer, str) else "", self.bundle.note.producer)
+                wanted.append(self.object(base, version, places=places, whole=False))
+        await _all(wanted)
+
+    async def _passages(self, context: Context | None) -> None:
+        names = [ndn.from_uri(use.uri) for use in context.passages] if context is not None else []
+        named = [Passage.parse(self.node.net, base) for base in names]
+        corpora = {one.corpus for one in named if one is not None}
+        await _all([self.object(base) for base in names])
+        await _all([self.object(CatalogRecord("corpus", corpus).to_name(self.node.net)) for corpus in corpora])
+
+    async def _prompt(self, stream: StreamName, asked: bytes | None, context: Context | None) -> None:
+        """Token blocks of the prompt, the answer of tokenize to the text, and the bytes of its ids where passages are
+        in it."""
+        request, domain = self._request(stream, asked, context)
+        if request is None or domain is None:
+            return
+        ids = request.prompt[: len(request.prompt) - request.answered]
+        size, model = context.block_tokens if context is not None else BLOCK_TOKENS, stream.result.subject
+        values = domain.chain_values(ids, size or BLOCK_TOKENS)
+        bases = [TokenBlock(model, domain.label, value.hex()).to_name(self.node.net) for value in values]
+        places = self._places(self.bundle.note.producer)
+        await _all([self.object(base, places=places) for base in bases])
+        if context is not None and domain.label == PUBLIC.label:
+            await self._asked_again(model, "tokenize", context.asked, Tokens)
+            if any(use.span for use in context.passages):
+                await self._asked_again(model, "detokenize", DetokenizeRequest(ids, True, True), Text)
+
+    def _request(
+        self, stream: StreamName, asked: bytes | None, context: Context | None
+    ) -> tuple[GenerateRequest | None, Domain | None]:  # fmt: skip
+        try:
+            if asked is None or not is_sealed_request(asked):
+                return (None, None) if asked is None else (records.decode(GenerateRequest, asked), PUBLIC)
+            sealed, result = parse_request(asked), stream.result
+            epoch = domain_of(self.node, sealed.domain)
+            caller = self._identity_of_context()
+            assert isinstance(epoch, DomainEpoch)
+            prefix = function_prefix(self.node.net, result.subject_kind, result.subject, result.function)
+            return records.decode(GenerateRequest, epoch.open_request(prefix, caller, sealed)), epoch
+        except NdnInferError as error:
+            self._left_out(stream.name, error)
+            return None, None
+
+    def _identity_of_context(self) -> Name:
+        base, _ = _split(self.bundle.note.context)
+        return ndn.prefix(base, -4) if base else b""
+
+    async def _asked_again(self, model: str, function: str, request: Record, cls: type[Record]) -> None:
+        digest = hashlib.sha256(records.encode(request)).hexdigest()
+        ask = Ask(("model", model), function, request)
+        call = Call("model", model, function, CallClass.SHARED, digest)
+        kept = next(iter(self.bundle.below(call.to_name(self.node.net))), None)
+        try:
+            if kept is None:
+                answers: list[Answered] = []
+                await self.caller.call(ask, cls, on_answer=answers.append)
+                self.bundle.add(answers[-1].how.wire)
+                answer, hint = answers[-1].answer, answers[-1].hint
+            else:
+                answer, hint = records.decode(CallAnswer, kept.content), b""
+            if answer.result:
+                places: list[tuple[Name, ...]] = [(hint,), ()] if hint else [()]
+                await self.object(call.result().to_name(self.node.net), places=places)
+        except NdnInferError as error:
+            self._left_out(call.to_name(self.node.net), error)
+
+    # ------------------------------------------------------------ keys
+
+    async def _certificates(self) -> None:
+        """The certificates of all who signed, up to the anchor, which stays out."""
+        validator = self.node.validator
+        for wire in list(self.bundle.packets.values()):
+            data = decode_data(wire)
+            locator = data.signature_info.key_locator or b""
+            located = certs.split_locator(locator)
+            if located is None or validator.certified(located.key_name) is not None:
+                continue
+            try:
+                await validator.validate(data)
+            except NdnInferError as error:
+                self._left_out(data.name, error)
+        locators = {decode_data(wire).signature_info.key_locator or b"" for wire in self.bundle.packets.values()}
+        for locator in sorted(locators - {b""}):
+            await self._chain(locator)
+
+    async def _chain(self, locator: Name) -> None:
+        for _ in range(self.node.config.trust.max_chain_depth):
+            located = certs.split_locator(locator)
+            if located is None or located.identity == self.node.net:
+                return
+            certificate = self.node.validator.certified(located.key_name)
+            if certificate is None:
+                return
+            self.bundle.add(certificate.wire)
+            locator = certificate.issuer_locator
+
+
+async def _all(wanted: Sequence[Awaitable[object]]) -> None:
+    await asyncio.gather(*wanted)
+
+
+def _split(uri: str) -> tuple[Name, int | None]:
+    try:
+        return ndn.split_version(ndn.from_uri(uri)) if uri else (b"", None)
+    except BadName:
+        return b"", None
+
+
+def _version(metadata: Name) -> int:
+    return ndn.component_number(ndn.components(metadata)[-2], ndn.VERSION)
