@@ -38,6 +38,7 @@ BLOCK_TOKENS: Final = 16
 """Ids of a token block, where no context record says so."""
 MAX_RECORD: Final = 8 << 20
 MAX_KV: Final = 1 << 14
+_SHOWN: Final = 4
 
 
 async def explain(bundle: EvidenceBundle, stream: str, trust: Trust, *, context: str = "") -> Explanation:
@@ -75,6 +76,7 @@ async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str)
     notes = [f"the bundle is damaged: {words}" for words in bundle.unreadable]
     if bundle.lacking:
         notes.append(f"the bundle lacks {bundle.lacking} of the packets that it was made with")
+    notes += _of_no_use(judge)
     expired = tuple(ndn.to_uri(key.name) for key in judge.keys if key.finding.expired)
     return _Found(Explanation(root, trust.now, tuple(notes)), expired)
 
@@ -239,6 +241,13 @@ def _deny_list(found: JudgedObject) -> EvidenceNode:
     node.take(found.finding)
     node.words = "keys that the operator revoked; none of this answer's keys is among those that verify"
     return node
+
+
+def _of_no_use(judge: Judge) -> list[str]:
+    """Packets that nothing of this answer leads to: of another one, or renamed."""
+    names = sorted(judge.bundle.packets.keys() - judge.used)
+    shown = [f"no part of this answer: {ndn.to_uri(name)}" for name in names[:_SHOWN]]
+    return [*shown, f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else shown
 
 
 # ------------------------------------------------------------ inputs of a record

@@ -92,6 +92,8 @@ class Judge:
         self.bundle = bundle
         self.net = trust.schema.net
         self._trust = trust
+        self.used: set[Name] = set()
+        """Names of the packets that were looked at."""
         self._keys: dict[Name, JudgedKey] = {}
         self._validator = Validator(
             trust.schema, trust.anchor, self._certificate_wire, now=lambda: trust.now, monotonic=lambda: 0.0,
@@ -119,6 +121,7 @@ class Judge:
 
     async def packet(self, data: Data) -> Finding:
         """What is to be believed of a signed packet."""
+        self.used.add(data.name)
         located = certs.split_locator(data.signature_info.key_locator or b"")
         if located is None:
             return Finding(State.BROKEN, "it names no key that could have signed it")
@@ -175,12 +178,16 @@ class Judge:
         """The packet of this name; for the name of a key, its newest certificate. b"" where there is none."""
         wire = self.bundle.packets.get(locator)
         if wire is not None:
+            self.used.add(locator)
             return wire
         located = certs.split_locator(locator)
         if located is None or located.is_certificate:
             return b""
         newest = max(self.bundle.below(locator), key=lambda data: _version(data.name), default=None)
-        return b"" if newest is None else newest.wire
+        if newest is None:
+            return b""
+        self.used.add(newest.name)
+        return newest.wire
 
     async def _certificate_wire(self, name: Name) -> bytes:
         wire = self._certificate_of(name)
@@ -234,6 +241,7 @@ class Judge:
 
     def _segment(self, name: Name) -> Data:
         data = self.bundle.data(name)
+        self.used.add(name)
         if data is None:
             raise Lacking(f"{ndn.to_uri(name)} is not here")
         return data
