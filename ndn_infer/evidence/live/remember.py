@@ -25,7 +25,7 @@ async def remember(node: Node, answer: Answer) -> MadeContext | None:
     """Make the context record of an answer, and keep it on this machine, as ask.context says. None where there is none:
     it is off, this machine has no key of the role `user`, or the prompt was not made of text. Never raises for what is
     wrong with it."""
-    if node.config.ask.context == "off":
+    if node.config.ask.context == "off" or not node.config.ask.records:
         return None
     try:
         made = await context_of(node, node.signer_as(USER), answer)
