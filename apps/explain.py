@@ -62,10 +62,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
         raise UsageError("which answer?", hint="its name, or --last, or --bundle FILE")
     if options.export and options.output is None:
         raise UsageError("--export needs --output FILE")
-    return asyncio.run(_main(_Wanted(options, config)))
+    return asyncio.run(_main(_WantedAnswer(options, config)))
 
 
-async def _main(wanted: _Wanted) -> int:
+async def _main(wanted: _WantedAnswer) -> int:
     options = wanted.options
     bundle, stream, refused = await wanted.bundle()
     explanation = await explain(bundle, stream, wanted.trust(), context=options.context)
@@ -86,7 +86,7 @@ def exit_status(explanation: Explanation) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _WantedAnswer:
     """One answer that is to be explained, and where from."""
 
     options: argparse.Namespace

@@ -61,12 +61,12 @@ async def explain(bundle: EvidenceBundle, stream: str, trust: Trust, *, context:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Judgement:
     explanation: Explanation
     expired: tuple[str, ...]
 
 
-async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str) -> _Found:
+async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str) -> _Judgement:
     judge = Judge(bundle, trust)
     stream = StreamName.of(judge.net, uri)
     denied = await judge.heed_revocations()
@@ -78,7 +78,7 @@ async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str)
         notes.append(f"the bundle lacks {bundle.lacking} of the packets that it was made with")
     notes += _of_no_use(judge)
     expired = tuple(ndn.to_uri(key.name) for key in judge.keys if key.finding.expired)
-    return _Found(Explanation(root, trust.now, tuple(notes)), expired)
+    return _Judgement(Explanation(root, trust.now, tuple(notes)), expired)
 
 
 class _Explaining:
