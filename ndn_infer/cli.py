@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
     "forwarder": "run the embedded forwarder alone",
     "repo": "run a repo that stores objects by name, and send commands to a repo",
+    "eval": "evaluate a model; suites and scores as signed records that others reproduce",
     "get": "fetch a named object, verified",
     "explain": "what an answer rests on, link by link, verified; from the network or from a file",
     "offers": "what producers say they can do now: free places, queues, measured speeds",

@@ -38,6 +38,7 @@ class EngineChoice:
         self._config = config
         self._offered = offered
         self._chosen: dict[str, str] = {}
+        self._only: set[str] = set()
 
     def of(self, model: str) -> str:
         """Raises ConfigError."""
@@ -45,19 +46,22 @@ class EngineChoice:
             self._chosen[model] = choose_engine(self._config, self._offered(model))
         return self._chosen[model]
 
+    def only(self, model: str, engine: str) -> None:
+        """From now on this class answers for a model, or nobody does. Raises BadRecord for what is no class."""
+        self._chosen[model] = str(EngineClass.parse(engine))
+        self._only.add(model)
+
     def refused(self, model: str, error: CallError) -> str:
         """The class to ask for after this refusal: the one that the producer offers. Raises the error where it is
-        another one, and where the configuration says which class is to answer, with the next step."""
+        another one, and where it is said which class is to answer, with the next step."""
         if error.code != WRONG_ENGINE or not error.offered:
             raise error
         try:
             offered = str(EngineClass.parse(error.offered))
         except BadRecord:
             raise error from None
-        if self._config.ask.engine:
-            hint = (
-                f"ask for that class with --set ask.engine={offered}, or start a producer of {self._config.ask.engine}"
-            )
+        if self._config.ask.engine or model in self._only:
+            hint = f"ask for that class with --set ask.engine={offered}, or start a producer of {self._chosen[model]}"
             raise CallError(str(error), code=error.code, offered=offered, hint=hint) from error
         self._chosen[model] = offered
         return offered
