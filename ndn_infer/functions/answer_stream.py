@@ -21,7 +21,7 @@ from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_meter import AnswerCounts
-from ndn_infer.functions.token_events import TokenEvents, prompt_events
+from ndn_infer.functions.token_events import EventPace, TokenEvents, prompt_events
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.records.codes import FAILED
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -50,10 +50,10 @@ class AnswerStream:
     """
 
     def __init__(
-        self, request: GenerateRequest, tokenizer: ChatTokenizer, out: LiveStream, event_s: float,
+        self, request: GenerateRequest, tokenizer: ChatTokenizer, out: LiveStream, pace: EventPace,
         counts: AnswerCounts, text: tuple[StreamDecoder, StopMatcher],
     ) -> None:  # fmt: skip
-        """`event_s`: tokens made within so many seconds leave together. `text`: see generation.text_of."""
+        """`pace`: that of all answers of this producer. `text`: see generation.text_of."""
         self.request = request
         self.out = out
         self.report = Report()
@@ -71,7 +71,8 @@ class AnswerStream:
         self.meter = counts.meter
         self._tokenizer = tokenizer
         self._decoder, self._stops = text
-        self._events = TokenEvents(event_s)
+        self._events = TokenEvents(pace)
+        self._pace = pace
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         out.progress = lambda: records.encode(self.progress())
@@ -138,6 +139,7 @@ class AnswerStream:
         self._counters["tokens_decoded"] += 1
         self.meter.token()
         self.ids.append(token)
+        self._pace.flowing.add(self)
         text = self._decoder.push(token) + (self._decoder.finish() if finish else "")
         emit, stopped = self._stops.push(text)
         if finish and not stopped:
@@ -201,6 +203,7 @@ class AnswerStream:
             if timer is not None:
                 timer.cancel()
         self._timer = self._watch = None
+        self._pace.flowing.discard(self)
         self.away = False
         self._back.set()
         self._read.set()
@@ -217,6 +220,7 @@ class AnswerStream:
             return
         if readers is Readers.AWAY and not self.away:
             self.away, self.away_since = True, now
+            self._pace.flowing.discard(self)
             self.out.on_paused(True)
             self.on_away()
         self._watch = _call_at(self.out.readers.next_change(now), self._look)

@@ -152,8 +152,8 @@ class Generate(NamedFunction[GenerateRequest]):
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         out = job.open_stream()
-        event_s = job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, counts, text)
+        pace = self._answers.pace(job.host.config.producer.event_ms)
+        answer = AnswerStream(request, self._tokenizer, out, pace, counts, text)
         loader = KvLoader(connector, self._engine)
         generation = _Generation(request, params, job, connector, answer, loader, engine.decodes_as_prompts)
         answer.progress = generation.progress

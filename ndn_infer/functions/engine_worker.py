@@ -113,14 +113,12 @@ class EngineWorker:
         near: bool = False, cache_salt: str = "", arriving: bool = False, answered: int = 0,
     ) -> Stream:  # fmt: skip
         """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
-        loop = self._loop
-        assert loop is not None
 
         def begin(engine: Engine) -> Stream:
             stream = engine.start(
                 ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving, answered=answered
             )  # fmt: skip
-            self._listeners[stream] = lambda output: _post(loop, on_step, output)
+            self._listeners[stream] = on_step
             return stream
 
         return await self._begin(begin)
@@ -186,12 +184,16 @@ class EngineWorker:
         except Exception as error:
             log.exception("the engine failed; its streams end")
             outputs = self._fail(engine, f"error: {error}")
+        told = []
         for output in outputs:
             listener = self._listeners.get(output.stream)
             if output.finished:
                 self._listeners.pop(output.stream, None)
             if listener is not None:
-                listener(output)
+                told.append((listener, output))
+        if told:  # at once: each call wakes the event loop, which then wants the interpreter that the engine needs
+            assert self._loop is not None
+            _post(self._loop, _tell, told)
         for deliver in list(self._prefills.values()):
             deliver(engine)
 
@@ -214,6 +216,15 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def _tell(told: Sequence[tuple[OnStep, StepOutput]]) -> None:
+    """What one step gave; a listener that fails takes no other one's tokens."""
+    for on_step, output in told:
+        try:
+            on_step(output)
+        except Exception:
+            log.exception("what a step gave cannot be told")
 
 
 def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:

@@ -1,6 +1,7 @@
 """The answers that one function is making: their tasks, their number, their places in the queue.
 
-Owns: one task for each answer, which ends with it in every case, and how many there may be. Must not know: how tokens
+Owns: one task for each answer, which ends with it in every case, how many there may be, and the pace of their events.
+Must not know: how tokens
 are made.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from ndn_infer import records
 from ndn_infer.errors import Busy, NdnInferError
 from ndn_infer.functions.answer_stream import AnswerStream
+from ndn_infer.functions.token_events import EventPace
 from ndn_infer.records import Progress
 from ndn_infer.transport.calls.failures import code_of
 
@@ -29,6 +31,7 @@ class OpenAnswers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._tasks: dict[AnswerStream, asyncio.Task[None]] = {}
+        self._flowing: set[object] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -41,6 +44,10 @@ class OpenAnswers:
     def tokens_before(self) -> int:
         """Tokens of prompts that are not begun."""
         return sum(len(answer.request.prompt) for answer in self._tasks if answer.progress().state == QUEUED)
+
+    def pace(self, event_ms: int) -> EventPace:
+        """For the events of a new answer, beside those that flow; `event_ms` as producer.event_ms."""
+        return EventPace(event_ms / 1000, self._flowing)
 
     async def wait_wanted(self, answer: AnswerStream) -> None:
         """Where others are in work, an answer is begun when somebody reads it: whoever only asks costs no compute."""

@@ -135,8 +135,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         text = await text_of(request, self._tokenizer)
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
-        out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, self._tokenizer, out, event_s, counts, text)
+        out, pace = job.open_stream(), self._answers.pace(job.host.config.producer.event_ms)
+        answer = AnswerStream(request, self._tokenizer, out, pace, counts, text)
         answer.report = Report(KvSources(tail_tokens=len(request.prompt)))
         generation = _Generation(request, params, job.host, answer, list(request.prompt))
         if params.grammar is not None and self._grammars is not None:

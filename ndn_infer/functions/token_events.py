@@ -8,6 +8,7 @@ EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -31,6 +32,29 @@ NAMES_BYTES: Final = 1000
 """Of each list of names in the last event: they are advice, and may be cut short."""
 
 
+EVENTS_A_SECOND: Final = 80
+"""Of all answers of a producer together, where `producer.event_ms` leaves them that: what events cost must not grow
+with the number of those who read."""
+
+MOST_INTERVAL_S: Final = 0.25
+"""Readers see text come in pieces of this at most, however many they are; a longer `producer.event_ms` counts."""
+
+
+@dataclass(slots=True)
+class EventPace:
+    """How long tokens of a producer's answers wait for each other. `least_s`: of one answer alone, 0: no token waits.
+    `flowing`: the answers whose tokens are read now."""
+
+    least_s: float
+    flowing: set[object] = field(default_factory=set)
+
+    @property
+    def interval_s(self) -> float:
+        if not self.least_s:
+            return 0.0
+        return max(self.least_s, min(len(self.flowing) / EVENTS_A_SECOND, MOST_INTERVAL_S))
+
+
 @dataclass(slots=True)
 class _TokenPiece:
     """One token and what it brought along."""
@@ -47,10 +71,11 @@ class _TokenPiece:
 
 @dataclass(slots=True)
 class TokenEvents:
-    """An event leaves with the first token, then with the first one that comes `interval_s` after the event before; 0:
-    with every token. Nothing waits longer than twice that: see `due_at`."""
+    """An event leaves with the first token, then with the first one of each interval of `pace`; without intervals with
+    every token. Intervals are those of the clock, so that events of several answers leave together, in one write and
+    for one wake-up of each process on their way. Nothing waits longer than two of them: see `due_at`."""
 
-    interval_s: float
+    pace: EventPace
     _sent_at: float = float("-inf")
     _waiting: list[_TokenPiece] = field(default_factory=list)
     _size: int = _FRAME_BYTES
@@ -66,7 +91,7 @@ class TokenEvents:
         self._waiting.append(piece)
         self._size += size
         full = len(self._waiting) >= MOST_TOKENS or self._size > EVENT_BYTES
-        leaves = not last and (full or now >= self._sent_at + self.interval_s)
+        leaves = not last and (full or not self.pace.interval_s or self._turn(now) > self._turn(self._sent_at))
         return left + self.take(now) if leaves else left
 
     def take(self, now: float) -> list[TokenEvent]:
@@ -88,10 +113,15 @@ class TokenEvents:
             return [*before, replace(report, ids=last.ids, text=last.text, logprobs=last.logprobs)]
         return [*events, report]
 
+    def _turn(self, at: float) -> float:
+        """The number of the interval in which `at` is."""
+        interval_s = self.pace.interval_s
+        return math.floor(at / interval_s) if interval_s and math.isfinite(at) else at
+
     @property
     def due_at(self) -> float | None:
         """When to `take` what waits although no token came; None while nothing waits."""
-        return self._sent_at + 2 * self.interval_s if self._waiting else None
+        return (self._turn(self._sent_at) + 2) * self.pace.interval_s if self._waiting else None
 
 
 def prompt_events(told: Sequence[TokenLogprobs]) -> Iterator[TokenEvent]:

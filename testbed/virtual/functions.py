@@ -164,8 +164,8 @@ class ModelGenerate(_OfEngine):
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         answered, stops = request.prompt[len(request.prompt) - request.answered :], request.sampling.stop
         text = resume(TOKENIZER, stops, answered) if answered else (StreamDecoder(TOKENIZER), StopMatcher(stops))
-        out, event_s = job.open_stream(), job.host.config.producer.event_ms / 1000
-        answer = AnswerStream(request, TOKENIZER, out, event_s, counts, text)
+        out, pace = job.open_stream(), self._answers.pace(job.host.config.producer.event_ms)
+        answer = AnswerStream(request, TOKENIZER, out, pace, counts, text)
         generation = _VirtualGeneration(request, job, answer)
         answer.progress = generation.progress
         self._answers.start(answer, lambda: self._generate(generation))

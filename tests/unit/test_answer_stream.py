@@ -20,7 +20,7 @@ from ndn_infer.errors import Busy, ModelError
 from ndn_infer.functions.answer_meter import AnswerCounts, AnswerMeter
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.open_answers import OpenAnswers
-from ndn_infer.functions.token_events import EVENT_BYTES
+from ndn_infer.functions.token_events import EVENT_BYTES, EventPace
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.packet import Interest, decode_data
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
@@ -78,7 +78,7 @@ def answer(out: LiveStream, *, prompt: tuple[int, ...] = (1, 2), answered: int =
     request = GenerateRequest(Sampling(**sampling), prompt=prompt, answered=answered)  # type: ignore[arg-type]
     text = resume(TOKENIZER, request.sampling.stop, prompt[len(prompt) - answered :])
     counts = AnswerCounts(Counter() if counters is None else counters, AnswerMeter(Meters(), "m", len(prompt)))
-    return AnswerStream(request, TOKENIZER, out, event_s, counts, text)
+    return AnswerStream(request, TOKENIZER, out, EventPace(event_s), counts, text)
 
 
 def push(made: AnswerStream, tokens: list[int], finish: str = "length") -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer import ndn, records
-from ndn_infer.functions.token_events import EVENT_BYTES, MOST_TOKENS, TokenEvents, prompt_events
+from ndn_infer.functions.token_events import (
+    EVENT_BYTES,
+    EVENTS_A_SECOND,
+    MOST_INTERVAL_S,
+    MOST_TOKENS,
+    EventPace,
+    TokenEvents,
+    prompt_events,
+)
 from ndn_infer.ndn.tlv import MAX_PACKET_BYTES
 from ndn_infer.records import KvSigner, KvSources, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
@@ -21,13 +30,34 @@ SIGNER = Signer.of(PrivateKey.generate(), LONG, LONG + ndn.from_uri("/KEY/k/i/v=
 
 
 def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
-    events = TokenEvents(0.05)
+    events = TokenEvents(EventPace(0.05))
     assert events.add(1, "a", (), 10.0) == [TokenEvent((1,), "a")]
     assert events.due_at is None
     assert not events.add(2, "b", (), 10.02) and not events.add(3, "", (), 10.04)
-    assert events.due_at == 10.1
+    assert events.due_at == pytest.approx(10.1)
     assert events.add(4, "c", (), 10.06) == [TokenEvent((2, 3, 4), "bc")]
     assert events.take(11.0) == []
+
+
+def test_events_of_several_answers_leave_together() -> None:
+    """Tokens of one step leave in one write, although the answers began at different times."""
+    pace = EventPace(0.05)
+    answers = [TokenEvents(pace) for _ in range(4)]
+    for number, events in enumerate(answers):
+        assert events.add(0, "a", (), 10.001 + 0.01 * number)
+    left = {step: [bool(one.add(1, "b", (), 10.04 + 0.02 * step)) for one in answers] for step in range(6)}
+    assert [any(told) for told in left.values()] == [False, True, False, False, True, False]
+    assert all(len(set(told)) == 1 for told in left.values())
+
+
+def test_many_answers_have_as_many_events_a_second_as_a_few() -> None:
+    pace = EventPace(0.05)
+    assert pace.interval_s == 0.05
+    pace.flowing.update(range(8))
+    assert pace.interval_s == 8 / EVENTS_A_SECOND
+    pace.flowing.update(range(1000))
+    assert pace.interval_s == MOST_INTERVAL_S
+    assert EventPace(1.0, pace.flowing).interval_s == 1.0 and EventPace(0.0, pace.flowing).interval_s == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=64)), max_size=200))
@@ -41,21 +71,22 @@ def test_what_is_told_of_a_prompt_fits_packets(drawn: list[tuple[int, bytes]]) -
 
 
 def test_without_an_interval_each_token_leaves_alone() -> None:
-    events = TokenEvents(0.0)
+    events = TokenEvents(EventPace(0.0))
     assert [events.add(token, "x", (), 1.0) for token in range(3)] == [
         [TokenEvent((token,), "x")] for token in range(3)
     ]
 
 
 def test_the_last_token_and_the_report_are_one_event_where_they_fit() -> None:
-    events, report = TokenEvents(0.0), TokenEvent((), finish="stop", prompt_tokens=3)
+    events, report = TokenEvents(EventPace(0.0)), TokenEvent((), finish="stop", prompt_tokens=3)
     assert events.add(1, "a", (), 1.0, last=True) == []
     assert events.finish(report, 1.0) == [TokenEvent((1,), "a", finish="stop", prompt_tokens=3)]
 
 
-@given(st.lists(st.floats(0, 0.2), max_size=300), st.floats(0, 0.3), st.booleans())
-def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], interval_s: float, told: bool) -> None:
-    events, now = TokenEvents(interval_s), 0.0
+@given(st.lists(st.floats(0, 0.2), max_size=300), st.integers(0, 300), st.booleans())
+def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], interval_ms: int, told: bool) -> None:
+    interval_s, now = interval_ms / 1000, 0.0
+    events = TokenEvents(EventPace(interval_s))
     made: dict[int, float] = {}
     left: list[TokenEvent] = []
 
@@ -95,7 +126,7 @@ def test_no_event_is_too_large_whatever_was_held_back(
     tokens: list[tuple[int, str, bool]], error: str, kv_names: list[str], holders: list[str], interval_s: float
 ) -> None:
     """Nothing of ids, text and log probabilities is lost; sealed, signed and inside another packet it still fits."""
-    events, left = TokenEvents(interval_s), []
+    events, left = TokenEvents(EventPace(interval_s)), []
     for number, (token, text, told) in enumerate(tokens, 1):
         last = number == len(tokens)
         left += events.add(token, text, (TOLD,) if told else (), float(number), last=last)
