@@ -39,29 +39,26 @@ class ToolUse:
         return self.tools if self.allowed else ()
 
     def held(self, sampling: Sampling) -> Sampling:
-        """`sampling` with answers held to calls of these tools. Raises UsageError where they are held to something else
-        already, and as `grammar`."""
-        made = self.grammar()
-        if made is None:
-            return sampling
-        if sampling.grammar is not None:
-            raise UsageError("an answer is either a call of tools or of a given form: leave one of them out")
-        return replace(sampling, grammar=made)
+        """`sampling` with answers held to calls of these tools, or to the JSON that they are held to already. Raises
+        UsageError as `grammar`."""
+        made = self.grammar(sampling.grammar)
+        return sampling if made is None else replace(sampling, grammar=made)
 
-    def grammar(self) -> Grammar | None:
-        """What answers are held to. Raises UsageError for a strict tool whose schema cannot be enforced."""
+    def grammar(self, otherwise: Grammar | None = None) -> Grammar | None:
+        """What answers are held to; those without a call to `otherwise`. None without tools. Raises UsageError for a
+        strict tool whose schema cannot be enforced, and for another form than JSON beside tools."""
         tools = [tool for tool in self.tools if tool.name in self.allowed]
         if not tools:
             return None
         try:
-            return self._grammar([(tool.name, self._schema(tool)) for tool in tools])
+            return self._grammar([(tool.name, self._schema(tool)) for tool in tools], otherwise)
         except _TooLarge:
             few = [(tool.name, self._schema(tool) if tool.name in self.strict else None) for tool in tools]
-        return self._grammar(few)
+        return self._grammar(few, otherwise)
 
-    def _grammar(self, schemas: list[tuple[str, Mapping[str, Any] | None]]) -> Grammar:
+    def _grammar(self, schemas: list[tuple[str, Mapping[str, Any] | None]], otherwise: Grammar | None) -> Grammar:
         try:
-            return grammar.of_tools(schemas, required=self.required, parallel=self.parallel)
+            return grammar.of_tools(schemas, required=self.required, parallel=self.parallel, otherwise=otherwise)
         except UsageError as error:  # each of them alone is none
             raise _TooLarge(f"tools: {error}", hint=error.hint) from error
 

@@ -99,6 +99,8 @@ def _of_tools(grammar: Grammar) -> str:
     again = f"({_quoted(f'{chr(10)}{OPEN}')} body)*" if grammar.parallel else ""
     if grammar.required:
         rules = [f"start: {_quoted(OPEN)} body {again}"]
+    elif grammar.text:
+        rules = [f"start: {_quoted(OPEN)} body {again} | answer", f"answer: {_json_rule(grammar.text)}"]
     else:
         rules = [
             f"start: head body {again} | TEXT",
@@ -114,5 +116,9 @@ def _of_tools(grammar: Grammar) -> str:
 
 def _of_tool(at: int, tool: GrammarTool) -> tuple[str, str]:
     opening = f'{{"name": {_quoted(tool.name)}, "arguments": '
-    schema = _object(tool.parameters or '{"type":"object"}') | {"x-guidance": _SPACING}
-    return f'call_{at}: {_quoted(opening)} args_{at} "}}"', f"args_{at}: %json {json.dumps(schema, ensure_ascii=False)}"
+    rule = _json_rule(tool.parameters or '{"type":"object"}')
+    return f'call_{at}: {_quoted(opening)} args_{at} "}}"', f"args_{at}: {rule}"
+
+
+def _json_rule(schema: str) -> str:
+    return f"%json {json.dumps(_object(schema) | {'x-guidance': _SPACING}, ensure_ascii=False)}"

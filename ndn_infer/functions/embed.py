@@ -26,6 +26,7 @@ class EmbedTokens(NamedFunction[EmbedRequest]):
     function = "embed"
     role = "embed"
     request_type = EmbedRequest
+    private = True
     unit_s = 1e-4
 
     def __init__(self, model: str, folder: Path) -> None:
@@ -66,6 +67,7 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
     function = "embed"
     role = "embed"
     request_type = EmbedRequest
+    private = True
 
     def __init__(self, model: str, folder: Path) -> None:
         self.subject = ("model", model)

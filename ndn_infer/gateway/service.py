@@ -30,7 +30,6 @@ from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
 from ndn_infer.records import ModelRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.sampling import Sampling
-from ndn_infer.security.domains import PUBLIC
 from ndn_infer.telemetry.spans import annotate
 from ndn_infer.transport.calls.ask import Ask
 
@@ -211,8 +210,6 @@ class Service:
 
     async def embed(self, request: EmbeddingRequest) -> dict[str, Any]:
         conversation = self._conversation()
-        if conversation.domain != PUBLIC.label:
-            raise Refusal(403, "embeddings are asked in public only, and this gateway asks in a tenant domain")
         model = await self._resolved(conversation, request.model)
         if model.kind != "text-embedding":
             raise bad(f"{request.model or model.alias} is of the kind {model.kind}: it embeds no texts", "model")

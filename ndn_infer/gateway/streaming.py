@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ndn_infer.errors import NdnInferError
+from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.choices import Choices
 from ndn_infer.gateway.forms.form import KEEP_ALIVE, AnswerForm, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent
@@ -102,6 +103,7 @@ class _Events:
 
     async def fail(self, refusal: Refusal) -> None:
         """The end, too late for a status. A client that does not take it in time is left alone."""
+        recording.failed(refusal.status)
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self.send(self.form.failing(refusal))

@@ -23,13 +23,12 @@ _NAME: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def held_to(use: ToolUse, asked: ChoiceOptions) -> ChoiceOptions:
-    """The same options, with answers held to calls of these tools. Raises Refusal."""
+    """The same options, with answers held to calls of these tools; those without a call stay in the response format.
+    Raises Refusal."""
     if not use.allowed:
         return asked
-    if asked.sampling.grammar is not None:
-        raise bad("an answer is either a call of tools or in a response format: leave one of them out", "tools")
     try:
-        return replace(asked, sampling=replace(asked.sampling, grammar=use.grammar()))
+        return replace(asked, sampling=use.held(asked.sampling))
     except UsageError as error:
         raise bad(str(error), "tools") from error
 

@@ -51,7 +51,8 @@ class Grammar(Request):
     choice: one of `choices`; gbnf, lark: what the grammar in `text` derives (llama.cpp's form, llguidance's form).
 
     tools: calls of `tools` in the hermes form, `<tool_call>`, a line of JSON, `</tool_call>`; at once when `required`,
-    else after text or not at all; more than one where `parallel`.
+    else after text or not at all; more than one where `parallel`. With the schema in `text` an answer is calls from its
+    first character on, or JSON that the schema allows.
     """
 
     max_bytes: ClassVar[int] = MAX_GRAMMAR_BYTES + (1 << 12)
@@ -73,13 +74,18 @@ class Grammar(Request):
         if size > MAX_GRAMMAR_BYTES:
             raise UsageError(f"the grammar has {size} bytes, and {MAX_GRAMMAR_BYTES} are the most")
         self._check_shape()
-        for schema in [self.text] if self.kind == "json_schema" else [tool.parameters for tool in self.tools]:
-            if schema or self.kind == "json_schema":
-                check_schema(_canonical(schema))
+        schemas = [tool.parameters for tool in self.tools if tool.parameters]
+        if self.kind == "json_schema" or (self.kind == "tools" and self.text):
+            schemas.append(self.text)
+        for schema in schemas:
+            check_schema(_canonical(schema))
 
     def _check_shape(self) -> None:
         """Only the fields of its kind are used, so that one meaning has one record."""
-        if bool(self.text) != (self.kind in _TEXTUAL):
+        if self.kind == "tools":
+            if self.text and self.required:
+                raise UsageError("an answer that must be calls has no other form")
+        elif bool(self.text) != (self.kind in _TEXTUAL):
             raise UsageError(f"a grammar of the kind {self.kind} {'has no' if self.text else 'needs a'} text")
         if bool(self.choices) != (self.kind == "choice"):
             raise UsageError("choices are for grammars of the kind choice, which have one at least")
@@ -127,11 +133,20 @@ def of_lark(text: str) -> Grammar:
 
 
 def of_tools(
-    tools: Sequence[tuple[str, Schema | None]], *, required: bool = False, parallel: bool = False
+    tools: Sequence[tuple[str, Schema | None]], *, required: bool = False, parallel: bool = False,
+    otherwise: Grammar | None = None,
 ) -> Grammar:  # fmt: skip
-    """`tools`: (name, schema of the arguments, None for any object)."""
+    """`tools`: (name, schema of the arguments, None for any object). `otherwise`: what an answer without calls must be,
+    JSON; where calls are required there is none."""
     given = tuple(GrammarTool(name, "" if schema is None else canonical_json(schema)) for name, schema in tools)
-    return _checked(Grammar("tools", tools=given, required=required, parallel=parallel))
+    text = "" if required or otherwise is None else _json_of(otherwise)
+    return _checked(Grammar("tools", text, tools=given, required=required, parallel=parallel))
+
+
+def _json_of(grammar: Grammar) -> str:
+    if grammar.kind not in ("json_schema", "json_object"):
+        raise UsageError(f"beside tools an answer may be held to JSON, and not to a {grammar.kind}")
+    return grammar.text or canonical_json({"type": "object"})
 
 
 def _checked(grammar: Grammar) -> Grammar:

@@ -20,7 +20,7 @@ from openai import OpenAI
 
 from ndn_infer.models.store import ModelFolder
 from tests.daemons import RunningNetwork, gateway, run_network, stop, wait_ready
-from tests.integration.test_gateway import MODEL
+from tests.integration.test_gateway import EMBEDDER, MODEL
 
 pytestmark = pytest.mark.model
 
@@ -31,10 +31,10 @@ STORY: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me 
 
 @pytest.fixture(scope="module")
 def network(
-    smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
+    smollm2: ModelFolder, minilm: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningNetwork]:
     directory = tmp_path_factory.mktemp("net")
-    with run_network(directory, model_cache, "--functions", "tokenize,prefill,decode") as running:
+    with run_network(directory, model_cache, "--functions", "tokenize,prefill,decode,embed") as running:
         for name in ("acme", "other"):
             done = running.run("domain", "create", name)
             assert done.returncode == 0, done.stderr
@@ -74,6 +74,16 @@ def test_a_tenant_never_gets_what_another_computed(gateways: tuple[str, str]) ->
     for client in clients.values():
         again = client.chat.completions.create(**{**ask, "max_tokens": 5})
         assert again.usage is not None and cached(again.usage) > 0, "its own is found again"
+
+
+def test_a_tenants_texts_are_embedded_for_it_alone(gateways: tuple[str, str], network: RunningNetwork) -> None:
+    """The same vectors, computed for each tenant, found again by itself alone."""
+    before, vectors = network.counters("embed")["texts_embedded"], []
+    for key in (PUBLIC, ACME, OTHER, PUBLIC, ACME):
+        done = client_of(gateways[0], key).embeddings.create(model=EMBEDDER, input=["a lighthouse"])
+        vectors.append(done.data[0].embedding)
+    assert all(vector == vectors[0] for vector in vectors)
+    assert network.counters("embed")["texts_embedded"] == before + 3
 
 
 async def events(

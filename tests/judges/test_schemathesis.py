@@ -33,7 +33,10 @@ def brief(judged_network: RunningNetwork) -> Iterator[str]:
 
 
 def narrowed(document: Any) -> Any:
-    """The same document, for models that are there and answers that are short."""
+    """The same document, for models that are there, answers that are short and streams that end."""
+    endless = [path for path in document["paths"] if path.endswith("/events")]
+    for path in endless:
+        del document["paths"][path]
     for path, operations in document["paths"].items():
         body = operations.get("post", {}).get("requestBody")
         if body is None:

@@ -152,6 +152,14 @@ def test_several_calls_and_text_before_them(made: Made) -> None:
     must = grammar.of_tools(TOOLS, required=True)
     assert takes(must, call)
     assert not takes(must, f"I ask: {call}")
+    number = grammar.of_json_schema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+                                     "additionalProperties": False})  # fmt: skip
+    formed = grammar.of_tools(TOOLS, parallel=True, otherwise=number)
+    assert takes(formed, call) and takes(formed, f"{call}\n{call}") and takes(formed, '{"n": 7}')
+    for text in ("Nothing.", f"I ask: {call}", f'{{"n": 7}}{call}', f'{call}{{"n": 7}}', '{"m": 7}', ""):
+        assert not takes(formed, text)
+    any_object = grammar.of_tools(TOOLS, otherwise=grammar.of_json_object())
+    assert takes(any_object, '{"m": "<tool_call>"}') and not takes(any_object, "[]")
 
 
 @pytest.mark.parametrize("seed", [0, 5])

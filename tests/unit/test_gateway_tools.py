@@ -16,6 +16,7 @@ from ndn_infer.gateway.requests import ChatRequest, read_chat
 from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.tools import held_to
 from ndn_infer.records import Message, Sampling, TokenEvent
+from ndn_infer.records.grammar import Grammar
 from ndn_infer.records.tools import Tool, ToolCall
 from tests.unit.test_gateway import documents
 
@@ -58,6 +59,25 @@ def test_what_may_and_what_must_be_called(choice: Any, names: tuple[str, ...], r
     assert (held.kind, held.required, held.parallel) == ("tools", required, False)
     assert chat.tools.shown == (Tool("get_weather", "Weather.", json.dumps(CITY)), Tool("add")), "all of them"
     assert read().tools.parallel
+
+
+def test_beside_a_response_format_an_answer_is_a_call_or_in_the_format() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    formed = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+
+    def held(**more: Any) -> Grammar:
+        chat = read(response_format=formed, **more)
+        found = held_to(chat.tools, chat.asked).sampling.grammar
+        assert found is not None
+        return found
+
+    both, alone = held(), held(tool_choice="none")
+    assert (both.kind, alone.kind) == ("tools", "json_schema") and both.text == alone.text and both.tools
+    assert held(tool_choice="required").text == "", "a call is not in the format"
+    for other in ({"structured_outputs": {"regex": "a+"}}, {"structured_outputs": {"choice": ["a", "b"]}}):
+        chat = read(**other)
+        with pytest.raises(Refusal, match="may be held to JSON"):
+            held_to(chat.tools, chat.asked)
 
 
 def test_arguments_are_held_to_the_schema_as_far_as_it_goes() -> None:

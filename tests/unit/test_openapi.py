@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 
 from ndn_infer.gateway.anthropic import read_anthropic, read_count
 from ndn_infer.gateway.fields import Fields
+from ndn_infer.gateway.metering import Metering
 from ndn_infer.gateway.openapi.document import OPERATIONS, openapi
 from ndn_infer.gateway.openapi.schemas import record
+from ndn_infer.gateway.page.routes import Page
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.requests import read_chat, read_completion
 from ndn_infer.gateway.responses import read_responses
 from ndn_infer.gateway.routes import ROUTES
 from ndn_infer.gateway.tokens import read_detokenize, read_tokenize
 from ndn_infer.gateway.vectors import read_embedding
+from ndn_infer.metrics.meters import Meters
 from ndn_infer.records import Sampling
 
 Read = Callable[[Mapping[str, Any]], object]
@@ -42,13 +46,21 @@ CASES: dict[str, tuple[Read, list[dict[str, Any]]]] = {
 }
 
 
+def plain(path: str) -> str:
+    """Without the forms of what is in it."""
+    return re.sub(r":[^/]*?\}(?=/|$)", "}", path)
+
+
 def test_every_path_is_described() -> None:
     described = {(method.upper(), path) for path, operations in openapi("1")["paths"].items()
                  for method in operations if method != "parameters"}  # fmt: skip
-    assert described == {(route.method, route.path.replace(":.+", "")) for route in ROUTES}
+    made: Any = object()  # what their handlers need is not asked for
+    page = [route for route in Page(made, made, "", keyed=False).routes() if route.path.startswith("/network/")]
+    routes = [*ROUTES, *page, Metering(Meters(), str).route]
+    assert described == {(route.method, plain(route.path)) for route in routes}
     assert OPERATIONS.keys() == CASES.keys()
-    for route in ROUTES:
-        operation = openapi("1")["paths"][route.path.replace(":.+", "")][route.method.lower()]
+    for route in routes:
+        operation = openapi("1")["paths"][plain(route.path)][route.method.lower()]
         assert (operation.get("security") == []) == route.open, "who may ask without a key"
 
 

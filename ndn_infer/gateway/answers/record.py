@@ -89,6 +89,8 @@ class SeenAnswer:
         self.model, self.state, self.status = "", "open", 0
         self.made_us, self.began = clock.wall_us(), clock.monotonic()
         self.ended = 0.0
+        self.failed_with = 0
+        """Of a stream that ends with an error: the status that stands for it."""
         self.kept_bytes = 0
         self.revision = 1
         self._net = net

@@ -27,7 +27,8 @@ def recorded(route: HttpRoute, book: AnswerBook) -> HttpRoute:
     async def handler(exchange: Exchange) -> web.StreamResponse:
         with _recording(book, exchange) as record:
             response = await route.handler(exchange)
-            record.end("done" if response.status < 400 else "failed", response.status)
+            status = record.failed_with or response.status
+            record.end("done" if status < 400 else "failed", status)
             return response
 
     return replace(route, handler=handler)

@@ -32,6 +32,13 @@ def witness() -> Callable[[Seen], None] | None:
     return None if record is None else record.seen
 
 
+def failed(status: int) -> None:
+    """What this task answers ends with an error, which would have had this status before the first byte."""
+    record = _CURRENT.get()
+    if record is not None:
+        record.failed_with = status
+
+
 def took(choice: int, answer: Answer, event: TokenEvent) -> None:
     """An event of an answer was read by this task."""
     record = _CURRENT.get()

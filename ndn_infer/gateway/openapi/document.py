@@ -11,16 +11,17 @@ from typing import Any, Final
 
 from ndn_infer.gateway.openapi.answers import ANSWERS
 from ndn_infer.gateway.openapi.completions import CHAT, COMPLETION, DETOKENIZE, EMBEDDING, TOKENIZE
+from ndn_infer.gateway.openapi.observed import OBSERVED, Observed, parameters_of
 from ndn_infer.gateway.openapi.requests import COUNT, MESSAGES, RESPONSES
 from ndn_infer.gateway.openapi.schemas import Schema, either, record, ref, text
 
 _STATUSES: Final[Mapping[int, str]] = {
     400: "The request cannot be served as it stands; `param` names the field.",
     401: "No key, or none of this gateway's.",
-    403: "A web page asks without a key, or this tenant may not ask so.", 404: "No such model.",
+    403: "A web page asks without a key, or by a name that is not this gateway's.", 404: "No such model.",
     408: "The body came too slowly.", 413: "The body is too large.", 415: "The body is no application/json.",
-    429: "Producers are busy, or this gateway is, or the quota is used up: see Retry-After.", 500: "A producer failed.",
-    502: "What came could not be verified.", 503: "No producer can be reached: see Retry-After.",
+    429: "Producers are busy, or this gateway is, or the quota is used up: see Retry-After.", 500: "A defect.",
+    502: "What came could not be verified.", 503: "No producer can be reached, or what it needs: see Retry-After.",
     504: "No answer in time.",
 }  # fmt: skip
 _OF_BODIES: Final = frozenset({400, 408, 413, 415})
@@ -72,6 +73,7 @@ def openapi(version: str) -> dict[str, Any]:
         "/health": {"get": _open("Whether the gateway lives", 200)},
         "/ready": {"get": _open("Whether requests should be sent here", 200, 503)},
         "/openapi.json": {"get": _document()},
+        **{path: _observed(path, told) for path, told in OBSERVED.items()},
         **{path: {"post": _asked(operation)} for path, operation in OPERATIONS.items()},
     }
     return {
@@ -116,6 +118,17 @@ def _read(summary: str, answer: str) -> dict[str, Any]:
 def _open(summary: str, *statuses: int) -> dict[str, Any]:
     told = {"description": summary, "content": {"application/json": {"schema": ref("Status")}}}
     return {"summary": summary, "security": [], "responses": {str(status): told for status in statuses}}
+
+
+def _observed(path: str, observed: Observed) -> dict[str, Any]:
+    told = {"description": observed.summary, "content": {observed.media: {"schema": observed.schema}}}
+    statuses = {str(status) for status in (*observed.refused, *(() if observed.open else (401,)))}
+    refused = {status: one for status, one in _refusals("Error").items() if status in statuses}
+    operation = {"summary": observed.summary, "responses": {"200": told, **refused}}
+    if observed.open:
+        operation["security"] = []
+    parameters = parameters_of(path)
+    return {"get": operation, **({"parameters": parameters} if parameters else {})}
 
 
 def _document() -> dict[str, Any]:
