@@ -115,13 +115,22 @@ class EngineWorker:
         """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
 
         def begin(engine: Engine) -> Stream:
-            stream = engine.start(
+            return engine.start(
                 ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving, answered=answered
             )  # fmt: skip
+
+        return await self.follow(begin, on_step)
+
+    async def follow(self, begin: Callable[[Engine], Stream], on_step: OnStep) -> Stream:
+        """Start a stream as `begin(engine)` does, in the engine's thread; `on_step` gets every step's output until one
+        has `finished`. Raises what `begin` does."""
+
+        def listened(engine: Engine) -> Stream:
+            stream = begin(engine)
             self._listeners[stream] = on_step
             return stream
 
-        return await self._begin(begin)
+        return await self._begin(listened)
 
     async def _begin(self, begin: Callable[[Engine], Stream]) -> Stream:
         """As `run`; when the caller is cancelled meanwhile, the stream that nobody knows of ends."""

@@ -1,0 +1,1 @@
+"""Answers and KV of others computed again (docs/audit.md)."""

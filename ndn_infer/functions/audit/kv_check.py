@@ -1,0 +1,164 @@
+"""KV blocks of others, fetched by name and computed again.
+
+Owns: which blocks of a prompt and answer are looked at, whose they are, which packets prove that one is wrong. Must not
+know: verdicts, answers, how blocks are compared (kv_compare.py).
+
+Blocks are computed from the token ids alone, as a prompt: whoever has the ids, the model and one signed manifest with
+one segment checks a proof, wherever the other blocks are. Of a wrong block the ones before it are looked at too: the
+first wrong one counts, since a producer that computes after wrong blocks of others signs what follows from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from ndn_infer import chain, ndn
+from ndn_infer.errors import BadRecord, NetworkError
+from ndn_infer.functions.audit.answer_check import Sample
+from ndn_infer.functions.audit.kv_compare import KvDifference, compare
+from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
+from ndn_infer.namespace import KvBlock
+from ndn_infer.ndn.name import Name
+from ndn_infer.security.validator import Validated
+from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.wire.manifest import SEGMENT_BYTES, ObjectPackets
+
+MAX_BLOCKS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBlock:
+    """A block as somebody published it. `packets` are all of it, verified."""
+
+    index: int
+    packets: ObjectPackets
+    signed_by: Validated
+
+    @property
+    def name(self) -> str:
+        return ndn.to_uri(self.packets.manifest.name)
+
+
+@dataclass(slots=True)
+class KvFinding:
+    """`looked`: blocks that were found and compared; `missing`: drawn, and had from nobody. `unlike`: equal to what is
+    computed here but for last bits. `wrong`: the first one that no honest way gives."""
+
+    blocks: int
+    looked: list[SignedBlock] = field(default_factory=list)
+    missing: int = 0
+    unlike: int = 0
+    wrong: SignedBlock | None = None
+    difference: KvDifference | None = None
+    segments: tuple[int, ...] = ()
+    """Of the wrong block, those that show it."""
+    seconds: float = 0.0
+
+
+class KvCheck:
+    """Of one model, in the public domain."""
+
+    def __init__(self, net: Name, model: str, fmt: BlockFormat, worker: EngineWorker) -> None:
+        self._net, self._model, self._format, self._worker = net, model, fmt, worker
+
+    @property
+    def able(self) -> bool:
+        """Whether honest blocks are known well enough to call others wrong (kv_compare.py)."""
+        prompts = self._format.prompts.split(".")
+        return self._format.exact and prompts[0] == "bf16" and "grouped" in prompts and "cuda" not in prompts[-1]
+
+    def base(self, value: bytes) -> Name:
+        layers = f"0-{self._format.layout.layers - 1}"
+        return KvBlock(self._model, "public", self._format.codec, value.hex(), layers).to_name(self._net)
+
+    async def check(
+        self, fetcher: Fetcher, ids: Sequence[int], sample: Sample, holders: Sequence[Name] = ()
+    ) -> KvFinding:
+        """Of the full blocks of `ids` those that `sample` draws, from whoever has them; `holders` are asked first.
+        Raises ModelError, BadRecord."""
+        size = self._format.layout.block_tokens
+        values = chain.chain(tuple(ids), size)[:MAX_BLOCKS]
+        finding = KvFinding(len(values))
+        drawn = sample.of(len(values))
+        if not drawn:
+            return finding
+        computed = await self.compute(ids[: (drawn[-1] + 1) * size], finding)
+        for index in drawn:
+            signed = await self._signed(fetcher, values[index], index, holders)
+            if signed is None:
+                finding.missing += 1
+            elif self._wrong(signed, computed[index], finding):
+                await self._look_before(fetcher, values[:index], computed, finding, holders)
+                break
+        return finding
+
+    async def compute(self, ids: Sequence[int], finding: KvFinding | None = None) -> list[torch.Tensor]:
+        """KV of the full blocks of `ids`, as a prompt."""
+        blocks: dict[int, torch.Tensor] = {}
+        before = await self._worker.run(lambda engine: engine.counters.prefill_s)
+        await self._worker.prefill(ids, (), blocks.__setitem__, cache_salt="audit")
+        if finding is not None:
+            finding.seconds += await self._worker.run(lambda engine: engine.counters.prefill_s) - before
+        return [blocks[index] for index in range(len(blocks))]
+
+    async def _look_before(
+        self, fetcher: Fetcher, values: Sequence[bytes], computed: Sequence[torch.Tensor], finding: KvFinding,
+        holders: Sequence[Name],
+    ) -> None:  # fmt: skip
+        known = {signed.index for signed in finding.looked}
+        for index, value in enumerate(values):
+            signed = None if index in known else await self._signed(fetcher, value, index, holders)
+            if signed is not None and self._wrong(signed, computed[index], finding):
+                return
+
+    def _wrong(self, signed: SignedBlock, computed: torch.Tensor, finding: KvFinding) -> bool:
+        """Whether it is proven to be, and enters it; one that is only unlike is counted."""
+        finding.looked.append(signed)
+        content = signed.packets.content()
+        try:
+            difference = compare(decode_block(bytearray(content), self._format), computed)
+        except BadRecord as error:
+            difference = KvDifference(0, 0, 0, 1e9, f"it is no block of this model: {error}")
+        if difference is None:
+            return False
+        if not difference.proven:
+            finding.unlike += 1
+            return False
+        right = encode_block(computed, self._format)
+        finding.wrong, finding.difference = signed, difference
+        finding.segments = _showing(content, right, difference, self._format)
+        return True
+
+    async def _signed(
+        self, fetcher: Fetcher, value: bytes, index: int, holders: Sequence[Name]
+    ) -> SignedBlock | None:  # fmt: skip
+        base = self.base(value)
+        for hints in ((), *((holder,) for holder in holders)):
+            try:
+                found = await fetcher.discover(base, hints=hints, patient=False)
+                if found.manifest is not None:
+                    return SignedBlock(index, await fetcher.packets(found, hints=hints), found.signed_by)
+            except NetworkError:
+                continue
+        return None
+
+
+def _showing(content: bytes, right: bytes, difference: KvDifference, fmt: BlockFormat) -> tuple[int, ...]:
+    """The segment in which the difference shows: one is enough, its digest is in the signed manifest."""
+    if len(content) != len(right):
+        return (0,)
+    layout = fmt.layout
+    of_layer = layout.nbytes // layout.layers
+    header = len(right) - layout.nbytes
+    start = header + difference.layer * of_layer
+    at = next(
+        (place for place in range(start, min(start + of_layer, len(right))) if content[place] != right[place]),
+        next((place for place in range(len(right)) if content[place] != right[place]), 0),
+    )
+    return (at // SEGMENT_BYTES,)
+
