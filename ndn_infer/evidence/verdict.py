@@ -44,9 +44,9 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong, and whose signature stands on it. `index`: of the token in the answer, or of the block; `published`
-    and `recomputed`: the tokens there (-1: none); `margin`: how far the published one is from being the choice
-    (engine/sampler.margin_of; of KV the largest difference of a number); `words`: all of this for people."""
+    """What is wrong, and whose signature stands on it. `index`: of the token in the answer, or of the block;
+    `published` and `recomputed`: the tokens there (-1: none); `margin`: how far the published one is from being
+    chosen (engine/sampler.margin_of; of KV the largest difference of a number); `words`: all of this for people."""
 
     kind: str
     identity: str
@@ -146,7 +146,7 @@ class AuditVerdict:
         if self.fault is not None:
             _check_fault(self.fault)
         if self.proof is not None:
-            _check_proof(self.proof)
+            check_proof(self.proof)
 
 
 _SIMPLE: Final[dict[str, type]] = {
@@ -158,7 +158,7 @@ _SIMPLE: Final[dict[str, type]] = {
 def _typed(value: Any, kind: type, where: str) -> None:
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise BadRecord(f"{where} of a verdict is of type {kind.__name__}")
-    if kind is str and len(value) > _MAX_TEXT:
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
         raise BadRecord(f"{where} of a verdict has at most {_MAX_TEXT} characters")
 
 
@@ -180,7 +180,8 @@ def _fault(value: Any) -> Fault:
     return Fault(**value)
 
 
-def _check_proof(proof: Proof) -> None:
+def check_proof(proof: Proof) -> None:
+    """Raises BadRecord where it exceeds a bound."""
     size = sum(map(len, proof.packets)) + sum(map(len, proof.certificates)) + len(proof.request)
     if not 1 <= len(proof.packets) <= MAX_PACKETS or len(proof.certificates) > MAX_CERTIFICATES:
         raise BadRecord(f"a proof has 1 to {MAX_PACKETS} packets and {MAX_CERTIFICATES} certificates at most")

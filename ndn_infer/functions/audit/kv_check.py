@@ -22,6 +22,7 @@ from ndn_infer.functions.audit.answer_check import Sample
 from ndn_infer.functions.audit.kv_compare import KvDifference, compare
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
+from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.validator import Validated
@@ -29,6 +30,8 @@ from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.wire.manifest import SEGMENT_BYTES, ObjectPackets
 
 MAX_BLOCKS: Final = 4096
+MAX_SHOWN: Final = 48
+"""Segments of a wrong block in a proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class KvCheck:
             return False
         right = encode_block(computed, self._format)
         finding.wrong, finding.difference = signed, difference
-        finding.segments = _showing(content, right, difference, self._format)
+        finding.segments = _showing(content, right, difference, self._format.layout)
         return True
 
     async def _signed(
@@ -148,17 +151,36 @@ class KvCheck:
         return None
 
 
-def _showing(content: bytes, right: bytes, difference: KvDifference, fmt: BlockFormat) -> tuple[int, ...]:
-    """The segment in which the difference shows: one is enough, its digest is in the signed manifest."""
+def _showing(content: bytes, right: bytes, difference: KvDifference, layout: BlockLayout) -> tuple[int, ...]:
+    """The segments in which the difference shows: their digests are in the signed manifest. None where another size
+    shows it already."""
     if len(content) != len(right):
-        return (0,)
-    layout = fmt.layout
-    of_layer = layout.nbytes // layout.layers
-    header = len(right) - layout.nbytes
-    start = header + difference.layer * of_layer
-    at = next(
-        (place for place in range(start, min(start + of_layer, len(right))) if content[place] != right[place]),
-        next((place for place in range(len(right)) if content[place] != right[place]), 0),
-    )
-    return (at // SEGMENT_BYTES,)
+        return ()
+    pieces = range(-(-len(right) // SEGMENT_BYTES))
+    unlike = [at for at in pieces if _piece(content, at) != _piece(right, at)]
+    if difference.whole:
+        return tuple(unlike[:MAX_SHOWN])
+    header, of_layer = len(right) - layout.nbytes, layout.nbytes // layout.layers
+    first = (header + difference.layer * of_layer) // SEGMENT_BYTES
+    last = (header + (difference.layer + 1) * of_layer - 1) // SEGMENT_BYTES
+    return tuple(at for at in unlike if first <= at <= last)[:MAX_SHOWN]
 
+
+def _piece(content: bytes, at: int) -> bytes:
+    return content[at * SEGMENT_BYTES : (at + 1) * SEGMENT_BYTES]
+
+
+def judge(block: bytes, shown: dict[int, bytes], alike: set[int], right: torch.Tensor, fmt: BlockFormat) -> str:
+    """Why a block is wrong of which only some segments are at hand (`shown`), and others (`alike`) are known to be
+    those of `right`; `block`: its content as it is computed here. Raises BadRecord where they prove nothing."""
+    content = bytearray(block)
+    for at, piece in shown.items():
+        content[at * SEGMENT_BYTES : at * SEGMENT_BYTES + len(piece)] = piece
+    unknown = -(-len(block) // SEGMENT_BYTES) - len(shown) - len(alike - set(shown))
+    try:
+        difference = compare(decode_block(content, fmt), right)
+    except BadRecord as error:
+        return f"it is no block of this model: {error}"
+    if difference is None or not difference.proven or (difference.whole and unknown):
+        raise BadRecord("the segments at hand are those of an honest block")
+    return difference.words

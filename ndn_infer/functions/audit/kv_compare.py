@@ -37,6 +37,8 @@ class KvDifference:
     off: float
     words: str
     proven: bool = True
+    whole: bool = False
+    """Only the whole block shows it; else the numbers of that token in that layer do."""
 
 
 def compare(published: Tensor, computed: Tensor) -> KvDifference | None:
@@ -50,9 +52,9 @@ def compare(published: Tensor, computed: Tensor) -> KvDifference | None:
     off = (published.float() - wide).abs() / wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
     off = torch.nan_to_num(off, nan=1e9, posinf=1e9).amax(dim=(1, 2, 4))
 
-    def found(where: Tensor, words: str, *, proven: bool = True) -> KvDifference:
+    def found(where: Tensor, words: str, *, proven: bool = True, whole: bool = False) -> KvDifference:
         layer, token = (int(number) for number in where.nonzero()[0])
-        return KvDifference(layer, token, numbers, float(off[layer, token]), words, proven)
+        return KvDifference(layer, token, numbers, float(off[layer, token]), words, proven, whole)
 
     some = share > 0
     if bool(some[0].any()):
@@ -63,7 +65,7 @@ def compare(published: Tensor, computed: Tensor) -> KvDifference | None:
         return found(off > MOST_OFF, f"a number is off by more than {MOST_OFF:g} of the largest beside it")
     later_equal = some & (torch.flip(torch.cummin(torch.flip(some.int(), [0]), 0).values, [0]) == 0)
     if bool(later_equal.any()):
-        return found(later_equal, "a layer differs, and a later one does not")
+        return found(later_equal, "a layer differs, and a later one does not", whole=True)
     if bool((some & (share < LEAST_SHARE)).any()):
-        return found(some & (share < LEAST_SHARE), "too few numbers of a layer differ")
+        return found(some & (share < LEAST_SHARE), "too few numbers of a layer differ", whole=True)
     return found(some, "its last bits are those of another way of computing it", proven=False)

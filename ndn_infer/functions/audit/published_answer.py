@@ -1,0 +1,99 @@
+"""A published answer by name: its request, its segments, whose they are.
+
+Owns: which objects belong to it, and that they fit together. Must not know: engines, verdicts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ndn_infer import ndn, records
+from ndn_infer.errors import BadRecord, DigestMismatch, FetchIncomplete, NdnInferError, UsageError
+from ndn_infer.functions.audit.published_events import PublishedEvents
+from ndn_infer.namespace import AnswerRecord, RequestObject, Result, parse_base
+from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import Data, decode_data
+from ndn_infer.records import GenerateRequest, TokenEvent
+from ndn_infer.security.domains import is_sealed
+from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.transport.objects.fetch import Fetcher
+
+MAX_SEGMENTS: Final = 1 << 16
+_HINT: Final = "name a result of 'generate': .../model/<digest>/result/generate/<request>, with or without its version"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedAnswer:
+    """`name` has the version; `digest`: SHA-256 of the contents of its segments, in order. `segments` are Data signed
+    by `signed_by`, verified."""
+
+    name: Name
+    model: str
+    digest: str
+    request_wire: bytes
+    request: GenerateRequest
+    said: PublishedEvents
+    segments: tuple[Data, ...]
+    signed_by: Validated
+
+    @property
+    def uri(self) -> str:
+        return ndn.to_uri(self.name)
+
+
+def result_of(net: Name, base: Name) -> Result:
+    """The result of `generate` that this name is, or that it is the record or the request of. Raises UsageError."""
+    kind = parse_base(net, base)
+    if isinstance(kind, AnswerRecord):
+        kind = kind.result()
+    if isinstance(kind, RequestObject):
+        kind = Result(kind.subject_kind, kind.subject, kind.function, kind.request)
+    if not isinstance(kind, Result) or (kind.subject_kind, kind.function) != ("model", "generate"):
+        raise UsageError(f"{ndn.to_uri(base)} is no answer that can be computed again", hint=_HINT)
+    return kind
+
+
+async def fetch_answer(
+    fetcher: Fetcher, validator: Validator, base: Name, version: int | None, hints: Sequence[Name] = ()
+) -> FetchedAnswer:
+    """Everything that a check of it needs. Raises UsageError, FetchIncomplete, NetworkError, TrustError, BadRecord."""
+    net = validator.net
+    result = result_of(net, base)
+    at = tuple(hints)
+    found = await fetcher.discover(result.to_name(net), version=version, hints=at)
+    if found.manifest is None:
+        raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
+    if found.manifest.segments > MAX_SEGMENTS:
+        raise BadRecord(f"an answer of {found.manifest.segments} segments is not computed again")
+    packets = await fetcher.packets(found, hints=at)
+    names = [found.manifest.segment_name(number) for number in range(found.manifest.segments)]
+    segments = tuple(decode_data(packets.packets[name]) for name in names)
+    wire = (await fetcher.fetch(_request_of(result).to_name(net), hints=at)).content
+    signers = {(await validator.validate(segment)).identity for segment in segments}
+    if signers != {found.signed_by.identity}:
+        raise BadRecord(f"segments of {ndn.to_uri(found.manifest.name)} are signed by several")
+    request, said = read_answer(result, bytes(wire), segments)
+    digest = hashlib.sha256(b"".join(segment.content for segment in segments)).hexdigest()
+    return FetchedAnswer(
+        found.manifest.name, result.subject, digest, bytes(wire), request, said, segments, found.signed_by
+    )  # fmt: skip
+
+
+def read_answer(result: Result, request: bytes, segments: Sequence[Data]) -> tuple[GenerateRequest, PublishedEvents]:
+    """What verified segments and a request say. Raises DigestMismatch, BadRecord, UsageError (a private answer)."""
+    if hashlib.sha256(request).hexdigest() != result.request:
+        raise DigestMismatch("the request is not the one whose digest is in the answer's name")
+    if any(is_sealed(segment.content) for segment in segments):
+        raise UsageError("this answer is private: only members of its domain can read it, and no auditor is one")
+    try:
+        events = [records.decode(TokenEvent, segment.content) for segment in segments]
+    except NdnInferError as error:
+        raise BadRecord(f"an event of the answer cannot be read: {error}") from error
+    return records.decode(GenerateRequest, request), PublishedEvents.of(events)
+
+
+def _request_of(result: Result) -> RequestObject:
+    return RequestObject(result.subject_kind, result.subject, result.function, result.request)
