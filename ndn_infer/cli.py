@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "eval": "evaluate a model; suites and scores as signed records that others reproduce",
     "get": "fetch a named object, verified",
     "explain": "what an answer rests on, link by link, verified; from the network or from a file",
+    "audit": "compute an answer of the network again; check verdicts; list proven faults",
     "offers": "what producers say they can do now: free places, queues, measured speeds",
     "status": "faces, routes, Content Store, producers and their queues",
     "metrics": "what Prometheus and Grafana need: names, rules, a configuration, a dashboard",

@@ -145,6 +145,10 @@ class KeyNotAllowed(TrustError):
     default_hint = "the trust schema (schemas/ndn-infer.lvs) says which key may sign which name"
 
 
+class LeftOut(TrustError):
+    """Whoever answered has a proven fault (docs/audit.md), and is not asked until that is over."""
+
+
 class KeyRevoked(TrustError):
     default_hint = "the operator revoked this key; its owner needs a new one: 'ndn-infer keys issue'"
 

@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "evidence.live": TRANSPORT | OFFERS | {"node", "client", "evidence"},
     "sync.core": {"errors", "ndn"},
     "sync": OBJECTS | {"sync.core"},
-    "node": TRANSPORT,
+    "node": TRANSPORT | {"evidence"},
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node", "evidence"} | OFFERS,
     "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"} | EVIDENCE,

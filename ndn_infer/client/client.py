@@ -20,8 +20,10 @@ from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.errors import MissingKey
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.faults import FaultFile
 from ndn_infer.node.node import Node
 from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.security.crypto import Signer
@@ -52,7 +54,10 @@ class Client:
         self._group: OfferGroup | None = None
         if node.config.offers.sync == "on":
             self.offers.before_first = self._observe
-        self._chooser = OfferChooser(self.offers) if node.config.offers.choose == "soonest" else None
+        self.faults = FaultFile(node.config)
+        """Whom this client does not ask."""
+        faults = Faults(self.faults, [*map(ndn.from_uri, node.config.audit.trusted)])
+        self._chooser = OfferChooser(self.offers, faults) if node.config.offers.choose == "soonest" else None
         self._engines = EngineChoice(node.config, self.offers.engines)
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""

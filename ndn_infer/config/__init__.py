@@ -28,6 +28,7 @@ import platformdirs
 
 from ndn_infer.config.sections import (
     AskConfig,
+    AuditConfig,
     CallConfig,
     EngineConfig,
     FetchConfig,
@@ -89,6 +90,7 @@ class Config:
     kv: KvConfig = KvConfig()
     producer: ProducerConfig = ProducerConfig()
     offers: OffersConfig = OffersConfig()
+    audit: AuditConfig = AuditConfig()
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -272,6 +272,22 @@ class OffersConfig(ConfigSection):
 
 
 @dataclass(frozen=True, slots=True)
+class AuditConfig(ConfigSection):
+    rate: float = option(
+        0.05, "role audit: share of the public answers it hears of that it computes again; 0: only those it is asked "
+        "about", low=0, high=1)  # fmt: skip
+    every_s: float = option(
+        60.0, "role audit: how often producers are asked which answers they made; up to eight times as long while they "
+        "make none", low=1, high=86_400)  # fmt: skip
+    share: float = option(1.0, "role audit: share of an answer's tokens that is checked", low=0.001, high=1)
+    kv: float = option(0.0, "role audit: share of the KV blocks of an audited answer that is checked; 0: none", high=1)
+    valid_days: float = option(30.0, "who has a proven fault is left out for so long", low=0.01, high=3650)
+    trusted: tuple[str, ...] = option(
+        (), "auditors (identities <net>/<site>/<node>/audit) whose verdicts are believed without computing them again",
+        form=forms.name)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class AskConfig(ConfigSection):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")

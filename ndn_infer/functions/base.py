@@ -19,10 +19,12 @@ from ndn_infer.functions.capacity import Capacity
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import Call, Instance
 from ndn_infer.ndn.name import Name
+from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
+from ndn_infer.security.validator import Validator
 from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.calls.direct import Questions
@@ -56,6 +58,10 @@ class Host:
     """For /metrics, which is for whoever runs this process: public and private work together."""
     tracer: Tracer | None = None
     """Makes spans of calls that are traced; None: of none."""
+    offers: Offers | None = None
+    """What others offer, as far as this process looks."""
+    validator: Validator | None = None
+    """That of the process, for functions that judge packets themselves."""
     instance: str = field(default_factory=new_instance)
     """Tells this process from others of the same identities."""
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.producer import Producer
+from ndn_infer.node.faults import FaultFile
 from ndn_infer.node.node import Node
 from ndn_infer.node.node_samples import read_node
 from ndn_infer.offers.live.chooser import OfferChooser
+from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.storage.disk import DiskStore
 from ndn_infer.storage.memory import ObjectStore
@@ -48,8 +51,12 @@ def build_producer(node: Node, role: str, instance: str = "", tracer: Tracer | N
         instance=instance,
     )  # fmt: skip
     offers = Offers(Where.of(node.net, node.endpoint, node.validator, config))
-    chooser = OfferChooser(offers) if config.offers.choose == "soonest" else None
+    faults = Faults(FaultFile(config), [*map(ndn.from_uri, config.audit.trusted)])
+    chooser = OfferChooser(offers, faults) if config.offers.choose == "soonest" else None
     caller = node.caller(inputs=lambda: inputs, access=access, chooser=chooser)
-    host = Host(node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer)
+    host = Host(
+        node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer, offers=offers,
+        validator=node.validator,
+    )  # fmt: skip
     read_node(host.meters, node)
     return Producer(host, node.keychain, node.registrar, offers), host

@@ -21,6 +21,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_stream import AnswerStream, Report
+from ndn_infer.functions.audit.made_answers import MadeBook
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.capacity import CallTimes, Capacity
 from ndn_infer.functions.engine_host import EngineHost
@@ -39,6 +40,7 @@ from ndn_infer.records.codec import most_bytes
 from ndn_infer.records.grammar import MAX_GRAMMAR_BYTES
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.live_stream import LiveStream
 
 if TYPE_CHECKING:
@@ -106,11 +108,13 @@ class Generate(NamedFunction[GenerateRequest]):
         self._times = CallTimes()
         self._answers = OpenAnswers(engine.most_answers)
         self._grammars = GrammarCheck()
+        self._made = MadeBook(model)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: Host, signer: Signer) -> None:
         self._tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         await self._engine.start(host, signer)
+        self._made.answer(host, signer)
         self.take_at_most(4 * self._engine.context_tokens + MAX_GRAMMAR_BYTES)
 
     async def close(self) -> None:
@@ -179,6 +183,8 @@ class Generate(NamedFunction[GenerateRequest]):
                 await self._start_while_arriving(generation, loaded.blocks, loaded.arriving)
             await generation.answer.wait_ended()
         finally:
+            if generation.job.domain is PUBLIC:
+                self._made.note(generation.answer.out)
             if generation.answer.ids:
                 self._times.whole.measured(1, clock.monotonic() - began)
             if generation.stream is not None:  # after the exports, which ask for their turn as soon as this returns

@@ -120,6 +120,13 @@ def _rag(parts: Ingredients) -> Functions:
     return [Lookup(parts.corpus, parts.embedder)]
 
 
+def _audit(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.audit.function import AuditAnswers
+
+    assert parts.folder is not None
+    return [AuditAnswers(parts.model, parts.folder, parts.engine())]
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """An entry of `--functions`: all that is said of it, in one place.
@@ -151,6 +158,7 @@ SPECS: Final = {
         FunctionSpec("prefill", "prefill", _prefill, MODEL, engine=True),
         FunctionSpec("decode", "decode", _decode, MODEL, after=("prefill",), engine=True, layers=_last_stage),
         FunctionSpec("stage", "stage", needs=MODEL, layers=_stage),
+        FunctionSpec("audit", "audit", _audit, MODEL, after=("decode",)),
         FunctionSpec("rag", "rag", _rag, frozenset({"embedder", "corpus"}), after=("embed",)),
     )
 }

@@ -97,3 +97,18 @@ def read_answer(result: Result, request: bytes, segments: Sequence[Data]) -> tup
 
 def _request_of(result: Result) -> RequestObject:
     return RequestObject(result.subject_kind, result.subject, result.function, result.request)
+
+
+def subject_of(net: Name, name: Name) -> tuple[str, str]:
+    """The model whose auditors are asked about this answer. Raises UsageError."""
+    return "model", result_of(net, base_of(name)[0]).subject
+
+
+def base_of(name: Name) -> tuple[Name, int | None]:
+    """A name of an answer or of one of its packets, without version and segment; and the version, if it has one."""
+    parts, version = ndn.components(name), None
+    if parts and ndn.component_type(parts[-1]) == ndn.SEGMENT:
+        parts.pop()
+    if parts and ndn.component_type(parts[-1]) == ndn.VERSION:
+        version = ndn.component_number(parts.pop(), ndn.VERSION)
+    return b"".join(parts), version

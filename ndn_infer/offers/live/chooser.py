@@ -17,6 +17,7 @@ from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Answering, OfferEntry
 from ndn_infer.offers.choice import Estimate, Wanted, rank
+from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import GenerateRequest, Record
 from ndn_infer.records.prefill import PrefillRequest
@@ -54,14 +55,18 @@ class _Made:
 class OfferChooser:
     """Chooses for one application (transport.calls.candidates.Chooser)."""
 
-    def __init__(self, offers: Offers) -> None:
+    def __init__(self, offers: Offers, faults: Faults | None = None) -> None:
+        """`faults`: whom not to ask."""
         self._offers = offers
+        self._faults = faults
         self._calls: OrderedDict[str, _Made] = OrderedDict()
         self._cannot: dict[tuple[Name, tuple[str, str, str, str]], float] = {}
 
     async def candidates(self, call: Call, request: Record, *, settled: bool = False) -> Sequence[Candidate]:
         """Best first, MOST at most; none without offers."""
         await self._offers.ready(call.function)
+        if self._faults is not None:
+            self._faults.listen(self._offers.where.direct)
         if settled:
             await self._offers.settled()
         order = self.order(call, request)
@@ -79,7 +84,7 @@ class OfferChooser:
         now = clock.monotonic()
         wanted = self._wanted(call, request)
         kind = (call.subject_kind, call.subject, call.function, call.call_class)
-        order = rank(wanted, self._offers.book.entries(now), now)
+        order = rank(wanted, [one for one in self._offers.book.entries(now) if not self.refuses(one.identity)], now)
         order = sorted(order, key=lambda one: self._cannot.get((one.entry.hint, kind), 0.0) > now)
         before = self._calls.pop(call.request, None)
         self._calls[call.request] = _Made(wanted, now, kind=kind)
@@ -112,6 +117,10 @@ class OfferChooser:
             case Outcome.SILENT | Outcome.REFUSED | Outcome.DISTRUSTED | Outcome.LOST:
                 book.gone(hint, now)
                 self._offers.doubt()
+
+    def refuses(self, identity: Name) -> str:
+        """As transport.calls.candidates.Chooser.refuses: whoever has a proven fault."""
+        return "" if self._faults is None else self._faults.why(identity)
 
     def _wanted(self, call: Call, request: Record) -> Wanted:
         private = call.call_class == CallClass.PRIVATE

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import BadPacket, BadRecord, Nacked, NdnInferError, NetworkError, TrustError
+from ndn_infer.errors import BadPacket, BadRecord, LeftOut, Nacked, NdnInferError, NetworkError, TrustError
 from ndn_infer.namespace import Call
 from ndn_infer.ndn.lp import REASON_CONGESTION
 from ndn_infer.ndn.name import Name
@@ -170,6 +170,8 @@ class Asking:
             data, arrival = await self._endpoint.exchange(wire, full, lifetime_s=candidate.patience_s)
         rtt_s = 0.0 if arrival.from_content_store else clock.monotonic() - began
         signed_by = await self._validator.validate(data)
+        if self._chooser is not None and (why := self._chooser.refuses(signed_by.identity)):
+            raise LeftOut(f"{ndn.to_uri(signed_by.identity)} is left out: {why}", hint="'ndn-infer audit --faults'")
         how = Came(data.wire, began)
         return Answered(_open(data, epoch), signed_by, source_of(arrival), epoch, rtt_s, how)
 

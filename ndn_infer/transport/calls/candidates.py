@@ -76,6 +76,10 @@ class Chooser(Protocol):
 
     def heard(self, call: Call, candidate: Candidate, said: Said) -> None: ...
 
+    def refuses(self, identity: Name) -> str:
+        """Why nothing is taken of this producer, whoever led to it; "" where it is."""
+        ...
+
 
 class Order:
     """The candidates of one call. `first` are asked before whomever the network leads to; with `only` nobody else."""
