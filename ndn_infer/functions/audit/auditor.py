@@ -70,7 +70,7 @@ class Auditor:
     ) -> None:
         self._fetcher, self._validator, self._engine, self._valid_s = fetcher, validator, engine, valid_s
         self._answers = AnswerCheck(engine.worker, engine.engine, engine.tokenizer)
-        self._kv = KvCheck(validator.net, engine.model, engine.format, engine.worker)
+        self.kv_check = KvCheck(validator.net, engine.model, engine.format, engine.worker)
 
     async def tokens(self, answer: FetchedAnswer, sample: Sample) -> AuditVerdict:
         """Compute its tokens again. Raises UsageError (another model), ModelError."""
@@ -94,14 +94,14 @@ class Auditor:
         """Compute the KV of its prompt and tokens again, as far as somebody publishes it. Raises UsageError (another
         model, or KV of which honest computing is not known well enough), ModelError."""
         self._check_model(answer)
-        if not self._kv.able:
+        if not self.kv_check.able:
             raise UsageError(
                 f"KV of {self._engine.format.codec} cannot be audited",
                 hint="raw bf16 KV of grouped attention on a CPU can: of it is known how honest ways differ",
             )
         ids = (*answer.request.prompt, *answer.said.ids)
         holders = [ndn.from_uri(holder) for holder in answer.said.holders]
-        finding = await self._kv.check(self._fetcher, ids, sample, holders)
+        finding = await self.kv_check.check(self._fetcher, ids, sample, holders)
         fault = proof = None
         if (wrong := finding.wrong) is not None and finding.difference is not None:
             said = finding.difference

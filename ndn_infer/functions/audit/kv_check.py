@@ -17,7 +17,7 @@ from typing import Final
 import torch
 
 from ndn_infer import chain, ndn
-from ndn_infer.errors import BadRecord, NetworkError
+from ndn_infer.errors import BadRecord, NetworkError, TrustError
 from ndn_infer.functions.audit.answer_check import Sample
 from ndn_infer.functions.audit.kv_compare import KvDifference, compare
 from ndn_infer.functions.engine_worker import EngineWorker
@@ -79,13 +79,21 @@ class KvCheck:
         layers = f"0-{self._format.layout.layers - 1}"
         return KvBlock(self._model, "public", self._format.codec, value.hex(), layers).to_name(self._net)
 
+    def values(self, ids: Sequence[int]) -> list[bytes]:
+        """Chain values of the full blocks of `ids`."""
+        return chain.chain(tuple(ids), self._format.layout.block_tokens)[:MAX_BLOCKS]
+
+    def encode(self, block: torch.Tensor) -> bytes:
+        """Content of a block's object."""
+        return encode_block(block, self._format)
+
     async def check(
         self, fetcher: Fetcher, ids: Sequence[int], sample: Sample, holders: Sequence[Name] = ()
     ) -> KvFinding:
         """Of the full blocks of `ids` those that `sample` draws, from whoever has them; `holders` are asked first.
         Raises ModelError, BadRecord."""
         size = self._format.layout.block_tokens
-        values = chain.chain(tuple(ids), size)[:MAX_BLOCKS]
+        values = self.values(ids)
         finding = KvFinding(len(values))
         drawn = sample.of(len(values))
         if not drawn:
@@ -146,7 +154,7 @@ class KvCheck:
                 found = await fetcher.discover(base, hints=hints, patient=False)
                 if found.manifest is not None:
                     return SignedBlock(index, await fetcher.packets(found, hints=hints), found.signed_by)
-            except NetworkError:
+            except (NetworkError, TrustError):  # what cannot be verified is nobody's
                 continue
         return None
 
