@@ -96,7 +96,7 @@ async def _audit(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _local(node: Node, options: argparse.Namespace, what: tuple[bytes, int | None, int]) -> bytes:
-    from ndn_infer.functions.audit.answer_check import Sample
+    from ndn_infer.functions.audit.answer_check import AuditSample
     from ndn_infer.functions.audit.auditor import Auditor, envelope_of
     from ndn_infer.functions.audit.local_engine import audit_engine, options_for
     from ndn_infer.functions.audit.published_answer import fetch_answer
@@ -107,7 +107,7 @@ async def _local(node: Node, options: argparse.Namespace, what: tuple[bytes, int
     engine_options = options_for(answer.request.engine, config.engine)
     async with audit_engine(answer.model, folder.path, engine_options) as engine:
         auditor = Auditor(node.fetcher, node.validator, engine, valid_s=config.audit.valid_days * 86400)
-        sample = Sample(options.sample, seed)
+        sample = AuditSample(options.sample, seed)
         verdict = await (auditor.kv(answer, sample) if options.kv else auditor.tokens(answer, sample))
     return envelope_of(verdict, node.signer_as("user"))
 

@@ -14,7 +14,7 @@ from ndn_infer.engine.tokenizer import ChatTokenizer  # noqa: E402
 from ndn_infer.errors import BadRecord, TrustError  # noqa: E402
 from ndn_infer.evidence import dsse, statement  # noqa: E402
 from ndn_infer.evidence.verdict import EXACT, FAILED, PASSED, AuditVerdict  # noqa: E402
-from ndn_infer.functions.audit.answer_check import Sample  # noqa: E402
+from ndn_infer.functions.audit.answer_check import AuditSample  # noqa: E402
 from ndn_infer.functions.audit.auditor import envelope_of  # noqa: E402
 from ndn_infer.functions.audit.proof_check import check_proof  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
@@ -71,10 +71,10 @@ async def test_honest_answers_and_their_kv_pass(world: AuditWorld, share: float)
     async with world.producing():
         for request in (asked(world, logprobs=2), asked(world, seed=7)):
             answer = await world.fetch(await world.ask(request))
-            verdict = await world.auditor.tokens(answer, Sample(share, 3))
+            verdict = await world.auditor.tokens(answer, AuditSample(share, 3))
             assert (verdict.result, verdict.method, verdict.fault) == (PASSED, EXACT, None)
             assert verdict.units == len(answer.said.ids) and verdict.checked == -(-verdict.units * share // 1)
-            kv = await world.auditor.kv(answer, Sample(share, 3))
+            kv = await world.auditor.kv(answer, AuditSample(share, 3))
             assert (kv.result, kv.fault) == (PASSED, None) and kv.checked > 0
 
 
@@ -85,7 +85,7 @@ async def test_what_a_dishonest_producer_did_is_found_and_proven(
     async with world.producing(kind):
         answer = await world.fetch(await world.ask(asked(world, seed=7, logprobs=2)))
         kv = kind == "kv"
-        verdict = await (world.auditor.kv if kv else world.auditor.tokens)(answer, Sample())
+        verdict = await (world.auditor.kv if kv else world.auditor.tokens)(answer, AuditSample())
     assert verdict.result == FAILED and verdict.fault is not None
     assert verdict.fault.identity == ndn.to_uri(role("decode"))
     assert verdict.fault.kind == ("kv" if kv else verdict.fault.kind)
@@ -95,7 +95,7 @@ async def test_what_a_dishonest_producer_did_is_found_and_proven(
 async def test_a_proof_about_an_honest_answer_does_not_hold(world: AuditWorld, keychain: Keychain) -> None:
     """An auditor that lies: the packets are those of an honest answer, the fault is made up."""
     async with world.producing("seed"):
-        verdict = await world.auditor.tokens(await world.fetch(await world.ask(asked(world, seed=7))), Sample())
+        verdict = await world.auditor.tokens(await world.fetch(await world.ask(asked(world, seed=7))), AuditSample())
     async with world.producing():
         honest = await world.fetch(await world.ask(asked(world, seed=8)))
     assert verdict.proof is not None and verdict.fault is not None
@@ -125,7 +125,7 @@ async def test_one_wrong_number_in_one_signed_block(world: AuditWorld, keychain:
         numbers[7] = numbers[7] + (8.0 if off == "much" else numbers[7].abs() * 2**-6)
         base = check.base(check.values(request.prompt)[1])
         node.server.publish(base, check.encode(wrong), keychain.signer_for(role("decode")))
-        verdict = await world.auditor.kv(answer, Sample())
+        verdict = await world.auditor.kv(answer, AuditSample())
     assert verdict.result == FAILED and verdict.fault is not None and verdict.proof is not None
     assert (verdict.fault.kind, verdict.fault.index) == ("kv", 1)
     assert verdict.fault.identity == ndn.to_uri(role("decode"))
@@ -141,7 +141,7 @@ async def test_an_edited_text_is_found(world: AuditWorld, keychain: Keychain) ->
     async with world.producing():
         answer = await world.fetch(await world.ask(asked(world, seed=7)))
     said = replace(answer.said, text=answer.said.text + "!")
-    verdict = await world.auditor.tokens(replace(answer, said=said), Sample(0.2, 1))
+    verdict = await world.auditor.tokens(replace(answer, said=said), AuditSample(0.2, 1))
     assert verdict.fault is not None and verdict.fault.kind == "text"
 
 

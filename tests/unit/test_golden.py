@@ -38,6 +38,15 @@ from ndn_infer.records import (
     TokenLogprobs,
     Tokens,
 )
+from ndn_infer.records.audit import (
+    AuditDone,
+    AuditRequest,
+    FoundFault,
+    FoundFaults,
+    MadeAnswers,
+    MadeQuery,
+    VerdictQuery,
+)  # fmt: skip
 from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatToolCall
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -161,11 +170,32 @@ EXAMPLES["Envelope.evidence"] = Envelope(b"\x80", evidence=False, context="/n/s/
 EXAMPLES["PromptTokens"] = PromptTokens(16, 32, 48, 64, 5)
 EXAMPLES["Energy"] = Energy(1500, "powercap")
 EXAMPLES["Receipt"] = Receipt(_ENGINE, PromptTokens(peer=16), 8, 9000, 40_000, 5000, 512, 900, Energy(1500, "powercap"))
+EXAMPLES["AuditRequest"] = AuditRequest("/n/a", 0.5, 7, kv=True)
+EXAMPLES["AuditDone"] = AuditDone("/n/v", "/n/h", "failed", "token 3")
+EXAMPLES["MadeQuery"] = MadeQuery("ab" * 32, 9)
+EXAMPLES["MadeAnswers"] = MadeAnswers(("/n/a", "/n/b"))
+EXAMPLES["VerdictQuery"] = VerdictQuery()
+EXAMPLES["FoundFault"] = FoundFault("/n/d", 9, "/n/v", "token 3")
+EXAMPLES["FoundFaults"] = FoundFaults((FoundFault("/n/d", 9, "/n/v"),))
 EXAMPLES["TokenEvent.receipt"] = TokenEvent((7,), finish="stop", receipt=Receipt(output_tokens=1))
 EXAMPLES["TokenEvent.code"] = TokenEvent((), finish="error", error="a stage is gone", code="unreachable")
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
+    "AuditRequest": "84a26b76c3a46e616d65a42f6e2f61a47365656407a57368617265cb3fe0000000000000",
+    "AuditDone": (
+        "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"
+    ),
+    "MadeQuery": (
+        "82a861667465725f757309a56d6f64656cd94061626162616261626162616261626162616261626162616261626162616261"
+        "626162616261626162616261626162616261626162616261626162616261626162"
+    ),
+    "MadeAnswers": "81a56e616d657392a42f6e2f61a42f6e2f62",
+    "VerdictQuery": "80",
+    "FoundFault": (
+        "84a86964656e74697479a42f6e2f64a8756e74696c5f757309a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"
+    ),
+    "FoundFaults": "81a66661756c74739183a86964656e74697479a42f6e2f64a8756e74696c5f757309a776657264696374a42f6e2f76",
     "CallAnswer": (
         "8aa4636f6465a462757379a56572726f72a56c61746572ab657374696d6174655f6d73cd05dca468696e74ad2f6e2f732f61"
         "2f6465636f6465a76f666665726564a462663136a5717565756502a6726573756c74b02f6e2f726573756c742f35343d2530"

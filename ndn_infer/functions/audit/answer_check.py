@@ -35,7 +35,7 @@ NOT_EXACT: Final = ("cuda", "mps")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AuditSample:
     """Which part is checked: `share` of it, drawn by `seed`."""
 
     share: float = 1.0
@@ -48,7 +48,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Finding:
+class AnswerFinding:
     """What a check came to. `kind` is "" where nothing is wrong, else one of verdict.FAULTS; `proven`: exactly, so that
     anybody of this class finds the same. `seconds`: of computing."""
 
@@ -62,7 +62,7 @@ class Finding:
     suspicion: float = 0.0
     seconds: float = 0.0
 
-    def fault(self, kind: str, difference: Difference, words: str, *, proven: bool = True) -> Finding:
+    def fault(self, kind: str, difference: Difference, words: str, *, proven: bool = True) -> AnswerFinding:
         return replace(self, kind=kind, difference=difference, words=words, proven=proven)
 
 
@@ -81,7 +81,7 @@ class AnswerCheck:
             str(self._class) == request.engine and self._class.kv == "raw" and not machine.startswith(NOT_EXACT)
         )  # fmt: skip
 
-    async def check(self, request: GenerateRequest, said: PublishedEvents, sample: Sample) -> Finding:
+    async def check(self, request: GenerateRequest, said: PublishedEvents, sample: AuditSample) -> AnswerFinding:
         """Raises PromptError, UsageError for a request that no engine of this model answers, ModelError."""
         engine: Engine = await self._worker.run(lambda engine: engine)
         limits = engine.model_config
@@ -90,7 +90,7 @@ class AnswerCheck:
         if params.grammar is not None and engine.grammars is not None:
             await asyncio.to_thread(engine.grammars.compile, params.grammar)
         exact, units = self.exact_for(request), len(said.ids)
-        finding = Finding(EXACT if exact else MARGIN, units)
+        finding = AnswerFinding(EXACT if exact else MARGIN, units)
         room = params.max_tokens
         if units > room:
             words = f"the answer has {units} tokens, and may have {room}"
@@ -104,8 +104,13 @@ class AnswerCheck:
     # ------------------------------------------------------------ tokens
 
     async def _tokens(
-        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, sample: Sample, finding: Finding
-    ) -> Finding:
+        self,
+        request: GenerateRequest,
+        params: Sampling,
+        said: PublishedEvents,
+        sample: AuditSample,
+        finding: AnswerFinding,
+    ) -> AnswerFinding:
         exact = finding.method == EXACT
         if exact and sample.share >= 1.0:
             return await self._exactly(request, params, said, finding)
@@ -126,8 +131,8 @@ class AnswerCheck:
         return finding.fault("token", token, wrong.words, proven=False)
 
     async def _exactly(
-        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, finding: Finding
-    ) -> Finding:
+        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, finding: AnswerFinding
+    ) -> AnswerFinding:
         """Every token of `said`, in order, until one is wrong."""
         if request.sampling.logprobs and len(said.told) != len(said.ids):
             words = "log probabilities were asked for, and not every token has one"
@@ -185,8 +190,8 @@ class AnswerCheck:
     # ------------------------------------------------------------ text and end
 
     async def _text(
-        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, finding: Finding
-    ) -> Finding:
+        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, finding: AnswerFinding
+    ) -> AnswerFinding:
         """The text that these tokens have, and whether the answer ends where it must."""
         if said.finish == "error":
             return finding  # it says itself that it is not whole

@@ -31,7 +31,7 @@ from ndn_infer.evidence.verdict import (
     Proof,
     check_proof,
 )  # fmt: skip
-from ndn_infer.functions.audit.answer_check import AnswerCheck, Finding, Sample
+from ndn_infer.functions.audit.answer_check import AnswerCheck, AnswerFinding, AuditSample
 from ndn_infer.functions.audit.kv_check import KvCheck, KvFinding, SignedBlock
 from ndn_infer.functions.audit.published_answer import FetchedAnswer
 from ndn_infer.functions.engine_worker import EngineWorker
@@ -72,7 +72,7 @@ class Auditor:
         self._answers = AnswerCheck(engine.worker, engine.engine, engine.tokenizer)
         self.kv_check = KvCheck(validator.net, engine.model, engine.format, engine.worker)
 
-    async def tokens(self, answer: FetchedAnswer, sample: Sample) -> AuditVerdict:
+    async def tokens(self, answer: FetchedAnswer, sample: AuditSample) -> AuditVerdict:
         """Compute its tokens again. Raises UsageError (another model), ModelError."""
         self._check_model(answer)
         finding = await self._answers.check(answer.request, answer.said, sample)
@@ -90,7 +90,7 @@ class Auditor:
         )  # fmt: skip
         return _judged(verdict, fault, proof)
 
-    async def kv(self, answer: FetchedAnswer, sample: Sample) -> AuditVerdict:
+    async def kv(self, answer: FetchedAnswer, sample: AuditSample) -> AuditVerdict:
         """Compute the KV of its prompt and tokens again, as far as somebody publishes it. Raises UsageError (another
         model, or KV of which honest computing is not known well enough), ModelError."""
         self._check_model(answer)
@@ -120,7 +120,7 @@ class Auditor:
 
     # ------------------------------------------------------------ inside
 
-    def _about(self, answer: FetchedAnswer, what: str, sample: Sample) -> AuditVerdict:
+    def _about(self, answer: FetchedAnswer, what: str, sample: AuditSample) -> AuditVerdict:
         """The verdict that nothing is wrong, without what was checked."""
         now = clock.wall_us()
         return AuditVerdict(
@@ -141,7 +141,7 @@ class Auditor:
         name = ndn.to_uri(request.to_name(net))
         return Resource(name, result.request, "request"), Resource(f"model:{answer.model}", answer.model, "model")
 
-    def _proof_of_tokens(self, answer: FetchedAnswer, finding: Finding) -> Proof | None:
+    def _proof_of_tokens(self, answer: FetchedAnswer, finding: AnswerFinding) -> Proof | None:
         """The segments up to the fault; all of them where the end is wrong. None where they are too many."""
         whole = finding.kind in ("end", "text")
         count = len(answer.segments) if whole else answer.said.events_for(finding.difference.index + 1)

@@ -20,7 +20,7 @@ from ndn_infer import ndn
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.evidence.verdict import AuditVerdict
-from ndn_infer.functions.audit.answer_check import Sample
+from ndn_infer.functions.audit.answer_check import AuditSample
 from ndn_infer.functions.audit.auditor import AuditEngine, Auditor, envelope_of, name_of
 from ndn_infer.functions.audit.published_answer import base_of, fetch_answer
 from ndn_infer.functions.base import Host, Job, NamedFunction
@@ -99,7 +99,7 @@ class AuditAnswers(NamedFunction[AuditRequest]):
         assert self._auditor is not None and host.validator is not None
         base, version = base_of(ndn.from_uri(request.name))
         answer = await fetch_answer(host.fetcher, host.validator, base, version)
-        sample = Sample(request.share, request.seed)
+        sample = AuditSample(request.share, request.seed)
         verdict = await (self._auditor.kv if request.kv else self._auditor.tokens)(answer, sample)
         content = envelope_of(verdict, signer)
         name = name_of(host.net, signer, content)

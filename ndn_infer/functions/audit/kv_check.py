@@ -18,7 +18,7 @@ import torch
 
 from ndn_infer import chain, ndn
 from ndn_infer.errors import BadRecord, NetworkError, TrustError
-from ndn_infer.functions.audit.answer_check import Sample
+from ndn_infer.functions.audit.answer_check import AuditSample
 from ndn_infer.functions.audit.kv_compare import KvDifference, compare
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
@@ -88,7 +88,7 @@ class KvCheck:
         return encode_block(block, self._format)
 
     async def check(
-        self, fetcher: Fetcher, ids: Sequence[int], sample: Sample, holders: Sequence[Name] = ()
+        self, fetcher: Fetcher, ids: Sequence[int], sample: AuditSample, holders: Sequence[Name] = ()
     ) -> KvFinding:
         """Of the full blocks of `ids` those that `sample` draws, from whoever has them; `holders` are asked first.
         Raises ModelError, BadRecord."""

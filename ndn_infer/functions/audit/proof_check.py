@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ndn_infer import chain, ndn
 from ndn_infer.errors import BadRecord
 from ndn_infer.evidence.verdict import FAILED, KV, AuditVerdict, Fault, Proof
-from ndn_infer.functions.audit.answer_check import AnswerCheck, Sample
+from ndn_infer.functions.audit.answer_check import AnswerCheck, AuditSample
 from ndn_infer.functions.audit.auditor import AuditEngine
 from ndn_infer.functions.audit.kv_check import KvCheck, judge
 from ndn_infer.functions.audit.published_answer import read_answer
@@ -68,7 +68,7 @@ async def _check_tokens(fault: Fault, proof: Proof, validator: Validator, engine
     check = AnswerCheck(engine.worker, engine.engine, engine.tokenizer)
     if not check.exact_for(request):
         raise BadRecord(f"the answer is of class {request.engine}; an engine of {engine.engine} cannot prove anything")
-    finding = await check.check(request, said, Sample())
+    finding = await check.check(request, said, AuditSample())
     if not finding.proven or (finding.kind, finding.difference.index) != (fault.kind, fault.index):
         raise BadRecord("computed again, the answer is right as far as the proof shows it")
     return finding.words
