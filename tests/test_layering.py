@@ -85,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"} | EVIDENCE,
     "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
+    "vllm": TRANSPORT | {"node", "kv", "models"},
     "functions": TRANSPORT
     | OFFERS
     | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence"},
@@ -98,12 +99,13 @@ ALLOWED: dict[str, set[str]] = {
 
 # third-party packages that only these units may touch
 ONLY: dict[str, set[str]] = {
-    "torch": {"engine", "functions", "kv", "models", "testbed", "torch_tensors"},  # in kv: a block is a tensor
+    "torch": {"engine", "functions", "kv", "models", "testbed", "torch_tensors", "vllm"},  # in kv: a block is a tensor
+    "vllm": {"vllm"},
     "transformers": {"engine", "models", "testbed"},
     "msgpack": {"records"},
     "ndn": {"security", "testbed"},
     "aiohttp": {"forwarder", "gateway", "metrics", "telemetry", "testbed"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "vllm"},
     "asyncio": {
         "transport",
         "telemetry",
@@ -115,6 +117,7 @@ ONLY: dict[str, set[str]] = {
         "evidence",
         "offers",
         "functions",
+        "vllm",
         "gateway",
         "console",
         "local",
@@ -150,6 +153,7 @@ ONE_CLOCK = sorted(
         "offers",
         "functions",
         "kv",
+        "vllm",
         "client",
         "node",
         "repo",
