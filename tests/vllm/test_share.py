@@ -1,0 +1,148 @@
+"""vLLM instances that share KV blocks: what one saved gives another the same bits, whatever happens on the way.
+
+`make test-vllm` runs this; it needs VLLM_PYTHON and VLLM_MODEL (world.py). The instances are started once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vllm.world import Answer, Instance, World, world
+
+pytestmark = [
+    pytest.mark.skipif("VLLM_PYTHON" not in os.environ, reason="make test-vllm"),
+    pytest.mark.timeout(600),
+]
+BLOCK = 128
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("v")) as made:
+        yield made
+
+
+def wait_for(true: Callable[[], bool], within_s: float = 60.0) -> None:
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def published(instance: Instance) -> bool:
+    """Whether everything that was copied for publishing is out. Counters move with steps: a short prompt makes one."""
+    instance.ask([7, 8, 9], tokens=1)
+    counts = instance.counts()
+    saved = counts.get("vllm:named_kv_blocks_saved", 0)
+    return saved == counts.get("vllm:named_kv_kv_blocks_published", 0) > 0
+
+
+def bits(answers: list[Answer]) -> list[tuple[list[int], list[float]]]:
+    return [answer.bits for answer in answers]
+
+
+def whole_blocks(prompt: list[int]) -> int:
+    return (len(prompt) - 1) // BLOCK * BLOCK
+
+
+def test_fifty_prompts_give_the_same_bits(shared: World) -> None:
+    """200 to 1,900 tokens, every other one with a prefix of the one before, in chunks of 512 tokens."""
+    base, a, b, sync = (shared.instances[name] for name in ("base", "a", "b", "sync"))
+    prompts: list[list[int]] = []
+    for number in range(50):
+        size = 200 + number * 1700 // 49
+        head = prompts[-1][: size // 2] if number % 2 else []
+        prompts.append(head + shared.prompt(size - len(head)))
+    wanted = bits(base.one_by_one(*prompts))
+    assert bits(a.one_by_one(*prompts)) == wanted
+    wait_for(lambda: published(a))
+    for instance in (b, sync):
+        before = instance.count("external_prefix_cache_hits")
+        answers = instance.one_by_one(*prompts)
+        assert bits(answers) == wanted
+        assert [answer.cached for answer in answers] == [whole_blocks(prompt) for prompt in prompts]
+        hits = instance.count("external_prefix_cache_hits") - before
+        assert hits == instance.count("named_kv_tokens_matched")
+        assert instance.count("named_kv_kv_blocks_loaded") * BLOCK == hits
+
+
+def test_eight_at_once_and_preemption_give_the_same_tokens(shared: World) -> None:
+    """Log probabilities too where vLLM itself gives the same ones in batches of other shapes: not promised."""
+    base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
+    common = shared.prompt(512)
+    short = [common[: 256 + 128 * (number % 3)] + shared.prompt(40 + 30 * number) for number in range(8)]
+    long = [shared.prompt(900 + 10 * number) for number in range(8)]
+    for prompts, tokens in ((short, 8), (long, 130)):
+        wanted = [answer.ids for answer in base.ask(*prompts, tokens=tokens)]
+        assert [answer.ids for answer in a.ask(*prompts, tokens=tokens)] == wanted
+        wait_for(lambda: published(a))
+        answers = b.ask(*prompts, tokens=tokens)
+        assert [answer.ids for answer in answers] == wanted
+        assert all(answer.cached for answer in answers)
+    assert a.count("num_preemptions") > 0
+
+
+def test_decoded_blocks_are_shared(shared: World) -> None:
+    base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
+    first = shared.prompt(200)
+    answer = a.ask(first, tokens=200)[0]
+    assert answer.bits == base.ask(first, tokens=200)[0].bits
+    wait_for(lambda: published(a))
+    second = first + answer.ids + shared.prompt(20)
+    reused = b.ask(second)[0]
+    assert reused.cached == 3 * BLOCK and reused.bits == base.ask(second)[0].bits
+
+
+@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "stale", "hold"])
+def test_harm_on_the_way_costs_time_and_no_token(shared: World, kind: str) -> None:
+    base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
+    prompts = [shared.prompt(700 + 100 * number) for number in range(3)]
+    wanted = bits(base.one_by_one(*prompts))
+    assert bits(a.one_by_one(*prompts)) == wanted
+    wait_for(lambda: published(a))
+    shared.harm(kind)
+    try:
+        assert bits(b.one_by_one(*prompts)) == wanted
+    finally:
+        harmed = shared.harm("none")
+    assert harmed or kind in ("hold", "stale")
+
+
+def test_salts(shared: World) -> None:
+    a, b = shared.instances["a"], shared.instances["b"]
+    settings = [word for one in shared.settings("a") for word in ("--set", one)]
+    subprocess.run([sys.executable, "-m", "ndn_infer", "domain", "create", "acme", *settings], check=True, timeout=60)
+    prompt = shared.prompt(400)
+
+    def cached(instance: Instance, salt: str) -> int:
+        return instance.ask(prompt, tokens=1, salt=salt)[0].cached
+
+    assert cached(a, "acme") == cached(a, "nobody") == cached(a, "acme/bob") == 0
+    wait_for(lambda: published(a))
+    assert [cached(b, salt) for salt in ("nobody", "", "acme/eve", "acme", "acme/bob")] == [0, 0, 0, 384, 384]
+
+
+def test_the_holder_is_killed_while_it_is_read_from(shared: World, tmp_path: Path) -> None:
+    """Then the forwarder: what is asked after that is computed, and the gap is counted."""
+    base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
+    prompts = [shared.prompt(1800), shared.prompt(1500)]
+    wanted = bits(base.one_by_one(*prompts))
+    a.one_by_one(*prompts)
+    wait_for(lambda: published(a))
+    shared.harm("hold")  # it is in the middle, for as long as it takes to kill the holder
+    b.tell('{"do": "generate", "prompts": ' + str([prompts[0]]) + ', "tokens": 8}')
+    a.kill()
+    shared.harm("none")
+    import json
+
+    answer = Answer(**json.loads(b.line())["answers"][0])
+    assert answer.bits == wanted[0]
+    shared.forwarder.kill()
+    assert bits(b.one_by_one(prompts[1])) == [wanted[1]]

@@ -1,0 +1,169 @@
+"""vLLM instances over a network of their own: a forwarder, a relay that can do harm, processes of vLLM's own Python.
+
+Owns: starting them side by side, talking to them, their end. VLLM_PYTHON is the Python that has vLLM and this package,
+VLLM_MODEL a model folder (a prepared model of this package: its digest's folder).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NET = "/vllm-test"
+ENGINE = {
+    "dtype": "bfloat16", "max_model_len": 2048, "max_num_seqs": 8, "max_num_batched_tokens": 512, "seed": 0,
+    "enforce_eager": True, "disable_log_stats": False, "num_gpu_blocks_override": 64,
+    "distributed_executor_backend": "uni",
+}  # fmt: skip
+"""64 blocks of 128 tokens: eight long prompts do not fit, and one of them is preempted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    ids: list[int]
+    logprobs: list[float]
+    cached: int
+
+    @property
+    def bits(self) -> tuple[list[int], list[float]]:
+        return self.ids, self.logprobs
+
+
+class Process:
+    """A child that takes lines and prints lines."""
+
+    def __init__(self, command: Sequence[str], log: Path, **environment: str) -> None:
+        with log.open("w") as errors:
+            self._child = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, **environment},
+            )  # fmt: skip
+        self._log = log
+
+    def line(self) -> str:
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        assert line, f"it ended:\n{self._log.read_text()[-3000:]}"
+        return line
+
+    def tell(self, text: str) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.write(text + "\n")
+        self._child.stdin.flush()
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+    def close(self) -> None:
+        if self._child.poll() is None:
+            assert self._child.stdin is not None
+            self._child.stdin.close()
+            try:
+                self._child.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Instance(Process):
+    """One vLLM."""
+
+    def ready(self) -> None:
+        assert json.loads(self.line()) == {"ready": True}
+
+    def _do(self, **command: Any) -> dict[str, Any]:
+        self.tell(json.dumps(command))
+        return json.loads(self.line())
+
+    def ask(self, *prompts: list[int], tokens: int = 8, salt: str = "") -> list[Answer]:
+        """All at once."""
+        found = self._do(do="generate", prompts=prompts, tokens=tokens, salts=[salt] * len(prompts))
+        return [Answer(**answer) for answer in found["answers"]]
+
+    def one_by_one(self, *prompts: list[int], tokens: int = 8) -> list[Answer]:
+        return [self.ask(prompt, tokens=tokens)[0] for prompt in prompts]
+
+    def counts(self) -> dict[str, float]:
+        return self._do(do="counts")["counts"]
+
+    def count(self, name: str) -> float:
+        return self.counts().get(f"vllm:{name}", 0.0)
+
+
+@dataclass
+class World:
+    """`base` has no connector; `a` saves; `b` (behind the relay) and `sync` reuse."""
+
+    folder: Path
+    forwarder: Process
+    relay: Process
+    instances: dict[str, Instance] = field(default_factory=dict)
+    random: random.Random = field(default_factory=lambda: random.Random(16))
+
+    def settings(self, node: str, socket: str = "forwarder") -> list[str]:
+        return [
+            f"network.net={NET}", "network.site=home", f"network.node={node}", f"paths.data_dir={self.folder}/data",
+            f"network.transport=unix://{self.folder}/{socket}.sock",
+        ]  # fmt: skip
+
+    def prompt(self, tokens: int) -> list[int]:
+        """Never seen before."""
+        return self.random.choices(range(5, 40000), k=tokens)
+
+    def harm(self, kind: str) -> int:
+        """From now on what the relay passes to `b` is harmed so; how many packets were, since the last call."""
+        self.relay.tell(kind)
+        return int(self.relay.line())
+
+    def start(self, name: str, *, socket: str = "forwarder", **extra: Any) -> Instance:
+        engine: dict[str, Any] = {"model": os.environ["VLLM_MODEL"], **ENGINE}
+        if name != "base":
+            engine["kv_transfer_config"] = {
+                "kv_connector": "NamedKVConnector", "kv_connector_module_path": "ndn_infer.vllm",
+                "kv_role": "kv_both", "kv_load_failure_policy": "recompute",
+                "kv_connector_extra_config": {"set": self.settings(name, socket), **extra},
+            }  # fmt: skip
+        self.instances[name] = Instance(
+            [os.environ["VLLM_PYTHON"], "-m", "tests.vllm.instance", json.dumps(engine)], self.folder / f"{name}.log",
+            HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_CPU_KVCACHE_SPACE="1",
+            VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_LOGGING_LEVEL="WARNING", PYTHONPATH=str(ROOT),
+        )  # fmt: skip
+        return self.instances[name]
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    ours = [sys.executable, "-m"]
+    settings = ["--set", f"paths.data_dir={folder}/data", "--set", f"network.net={NET}"]
+    with ExitStack() as ending:
+        forwarder = Process(
+            [*ours, "ndn_infer", "forwarder", "--unix", f"{folder}/forwarder.sock", "--exit-with-parent", *settings],
+            folder / "forwarder.log",
+        )  # fmt: skip
+        ending.callback(forwarder.close)
+        forwarder.line()
+        relay = Process(
+            [*ours, "tests.vllm.relay", f"{folder}/relay.sock", f"{folder}/forwarder.sock"], folder / "relay.log"
+        )  # fmt: skip
+        ending.callback(relay.close)
+        relay.line()
+        made = World(folder, forwarder, relay)
+        peers = [f"{NET}/home/a/vllm"]
+        made.start("base")
+        made.start("a")
+        made.start("b", socket="relay", peers=peers, load_timeout_s=5)
+        made.start("sync", peers=peers, load="sync")
+        for instance in made.instances.values():
+            ending.callback(instance.close)
+        for instance in made.instances.values():
+            instance.ready()
+        yield made
