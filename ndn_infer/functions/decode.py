@@ -196,7 +196,9 @@ class Generate(NamedFunction[GenerateRequest]):
         loader, asked = generation.loader, generation.asked
         if generation.params.score_prompt:
             return await loader.leave(asked)
-        return await loader.load(asked, _asker(generation.job), resumed=generation.request.answered > 0)
+        return await loader.load(
+            asked, _asker(generation.job), resumed=generation.request.answered > 0, crowded=self._answers.crowded
+        )  # fmt: skip
 
     async def _start(
         self, generation: _Generation, blocks: Sequence[torch.Tensor], *, arriving: bool = False

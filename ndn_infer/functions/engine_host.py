@@ -26,6 +26,7 @@ from ndn_infer.kv.codec import BlockFormat, block_bytes
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HoldsQuery
 from ndn_infer.metrics.meters import Sample
+from ndn_infer.ndn.name import Name
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.pace import Meter
@@ -92,6 +93,7 @@ class EngineHost:
             memory, policy = self._config.kv_at_hand_mib, self._config.prefill_elsewhere
             self._shared = SharedKv.for_blocks(self.engine.layout, memory, policy)
         self._shared.own.add(signer.identity)
+        self.worker.known_as.add(signer.identity)
         host.meters.read_from(("engine", id(self.worker)), self._samples)
         holders.answer(host, signer, self._model, self._version_of)
 
@@ -115,6 +117,11 @@ class EngineHost:
     def _version_of(self, tag: bytes, query: HoldsQuery) -> int:
         connector = self._connectors.get(query.domain)
         return 0 if connector is None else connector.published.version_of(tag, query)
+
+    @property
+    def known_as(self) -> frozenset[Name]:
+        """As BlockComputer.known_as."""
+        return frozenset(self.worker.known_as)
 
     def prefilled(self) -> tuple[int, float]:
         """(tokens, seconds) of all prompts computed so far."""

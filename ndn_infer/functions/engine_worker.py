@@ -38,6 +38,8 @@ class EngineWorker:
         self._thread: threading.Thread | None = None
         self._ready: asyncio.Future[Engine] | None = None
         self._users = 0
+        self.known_as: set[bytes] = set()
+        """What those who use this engine are called outside."""
         self.waiting = 0
 
     async def start(self) -> Engine:

@@ -41,6 +41,10 @@ class OpenAnswers:
         """Answers whose prompt is not begun."""
         return sum(answer.progress().state == QUEUED for answer in self._tasks)
 
+    def crowded(self) -> bool:
+        """Whether several are in work for somebody."""
+        return sum(not answer.away for answer in self._tasks) > 1
+
     def tokens_before(self) -> int:
         """Tokens of prompts that are not begun."""
         return sum(len(answer.request.prompt) for answer in self._tasks if answer.progress().state == QUEUED)

@@ -56,6 +56,11 @@ class BlockComputer(Protocol):
         """Option engine.kv_layers: auto, on or off."""
         ...
 
+    @property
+    def known_as(self) -> frozenset[Name]:
+        """Identities of all functions that compute with the same engine, behind whatever face."""
+        ...
+
     def prefilled(self) -> tuple[int, float]:
         """(tokens, seconds) of all prompts computed so far."""
         ...

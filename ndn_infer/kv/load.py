@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -71,15 +71,21 @@ class KvLoader:
         self._connector = connector
         self._blocks = connector.blocks
         self._engine = engine
+        self._crowded: Callable[[], bool] = lambda: False
         self.values: list[bytes] = []
         """Chain values of the prompt's full blocks."""
         self.blocks_here = 0
         """Blocks of the prompt that are here so far, for whoever waits."""
         self._late: tuple[_Effort, ArrivingBlocks] | None = None
 
-    async def load(self, ids: Sequence[int], asker: KvAsker, *, resumed: bool = False) -> LoadedKv:
+    async def load(
+        self, ids: Sequence[int], asker: KvAsker, *, resumed: bool = False,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> LoadedKv:  # fmt: skip
         """Every full block of `ids` that is sooner had than computed by the stream itself. Never raises for what the
-        network does: what cannot be had is left to the stream. `resumed`: for an answer that broke off elsewhere."""
+        network does: what cannot be had is left to the stream. `resumed`: for an answer that broke off elsewhere.
+        `crowded`: whether other answers are in work here."""
+        self._crowded = crowded
         connector = self._connector
         self.values = await asyncio.to_thread(self._blocks.chain, ids)
         located = await connector.locate(self.values, asker.holders)
@@ -90,6 +96,8 @@ class KvLoader:
         missing = located.values[held:] if effort.plan.fetch or not located.held else []
         if resumed and len(missing) * self._blocks.block_tokens <= RESUMED_TOKENS:
             missing = []
+        if self._is_prefill():
+            missing = self._left(missing)
         if self._layered(effort, len(missing)):
             return self._begin(effort)
         (head, tail), made = await asyncio.gather(
@@ -136,6 +144,18 @@ class KvLoader:
         found = self._connector.at_hand(effort.located)
         found.extend(arriving.found)
         return self._account(effort, found, 0, 0)
+
+    def _is_prefill(self) -> bool:
+        """Whether others are in work here, and the prefill producer that would be asked computes with the same engine,
+        as far as anybody knows."""
+        only_here = self._connector.estimates.only_here(clock.monotonic())
+        return only_here and len(self._engine.known_as) > 1 and self._crowded()
+
+    def _left(self, missing: list[bytes]) -> list[bytes]:
+        """Left to the stream: through a producer with the same engine each block is computed in the same turn, copied,
+        signed, sent, verified and copied back, while others want the processors."""
+        self._host.counters["prefill_not_asked"] += bool(missing)
+        return []
 
     def _costs(self) -> Costs:
         """What fetching and computing cost now."""
@@ -218,6 +238,11 @@ class KvLoader:
                 )  # fmt: skip
                 answered = await self._host.caller.start(ask)
             answer = answered.answer
+            if answered.signed_by.identity not in self._engine.known_as:
+                connector.estimates.another(clock.monotonic())
+            elif self._is_prefill():  # others came meanwhile
+                self._left(missing)
+                return found
             if not connector.estimates.ask_elsewhere(
                 len(missing), connector.costs(), clock.monotonic(), queue=answer.queue
             ):  # fmt: skip

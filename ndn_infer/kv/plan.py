@@ -158,6 +158,7 @@ class Estimates:
     sharing: Average = field(default_factory=Average)
     _prefilled: tuple[int, float] = (0, 0.0)
     _unanswered_at: float = float("-inf")
+    _another_at: float = float("-inf")
     _delivered_at: float = float("-inf")
 
     def fetched(self, size: int, seconds: float, round_trip_s: float, now: float, *, busy_s: float = 0.0) -> None:
@@ -190,6 +191,14 @@ class Estimates:
             return self.policy == "always" and missing > 0
         there = now - self._unanswered_at >= UNANSWERED_S
         return there and ask_elsewhere(missing, costs, self.remote.value(now), queue=queue)
+
+    def another(self, now: float) -> None:
+        """A prefill producer answered that has an engine of its own."""
+        self._another_at = now
+
+    def only_here(self, now: float) -> bool:
+        """Whether no prefill producer with an engine of its own was heard of lately."""
+        return self.policy == "auto" and now - self._another_at > MEMORY_S
 
     def elsewhere(self, tokens: int, seconds: float, now: float) -> None:
         """A prefill producer delivered `tokens` in `seconds`. The first time for long, this says nothing of its speed:

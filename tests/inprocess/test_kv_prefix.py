@@ -24,6 +24,7 @@ from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
 from ndn_infer.namespace import asks_prefix
 from ndn_infer.ndn import lp
+from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Record
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.testbed.virtual.loop import run_virtual
@@ -275,6 +276,7 @@ class SlowEngine:
     def __init__(self, tokens_s: float, layers: str = "off") -> None:
         self.tokens_s = tokens_s
         self.layers = layers
+        self.known_as: frozenset[Name] = frozenset()
         self.calls: list[tuple[int, int]] = []
 
     def prefilled(self) -> tuple[int, float]:
@@ -491,6 +493,50 @@ def test_a_prefill_producer_with_a_long_queue_is_left_alone(monkeypatch: pytest.
         loaded = await loader(asker, engine).load(SHORTER, asker_of(asker))
         assert (len(loaded.blocks), loaded.sources.recomputed) == (0, 56)
         assert asker.host.counters["prefill_too_busy"] == 1
+
+    in_network(work)
+
+
+def test_among_others_no_producer_with_the_same_engine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks would come from here, through a forwarder. Once another engine was heard of, producers are asked."""
+    monkeypatch.setattr("ndn_infer.kv.plan.MOST_PATIENCE_S", 60.0)
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        await with_prefill(asker, p)
+        engine, counters = SlowEngine(1e3), asker.host.counters
+        engine.known_as = frozenset({asker.signer.identity, p.signer.identity})
+        loaded = await loader(asker, engine).load(SHORTER, asker_of(asker), crowded=lambda: True)
+        assert (len(loaded.blocks), loaded.sources.recomputed, counters["prefill_not_asked"]) == (0, 56, 1)
+        asker.kv.estimates.another(asyncio.get_running_loop().time())
+        loaded = await loader(asker, engine).load(SHORTER, asker_of(asker), crowded=lambda: True)
+        assert (len(loaded.blocks), loaded.sources.prefilled, counters["prefill_not_asked"]) == (56, 56, 1)
+
+    in_network(work)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_alone_a_producer_is_asked_and_known_by_its_engine(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    monkeypatch.setattr("ndn_infer.kv.plan.MOST_PATIENCE_S", 60.0)
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        await with_prefill(asker, p)
+        engine, now = SlowEngine(1e3), asyncio.get_running_loop().time
+        engine.known_as = frozenset({asker.signer.identity, p.signer.identity} if same else {asker.signer.identity})
+        assert asker.kv.estimates.only_here(now())
+        loaded = await loader(asker, engine).load(SHORTER, asker_of(asker))
+        assert loaded.sources.prefilled == 56
+        assert asker.kv.estimates.only_here(now()) is same
+
+    in_network(work)
+
+
+def test_the_first_of_many_computes_here_once_the_others_came() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        await with_prefill(asker, p)
+        engine, looks = SlowEngine(1e3), [True, False]  # alone when it looks first
+        engine.known_as = frozenset({asker.signer.identity, p.signer.identity})
+        loaded = await loader(asker, engine).load(SHORTER, asker_of(asker), crowded=lambda: not looks.pop(0))
+        assert (len(loaded.blocks), loaded.sources.recomputed, looks) == (0, 56, [])
 
     in_network(work)
 
