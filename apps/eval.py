@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing = parser.add_argument_group("show")
     showing.add_argument("--texts", action="store_true", help="each item with its answer")
     showing.add_argument("--rescore", action="store_true", help="judge the texts of the record again, asking nobody")
-    showing.add_argument("--export", nargs=2, metavar=("eee", "FILE"), help="in the Every Eval Ever schema")
+    showing.add_argument("--export", nargs=2, metavar=("eee", "FOLDER"), help="in the Every Eval Ever schema")
 
 
 def _add_asking(parser: argparse._ArgumentGroup) -> None:

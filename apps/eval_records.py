@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from ndn_infer.apps import eval_words as words
 from ndn_infer.apps.eval_suites import made_suite, signed_here, suite_of_score
 from ndn_infer.config import Config
-from ndn_infer.errors import NdnInferError, UsageError
-from ndn_infer.evidence.every_eval_ever import exported
+from ndn_infer.errors import NdnInferError, StorageError, UsageError
+from ndn_infer.evidence.every_eval_ever import exported, paths_of
 from ndn_infer.evidence.live.evaluations import matching, misjudged, score_in, suite_in
 from ndn_infer.evidence.live.scoring import items_of
 from ndn_infer.evidence.live.shelf import SCORE, SUITE, Shelf
@@ -102,16 +103,21 @@ def show(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _export(options: argparse.Namespace, config: Config, shelf: Shelf, there: list[Vouched]) -> None:
-    """Two files: FILE, and one with the items beside it."""
+    """Two files below FOLDER, where that project's store has them."""
     form, target = options.export
     if form != "eee":
         raise UsageError(f"there is no export {form!r}, only 'eee'")
-    path, score = Path(target), score_in(there[0])
+    score = score_in(there[0])
     suite = await suite_of_score(options, config, shelf, there)
-    detail = path.with_name(f"{path.stem}_samples.jsonl")
-    whole, lines = exported(score, there[0].name, suite, matching(suite, await items_of(suite), score), detail.name)
+    whole, lines = exported(score, there[0].name, suite, matching(suite, await items_of(suite), score))
+    path, detail = (Path(target) / part for part in paths_of(there[0].name, suite, score))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {path.parent}: {error.strerror}") from error
     write_at_once(detail, lines, mode=0o644)
     write_at_once(path, json.dumps(whole, indent=2, ensure_ascii=False).encode() + b"\n", mode=0o644)
+    print(f"wrote {path} and {detail.name}", file=sys.stderr)
 
 
 def compare(options: argparse.Namespace, config: Config) -> int:

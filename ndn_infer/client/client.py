@@ -17,6 +17,7 @@ from typing import Final, Self
 from ndn_infer import ndn
 from ndn_infer.client.conversation import Conversation
 from ndn_infer.client.engine_choice import EngineChoice
+from ndn_infer.client.receipt_journal import ReceiptJournal
 from ndn_infer.errors import MissingKey
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
@@ -61,13 +62,14 @@ class Client:
         self._engines = EngineChoice(node.config, self.offers.engines)
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""
+        self.receipts = ReceiptJournal.of(node.config)
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     def conversation(self, domain: str = PUBLIC.label) -> Conversation:
         """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
         made = Conversation(self._node, self._caller, self._engines, domain)
-        made.meters = self.meters
+        made.meters, made.receipts = self.meters, self.receipts
         return made
 
     def _caller(self, fetcher: Fetcher, ledger: Ledger) -> Caller:

@@ -19,7 +19,9 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.client.answer_watch import AnswerWatch, NamesWatch
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.client.passages import Cited
+from ndn_infer.client.receipt_journal import ReceiptJournal
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
+from ndn_infer.evidence.receipts import KeptReceipt
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
@@ -42,6 +44,7 @@ from ndn_infer.records import (
 from ndn_infer.records.bounds import MAX_TEXT
 from ndn_infer.records.codes import FAILED
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
+from ndn_infer.records.receipt import Receipt
 from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.calls.ask import Ask
@@ -99,6 +102,8 @@ class Conversation:
         """The newest prompt that was made of text."""
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""
+        self.receipts: ReceiptJournal | None = None
+        """Where receipts of answers are kept, if anywhere."""
         self.names = NamesWatch()
         self._node = node
 
@@ -392,6 +397,8 @@ class Answer:
         self.ids.extend(event.ids)
         self.text += event.text
         self.last = event
+        if event.receipt is not None and self.conversation.receipts is not None:
+            self.conversation.receipts.add(self._kept(event.receipt))
         if event.finish == "error":
             raise CallError(f"generation failed: {event.error}", code=event.code or FAILED)
         self.finish = event.finish or self.finish
@@ -399,6 +406,12 @@ class Answer:
             self.watch.ended(len(self.prompt_ids), event.kv, stored=self.stored)
         if event.finish and event.kv is not None and not self.stored:
             _enter_kv(self.conversation.ledger, event.kv, event.kv_names)
+
+    def _kept(self, receipt: Receipt) -> KeptReceipt:
+        model, domain, by = self.model, self.conversation.domain, ndn.to_uri(self.by)
+        return KeptReceipt(
+            self.stream_name, by, model.digest, model.alias, domain, clock.wall_us(), self.stored, receipt
+        )
 
 
 def _enter_kv(ledger: Ledger, kv: KvSources, names: Sequence[str]) -> None:

@@ -308,6 +308,9 @@ class AskConfig(ConfigSection):
     records: str = option(
         "on", "answers have a signed record of what they were made of beside them (docs/evidence.md)",
         choices=("on", "off"))  # fmt: skip
+    receipts_mib: int = option(
+        32, "receipts of answers that are kept in the data directory, for 'ndn-infer cost', in MiB; 0: none",
+        low=0, high=4096)  # fmt: skip
     min_score: float = option(
         0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,11 +20,22 @@ from ndn_infer.evidence.suite import Item, Suite
 SCHEMA: Final = "0.3.0"
 
 
-def exported(
-    score: Score, name: str, suite: Suite, items: Sequence[Item], detail_file: str
-) -> tuple[dict[str, Any], bytes]:  # fmt: skip
-    """(the document, the lines of its items). `name` is that of the score's record, `items` those that it is of,
-    `detail_file` where the lines are going to lie."""
+def paths_of(name: str, suite: Suite, score: Score) -> tuple[str, str]:
+    """Where the document and the lines of its items lie in a store of that project: by benchmark, developer and model.
+    The UUID (version 4 in form) is made of the name of the score's record, so that a score has one place."""
+    number = uuid.UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4)
+    developer, _, model = score.alias.rpartition("/")
+    folder = "/".join(("data", *map(_safe, (suite.name, developer or "unknown", model))))
+    return f"{folder}/{number}.json", f"{folder}/{number}_samples.jsonl"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".") or "unknown"
+
+
+def exported(score: Score, name: str, suite: Suite, items: Sequence[Item]) -> tuple[dict[str, Any], bytes]:
+    """(the document, the lines of its items). `name` is that of the score's record, `items` those that it is of."""
+    _, detail_file = paths_of(name, suite, score)
     ident = f"{suite.name}/{score.model[:16]}/{score.began_us // 1_000_000}"
     lines = b"".join(
         json.dumps(_line(ident, score, suite, item, one), ensure_ascii=False).encode() + b"\n"
