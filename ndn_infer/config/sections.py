@@ -223,6 +223,9 @@ class ProducerConfig(ConfigSection):
     event_ms: int = option(
         50, "tokens made within this many milliseconds leave in one packet; 0: each in its own", high=60_000
     )
+    kept_s: float = option(
+        30.0, "an answer that nobody reads any more waits, paused, for so many seconds for a reader to come back",
+        low=0.1, high=3600)  # fmt: skip
     records: str = option(
         "on", "publish a signed record of each answer beside it, and the request, for callers who do not decline",
         choices=("on", "off"))  # fmt: skip

@@ -129,7 +129,9 @@ class Job:
         """The stream that answers this call; sealed where the call is private."""
         base = self.call.result().to_name(self.host.net)
         encrypt = self.domain.seal_event if isinstance(self.domain, DomainEpoch) else None
-        return self.host.server.open_stream(base, self.signer, encrypt)
+        made = self.host.server.open_stream(base, self.signer, encrypt)
+        made.readers.kept_s = self.host.config.producer.kept_s
+        return made
 
 
 class NamedFunction(ABC, Generic[Q]):

@@ -25,7 +25,8 @@ FIRST_READ_S: Final = 5.0
 """The caller has to learn the stream's name before it can ask for anything."""
 
 KEPT_S: Final = 30.0
-"""How long a stream that has begun waits, paused, for a reader to come back: as long as readers are patient."""
+"""How long a stream that has begun waits, paused, for a reader to come back: as long as readers are patient.
+Unless its producer says otherwise."""
 
 KEPT_UNBEGUN_S: Final = 5.0
 """The same before its first event, when little is lost: in the queue, in the prompt."""
@@ -43,6 +44,8 @@ class Readership:
 
     now: float
     begun: bool = False
+    kept_s: float = KEPT_S
+    """As KEPT_S; before the first event no longer than this either."""
     _until: float = 0.0
     _found: bool = False
     """Whether somebody has asked at all."""
@@ -67,4 +70,4 @@ class Readership:
 
     @property
     def _gone_at(self) -> float:
-        return self._until + (KEPT_S if self.begun else KEPT_UNBEGUN_S)
+        return self._until + (self.kept_s if self.begun else min(self.kept_s, KEPT_UNBEGUN_S))

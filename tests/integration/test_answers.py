@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ndn_infer import ndn  # noqa: E402
-from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig  # noqa: E402
+from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig, ProducerConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.decode import Generate  # noqa: E402
@@ -71,10 +71,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(keys: Path, folder: Path, **engine: Any) -> AsyncIterator[World]:
+async def world(keys: Path, folder: Path, kept_s: float = 30.0, **engine: Any) -> AsyncIterator[World]:
     config = replace(
         Config(), call=replace(CallConfig(), deadline_s=20.0), fetch=replace(FetchConfig(), stream_idle_s=3.0),
-        engine=EngineConfig(dtype="fp32", threads=1, **engine),
+        engine=EngineConfig(dtype="fp32", threads=1, **engine), producer=ProducerConfig(kept_s=kept_s),
     )  # fmt: skip
     network, keychain = MemoryNetwork(), keychain_in(keys, "decode", "user")
     producer = await Node(network, keychain, config, asks_as="decode").open()
@@ -118,12 +118,9 @@ class Asking:
         return self
 
 
-async def test_who_left_is_not_answered_and_holds_nobody_up(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_left_is_not_answered_and_holds_nobody_up(tmp_path: Path, folder: Path) -> None:
     """As many long answers as there are places, all left after their first words; then another question."""
-    monkeypatch.setattr(readership, "KEPT_S", 2.0)
-    async with world(tmp_path, folder, max_streams=2, queue_limit=4) as w:
+    async with world(tmp_path, folder, kept_s=2.0, max_streams=2, queue_limit=4) as w:
         asked = [Asking(w, (5, 6, 7 + number), 8000) for number in range(3)]
         tasks = [asyncio.create_task(one.run()) for one in asked]
         await until(lambda: sum(len(one.ids) >= 20 for one in asked) >= 2, 60.0)

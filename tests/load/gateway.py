@@ -36,12 +36,24 @@ TOLD: Final = 20
 """Lines of a log that are told of a wrong answer."""
 
 IDLE_S: Final = 60.0
-REQUEST_ID: Final = re.compile(r"req_[0-9a-f]{32}")
+REQUEST_ID: Final = re.compile(r"load-\d+-\d+")
 LATE_MIB: Final = 24.0
 """What a process that does not leak may still grow after the first fifth: tables, caches up to their bounds."""
 LATE_DESCRIPTORS: Final = 8
 LEAVING_S: Final = 1.5
 """Tokens decoded for nobody, as time at the speed of that answer."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How long, how many clients, and how they choose. `patience_s`: in which each answer must have come; `kept_s`: how
+    long producers keep what nobody reads (producer.kept_s)."""
+
+    seconds: float
+    clients: int
+    seed: int = 0
+    patience_s: float = 180.0
+    kept_s: float = 30.0
 
 
 @dataclass
@@ -85,9 +97,12 @@ def sizes(process: subprocess.Popen[str]) -> Look:
     return look(process.pid)
 
 
-def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int = 0) -> Report:
+def measured(load: Load, folder: Path, cache: Path) -> Report:
     with ExitStack() as ends:
-        network = ends.enter_context(run_network(folder, cache, "--functions", "tokenize,prefill,decode"))
+        kept = f"producer.kept_s={load.kept_s}"
+        network = ends.enter_context(
+            run_network(folder, cache, "--functions", "tokenize,prefill,decode", "--set", kept)
+        )
         assert network.run("domain", "create", "acme").returncode == 0
         keys = folder / "api-keys"
         keys.touch(0o600)
@@ -95,16 +110,14 @@ def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int 
         log = ends.enter_context((folder / "gateway.log").open("w"))
         process = subprocess.Popen(
             [sys.executable, "-m", "ndn_infer", "gateway", "--port", "0", "--no-embedded", "--api-key-file", str(keys),
-             "--set", f"gateway.requests={2 * clients}", "--set", "gateway.header_s=3", "--set", "gateway.body_kib=64",
-             "--set", "log.level=info"],
+             "--set", f"gateway.requests={2 * load.clients}", "--set", "gateway.header_s=3",
+             "--set", "gateway.body_kib=64", "--set", "log.level=info", "--set", "gateway.answers=1024"],
             env=network.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
         ends.callback(stop, process)
         lines: list[str] = []
         wait_ready(process, lines, folder / "gateway.log")
-        report = asyncio.run(
-            _loaded(network, process, lines[-1].split()[1], Report(seconds, clients, {}, {}, []), seed)
-        )
+        report = asyncio.run(_loaded(network, process, lines[-1].split()[1], load))
         report.alive = process.poll() is None
         lines = (folder / "gateway.log").read_text().splitlines()
         report.log_errors = [line for line in lines if "Traceback" in line or " failed" in line][:TOLD]
@@ -114,15 +127,14 @@ def measured(seconds: float, clients: int, folder: Path, cache: Path, seed: int 
         return report
 
 
-async def _loaded(
-    network: RunningNetwork, process: subprocess.Popen[str], url: str, report: Report, seed: int
-) -> Report:
+async def _loaded(network: RunningNetwork, process: subprocess.Popen[str], url: str, load: Load) -> Report:
+    report = Report(load.seconds, load.clients, {}, {}, [])
     connector = aiohttp.TCPConnector(limit=0)
     done: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(180)) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(load.patience_s)) as session:
         visitors = [
-            Visitor(url, session, random.Random(f"{seed} {number}"), number) for number in range(report.clients)
+            Visitor(url, session, random.Random(f"{load.seed} {number}"), number) for number in range(report.clients)
         ]
         await visitors[0].stream()
         looks = [sizes(process)]
@@ -176,10 +188,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=180, help="seconds in which each answer must have come")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ndn-infer-load-") as folder:
         cache = Path(os.environ.get("NDNINFER_TEST_CACHE") or Path(folder) / "cache")
-        report = measured(options.seconds, options.clients, Path(folder), cache, options.seed)
+        report = measured(Load(options.seconds, options.clients, options.seed, options.patience), Path(folder), cache)
     faults = report.faults(timed=True)
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)

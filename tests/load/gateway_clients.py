@@ -39,6 +39,8 @@ class Visitor:
     session: aiohttp.ClientSession
     chance: random.Random
     first: int = 0
+    visit: int = 0
+    last: dict[str, str] = field(default_factory=lambda: {"X-Request-Id": "none"})
     done: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -57,7 +59,7 @@ class Visitor:
                 await visit()
                 self.done[name] += 1
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self.wrong.append(f"{name}: {type(error).__name__} {error}")
+                self.wrong.append(f"{name}: {type(error).__name__} {error} {await self._rested_on()}")
                 await asyncio.sleep(0.2)
             visit = self.chance.choices(ways, weights)[0]
 
@@ -70,11 +72,25 @@ class Visitor:
             "max_tokens": self.chance.randrange(1, 16), "seed": self.chance.randrange(3), **more,
         }  # fmt: skip
 
+    async def _rested_on(self) -> str:
+        """What the gateway's page has of the newest request, for one that went wrong."""
+        path = f"{self.url.removesuffix('/v1')}/network/answers/{self.last['X-Request-Id']}"
+        try:
+            async with self.session.get(path, headers=self.last) as answer:
+                found = await answer.json()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return self.last["X-Request-Id"]
+        rows = [f"{row['kind']} {row['start_ms']:.0f}-{row['end_ms']:.0f} ms" for row in found.get("rows", [])]
+        told = [str(found.get(name)) for name in ("state", "duration_ms", "tokens")]
+        return " ".join([self.last["X-Request-Id"], *told, *rows])
+
     def _key(self) -> dict[str, str]:
         return {"X-Api-Key": self.chance.choice(["key-of-everybody", "key-of-everybody", "key-of-the-tenant"])}
 
     def _post(self, body: Any = None, **more: Any) -> Any:
-        more.setdefault("headers", self._key())
+        self.visit += 1
+        more["headers"] = {**more.get("headers", self._key()), "X-Request-Id": f"load-{self.first}-{self.visit}"}
+        self.last = more["headers"]
         if body is not None:
             more["json"] = body
         return self.session.post(f"{self.url}/chat/completions", **more)
