@@ -19,6 +19,8 @@ from ndn_infer.records.tools import MAX_CALLS, ToolCall, json_text, object_of
 
 MAX_MESSAGES: Final = 1024
 MAX_CALL_ID: Final = 128
+_NOTES: Final = ("metadata", "options")
+"""What front ends (Gradio) keep of their own beside a message and send along: it changes no prompt."""
 _ROLES: Final = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
 }  # fmt: skip
@@ -48,6 +50,8 @@ def _message(value: Any, where: str) -> Message:
         ("annotations", ([],)), ("refusal", ("",)), ("reasoning", ("",)), ("reasoning_content", ("",)),
     ):  # fmt: skip
         message.only(name, *allowed)
+    for name in _NOTES:
+        message.take(name)
     content = message.take("content")
     if content is None and calls:
         content = ""

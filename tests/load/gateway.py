@@ -58,15 +58,17 @@ class Load:
 
 @dataclass
 class Report:
-    """`wrong`: answers with a status that the request must not have, or a stream that did not end as it should. Sizes
-    of the gateway's process: before the load, at a fifth of it, when all had gone. `after_leaving_s`: tokens that
-    were decoded after a lone reader had left, as seconds at the speed of its answer."""
+    """`wrong`: answers with a status that the request must not have, or a stream that did not end as it should; `late`:
+    answers that did not come in time. Sizes of the gateway's process: before the load, at a fifth of it, when all had
+    gone. `after_leaving_s`: tokens that were decoded after a lone reader had left, as seconds at the speed of its
+    answer."""
 
     seconds: float
     clients: int
     done: dict[str, int]
     statuses: dict[str, int]
     wrong: list[str]
+    late: list[str] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     over_time: list[dict[str, float]] = field(default_factory=list)
@@ -88,6 +90,8 @@ class Report:
             found.append(f"descriptors: {self.descriptors}")
         if self.mib[-1] > self.mib[1] + LATE_MIB:
             found.append(f"memory: {self.mib} MiB")
+        if timed and self.late:
+            found.append(f"{len(self.late)} answers did not come in time: {self.late[:3]}")
         if timed and max(self.after_leaving_s, default=0.0) > LEAVING_S:
             found.append(f"decoded for nobody: {self.after_leaving_s} s")
         return found
@@ -149,6 +153,7 @@ async def _loaded(network: RunningNetwork, process: subprocess.Popen[str], url: 
             done += visitor.done
             statuses += visitor.statuses
             report.wrong += visitor.wrong
+            report.late += visitor.late
         report.done, report.statuses = dict(sorted(done.items())), dict(sorted(statuses.items()))
         report.running_at_end = await asyncio.to_thread(_running, network)
         for number in range(1 if report.seconds < 60 else 3):

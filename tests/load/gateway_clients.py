@@ -33,7 +33,8 @@ MAX_WORDS: Final = 400
 @dataclass(eq=False)
 class Visitor:
     """One visit after another, at random but for the first, which `first` counts out, so that several visitors make
-    every kind of visit. `wrong` has words for each answer that must not be."""
+    every kind of visit. `wrong` has words for each answer that must not be, `late` for each that was not there in time.
+    """
 
     url: str
     session: aiohttp.ClientSession
@@ -44,6 +45,7 @@ class Visitor:
     done: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
 
     async def until(self, deadline: float) -> None:
         visits: list[tuple[Callable[[], Awaitable[None]], int]] = [
@@ -58,7 +60,9 @@ class Visitor:
             try:
                 await visit()
                 self.done[name] += 1
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            except TimeoutError:
+                self.late.append(f"{name}: {await self._rested_on()}")
+            except (aiohttp.ClientError, OSError) as error:
                 self.wrong.append(f"{name}: {type(error).__name__} {error} {await self._rested_on()}")
                 await asyncio.sleep(0.2)
             visit = self.chance.choices(ways, weights)[0]

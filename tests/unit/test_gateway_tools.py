@@ -136,6 +136,12 @@ def test_what_is_refused_is_named(more: dict[str, Any], param: str) -> None:
     assert (found.value.status, found.value.param) == (400, param)
 
 
+def test_what_a_front_end_notes_beside_a_message_changes_nothing() -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
+    noted = {**message, "metadata": {"title": None}, "options": [{"value": "a"}]}
+    assert read(messages=[noted]).messages == read(messages=[message]).messages
+
+
 def test_calls_and_results_in_messages() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a":1,\n"b": 2}'}}
     said = [

@@ -58,16 +58,21 @@ _CALL: Final = record(
     {"id": text(128, 1), "type": one_of("function", None), "index": {},
      "function": record({"name": TOOL_NAME, "arguments": null_or(text())}, ("name",))}, ("id", "function"),
 )  # fmt: skip
+_NOTES: Final[Properties] = {
+    "metadata": about("A front end's own: passed over.", {}), "options": about("A front end's own: passed over.", {}),
+}  # fmt: skip
 _SAID: Final[Properties] = {
     "annotations": only([]), "refusal": only(""), "reasoning": only(""), "reasoning_content": only(""), "audio": only(),
     "function_call": only(),
 }  # fmt: skip
 _MESSAGE: Final = either(
-    record({"role": one_of("system", "developer", "user"), "content": _TEXTS}, ("role", "content")),
-    record({"role": one_of("assistant"), "content": null_or(_TEXTS), "tool_calls": null_or(array(_CALL, 64)), **_SAID},
+    record({"role": one_of("system", "developer", "user"), "content": _TEXTS, **_NOTES},
            ("role", "content")),
-    record({"role": one_of("tool"), "content": _TEXTS, "tool_call_id": text(128, 1), "name": null_or(text(128))},
-           ("role", "content", "tool_call_id")),
+    record({"role": one_of("assistant"), "content": null_or(_TEXTS), "tool_calls": null_or(array(_CALL, 64)),
+            **_SAID, **_NOTES},
+           ("role", "content")),
+    record({"role": one_of("tool"), "content": _TEXTS, "tool_call_id": text(128, 1), "name": null_or(text(128)),
+            **_NOTES}, ("role", "content", "tool_call_id")),
 )  # fmt: skip
 _FUNCTION: Final = record(
     {"name": TOOL_NAME, "description": null_or(text(MAX_DESCRIPTION)), "parameters": SCHEMA, "strict": flag()},
