@@ -31,9 +31,10 @@ from tests.load.watch import Look, look
 
 SETTINGS: Final = {
     "engine.dtype": "fp32", "engine.kv_memory_mib": 128, "engine.kv_at_hand_mib": 16, "producer.store_mib": 48,
-    "forwarder.cs_capacity_mib": 24,
+    "forwarder.cs_capacity_mib": 24, "producer.kept_s": 3,
 }  # fmt: skip
-"""fp32, so that the right answers are the same on every machine; at 45 kB a token the pool holds 180 blocks of 16."""
+"""fp32, so that the right answers are the same on every machine; at 45 kB a token the pool holds 180 blocks of 16.
+Answers that nobody reads end after 3 s, so that silence comes soon."""
 
 CALLERS: Final = 3
 IDLE_SHARE: Final = 0.01
