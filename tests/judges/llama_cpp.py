@@ -59,7 +59,7 @@ def fetch(work: Path) -> Path:
     if not suite.is_dir():
         work.mkdir(parents=True, exist_ok=True)
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "llama-cpp-python"]
-        subprocess.run([*pip, "--no-build-isolation", f"llama-cpp-python=={VERSION}", "-d", str(work)], check=True)
+        subprocess.run([*pip, f"llama-cpp-python=={VERSION}", "-d", str(work)], check=True)
         with tarfile.open(work / f"llama_cpp_python-{VERSION}.tar.gz") as archive:
             wanted = [member for member in archive.getmembers() if member.name.startswith((SUITE, _TEMPLATES))]
             archive.extractall(work, wanted, filter="data")
