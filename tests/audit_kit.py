@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -140,6 +140,8 @@ class AuditWorld:
     consumer: Node
     audit: AuditEngine
     auditor: Auditor
+    workers: list[EngineWorker] = field(default_factory=list)
+    """Of producers, in the order in which they began."""
 
     @property
     def engine(self) -> str:
@@ -159,13 +161,15 @@ class AuditWorld:
         return await fetch_answer(self.consumer.fetcher, self.consumer.validator, base, version)
 
     @asynccontextmanager
-    async def producing(self, kind: str = "") -> AsyncIterator[Node]:
-        """One producer, honest or of one of KINDS, until the block ends."""
-        weights = "int4" if kind == "weights" else ""
+    async def producing(self, kind: str = "", *, weights: str = "") -> AsyncIterator[Node]:
+        """One producer, honest or of one of KINDS, until the block ends. `weights`: those of the class that it says it
+        is of."""
+        claimed, weights = weights, "int4" if kind == "weights" else weights
         options = replace(self.config.engine, weights=weights)
         worker = self.engines.worker(weights)
+        self.workers.append(worker)
         host = Claiming(self.model, self.folder, options, worker)
-        host.claimed = self.engine
+        host.claimed = self.engine if not claimed else ""
         node = await Node(self.network, self.keychain, replace(self.config, engine=options)).open()
         function: Producer
         if kind == "kv":

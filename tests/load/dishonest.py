@@ -1,0 +1,175 @@
+"""Dishonest producers, and what audits make of their answers.
+
+    python -m tests.load.dishonest --answers 200            half of them honest, the others of all kinds in turn
+    python -m tests.load.dishonest --answers 24 --tokens 16 --across 0
+
+Owns: rounds, the table, figures. The last line is JSON. A network in one process over the real forwarder core; every
+answer is asked for, signed, fetched and audited by name. Kinds of dishonesty: tests/audit_kit.py.
+
+Each answer is audited wholly and by samples, with an engine of its class; KV of its prompt as well. `--across` more
+answers come from int4 producers and are audited by a bf16 engine: by margins, where false alarms are possible and are
+counted. `cost` is seconds of the auditor's engine over those of the producer's for the same answer (prompt included).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, Final
+
+from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.evidence.verdict import PASSED, AuditVerdict
+from ndn_infer.functions.audit.answer_check import AuditSample
+from ndn_infer.models.store import prepare
+from ndn_infer.records import GenerateRequest, Sampling
+from tests.audit_kit import KINDS, AuditWorld, audit_world
+from tests.harness import Node, keychain_in
+
+MODEL: Final = "smollm2-135m-instruct"
+SHARES: Final = (1.0, 0.5, 0.25, 0.1)
+HONEST: Final = "honest"
+TOPICS: Final = (
+    "lighthouses", "bread", "old towns", "trains", "rain", "glass", "whales", "chess", "tea", "bridges", "maps",
+    "wolves", "paper", "clocks", "salt", "violins", "moss", "harbours", "kites", "wells",
+)  # fmt: skip
+FORMS: Final = (
+    "Tell a short story about {}.", "Explain {} to a child, step by step.", "What should everybody know about {}?",
+    "Write a letter to a friend about {}.", "Why do people care about {}?",
+)  # fmt: skip
+PASSAGE: Final = (
+    "Notes of the town's library, read aloud on market days: the oldest book here is about {}; it was given by a "
+    "sailor who could not read, and who asked that it be read to him each winter. "
+)
+EXCUSED: Final = {"seed"}
+"""Kinds that change nothing of a greedy answer: they are asked for seeded ones only."""
+
+
+@dataclass
+class Tally:
+    """Of one kind: audits by share and what they found; costs."""
+
+    answers: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    proven: Counter[str] = field(default_factory=Counter)
+    same: int = 0
+    """Answers that are token for token what an honest producer says: nothing is wrong with them."""
+    cost: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def plain(self, labels: list[str]) -> dict[str, Any]:
+        return {
+            "answers": self.answers, "equal_to_honest": self.same,
+            "found": {label: self.found[label] for label in labels},
+            "cost": {label: round(mean(self.cost[label]), 3) for label in labels if self.cost[label]},
+        }  # fmt: skip
+
+
+def requests(tokenizer: ChatTokenizer, engine: str, tokens: int, seed: int) -> Iterator[GenerateRequest]:
+    """Never the same twice; greedy and seeded ones in turn."""
+    rng, number = random.Random(seed), 0
+    while True:
+        topic, number = rng.choice(TOPICS), number + 1
+        text = PASSAGE.format(rng.choice(TOPICS)) + rng.choice(FORMS).format(topic) + f" ({seed}.{number})"
+        ids = tuple(tokenizer.apply_chat([{"role": "user", "content": text}]))
+        sampling = Sampling(max_tokens=tokens)
+        if number % 2:
+            sampling = replace(sampling, temperature=0.8, top_p=0.95, seed=rng.getrandbits(32))
+        yield GenerateRequest(sampling, ids, engine)
+
+
+class Rounds:
+    """Asks, audits, counts."""
+
+    def __init__(self, world: AuditWorld, plan: argparse.Namespace) -> None:
+        self.world, self.plan = world, plan
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        self.tokenizer = ChatTokenizer.load(world.folder)
+        self.rng = random.Random(plan.seed)
+
+    async def kind(self, kind: str, count: int, *, weights: str = "") -> None:
+        """So many answers of one kind. `weights`: of the class that the producer is of; "" is the auditor's."""
+        name = (kind or HONEST) + (f" {weights}" if weights else "")
+        engine = self.world.engine.replace("bf16.bf16.", f"bf16.{weights}.") if weights else self.world.engine
+        asked = requests(self.tokenizer, engine, self.plan.tokens, hash_of(name) + self.plan.seed)
+        async with self.world.producing(kind, weights=weights) as node:
+            while self.tallies[name].answers < count:
+                request = next(asked)
+                if kind in EXCUSED and request.sampling.temperature == 0:
+                    continue
+                await self.one(name, request, node, exact=not weights)
+        print(f"{name:16} {json.dumps(self.tallies[name].plain(self.labels))}", file=sys.stderr, flush=True)
+
+    @property
+    def labels(self) -> list[str]:
+        return [*(f"{share:g}" for share in SHARES), "kv"]
+
+    async def one(self, name: str, request: GenerateRequest, node: Node, *, exact: bool) -> None:
+        world, tally = self.world, self.tallies[name]
+        before = await self.seconds(node)
+        answer = await world.fetch(await world.ask(request))
+        made_s = await self.seconds(node) - before
+        tally.answers += 1
+        for share in SHARES if exact else SHARES[:1]:
+            sample = AuditSample(share, self.rng.getrandbits(32))
+            self.count(tally, f"{share:g}", await world.auditor.tokens(answer, sample), made_s)
+        if exact:
+            self.count(tally, "kv", await world.auditor.kv(answer, AuditSample(1.0)), made_s)
+
+    def count(self, tally: Tally, label: str, verdict: AuditVerdict, made_s: float) -> None:
+        tally.found[label] += verdict.result != PASSED
+        tally.proven[label] += verdict.proof is not None
+        if made_s > 0 and verdict.result == PASSED:
+            tally.cost[label].append(verdict.seconds / made_s)
+        if label == "1" and verdict.result == PASSED:
+            tally.same += 1
+
+    async def seconds(self, node: Node) -> float:
+        worker = self.world.workers[-1]
+        return await worker.run(lambda engine: engine.counters.prefill_s + engine.counters.decode_s)
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(name.encode()[:6], "big")
+
+
+async def run(plan: argparse.Namespace) -> dict[str, Any]:
+    cache = os.environ.get("NDNINFER_TEST_CACHE") or tempfile.mkdtemp()
+    model = prepare(MODEL, Path(cache))
+    with tempfile.TemporaryDirectory() as folder:
+        keychain = keychain_in(Path(folder), "decode", "prefill", "user", "audit")
+        async with audit_world(model, keychain) as world:
+            rounds = Rounds(world, plan)
+            tampered = plan.answers // 2
+            for number, kind in enumerate(KINDS):
+                await rounds.kind(kind, tampered // len(KINDS) + (number < tampered % len(KINDS)))
+            await rounds.kind("", plan.answers - tampered)
+            if plan.across:
+                await rounds.kind("", plan.across, weights="int4")
+                for kind in ("seed", "cut", "edit", "passage"):
+                    await rounds.kind(kind, max(plan.across // 4, 1), weights="int4")
+            return {name: tally.plain(rounds.labels) for name, tally in rounds.tallies.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--answers", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--across", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    found = asyncio.run(run(parser.parse_args()))
+    print(json.dumps(found))
+    alarms = sum(found[HONEST]["found"].values())
+    return 1 if alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
