@@ -14,13 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-SAME_GREEDY: Final = 0.3
-SAME_SAMPLED: Final = 0.02
-SAME_SHARE: Final = 0.06
-"""Of one class: the largest margin, in logits or as a share of all weight; and the share of positions that have any."""
-OTHER_GREEDY: Final = 3.0
-OTHER_SAMPLED: Final = 0.25
-OTHER_SHARE: Final = 0.35
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`most`: the largest margin; `share` of positions that have any."""
+
+    most: float
+    share: float
+
+
+SAME: Final = {True: Limits(0.2, 0.06), False: Limits(0.05, 0.25)}
+"""Of one class, by whether the answer is greedy: logits there, else a share of all weight."""
+OTHER: Final = {True: Limits(3.0, 0.35), False: Limits(0.25, 0.5)}
 LEAST: Final = 8
 """Positions from which on their share is looked at."""
 
@@ -43,14 +48,16 @@ def looks_wrong(margins: Mapping[int, float], *, greedy: bool, same_class: bool)
     """`margins` by position."""
     if not margins:
         return None
-    most = (SAME_GREEDY if greedy else SAME_SAMPLED) if same_class else (OTHER_GREEDY if greedy else OTHER_SAMPLED)
+    limits = (SAME if same_class else OTHER)[greedy]
     position = max(margins, key=lambda at: margins[at])
-    if margins[position] > most:
-        first = min(at for at, margin in margins.items() if margin > most)
-        return LooksWrong(position, first, f"token {position} is off by {margins[position]:.3g}, more than {most}")
-    share, limit = suspicion(list(margins.values())), SAME_SHARE if same_class else OTHER_SHARE
+    if margins[position] > limits.most:
+        first = min(at for at, margin in margins.items() if margin > limits.most)
+        return LooksWrong(
+            position, first, f"token {position} is off by {margins[position]:.3g}, more than {limits.most}"
+        )
+    share = suspicion(list(margins.values()))
     off = sorted(at for at, margin in margins.items() if margin > 0)
-    if len(margins) >= LEAST and len(off) >= 2 and share > limit:
-        words = f"{len(off)} of {len(margins)} tokens are not the choice, more than {limit:.0%}"
+    if len(margins) >= LEAST and len(off) >= 2 and share > limits.share:
+        words = f"{len(off)} of {len(margins)} tokens are not the choice, more than {limits.share:.0%}"
         return LooksWrong(position, off[-1], words)
     return None
