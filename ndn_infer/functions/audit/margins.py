@@ -23,7 +23,7 @@ class Limits:
     share: float
 
 
-SAME: Final = {True: Limits(0.2, 0.06), False: Limits(0.05, 0.25)}
+SAME: Final = {True: Limits(0.1, 0.03), False: Limits(0.05, 0.25)}
 """Of one class, by whether the answer is greedy: logits there, else a share of all weight."""
 OTHER: Final = {True: Limits(3.0, 0.35), False: Limits(0.25, 0.5)}
 LEAST: Final = 8
@@ -51,10 +51,9 @@ def looks_wrong(margins: Mapping[int, float], *, greedy: bool, same_class: bool)
     limits = (SAME if same_class else OTHER)[greedy]
     position = max(margins, key=lambda at: margins[at])
     if margins[position] > limits.most:
-        first = min(at for at, margin in margins.items() if margin > limits.most)
-        return LooksWrong(
-            position, first, f"token {position} is off by {margins[position]:.3g}, more than {limits.most}"
-        )
+        last = max(at for at, margin in margins.items() if margin > limits.most)
+        words = f"token {position} is off by {margins[position]:.3g}, more than {limits.most}"
+        return LooksWrong(position, last, words)
     share = suspicion(list(margins.values()))
     off = sorted(at for at, margin in margins.items() if margin > 0)
     if len(margins) >= LEAST and len(off) >= 2 and share > limits.share:
