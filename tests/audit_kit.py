@@ -24,21 +24,24 @@ from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.audit.auditor import AuditEngine, Auditor
+from ndn_infer.functions.audit.function import AuditAnswers
 from ndn_infer.functions.audit.local_engine import of_worker
 from ndn_infer.functions.audit.published_answer import FetchedAnswer, base_of, fetch_answer
 from ndn_infer.functions.base import Host, Job
 from ndn_infer.functions.decode import Generate, _Generation
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.functions.producer import Producer as FunctionProducer
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import RequestObject
-from ndn_infer.ndn.name import Name, from_uri
+from ndn_infer.ndn.name import Name, from_uri, to_uri
+from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
-from tests.harness import Node
+from tests.harness import NET, Node, role
 
 ENGINE = EngineConfig(kv_memory_mib=256, prefill_elsewhere="never")
 
@@ -182,6 +185,28 @@ class AuditWorld:
             yield node
         finally:
             await producer.close()
+            await node.close()
+
+    @asynccontextmanager
+    async def auditing(self) -> AsyncIterator[tuple[Node, AuditAnswers, Host]]:
+        """A producer of the role audit, which audits all that it hears of when it is told to look."""
+        config = replace(
+            self.config, audit=replace(self.config.audit, rate=1.0, every_s=86_400.0),
+            offers=replace(self.config.offers, pull=(to_uri(role("decode")),)),
+        )  # fmt: skip
+        node = await Node(self.network, self.keychain, config).open()
+        offers = Offers(Where.of(NET, node.endpoint, node.validator, config))
+        host = replace(node.new_host(), validator=node.validator, offers=offers)
+        engine = EngineHost(self.model, self.folder, config.engine, self.engines.worker(""))
+        function = AuditAnswers(self.model, self.folder, engine)
+        producer = FunctionProducer(host, self.keychain, node.registrar)
+        await producer.begin()
+        await producer.offer(function, self.keychain.signer_for(role("audit")))
+        try:
+            yield node, function, host
+        finally:
+            await producer.close()
+            await offers.close()
             await node.close()
 
 

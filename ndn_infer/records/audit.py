@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from ndn_infer.records.bounds import AtMost, Between, Count, Label, Uri, Words
+from ndn_infer.records.bounds import AtMost, Between, Label, Size, Uri, Words
 from ndn_infer.records.forms import Reply, Request
 
 MADE: Final = "made"
@@ -46,7 +46,7 @@ class MadeQuery(Request):
     """Which public answers did you make after this one? `after_us`: its version, 0 for the oldest you remember."""
 
     model: Label
-    after_us: Count = 0
+    after_us: Size = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class FoundFault(Reply):
     """`identity` until `until_us` (Unix epoch), by the verdict of this name."""
 
     identity: Uri
-    until_us: Count
+    until_us: Size
     verdict: Uri
     words: Words = ""
 

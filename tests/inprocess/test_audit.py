@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -9,19 +11,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ndn_infer import ndn, records  # noqa: E402
+from ndn_infer import clock, ndn, records  # noqa: E402
 from ndn_infer.engine.tokenizer import ChatTokenizer  # noqa: E402
-from ndn_infer.errors import BadRecord, TrustError  # noqa: E402
+from ndn_infer.errors import BadRecord, LeftOut, TrustError  # noqa: E402
 from ndn_infer.evidence import dsse, statement  # noqa: E402
 from ndn_infer.evidence.verdict import EXACT, FAILED, PASSED, AuditVerdict  # noqa: E402
 from ndn_infer.functions.audit.answer_check import AuditSample  # noqa: E402
 from ndn_infer.functions.audit.auditor import envelope_of  # noqa: E402
 from ndn_infer.functions.audit.proof_check import check_proof  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
+from ndn_infer.namespace import Call  # noqa: E402
+from ndn_infer.node.faults import FaultFile  # noqa: E402
 from ndn_infer.node.node import trust_schema  # noqa: E402
-from ndn_infer.records import GenerateRequest, Sampling  # noqa: E402
+from ndn_infer.offers.live.chooser import OfferChooser  # noqa: E402
+from ndn_infer.offers.live.faults import Faults  # noqa: E402
+from ndn_infer.offers.live.offers import Offers, Where  # noqa: E402
+from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E402
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.security.validator import Validator  # noqa: E402
+from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from tests.audit_kit import KINDS, AuditWorld, Engines, audit_world  # noqa: E402
 from tests.harness import NET, keychain_in, role  # noqa: E402
 
@@ -150,3 +158,39 @@ def test_requests_and_replies_of_auditors_travel() -> None:
 
     request = AuditRequest("/a/b", 0.5, 3, kv=True)
     assert records.decode(AuditRequest, records.encode(request)) == request
+
+
+async def test_the_role_audits_what_it_hears_of_and_who_is_at_fault_is_left_out(
+    world: AuditWorld, keychain: Keychain
+) -> None:  # fmt: skip
+    async with world.producing("seed"), world.auditing() as (auditor, function, host):
+        signer = keychain.signer_for(role("audit"))
+        await world.ask(asked(world, seed=7))
+        assert await function.look(host, signer, random.Random(1)) == 1
+        assert host.counters["audits_failed"] == 1
+        assert await function.look(host, signer, random.Random(1)) == 0
+
+        known = FaultFile(world.consumer.config)
+        faults = Faults(known, [role("audit")])
+        await faults.ask(world.consumer.caller.direct)
+        assert "token" in faults.why(role("decode")) and not faults.why(role("audit"))
+        (fault,) = known.all()
+        assert fault.until_us > clock.wall_us()
+
+        found = await world.consumer.fetcher.fetch(ndn.from_uri(fault.verdict))
+        verdict = AuditVerdict.of(statement.decode(dsse.decode(bytes(found.content)).payload))
+        assert await third(world, keychain, verdict)
+
+        offers = Offers(Where.of(NET, world.consumer.endpoint, world.consumer.validator, auditor.config))
+        await offers.look()
+        chooser = OfferChooser(offers, faults)
+        request = asked(world, seed=8)
+        call = Call("model", world.model, "generate", "shared", "ab" * 32)
+        assert [entry.identity for entry in offers.entries()] != [] and chooser.order(call, request) == []
+        assert OfferChooser(offers).order(call, request) != []
+        caller = world.consumer.joined.caller(chooser=chooser)
+        with pytest.raises(LeftOut, match="left out"):
+            async with asyncio.timeout(60):
+                async for _ in caller.stream(Ask(("model", world.model), "generate", request), TokenEvent):
+                    pytest.fail("an answer of who is left out")
+        await offers.close()
