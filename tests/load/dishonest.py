@@ -32,7 +32,7 @@ from ndn_infer.evidence.verdict import PASSED, AuditVerdict
 from ndn_infer.functions.audit.answer_check import AuditSample
 from ndn_infer.models.store import prepare
 from ndn_infer.records import GenerateRequest, Sampling
-from tests.audit_kit import KINDS, AuditWorld, audit_world
+from tests.audit_kit import KINDS, AuditWorld, Engines, audit_world
 from tests.harness import Node, keychain_in
 
 MODEL: Final = "smollm2-135m-instruct"
@@ -89,15 +89,16 @@ def requests(tokenizer: ChatTokenizer, engine: str, tokens: int, seed: int) -> I
 class Rounds:
     """Asks, audits, counts."""
 
-    def __init__(self, world: AuditWorld, plan: argparse.Namespace) -> None:
-        self.world, self.plan = world, plan
+    world: AuditWorld
+
+    def __init__(self, tokenizer: ChatTokenizer, plan: argparse.Namespace) -> None:
+        self.plan, self.tokenizer = plan, tokenizer
         self.tallies: dict[str, Tally] = defaultdict(Tally)
-        self.tokenizer = ChatTokenizer.load(world.folder)
         self.rng = random.Random(plan.seed)
 
-    async def kind(self, kind: str, count: int, *, weights: str = "") -> None:
+    async def kind(self, world: AuditWorld, kind: str, count: int, *, weights: str = "") -> None:
         """So many answers of one kind. `weights`: of the class that the producer is of; "" is the auditor's."""
-        name = (kind or HONEST) + (f" {weights}" if weights else "")
+        self.world, name = world, (kind or HONEST) + (f" {weights}" if weights else "")
         engine = self.world.engine.replace("bf16.bf16.", f"bf16.{weights}.") if weights else self.world.engine
         asked = requests(self.tokenizer, engine, self.plan.tokens, hash_of(name) + self.plan.seed)
         async with self.world.producing(kind, weights=weights) as node:
@@ -146,17 +147,25 @@ async def run(plan: argparse.Namespace) -> dict[str, Any]:
     model = prepare(MODEL, Path(cache))
     with tempfile.TemporaryDirectory() as folder:
         keychain = keychain_in(Path(folder), "decode", "prefill", "user", "audit")
-        async with audit_world(model, keychain) as world:
-            rounds = Rounds(world, plan)
-            tampered = plan.answers // 2
-            for number, kind in enumerate(KINDS):
-                await rounds.kind(kind, tampered // len(KINDS) + (number < tampered % len(KINDS)))
-            await rounds.kind("", plan.answers - tampered)
-            if plan.across:
-                await rounds.kind("", plan.across, weights="int4")
-                for kind in ("seed", "cut", "edit", "passage"):
-                    await rounds.kind(kind, max(plan.across // 4, 1), weights="int4")
-            return {name: tally.plain(rounds.labels) for name, tally in rounds.tallies.items()}
+        rounds, engines = Rounds(ChatTokenizer.load(model.path), plan), Engines(model.path)
+        for kind, count, weights in rows(plan):
+            async with audit_world(model, keychain, engines) as world:
+                await rounds.kind(world, kind, count, weights=weights)
+        return {name: tally.plain(rounds.labels) for name, tally in rounds.tallies.items()}
+
+
+def rows(plan: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
+    """(kind, answers, weights of the class): each in a network of its own, so that no KV of a dishonest producer is
+    found by name in the next one."""
+    tampered = plan.answers // 2
+    yield "", plan.answers - tampered, ""
+    for number, kind in enumerate(KINDS):
+        if count := tampered // len(KINDS) + (number < tampered % len(KINDS)):
+            yield kind, count, ""
+    if plan.across:
+        yield "", plan.across, "int4"
+        for kind in ("seed", "cut", "edit", "passage"):
+            yield kind, max(plan.across // 4, 1), "int4"
 
 
 def main() -> int:
