@@ -145,7 +145,7 @@ async def _verify(options: argparse.Namespace, config: Config, content: bytes | 
     if options.json:
         print(json.dumps({"proven": True, "identity": verdict.fault.identity, "words": words}))
     else:
-        print(f"proven: {verdict.fault.identity}\n  {words}\n  left out here until {_day(verdict.until_us)}")
+        print(f"proven: {verdict.fault.identity}\n  {words}\n  left out here until {day(verdict.until_us)}")
     return 0
 
 
@@ -171,15 +171,15 @@ async def _no_network(*_: Any) -> Any:
 def _faults(options: argparse.Namespace, config: Config) -> int:
     faults = FaultFile(config).all()
     if options.json:
-        print(json.dumps({"faults": [as_json(fault) for fault in faults]}))
+        print(json.dumps({"faults": [fault_as_json(fault) for fault in faults]}))
     elif not faults:
         print("nobody is left out")
     for fault in faults if not options.json else ():
-        print(f"{fault.identity}\n  {fault.words}\n  until {_day(fault.until_us)}; {fault.verdict}")
+        print(f"{fault.identity}\n  {fault.words}\n  until {day(fault.until_us)}; {fault.verdict}")
     return 0
 
 
-def as_json(fault: KnownFault) -> dict[str, Any]:
+def fault_as_json(fault: KnownFault) -> dict[str, Any]:
     return {
         "identity": fault.identity, "until": fault.until_us / 1e6, "verdict": fault.verdict, "words": fault.words,
     }  # fmt: skip
@@ -203,7 +203,8 @@ def _write(path: Path, content: bytes) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _day(until_us: int) -> str:
+def day(until_us: int) -> str:
+    """A time of the Unix epoch for people."""
     return datetime.fromtimestamp(until_us / 1e6, UTC).isoformat(timespec="minutes")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ndn_infer import catalog, clock, ndn
+from ndn_infer.apps.audit import day, fault_as_json
 from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.functions.registry import ROLES
@@ -44,11 +45,15 @@ async def _main(options: argparse.Namespace, config: Config) -> int:
     async with await Node.join(config, ensure_keys(config, ROLES)) as node, Client(node) as client:
         await client.offers.look()
         entries = sorted(client.offers.entries(), key=lambda entry: entry.hint)
+        faults = client.faults.all()
         aliases = catalog.aliases(config.catalog_dir)
     if options.json:
-        print(json.dumps({"offers": [as_json(entry) for entry in entries]}))
+        left_out = [fault_as_json(fault) for fault in faults]
+        print(json.dumps({"offers": [as_json(entry) for entry in entries], "left_out": left_out}))
     else:
         print_offers(entries, aliases)
+        for fault in faults:
+            print(f"  left out until {day(fault.until_us)}: {fault.identity} ({fault.words})")
     return 0
 
 
