@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -270,10 +271,8 @@ class Answer:
     @property
     def stored(self) -> bool:
         """Whether the answer was there, or in the making, before this was asked: its stream's version is that old."""
-        for component in reversed(ndn.components(ndn.from_uri(self.stream_name)) if self.stream_name else ()):
-            if ndn.component_type(component) == ndn.VERSION:
-                return ndn.component_number(component, ndn.VERSION) < self.timing.asked_us
-        return False
+        opened_us = _version_of(self.stream_name)
+        return opened_us is not None and opened_us < self.timing.asked_us
 
     def __aiter__(self) -> AsyncIterator[TokenEvent]:
         """Only the loop refers to it: when the loop is left, it is closed."""
@@ -412,6 +411,15 @@ class Answer:
         return KeptReceipt(
             self.stream_name, by, model.digest, model.alias, domain, clock.wall_us(), self.stored, receipt
         )
+
+
+@lru_cache(maxsize=256)
+def _version_of(stream_name: str) -> int | None:
+    """The version in the URI of a stream; None without one. Asked for with each event."""
+    for component in reversed(ndn.components(ndn.from_uri(stream_name)) if stream_name else ()):
+        if ndn.component_type(component) == ndn.VERSION:
+            return ndn.component_number(component, ndn.VERSION)
+    return None
 
 
 def _enter_kv(ledger: Ledger, kv: KvSources, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ndn_infer import clock, ndn
@@ -144,7 +145,7 @@ class Ledger:
         self._examples.setdefault(key, uri)
         signers = self._signers.setdefault(key, {})
         if signed_by is not None:
-            signers[ndn.to_uri(signed_by.key_name)] = None
+            signers[_key_uri(signed_by.key_name)] = None
 
     def include(self, other: Ledger) -> None:
         """Enter everything that the other one holds."""
@@ -160,3 +161,9 @@ class Ledger:
     def signers(self) -> tuple[str, ...]:
         """All keys whose signatures were verified."""
         return tuple(dict.fromkeys(key for keys in self._signers.values() for key in keys))
+
+
+@lru_cache(maxsize=1024)
+def _key_uri(key_name: Name) -> str:
+    """Of a key whose signature was verified: few of them sign all that is used."""
+    return ndn.to_uri(key_name)
