@@ -98,7 +98,7 @@ class Llama:
         places = [cache.length + at for cache, tokens in batch for at in range(len(tokens))]
         ids = torch.tensor([token for _, tokens in batch for token in tokens], device=self.device)
         slots = torch.tensor([slot for cache, tokens in batch for slot in cache.slots(len(tokens))], device=self.device)
-        tables = [cache.blocks(cache.length + len(tokens)) for cache, tokens in batch]
+        tables = [cache.run(cache.length + len(tokens)) for cache, tokens in batch]
         pages, ends = batch[0][0].pages, list(accumulate(counts))
         scale = self.config.head_dim**-0.5
 
