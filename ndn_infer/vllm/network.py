@@ -28,7 +28,7 @@ from ndn_infer.vllm.publisher import BlockPublisher
 from ndn_infer.vllm.running_load import Place, RunningLoad
 from ndn_infer.vllm.settings import ConnectorSettings
 from ndn_infer.vllm.spaces import RankBlocks
-from ndn_infer.vllm.stage import StagingRoom
+from ndn_infer.vllm.staging import StagingRoom
 from ndn_infer.vllm.tenants import SaltDomains
 
 log = logging.getLogger(__name__)

@@ -4,104 +4,22 @@ virtual time. Whatever a holder does, a block is right or reported, and a load e
 from __future__ import annotations
 
 import asyncio
-import random
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import gc
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from ndn_infer import ndn
-from ndn_infer.config import Config
-from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
-from ndn_infer.security.access import Access
-from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
-from ndn_infer.security.keychain import Keychain
+from ndn_infer.security.domains import DomainEpoch
 from ndn_infer.testbed.virtual.loop import run_virtual
-from ndn_infer.transport.calls.direct import Questions
-from ndn_infer.vllm.codec import BlockShape
-from ndn_infer.vllm.finder import Found, PrefixFinder
 from ndn_infer.vllm.jobs import LoadedBlock, LoadJob
-from ndn_infer.vllm.loader import BlockLoader
-from ndn_infer.vllm.member import VllmMember
-from ndn_infer.vllm.publisher import BlockPublisher
+from ndn_infer.vllm.loop_thread import NetworkThread
 from ndn_infer.vllm.running_load import RunningLoad
-from ndn_infer.vllm.spaces import RankBlocks
-from tests.harness import NET, Node, role
-
-SHAPE = BlockShape(128, (6000,) * 5, bytes(range(16)))
-RANK = RankBlocks("ab" * 32, "vllm.0123", "0-4", SHAPE)
-VALUES = [random.Random(number).randbytes(32) for number in range(12)]
-TENANT = DomainEpoch("0123456789abcdef" * 2, 1, bytes(range(32)))
-
-
-def content_of(value: bytes) -> bytearray:
-    """The one right content under a chain value."""
-    content, payload = SHAPE.room()
-    payload[:] = random.Random(value).randbytes(len(payload))
-    return content
-
-
-class Instance(Node):
-    async def start(self, name: str) -> Instance:
-        await self.open()
-        signer = self.keychain.signer_for(role("vllm", node=name))
-        access = Access(list, signer, self.validator)
-        self.validator.add_certificates(*self.keychain.certificates())
-        self.member = VllmMember(self.joined, signer, self.server, self.caller, Questions(self.server), access)
-        self.publisher, self.loader = BlockPublisher(self.member, RANK), BlockLoader(self.member, RANK, 0)
-        await self.publisher.begin()
-        await self.publisher.space(PUBLIC)
-        self.pages: dict[int, bytes] = {}
-        return self
-
-    async def hold(self, values: Sequence[bytes], domain: Domain = PUBLIC) -> None:
-        for value in values:
-            await self.publisher.publish(domain, value, content_of(value))
-
-    async def find(self, *peers: Instance, domain: Domain = PUBLIC) -> Found:
-        finder = PrefixFinder(self.member, [RANK], [peer.member.signer.identity for peer in peers], 0.4)
-        return await finder.find(domain, VALUES)
-
-    async def load(self, found: Found, domain: Domain = PUBLIC, timeout_s: float = 10.0) -> RunningLoad:
-        blocks = tuple(
-            LoadedBlock(value, 100 + number, held)
-            for number, (value, held) in enumerate(zip(VALUES, found, strict=False))
-        )
-        place = lambda block, payload: self.pages.__setitem__(block, bytes(payload))  # noqa: E731
-        running = RunningLoad(LoadJob("r", domain.label, blocks, False), 100.0, place)
-        await self.loader.load(running, domain, timeout_s)
-        running.end()
-        return running
-
-    def all_right(self) -> bool:
-        return all(page == bytes(SHAPE.payload(content_of(VALUES[at - 100]))) for at, page in self.pages.items())
-
-    def wires(self, value: bytes, domain: Domain = PUBLIC) -> dict[bytes, bytes]:
-        packets = self.server.store.get(RANK.subject(domain.label).name(NET, value))
-        assert packets is not None
-        return packets.packets
-
-
-@asynccontextmanager
-async def instances(count: int = 2) -> AsyncIterator[list[Instance]]:
-    names = [f"n{number}" for number in range(count)]
-    with tempfile.TemporaryDirectory() as folder:
-        keychain = Keychain.open_or_create(Path(folder), NET)
-        keychain.ensure(NET + ndn.generic("operator"), *(role("vllm", node=name) for name in names))
-        network = MemoryNetwork()
-        made = [Instance(network, keychain, Config()) for _ in names]
-        try:
-            for instance, name in zip(made, names, strict=True):
-                await instance.start(name)
-            yield made
-        finally:
-            for instance in made:
-                await instance.member.questions.close()
-                await instance.close()
-            network.close()
+from ndn_infer.vllm.single_flight import SingleFlight
+from ndn_infer.vllm.staging import StagingRoom
+from tests.harness import NET
+from tests.vllm_kit import RANK, SHAPE, TENANT, VALUES, Instance, content_of, instances
 
 
 def played(work: Callable[..., Awaitable[None]], count: int = 2) -> None:
@@ -202,3 +120,84 @@ def test_tenants_share_among_members_only_and_nothing_is_in_clear() -> None:
         assert not (await b.load(found, TENANT)).failed and b.all_right()
 
     played(work, 3)
+
+
+# ---------------------------------------------------------------- between two threads
+
+
+def job() -> LoadJob:
+    return LoadJob("r", "public", tuple(LoadedBlock(bytes(32), number, ()) for number in range(3)), False)
+
+
+def test_nothing_is_written_after_the_end_of_a_load() -> None:
+    pages: list[int] = []
+    running = RunningLoad(job(), 100.0, lambda block, _: pages.append(block))
+    running.place(1, memoryview(b""))
+    assert not running.ended()
+    running.end()
+    running.place(2, memoryview(b""))
+    assert pages == [1] and running.ended() and running.failed == {0, 2}
+
+
+def test_a_load_is_given_up_whatever_the_network_does() -> None:
+    pages: list[int] = []
+    running = RunningLoad(job(), 0.0, lambda block, _: pages.append(block))
+    running.wait()
+    running.place(0, memoryview(b""))
+    assert running.ended() and running.failed == {0, 1, 2} and not pages
+
+
+def test_work_that_only_waits_stays_and_ends_with_the_thread() -> None:
+    """An event loop holds its tasks weakly."""
+    ended = threading.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    thread = NetworkThread("test")
+    future = thread.submit(wait())
+    del future
+    thread.submit(asyncio.sleep(0)).result(10)
+    gc.collect()
+    assert not ended.is_set()
+    thread.close()
+    assert ended.is_set() and thread.submit(asyncio.sleep(0)).cancelled() and not thread.post(lambda: None)
+
+
+def test_staging_is_bounded() -> None:
+    room = StagingRoom(100)
+    assert room.take(60) and not room.take(60) and room.take(40)
+    room.give(60)
+    room.give(40)
+    assert room.used == 0 and room.take(500)  # alone
+
+
+async def test_work_for_several_is_done_once_and_ends_when_nobody_waits() -> None:
+    flights: SingleFlight[str, int] = SingleFlight()
+    begun, ended = [], []
+    go = asyncio.Event()
+
+    async def work() -> int:
+        begun.append(1)
+        try:
+            await go.wait()
+            return 7
+        finally:
+            ended.append(1)
+
+    waiting = [asyncio.ensure_future(flights.run("k", work)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    go.set()
+    assert await asyncio.gather(*waiting[1:]) == [7, 7] and begun == [1] and not len(flights)
+    go.clear()
+    last = asyncio.ensure_future(flights.run("k", work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    last.cancel()
+    await asyncio.gather(last, return_exceptions=True)
+    assert len(begun) == len(ended) == 2 and not len(flights)

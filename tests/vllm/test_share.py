@@ -1,19 +1,20 @@
 """vLLM instances that share KV blocks: what one saved gives another the same bits, whatever happens on the way.
 
-`make test-vllm` runs this; it needs VLLM_PYTHON and VLLM_MODEL (world.py). The instances are started once.
+`make test-vllm` runs this; it needs VLLM_PYTHON (world.py). The instances are started once.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
+from ndn_infer.models.store import ModelFolder
 from tests.vllm.world import Answer, Instance, World, world
 
 pytestmark = [
@@ -24,8 +25,8 @@ BLOCK = 128
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("v")) as made:
+def shared(tmp_path_factory: pytest.TempPathFactory, smollm2: ModelFolder) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("v"), smollm2.path) as made:
         yield made
 
 
@@ -129,7 +130,7 @@ def test_salts(shared: World) -> None:
     assert [cached(b, salt) for salt in ("nobody", "", "acme/eve", "acme", "acme/bob")] == [0, 0, 0, 384, 384]
 
 
-def test_the_holder_is_killed_while_it_is_read_from(shared: World, tmp_path: Path) -> None:
+def test_the_holder_is_killed_while_it_is_read_from(shared: World) -> None:
     """Then the forwarder: what is asked after that is computed, and the gap is counted."""
     base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
     prompts = [shared.prompt(1800), shared.prompt(1500)]
@@ -140,8 +141,6 @@ def test_the_holder_is_killed_while_it_is_read_from(shared: World, tmp_path: Pat
     b.tell('{"do": "generate", "prompts": ' + str([prompts[0]]) + ', "tokens": 8}')
     a.kill()
     shared.harm("none")
-    import json
-
     answer = Answer(**json.loads(b.line())["answers"][0])
     assert answer.bits == wanted[0]
     shared.forwarder.kill()

@@ -1,7 +1,6 @@
 """vLLM instances over a network of their own: a forwarder, a relay that can do harm, processes of vLLM's own Python.
 
-Owns: starting them side by side, talking to them, their end. VLLM_PYTHON is the Python that has vLLM and this package,
-VLLM_MODEL a model folder (a prepared model of this package: its digest's folder).
+Owns: starting them side by side, talking to them, their end. VLLM_PYTHON is the Python that has vLLM and this package.
 """
 
 from __future__ import annotations
@@ -104,6 +103,7 @@ class World:
     """`base` has no connector; `a` saves; `b` (behind the relay) and `sync` reuse."""
 
     folder: Path
+    model: Path
     forwarder: Process
     relay: Process
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class World:
         return int(self.relay.line())
 
     def start(self, name: str, *, socket: str = "forwarder", **extra: Any) -> Instance:
-        engine: dict[str, Any] = {"model": os.environ["VLLM_MODEL"], **ENGINE}
+        engine: dict[str, Any] = {"model": str(self.model), **ENGINE}
         if name != "base":
             engine["kv_transfer_config"] = {
                 "kv_connector": "NamedKVConnector", "kv_connector_module_path": "ndn_infer.vllm",
@@ -141,7 +141,7 @@ class World:
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, model: Path) -> Iterator[World]:
     ours = [sys.executable, "-m"]
     settings = ["--set", f"paths.data_dir={folder}/data", "--set", f"network.net={NET}"]
     with ExitStack() as ending:
@@ -156,7 +156,7 @@ def world(folder: Path) -> Iterator[World]:
         )  # fmt: skip
         ending.callback(relay.close)
         relay.line()
-        made = World(folder, forwarder, relay)
+        made = World(folder, model, forwarder, relay)
         peers = [f"{NET}/home/a/vllm"]
         made.start("base")
         made.start("a")
