@@ -90,7 +90,13 @@ ALLOWED: dict[str, set[str]] = {
     | OFFERS
     | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
-    "testbed": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "kv", "kv.layout"} | OFFERS | EVIDENCE | USED,
+    "testbed": TRANSPORT
+    | FORWARDER
+    | SYNC
+    | {"engine", "models", "kv", "kv.layout", "vllm"}
+    | OFFERS
+    | EVIDENCE
+    | USED,
     "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | EVIDENCE | USED,
     "__init__": {"errors", "library"},
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},

@@ -11,6 +11,7 @@ ndn-infer bench pipeline   three stages over the network against the same stages
 ndn-infer bench readers    a hundred readers of one stream, bytes that leave its producer, beside server-sent events
 ndn-infer bench structured decoding within a grammar beside decoding without, by the same engine
 ndn-infer bench svs        State Vector Sync of 100 (--full: and 1,000) members in virtual time, with loss
+ndn-infer bench vllm       what sharing KV blocks costs a vLLM instance, beside safetensors on disk and Redis
 ndn-infer bench trace      Content Stores at edges and core under a real service's trace, against one central LRU
 """
 
@@ -37,6 +38,7 @@ BENCHES: Final = {
     "structured": "ndn_infer.testbed.bench.structured",
     "svs": "ndn_infer.testbed.bench.svs",
     "trace": "ndn_infer.testbed.bench.trace",
+    "vllm": "ndn_infer.testbed.bench.vllm_kv",
 }
 
 
