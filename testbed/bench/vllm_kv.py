@@ -53,7 +53,7 @@ def values(of: str) -> list[bytes]:
     return [f"{of} {number}".encode().ljust(32, b".") for number in range(BLOCKS)]
 
 
-class Side:
+class MeasuredWorker:
     """A worker's half with a cache of random numbers, named like one of `node`."""
 
     def __init__(self, settings: Sequence[str], node: str) -> None:
@@ -86,7 +86,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def hold(settings: Sequence[str], runs: int) -> None:
     """The holder: save and publish, `runs` prompts; print the best of each, and wait."""
-    holder = Side(settings, "holder")
+    holder = MeasuredWorker(settings, "holder")
     copies, publishing = [], []
     for run in range(runs):
         jobs = [SavedBlock(PUBLIC.label, value, number) for number, value in enumerate(values(f"run {run}"))]
@@ -101,7 +101,7 @@ def hold(settings: Sequence[str], runs: int) -> None:
 
 
 def measure(settings: Sequence[str], runs: int) -> dict[str, Any]:
-    reader = Side(settings, "reader")
+    reader = MeasuredWorker(settings, "reader")
     scheduler = SchedulerNetwork(reader.config, reader.options)
     scheduler.tell([reader.rank])
     try:
