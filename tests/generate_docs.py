@@ -57,6 +57,7 @@ Records:
 
 - Requests are strict and replies are tolerant: a reader skips fields of a newer sender.
 - `GenerateRequest.engine` names the engine class; before, `dtype`. `StageRequest.engine` was `codec`.
+- `StageRequest.ids` may be several tokens after a prompt, whose activation has a name of its own.
 - `content` and `domain` of requests are gone: an envelope says where a large request is, a seal whose it is.
 - `HoldsQuery` has model, domain and codec, which stood in the name. Answers to questions are a `CallAnswer` with the
   reply as its value; `RepoAnswer` has no code and text any more. `CallAnswer.offered` says what a producer offers

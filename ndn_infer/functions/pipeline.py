@@ -59,6 +59,12 @@ class _Generation:
     """Of tokens of the prompt, not told yet."""
 
     @property
+    def asked(self) -> int:
+        """Tokens that are computed as a prompt: those after them were answered already, and are computed row by row, as
+        they were the first time."""
+        return len(self.request.prompt) - self.request.answered
+
+    @property
     def made(self) -> int:
         return len(self.tokens) - len(self.request.prompt)
 
@@ -175,7 +181,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
     async def _tokens(self, generation: _Generation) -> None:
         logits = await self._prompt(generation)
         generation.answer.meter.prompt_from(generation.answer.report.sources, 1)
-        asked, tokens = len(generation.tokens) - generation.request.answered, generation.tokens
+        asked, tokens = generation.asked, generation.tokens
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
             choice = generation.choose(logits, history)
@@ -185,13 +191,14 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             if history is not None:
                 history.add(choice.token)
             start, cutter = len(generation.tokens) - 1, self._stages.cutter
-            step = cutter.step(generation.tokens[-1:], start, len(generation.request.prompt), generation.parent)
+            step = cutter.step(generation.tokens[-1:], start, asked, generation.parent)
             logits = await self._step(generation, step)
 
     async def _prompt(self, generation: _Generation) -> Tensor:
         """Logits after the prompt. While a piece is computed here, the stages before compute the next one."""
         host, tokens = generation.host, generation.tokens
-        steps = self._stages.cutter.steps(tokens, len(tokens))
+        cutter = self._stages.cutter
+        steps = cutter.joined(cutter.steps(tokens, generation.asked))
         pulls: list[asyncio.Task[Tensor]] = []
         generation.steps = len(steps)
 

@@ -56,16 +56,18 @@ class RunStage(NamedFunction[StageRequest]):
 
     async def run(self, request: StageRequest, job: Job) -> Record:
         step = self._step(request)
-        base = self._stages.activation(job.host.net, self._next, step.value)
+        base = self._stages.activation(job.host.net, self._next, step.name)
         holder = ndn.to_uri(job.hint)
         published = job.host.server.store.manifest(base)
         if published is not None:
-            return StageReport(step.value.hex(), holder, published.inline or b"")
-        hidden = await self._stages.compute(step, request.before, job.host)
+            return StageReport(step.name.hex(), holder, published.inline or b"")
+        hidden = self._stages.kept(step, job.host)
+        if hidden is None:
+            hidden = await self._stages.compute(step, request.before, job.host)
         content = self._stages.encode(hidden)
         job.host.server.publish(base, content, job.signer)
         job.host.counters["activations_published"] += 1
-        return StageReport(step.value.hex(), holder, content if len(content) <= INLINE_BYTES else b"")
+        return StageReport(step.name.hex(), holder, content if len(content) <= INLINE_BYTES else b"")
 
     def _step(self, request: StageRequest) -> Step:
         """The step that a request means. Raises CallError (another model, engine class or length of pieces),

@@ -93,6 +93,20 @@ class StageHost:
         taken = await (inputs if inputs is not None else self.pull(step, before, host))
         return await self._in_thread(step, taken, then)
 
+    def kept(self, run: Step, host: Host) -> Tensor | None:
+        """What `compute` gives for a run, put together from activations of its tokens that were published here; None
+        where one is missing, or KV of the last one is."""
+        assert self._sequences is not None
+        if len(run.ids) == 1 or run.start < run.prompt or run.value not in self._sequences:
+            return None
+        layer, store, rows = self.layers[1] + 1, host.server.store, []
+        for step in self.cutter.apart(run):
+            packets = store.get(self.activation(host.net, layer, step.name))
+            if packets is None:
+                return None
+            rows.append(self._decode(packets.content(), 1))
+        return torch.cat(rows)
+
     async def pull(self, step: Step, before: Sequence[int], host: Host) -> Tensor:
         """What a step takes here: its ids, or the activation of the stage before, by name, verified."""
         if self.stage.begins:
@@ -125,7 +139,7 @@ class StageHost:
             Ask(SERVICE, function, request), StageReport,
             on_answer=lambda answered: self._believe(answered.signed_by.identity, host),
         )  # fmt: skip
-        if report.chain != step.value.hex():
+        if report.chain != step.name.hex():
             raise BadRecord("a stage answered for other tokens")
         if report.tensor:
             return report.tensor
@@ -143,7 +157,7 @@ class StageHost:
         """An activation from wherever the network has it, else from who published it: of several producers of one node,
         which have one identity, only the name tells which it is; of several producers of one stage, only the identity.
         Caches may still say that there is none."""
-        base = self.activation(host.net, self.stage.first, step.value)
+        base = self.activation(host.net, self.stage.first, step.name)
         try:
             found = await host.fetcher.discover(base, past_caches=past_caches)
             self._believe(found.signed_by.identity, host)
@@ -172,7 +186,7 @@ class StageHost:
         if not past or past[-1].value != step.parent:
             raise BadRecord("the tokens before a step do not hash to its parent")
         known = max((number for number, one in enumerate(past, 1) if one.value in self._sequences), default=0)
-        for one in past[known:]:
+        for one in self.cutter.joined(past[known:]):
             inputs = await self.pull(one, before, host)
             await self._in_thread(one, inputs)
             host.counters["steps_computed_again"] += 1
@@ -208,7 +222,7 @@ class StageHost:
     # ------------------------------------------------------------ names and bytes
 
     def activation(self, net: Name, layer: int, value: bytes) -> Name:
-        """Base name of what `layer` takes for the step of this value."""
+        """Base name of what `layer` takes for the step of this name."""
         return Activation(self.model, "public", str(self.engine_class), str(layer), value.hex()).to_name(net)
 
     def encode(self, hidden: Tensor) -> bytes:

@@ -2,16 +2,20 @@
 
 Over the network: a process a stage behind the embedded forwarder, links without delay, one answer at a time. In
 process: the same layer ranges called one after the other, and the model in one piece. With --forwarder every stage has
-a node (a network namespace) with that forwarder; that needs root. Owns: the cut, the figures. Docs: docs/testbed.md.
+a node (a network namespace) with that forwarder; that needs root. Also told is the processor time of a token, prompts
+included, of each process and of the same in one process: a busy machine changes that less. Owns: the cut, the figures.
+Docs: docs/testbed.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +29,7 @@ from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import Sampling
 from ndn_infer.testbed.bench.ask import prompt
+from ndn_infer.testbed.bench.cpu_time import cpu_s
 from ndn_infer.testbed.bench.forwarders import CannotMeasure
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.namespace_world import standing
@@ -36,6 +41,18 @@ from ndn_infer.testbed.world import Prompt
 STAGES: Final = 3
 PROMPT_TOKENS: Final = 64
 ANSWER_TOKENS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Milliseconds a token: median of answers by the clock, processor time of all by process (none: not known)."""
+
+    clock: float
+    processor: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def computed(self) -> float:
+        return sum(self.processor.values())
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
@@ -57,10 +74,15 @@ def run(options: argparse.Namespace, config: Config) -> int:
     figures = {
         "nodes": f"namespaces with {options.forwarder}" if options.forwarder else "processes of one machine",
         "stages": [f"{first}-{last}" for first, last in parts], "prompt_tokens": PROMPT_TOKENS,
-        "answer_tokens": ANSWER_TOKENS, "named_ms_a_token": named, "stages_in_process_ms_a_token": local,
+        "answer_tokens": ANSWER_TOKENS, "named_ms_a_token": named.clock, "stages_in_process_ms_a_token": local.clock,
+        "named_cpu_ms_a_token": named.computed or None, "stages_in_process_cpu_ms_a_token": local.computed,
+        "named_cpu_ms_a_token_by_process": {name: round(spent, 2) for name, spent in named.processor.items()},
     }  # fmt: skip
-    ratios = {"named_over_stages_in_process": named / local, "named_over_one_piece": named / whole}
-    print_report("pipeline", figures, {"one_piece_ms_a_token": whole}, ratios)
+    ratios = {
+        "named_over_stages_in_process": named.clock / local.clock, "named_over_one_piece": named.clock / whole.clock,
+        "named_cpu_over_stages_in_process": named.computed / local.computed if named.computed else None,
+    }  # fmt: skip
+    print_report("pipeline", figures, {"one_piece_ms_a_token": whole.clock}, ratios)
     return 0
 
 
@@ -74,15 +96,15 @@ def cut(layers: int, stages: int) -> list[tuple[int, int]]:
 
 def in_process(
     folder: Path, parts: Sequence[tuple[int, int]], prompts: Sequence[Sequence[int]], config: Config
-) -> float:  # fmt: skip
-    """Median milliseconds a token of greedy decoding, stage after stage in this process."""
+) -> Measured:  # fmt: skip
+    """Greedy decoding, stage after stage in this process."""
     import torch
 
     from ndn_infer.engine.stage import Stage
 
     torch.set_num_threads(config.engine.threads or 1)
     stages = [Stage.load(folder, first, last, config.engine) for first, last in parts]
-    found = []
+    found, computed = [], time.process_time()
     with torch.inference_mode():
         for ids in prompts:
             caches, hidden = [stage.sequence() for stage in stages], torch.tensor(ids)
@@ -96,13 +118,17 @@ def in_process(
                     hidden = stage.decode(hidden, cache)
                 token = stages[-1].logits(hidden).argmax(-1)
             found.append((time.perf_counter() - began) * 1000 / (ANSWER_TOKENS - 1))
-    return statistics.median(found)
+    return Measured(statistics.median(found), {"": _a_token(time.process_time() - computed, len(prompts))})
+
+
+def _a_token(seconds: float, answers: int) -> float:
+    return seconds * 1000 / (answers * ANSWER_TOKENS)
 
 
 async def over_network(
     config: Config, parts: Sequence[tuple[int, int]], prompts: Sequence[tuple[int, ...]], settings: Sequence[str]
-) -> float:
-    """Median milliseconds a token of answers, as a consumer reads them."""
+) -> Measured:
+    """Answers as a consumer reads them; its own processor time is under "consumer"."""
     *before, (first, last) = parts
     functions = ["tokenize", *(f"stage:{start}-{end}" for start, end in before), f"decode:{first}-{last}"]
     served = ServedParts(functions, [config.ask.model], config.ask.embedder)
@@ -113,12 +139,17 @@ async def over_network(
             conversation = client.conversation()
             model = await conversation.resolve_model(config.ask.model)
             await _one(conversation, model, prompt(-1)[:PROMPT_TOKENS])  # connections, certificates, allocations
-            return statistics.median([await _one(conversation, model, ids) for ids in prompts])
+            pids = {child.title: child.process.pid for child in network.children if child.process is not None}
+            pids["consumer"] = os.getpid()
+            before = {title: cpu_s(pid) for title, pid in pids.items()}
+            clock = statistics.median([await _one(conversation, model, ids) for ids in prompts])
+            spent = {title: _a_token(cpu_s(pid) - before[title], len(prompts)) for title, pid in pids.items()}
+            return Measured(clock, spent)
     finally:
         await network.stop()
 
 
-async def over_nodes(parts: Sequence[tuple[int, int]], setup: Setup, runs: int) -> float:
+async def over_nodes(parts: Sequence[tuple[int, int]], setup: Setup, runs: int) -> Measured:
     """The same with a node for each stage and one that asks, all linked with all, without delay."""
     *before, (first, last) = parts
     functions = [f"stage:{start}-{end}" for start, end in before] + [f"decode:{first}-{last},tokenize"]
@@ -132,7 +163,7 @@ async def over_nodes(parts: Sequence[tuple[int, int]], setup: Setup, runs: int) 
     lost = [row.error for row in rows if not row.complete]
     if lost:
         raise CannotMeasure(f"{len(lost)} of {len(rows)} answers are not complete: {lost[0]}")
-    return statistics.median(row.per_token_s * 1000 for row in rows[1:])
+    return Measured(statistics.median(row.per_token_s * 1000 for row in rows[1:]))
 
 
 async def _one(conversation: Any, model: Any, ids: tuple[int, ...]) -> float:

@@ -29,7 +29,14 @@ from ndn_infer.functions.pipeline import GenerateOverStages  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.functions.stage import RunStage  # noqa: E402
 from ndn_infer.functions.stage_host import StageHost  # noqa: E402
-from ndn_infer.functions.stage_steps import NO_KV, SERVICE, StageReport, StageRequest, function_before  # noqa: E402
+from ndn_infer.functions.stage_steps import (  # noqa: E402
+    NO_KV,
+    SERVICE,
+    StageReport,
+    StageRequest,
+    Step,
+    function_before,
+)
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import activations_prefix  # noqa: E402
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent, TokenLogprobs, grammar  # noqa: E402
@@ -147,11 +154,23 @@ class Line:
     def counter(self, number: int, name: str) -> int:
         return self.peers[number].host.counters[name]
 
-    async def events(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[TokenEvent]:
-        request = GenerateRequest(sampling, tuple(prompt), engine=engine_here(self.config.engine))
+    async def events(
+        self, prompt: Sequence[int], sampling: Sampling, *, answered: int = 0
+    ) -> AsyncIterator[TokenEvent]:  # fmt: skip
+        request = GenerateRequest(
+            sampling, tuple(prompt), engine=engine_here(self.config.engine), answered=answered
+        )  # fmt: skip
         subject = ("model", self.folder.digest)
         async for event, _ in self.asker.caller.stream(Ask(subject, "generate", request), TokenEvent):
             yield event
+
+    async def say(self, prompt: Sequence[int], sampling: Sampling, *, answered: int = 0) -> list[tuple[int, float]]:
+        """Tokens and their log probabilities."""
+        said: list[tuple[int, float]] = []
+        async for event in self.events(prompt, sampling, answered=answered):
+            assert event.finish != "error", event.error
+            said += zip(event.ids, [told.logprob for told in event.logprobs], strict=True)
+        return said
 
     async def ask(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
         ids: list[int] = []
@@ -284,6 +303,48 @@ def test_a_stage_that_is_restarted_computes_again_what_it_lost(small: Model, gon
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("weights", "gone"), [("int4", (2,)), ("bf16", (1, 2)), ("int4", (0, 1, 2))])
+def test_an_answer_goes_on_bit_for_bit_from_any_position(small: Model, weights: str, gone: tuple[int, ...]) -> None:
+    """KV of these stages is lost; the others take what they have."""
+    long, prompt = replace(SAMPLED, max_tokens=2 * CHUNK + 3, logprobs=1), PROMPTS[-1]
+
+    async def run() -> None:
+        async with line(small, CUTS["three"], dtype="bf16", weights=weights) as stages:
+            whole = await stages.say(prompt, long)
+            ids = [token for token, _ in whole]
+            for at in (1, CHUNK + 1, 2 * CHUNK + 2):
+                for number in gone:
+                    await stages.restart(number)
+                left = replace(long, max_tokens=long.max_tokens - at)
+                assert await stages.say([*prompt, *ids[:at]], left, answered=at) == whole[at:], at
+
+    asyncio.run(run())
+
+
+def test_what_was_decoded_is_no_more_computed_by_stages_that_live(small: Model) -> None:
+    """An answer whose last stage died: the stages before put together what they gave token by token."""
+    long, prompt = replace(GREEDY, max_tokens=40, logprobs=1), PROMPTS[-1]
+
+    async def run() -> None:
+        async with line(small, CUTS["two"], dtype="bf16") as stages:
+            whole = await stages.say(prompt, long)
+            await stages.restart(1)
+            first = stages.peers[0].stages  # type: ignore[attr-defined]
+            computed: list[Step] = []
+            compute = first.compute
+
+            async def noted(step: Step, *arguments: Any, **options: Any) -> torch.Tensor:
+                computed.append(step)
+                return await compute(step, *arguments, **options)
+
+            first.compute = noted
+            ids = [token for token, _ in whole]
+            assert await stages.say([*prompt, *ids[:30]], replace(long, max_tokens=10), answered=30) == whole[30:]
+            assert not computed, "its prompt, its past and its future lie there"
+
+    asyncio.run(run())
+
+
 def test_who_left_gives_the_place_away_and_finds_the_same_tokens_when_it_comes_back(
     small: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,12 +452,13 @@ def test_what_a_stage_refuses(small: Model) -> None:
                 (replace(good, engine="bf16.other"), WRONG_ENGINE, f"as engine class {engine}, not bf16.other"),
                 (replace(good, model="0" * 64), "wrong-pieces", "this stage"),
                 (replace(good, chunk_tokens=64), "wrong-pieces", "64"),
-                (replace(good, ids=()), "bad-request", "one token after it"),
-                (replace(good, prompt=2), "bad-request", "one token after it"),
+                (replace(good, ids=()), "bad-request", "runs after it"),
+                (replace(good, prompt=2), "bad-request", "runs after it"),
                 (replace(good, ids=(5, 6, 1000)), "bad-request", "outside the vocabulary"),
                 (replace(good, prompt=100000), "bad-request", "512"),
-                (replace(good, start=1, prompt=4), "bad-request", "one token after it"),
+                (replace(good, start=1, prompt=4), "bad-request", "runs after it"),
                 (replace(good, parent="00" * 32), "bad-request", "seed"),
+                (replace(good, start=3, ids=(8,) * (CHUNK + 1), parent="00" * 32), "bad-request", "runs after it"),
                 (replace(good, start=3, ids=(8,), parent="00" * 32), NO_KV, "do not hold"),
                 (replace(good, start=3, ids=(8,), parent="00" * 32, before=(5, 6, 7)), "bad-request", "do not hash"),
             ]

@@ -212,7 +212,7 @@ class FailoverNet:
             await link.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -223,7 +223,7 @@ def _free_port() -> int:
 async def running(cache: Path, settings: dict[str, str]) -> AsyncIterator[FailoverNet]:
     """Forwarders, linked; no producers yet. `settings` are options of all processes."""
     with tempfile.TemporaryDirectory(prefix="ndn-f-") as directory:  # short: a Unix socket path has 107 bytes
-        net = FailoverNet(Path(directory), cache, settings, tuple(_free_port() for _ in SIDES))
+        net = FailoverNet(Path(directory), cache, settings, tuple(free_port() for _ in SIDES))
         try:
             ensure_keys(net.config("c0", FRONT), ("user",))
             await asyncio.gather(*(net.start_forwarder(name) for name in (FRONT, *SIDES)))

@@ -219,6 +219,21 @@ def test_steps_cut_a_sequence_and_go_on_alike() -> None:
     assert cutter.step((33,), 47, 43, steps[-2].value) == steps[-1]
 
 
+def test_tokens_after_a_prompt_are_joined_to_runs_that_end_as_they_do() -> None:
+    cutter, tokens = Cutter("bf16", 16), [*PROMPT, *(n % 151 for n in range(20))]
+    steps = cutter.steps(tokens, len(PROMPT))
+    *pieces, first, second = cutter.joined(steps)
+    assert pieces == steps[:3]
+    assert [(run.start, run.end) for run in (first, second)] == [(43, 59), (59, 63)]
+    assert first.parent == steps[2].value and second.parent == first.value == steps[18].value
+    assert second.value == steps[-1].value
+    assert second == cutter.step(tokens[59:], 59, 43, first.value), "asked for as it is"
+    assert [*cutter.apart(first), *cutter.apart(second)] == steps[3:]
+    assert len({step.name for step in [*steps, first, second]}) == len(steps) + 2, "a run has more rows"
+    assert cutter.joined(steps[3:4]) == steps[3:4] and steps[3].name == steps[3].value
+    assert cutter.joined([]) == []
+
+
 def test_the_value_of_a_step_says_all_that_its_numbers_depend_on() -> None:
     """Tokens, cuts, and in bf16 the prompt's length in classes; a decoded token is not the same as one of a prompt."""
     long = [n % 151 for n in range(700)]
@@ -247,11 +262,13 @@ def test_a_request_is_compared_with_the_model_before_anything_is_done_with_it() 
         good = StageRequest("m", "c", step.start, step.prompt, step.ids, step.parent.hex(), 16, before)
         assert cutter.check(good, 48, 151) == step
         bad: list[dict[str, Any]] = [
-            {"prompt": 1 << 32}, {"prompt": 1 << 18}, {"prompt": 0}, {"ids": ()}, {"ids": (*step.ids, 1)},
+            {"prompt": 1 << 32}, {"prompt": 1 << 18}, {"prompt": 0}, {"ids": ()}, {"ids": (*step.ids, *range(16))},
             {"ids": step.ids[:-1]}, {"ids": (151, *step.ids[1:])}, {"start": step.start + 1}, {"start": 1 << 31},
             {"before": (*before, 1)}, {"before": (151, *before[1:])},
             {"parent": cutter.seed.hex() if before else "00" * 32},
         ]  # fmt: skip
+        if step.start < step.prompt:
+            bad.append({"ids": (*step.ids, 1)})
         for change in bad:
             with pytest.raises(BadRecord):
                 cutter.check(replace(good, **change), 48, 151)
