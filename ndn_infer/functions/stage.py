@@ -28,6 +28,7 @@ class RunStage(NamedFunction[StageRequest]):
     role = "stage"
     request_type = StageRequest
     subject = SERVICE
+    quick_s = NamedFunction.patience_s  # an acknowledgement tells the next stage nothing that it could use
 
     def __init__(self, host: StageHost) -> None:
         self._stages = host
