@@ -143,7 +143,7 @@ class TopologyNetwork:
     async def _forward(self, node: str) -> None:
         socket = self.socket(node)
         if self.setup.forwarder == NFD:
-            configuration = nfd.write_configuration(self.grounds.home(node), socket, UDP_PORT)
+            configuration = nfd.write_configuration(self.grounds.home(node), socket, nfd.NfdSettings(UDP_PORT))
             command = [nfd.program(), "--config", str(configuration)]
             await self.process(node, FORWARDER, command, ready=lambda: nfd.answers(socket)).start(READY_TIMEOUT_S)
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ DATASET_KEPT_S: Final = 1.1
 """A little longer than NFD's Content Store keeps a management dataset: what is read later is of today."""
 
 _CONF: Final = """general {{ }}
-log {{ default_level WARN }}
+log {{ default_level {log_level} }}
 forwarder {{ default_hop_limit 0 }}
 tables
 {{
@@ -28,22 +29,15 @@ tables
     /               /localhost/nfd/strategy/best-route
     /localhost      /localhost/nfd/strategy/multicast
     /localhost/nfd  /localhost/nfd/strategy/best-route
+    /ndn/broadcast  /localhost/nfd/strategy/multicast
   }}
 }}
 face_system
 {{
   general {{ enable_congestion_marking yes }}
   unix {{ path {socket} }}
-  udp
-  {{
-    listen yes
-    port {port}
-    enable_v4 yes
-    enable_v6 no
-    idle_timeout 600
-    unicast_mtu 1400
-    mcast no
-  }}
+  {tcp}
+  {udp}
 }}
 authorizations
 {{
@@ -60,10 +54,51 @@ authorizations
 rib
 {{
   localhost_security {{ trust-anchor {{ type any }} }}
+  {localhop}
   prefix_announcement_validation {{ trust-anchor {{ type any }} }}
   readvertise_nlsr no
 }}
 """
+_TCP: Final = """tcp
+  {{
+    listen {listen}
+    port {port}
+    enable_v4 yes
+    enable_v6 no
+  }}"""
+_UDP: Final = """udp
+  {{
+    listen {listen}
+    port {port}
+    enable_v4 yes
+    enable_v6 no
+    idle_timeout 600
+    unicast_mtu {mtu}
+    mcast no
+  }}"""
+_LOCALHOP: Final = "localhop_security { trust-anchor { type any } }"
+
+
+@dataclass(frozen=True, slots=True)
+class NfdSettings:
+    """Of one NFD. Port 0: no faces of that kind. Without `listen` it makes faces only when told to. `localhop`: it
+    takes routes from applications of other hosts, whoever signs."""
+
+    udp: int = 0
+    tcp: int = 0
+    listen: bool = True
+    mtu: int = 1400
+    log_level: str = "WARN"
+    localhop: bool = False
+
+    def text(self, socket_path: Path) -> str:
+        """nfd.conf."""
+        listen = "yes" if self.listen else "no"
+        return _CONF.format(
+            log_level=self.log_level, socket=socket_path, localhop=_LOCALHOP if self.localhop else "",
+            tcp=_TCP.format(listen=listen, port=self.tcp) if self.tcp else "",
+            udp=_UDP.format(listen=listen, port=self.udp, mtu=self.mtu) if self.udp else "",
+        )  # fmt: skip
 
 
 def program() -> str:
@@ -74,10 +109,10 @@ def program() -> str:
     return found
 
 
-def write_configuration(home: Path, socket_path: Path, port: int) -> Path:
+def write_configuration(home: Path, socket_path: Path, settings: NfdSettings) -> Path:
     """nfd.conf in a node's home; returns its path."""
     path = home / "nfd.conf"
-    path.write_text(_CONF.format(socket=socket_path, port=port))
+    path.write_text(settings.text(socket_path))
     return path
 
 

@@ -141,9 +141,9 @@ async def over_network(
             await _one(conversation, model, prompt(-1)[:PROMPT_TOKENS])  # connections, certificates, allocations
             pids = {child.title: child.process.pid for child in network.children if child.process is not None}
             pids["consumer"] = os.getpid()
-            before = {title: cpu_s(pid) for title, pid in pids.items()}
+            at_first = {title: cpu_s(pid) for title, pid in pids.items()}
             clock = statistics.median([await _one(conversation, model, ids) for ids in prompts])
-            spent = {title: _a_token(cpu_s(pid) - before[title], len(prompts)) for title, pid in pids.items()}
+            spent = {title: _a_token(cpu_s(pid) - at_first[title], len(prompts)) for title, pid in pids.items()}
             return Measured(clock, spent)
     finally:
         await network.stop()

@@ -1,7 +1,7 @@
 """NDN software of others, beside our forwarder: found on PATH, started privately, stopped by pid.
 
-Owns: which programs there are and under which names, an nfd.conf, a HOME and a client transport for every program, and
-that nothing outlives a test. Must not know: what is tested with them.
+Owns: which programs there are and under which names, a HOME and a client transport for every program, and that nothing
+outlives a test. Must not know: what is tested with them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Final
 
 import pytest
 
+from ndn_infer.testbed.nfd import NfdSettings, write_configuration
 from tests.daemons import stop
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -246,66 +247,6 @@ def our_forwarder(directory: Path, **settings: str) -> Iterator[Peer]:
 
 # ---------------------------------------------------------------- NFD
 
-NFD_CONF: Final = """
-general {{ }}
-log {{ default_level {level} }}
-forwarder {{ default_hop_limit 0 }}
-tables
-{{
-  cs_max_packets 65536
-  cs_policy lru
-  cs_unsolicited_policy drop-all
-  strategy_choice
-  {{
-    /               /localhost/nfd/strategy/best-route
-    /localhost      /localhost/nfd/strategy/multicast
-    /localhost/nfd  /localhost/nfd/strategy/best-route
-    /ndn/broadcast  /localhost/nfd/strategy/multicast
-  }}
-}}
-face_system
-{{
-  general {{ enable_congestion_marking yes }}
-  unix {{ path {socket} }}
-  tcp
-  {{
-    listen {listen}
-    port {tcp}
-    enable_v4 yes
-    enable_v6 no
-  }}
-  udp
-  {{
-    listen {listen}
-    port {udp}
-    enable_v4 yes
-    enable_v6 no
-    idle_timeout 600
-    unicast_mtu {mtu}
-    mcast no
-  }}
-}}
-authorizations
-{{
-  authorize
-  {{
-    certfile any
-    privileges {{ faces
- fib
- cs
- strategy-choice
- }}
-  }}
-}}
-rib
-{{
-  localhost_security {{ trust-anchor {{ type any }} }}
-  {localhop}
-  prefix_announcement_validation {{ trust-anchor {{ type any }} }}
-  readvertise_nlsr no
-}}
-"""
-
 
 @contextlib.contextmanager
 def nfd(
@@ -317,14 +258,10 @@ def nfd(
     another; without it makes faces only when told to."""
     directory.mkdir(parents=True, exist_ok=True)
     peer = Peer("NFD", directory, free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM))
-    configuration = directory / "nfd.conf"
-    configuration.write_text(
-        NFD_CONF.format(
-            level=log_level, socket=peer.socket, tcp=peer.tcp_port, udp=peer.udp_port, mtu=udp_mtu_bytes,
-            listen="yes" if listen else "no",
-            localhop="localhop_security { trust-anchor { type any } }" if localhop else "",
-        )
+    settings = NfdSettings(
+        peer.udp_port, peer.tcp_port, listen=listen, mtu=udp_mtu_bytes, log_level=log_level, localhop=localhop
     )  # fmt: skip
+    configuration = write_configuration(directory, peer.socket, settings)
     path = find("nfd")
     assert path is not None
     with _started(peer, [path, "--config", str(configuration)]):
