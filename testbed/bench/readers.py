@@ -2,8 +2,9 @@
 
 The same answer is read by one and by a hundred consumers at five edges; beside it, in the same namespaces and over the
 same links, a server of server-sent events sends the same number of tokens to one and to a hundred. Counted are bytes on
-the link between origin and core, headers included. Needs root and iproute2, as the testbed does. Owns: the turns, the
-figures. Must not know: how nodes are made.
+the link between origin and core, headers included; also without the offers that each reader looks at before it asks:
+these are fresh for a fifth of a second, so readers who come one after another ask for them again. Needs root and
+iproute2, as the testbed does. Owns: the turns, the figures. Must not know: how nodes are made.
 """
 
 from __future__ import annotations
@@ -60,15 +61,19 @@ async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> 
         before = await world.counters()
         many, crowd = await tree.ask(readers, seed=2)
         calls = produced(before, await world.counters(), "decode")["calls"]
+        _, alone_led = await tree.ask(1, seed=3, choose=False)
+        _, crowd_led = await tree.ask(readers, seed=4, choose=False)
         every_ms = round(one[0].per_token_s * 1000)
         peers = await tree.sse(readers, every_ms)
     figures = {
         "readers": readers, "tokens": TOKENS, "egress_of_one_bytes": alone, "egress_of_all_bytes": crowd,
+        "egress_of_one_without_offers_bytes": alone_led, "egress_of_all_without_offers_bytes": crowd_led,
         "executions": calls, "ttft_of_one_ms": one[0].ttft_s * 1000,
         "slowest_ttft_ms": max(row.ttft_s for row in many) * 1000,
     }  # fmt: skip
     ratios = {
         "egress_of_all_over_one": crowd / alone,
+        "egress_of_all_over_one_without_offers": crowd_led / alone_led,
         "sse_egress_of_all_over_one": peers["sse_egress_of_all_bytes"] / peers["sse_egress_of_one_bytes"],
         "sse_egress_of_all_over_ours": peers["sse_egress_of_all_bytes"] / crowd,
     }
@@ -87,11 +92,11 @@ class Tree:
         links = await self.world.link_bytes()
         return next(link.back for link in links if (link.first, link.second) == (CORE, ORIGIN))
 
-    async def ask(self, readers: int, *, seed: int) -> tuple[list[PromptOutcome], int]:
+    async def ask(self, readers: int, *, seed: int, choose: bool = True) -> tuple[list[PromptOutcome], int]:
         """The rows of so many readers of one answer, and what it took the origin. Raises CannotMeasure."""
         before = await self.egress()
         places = [EDGES[number % len(EDGES)] for number in range(readers)]
-        rows = await together(self.world, places, Prompt(PROMPT, max_tokens=TOKENS, seed=seed))
+        rows = await together(self.world, places, Prompt(PROMPT, TOKENS, seed, choose=choose))
         sent = await self.egress() - before
         lost = [row.error for row in rows if not row.complete]
         if lost or len({row.ids for row in rows}) != 1:
