@@ -91,7 +91,7 @@ class _Evaluating:
         made = vouch_score(node.net, node.signer_as("user"), score)
         path = shelf.keep(SCORE, made, (record,))
         shelf.keep(SUITE, record)
-        journal.forget()
+        journal.over(score.failed)
         kept = await self._publish(node, client, shelf, made, record)
         if options.json:
             print(json.dumps(words.score_json(score, made) | {"file": str(path), "kept": not kept}, ensure_ascii=False))
@@ -114,15 +114,19 @@ class _Evaluating:
         conversation = client.conversation()
         model = await conversation.resolve_model(theirs.model)
         conversation.engines.only(model.digest, theirs.engine)
-        run = SuiteRun(client, suite, items, model, self._how())
+        how = self._how()
+        journal = RunJournal.of(shelf.folder / "runs", there[0].name, str(how.again), str(how.at))
+        ends.callback(journal.close)
+        run = SuiteRun(client, suite, items, model, how, journal)
         with ProgressLine(quiet=options.quiet or options.json) as progress:
             run.on_item = lambda done, total: progress(f"{suite.name} again", done, total)
             repeated = await repeat(run, theirs)
+        journal.over(repeated.ours.failed)
         if options.json:
             print(json.dumps(words.repeated_json(repeated, there[0]), ensure_ascii=False))
         else:
             print("\n".join(words.repeated_lines(repeated, there[0])))
-        return UNLIKE if repeated.found.differing or repeated.misjudged else 0
+        return 0 if repeated.found.identical == repeated.found.n and not repeated.misjudged else UNLIKE
 
     async def _serve(self, stop: asyncio.Event, ends: AsyncExitStack) -> int:
         node = await ends.enter_async_context(await Node.join(self._config, self._keychain))

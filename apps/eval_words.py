@@ -62,16 +62,18 @@ def repeated_lines(repeated: Repeated, record: Vouched) -> list[str]:
     theirs, ours, found = repeated.theirs, repeated.ours, repeated.found
     seconds = (ours.ended_us - ours.began_us) / 1e6
     lines = [
-        f"{theirs.suite_label}: {found.identical} of {found.n} answers identical",
+        f"{theirs.suite_label}: {found.identical} of {found.n} answers identical"
+        + (f", {len(found.unanswered)} without an answer" if found.unanswered else ""),
         f"  score {theirs.score:.4f} by {ndn.to_uri(record.signer)}, {ours.score:.4f} here",
         f"  engine class {ours.engine}; {seconds:.1f} s, {100 * ours.stored_share:.0f} % of the answers from caches",
     ]
     for one in found.differing[:SHOWN]:
-        lines.append(f"  item {one.id} differs{f': {one.why}' if one.why else ''}")
+        lines.append(f"  item {one.id} differs")
         for who, names, digests in (("theirs", one.names[0], one.digests[0]), ("here", one.names[1], one.digests[1])):
             lines += [f"    {who:6} {digest[:16]}  {name}" for name, digest in zip(names, digests, strict=True)]
     if len(found.differing) > SHOWN:
         lines.append(f"  and {len(found.differing) - SHOWN} more (--json lists all)")
+    lines += [f"  item {one.id} has no answer: {one.why}" for one in found.unanswered[:SHOWN]]
     if repeated.misjudged:
         lines.append(f"  same answer, another value: items {', '.join(repeated.misjudged[:SHOWN])}")
     return lines
@@ -82,9 +84,10 @@ def repeated_json(repeated: Repeated, record: Vouched) -> dict[str, Any]:
     return {
         "name": record.name, "signer": ndn.to_uri(record.signer), "n": found.n, "identical": found.identical,
         "differing": [
-            {"id": one.id, "theirs": _ids(one.names[0], one.digests[0]), "here": _ids(one.names[1], one.digests[1]),
-             "error": one.why} for one in found.differing
+            {"id": one.id, "theirs": _ids(one.names[0], one.digests[0]), "here": _ids(one.names[1], one.digests[1])}
+            for one in found.differing
         ],
+        "unanswered": [{"id": one.id, "error": one.why} for one in found.unanswered],
         "misjudged": list(repeated.misjudged), "engine": ours.engine, "score_theirs": theirs.score,
         "score_here": ours.score, "stored_share": ours.stored_share,
         "seconds": round((ours.ended_us - ours.began_us) / 1e6, 3),

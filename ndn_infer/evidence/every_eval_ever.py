@@ -24,9 +24,14 @@ def paths_of(name: str, suite: Suite, score: Score) -> tuple[str, str]:
     """Where the document and the lines of its items lie in a store of that project: by benchmark, developer and model.
     The UUID (version 4 in form) is made of the name of the score's record, so that a score has one place."""
     number = uuid.UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4)
-    developer, _, model = score.alias.rpartition("/")
-    folder = "/".join(("data", *map(_safe, (suite.name, developer or "unknown", model))))
+    parts = suite.name, _developer(score), score.alias.rpartition("/")[2]
+    folder = "/".join(("data", *map(_safe, parts)))
     return f"{folder}/{number}.json", f"{folder}/{number}_samples.jsonl"
+
+
+def _developer(score: Score) -> str:
+    """What stands before the slash of a Hugging Face id."""
+    return score.alias.rpartition("/")[0] or "unknown"
 
 
 def _safe(text: str) -> str:
@@ -63,7 +68,8 @@ def exported(score: Score, name: str, suite: Suite, items: Sequence[Item]) -> tu
 
 def _model(score: Score) -> dict[str, Any]:
     return {
-        "name": score.alias, "id": score.alias, "inference_engine": {"name": "ndn-infer", "version": score.engine},
+        "name": score.alias, "id": score.alias, "developer": _developer(score),
+        "inference_engine": {"name": "ndn-infer", "version": score.engine},
         "additional_details": {
             "deployment_type": "self_deployed", "model_availability": "open_weights", "model_digest": score.model,
             "engine_class": score.engine,

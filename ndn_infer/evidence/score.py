@@ -197,19 +197,19 @@ class AnswerDifference:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """Of `n` items `identical` had the same tokens; `differing` are the others."""
+    """Of `n` items `identical` had the same tokens; `differing` had others, `unanswered` none in one of the runs."""
 
     n: int
     identical: int
     differing: tuple[AnswerDifference, ...]
+    unanswered: tuple[AnswerDifference, ...] = ()
 
 
 def reproduced(first: Sequence[ItemOutcome], second: Sequence[ItemOutcome]) -> Reproduction:
     """Both of the same items, in order."""
-    differing = tuple(
-        _difference(one, other) for one, other in zip(first, second, strict=True) if not _same(one, other)
-    )
-    return Reproduction(len(first), len(first) - len(differing), differing)
+    others = [_difference(one, other) for one, other in zip(first, second, strict=True) if not _same(one, other)]
+    differing = tuple(one for one in others if not one.why)
+    return Reproduction(len(first), len(first) - len(others), differing, tuple(one for one in others if one.why))
 
 
 def _same(one: ItemOutcome, other: ItemOutcome) -> bool:
@@ -220,7 +220,8 @@ def _same(one: ItemOutcome, other: ItemOutcome) -> bool:
 def _difference(one: ItemOutcome, other: ItemOutcome) -> AnswerDifference:
     names = tuple(answer.name for answer in one.answers), tuple(answer.name for answer in other.answers)
     digests = tuple(answer.ids for answer in one.answers), tuple(answer.ids for answer in other.answers)
-    return AnswerDifference(one.id, names, digests, one.error or other.error)
+    lacking = not one.answers or not other.answers
+    return AnswerDifference(one.id, names, digests, (other.error or one.error or "no answer") if lacking else "")
 
 
 def paired(a: Score, b: Score) -> tuple[list[float], list[float]]:

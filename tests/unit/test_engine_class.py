@@ -76,3 +76,12 @@ def test_a_client_takes_what_is_offered_unless_it_was_told_what_to_ask_for() -> 
         with pytest.raises(CallError) as caught:
             EngineChoice(with_engine()).refused("m", other)
         assert caught.value is other
+
+
+def test_a_class_that_alone_is_to_answer_is_never_left() -> None:
+    choice = EngineChoice(with_engine())
+    choice.only("m", TEXT)
+    other = TEXT.replace("int4", "bf16")
+    with pytest.raises(CallError, match="refused") as caught:
+        choice.refused("m", CallError("refused", code="wrong-engine", offered=other))
+    assert choice.of("m") == TEXT and TEXT in caught.value.hint

@@ -192,7 +192,8 @@ def test_reproduction_lists_what_differs_with_both_names() -> None:
     second = (first[0], outcome("uk", 1.0, [4]), first[2])
     found = reproduced(first, second)
     assert (found.n, found.identical) == (3, 1)
-    assert [one.id for one in found.differing] == ["uk", "x"]  # a failure is identical with nothing
+    assert [one.id for one in found.differing] == ["uk"]
+    assert [(one.id, one.why) for one in found.unanswered] == [("x", "timeout")]  # identical with nothing
     assert found.differing[0].digests == ((ids_digest([3]),), (ids_digest([4]),))
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation
@@ -25,6 +26,9 @@ from ndn_infer.records import Message, ModelRecord, Sampling, TokenizeRequest
 from ndn_infer.security.domains import PUBLIC
 
 log = logging.getLogger(__name__)
+
+PASSES: Final = 3
+"""How often an item is asked at most that gets no answer."""
 
 OnItem = Callable[[int, int], None]
 """Is told how many items of how many there are."""
@@ -82,7 +86,6 @@ class SuiteRun:
         known = {} if self.journal is None else self.journal.outcomes
         self.engines |= set() if self.journal is None else self.journal.engines
         found = {item.id: known[item.id] for item in self.items if item.id in known}
-        left = [item for item in self.items if item.id not in found]
         places = asyncio.Semaphore(self.how.concurrency)
         errors: list[NdnInferError] = []
 
@@ -93,9 +96,13 @@ class SuiteRun:
             self.on_item(len(found), len(self.items))
 
         self.on_item(len(found), len(self.items))
-        async with asyncio.TaskGroup() as group:
-            for item in left:
-                group.create_task(one(item))
+        for _ in range(PASSES):  # what failed is asked again when everything else is answered
+            left = [item for item in self.items if item.id not in found or not found[item.id].answers]
+            async with asyncio.TaskGroup() as group:
+                for item in left:
+                    group.create_task(one(item))
+            if not any(outcome.answers for outcome in found.values()):
+                break
         if errors and not any(outcome.answers for outcome in found.values()):
             raise errors[0]
         return [found[item.id] for item in self.items]

@@ -52,10 +52,11 @@ class RunJournal:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def forget(self) -> None:
-        """The run is over."""
+    def over(self, failed: int = 0) -> None:
+        """The run is over: forgotten, unless so many items failed, which the next run of the same asks again."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        if not failed:
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._file.close()
