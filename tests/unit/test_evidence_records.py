@@ -154,14 +154,14 @@ def _json(suite: Suite):  # type: ignore[no-untyped-def]
     return JsonObject(suite.as_json(), "suite")
 
 
+@pytest.mark.slow
 async def test_items_of_a_generator_are_those_that_the_suite_says() -> None:
     pytest.importorskip("reasoning_gym")
     suite = await from_generator(generator_of("reasoning-gym:chain_sum", 42, 5, {}), Sampling(16))
     items = await scoring.items_of(suite)
-    assert len(items) == 5 and await scoring.items_of(suite) == items
-    right = [f"so <answer>{item.targets[0]}</answer>" for item in items]
-    assert await scoring.values_of(suite, items, right) == [1.0] * 5
-    assert max(await scoring.values_of(suite, items, ["no idea"] * 5)) < 0.5
+    right = [f"so <answer>{item.targets[0]}</answer>" for item in items[:3]]
+    values = await scoring.values_of(suite, items, [*right, "no idea", ""])
+    assert values[:3] == [1.0] * 3 and max(values[3:]) < 0.5
     assert suite.generator is not None
     other = dataclasses.replace(suite, generator=dataclasses.replace(suite.generator, items="b" * 64))
     with pytest.raises(UsageError, match="other items"):
