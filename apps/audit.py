@@ -128,7 +128,7 @@ async def _remote(node: Node, options: argparse.Namespace, seed: int) -> bytes:
 
 
 def _is_name(text: str) -> bool:
-    return text.startswith("/") and not Path(text).is_file()
+    return text.startswith("/") and not Path(text).is_file() and "/evidence/" in text
 
 
 async def _verify(options: argparse.Namespace, config: Config, content: bytes | None) -> int:
@@ -222,10 +222,14 @@ def _print(verdict: AuditVerdict, options: argparse.Namespace) -> None:
 def words_of(verdict: AuditVerdict) -> Sequence[str]:
     """A verdict for people."""
     units = "KV blocks" if verdict.what == KV else "tokens"
-    how = "bit for bit" if verdict.method == "exact" else f"by margins: {verdict.engine} is another class"
+    how = "computed again, bit for bit"
+    if verdict.method != "exact":
+        how = f"judged by margins: {verdict.engine} is another class"
+    elif verdict.what != KV and verdict.share < 1:
+        how = "judged by margins, and computed again bit for bit where these are large"
     lines = [
         f"{verdict.result}: {verdict.subject.uri}",
-        f"  {verdict.checked} of {verdict.units} {units} computed again, {how}; share {verdict.share:g}, "
+        f"  {verdict.checked} of {verdict.units} {units} {how}; share {verdict.share:g}, "
         f"seed {verdict.seed}; {verdict.seconds:.2f} s of the engine",
     ]
     if verdict.fault is not None:
