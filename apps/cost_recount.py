@@ -74,6 +74,7 @@ async def recount(config: Config, uri: str) -> Recount:
         collector = Collector.of(node, client.conversation().caller, BundleNote(uri))
         await collector.object(stream.base, stream.version)
         await collector.object(stream.result.asked().to_name(node.net))
+        await collector.certificates()
         trust = Trust(
             trust_schema(config),
             keychain.anchor,

@@ -99,7 +99,7 @@ class Collector:
             self.object(model), self.object(revoked), self._kv(said), self._passages(context),
             self._prompt(stream, asked, context),
         )  # fmt: skip
-        await self._certificates()
+        await self.certificates()
         return self.bundle
 
     # ------------------------------------------------------------ objects
@@ -279,7 +279,7 @@ class Collector:
 
     # ------------------------------------------------------------ keys
 
-    async def _certificates(self) -> None:
+    async def certificates(self) -> None:
         """The certificates of all who signed, up to the anchor, which stays out."""
         validator = self.node.validator
         for wire in list(self.bundle.packets.values()):
