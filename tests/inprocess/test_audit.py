@@ -34,6 +34,7 @@ from tests.audit_kit import KINDS, AuditWorld, Engines, audit_world  # noqa: E40
 from tests.harness import NET, keychain_in, role  # noqa: E402
 
 TOKENS = 16
+QUICK = ("weights", "edit", "kv")
 QUESTION = "Tell me in a few words how a lighthouse works, and who looks after it when there is a storm at sea."
 
 
@@ -86,7 +87,9 @@ async def test_honest_answers_and_their_kv_pass(world: AuditWorld, share: float)
             assert (kv.result, kv.fault) == (PASSED, None) and kv.checked > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 async def test_what_a_dishonest_producer_did_is_found_and_proven(
     world: AuditWorld, keychain: Keychain, kind: str
 ) -> None:  # fmt: skip
