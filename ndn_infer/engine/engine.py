@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ndn_infer.config import EngineConfig
+from ndn_infer.engine.energy import find_meter
 from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
 from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
 from ndn_infer.engine.published import AnswerReading, PublishedAnswer
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
+from ndn_infer.engine.step_costs import StepCosts
 from ndn_infer.engine.stream import BlockKeys, Counters, Extent, Sharing, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError, PromptError
 from ndn_infer.records.sampling import Sampling
@@ -60,6 +62,7 @@ class Engine:
         self.engine_class = model.engine_class
         self.block_tokens = block_tokens = options.block_tokens
         self.counters = Counters()
+        self.costs = StepCosts(meter=find_meter(options.device))
         self._model = model
         self._sharing = options.sharing
         self.layout = BlockLayout(config.layers, config.kv_heads, config.head_dim, block_tokens, model.dtype)
@@ -170,6 +173,7 @@ class Engine:
     def step(self) -> list[StepOutput]:
         """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
         order; a stream may have several."""
+        self.costs.begin()
         self._next.guess(self._scheduler.running)
         fresh = self._scheduler.pool.fresh
         plan = self._scheduler.plan()
@@ -181,10 +185,13 @@ class Engine:
         self.stalled = not plan.tokens
         if plan.rows:
             outputs += self._decode(plan.rows)
+            self.costs.rows([(stream.spent, count) for stream, count in plan.rows])
         for stream, count in plan.chunks:
             outputs += self._prefill_chunk(stream, count)
+            self.costs.chunk(stream.spent, count)
         self.counters.stepped(len(plan.rows), plan.tokens)
         self._count()
+        self.costs.end()
         return outputs
 
     def prepare(self) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -170,8 +171,13 @@ class EngineWorker:
             self._loop.call_soon_threadsafe(_settle, ready, None, error)
             return
         self._loop.call_soon_threadsafe(_settle, ready, engine, None)
-        while self._take_commands(engine):
-            self._step(engine)
+        engine.costs.total.overhead_s = time.thread_time()  # loading
+        going = True
+        while going:
+            with engine.costs.beside():
+                going = self._take_commands(engine)
+            if going:
+                self._step(engine)
 
     def _take_commands(self, engine: Engine) -> bool:
         """Run what was asked for; waits when there is nothing else to do. False when the thread is to end."""
@@ -195,6 +201,10 @@ class EngineWorker:
         except Exception as error:
             log.exception("the engine failed; its streams end")
             outputs = self._fail(engine, f"error: {error}")
+        with engine.costs.beside():
+            self._hand_out(engine, outputs)
+
+    def _hand_out(self, engine: Engine, outputs: Sequence[StepOutput]) -> None:
         told = []
         for output in outputs:
             listener = self._listeners.get(output.stream)
