@@ -14,7 +14,8 @@ from ndn_infer import clock
 from ndn_infer.functions.base import Host
 from ndn_infer.metrics import catalogue as m
 from ndn_infer.metrics.meters import Meters
-from ndn_infer.records import GenerateRequest, KvSources
+from ndn_infer.records import GenerateRequest
+from ndn_infer.records.receipt import PromptTokens
 from ndn_infer.telemetry.spans import current
 
 DIGITS: Final = 12
@@ -65,23 +66,17 @@ class AnswerMeter:
             meters.observe(m.INTER_TOKEN, now - self._last, model)
         self._last = now
 
-    def prompt_from(self, sources: KvSources, block_tokens: int, shared_blocks: int = 0) -> None:
-        """Where the KV of the prompt came from; `shared_blocks` of it other streams of the engine had computed."""
-        blocks = {
-            "content_store": sources.content_store,
-            "peer": max(sources.named - sources.content_store, 0),
-            "producer": sources.prefilled,
-            "local": sources.local + shared_blocks,
-        }
-        left = self._prompt_tokens
-        for source, count in blocks.items():
-            tokens = min(count * block_tokens, left)
-            left -= tokens
+    def prompt_from(self, prompt: PromptTokens) -> None:
+        """Where the KV of the prompt came from."""
+        sources = {
+            "content_store": prompt.content_store, "peer": prompt.peer, "producer": prompt.producer,
+            "local": prompt.local, "recompute": prompt.computed,
+        }  # fmt: skip
+        for source, tokens in sources.items():
             self._meters.add(m.PROMPT_TOKENS, self._model, source, by=tokens)
-        self._meters.add(m.PROMPT_TOKENS, self._model, "recompute", by=left)
-        self._meters.observe(m.REQUEST_COMPUTED, left, self._model)
+        self._meters.observe(m.REQUEST_COMPUTED, prompt.computed, self._model)
         if self.span is not None:
-            self.span.attributes["gen_ai.usage.cache_read.input_tokens"] = self._prompt_tokens - left
+            self.span.attributes["gen_ai.usage.cache_read.input_tokens"] = self._prompt_tokens - prompt.computed
 
     def _tell(self, event: str) -> None:
         if self.span is not None:

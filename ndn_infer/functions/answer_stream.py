@@ -12,6 +12,7 @@ does nothing to a stream that has ended.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +22,12 @@ from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_meter import AnswerCounts
+from ndn_infer.functions.receipts import count_receipt
 from ndn_infer.functions.token_events import EventPace, TokenEvents, prompt_events
+from ndn_infer.kv.prefix import Origin
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.records.codes import FAILED
+from ndn_infer.records.receipt import Receipt
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire.readership import Readers
 
@@ -40,13 +44,16 @@ class Report:
     sources: KvSources = KvSources()
     names: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
+    origins: tuple[Origin | None, ...] = ()
+    """Of the first blocks of the prompt that were had before the engine began; None: computed here."""
 
 
 class AnswerStream:
     """The answer to `request` as events of `out`.
 
     `on_away` and `on_back` hear that nobody reads at the moment, and that somebody does again; `on_left` that it ended
-    because nobody came back. They are assigned by whoever makes the tokens, as is `progress`.
+    because nobody came back; `on_told` that its last event is out, and no error. They are assigned by whoever makes the
+    tokens, as are `progress` and `receipt`, which says what the answer took, without what is counted here.
     """
 
     def __init__(
@@ -64,6 +71,10 @@ class AnswerStream:
         self.on_away: Callable[[], None] = _nothing
         self.on_back: Callable[[], None] = _nothing
         self.on_left: Callable[[], object] = _nothing
+        self.on_told: Callable[[], object] = _nothing
+        self.receipt: Callable[[], Receipt] | None = None
+        self.last: TokenEvent | None = None
+        """The last event, once it is out."""
         self._ended = asyncio.Event()
         self._back = asyncio.Event()
         self._read = asyncio.Event()
@@ -75,6 +86,7 @@ class AnswerStream:
         self._pace = pace
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._told_bytes, self._digest = 0, hashlib.sha256()
         out.progress = lambda: records.encode(self.progress())
         out.on_asked = self._asked
         self._look()
@@ -82,6 +94,11 @@ class AnswerStream:
     @property
     def ended(self) -> bool:
         return self.out.closed
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the events so far, one after the other, in hex."""
+        return self._digest.hexdigest()
 
     async def wait_ended(self) -> None:
         await self._ended.wait()
@@ -118,7 +135,7 @@ class AnswerStream:
             return
         try:
             for event in prompt_events([self._logprobs(*score) for score in scores]):
-                self.out.append(records.encode(event))
+                self._append(event)
         except Exception as error:
             log.exception("an event cannot be made")
             self.fail(f"{type(error).__name__} in generate")
@@ -161,7 +178,7 @@ class AnswerStream:
     def _send(self, events: Sequence[TokenEvent]) -> None:
         """What waits for the next token waits for a bounded time."""
         for event in events:
-            self.out.append(records.encode(event))
+            self._append(event)
         due_at = self._events.due_at
         if due_at is not None and self._timer is None:
             self._timer = _call_at(due_at, self._send_late)
@@ -182,16 +199,33 @@ class AnswerStream:
             report, kv=kv.sources, prompt_tokens=prompt_tokens, kv_names=kv.names, kv_holders=kv.holders
         )  # fmt: skip
         try:
-            *before, last = self._events.finish(report, clock.monotonic())
+            *before, last = self._events.finish(replace(report, receipt=self._receipt()), clock.monotonic())
             for event in before:
-                self.out.append(records.encode(event))
-            self.out.append(records.encode(last), final=True, failed=bool(report.error))
+                self._append(event)
+            self._append(last, final=True, failed=bool(report.error))
         except Exception:
             log.exception("the end of an answer cannot be published")
             self._end_plainly()
         finally:
             self._counters["failed"] += self.out.failed
             self._over()
+        if not self.out.failed:
+            self.on_told()
+
+    def _append(self, event: TokenEvent, *, final: bool = False, failed: bool = False) -> None:
+        content = records.encode(event)
+        self._digest.update(content)
+        self._told_bytes += len(content)
+        self.last = event if final else None
+        self.out.append(content, final=final, failed=failed)
+
+    def _receipt(self) -> Receipt | None:
+        """What the answer took; counted as it is told."""
+        if self.receipt is None:
+            return None
+        receipt = replace(self.receipt(), output_tokens=len(self.ids), bytes_out=self._told_bytes)
+        count_receipt(self._counters, receipt)
+        return receipt
 
     def _end_plainly(self) -> None:
         if not self.ended:

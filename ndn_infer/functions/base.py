@@ -104,6 +104,9 @@ class Job:
     seat: Seat = field(default_factory=lambda: Seat(Seats(1), None))
     promised: list[Name] = field(default_factory=list)
     """What is going to be published beside the result; while somebody waits for one of these, the call is wanted."""
+    wire: bytes = b""
+    """The bytes whose digest is in the call's name; of a private call the sealed request, by `caller`."""
+    caller: Name = b""
 
     @property
     def hint(self) -> Name:

@@ -19,7 +19,9 @@ from ndn_infer import clock, ndn
 from ndn_infer.engine.engine import StepOutput, Stream
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
+from ndn_infer.functions.answer_costs import AnswerCosts, ChargedEngine
 from ndn_infer.functions.answer_meter import AnswerCounts
+from ndn_infer.functions.answer_records import AnswerRecords, PromptState
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.audit.made_answers import MadeBook
 from ndn_infer.functions.base import Host, Job, NamedFunction
@@ -28,6 +30,7 @@ from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.grammar_check import GrammarCheck
 from ndn_infer.functions.open_answers import OpenAnswers
+from ndn_infer.functions.receipts import prompt_tokens, receipt_of
 from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS, holders_in
@@ -38,6 +41,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Progress
 from ndn_infer.records.codec import most_bytes
 from ndn_infer.records.grammar import MAX_GRAMMAR_BYTES
+from ndn_infer.records.receipt import PromptTokens, Receipt
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
@@ -59,6 +63,7 @@ class _Generation:
     connector: KvConnector
     answer: AnswerStream
     loader: KvLoader
+    costs: AnswerCosts
     shares_decoded: bool
     stream: Stream | None = None
     began: float = 0.0
@@ -68,6 +73,8 @@ class _Generation:
     imported: int = 0
     """Blocks that it began with."""
     published: int = 0
+    prompt: PromptTokens = PromptTokens()
+    """By source, once there is a token."""
     wanted: bool = False
     """Whether it was begun."""
 
@@ -109,6 +116,7 @@ class Generate(NamedFunction[GenerateRequest]):
         self._answers = OpenAnswers(engine.most_answers)
         self._grammars = GrammarCheck()
         self._made = MadeBook(model)
+        self._records = AnswerRecords()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: Host, signer: Signer) -> None:
@@ -119,6 +127,7 @@ class Generate(NamedFunction[GenerateRequest]):
 
     async def close(self) -> None:
         await self._answers.close()
+        await self._records.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -158,11 +167,14 @@ class Generate(NamedFunction[GenerateRequest]):
         out = job.open_stream()
         pace = self._answers.pace(job.host.config.producer.event_ms)
         answer = AnswerStream(request, self._tokenizer, out, pace, counts, text)
-        loader = KvLoader(connector, self._engine)
-        generation = _Generation(request, params, job, connector, answer, loader, engine.decodes_as_prompts)
+        costs = AnswerCosts()
+        loader = KvLoader(connector, ChargedEngine(self._engine, costs))
+        generation = _Generation(request, params, job, connector, answer, loader, costs, engine.decodes_as_prompts)
         answer.progress = generation.progress
         answer.on_away = lambda: self._pause(generation, True)
         answer.on_back = lambda: self._pause(generation, False)
+        answer.receipt = lambda: self._receipt(generation)
+        answer.on_told = lambda: self._records.follow(answer, job, self._prompt_state(generation))
         self._answers.start(answer, lambda: self._generate(generation))
         return out
 
@@ -209,6 +221,7 @@ class Generate(NamedFunction[GenerateRequest]):
             lambda output: self._on_step(generation, output), near=not generation.connector.blocks.format.exact,
             cache_salt=generation.job.domain.label, arriving=arriving, answered=request.answered,
         )  # fmt: skip
+        generation.costs.of(generation.stream.spent)
         if generation.answer.away:
             self._pause(generation, True)
         return generation.stream
@@ -243,10 +256,25 @@ class Generate(NamedFunction[GenerateRequest]):
         tail_tokens = max(len(generation.asked) % generation.connector.blocks.block_tokens, 1)
         holders = (ndn.to_uri(generation.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
-        generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS])
+        generation.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS], loaded.origins)
         generation.loaded = clock.monotonic()
         generation.imported = len(loaded.blocks)
         generation.answer.meter.loaded()
+
+    def _receipt(self, generation: _Generation) -> Receipt:
+        sources, blocks = generation.answer.report.sources, generation.connector.blocks
+        arrived = (sources.named + sources.prefilled) * blocks.content_bytes
+        costs = self._engine.costs
+        return receipt_of(
+            str(self._engine.engine_class), generation.prompt, generation.costs.sum(),
+            bytes_in=len(generation.job.wire) + arrived, meter=costs.energy_source,
+        )  # fmt: skip
+
+    def _prompt_state(self, generation: _Generation) -> PromptState:
+        blocks, values = generation.connector.blocks, generation.loader.values
+        count = len(generation.asked) // blocks.block_tokens
+        held = len(generation.answer.report.origins)
+        return PromptState(values[:count], [blocks.uri(value) for value in values[:held]])
 
     # ------------------------------------------------------------ tokens out
 
@@ -256,7 +284,9 @@ class Generate(NamedFunction[GenerateRequest]):
         blocks = len(generation.asked) // block
         meter.waited_s = stream.waited_s
         shared = max(blocks - generation.imported - stream.blocks_prefilled, 0)
-        meter.prompt_from(generation.answer.report.sources, block, shared)
+        sources = generation.answer.report.sources
+        generation.prompt = prompt_tokens(len(generation.request.prompt), sources, block, shared)
+        meter.prompt_from(generation.prompt)
 
     def _on_step(self, generation: _Generation, output: StepOutput) -> None:
         """One token, or the end."""
@@ -264,6 +294,7 @@ class Generate(NamedFunction[GenerateRequest]):
         if answer.ended:
             return
         generation.stream = output.stream  # the first step may be here before `generate` returned
+        generation.costs.of(output.stream.spent)
         if finish.startswith("error"):
             answer.fail(finish)
             return

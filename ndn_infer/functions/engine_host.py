@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ndn_infer import clock
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
+from ndn_infer.engine.step_costs import Spent, StepCosts
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
@@ -75,6 +76,12 @@ class EngineHost:
         """Of the model, once it is loaded."""
         assert self.engine is not None
         return self.engine.model_config.context_length
+
+    @property
+    def costs(self) -> StepCosts:
+        """Of the engine, once it is loaded."""
+        assert self.engine is not None
+        return self.engine.costs
 
     @property
     def engine_class(self) -> EngineClass:
@@ -173,9 +180,9 @@ class EngineHost:
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
         prompt_tokens: int = 0, cache_salt: str = "",
-    ) -> None:  # fmt: skip
+    ) -> Spent:  # fmt: skip
         """As EngineWorker.prefill."""
-        await self.worker.prefill(ids, prefix, on_block, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
+        return await self.worker.prefill(ids, prefix, on_block, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
 
     async def close(self) -> None:
         if self._uses_worker:

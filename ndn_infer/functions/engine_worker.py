@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
+from ndn_infer.engine.step_costs import Spent
 from ndn_infer.errors import ModelError
 from ndn_infer.records.sampling import Sampling
 
@@ -86,9 +87,9 @@ class EngineWorker:
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
         prompt_tokens: int = 0, cache_salt: str = "",
-    ) -> None:  # fmt: skip
-        """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready. A caller that
-        is cancelled takes its stream with it. Options and errors: `Engine.start_prefill`."""
+    ) -> Spent:  # fmt: skip
+        """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready; what that
+        took. A caller that is cancelled takes its stream with it. Options and errors: `Engine.start_prefill`."""
         assert self._loop is not None
         loop, done = self._loop, self._loop.create_future()
 
@@ -110,6 +111,7 @@ class EngineWorker:
             await done
         finally:
             self.cancel(stream)
+        return stream.spent
 
     async def generate(
         self, ids: Sequence[int], params: Sampling, prefix: Sequence[torch.Tensor], on_step: OnStep, *,

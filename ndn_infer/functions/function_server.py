@@ -116,6 +116,7 @@ class FunctionServer:
         work = Work(
             key, domain, asked.envelope, seat, lifetime, waiting=[request], began=clock.monotonic(),
             before=max(len(self._work), self.function.queue_length()), span=self._spans.begun(asked, key),
+            wire=asked.wire,
         )  # fmt: skip
         self._work[key] = work
         lifetime.asked(asked.envelope.deadline_ms)
@@ -153,7 +154,10 @@ class FunctionServer:
         domain, server, function = work.domain, self._host.server, self.function
         request = await self._decode(plain)
         host = self._host if domain is PUBLIC else self._tenants_host
-        job = Job(host, work.key.call, work.envelope, self._signer, domain, work.seat, work.promised)
+        job = Job(
+            host, work.key.call, work.envelope, self._signer, domain, work.seat, work.promised, work.wire,
+            work.key.caller,
+        )  # fmt: skip
         if function.streams:
             work.before, work.estimate_s = function.queue_length(), function.first_event_s(request)
         else:

@@ -130,6 +130,7 @@ class Intake:
 
     def _opened(self, asked: ReceivedCall, wire: bytes) -> None:
         """`wire` has the digest in the name. Raises BadRecord, TrustError, CallError."""
+        asked = replace(asked, wire=wire)
         if not asked.caller:
             if is_sealed_request(wire):
                 raise BadRecord("a sealed request in a shared call")

@@ -19,19 +19,23 @@ from torch import Tensor
 from ndn_infer.engine.grammar import Grammars, TokenMatcher
 from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
+from ndn_infer.engine.step_costs import Spent
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_meter import AnswerCounts
+from ndn_infer.functions.answer_records import AnswerRecords, PromptState
 from ndn_infer.functions.answer_stream import AnswerStream, Report
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_request, sampling_params, text_of
 from ndn_infer.functions.grammar_check import GrammarCheck
 from ndn_infer.functions.open_answers import OpenAnswers
+from ndn_infer.functions.receipts import receipt_of
 from ndn_infer.functions.stage_host import StageHost, Then
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
 from ndn_infer.records.codec import most_bytes
 from ndn_infer.records.grammar import MAX_GRAMMAR_BYTES
+from ndn_infer.records.receipt import PromptTokens, Receipt
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.objects.live_stream import LiveStream
@@ -57,6 +61,8 @@ class _Generation:
     scorer: PromptScorer | None = None
     scores: list[Choice] = field(default_factory=list)
     """Of tokens of the prompt, not told yet."""
+    spent: Spent = field(default_factory=Spent)
+    """In the layers that are here."""
 
     @property
     def asked(self) -> int:
@@ -107,6 +113,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         self._tokenizer: ChatTokenizer | None = None
         self._grammars: Grammars | None = None
         self._grammar_check = GrammarCheck()
+        self._records = AnswerRecords()
         self._seats = asyncio.Semaphore(stages.config.max_streams)
         self._answers = OpenAnswers(stages.config.max_streams + stages.config.queue_limit)
 
@@ -121,6 +128,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def close(self) -> None:
         await self._answers.close()
+        await self._records.close()
         await self._stages.close()
 
     def engine_class(self) -> str:
@@ -151,6 +159,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         if params.score_prompt:
             generation.scorer = PromptScorer(request.prompt, params.logprobs)
         answer.progress = generation.progress
+        answer.receipt = lambda: self._receipt(generation, len(job.wire))
+        answer.on_told = lambda: self._records.follow(answer, job, PromptState())
         self._answers.start(answer, lambda: self._generate(generation))
         return out
 
@@ -163,6 +173,11 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             await self._tokens(generation)
         finally:
             self._leave_seat(generation)
+
+    def _receipt(self, generation: _Generation, request_bytes: int) -> Receipt:
+        """Of this node: the stages before count for themselves."""
+        prompt = PromptTokens(computed=len(generation.request.prompt)) if generation.made else PromptTokens()
+        return receipt_of(self.engine_class(), prompt, generation.spent, bytes_in=request_bytes)
 
     async def _seat(self, generation: _Generation) -> None:
         """A place among those who compute; who is not read waits without one."""
@@ -180,7 +195,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def _tokens(self, generation: _Generation) -> None:
         logits = await self._prompt(generation)
-        generation.answer.meter.prompt_from(generation.answer.report.sources, 1)
+        generation.answer.meter.prompt_from(PromptTokens(computed=len(generation.request.prompt)))
         asked, tokens = generation.asked, generation.tokens
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
@@ -226,13 +241,16 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         began = time.perf_counter()
         try:
             logits = await self._stages.compute(
-                step, generation.tokens, generation.host, inputs=inputs, then=generation.scoring(step)
-            )
+                step, generation.tokens, generation.host, inputs=inputs, then=generation.scoring(step),
+                spent=generation.spent,
+            )  # fmt: skip
         except CallError as error:
             if error.code != NO_KV:
                 raise
             then = generation.scoring(step)
-            logits = await self._stages.compute(step, generation.tokens, generation.host, then=then)
+            logits = await self._stages.compute(
+                step, generation.tokens, generation.host, then=then, spent=generation.spent
+            )
         generation.parent = step.value
         counters = generation.host.counters
         counters["steps"] += 1

@@ -14,6 +14,7 @@ from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.capacity import CallTimes, Capacity
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.receipts import count_prefill
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import holders_in
 from ndn_infer.kv.prefix import FoundBlocks, count_signers
@@ -107,7 +108,8 @@ class Prefill(NamedFunction[PrefillRequest]):
         known = await self._publish_known(connector, values, found, request, job)
         if known < len(values):
             before = found.tensors[:known]
-            await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
+            spent = await self._engine.prefill(ids, before, on_block, cache_salt=job.domain.label)
+            count_prefill(job.host.counters, spent)
         job.host.counters["prefill_blocks_computed"] += computed
         job.host.counters["prefill_tokens_computed"] += computed * connector.blocks.block_tokens
         elapsed_ms = round((clock.monotonic() - began) * 1000, 1)

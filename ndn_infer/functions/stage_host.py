@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +21,7 @@ from torch import Tensor
 from ndn_infer import ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
+from ndn_infer.engine.step_costs import Spent
 from ndn_infer.engine.weights import DTYPES
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
@@ -81,17 +83,17 @@ class StageHost:
 
     async def compute(
         self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None,
-        then: Then | None = None,
+        then: Then | None = None, spent: Spent | None = None,
     ) -> Tensor:  # fmt: skip
         """Hidden states [n, hidden] of a step after these layers, or the logits [vocab] of its last token where these
         are the last. `before`: all tokens before it, or none where they are not known. `inputs`: `pull` begun already.
-        `then` gets the stage and the hidden states, in the thread that computes.
+        `then` gets the stage and the hidden states, in the thread that computes; `spent` gets the CPU time of that.
 
         Raises CallError: with code NO_KV when the KV of the steps before is not here and `before` is not given.
         """
         await self._catch_up(step, before, host)
         taken = await (inputs if inputs is not None else self.pull(step, before, host))
-        return await self._in_thread(step, taken, then)
+        return await self._in_thread(step, taken, then, spent)
 
     def kept(self, run: Step, host: Host) -> Tensor | None:
         """What `compute` gives for a run, put together from activations of its tokens that were published here; None
@@ -191,10 +193,13 @@ class StageHost:
             await self._in_thread(one, inputs)
             host.counters["steps_computed_again"] += 1
 
-    async def _in_thread(self, step: Step, inputs: Tensor, then: Then | None = None) -> Tensor:
+    async def _in_thread(
+        self, step: Step, inputs: Tensor, then: Then | None = None, spent: Spent | None = None
+    ) -> Tensor:
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._run, step, inputs, then))
+            run = partial(self._timed, spent or Spent(), step, inputs, then)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
         finally:
             self.waiting -= 1
 
@@ -203,6 +208,17 @@ class StageHost:
         if config.threads > 0:
             torch.set_num_threads(config.threads)
         return Stage.load(self._folder, *self.layers, config)
+
+    def _timed(self, spent: Spent, step: Step, inputs: Tensor, then: Then | None) -> Tensor:
+        began = time.thread_time()
+        try:
+            return self._run(step, inputs, then)
+        finally:
+            taken = time.thread_time() - began
+            if step.start < step.prompt:
+                spent.prefill_s += taken
+            else:
+                spent.decode_s += taken
 
     def _run(self, step: Step, inputs: Tensor, then: Then | None) -> Tensor:
         assert self._sequences is not None

@@ -46,19 +46,22 @@ class WorkKey:
 @dataclass(frozen=True, slots=True)
 class ReceivedCall:
     """An Interest for a call, as far as it was looked at. `who` is what its share is counted under: the verified
-    `caller` of a private call, else the neighbour it came from."""
+    `caller` of a private call, else the neighbour it came from. `wire`: the bytes whose digest is in the name, once
+    they are here."""
 
     request: ReceivedInterest
     call: Call
     envelope: Envelope
     who: Hashable
     caller: Name = b""
+    wire: bytes = b""
 
 
 @dataclass(slots=True)
 class Work:
     """Work that goes on. Its answers are sealed in `domain`, whoever asks. `before` is how many calls were taken on
-    before it, `promised` what it said that it is going to publish, `ended` why nobody waits for it any more."""
+    before it, `promised` what it said that it is going to publish, `ended` why nobody waits for it any more; `wire` as
+    in ReceivedCall."""
 
     key: WorkKey
     domain: Domain
@@ -75,6 +78,7 @@ class Work:
     span: Span | None = None
     promised: list[Name] = field(default_factory=list)
     ended: str = ""
+    wire: bytes = b""
 
 
 class Failures:

@@ -68,7 +68,7 @@ class BlockComputer(Protocol):
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
         prompt_tokens: int = 0, cache_salt: str = "",
-    ) -> None:  # fmt: skip
+    ) -> object:  # fmt: skip
         """KV of all full blocks of `ids` after `prefix`; `on_block(index, block)` as each becomes ready. Raises
         NdnInferError."""
         ...

@@ -19,7 +19,7 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import MAX_HINTS
 from ndn_infer.kv.host import BlockComputer, KvAsker
 from ndn_infer.kv.plan import Costs, LoadPlan, choose, layer_by_layer
-from ndn_infer.kv.prefix import FoundBlocks, Located
+from ndn_infer.kv.prefix import FoundBlocks, Located, Origin
 from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources
 from ndn_infer.records.prefill import PrefillRequest
@@ -50,6 +50,8 @@ class LoadedKv:
     names: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     arriving: ArrivingBlocks | None = None
+    origins: tuple[Origin | None, ...] = ()
+    """Of each block; None: computed here."""
 
 
 @dataclass(slots=True)
@@ -297,4 +299,5 @@ class KvLoader:
             recomputed=computed,
             signers=found.signers(),
         )
-        return LoadedKv(found.tensors, sources, tuple(found.names), tuple(map(ndn.to_uri, found.holders)))
+        holders = tuple(map(ndn.to_uri, found.holders))
+        return LoadedKv(found.tensors, sources, tuple(found.names), holders, origins=tuple(found.origins))

@@ -19,6 +19,8 @@ from ndn_infer.wire.manifest import Manifest, ObjectPackets
 class _Entry:
     packets: ObjectPackets
     pinned: bool
+    beside: Name = b""
+    companions: list[Name] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -39,11 +41,25 @@ class ObjectStore:
             self._owner[name] = packets.base
         self.used_bytes += packets.wire_bytes
         while self.used_bytes > self.capacity_bytes:
-            victim = next((base for base, entry in self._objects.items() if not entry.pinned), None)
+            victim = next((base for base, entry in self._objects.items() if self._may_leave(entry)), None)
             if victim is None or victim == packets.base:
                 break
             self._take_out(victim)
             self.evicted += 1
+
+    def _may_leave(self, entry: _Entry) -> bool:
+        """By itself; what is beside another object leaves with that."""
+        return not entry.pinned and entry.beside not in self._objects
+
+    def keep_beside(self, base: Name, other: Name) -> None:
+        """From now on the object `base` stays as long as `other` does, which is forgotten or replaced with it: what is
+        said of an object is of no use without it. At once, where `other` is not here."""
+        entry, main = self._objects.get(base), self._objects.get(other)
+        if main is None:
+            self._take_out(base)
+        elif entry is not None and base != other and not main.beside:
+            entry.beside = other
+            main.companions.append(base)
 
     def remove(self, base: Name) -> None:
         """Forget an object, pinned or not."""
@@ -55,6 +71,9 @@ class ObjectStore:
             self.used_bytes -= entry.packets.wire_bytes
             for name in (entry.packets.metadata_name, *entry.packets.packets):
                 self._owner.pop(name, None)
+            for companion in entry.companions:
+                if self._objects.get(companion, entry).beside == base:
+                    self._take_out(companion)
 
     def get(self, base: Name) -> ObjectPackets | None:
         entry = self._objects.get(base)

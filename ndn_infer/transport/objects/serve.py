@@ -113,15 +113,20 @@ class Server:
         *,
         freshness_ms: int = LASTING_FRESHNESS_MS,
         pinned: bool = False,
+        version: int = 0,
+        beside: Name = b"",
     ) -> ObjectPackets:
-        """Cut, sign and store an object, and answer those who wait for it."""
-        packets = build_object(base, version_now(), content, signer.sign_data, freshness_ms=freshness_ms)
-        self.put(packets, pinned=pinned)
+        """Cut, sign and store an object, and answer those who wait for it. `version` 0: a new one. `beside`: base name
+        of another object, with which this one leaves memory."""
+        packets = build_object(base, version or version_now(), content, signer.sign_data, freshness_ms=freshness_ms)
+        self.put(packets, pinned=pinned, beside=beside)
         return packets
 
-    def put(self, packets: ObjectPackets, *, pinned: bool = False) -> None:
+    def put(self, packets: ObjectPackets, *, pinned: bool = False, beside: Name = b"") -> None:
         """Store an object that is signed already."""
         self.store.put(packets, pinned=pinned)
+        if beside:
+            self.store.keep_beside(packets.base, beside)
         promise = self._promises.pop(packets.base, None)
         for request in promise.waiting if promise is not None else ():
             request.reply(packets.metadata)
