@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ndn_infer.engine.step_costs import Spent
 from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.ndn.name import Name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,11 @@ class ChargedEngine:
     @property
     def layers(self) -> str:
         return self.engine.layers
+
+    @property
+    def known_as(self) -> frozenset[Name]:
+        """As EngineHost.known_as."""
+        return self.engine.known_as
 
     def prefilled(self) -> tuple[int, float]:
         """As EngineHost.prefilled."""

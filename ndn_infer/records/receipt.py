@@ -43,8 +43,8 @@ class Receipt(Reply):
 
     `prefill_us` and `decode_us`: CPU time of the engine's thread in steps for this answer (of a step that serves
     several, the share of the tokens computed); `helpers_us`: that of the threads among which torch splits an operation,
-    in both. `bytes_in`: of the request, and of KV blocks that came from others; `bytes_out`: of the events before this
-    one. `energy`: None where there is no meter.
+    in both. `bytes_in`: of the request, and of KV blocks that came from others; `bytes_out`: of the events that had
+    left when this one was made. `energy`: None where there is no meter.
     """
 
     engine: Label = ""

@@ -16,7 +16,17 @@ from ndn_infer.config import Config, FetchConfig
 from ndn_infer.errors import BadRecord, DigestMismatch, KeyRevoked, StaleVersion
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
-from ndn_infer.namespace import CatalogRecord, Input, Passage, TokenBlock, operator_identity, passages_prefix
+from ndn_infer.namespace import (
+    CatalogRecord,
+    Evidence,
+    Input,
+    Kind,
+    Passage,
+    RequestObject,
+    TokenBlock,
+    operator_identity,
+    passages_prefix,
+)
 from ndn_infer.records import CorpusRecord, Hit, Hits, LookupRequest, PassageRecord, Record, TokenBlockRecord
 from ndn_infer.security.revocation import Denied
 from ndn_infer.security.version_memory import VersionMemory
@@ -121,11 +131,13 @@ LARGE = bytes(range(256)) * 200
         (TokenBlock(CORPUS, "public", "12" * 32), TOKENS, "tokenize"),
         (TokenBlock(CORPUS, "public", "12" * 32), b"no record", "tokenize"),
         (Input("other", "n1", "user", "0123456789abcdef", "12" * 32), LARGE, "user"),
+        (RequestObject("model", CORPUS, "tokenize", "12" * 32), LARGE, "tokenize"),
+        (Evidence("other", "n1", "user", "public", "context", "12" * 32), LARGE, "user"),
     ],
-    ids=["passage", "token block", "no token block", "input of many segments"],
+    ids=["passage", "token block", "no token block", "input of many segments", "request", "evidence"],
 )
 async def test_whatever_a_name_certifies_is_compared_however_it_is_read(
-    net: Net, base: Passage | TokenBlock | Input, content: bytes, label: str
+    net: Net, base: Kind, content: bytes, label: str
 ) -> None:
     name = base.to_name(NET)
     await publish_at_both(net, name, content, content, label)

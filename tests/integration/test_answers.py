@@ -71,10 +71,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(keys: Path, folder: Path, kept_s: float = 30.0, **engine: Any) -> AsyncIterator[World]:
+async def world(
+    keys: Path, folder: Path, kept_s: float = 30.0, records: str = "on", **engine: Any
+) -> AsyncIterator[World]:
     config = replace(
         Config(), call=replace(CallConfig(), deadline_s=20.0), fetch=replace(FetchConfig(), stream_idle_s=3.0),
-        engine=EngineConfig(dtype="fp32", threads=1, **engine), producer=ProducerConfig(kept_s=kept_s),
+        engine=EngineConfig(dtype="fp32", threads=1, **engine),
+        producer=ProducerConfig(kept_s=kept_s, records=records),
     )  # fmt: skip
     network, keychain = MemoryNetwork(), keychain_in(keys, "decode", "user")
     producer = await Node(network, keychain, config, asks_as="decode").open()
