@@ -11,6 +11,7 @@ makes the tokens again.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ndn_infer.evidence.plain_json import Json, canonical, parse_canonical
 from ndn_infer.evidence.record_json import plain_of, record_of
 from ndn_infer.evidence.statement import ANSWER, INPUTS, Resource, Statement
 from ndn_infer.records import KvSources
+from ndn_infer.records.bounds import MAX_IDS
 from ndn_infer.records.receipt import Receipt
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.security.crypto import Signer
@@ -34,6 +36,10 @@ MAX_RECORD: Final = 2 << 20
 EVENTS, IDS = "events", "ids"
 """Names of the subjects: the contents of the stream's segments; the token ids of the answer."""
 
+_WORDS: Final = re.compile(r"[^\x00-\x20]{1,4096}")
+_TEXT: Final = re.compile(r"(?s).{0,4096}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FINISH: Final = re.compile("stop|length")
 _FIELDS: Final = frozenset(
     {"function", "producer", "domain", "caller", "engine", "sampling", "prompt", "answer", "kv", "receipt", INPUTS}
 )
@@ -168,10 +174,13 @@ def _claim(said: Statement) -> AnswerClaim:
     request, model, *inputs = said.inputs
     named = {one.name: one.uri for one in inputs if one.name in ("context", "tokens")}
     asked, told = value["prompt"], value["answer"]
-    words = [*(value[name] for name in ("function", "producer", "domain", "engine")), value.get("caller", "")]
     numbers = (asked["tokens"], asked.get("answered", 0), told["tokens"])
-    if any(type(word) is not str for word in words) or any(type(number) is not int or number < 0 for number in numbers):
-        raise BadRecord("a statement of an answer has fields of other types")
+    _check([value[name] for name in ("function", "producer", "domain", "engine")], _WORDS)
+    _check([value.get("caller", ""), told.get("stopped_by", "")], _TEXT)
+    _check([asked["sha256"], asked.get("answered_sha256", asked["sha256"])], _DIGEST)
+    _check([told["finish"]], _FINISH)
+    if any(type(number) is not int or not 0 <= number <= MAX_IDS for number in numbers):
+        raise BadRecord("a statement of an answer counts otherwise")
     return AnswerClaim(
         stream=events.uri,
         request_uri=request.uri,
@@ -192,6 +201,11 @@ def _claim(said: Statement) -> AnswerClaim:
         domain=value["domain"],
         caller=value.get("caller", ""),
     )
+
+
+def _check(values: Sequence[Any], pattern: re.Pattern[str]) -> None:
+    if not all(type(value) is str and pattern.fullmatch(value) for value in values):
+        raise BadRecord("a statement of an answer has words of another form")
 
 
 # ---------------------------------------------------------------- the link

@@ -9,6 +9,7 @@ ndn-infer bench kv         KV cache pulled by name against computing it again, a
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
 ndn-infer bench pipeline   three stages over the network against the same stages in one process
 ndn-infer bench readers    a hundred readers of one stream, bytes that leave its producer, beside server-sent events
+ndn-infer bench record     what a signed record of an answer costs, to make and at the end of an answer
 ndn-infer bench structured decoding within a grammar beside decoding without, by the same engine
 ndn-infer bench svs        State Vector Sync of 100 (--full: and 1,000) members in virtual time, with loss
 ndn-infer bench vllm       what sharing KV blocks costs a vLLM instance, beside safetensors on disk and Redis
@@ -35,6 +36,7 @@ BENCHES: Final = {
     "kv": "ndn_infer.testbed.bench.kv",
     "pipeline": "ndn_infer.testbed.bench.pipeline",
     "readers": "ndn_infer.testbed.bench.readers",
+    "record": "ndn_infer.testbed.bench.record",
     "structured": "ndn_infer.testbed.bench.structured",
     "svs": "ndn_infer.testbed.bench.svs",
     "trace": "ndn_infer.testbed.bench.trace",
