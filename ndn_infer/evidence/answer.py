@@ -135,7 +135,7 @@ def statement_of(claim: AnswerClaim) -> Statement:
         "prompt": asked,
         "answer": said,
         "kv": plain_of(claim.kv),
-        INPUTS: statement.plain(_inputs(claim)),
+        INPUTS: statement.plain([*_named(claim), *grouped(claim.kv_blocks)]),
     }
     if claim.caller:
         predicate["caller"] = claim.caller
@@ -144,13 +144,14 @@ def statement_of(claim: AnswerClaim) -> Statement:
     return Statement(subject, ANSWER, predicate)
 
 
-def _inputs(claim: AnswerClaim) -> list[Resource]:
+def _named(claim: AnswerClaim) -> list[Resource]:
+    """What it rests on, but for KV."""
     found = [Resource(claim.request_uri, claim.request, "request"), Resource(claim.model, claim.model_digest, "model")]
     if claim.context:
         found.append(Resource(claim.context, claim.context_digest, "context"))
     if claim.prompt.last_block:
         found.append(Resource(claim.prompt.last_block, name="tokens"))
-    return [*found, *grouped(claim.kv_blocks)]
+    return found
 
 
 def claim_of(said: Statement) -> AnswerClaim:
@@ -215,7 +216,7 @@ def link_of(claim: AnswerClaim) -> bytes:
     """The same as a Link (in-toto specification 1.0), in which a step has materials and products by name and digest:
     what stock in-toto-verify reads. KV and token blocks, whose names are digests of tokens and not of bytes, are left
     out."""
-    materials = {one.uri: {"sha256": one.sha256} for one in _inputs(claim) if one.sha256}
+    materials = {one.uri: {"sha256": one.sha256} for one in _named(claim) if one.sha256}
     link: dict[str, Json] = {
         "_type": "link",
         "name": claim.function,

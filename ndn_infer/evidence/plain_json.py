@@ -20,6 +20,8 @@ Json: TypeAlias = "str | int | float | bool | None | Sequence[Json] | Mapping[st
 MAX_JSON: Final = 1 << 20
 """Bytes, where a reader says nothing else."""
 MAX_DEPTH: Final = 32
+_LEAVES: Final = frozenset({str, int})
+"""What most of a large value is: nothing about it is looked at."""
 
 
 def canonical(value: Json) -> bytes:
@@ -58,9 +60,9 @@ def _plain(value: Json, depth: int) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise BadRecord("keys of JSON are text")
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: item if type(item) in _LEAVES else _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
+        return [item if type(item) in _LEAVES else _plain(item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise BadRecord("a number of JSON is finite")
     return value

@@ -90,7 +90,7 @@ claims = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(claims)
 def test_what_a_producer_says_is_what_a_reader_reads(claim: AnswerClaim) -> None:
     found, envelopes = evidence.decode(evidence.encode(claim, SIGNER))
@@ -108,6 +108,7 @@ paths = st.sampled_from(["function", "engine", "prompt", "answer", *RECORDS, sta
 values = st.sampled_from([None, 1, -1, "", [], {}, {"tokens": "x"}, [{"uri": "/a", "name": "kv"}], [[]], True, 1.5])
 
 
+@settings(max_examples=40, deadline=None)
 @given(paths, values)
 def test_statements_a_little_off_are_refused(field: str, value: Any) -> None:
     honest = evidence.statement_of(CLAIM)
@@ -120,6 +121,7 @@ def test_statements_a_little_off_are_refused(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("part", "field"), [("prompt", "sha256"), ("prompt", "tokens"), ("answer", "finish")])
+@settings(max_examples=40, deadline=None)
 @given(value=values)
 def test_parts_of_statements_a_little_off_are_refused(part: str, field: str, value: Any) -> None:
     honest = evidence.statement_of(CLAIM)
@@ -133,6 +135,7 @@ def test_parts_of_statements_a_little_off_are_refused(part: str, field: str, val
         evidence.claim_of(statement.decode(made))
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(wire: bytes) -> None:
     with pytest.raises(BadRecord):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
@@ -50,6 +50,7 @@ def judge(key: PrivateKey) -> SSlibKey:
 CLAIM = Statement((Resource("/a/v=1", DIGEST),), statement.ANSWER, {"n": 1, statement.INPUTS: [Resource("/b").plain()]})
 
 
+@settings(max_examples=40, deadline=None)
 @given(plain)
 def test_json_has_one_form(value: Any) -> None:
     try:
@@ -76,6 +77,7 @@ def test_what_is_not_json_of_ours(wire: bytes) -> None:
         plain_json.parse(wire)
 
 
+@settings(max_examples=40, deadline=None)
 @given(statements)
 def test_statements_round_trip(made: Statement) -> None:
     try:
@@ -167,6 +169,7 @@ def _meaning(wire: bytes) -> tuple[Any, ...]:
     return theirs.payload, theirs.payload_type, {key: one.signature for key, one in theirs.signatures.items()}
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=300) | st.builds(lambda value: json.dumps(value).encode(), plain))
 def test_any_bytes_are_read_or_refused(wire: bytes) -> None:
     for read in (dsse.decode, dsse.decode_bundle, statement.decode):
@@ -174,6 +177,7 @@ def test_any_bytes_are_read_or_refused(wire: bytes) -> None:
             read(wire)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_envelopes_a_little_off(data: st.DataObject) -> None:
     envelope = dsse.sign(b"{}", signer_of(KEY))
