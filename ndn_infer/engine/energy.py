@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 _POWERCAP: Final = Path("/sys/class/powercap")
 
 
-class Meter(Protocol):
+class EnergyMeter(Protocol):
     """`joules` grows; only differences mean anything."""
 
     @property
@@ -63,12 +63,12 @@ class NvmlMeter:
         return self._joules
 
 
-def find_meter(device: str = "cpu", powercap: Path = _POWERCAP) -> Meter | None:
+def find_meter(device: str = "cpu", powercap: Path = _POWERCAP) -> EnergyMeter | None:
     """The meter of what computes on `device` ("cpu", "cuda:0", ...), if there is one that can be read."""
     return _nvml(device) if device.startswith("cuda") else _rapl(powercap)
 
 
-def _rapl(powercap: Path) -> Meter | None:
+def _rapl(powercap: Path) -> EnergyMeter | None:
     zones = []
     for zone in sorted(powercap.glob("*:[0-9]*")) if powercap.is_dir() else ():
         try:
@@ -81,7 +81,7 @@ def _rapl(powercap: Path) -> Meter | None:
     return PowercapMeter(zones) if zones else None
 
 
-def _nvml(device: str) -> Meter | None:
+def _nvml(device: str) -> EnergyMeter | None:
     """Devices are numbered as NVML does; where CUDA_VISIBLE_DEVICES numbers them otherwise, no meter is trusted."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("", "0"):
         return None

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.engine.energy import Meter, find_meter
+from ndn_infer.engine.energy import EnergyMeter, find_meter
 
 _TASKS: Final = Path("/proc/self/task")
 _LOOK_AGAIN: Final = 256
@@ -27,7 +27,7 @@ _LOOK_AGAIN: Final = 256
 
 
 @dataclass(slots=True)
-class Spent:
+class EngineSpent:
     """By one stream, or by all. Of steps that several streams were computed in, each has the share of its tokens."""
 
     prefill_s: float = 0.0
@@ -43,13 +43,13 @@ class Spent:
 class StepCosts:
     """`begin`, then `rows` and `chunk` after what they name was computed, then `end`. From the engine's thread."""
 
-    total: Spent = field(default_factory=Spent)
-    meter: Meter | None = field(default_factory=find_meter)
+    total: EngineSpent = field(default_factory=EngineSpent)
+    meter: EnergyMeter | None = field(default_factory=find_meter)
     _began: float = 0.0
     _last: float = 0.0
     _helpers: float = 0.0
     _joules: float = 0.0
-    _shares: list[tuple[Spent, int]] = field(default_factory=list)
+    _shares: list[tuple[EngineSpent, int]] = field(default_factory=list)
     _clocks: list[int] = field(default_factory=list)
     _steps: int = 0
 
@@ -66,7 +66,7 @@ class StepCosts:
         self._helpers, self._joules = self._helper_s(), self._energy()
         self._began = self._last = time.thread_time()
 
-    def rows(self, shares: Sequence[tuple[Spent, int]]) -> None:
+    def rows(self, shares: Sequence[tuple[EngineSpent, int]]) -> None:
         """So many tokens of each were computed as rows, since `begin` or the last of these calls."""
         now = time.thread_time()
         each = (now - self._last) / sum(count for _, count in shares)
@@ -76,7 +76,7 @@ class StepCosts:
             self.total.decode_s += each * count
         self._shares += shares
 
-    def chunk(self, spent: Spent, count: int) -> None:
+    def chunk(self, spent: EngineSpent, count: int) -> None:
         """So many tokens of a prompt were computed."""
         now = time.thread_time()
         spent.prefill_s += now - self._last

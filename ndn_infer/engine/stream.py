@@ -18,7 +18,7 @@ from ndn_infer.engine.sampler import Choice, TokenHistory
 from ndn_infer.engine.scheduler import ScheduledSequence
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.speculation import Drafter
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.metrics.catalogue import STEP_STREAMS, STEP_TOKENS
 from ndn_infer.metrics.meters import Histogram
 from ndn_infer.records.sampling import Sampling
@@ -145,7 +145,7 @@ class Stream(ScheduledSequence):
     """By time.perf_counter; so long it `waited_s` for its first blocks."""
     waited_s: float = 0.0
     cancelled: bool = False
-    spent: Spent = field(default_factory=Spent)
+    spent: EngineSpent = field(default_factory=EngineSpent)
     """What it took so far."""
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.ndn.name import Name
 
@@ -23,16 +23,16 @@ class AnswerCosts:
     """What the engine's streams for one answer took: most often one, and the head of a prompt that was computed while
     its tail was fetched."""
 
-    _parts: list[Spent] = field(default_factory=list)
+    _parts: list[EngineSpent] = field(default_factory=list)
 
-    def of(self, spent: Spent) -> None:
+    def of(self, spent: EngineSpent) -> None:
         """This one is for the answer; it may grow still."""
         if not any(spent is part for part in self._parts):
             self._parts.append(spent)
 
-    def sum(self) -> Spent:
+    def sum(self) -> EngineSpent:
         parts = self._parts
-        return Spent(
+        return EngineSpent(
             sum(part.prefill_s for part in parts), sum(part.decode_s for part in parts),
             sum(part.helpers_s for part in parts), sum(part.joules for part in parts),
         )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ndn_infer import clock
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.engine import Engine
-from ndn_infer.engine.step_costs import Spent, StepCosts
+from ndn_infer.engine.step_costs import EngineSpent, StepCosts
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
@@ -180,7 +180,7 @@ class EngineHost:
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
         prompt_tokens: int = 0, cache_salt: str = "",
-    ) -> Spent:  # fmt: skip
+    ) -> EngineSpent:  # fmt: skip
         """As EngineWorker.prefill."""
         return await self.worker.prefill(ids, prefix, on_block, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
 

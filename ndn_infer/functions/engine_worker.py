@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.errors import ModelError
 from ndn_infer.records.sampling import Sampling
 
@@ -87,7 +87,7 @@ class EngineWorker:
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[[int, torch.Tensor], None], *,
         prompt_tokens: int = 0, cache_salt: str = "",
-    ) -> Spent:  # fmt: skip
+    ) -> EngineSpent:  # fmt: skip
         """KV of all full blocks of `ids` after `prefix`; `on_block(index, tensor)` as each becomes ready; what that
         took. A caller that is cancelled takes its stream with it. Options and errors: `Engine.start_prefill`."""
         assert self._loop is not None

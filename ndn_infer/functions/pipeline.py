@@ -19,7 +19,7 @@ from torch import Tensor
 from ndn_infer.engine.grammar import Grammars, TokenMatcher
 from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_meter import AnswerCounts
@@ -61,7 +61,7 @@ class _Generation:
     scorer: PromptScorer | None = None
     scores: list[Choice] = field(default_factory=list)
     """Of tokens of the prompt, not told yet."""
-    spent: Spent = field(default_factory=Spent)
+    spent: EngineSpent = field(default_factory=EngineSpent)
     """In the layers that are here."""
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.records import KvSources
 from ndn_infer.records.receipt import Energy, PromptTokens, Receipt
 
@@ -29,7 +29,7 @@ def prompt_tokens(total: int, sources: KvSources, block_tokens: int, shared_bloc
     return PromptTokens(content_store, peer, producer, take(sources.local + shared_blocks), left)
 
 
-def receipt_of(engine: str, prompt: PromptTokens, spent: Spent, *, bytes_in: int, meter: str = "") -> Receipt:
+def receipt_of(engine: str, prompt: PromptTokens, spent: EngineSpent, *, bytes_in: int, meter: str = "") -> Receipt:
     """`meter`: name of the one that `spent` was read from, "" without one."""
     return Receipt(
         engine=engine,
@@ -56,7 +56,7 @@ def count_receipt(counters: Counter[str], receipt: Receipt) -> None:
     counters["receipt_bytes_out"] += receipt.bytes_out
 
 
-def count_prefill(counters: Counter[str], spent: Spent) -> None:
+def count_prefill(counters: Counter[str], spent: EngineSpent) -> None:
     """What a prompt took that was computed for others: no receipt has it, but these counters."""
     counters["prefill_us"] += _us(spent.prefill_s)
     counters["prefill_helpers_us"] += _us(spent.helpers_s)

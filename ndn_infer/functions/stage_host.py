@@ -21,7 +21,7 @@ from torch import Tensor
 from ndn_infer import ndn
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.stage import Sequences, Stage
-from ndn_infer.engine.step_costs import Spent
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.engine.weights import DTYPES
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
@@ -83,7 +83,7 @@ class StageHost:
 
     async def compute(
         self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None,
-        then: Then | None = None, spent: Spent | None = None,
+        then: Then | None = None, spent: EngineSpent | None = None,
     ) -> Tensor:  # fmt: skip
         """Hidden states [n, hidden] of a step after these layers, or the logits [vocab] of its last token where these
         are the last. `before`: all tokens before it, or none where they are not known. `inputs`: `pull` begun already.
@@ -194,11 +194,11 @@ class StageHost:
             host.counters["steps_computed_again"] += 1
 
     async def _in_thread(
-        self, step: Step, inputs: Tensor, then: Then | None = None, spent: Spent | None = None
+        self, step: Step, inputs: Tensor, then: Then | None = None, spent: EngineSpent | None = None
     ) -> Tensor:
         self.waiting += 1
         try:
-            run = partial(self._timed, spent or Spent(), step, inputs, then)
+            run = partial(self._timed, spent or EngineSpent(), step, inputs, then)
             return await asyncio.get_running_loop().run_in_executor(self._pool, run)
         finally:
             self.waiting -= 1
@@ -209,7 +209,7 @@ class StageHost:
             torch.set_num_threads(config.threads)
         return Stage.load(self._folder, *self.layers, config)
 
-    def _timed(self, spent: Spent, step: Step, inputs: Tensor, then: Then | None) -> Tensor:
+    def _timed(self, spent: EngineSpent, step: Step, inputs: Tensor, then: Then | None) -> Tensor:
         began = time.thread_time()
         try:
             return self._run(step, inputs, then)

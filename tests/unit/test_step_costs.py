@@ -13,7 +13,7 @@ import pytest
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.energy import find_meter
 from ndn_infer.engine.engine import Engine, StepOutput
-from ndn_infer.engine.step_costs import Spent, StepCosts, helper_clocks
+from ndn_infer.engine.step_costs import EngineSpent, StepCosts, helper_clocks
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.records.sampling import Sampling
 from tests.unit.test_engine import small_model
@@ -26,7 +26,7 @@ def test_all_time_of_the_engines_thread_is_somebodys(tmp_path: Path) -> None:
     async def scenario() -> None:
         worker = EngineWorker(lambda: Engine.load(folder, EngineConfig(dtype="fp32", block_tokens=4, max_streams=4)))
         engine = await worker.start()
-        spent: list[Spent] = []
+        spent: list[EngineSpent] = []
 
         async def ask(number: int) -> None:
             ids = [(number * 31 + at) % 140 + 5 for at in range(40 + number)]
@@ -61,7 +61,7 @@ def burn(seconds: float) -> None:
 
 
 def test_a_step_is_shared_by_tokens() -> None:
-    costs, one, two, prompt = StepCosts(meter=None), Spent(), Spent(), Spent()
+    costs, one, two, prompt = StepCosts(meter=None), EngineSpent(), EngineSpent(), EngineSpent()
     costs.begin()
     burn(0.004)
     costs.rows([(one, 1), (two, 3)])
@@ -105,9 +105,9 @@ def test_energy_where_a_meter_is(tmp_path: Path) -> None:
     assert meter.joules() == pytest.approx(2.5)
     (zone / "energy_uj").write_text("500000\n")  # it began again
     assert meter.joules() == pytest.approx(4.5)
-    costs, spent = StepCosts(meter=meter), Spent()
+    costs, spent = StepCosts(meter=meter), EngineSpent()
     costs.begin()
     (zone / "energy_uj").write_text("1500000\n")
-    costs.rows([(spent, 1), (Spent(), 3)])
+    costs.rows([(spent, 1), (EngineSpent(), 3)])
     costs.end()
     assert spent.joules == pytest.approx(0.25) and costs.total.joules == pytest.approx(1.0)
