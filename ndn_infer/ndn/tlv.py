@@ -130,14 +130,17 @@ class Framer:
     came before is still returned. A stream cannot be resynchronised, so its face must be closed after that; more bytes
     raise the fault. Holds at most one incomplete packet.
 
-    `feed_from` does the same for a socket's `recv_into`, with every byte copied once: all framers of a process read
-    into one buffer, into which an incomplete packet is put back first.
+    `feed_from` does the same for a socket's `recv_into`, with every byte copied once: all framers of a thread read
+    into one buffer, `room`, into which an incomplete packet is put back first. Without one, that of the process; then
+    one thread alone may read.
     """
 
-    __slots__ = ("_buffer", "_limit", "fault")
+    __slots__ = ("_buffer", "_limit", "_room", "fault")
     _shared: ClassVar[bytearray] = bytearray(READ_BYTES)
 
-    def __init__(self, limit: int = MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES) -> None:
+    def __init__(self, limit: int = MAX_PACKET_BYTES + MAX_LP_OVERHEAD_BYTES, room: bytearray | None = None) -> None:
+        """`room` has READ_BYTES."""
+        self._room = self._shared if room is None else room
         self.fault: BadPacket | None = None
         self._buffer = b""
         self._limit = limit
@@ -149,7 +152,7 @@ class Framer:
     def feed_from(self, recv_into: Callable[[memoryview], int], most: int = READ_BYTES) -> list[bytes] | None:
         """Read once, at most `most` bytes, and cut. None at the end of the stream; what `recv_into` raises is passed
         on and loses nothing."""
-        shared, kept = self._shared, len(self._buffer)
+        shared, kept = self._room, len(self._buffer)
         shared[:kept] = self._buffer
         view = memoryview(shared)
         count = recv_into(view[kept : min(kept + most, READ_BYTES)])

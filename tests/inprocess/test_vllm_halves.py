@@ -13,6 +13,7 @@ import pytest
 
 from ndn_infer.security.domains import DomainEpoch
 from ndn_infer.testbed.virtual.loop import run_virtual
+from ndn_infer.transport.link import links
 from ndn_infer.vllm.jobs import LoadedBlock, LoadJob
 from ndn_infer.vllm.loop_thread import NetworkThread
 from ndn_infer.vllm.running_load import RunningLoad
@@ -201,3 +202,12 @@ async def test_work_for_several_is_done_once_and_ends_when_nobody_waits() -> Non
     last.cancel()
     await asyncio.gather(last, return_exceptions=True)
     assert len(begun) == len(ended) == 2 and not len(flights)
+
+
+def test_links_of_two_threads_read_into_memory_of_their_own() -> None:
+    """A process with both halves has two event loops; what one reads must not be overwritten by the other."""
+    rooms = [links._room()]
+    other = threading.Thread(target=lambda: rooms.append(links._room()))
+    other.start()
+    other.join()
+    assert rooms[0] is links._room() and rooms[0] is not rooms[1]

@@ -11,13 +11,14 @@ import difflib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ndn_infer.addresses import is_loopback, split_host_port
 from ndn_infer.errors import ConfigError, NoForwarder
-from ndn_infer.ndn.tlv import Framer
+from ndn_infer.ndn.tlv import READ_BYTES, Framer
 from ndn_infer.wire.send_queue import SendQueue
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,17 @@ def _nothing() -> None:
     return
 
 
+_threads = threading.local()
+
+
+def _room() -> bytearray:
+    """What the links of this thread read into: a process may have several event loops, each in a thread."""
+    if not hasattr(_threads, "room"):
+        _threads.room = bytearray(READ_BYTES)
+    room: bytearray = _threads.room
+    return room
+
+
 class StreamLink:
     """A Link over a connected Unix or TCP socket.
 
@@ -67,7 +79,7 @@ class StreamLink:
         self.receiver: Receiver = _ignore
         self.lost: Callable[[], None] = _nothing
         self.dropped = 0
-        self._framer = Framer()
+        self._framer = Framer(room=_room())
         self._queue = SendQueue()
         self._flush_due = False
         self._blocked = False
