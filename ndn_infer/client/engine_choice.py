@@ -61,7 +61,7 @@ class EngineChoice:
         except BadRecord:
             raise error from None
         if self._config.ask.engine or model in self._only:
-            hint = f"ask for that class with --set ask.engine={offered}, or start a producer of {self._chosen[model]}"
+            hint = f"ask for that class with --set ask.engine={offered}, or start a producer of {self.of(model)}"
             raise CallError(str(error), code=error.code, offered=offered, hint=hint) from error
         self._chosen[model] = offered
         return offered
