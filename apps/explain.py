@@ -32,6 +32,8 @@ from ndn_infer.evidence.judge import State, Trust
 from ndn_infer.evidence.live.collect import Collector
 from ndn_infer.evidence.live.kept import KeptContexts
 from ndn_infer.evidence.node import Explanation
+from ndn_infer.evidence.prov import prov_json
+from ndn_infer.evidence.ro_crate import ro_crate
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import Node, trust_schema
 from ndn_infer.security import certificate as certs
@@ -171,4 +173,13 @@ def _export(options: argparse.Namespace, bundle: EvidenceBundle, explanation: Ex
     output: Path = options.output
     if options.export == "bundle":
         write_file(output, bundle.encode())
+    elif options.export == "prov":
+        write_file(output, json.dumps(prov_json(explanation), ensure_ascii=False, indent=1).encode() + b"\n")
+    else:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make the folder {output}: {error.strerror}") from error
+        for name, content in ro_crate(explanation, bundle).items():
+            write_file(output / name, content)
     print(f"wrote {output}", file=sys.stderr)
