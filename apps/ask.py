@@ -31,7 +31,8 @@ from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import UsageError
-from ndn_infer.evidence.live.remember import evidence_of, remember
+from ndn_infer.evidence.live.contexts import MadeContext
+from ndn_infer.evidence.live.remember import evidence_of, introduce, remember
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
@@ -115,9 +116,12 @@ class _Asking:
             if served and corpus is not None:
                 await self._serve(corpus, conversation, node, ends)
             self._watch(node, ends)
-            answer = await self._answer(conversation, model, corpus)
+            answer, made = await self._asked(conversation, model, corpus), None
+            if self._question.sampling.max_tokens and not answer.finish:
+                made = await introduce(node, client, answer)
+                await self._read(answer)
             self._print(answer, node)
-            await self._remember(answer, node)
+            await self._remember(answer, node, made)
             return 0
 
     # ------------------------------------------------------------ the network
@@ -147,7 +151,8 @@ class _Asking:
 
     # ------------------------------------------------------------ the answer
 
-    async def _answer(self, conversation: Conversation, alias: str, corpus: CorpusRecord | None) -> Answer:
+    async def _asked(self, conversation: Conversation, alias: str, corpus: CorpusRecord | None) -> Answer:
+        """The answer, to be read; of one that needs no model, what it says."""
         question = self._question
         model = await conversation.resolve_model(alias)
         log.info("%s is model %s (%s)", alias, model.digest, model.architecture)
@@ -163,8 +168,6 @@ class _Asking:
         messages = [Message("system", question.system)] if question.system else []
         answer.prompt_ids = await conversation.tokenize(model, [*messages, Message("user", text)])
         log.info("the prompt has %d tokens", len(answer.prompt_ids))
-        if question.sampling.max_tokens:
-            await self._read(answer)
         return answer
 
     async def _read(self, answer: Answer) -> None:
@@ -204,9 +207,9 @@ class _Asking:
         if not self._options.quiet:
             print_summary(answer, node.uri, question=self._question.text, verbose=self._options.verbose)
 
-    async def _remember(self, answer: Answer, node: Node) -> None:
+    async def _remember(self, answer: Answer, node: Node, made: MadeContext | None) -> None:
         """What was asked, for `explain`; with --evidence all that the answer rests on too. Raises StorageError."""
-        made = await remember(node, answer)
+        made = await remember(node, answer, made)
         file = self._options.evidence
         if file is None:
             return

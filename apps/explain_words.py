@@ -45,7 +45,7 @@ def _verdict(explanation: Explanation) -> str:
         if fault.state is State.BROKEN
         else "nothing is broken; what is not verified begins at"
     )
-    return f"{said}; {what} the {fault.kind} {shorten(fault.name)}: {fault.why}"
+    return f"{said}; {what} the {fault.kind} {shorten(fault.name)}: {_short(fault.why)}"
 
 
 def _node(node: EvidenceNode, indent: str, every: bool) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _node(node: EvidenceNode, indent: str, every: bool) -> Iterator[str]:
     yield f"{indent}{arrow}{node.kind}{words}{signer} [{_MARKS[node.state]}]"
     inner = indent + "   "
     if node.why and node.state is not State.VERIFIED:
-        yield f"{inner}{node.why}"
+        yield f"{inner}{node.why if every else _short(node.why)}"
     if node.name:
         yield f"{inner}{node.name if every else shorten(node.name)}"
     yield from _parts(node.parts, inner, every)
@@ -75,7 +75,8 @@ def _parts(parts: list[EvidenceNode], indent: str, every: bool) -> Iterator[str]
             continue
         first = group[0]
         signer = f", signed by {first.signer}" if first.signer else ""
-        yield f"{indent}<- {len(group)} x {first.kind}{signer} [{_MARKS[first.state]}]"
+        source = f", {first.facts['source']}" if first.facts.get("source") else ""
+        yield f"{indent}<- {len(group)} x {first.kind}{source}{signer} [{_MARKS[first.state]}]"
         if first.why and first.state is not State.VERIFIED:
             yield f"{indent}   {first.why}"
         yield f"{indent}   {shorten(first.name)} ..."
@@ -85,6 +86,11 @@ def _alike(one: EvidenceNode, other: EvidenceNode) -> bool:
     blocks = {"token block", "KV block"}
     same = (one.kind, one.state, one.signer) == (other.kind, other.state, other.signer)
     return same and one.kind in blocks and one.facts.get("source") == other.facts.get("source")
+
+
+def _short(words: str) -> str:
+    """Words with the names in them shortened."""
+    return " ".join(shorten(word) if word.startswith("/") else word for word in words.split(" "))
 
 
 def _quoted(text: str) -> str:

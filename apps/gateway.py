@@ -25,6 +25,7 @@ from ndn_infer.config import Config, GatewayConfig
 from ndn_infer.config.values import address
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UsageError
+from ndn_infer.evidence.live.remember import Remembering
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.gateway.metering import Metering
 from ndn_infer.gateway.page.routes import paged
@@ -156,7 +157,12 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         metering = Metering(client.meters, aliases_of(config))
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
-        served = Served(Service(client, config, front.domains.own), front.domains.label_of, uplink)
+        service = Service(client, config, front.domains.own)
+        if config.gateway.context:
+            remembering = Remembering(node)
+            ends.push_async_callback(remembering.close)
+            service.on_over = remembering.over
+        served = Served(service, front.domains.label_of, uplink)
         tracer = tracer_of(config, "gateway")
         await ends.enter_async_context(traced(config, tracer))
         middlewares = [metering.middleware, *([Tracing(tracer).middleware] if tracer is not None else [])]

@@ -8,11 +8,15 @@ from functools import cached_property
 
 from ndn_infer import chain, ndn, records
 from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.answer import AnswerClaim, AskedPrompt, ToldAnswer, ids_digest
+from ndn_infer.evidence.answer import encode as encode_record
+from ndn_infer.evidence.answer_kv import KvInput
 from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
+from ndn_infer.evidence.context import CORPUS as CORPUS_RECORD
 from ndn_infer.evidence.context import MODEL, REQUEST, TOKENIZE, Context, PassageUse
 from ndn_infer.evidence.judge import Trust
 from ndn_infer.evidence.spans import spans_in
-from ndn_infer.evidence.statement import ANSWER, INPUTS, Resource, Statement
+from ndn_infer.evidence.statement import Resource
 from ndn_infer.namespace import (
     AnswerRecord,
     Call,
@@ -196,12 +200,13 @@ class MadeAnswer:
         model = ModelRecord("smollm2", MODEL_DIGEST, "causal-lm", "LlamaForCausalLM", 8192, 49152)
         self.record("model", CatalogRecord("model", MODEL_DIGEST).to_name(NET), model, "operator")
         corpus = CorpusRecord("notes", CORPUS, 2, DIGEST)
-        self.record("corpus", CatalogRecord("corpus", CORPUS).to_name(NET), corpus, "operator")
+        self.corpus = Resource(
+            ndn.to_uri(base := CatalogRecord("corpus", CORPUS).to_name(NET)),
+            hashlib.sha256(records.encode(corpus)).hexdigest(), CORPUS_RECORD,
+        )  # fmt: skip
+        self.record("corpus", base, corpus, "operator")
         nobody = RevocationList(int(NOW) + 86_400)
         self.record("deny list", CatalogRecord("keys", "revoked").to_name(NET), nobody, "operator")
-
-    def claim(self, kind: str, base: Name, said: Statement, role: str) -> None:
-        self.object(kind, base, dsse.encode(dsse.sign(statement.encode(said), self.signer(role))), role)
 
     def context(self) -> Context:
         places = [(at := self.message.index(text), at + len(text)) for text in TEXTS]
@@ -215,8 +220,9 @@ class MadeAnswer:
         model = ndn.to_uri(CatalogRecord("model", MODEL_DIGEST).to_name(NET))
         values = tuple(value.hex() for value in chain.chain(self.ids, BLOCK))
         return Context(
-            (Resource(request, self.result.request, REQUEST),), MODEL_DIGEST, self.asked,
+            ids_digest(self.ids), (Resource(request, self.result.request, REQUEST),), MODEL_DIGEST, self.asked,
             Resource(tokenize, asked, TOKENIZE), Resource(model, name=MODEL), len(self.ids), BLOCK, values, tuple(uses),
+            (self.corpus,),
         )  # fmt: skip
 
     def _context(self) -> None:
@@ -232,16 +238,24 @@ class MadeAnswer:
             base = KvBlock(MODEL_DIGEST, "public", CODEC, value.hex(), "0-29").to_name(NET)
             packets = build_object(base, VERSION, bytes(9000), self.signer("prefill").sign_data)
             self._add("KV block", packets.metadata)
-            self.kv.append(ndn.to_uri(base + ndn.version(VERSION)))
+            self.kv.append(ndn.to_uri(base))
+
+    def claim_of_answer(self) -> AnswerClaim:
+        request = RequestObject("model", MODEL_DIGEST, "generate", self.result.request).to_name(NET)
+        last = TokenBlock(MODEL_DIGEST, "public", chain.chain(self.ids, BLOCK)[-1].hex()).to_name(NET)
+        prefill = ndn.to_uri(self.signer("prefill").identity)
+        blocks = [KvInput(index, uri, VERSION, "prefilled", prefill) for index, uri in enumerate(self.kv)]
+        return AnswerClaim(
+            ndn.to_uri(self.base + ndn.version(VERSION)), ndn.to_uri(request), self.result.request,
+            ndn.to_uri(NET) + f"/model/{MODEL_DIGEST}", "generate", ndn.to_uri(self.signer("decode").identity), ENGINE,
+            self.request.sampling, AskedPrompt.of(self.ids, 0, ndn.to_uri(last)),
+            ToldAnswer(self.digest, ids_digest((7, 8, 9)), 3, "stop"), KvSources(prefilled=2), tuple(blocks),
+            context=self.context_uri,
+        )  # fmt: skip
 
     def _record(self) -> None:
-        inputs = [Resource(uri, name="kv-block", annotations={"source": "prefill"}) for uri in self.kv]
-        inputs.append(Resource(self.context_uri, name="context"))
-        subject = Resource(ndn.to_uri(self.base + ndn.version(VERSION)), self.digest, "answer")
-        said = Statement((subject,), ANSWER, {INPUTS: statement.plain(inputs)})
         base = AnswerRecord("model", MODEL_DIGEST, "generate", self.result.request).to_name(NET)
-        envelope = dsse.sign(statement.encode(said), self.signer("decode"))
-        self.object("answer record", base, dsse.encode_bundle((envelope,)), "decode")
+        self.object("answer record", base, encode_record(self.claim_of_answer(), self.signer("decode")), "decode")
 
     def _certify(self) -> None:
         for holder in (self.site, *self.holders.values()):

@@ -86,6 +86,14 @@ class Client:
         packets = await inputs.publish_as(base, content, freshness_ms=freshness_ms)
         return PublishedInput(ndn.to_uri(packets.manifest.name), ndn.to_uri(inputs.instance))
 
+    async def serve(self, prefix: Name, packets: ObjectPackets) -> None:
+        """Answer with an object of the user's that is signed already, below `prefix`, for as long as this client is
+        open. Raises MissingKey, RegistrationRefused, Timeout."""
+        inputs = self._published()
+        if inputs is None:
+            raise MissingKey("this machine has no key of the role 'user', below whose name it lies")
+        await inputs.serve(prefix, packets)
+
     def own(self, base: Name) -> ObjectPackets | None:
         """As Inputs.own."""
         return self._inputs.own(base) if self._inputs is not None else None

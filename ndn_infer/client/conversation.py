@@ -245,6 +245,12 @@ class Answer:
     """As in Ask."""
     on_progress: OnProgress | None = None
     cited: tuple[Cited, ...] = ()
+    prompted: Prompted | None = None
+    """What its prompt was made of, where another conversation than its own made it."""
+    on_over: Callable[[Answer], object] | None = None
+    """Is told when nobody reads on."""
+    context: str = ""
+    """The name (URI) of a record of what was asked, which the producer is to name in its own."""
     timing: Timing = field(default_factory=Timing)
     text: str = ""
     ids: list[int] = field(default_factory=list)
@@ -328,6 +334,8 @@ class Answer:
         if self.watch is not None and self.conversation.meters is not None:
             self.watch.left(self.finish, len(self.moves))
             self.conversation.names.look(self.conversation.meters, self.conversation.ledger.uses())
+        if self.on_over is not None:
+            self.on_over(self)
 
     def _ask_another_class(self, error: CallError) -> None:
         """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer
@@ -347,7 +355,7 @@ class Answer:
         ask = Ask(
             ("model", self.model.digest), "generate", self._request(), conversation.domain,
             advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
-            evidence=conversation.evidence, salt=self.salt,
+            evidence=conversation.evidence, salt=self.salt, context=self.context,
         )  # fmt: skip
         events = conversation.caller.stream(
             ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()

@@ -26,19 +26,19 @@ class JudgedClaim:
 
 
 async def judge_claim(judge: Judge, base: Name, domain: str, *, most: int, version: int | None = None) -> JudgedClaim:
-    """The claim in the object `base`: an envelope, or a bundle of which the first one counts. `domain` is the label of
-    the domain in which it is sealed, or public; `most` bytes are taken."""
+    """The claim in the object `base`. `domain` is the label of the domain in which it is sealed, or public; `most`
+    bytes are taken."""
     found = await judge.object(base, version)
     if found.content is None:
         return JudgedClaim(found, found.finding)
     key = await judge.key(found.finding.key)
     try:
         clear = judge.domain(domain).open(base, found.content)
-        envelope = dsse.decode_bundle(clear, most)[0] if clear.endswith(b"\n") else dsse.decode(clear, most)
+        envelope = dsse.decode(clear, most)
         if key.certificate is None or not dsse.verify(envelope, key.certificate.public_der):
             raise BadRecord("its envelope is not signed by the key that signed the object")
         return JudgedClaim(found, found.finding, statement.decode(envelope.payload, most), clear)
     except MissingKey as error:
-        return JudgedClaim(found, Finding(State.MISSING, f"it is sealed: {error}", found.finding.key))
+        return JudgedClaim(found, Finding(State.UNPROVEN, f"it is sealed: {error}", found.finding.key))
     except (BadRecord, BadPacket, TrustError) as error:
         return JudgedClaim(found, Finding(State.BROKEN, str(error), found.finding.key))

@@ -2,15 +2,15 @@
 
 Owns: the predicate of urn:ndn-infer:context:1. Must not know: who signs it, how spans are found (spans.py), packets.
 
-The subjects of the statement are the requests to generate (the RequestObject of each stream of the answer). The
-predicate has
+The subjects of the statement are the prompt (the digest of its ids) and the requests to generate, where they are known
+(the RequestObject of each stream of the answer). The predicate has
 
     template    {"model": digest, "day": "2026-11-26" or ""}      what turned messages into a text
     asked       {"messages": [...], "tools": [...], "text": ""}   the request to tokenize, field by field
-    prompt      {"tokens": n, "blockTokens": 16, "chain": [...]}  the prompt: chain values of its token blocks, in hex
-    resolvedDependencies: the request to tokenize with its digest, the model's record, each passage with the digest of
-                its record, where it stands in a message ("message", "characters": [first, end]) and the "span": [first,
-                end] of prompt ids it became, or "why" none can be established
+    prompt      {"tokens": n, "blockTokens": 16, "chain": [...]}  the prompt: chain values of its full token blocks
+    resolvedDependencies: the request to tokenize with its digest, the model's record, those of corpora, each passage
+                with the digest of its record, where it stands in a message ("message", "characters": [first, end]) and
+                the "span": [first, end] of prompt ids it became, or "why" none can be established
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ndn_infer.errors import BadRecord
+from ndn_infer.evidence import statement
 from ndn_infer.evidence.plain_json import Json
 from ndn_infer.evidence.statement import CONTEXT, INPUTS, Resource, Statement, plain
 from ndn_infer.records import ROLES, Message, TokenizeRequest
@@ -31,9 +32,11 @@ MAX_CONTEXT: Final = 8 << 20
 MAX_BLOCKS: Final = MAX_IDS
 MAX_STREAMS: Final = 64
 
+PROMPT: Final = "prompt"
 PASSAGE: Final = "passage"
 TOKENIZE: Final = "tokenize-request"
 MODEL: Final = "model"
+CORPUS: Final = "corpus"
 REQUEST: Final = "request"
 
 
@@ -69,9 +72,11 @@ class PassageUse:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a context record says. `requests`: the requests to generate; `asked`: the request to tokenize; `chain`:
-    values (hex) of the prompt's full token blocks of `block_tokens` ids."""
+    """What a context record says. `sha256`: of the prompt's ids (answer.ids_digest), in hex; `requests`: the requests
+    to generate; `asked`: the request to tokenize; `chain`: values (hex) of the prompt's full token blocks of
+    `block_tokens` ids."""
 
+    sha256: str
     requests: tuple[Resource, ...]
     model: str
     asked: TokenizeRequest
@@ -81,6 +86,8 @@ class Context:
     block_tokens: int
     chain: tuple[str, ...] = ()
     passages: tuple[PassageUse, ...] = field(default=())
+    corpora: tuple[Resource, ...] = field(default=())
+    """The operator's records of the corpora that the passages are of, where there are any."""
 
     def statement(self) -> Statement:
         asked = self.asked
@@ -94,32 +101,44 @@ class Context:
                 "closed": asked.closed,
             },
             "prompt": {"tokens": self.tokens, "blockTokens": self.block_tokens, "chain": list(self.chain)},
-            INPUTS: plain((self.tokenize, self.catalogue, *(passage.resource() for passage in self.passages))),
+            INPUTS: plain((self.tokenize, self.catalogue, *self.corpora, *(use.resource() for use in self.passages))),
         }
-        return Statement(self.requests, CONTEXT, predicate)
+        prompt = Resource(self.tokenize.uri, self.sha256, PROMPT)
+        return Statement((prompt, *self.requests), CONTEXT, predicate)
 
     @classmethod
-    def of(cls, statement: Statement) -> Context:
-        """What a statement says, which its signer vouches for. Raises BadRecord for one of another type or form."""
-        if statement.predicate_type != CONTEXT or len(statement.subject) > MAX_STREAMS:
+    def of(cls, said: Statement) -> Context:
+        """What a statement says, which its signer vouches for. Raises BadRecord for anything else than the one form
+        that `statement` gives it."""
+        context = cls._read(said)
+        if statement.encode(context.statement()) != statement.encode(said):
+            raise BadRecord("a context record has fields that are not known here")
+        return context
+
+    @classmethod
+    def _read(cls, whole: Statement) -> Context:
+        if whole.predicate_type != CONTEXT or len(whole.subject) > MAX_STREAMS:
             raise BadRecord("this is no context record")
-        said = statement.predicate
+        said = whole.predicate
         _expect(said, {"template", "asked", "prompt", INPUTS})
         template: Any = said["template"]
         prompt: Any = said["prompt"]
         _expect(template, {"model", "day"})
         _expect(prompt, {"tokens", "blockTokens", "chain"})
-        inputs = statement.inputs
+        inputs = whole.inputs
         named = {resource.name: resource for resource in inputs}
         if TOKENIZE not in named or MODEL not in named:
             raise BadRecord("a context record names its request to tokenize and its model")
         passages = tuple(PassageUse.of(one) for one in inputs if one.name == PASSAGE)
         if len(passages) > MAX_HITS:
             raise BadRecord(f"a prompt holds at most {MAX_HITS} passages")
+        prompt_ids, *requests = whole.subject
         return cls(
-            statement.subject, _text(template["model"], 128), _asked(said["asked"], _text(template["day"], 10)),
+            prompt_ids.sha256, tuple(requests), _text(template["model"], 128),
+            _asked(said["asked"], _text(template["day"], 10)),
             named[TOKENIZE], named[MODEL], _count(prompt["tokens"], MAX_IDS),
             _count(prompt["blockTokens"], MAX_IDS), _chain(prompt["chain"]), passages,
+            tuple(one for one in inputs if one.name == CORPUS),
         )  # fmt: skip
 
 

@@ -22,22 +22,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.errors import BadName, BadRecord
+from ndn_infer.errors import BadName, MissingKey
+from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answers import JudgedAnswer, JudgedRequest, StreamName, judge_answer, judge_request
 from ndn_infer.evidence.bundle import EvidenceBundle
-from ndn_infer.evidence.claims import JudgedClaim, judge_claim
 from ndn_infer.evidence.judge import Finding, Judge, JudgedKey, JudgedObject, State, Trust
 from ndn_infer.evidence.node import EvidenceNode, Explanation
 from ndn_infer.evidence.prompts import JudgedContext, PromptParts, check_context, decoded, judge_context, signer_of
-from ndn_infer.evidence.statement import ANSWER, Resource, Statement
-from ndn_infer.namespace import CatalogRecord, Evidence, KvBlock
+from ndn_infer.evidence.said_of_answer import judge_record, kv_nodes, record_node
+from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import GenerateRequest, ModelRecord
 from ndn_infer.security.certificate import format_time
+from ndn_infer.security.domains import PUBLIC
 
 BLOCK_TOKENS: Final = 16
 """Ids of a token block, where no context record says so."""
-MAX_RECORD: Final = 8 << 20
-MAX_KV: Final = 1 << 14
 _SHOWN: Final = 4
 
 
@@ -91,26 +90,25 @@ class _Explaining:
 
     async def tree(self) -> EvidenceNode:
         judge, stream = self._judge, self._stream
-        base = stream.result.record().to_name(judge.net)
         context = await judge_context(judge, self._context_uri)
         request = await judge_request(judge, stream, context.identity)
-        claim = await judge_claim(judge, base, request.domain, most=MAX_RECORD, version=stream.version)
-        named = _context_in(judge, claim.said)
-        if not self._context_uri and named:
-            context = await judge_context(judge, named)
-            request = await judge_request(judge, stream, context.identity)
+        record = await judge_record(judge, stream, request.domain)
+        if record.said is not None:
+            if not self._context_uri and record.said.context:
+                context = await judge_context(judge, record.said.context)
+            caller = context.identity or _name(record.said.caller)
+            request = await judge_request(judge, stream, caller)
         answer = await judge_answer(judge, stream, request.domain)
         root = _answer_node(stream, answer, request.said)
-        root.parts.append(_record_node(stream, answer, claim, base))
+        root.parts.append(record_node(stream, record, answer, request))
         root.parts.append(_request_node(request))
         root.parts.append(await self._prompt(request, context))
-        root.parts += await self._kv(claim.said)
+        root.parts += await self._kv(record.said, request, context)
         root.parts.append(await self._model())
         return root
 
     async def _prompt(self, request: JudgedRequest, context: JudgedContext) -> EvidenceNode:
-        judge, said, stream = self._judge, request.said, self._stream
-        ids = None if said is None else said.prompt[: len(said.prompt) - said.answered]
+        judge, stream, ids = self._judge, self._stream, _ids(request)
         check_context(context, stream.result.request, ids, judge)
         node = EvidenceNode("prompt", ndn.to_uri(request.name), State.VERIFIED)
         node.parts.append(context.node)
@@ -119,29 +117,22 @@ class _Explaining:
             return node
         node.words, node.facts["ids"] = f"{len(ids)} ids", list(ids)
         parts = PromptParts(judge, stream.result.subject, ids, context)
-        size = context.said.block_tokens if context.said is not None else 0
-        blocks = await parts.blocks(judge.domain(request.domain), size or BLOCK_TOKENS)
+        blocks = await parts.blocks(judge.domain(request.domain), _block_tokens(context))
         text = [await parts.tokenization(), await parts.read_pieces()]
         node.parts[:0] = [*blocks, *(one for one in text if one is not None)]
         context.node.parts += await parts.passages()
         return node
 
-    async def _kv(self, said: Statement | None) -> list[EvidenceNode]:
-        """A node for each block of KV that the answer's record names: its signed manifest."""
-        nodes: list[EvidenceNode] = []
-        for resource in _inputs(said):
-            base, version = _split(resource.uri)
-            block = KvBlock.parse(self._judge.net, base)
-            if block is None or len(nodes) >= MAX_KV:
-                continue
-            found = await self._judge.object(base, version, whole=False)
-            node = EvidenceNode("KV block", resource.uri, State.VERIFIED, signer=signer_of(found.finding))
-            node.take(found.finding)
-            source = resource.annotations.get("source", "")
-            node.words = f"keys and values of one block, {source or 'source not told'}"
-            node.facts |= {"codec": block.codec, "source": source}
-            nodes.append(node)
-        return nodes
+    async def _kv(
+        self, said: AnswerClaim | None, request: JudgedRequest, context: JudgedContext
+    ) -> list[EvidenceNode]:  # fmt: skip
+        if said is None:
+            return []
+        try:
+            domain, ids = self._judge.domain(request.domain), _ids(request)
+        except MissingKey:
+            domain, ids = PUBLIC, None
+        return await kv_nodes(self._judge, said, domain, ids, _block_tokens(context))
 
     async def _model(self) -> EvidenceNode:
         digest = self._stream.result.subject
@@ -174,27 +165,6 @@ def _answer_node(stream: StreamName, answer: JudgedAnswer, request: GenerateRequ
         engine = request.engine if request is not None else ""
         node.words = f"{len(answer.ids)} ids ({finish}), made {made}{f' in engine class {engine}' if engine else ''}"
         node.facts |= {"text": answer.text, "ids": list(answer.ids), "finish": finish, "engine": engine}
-    return node
-
-
-def _record_node(stream: StreamName, answer: JudgedAnswer, claim: JudgedClaim, base: bytes) -> EvidenceNode:
-    """The record agrees with the stream, and its signer is the stream's."""
-    node = EvidenceNode("answer record", ndn.to_uri(base), State.VERIFIED, "what its producer says of it")
-    node.take(claim.finding)
-    node.signer = signer_of(claim.finding)
-    if claim.said is None:
-        return node
-    subject = claim.said.subject[0]
-    if claim.said.predicate_type != ANSWER or subject.uri != ndn.to_uri(stream.name):
-        node.broken("it is about something else than this answer")
-    elif answer.digest and subject.sha256 != answer.digest:
-        node.broken("it is about an answer with other bytes: the digest differs")
-    elif answer.signer and claim.finding.key and _identity(claim.finding.key) != _identity(answer.signer):
-        node.broken("somebody else signed it than the answer")
-    else:
-        names = [resource.name or "input" for resource in _inputs(claim.said)]
-        node.words = f"it says the same, and names {len(names)} inputs"
-        node.facts["inputs"] = {name: names.count(name) for name in sorted(set(names))}
     return node
 
 
@@ -250,31 +220,18 @@ def _of_no_use(judge: Judge) -> list[str]:
     return [*shown, f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else shown
 
 
-# ------------------------------------------------------------ inputs of a record
+def _ids(request: JudgedRequest) -> tuple[int, ...] | None:
+    """Of the prompt, without what an answer that broke off had said."""
+    said = request.said
+    return None if said is None else said.prompt[: len(said.prompt) - said.answered]
 
 
-def _inputs(said: Statement | None) -> tuple[Resource, ...]:
+def _block_tokens(context: JudgedContext) -> int:
+    return (context.said.block_tokens if context.said is not None else 0) or BLOCK_TOKENS
+
+
+def _name(uri: str) -> bytes:
     try:
-        return () if said is None else said.inputs
-    except BadRecord:
-        return ()
-
-
-def _context_in(judge: Judge, said: Statement | None) -> str:
-    """The context record that an answer's record names, if any."""
-    for resource in _inputs(said):
-        named = Evidence.parse(judge.net, _split(resource.uri)[0])
-        if named is not None and named.topic == "context":
-            return resource.uri
-    return ""
-
-
-def _split(uri: str) -> tuple[bytes, int | None]:
-    try:
-        return ndn.split_version(ndn.from_uri(uri))
+        return ndn.from_uri(uri) if uri else b""
     except BadName:
-        return b"", None
-
-
-def _identity(key: bytes) -> bytes:
-    return ndn.prefix(key, -2)
+        return b""

@@ -131,7 +131,7 @@ class Judge:
         try:
             await self._validator.validate(data)
         except TrustError as error:
-            return Finding(State.BROKEN, str(error), key.name)
+            return Finding(State.BROKEN, _why(error, "Data", data.name), key.name)
         return Finding(State.VERIFIED, key=key.name)
 
     async def key(self, locator: Name, depth: int = 0) -> JudgedKey:
@@ -171,7 +171,8 @@ class Judge:
         try:
             await self._validator.validate(certificate.data)
         except TrustError as error:
-            return Finding(State.BROKEN, str(error), issuer.name, expired=isinstance(error, CertificateExpired))
+            why = _why(error, "Data", certificate.name)
+            return Finding(State.BROKEN, why, issuer.name, expired=isinstance(error, CertificateExpired))
         return Finding(State.VERIFIED, key=issuer.name)
 
     def _certificate_of(self, locator: Name) -> bytes:
@@ -263,6 +264,11 @@ async def _at_once(seconds: float) -> None:
 
 def _no_domain(label: str) -> DomainEpoch:
     raise MissingKey(f"the key of domain {label} is not here")
+
+
+def _why(error: TrustError, title: str, name: Name) -> str:
+    """In words, without the name that stands beside them."""
+    return str(error).removeprefix(f"{title} {ndn.to_uri(name)}: ").removeprefix(f"{ndn.to_uri(name)}: ")
 
 
 def _version(name: Name) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadName, BadRecord, MissingKey, TrustError
+from ndn_infer.evidence.answer import ids_digest
 from ndn_infer.evidence.claims import JudgedClaim, judge_claim
 from ndn_infer.evidence.context import MAX_CONTEXT, Context, PassageUse
 from ndn_infer.evidence.judge import Finding, Judge, State, digest_of
@@ -95,20 +96,19 @@ def check_context(context: JudgedContext, request: str, prompt: tuple[int, ...] 
     said, node = context.said, context.node
     if said is None:
         return
-    subjects = {resource.sha256 for resource in said.requests}
-    if request not in subjects:
+    if said.requests and request not in {resource.sha256 for resource in said.requests}:
         node.broken("it is about other requests than the one that was answered")
     if prompt is None:
         return
-    if said.tokens != len(prompt) or not said.block_tokens:
-        node.broken(f"it is about a prompt of {said.tokens} ids; the request has one of {len(prompt)}")
+    if said.tokens != len(prompt) or said.sha256 != ids_digest(prompt) or not said.block_tokens:
+        node.broken("it is about a prompt of other ids than the request has")
         return
     try:
         values = judge.domain(context.domain).chain_values(prompt, said.block_tokens)
     except MissingKey:
         return
     if tuple(value.hex() for value in values) != said.chain:
-        node.broken("the prompt that it is about has other ids than the request")
+        node.broken("its token blocks are not those of the prompt")
 
 
 # ------------------------------------------------------------ passages
@@ -123,7 +123,7 @@ class PromptParts:
     ids: tuple[int, ...]
     context: JudgedContext
     pieces: tuple[bytes, ...] = ()
-    corpora: dict[str, EvidenceNode] = field(default_factory=dict)
+    corpora: set[Name] = field(default_factory=set)
 
     async def passages(self) -> list[EvidenceNode]:
         """A node for each passage in the context record."""
@@ -148,9 +148,11 @@ class PromptParts:
         if found.content is not None:
             self._read_passage(node, named, use, said, found.content)
         node.facts |= {"span": list(use.span) if use.span else None, "why_no_span": use.why}
-        if named.corpus not in self.corpora:
-            self.corpora[named.corpus] = await self._corpus(named.corpus)
-            node.parts.append(self.corpora[named.corpus])
+        corpus = CatalogRecord("corpus", named.corpus).to_name(self.judge.net)
+        known = [one for one in said.corpora if one.uri == ndn.to_uri(corpus)]
+        if known and corpus not in self.corpora:
+            self.corpora.add(corpus)
+            node.parts.append(await self._corpus(corpus, named.corpus, known[0].sha256))
         return node
 
     def _read_passage(self, node: EvidenceNode, named: Passage, use: PassageUse, said: Context, content: bytes) -> None:
@@ -174,15 +176,16 @@ class PromptParts:
         elif use.span is not None and not self.pieces:
             node.words += " (not checked: the text of the prompt's ids is not here)"
 
-    async def _corpus(self, digest: str) -> EvidenceNode:
-        """What the operator says of a corpus, by its digest."""
-        base = CatalogRecord("corpus", digest).to_name(self.judge.net)
+    async def _corpus(self, base: Name, digest: str, sha256: str) -> EvidenceNode:
+        """What the operator says of a corpus, by its digest, as the context names it; not every corpus has a record."""
         node = EvidenceNode("corpus", ndn.to_uri(base), State.VERIFIED, "what the operator says of the corpus")
         found = await self.judge.object(base)
         node.take(found.finding)
         node.signer = signer_of(found.finding)
         record = decoded(node, CorpusRecord, found.content)
-        if record is not None and record.digest != digest:
+        if found.content is not None and digest_of(found.content) != sha256:
+            node.broken("it is another record than the context names")
+        elif record is not None and record.digest != digest:
             node.broken("it is about another corpus")
         elif record is not None:
             node.words = f"corpus {record.alias}: {record.passages} passages"

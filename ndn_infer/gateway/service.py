@@ -61,6 +61,8 @@ class Service:
         """What requests leave out. The seed is 0: equal requests have equal answers, and caches have them."""
         self.spend: Callable[[int], None] = _free
         """Is told of tokens that whoever asks has had computed, or found."""
+        self.on_over: Callable[[Answer], object] | None = None
+        """Is told of each answer to messages that nobody reads on."""
         self._client = client
         self._domain = domain
         self._names = ModelNames(config.gateway.names)
@@ -112,6 +114,8 @@ class Service:
         prompt = await self._chat_prompt(conversation, model, request, param)
         form, asked = make(self._head(request.model, model)), held_to(request.tools, request.asked)
         answers = self._answers(model, asked, [prompt], param)
+        for answer in answers:
+            answer.prompted, answer.on_over = conversation.prompted, self.on_over
         return Prepared(form, asked, answers, self.spend, request.tools.allowed)
 
     def _head(self, name: str, model: ModelRecord) -> Head:

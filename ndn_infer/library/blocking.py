@@ -244,6 +244,10 @@ class SyncNetwork:
     def get(self, name: str) -> NamedObject:
         return self.thread.run(lambda: self.network.get(name))
 
+    def evidence(self, reply: SyncReply) -> bytes:
+        """As Network.evidence."""
+        return self.thread.run(lambda: self.network.evidence(reply.reply))
+
     @contextmanager
     def documents(self, corpus: str | Path, *, model: str = "") -> Iterator[SyncDocuments]:
         block: AbstractAsyncContextManager[Documents] = self.network.documents(corpus, model=model)

@@ -23,7 +23,8 @@ from ndn_infer import config as configuration
 from ndn_infer import ndn
 from ndn_infer.client import Client
 from ndn_infer.config import Config
-from ndn_infer.errors import FetchIncomplete
+from ndn_infer.errors import FetchIncomplete, UsageError
+from ndn_infer.evidence.live.remember import evidence_of, remember
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
@@ -178,6 +179,15 @@ class Network:
         found = await self._saved.load(label, domain=wanted)
         goes_on_in = wanted if found.domain == PUBLIC.label else found.domain
         return Chat(ChatParts(self.client, self.node.config, found.model, goes_on_in), list(found.messages))
+
+    async def evidence(self, reply: ChatReply) -> bytes:
+        """All that an answer rests on, as far as it can be had now: a file for 'ndn-infer explain --bundle' (docs/
+        explain.md). Its context record is kept on this machine, unless ask.context is off. Raises UsageError for an
+        answer that has not ended."""
+        answer = reply.answer
+        if answer is None or not answer.finish or not answer.stream_name:
+            raise UsageError("this answer has not ended, so nothing can be said of it", hint="read it to its end")
+        return (await evidence_of(self.node, answer, await remember(self.node, answer))).encode()
 
     @property
     def _saved(self) -> SavedChats:

@@ -14,20 +14,20 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import BadName, BadPacket, BadRecord, MissingKey, NdnInferError
+from ndn_infer.errors import BadName, BadPacket, MissingKey, NdnInferError
+from ndn_infer.evidence import answer as answers
 from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answers import StreamName
 from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
 from ndn_infer.evidence.context import MAX_CONTEXT, Context
-from ndn_infer.evidence.explain import BLOCK_TOKENS, MAX_KV, MAX_RECORD
-from ndn_infer.evidence.statement import Resource
+from ndn_infer.evidence.explain import BLOCK_TOKENS
 from ndn_infer.namespace import (
     Call,
     CallClass,
     CatalogRecord,
     Evidence,
     KvBlock,
-    Passage,
     TokenBlock,
     function_prefix,
 )
@@ -56,9 +56,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 16
 """Objects that are asked for at one time."""
-RECORD_WAIT_S: Final = 3.0
-"""An answer's record is made after its last event: so long it is awaited where nobody has it yet."""
-PAUSE_S: Final = 0.1
 
 
 def domain_of(node: Node, label: str) -> Domain:
@@ -97,7 +94,7 @@ class Collector:
         revoked = CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)
         await asyncio.gather(
             self.object(model), self.object(revoked), self._kv(said), self._passages(context),
-            self._prompt(stream, asked, context),
+            self._prompt(stream, asked, context, said),
         )  # fmt: skip
         await self.certificates()
         return self.bundle
@@ -152,18 +149,15 @@ class Collector:
 
     # ------------------------------------------------------------ what the answer says
 
-    async def _record(self, stream: StreamName, places: list[tuple[Name, ...]]) -> tuple[Resource, ...]:
-        """The inputs that the answer's record names."""
-        base, until = stream.result.record().to_name(self.node.net), clock.monotonic() + RECORD_WAIT_S
+    async def _record(self, stream: StreamName, places: list[tuple[Name, ...]]) -> AnswerClaim | None:
+        """What the answer's record says, where there is one. Its producer lets those wait who ask while it is made."""
+        base = stream.result.record().to_name(self.node.net)
         content = await self.object(base, stream.version, places=places)
-        while content is None and clock.monotonic() < until and stream.version > clock.wall_us() - 60_000_000:
-            await asyncio.sleep(PAUSE_S)
-            content = await self.object(base, stream.version, places=places)
         try:
-            clear = self._opened(base, content or b"")
-            return statement.decode(dsse.decode_bundle(clear, MAX_RECORD)[0].payload, MAX_RECORD).inputs
-        except (BadRecord, MissingKey, NdnInferError):
-            return ()
+            return None if content is None else answers.decode(self._opened(base, content))[0]
+        except NdnInferError as error:
+            self._left_out(base, error)
+            return None
 
     def _opened(self, base: Name, content: bytes) -> bytes:
         """Clear bytes of a record that is sealed in one of our domains, or in none."""
@@ -177,8 +171,8 @@ class Collector:
                     continue
         raise MissingKey("it is sealed in a domain whose key is not here")
 
-    async def _context(self, said: tuple[Resource, ...]) -> Context | None:
-        uri = self.bundle.note.context or next((one.uri for one in said if "/evidence/" in one.uri), "")
+    async def _context(self, said: AnswerClaim | None) -> Context | None:
+        uri = self.bundle.note.context or (said.context if said is not None else "")
         if not uri:
             return None
         try:
@@ -204,27 +198,26 @@ class Collector:
 
     # ------------------------------------------------------------ inputs
 
-    async def _kv(self, said: tuple[Resource, ...]) -> None:
+    async def _kv(self, said: AnswerClaim | None) -> None:
         wanted = []
-        for resource in said[:MAX_KV]:
-            base, version = _split(resource.uri)
+        for block in said.kv_blocks if said is not None else ():
+            base, _ = _split(block.uri)
             if KvBlock.parse(self.node.net, base) is not None:
-                signer = resource.annotations.get("signer", "")
-                places = self._places(signer if isinstance(signer, str) else "", self.bundle.note.producer)
-                wanted.append(self.object(base, version, places=places, whole=False))
+                places = self._places(block.signer, self.bundle.note.producer)
+                wanted.append(self.object(base, block.version or None, places=places, whole=False))
         await _all(wanted)
 
     async def _passages(self, context: Context | None) -> None:
         names = [ndn.from_uri(use.uri) for use in context.passages] if context is not None else []
-        named = [Passage.parse(self.node.net, base) for base in names]
-        corpora = {one.corpus for one in named if one is not None}
+        names += [ndn.from_uri(one.uri) for one in context.corpora] if context is not None else []
         await _all([self.object(base) for base in names])
-        await _all([self.object(CatalogRecord("corpus", corpus).to_name(self.node.net)) for corpus in corpora])
 
-    async def _prompt(self, stream: StreamName, asked: bytes | None, context: Context | None) -> None:
+    async def _prompt(
+        self, stream: StreamName, asked: bytes | None, context: Context | None, said: AnswerClaim | None
+    ) -> None:
         """Token blocks of the prompt, the answer of tokenize to the text, and the bytes of its ids where passages are
         in it."""
-        request, domain = self._request(stream, asked, context)
+        request, domain = self._request(stream, asked, said)
         if request is None or domain is None:
             return
         ids = request.prompt[: len(request.prompt) - request.answered]
@@ -239,14 +232,14 @@ class Collector:
                 await self._asked_again(model, "detokenize", DetokenizeRequest(ids, True, True), Text)
 
     def _request(
-        self, stream: StreamName, asked: bytes | None, context: Context | None
+        self, stream: StreamName, asked: bytes | None, said: AnswerClaim | None
     ) -> tuple[GenerateRequest | None, Domain | None]:  # fmt: skip
         try:
             if asked is None or not is_sealed_request(asked):
                 return (None, None) if asked is None else (records.decode(GenerateRequest, asked), PUBLIC)
             sealed, result = parse_request(asked), stream.result
             epoch = domain_of(self.node, sealed.domain)
-            caller = self._identity_of_context()
+            caller = self._identity_of_context() or (ndn.from_uri(said.caller) if said is not None else b"")
             assert isinstance(epoch, DomainEpoch)
             prefix = function_prefix(self.node.net, result.subject_kind, result.subject, result.function)
             return records.decode(GenerateRequest, epoch.open_request(prefix, caller, sealed)), epoch

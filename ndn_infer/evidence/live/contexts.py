@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.client import Answer, Prompted, passage_places
 from ndn_infer.errors import BadRecord, NdnInferError
 from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.answer import ids_digest
 from ndn_infer.evidence.bundle import BundleNote
-from ndn_infer.evidence.context import MODEL, REQUEST, TOKENIZE, Context, PassageUse
+from ndn_infer.evidence.context import CORPUS, MODEL, REQUEST, TOKENIZE, Context, PassageUse
 from ndn_infer.evidence.live.collect import domain_of
 from ndn_infer.evidence.spans import spans_in
 from ndn_infer.evidence.statement import Resource
-from ndn_infer.namespace import CatalogRecord, Evidence, RequestObject, Result, Role
+from ndn_infer.namespace import CatalogRecord, Evidence, Passage, RequestObject, Result, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
@@ -53,33 +55,38 @@ class MadeContext:
 
 
 async def context_of(node: Node, signer: Signer, answer: Answer) -> MadeContext | None:
-    """The record of an answer that has begun or ended, signed by `signer`; None where its prompt was given as ids, or
-    nothing was asked. Raises BadRecord for what no record holds, MissingKey for a domain whose key is gone."""
-    prompted = answer.conversation.prompted
-    if prompted is None or prompted.ids != answer.prompt_ids or not answer.streams:
+    """The record of what an answer is asked with, signed by `signer`; None where its prompt was given as ids. After the
+    answer has begun it names the requests. Raises BadRecord for what no record holds, MissingKey for a domain whose key
+    is gone."""
+    prompted = answer.prompted or answer.conversation.prompted
+    if prompted is None or prompted.ids != answer.prompt_ids:
         return None
     requests = tuple(_request_of(node.net, uri) for uri in answer.streams)
     also = [prompted.answered.how.wire] if answer.conversation.domain == PUBLIC.label else []
     uses, text = await _uses(answer, prompted)
+    corpora = await _corpora(node, uses)
     also += [text.how.wire] if text is not None else []
-    made = _object(node, signer, answer.conversation.domain, _context(node, answer, prompted, requests, uses))
-    base = made.base
-    note = BundleNote(answer.stream_name, ndn.to_uri(base), ndn.to_uri(answer.by), clock.wall_us())
-    return MadeContext(ndn.to_uri(base), made, note, tuple(wire for wire in also if wire))
+    context = replace(_context(node, answer, prompted, requests), passages=uses, corpora=corpora)
+    made = _object(node, signer, answer.conversation.domain, context)
+    uri = ndn.to_uri(made.base)
+    return MadeContext(uri, made, note_of(answer, uri), tuple(wire for wire in also if wire))
 
 
-def _context(
-    node: Node, answer: Answer, prompted: Prompted, requests: tuple[Resource, ...], uses: tuple[PassageUse, ...]
-) -> Context:
+def note_of(answer: Answer, context: str) -> BundleNote:
+    """What a bundle of this answer begins with."""
+    return BundleNote(answer.stream_name, context, ndn.to_uri(answer.by) if answer.by else "", clock.wall_us())
+
+
+def _context(node: Node, answer: Answer, prompted: Prompted, requests: tuple[Resource, ...]) -> Context:
     block, model = node.config.engine.block_tokens, answer.model.digest
     values = domain_of(node, answer.conversation.domain).chain_values(prompted.ids, block)
     digest = hashlib.sha256(records.encode(prompted.request)).hexdigest()
     tokenize = RequestObject("model", model, "tokenize", digest).to_name(node.net)
     catalogue = CatalogRecord("model", model).to_name(node.net)
     return Context(
-        requests, model, prompted.request, Resource(ndn.to_uri(tokenize), digest, TOKENIZE),
+        ids_digest(prompted.ids), requests, model, prompted.request, Resource(ndn.to_uri(tokenize), digest, TOKENIZE),
         Resource(ndn.to_uri(catalogue), name=MODEL), len(prompted.ids), block,
-        tuple(value.hex() for value in values), uses,
+        tuple(value.hex() for value in values),
     )  # fmt: skip
 
 
@@ -123,6 +130,22 @@ async def _uses(answer: Answer, prompted: Prompted) -> tuple[tuple[PassageUse, .
         known = None if isinstance(span, str) else span
         uses.append(PassageUse(item.name, sha256, at, place, known, "" if known else str(span)))
     return tuple(uses), answered
+
+
+async def _corpora(node: Node, uses: Iterable[PassageUse]) -> tuple[Resource, ...]:
+    """What the operator says of the corpora of these passages. Not every corpus has a record: one look is enough."""
+    named = (Passage.parse(node.net, ndn.from_uri(use.uri)) for use in uses)
+    found = []
+    for digest in dict.fromkeys(one.corpus for one in named if one is not None):
+        base = CatalogRecord("corpus", digest).to_name(node.net)
+        try:
+            record = await node.fetcher.discover(base, patient=False)
+            if record.manifest is not None:
+                content = (await node.fetcher.collect(record)).content
+                found.append(Resource(ndn.to_uri(base), hashlib.sha256(content).hexdigest(), CORPUS))
+        except NdnInferError as error:
+            log.info("no record of corpus %s: %s", digest[:16], error)
+    return tuple(found)
 
 
 async def _text_of(answer: Answer, ids: tuple[int, ...]) -> tuple[Text | None, Answered | None]:

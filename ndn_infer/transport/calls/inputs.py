@@ -79,6 +79,15 @@ class Inputs:
             await self._registrar.register(base, capture=True)
         return self._server.publish(base, content, self._signer, freshness_ms=freshness_ms, pinned=True)
 
+    async def serve(self, prefix: Name, packets: ObjectPackets) -> None:
+        """Answer with an object that is signed already, below a prefix of which other processes may hold others. Raises
+        RegistrationRefused, Timeout."""
+        await self.announce()
+        if self._registrar is not None and prefix not in self._registrar.prefixes:
+            self._server.serve(prefix, self._signer, denies=False)
+            await self._registrar.register(prefix, capture=True)
+        self._server.put(packets)
+
     def own(self, base: Name) -> ObjectPackets | None:
         """What is published here under this name: a forwarder does not bring our own Interests back to us."""
         return self._server.store.get(base)
