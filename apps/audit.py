@@ -1,5 +1,6 @@
 """Compute an answer of the network again, and say whether it is right.
 
+ndn-infer audit --last                      the answer to the last question of this machine's user
 ndn-infer audit NAME                        every token, with an engine of the answer's class on this machine
 ndn-infer audit NAME --sample 0.1           a tenth of the positions, drawn by --seed; exactly where that looks wrong
 ndn-infer audit NAME --kv                   the KV blocks of prompt and answer that somebody publishes
@@ -29,6 +30,7 @@ from ndn_infer.apps.get import split
 from ndn_infer.config import Config
 from ndn_infer.errors import StorageError, TrustError, UsageError
 from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.live.kept import KeptContexts
 from ndn_infer.evidence.verdict import KV, PASSED, AuditVerdict, KnownFault
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.prepare import prepared
@@ -44,6 +46,7 @@ WRONG = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="name of an answer")
+    parser.add_argument("--last", action="store_true", help="the answer to the last question asked here")
     parser.add_argument("--sample", type=_share, default=1.0, metavar="P", help="check this share (default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the sample (default: random)")
     parser.add_argument("--kv", action="store_true", help="KV blocks instead of tokens")
@@ -56,9 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    given = [bool(options.name), bool(options.verify), options.faults]
+    given = [bool(options.name), options.last, bool(options.verify), options.faults]
     if sum(given) != 1:
-        raise UsageError("name an answer, or give --verify or --faults")
+        raise UsageError("name an answer, or give --last, --verify or --faults")
+    if options.last:
+        options.name = KeptContexts.of(config).last().note.stream
     if options.faults:
         return _faults(options, config)
     if options.verify:

@@ -98,17 +98,15 @@ class _WantedAnswer:
         """The evidence, the stream's URI, and what was refused on the way."""
         if self.options.bundle is not None:
             bundle = read_file(self.options.bundle)
-            return bundle, self._stream(bundle.note) if self.options.name else bundle.note.stream, []
+            return bundle, self._stream() if self.options.name else bundle.note.stream, []
         kept = KeptContexts.of(self.config)
-        known = kept.newest() if self.options.last else kept.of_stream(self._stream(BundleNote(self.options.name)))
-        if known is None and self.options.last:
-            raise UsageError(
-                "no question is remembered here", hint="'ndn-infer ask' remembers, unless ask.context is 'off'"
-            )
-        stream = known.note.stream if self.options.last and known is not None else self._stream(BundleNote(""))
-        return await self._collected(known, stream)
+        if self.options.last:
+            last = kept.last()
+            return await self._collected(last, last.note.stream)
+        stream = self._stream()
+        return await self._collected(kept.of_stream(stream), stream)
 
-    def _stream(self, note: BundleNote) -> str:
+    def _stream(self) -> str:
         """The stream's URI, out of that of the stream or of its record."""
         name = ndn.from_uri(self.options.name)
         base, version = ndn.split_version(name)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from ndn_infer import clock, ndn, records  # noqa: E402
+from ndn_infer.config import Config  # noqa: E402
 from ndn_infer.engine.tokenizer import ChatTokenizer  # noqa: E402
 from ndn_infer.errors import BadRecord, LeftOut, TrustError  # noqa: E402
 from ndn_infer.evidence import dsse, statement  # noqa: E402
@@ -39,8 +46,13 @@ QUESTION = "Tell me in a few words how a lighthouse works, and who looks after i
 
 
 @pytest.fixture(scope="module")
-def keychain(tmp_path_factory: pytest.TempPathFactory) -> Keychain:
-    return keychain_in(tmp_path_factory.mktemp("keys"), "decode", "prefill", "user", "audit")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def keychain(keys: Path) -> Keychain:
+    return keychain_in(keys, "decode", "prefill", "user", "audit")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +85,20 @@ async def third(world: AuditWorld, keychain: Keychain, verdict: AuditVerdict) ->
         return await check_proof(read, validator, world.audit)
     finally:
         await validator.aclose()
+
+
+def third_process(file: Path, keys: Path, folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """`audit --verify` on a machine that has the anchor and the model, and no forwarder."""
+    config = replace(Config(), paths=replace(Config().paths, data_dir=str(folder / "data"), cache_dir=str(cache)))
+    config = replace(config, network=replace(config.network, net=ndn.to_uri(NET)))
+    shutil.copytree(keys, config.keys_dir)
+    settings = (f"paths.data_dir={folder / 'data'}", f"paths.cache_dir={cache}", f"network.net={ndn.to_uri(NET)}")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "NDN_CLIENT_TRANSPORT": "unix:///nowhere.sock"}
+    return subprocess.run(
+        [sys.executable, "-m", "ndn_infer", "audit", "--verify", str(file), "--json",
+         *(f"--set={setting}" for setting in settings)],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
@@ -125,7 +151,9 @@ async def test_a_proof_about_an_honest_answer_does_not_hold(world: AuditWorld, k
 
 
 @pytest.mark.parametrize("off", ["much", "a little"])
-async def test_one_wrong_number_in_one_signed_block(world: AuditWorld, keychain: Keychain, off: str) -> None:
+async def test_one_wrong_number_in_one_signed_block(
+    world: AuditWorld, keychain: Keychain, off: str, keys: Path, tmp_path: Path, model_cache: Path
+) -> None:  # fmt: skip
     async with world.producing() as node:
         request = asked(world, seed=7)
         answer = await world.fetch(await world.ask(request))
@@ -142,6 +170,12 @@ async def test_one_wrong_number_in_one_signed_block(world: AuditWorld, keychain:
     assert verdict.fault.identity == ndn.to_uri(role("decode"))
     assert len(verdict.proof.packets) == 2
     assert await third(world, keychain, verdict)
+    if off == "much":
+        file = tmp_path / "verdict.json"
+        file.write_bytes(envelope_of(verdict, keychain.signer_for(role("user"))))
+        done = await asyncio.to_thread(third_process, file, keys, tmp_path, model_cache)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["identity"] == ndn.to_uri(role("decode"))
     honest = replace(verdict, proof=replace(verdict.proof, packets=verdict.proof.packets[:1]))
     with pytest.raises(BadRecord):
         await third(world, keychain, honest)

@@ -15,7 +15,7 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.config import Config
-from ndn_infer.errors import BadPacket, NdnInferError, StorageError
+from ndn_infer.errors import BadPacket, NdnInferError, StorageError, UsageError
 from ndn_infer.evidence.bundle import EvidenceBundle, read_bundle
 from ndn_infer.evidence.live.contexts import MadeContext
 from ndn_infer.files import write_at_once
@@ -52,6 +52,15 @@ class KeptContexts:
     def newest(self) -> EvidenceBundle | None:
         """Of the last answer."""
         return next(filter(None, map(_read, reversed(self._files()))), None)
+
+    def last(self) -> EvidenceBundle:
+        """The same, for a user who says `--last`. Raises UsageError where there is none."""
+        known = self.newest()
+        if known is None:
+            raise UsageError(
+                "no question is remembered here", hint="'ndn-infer ask' remembers, unless ask.context is 'off'"
+            )
+        return known
 
     def of_stream(self, stream: str) -> EvidenceBundle | None:
         """The newest one about this stream, or about another run of its request."""
