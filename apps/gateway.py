@@ -158,7 +158,7 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         service = Service(client, config, front.domains.own)
-        if config.gateway.context:
+        if config.gateway.context == "on":
             remembering = Remembering(node)
             ends.push_async_callback(remembering.close)
             service.on_over = remembering.over

@@ -339,9 +339,9 @@ class GatewayConfig(ConfigSection):
     drain_s: float = option(30.0, "then let requests go on for this long", low=0, high=3600)
     tls_cert: str = option("", "file of the certificate chain (PEM): https instead of http; read again when it changes")
     tls_key: str = option("", "file of the certificate's key (PEM), readable by its owner and group only")
-    context: bool = option(
-        False, "keep a signed record of what was asked for each answer to messages, for 'ndn-infer explain', on this "
-        "machine; in clear, but for what is asked in tenant domains")  # fmt: skip
+    context: str = option(
+        "off", "keep a signed record of what was asked for each answer to messages, for 'ndn-infer explain', on this "
+        "machine; in clear, but for what is asked in tenant domains", choices=("on", "off"))  # fmt: skip
     answers: int = option(
         64, "last answers whose names and packets are kept for the page; 0: none, and no page",
         low=0, high=1024)  # fmt: skip

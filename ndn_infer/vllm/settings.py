@@ -1,7 +1,7 @@
 """What `kv_connector_extra_config` may say.
 
 Owns: these options, their ranges, and what is wrong with others in words. Pure. Must not know: vLLM, options of
-ndn-infer itself (config/), which come from file, environment and `set`.
+this package (config/), which come from file, environment and `set`.
 """
 
 from __future__ import annotations

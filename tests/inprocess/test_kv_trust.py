@@ -13,6 +13,7 @@ import torch
 
 from ndn_infer import chain, ndn
 from ndn_infer.config import Config, KvConfig
+from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.errors import BadRecord, KeyNotAllowed
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.prefill import Prefill
@@ -49,9 +50,10 @@ class Engine:
 
     async def prefill(
         self, ids: Sequence[int], prefix: Sequence[torch.Tensor], on_block: Callable[..., None], *, cache_salt: str
-    ) -> None:
+    ) -> EngineSpent:
         for index in range(len(prefix), len(VALUES)):
             on_block(index, block_of(VALUES[index]))
+        return EngineSpent()
 
 
 async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> PrefillReport:
@@ -163,7 +165,7 @@ def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block()
 async def test_activations_of_a_stage_that_the_policy_does_not_name_are_not_used() -> None:
     stage, site = StageHost.__new__(StageHost), NET + ndn.from_uri("/lab")
     stage.model, stage._stage = MODEL, SimpleNamespace(first=15)  # type: ignore[assignment]
-    step = SimpleNamespace(value=bytes(32))
+    step = SimpleNamespace(name=bytes(32))
 
     class Caller:
         async def call(self, *_: Any, on_answer: Callable[[Any], None]) -> StageReport:

@@ -70,7 +70,9 @@ class Reader:
 
 
 def stream() -> LiveStream:
-    return LiveStream(BASE, SIGNER, None, lambda stream, packets, linger_s: None)
+    made = LiveStream(BASE, SIGNER, None, lambda stream, packets, linger_s: None)
+    made.readers.kept_s = 0.4
+    return made
 
 
 def answer(out: LiveStream, *, prompt: tuple[int, ...] = (1, 2), answered: int = 0, event_s: float = 0.0,
@@ -89,7 +91,7 @@ def push(made: AnswerStream, tokens: list[int], finish: str = "length") -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, seconds in (("READ", 0.1), ("MOST_READ", 0.3), ("FIRST_READ", 0.1), ("KEPT", 0.4), ("KEPT_UNBEGUN", 0.2)):
+    for name, seconds in (("READ", 0.1), ("MOST_READ", 0.3), ("FIRST_READ", 0.1), ("KEPT_UNBEGUN", 0.2)):
         monkeypatch.setattr(readership, f"{name}_S", seconds)
     yield
 

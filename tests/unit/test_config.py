@@ -38,7 +38,8 @@ def other(section: str, key: str, value: object) -> str:
     if isinstance(value, str):
         return f"{value}x"
     assert isinstance(value, int | float)
-    return str(next(item for item in (value + 1, type(value)(value - 1)) if limits.low <= item <= limits.high))
+    others = (value + 1, type(value)(value - 1), *((value / 2,) if isinstance(value, float) else ()))
+    return str(next(item for item in others if limits.low <= item <= limits.high))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option[0]}.{option[1]}")

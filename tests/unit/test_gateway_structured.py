@@ -88,11 +88,15 @@ def test_a_keyword_that_is_not_enforced_is_named() -> None:
         read({"response_format": {"type": "json_schema", "json_schema": {"schema": {"uniqueItems": True}}}})
 
 
-def test_tools_or_a_format() -> None:
+def test_tools_beside_a_format() -> None:
+    """A JSON format goes with tools: the answer is calls, or that JSON. Another one leaves no place for calls."""
     tool = {"type": "function", "function": {"name": "f"}}
     request = read_chat({**CHAT, "tools": [tool], "response_format": {"type": "json_object"}}, Sampling(9))
+    held = held_to(request.tools, request.asked).sampling.grammar
+    assert held is not None and held != request.asked.sampling.grammar
+    other = read_chat({**CHAT, "tools": [tool], "structured_outputs": {"regex": "[ab]+"}}, Sampling(9))
     with pytest.raises(Refusal, match="tools"):
-        held_to(request.tools, request.asked)
+        held_to(other.tools, other.asked)
 
 
 def test_what_a_producer_cannot_compile_is_the_clients_fault() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from ndn_infer.functions.answer_meter import AnswerMeter
+from ndn_infer.functions.receipts import prompt_tokens
 from ndn_infer.metrics import catalogue as m
 from ndn_infer.metrics.dashboard import ROWS, dashboard, queries
 from ndn_infer.metrics.exposition import Exposition
@@ -146,7 +147,8 @@ def test_an_answer_counts_each_token_of_its_prompt_once() -> None:
     meters = Meters()
     meter = AnswerMeter(meters, MODEL, 100)
     meter.turn()
-    meter.prompt_from(KvSources(local=1, named=3, content_store=2, prefilled=1, recomputed=1, tail_tokens=4), 16)
+    sources = KvSources(local=1, named=3, content_store=2, prefilled=1, recomputed=1, tail_tokens=4)
+    meter.prompt_from(prompt_tokens(100, sources, 16))
     for _ in range(3):
         meter.token()
     meter.ended("stop")
@@ -160,5 +162,5 @@ def test_an_answer_counts_each_token_of_its_prompt_once() -> None:
 
 def test_nothing_of_a_prompt_beyond_its_length_is_counted() -> None:
     meters = Meters()
-    AnswerMeter(meters, MODEL, 10).prompt_from(KvSources(named=5, local=5), 16)
+    AnswerMeter(meters, MODEL, 10).prompt_from(prompt_tokens(10, KvSources(named=5, local=5), 16))
     assert sum(value(meters, m.PROMPT_TOKENS, MODEL, source) for source in ("peer", "local", "recompute")) == 10

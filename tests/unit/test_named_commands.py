@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = sorted([*ROOT.glob("ndn_infer/**/*.py"), *ROOT.glob("apps/*.py"), *ROOT.glob("testbed/**/*.py")])
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
 
-_NAMED = re.compile(r"\bndn-infer[ \t]+([a-z][^'\"`\n)]*)")
-"""Up to a quote, a closing bracket or the end of the line."""
+_NAMED = re.compile(r"\bndn-infer[ \t]+([a-z][^'\"`;\n)]*)")
+"""Up to a quote, a semicolon, a closing bracket or the end of the line."""
 
 
 def named_in(text: str) -> list[list[str]]:
@@ -23,7 +23,7 @@ def named_in(text: str) -> list[list[str]]:
         before = text[: match.start()].rpartition("\n")[2]
         quoted = before[-1:] in ("'", "`")
         own_line = not before.strip() or re.fullmatch(r"\s*(\$|sudo|[A-Z_]+=\S+)?\s*(sudo)?\s*", before) is not None
-        if quoted or own_line:
+        if quoted or own_line or before.rstrip().endswith(";"):
             found.append(match[1].split("#")[0].split())
     return found
 

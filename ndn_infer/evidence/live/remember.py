@@ -28,7 +28,7 @@ MOST_AT_ONCE: Final = 32
 async def introduce(node: Node, client: Client, answer: Answer) -> MadeContext | None:
     """Where ask.context is "named": make the context record of an answer before it is asked for, and serve it for as
     long as `client` is open; the call names it. None where there is none. Never raises for what is wrong with it."""
-    if node.config.ask.context != "named" or not node.config.ask.records:
+    if node.config.ask.context != "named" or node.config.ask.records == "off":
         return None
     try:
         signer = node.signer_as(USER)
@@ -46,7 +46,7 @@ async def remember(node: Node, answer: Answer, made: MadeContext | None = None) 
     """Make the context record of an answer, unless it was `made` before, and keep it on this machine, as ask.context
     says. None where there is none: it is off, this machine has no key of the role `user`, or the prompt was not made of
     text. Never raises for what is wrong with it."""
-    if node.config.ask.context == "off" or not node.config.ask.records or not answer.streams:
+    if "off" in (node.config.ask.context, node.config.ask.records) or not answer.streams:
         return None
     try:
         made = made or await context_of(node, node.signer_as(USER), answer)
