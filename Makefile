@@ -3,7 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-IN_PROCESS := tests/unit tests/semantics tests/fuzz tests/inprocess
+IN_PROCESS := tests/unit tests/semantics tests/fuzz tests/inprocess $(addprefix tests/integration/test_, \
+  answer_records.py engine_batching.py engine_oracle.py engine_precision.py one_name_one_answer.py several_models.py \
+  store_crash.py wheel.py)
 PROMPT ?= What is the capital of France?
 # As it was given: make expands nothing in it ($$HOME is four letters and a dollar), and for the shell it is one word.
 define NEWLINE
