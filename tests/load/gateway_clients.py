@@ -227,17 +227,19 @@ class Visitor:
             writer.transport.abort()
 
 
-async def left_after(session: aiohttp.ClientSession, url: str, events: int, number: int) -> tuple[int, float]:
-    """Read so many events of a long answer, then leave: how many there were, and how many a second."""
+async def left_after(session: aiohttp.ClientSession, url: str, tokens: int, number: int) -> tuple[int, float]:
+    """Read so many tokens of a long answer, then leave: how many there were, and how many a second. An event has
+    several of them where they come quickly; it tells the log probability of each."""
     body = {
-        "model": MODEL, "max_tokens": 3000, "ignore_eos": True, "stream": True, "seed": 100 + number,
+        "model": MODEL, "max_tokens": 3000, "ignore_eos": True, "stream": True, "seed": 100 + number, "logprobs": True,
         "messages": [{"role": "user", "content": f"A very long story, number {number}."}], "temperature": 0.9,
     }  # fmt: skip
     at: list[float] = []
     async with session.post(f"{url}/chat/completions", json=body, headers={"X-Api-Key": "key-of-everybody"}) as answer:
         async for raw in answer.content:
-            if raw.startswith(b"data: "):
-                at.append(time.monotonic())
-            if len(at) > events:
+            if raw.startswith(b"data: {"):
+                (choice,) = json.loads(raw[6:])["choices"]
+                at += [time.monotonic()] * len((choice.get("logprobs") or {}).get("content") or ())
+            if len(at) > tokens:
                 break
-    return events, (len(at) - 1) / max(at[-1] - at[0], 1e-6)
+    return len(at), (len(at) - 1) / max(at[-1] - at[0], 1e-6)
