@@ -4,8 +4,8 @@ Owns: thresholds, and what they are. Must not know: how margins are computed. Pu
 
 Honest answers have margins too, since the last bits of a reading are others than those of decoding, and those of
 another class are more than last bits. Within a class an alarm costs only that the tokens up to it are computed exactly,
-so thresholds are low. Across classes an alarm is all there is, so they are high; `python -m tests.load.dishonest --across N`
-counts their false alarms (docs/audit.md has what was counted).
+so thresholds are low. Across classes an alarm is all there is, so they are high; `python -m tests.load.dishonest`
+with `--across N` counts their false alarms (docs/audit.md has what was counted).
 """
 
 from __future__ import annotations
