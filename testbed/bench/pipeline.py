@@ -29,8 +29,8 @@ from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import Sampling
 from ndn_infer.testbed.bench.ask import prompt
-from ndn_infer.testbed.bench.cpu_time import cpu_s
 from ndn_infer.testbed.bench.forwarders import CannotMeasure
+from ndn_infer.testbed.bench.processor import cpu_s
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.namespace_world import standing
 from ndn_infer.testbed.namespaces import check_machine

@@ -23,7 +23,6 @@ from ndn_infer.evidence.scorers import CHOICE, likeliest
 from ndn_infer.evidence.suite import Item, Suite
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Message, ModelRecord, Sampling, TokenizeRequest
-from ndn_infer.security.domains import PUBLIC
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +36,11 @@ OnItem = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class HowToRun:
     """`concurrency`: calls at a time. With `again` every answer is computed again, past caches; `at` names the
-    producers that are asked, and no others. `domain`: the label of a tenant domain's newest epoch."""
+    producers that are asked, and no others."""
 
     concurrency: int = 4
     again: bool = False
     at: tuple[Name, ...] = ()
-    domain: str = PUBLIC.label
 
 
 @dataclass(slots=True)
@@ -110,7 +108,7 @@ class SuiteRun:
     async def _item(self, item: Item, errors: list[NdnInferError]) -> ItemOutcome:
         """What fails is an outcome too, and is asked again by the next run."""
         began = clock.monotonic()
-        conversation = self.client.conversation(self.how.domain)
+        conversation = self.client.conversation()
         try:
             outcome = await (self._choices if item.choices else self._text)(conversation, item)
         except UsageError:
