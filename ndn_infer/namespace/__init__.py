@@ -19,6 +19,7 @@ from ndn_infer.namespace.grammar import Kind as Kind
 from ndn_infer.namespace.grammar import texts_of
 from ndn_infer.namespace.kinds import DOMAIN as DOMAIN
 from ndn_infer.namespace.kinds import KINDS as KINDS
+from ndn_infer.namespace.kinds import LOG as LOG
 from ndn_infer.namespace.kinds import REPO as REPO
 from ndn_infer.namespace.kinds import Activation as Activation
 from ndn_infer.namespace.kinds import AnswerRecord as AnswerRecord
@@ -32,6 +33,9 @@ from ndn_infer.namespace.kinds import Input as Input
 from ndn_infer.namespace.kinds import Instance as Instance
 from ndn_infer.namespace.kinds import InstanceQuestion as InstanceQuestion
 from ndn_infer.namespace.kinds import KvBlock as KvBlock
+from ndn_infer.namespace.kinds import LogCheckpoint as LogCheckpoint
+from ndn_infer.namespace.kinds import LogEntry as LogEntry
+from ndn_infer.namespace.kinds import LogTile as LogTile
 from ndn_infer.namespace.kinds import Machine as Machine
 from ndn_infer.namespace.kinds import Passage as Passage
 from ndn_infer.namespace.kinds import Question as Question
@@ -41,6 +45,7 @@ from ndn_infer.namespace.kinds import Role as Role
 from ndn_infer.namespace.kinds import SavedChat as SavedChat
 from ndn_infer.namespace.kinds import Sync as Sync
 from ndn_infer.namespace.kinds import TokenBlock as TokenBlock
+from ndn_infer.namespace.kinds import WitnessedLog as WitnessedLog
 from ndn_infer.ndn.name import Name
 
 

@@ -109,8 +109,10 @@ def _check(field: str, value: Any) -> None:
 _WORDS: Final = {
     "layer": (re.compile(r"0|[1-9][0-9]{0,4}"), "a layer is a number"),
     "epoch": (re.compile(r"[1-9][0-9]{0,8}"), "epochs count from 1 and have nine digits at most"),
+    "level": (re.compile(r"[0-7]"), "a level of a log's tree is 0 to 7"),
+    "index": (re.compile(r"0|[1-9][0-9]{0,14}"), "an index is a number"),
     "call_class": (re.compile("shared|private"), "a call is 'shared' or 'private'"),
     "subject_kind": (re.compile("model|corpus|service"), "a call concerns a model, a corpus or a service"),
 }
-_DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content"})
+_DIGEST_FIELDS: Final = frozenset({"model", "corpus", "chain", "request", "passage", "content", "log"})
 _RESERVED: Final = {"site": RESERVED_SITES, "function": RESERVED_FUNCTIONS}

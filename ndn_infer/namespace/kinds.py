@@ -20,6 +20,9 @@ DOMAIN: Final = "domain"
 REPO: Final = "repo"
 """The role of a repo, which keeps objects of others."""
 
+LOG: Final = "log"
+"""The role of a prompt log, and of a witness of logs of others."""
+
 
 class CallClass(StrEnum):
     """Whether a call's answer may be shared: the request is then unsigned and its answer depends on it alone."""
@@ -146,6 +149,63 @@ class Evidence(Kind):
         "suite, score); <content> is the SHA-256 of its clear bytes; sealed where <domain> is a tenant domain"
     )
     example: ClassVar[tuple[str, ...]] = ("home", "n1", "user", "public", "context", _SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class LogCheckpoint(Kind):
+    site: str
+    node: str
+    lasting: ClassVar[bool] = True
+    title: ClassVar[str] = "log checkpoint"
+    pattern: ClassVar[str] = "/<site>/<node>/log/checkpoint"
+    meaning: ClassVar[str] = (
+        "how many records a prompt log has, and the root of the Merkle tree over them; its version is their number"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1")
+
+
+@dataclass(frozen=True, slots=True)
+class LogTile(Kind):
+    site: str
+    node: str
+    level: str
+    index: str
+    title: ClassVar[str] = "log tile"
+    pattern: ClassVar[str] = "/<site>/<node>/log/tile/<level>/<index>"
+    meaning: ClassVar[str] = (
+        "256 hashes of a prompt log's Merkle tree, side by side, at 8 times <level> above its leaves; fewer at its "
+        "right edge, and their number is the version"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "0", "3905")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry(Kind):
+    site: str
+    node: str
+    index: str
+    title: ClassVar[str] = "log entry"
+    pattern: ClassVar[str] = "/<site>/<node>/log/entry/<index>"
+    meaning: ClassVar[str] = (
+        "one record of a prompt log: what its leaf commits to, encrypted under a key of its own, and that key, wrapped "
+        "for the user that it is about"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", "999999")
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedLog(Kind):
+    site: str
+    node: str
+    log: str
+    lasting: ClassVar[bool] = True
+    title: ClassVar[str] = "witnessed checkpoint"
+    pattern: ClassVar[str] = "/<site>/<node>/log/witnessed/<log>"
+    meaning: ClassVar[str] = (
+        "the newest checkpoint of another site's log that this witness found consistent with all that it saw before, "
+        "signed by it; <log> is the SHA-256 of that log's identity"
+    )
+    example: ClassVar[tuple[str, ...]] = ("home", "n1", _SAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +382,10 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     Input,
     SavedChat,
     Evidence,
+    LogCheckpoint,
+    LogTile,
+    LogEntry,
+    WitnessedLog,
     EncryptionKey,
     CatalogRecord,
     Sync,

@@ -46,6 +46,7 @@ KEYS = {
     "reviewer": "/home/n1/reviewer",
     "sentiment": "/home/n1/sentiment",
     "repo": "/home/n1/repo",
+    "log": "/home/n1/log",
     "owner": "/home/n1/domain",
     "decode-n2": "/home/n2/decode",
     "decode-lab": "/lab/m1/decode",
@@ -53,7 +54,7 @@ KEYS = {
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
 ROLES = {"tokenize", "embed", "prefill", "stage", "vllm", "rag", "user", "reviewer", "sentiment", "repo"}
-ROLES |= {"owner"} | DECODERS
+ROLES |= {"owner", "log"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
 OFFERS = f"{ndn.to_uri(NET)}/sync/offers"
@@ -106,6 +107,12 @@ MATRIX: list[tuple[str, set[str]]] = [
     (f"/home/n1/user/evidence/public/context/{DIGEST}{LIVE}", set()),
     (f"/home/n1/user/evidence/public/{DIGEST}{META}", set()),
     (f"/home/n1/evidence/public/context/{DIGEST}{META}", set()),
+    # LogCheckpoint, LogTile, LogEntry, WitnessedLog: by the log's own key alone
+    *[(f"/home/n1/log/{what}{META}", {"log"}) for what in ("checkpoint", "tile/0/7", "entry/7", f"witnessed/{DIGEST}")],
+    (f"/home/n1/log/checkpoint{LIVE}", set()),
+    (f"/home/n2/log/checkpoint{META}", set()),
+    (f"/home/n1/user/checkpoint{META}", set()),
+    (f"/home/n1/log/ask/append{PARAMS}", {"log"}),
     # Instance, InstanceQuestion
     (f"/home/n1/decode/instance/0a{META}", set()),
     (f"/home/n1/decode/instance/0a/ask/status{PARAMS}", {"decode"}),
@@ -347,6 +354,20 @@ def test_to_delete_takes_more() -> None:
         assert {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed} == allowed
     for other in (f"/home/n1/decode/ask/delete{PARAMS}", "/home/n1/repo/ask/delete"):
         assert not any(SCHEMA.check_interest(under_net(other), certificate_of(key)).allowed for key in KEYS)
+
+
+@pytest.mark.parametrize("topic", ["append", "user"])
+def test_what_is_asked_of_a_log(topic: str) -> None:
+    """By any role of its site, whichever machine, and the operator."""
+    asked = under_net(f"/home/n1/log/ask/{topic}{PARAMS}")
+    allowed = {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed}
+    assert allowed == ROLES - {"decode-lab"} | {"operator"}
+
+
+def test_to_erase_takes_more() -> None:
+    for node, allowed in (("n1", {"node", "site", "operator"}), ("n2", {"site", "operator"})):
+        asked = under_net(f"/home/{node}/log/ask/erase{PARAMS}")
+        assert {key for key in KEYS if SCHEMA.check_interest(asked, certificate_of(key)).allowed} == allowed
 
 
 def test_asking_gives_no_right_to_answer() -> None:
