@@ -155,7 +155,6 @@ class Evidence(Kind):
 class LogCheckpoint(Kind):
     site: str
     node: str
-    lasting: ClassVar[bool] = True
     title: ClassVar[str] = "log checkpoint"
     pattern: ClassVar[str] = "/<site>/<node>/log/checkpoint"
     meaning: ClassVar[str] = (
@@ -198,7 +197,6 @@ class WitnessedLog(Kind):
     site: str
     node: str
     log: str
-    lasting: ClassVar[bool] = True
     title: ClassVar[str] = "witnessed checkpoint"
     pattern: ClassVar[str] = "/<site>/<node>/log/witnessed/<log>"
     meaning: ClassVar[str] = (
