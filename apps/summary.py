@@ -94,7 +94,8 @@ def _documents(answer: Answer, question: str) -> list[str]:
     cites = marks(answer.text, len(answer.cited))
     lines = ["passages in the prompt" + (f"; the answer cites {', '.join(f'[{n}]' for n in cites)}" if cites else "")]
     for number, item in enumerate(answer.cited, 1):
-        lines.append(f"  [{number}] {item.passage.source}: {item.passage.title} (score {item.score:.2f})")
+        page = f", page {item.passage.page}" if item.passage.page else ""
+        lines.append(f"  [{number}] {item.passage.source}{page}: {item.passage.title} (score {item.score:.2f})")
         lines.append(f"      {shorten(item.name)}")
     part, words = strange_words(answer.text, question, answer.cited)
     if part > STRANGE_PART:
@@ -134,7 +135,7 @@ def as_json(answer: Answer, uri: str) -> dict[str, Any]:
         "kv_blocks": asdict(kv) if kv is not None else None,
         "cited": [
             {"number": number, "name": item.name, "score": item.score, "source": item.passage.source,
-             "title": item.passage.title, "signed_by": ndn.to_uri(item.signed_by.key_name)}
+             "title": item.passage.title, "page": item.passage.page, "signed_by": ndn.to_uri(item.signed_by.key_name)}
             for number, item in enumerate(answer.cited, 1)
         ],
         "names": [_use(use) for use in answer.conversation.ledger.uses()],

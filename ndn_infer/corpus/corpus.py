@@ -25,8 +25,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ndn_infer.corpus.folder import read_passages
 from ndn_infer.corpus.index import VectorIndex, Vectors
-from ndn_infer.corpus.passages import CorpusPassage, read_passages
+from ndn_infer.corpus.passages import CorpusPassage
 from ndn_infer.errors import DamagedCache, ModelError, StorageError
 
 Embed = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -77,7 +78,7 @@ class Corpus:
         called only while embedding. Raises what read_passages raises; StorageError when the cache cannot be written;
         ModelError when `embed` answers with another shape; whatever `embed` raises; EngineUnavailable without usearch.
         """
-        passages = read_passages(folder)
+        passages = read_passages(folder, cache_dir)
         digest = corpus_digest(passages, embedder_id)
         texts = [windows(passage.text) for passage in passages]
         owners = np.repeat(np.arange(len(passages)), [len(parts) for parts in texts])

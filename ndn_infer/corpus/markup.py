@@ -7,7 +7,7 @@ passages, vectors. Not a full parser of either language: what it does not recogn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,10 +21,13 @@ _SETEXT_LEVELS: Final = {"=": 1, "-": 2}
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines that belong together. `fence` is the opening line of a fenced code block, "" for anything else."""
+    """Lines that belong together. `fence` is the opening line of a fenced code block, "" for anything else; `row`: a
+    row of a table, in one line; `lines`: code or columns, which may be cut at line ends only."""
 
     text: str
     fence: str = ""
+    row: bool = False
+    lines: bool = False
 
     @property
     def indent(self) -> int:
@@ -34,10 +37,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The blocks below one heading. `path` holds the headings from the outermost to this one; () before the first."""
+    """The blocks below one heading. `path` holds the headings from the outermost to this one; () before the first.
+    `page` counts from 1; 0 where the format has no pages."""
 
     path: tuple[str, ...]
     blocks: tuple[Block, ...]
+    page: int = 0
+
+
+Heading = tuple[int, str]
+"""Level (1 is the outermost) and title."""
 
 
 def parse_sections(text: str, language: Language) -> list[Section]:
@@ -48,7 +57,11 @@ def parse_sections(text: str, language: Language) -> list[Section]:
     appear gives the levels (reStructuredText specification, "Sections").
     """
     lines = text.expandtabs(4).splitlines()
-    found = _markdown(lines) if language == "markdown" else _restructured(lines)
+    return sections_of(_markdown(lines) if language == "markdown" else _restructured(lines))
+
+
+def sections_of(items: Iterable[Block | Heading]) -> list[Section]:
+    """Blocks below the headings before them. A heading ends all that are not above it."""
     path: list[tuple[int, str]] = []
     sections: list[Section] = []
     blocks: list[Block] = []
@@ -58,7 +71,7 @@ def parse_sections(text: str, language: Language) -> list[Section]:
             sections.append(Section(tuple(title for _, title in path), tuple(blocks)))
             blocks.clear()
 
-    for item in found:
+    for item in items:
         if isinstance(item, Block):
             blocks.append(item)
             continue
@@ -70,10 +83,6 @@ def parse_sections(text: str, language: Language) -> list[Section]:
             path.append((level, title))
     close()
     return sections
-
-
-Heading = tuple[int, str]
-"""Level (1 is the outermost) and title."""
 
 
 def _markdown(lines: list[str]) -> Iterator[Block | Heading]:

@@ -41,6 +41,11 @@ async def embed_texts(caller: Caller, embedder: str, texts: list[str]) -> np.nda
     return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape)
 
 
+def record_of(passage: CorpusPassage) -> PassageRecord:
+    """A passage as it is published."""
+    return PassageRecord(passage.source, passage.title, passage.text, passage.index, passage.page)
+
+
 class Lookup(NamedFunction[LookupRequest]):
     """Serves one corpus. `corpus` is opened (cut, embedded, indexed) before: see `open_corpus`."""
 
@@ -57,7 +62,7 @@ class Lookup(NamedFunction[LookupRequest]):
     async def start(self, host: Host, signer: Signer) -> None:
         """Publish every passage as a signed object named by the digest of its record."""
         for passage in self._corpus.passages:
-            record = records.encode(PassageRecord(passage.source, passage.title, passage.text, passage.index))
+            record = records.encode(record_of(passage))
             digest = hashlib.sha256(record).hexdigest()
             base = Passage(self._corpus.digest, digest).to_name(host.net)
             host.server.publish(base, record, signer, pinned=True)

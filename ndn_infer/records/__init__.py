@@ -316,10 +316,13 @@ class Progress(Reply):
 
 @dataclass(frozen=True, slots=True)
 class PassageRecord(Reply):
+    """`page` counts from 1; 0 where the source has no pages."""
+
     source: Uri
     title: Words
     text: Annotated[str, AtMost(1 << 16)]
     index: Count
+    page: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

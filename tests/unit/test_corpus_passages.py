@@ -9,9 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ndn_infer.corpus.folder import read_passages
 from ndn_infer.corpus.markup import parse_sections
-from ndn_infer.corpus.passages import MAX_CHARS, TARGET_CHARS, CorpusPassage, cut, read_passages
+from ndn_infer.corpus.passages import MAX_CHARS, TARGET_CHARS, CorpusPassage
+from ndn_infer.corpus.passages import cut as cut_sections
+from ndn_infer.corpus.readers import read_sections
 from ndn_infer.errors import UsageError
+
+
+def cut(text: str, source: str) -> list[CorpusPassage]:
+    return cut_sections(read_sections(text.replace("\0", "").encode("utf-8", "replace"), Path(source).suffix), source)
+
 
 MARKDOWN = """intro
 
@@ -159,6 +167,6 @@ def test_bad_folders_and_files_are_named(tmp_path: Path, monkeypatch: pytest.Mon
             read_passages(folder)
         assert str(folder) in str(caught.value) and ".md" in caught.value.hint
     (tmp_path / "good.txt").write_text("text")
-    monkeypatch.setattr("ndn_infer.corpus.passages.MAX_FILE_BYTES", 3)
+    monkeypatch.setattr("ndn_infer.corpus.folder.MAX_FILE_BYTES", 3)
     with pytest.raises(UsageError, match="larger than"):
         read_passages(tmp_path)

@@ -122,7 +122,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         ModelRecord("m", _HEX, "causal-lm", "llama", 2048, 49152, 30, 3, 64, 576, "hf:a/b", True),
         OfferQuery(),
         _OFFERED,
-        PassageRecord("notes.md", "Notes", "text", 4),
+        PassageRecord("notes.md", "Notes", "text", 4, 3),
         PrefillReport(6, 3, 2.5, (_SIGNER,)),
         PrefillRequest((_HEX,), 1, 16, "raw.bf16.bf16.llama-torch-3.grouped.avx512"),
         ProducerStatus("/n/s/a/decode", ("generate",), (_HEX,), ("/n/model",), 7, 1.5, 1, 2, (Counter("calls", 3.0),),
@@ -297,7 +297,10 @@ RECORDS: Final = {
         "6162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162"
         "6162ac7375626a6563745f6b696e64a56d6f64656c"
     ),
-    "PassageRecord": "84a5696e64657804a6736f75726365a86e6f7465732e6d64a474657874a474657874a57469746c65a54e6f746573",
+    "PassageRecord": (
+        "85a5696e64657804a47061676503a6736f75726365a86e6f7465732e6d64a474657874a474657874a57469746c65a54e6f74"
+        "6573"
+    ),
     "PrefillReport": (
         "84a6626c6f636b7306a8636f6d707574656403aa70726566696c6c5f6d73cb4004000000000000a77369676e6572739182a6"
         "626c6f636b7303a86964656e74697479ae2f6e2f732f612f70726566696c6c"
