@@ -18,19 +18,20 @@ import torch
 
 from ndn_infer import records
 from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig
-from ndn_infer.engine.engine import Engine, StepOutput
+from ndn_infer.engine.engine import Engine, StepOutput, Stream
 from ndn_infer.engine.fallback import load_model
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.functions.answer_engine import AnswerOrder
 from ndn_infer.functions.audit.auditor import AuditEngine, Auditor
 from ndn_infer.functions.audit.function import AuditAnswers
 from ndn_infer.functions.audit.local_engine import of_worker
 from ndn_infer.functions.audit.published_answer import FetchedAnswer, base_of, fetch_answer
 from ndn_infer.functions.base import Host, Job
-from ndn_infer.functions.decode import Generate, _Generation
-from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.decode import Generate
 from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.functions.kv_answer import AnsweringHost, KvAnswer
 from ndn_infer.functions.producer import Producer as FunctionProducer
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.namespace import RequestObject
@@ -52,6 +53,10 @@ weights."""
 
 class Producer(Generate):
     """Honest. It publishes the request as it came, whatever it does with it."""
+
+    def __init__(self, model: str, folder: Path, engine: AnsweringHost) -> None:
+        super().__init__(model, folder, engine)
+        self.host = engine
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         call = job.call
@@ -84,31 +89,43 @@ class OtherPassage(Producer):
         return replace(request, prompt=(*prompt[:third], *reversed(prompt[third : 2 * third]), *prompt[2 * third :]))
 
 
+class EditedAnswer(KvAnswer):
+    def on_step(self, output: StepOutput) -> None:
+        if len(self.answer.ids) == self.params.max_tokens // 2 and output.token_id >= 0:
+            likely = [token for token, _ in output.top if token != output.token_id]
+            output = output._replace(token_id=likely[0] if likely else output.token_id + 1)
+        super().on_step(output)
+
+
 class EditedToken(Producer):
     """The token in the middle of the answer is the second most likely one, or the one after it."""
 
-    def _on_step(self, generation: _Generation, output: StepOutput) -> None:
-        if len(generation.answer.ids) == generation.params.max_tokens // 2 and output.token_id >= 0:
-            likely = [token for token, _ in output.top if token != output.token_id]
-            output = output._replace(token_id=likely[0] if likely else output.token_id + 1)
-        super()._on_step(generation, output)
+    def making(self, order: AnswerOrder) -> KvAnswer:
+        return EditedAnswer(self.host, order)
+
+
+class ForeignAnswer(KvAnswer):
+    other: Callable[[], Engine]
+
+    async def start(self, blocks: Sequence[torch.Tensor], *, arriving: bool = False) -> Stream:
+        connector, ids = self.connector, self.asked
+        foreign = await asyncio.to_thread(foreign_kv, self.other(), ids)
+        for value, block in zip(connector.blocks.chain(ids), foreign, strict=False):
+            connector.published.publish(value, block, self.order.job.signer)
+        return await super().start(foreign)
 
 
 class ForeignKv(Producer):
     """The prompt's KV is that of int4 weights, and published as that of the model's own."""
 
-    def __init__(self, model: str, folder: Path, engine: EngineHost, other: Callable[[], Engine]) -> None:
+    def __init__(self, model: str, folder: Path, engine: AnsweringHost, other: Callable[[], Engine]) -> None:
         super().__init__(model, folder, engine)
         self._other = other
 
-    async def _start(
-        self, generation: _Generation, blocks: Sequence[torch.Tensor], *, arriving: bool = False
-    ) -> object:  # type: ignore[override]
-        connector, ids = generation.connector, generation.asked
-        foreign = await asyncio.to_thread(foreign_kv, self._other(), ids)
-        for value, block in zip(connector.blocks.chain(ids), foreign, strict=False):
-            connector.published.publish(value, block, generation.job.signer)
-        return await super()._start(generation, foreign)
+    def making(self, order: AnswerOrder) -> KvAnswer:
+        answer = ForeignAnswer(self.host, order)
+        answer.other = self._other
+        return answer
 
 
 def foreign_kv(engine: Engine, ids: Sequence[int]) -> list[torch.Tensor]:
@@ -119,7 +136,7 @@ def foreign_kv(engine: Engine, ids: Sequence[int]) -> list[torch.Tensor]:
     return [engine.export_block(stream, index).clone() for index in range(len(ids) // engine.block_tokens)]
 
 
-class Claiming(EngineHost):
+class Claiming(AnsweringHost):
     """An engine that is said to be of another class than it is."""
 
     claimed: str = ""
@@ -197,7 +214,7 @@ class AuditWorld:
         node = await Node(self.network, self.keychain, config).open()
         offers = Offers(Where.of(NET, node.endpoint, node.validator, config))
         host = replace(node.new_host(), validator=node.validator, offers=offers)
-        engine = EngineHost(self.model, self.folder, config.engine, self.engines.worker(""))
+        engine = AnsweringHost(self.model, self.folder, config.engine, self.engines.worker(""))
         function = AuditAnswers(self.model, self.folder, engine)
         producer = FunctionProducer(host, self.keychain, node.registrar)
         await producer.begin()

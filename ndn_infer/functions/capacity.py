@@ -31,6 +31,14 @@ class Capacity:
     has: Callable[[bytes], bool] = lambda value: True
 
 
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Seconds of the engine for one token of a prompt, and for one token of all answers together; 0: not measured."""
+
+    prefill_s: float
+    decode_s: float
+
+
 @dataclass(slots=True)
 class CallTimes:
     """Means of late, in seconds: from the turn of a call to its first token, and how long it has its place; 0 before

@@ -1,4 +1,4 @@
-"""One engine, shared by the functions of a process that need it.
+"""One engine of our own, shared by the functions of a process that need it.
 
 Owns: how the engine is configured, and the KV connectors of the functions behind one face, one
 for each domain. Must not know: what these functions do.
@@ -6,9 +6,10 @@ for each domain. Must not know: what these functions do.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.step_costs import EngineSpent, StepCosts
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.functions.base import Host
-from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, tokens_a_second
+from ndn_infer.functions.capacity import CallTimes, Capacity, Occupied, Speeds, tokens_a_second
 from ndn_infer.functions.engine_samples import engine_samples
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv import holders
@@ -44,14 +45,6 @@ def engine_worker(folder: Path, config: EngineConfig) -> EngineWorker:
     return EngineWorker(lambda: Engine.load(folder, config))
 
 
-@dataclass(frozen=True, slots=True)
-class Speeds:
-    """Seconds of the engine for one token of a prompt, and for one token of all answers together."""
-
-    prefill_s: float
-    decode_s: float
-
-
 class EngineHost:
     """`worker` runs the engine; hosts of several faces may have the same."""
 
@@ -70,6 +63,8 @@ class EngineHost:
         self._prefill, self._decode = Meter(), Meter()
         self._occupied = Occupied()
         self._connectors: OrderedDict[str, KvConnector] = OrderedDict()
+        self.exports: set[asyncio.Task[None]] = set()
+        """KV blocks of answers on their way to be published; an answer may have ended before."""
 
     @property
     def context_tokens(self) -> int:
@@ -185,6 +180,9 @@ class EngineHost:
         return await self.worker.prefill(ids, prefix, on_block, prompt_tokens=prompt_tokens, cache_salt=cache_salt)
 
     async def close(self) -> None:
+        for export in self.exports:
+            export.cancel()
+        await asyncio.gather(*self.exports, return_exceptions=True)
         if self._uses_worker:
             self._uses_worker = False
             await self.worker.close()

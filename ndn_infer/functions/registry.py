@@ -23,8 +23,8 @@ from ndn_infer.node.keys import USER
 
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
-    from ndn_infer.functions.engine_host import EngineHost
     from ndn_infer.functions.engine_worker import EngineWorker
+    from ndn_infer.functions.kv_answer import AnsweringHost
     from ndn_infer.functions.stage_host import StageHost
 
 Functions = list[NamedFunction[Any]]
@@ -42,18 +42,19 @@ class Ingredients:
     embedder: str = ""
     embedder_folder: Path | None = None
     corpus: Corpus | None = None
-    _engine: EngineHost | None = field(default=None)
+    _engine: AnsweringHost | None = field(default=None)
     _workers: list[EngineWorker] = field(default_factory=list)
 
-    def engine(self) -> EngineHost:
+    def engine(self) -> AnsweringHost:
         """The engine as functions behind one face use it; a process has one for each model."""
-        from ndn_infer.functions.engine_host import EngineHost, engine_worker
+        from ndn_infer.functions.engine_host import engine_worker
+        from ndn_infer.functions.kv_answer import AnsweringHost
 
         assert self.folder is not None
         if not self._workers:
             self._workers.append(engine_worker(self.folder, self.config.engine))
         if self._engine is None:
-            self._engine = EngineHost(self.model, self.folder, self.config.engine, self._workers[0])
+            self._engine = AnsweringHost(self.model, self.folder, self.config.engine, self._workers[0])
         return self._engine
 
     def behind_another_face(self) -> Ingredients:

@@ -21,8 +21,8 @@ from ndn_infer.config import CallConfig, Config, EngineConfig, FetchConfig, Prod
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork  # noqa: E402
 from ndn_infer.functions.decode import Generate  # noqa: E402
-from ndn_infer.functions.engine_host import EngineHost  # noqa: E402
 from ndn_infer.functions.engine_worker import EngineWorker  # noqa: E402
+from ndn_infer.functions.kv_answer import AnsweringHost  # noqa: E402
 from ndn_infer.functions.producer import Producer  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent  # noqa: E402
@@ -83,7 +83,7 @@ async def world(
     producer = await Node(network, keychain, config, asks_as="decode").open()
     reader = await Node(network, keychain, config, asks_as="user").open()
     await reader.registrar.start()
-    offered = await producer.produce(Generate(MODEL, folder, EngineHost(MODEL, folder, config.engine)))
+    offered = await producer.produce(Generate(MODEL, folder, AnsweringHost(MODEL, folder, config.engine)))
     yield World(producer, offered, reader)
     await offered.close()
     assert producer.server.streams == 0

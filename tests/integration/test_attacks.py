@@ -242,7 +242,7 @@ async def answer_of(node: Node, model: str, prompt: tuple[int, ...]) -> tuple[li
 async def test_prompt_completes_correctly_under(attack: str, smollm2: ModelFolder, tmp_path: Path) -> None:
     """Decode and prefill on links of their own; an attacker sits on one of them. The tokens are always the same."""
     from ndn_infer.functions.decode import Generate
-    from ndn_infer.functions.engine_host import EngineHost
+    from ndn_infer.functions.kv_answer import AnsweringHost
     from ndn_infer.functions.prefill import Prefill
 
     config = replace(CONFIG, fetch=replace(CONFIG.fetch, deadline_s=5.0))
@@ -251,8 +251,8 @@ async def test_prompt_completes_correctly_under(attack: str, smollm2: ModelFolde
     nodes = [await Node(network, keychain, config).open() for _ in range(3)]
     prefill_node, decode_node, consumer = nodes
     model, folder = smollm2.digest, smollm2.path
-    prefill = await prefill_node.produce(Prefill(model, EngineHost(model, folder, config.engine)))
-    decode = await decode_node.produce(Generate(model, folder, EngineHost(model, folder, config.engine)))
+    prefill = await prefill_node.produce(Prefill(model, AnsweringHost(model, folder, config.engine)))
+    decode = await decode_node.produce(Generate(model, folder, AnsweringHost(model, folder, config.engine)))
     if attack == "wrong-key":  # prefill's KV is signed by a key that may sign no KV
         user = keychain.signer_for(role("user"))
         original = prefill_node.server.publish

@@ -21,7 +21,7 @@ from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.compose import build_producer
 from ndn_infer.functions.decode import Generate
-from ndn_infer.functions.engine_host import EngineHost
+from ndn_infer.functions.kv_answer import AnsweringHost
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.kv.plan import Average
 from ndn_infer.local.prepare import record_of
@@ -54,7 +54,7 @@ class Peer:
     """A producer process, but for the process."""
 
     host: Host
-    engine: EngineHost
+    engine: AnsweringHost
     leave: Callable[[], Awaitable[None]]
     """Goes without a word, as a process that is killed."""
 
@@ -84,7 +84,7 @@ async def peer(
     keychain = ensure_keys(config, (role,))
     joined = await Node.join(config, keychain, uri=f"unix://{daemon.options.unix_path}")
     producer, host = build_producer(joined, role)
-    engine = EngineHost(model.digest, model.path, config.engine)
+    engine = AnsweringHost(model.digest, model.path, config.engine)
     function = Prefill(model.digest, engine) if role == "prefill" else Generate(model.digest, model.path, engine)
     try:
         await producer.begin()

@@ -205,13 +205,13 @@ def tiny(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path
 def functions_of(folder: Path, engine: EngineConfig) -> list[Any]:
     from ndn_infer.functions.decode import Generate
     from ndn_infer.functions.embed import EmbedTokens
-    from ndn_infer.functions.engine_host import EngineHost
+    from ndn_infer.functions.kv_answer import AnsweringHost
     from ndn_infer.functions.prefill import Prefill
     from ndn_infer.functions.stage import RunStage
     from ndn_infer.functions.stage_host import StageHost
     from ndn_infer.functions.tokenize import Detokenize, Tokenize
 
-    host = EngineHost(MODEL, folder, engine)
+    host = AnsweringHost(MODEL, folder, engine)
     return [
         Tokenize(MODEL, folder), Detokenize(MODEL, folder), EmbedTokens(MODEL, folder), Prefill(MODEL, host),
         Generate(MODEL, folder, host), RunStage(StageHost(MODEL, folder, (0, 1), engine)),
