@@ -86,9 +86,10 @@ ALLOWED: dict[str, set[str]] = {
     "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
     "vllm": TRANSPORT | {"node", "kv", "models"},
+    "vllm.backend": GROUND | {"engine", "vllm"},
     "functions": TRANSPORT
     | OFFERS
-    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence"},
+    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence", "vllm.backend"},
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
     "testbed": TRANSPORT
     | FORWARDER

@@ -176,6 +176,16 @@ class EngineConfig(ConfigSection):
     sharing: str = option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "
         "the last bits then depend on the order of arrival), off", choices=("exact", "near", "off"))  # fmt: skip
+    backend: str = option(
+        "own", "what computes answers: own (our engine), or vllm (in a process of its own; of the options here it "
+        "heeds dtype, max_streams, queue_limit, kv_memory_mib, threads and sharing=off)",
+        choices=("own", "vllm"))  # fmt: skip
+    vllm_python: str = option(
+        "", "Python of the environment that has vLLM and ndn-infer; empty: the one that runs the producer"
+    )
+    vllm_args: str = option(
+        "", "further engine arguments of vLLM, a JSON object, e.g. {\"max_model_len\": 4096}; with kv_transfer_config "
+        "it shares KV by name")  # fmt: skip
     speculation: str = option(
         "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,9 +24,13 @@ from ndn_infer.node.keys import USER
 
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
+    from ndn_infer.functions.answer_engine import AnswerEngine
     from ndn_infer.functions.engine_worker import EngineWorker
     from ndn_infer.functions.kv_answer import AnsweringHost
     from ndn_infer.functions.stage_host import StageHost
+    from ndn_infer.functions.vllm_answer import VllmHost
+
+log = logging.getLogger(__name__)
 
 Functions = list[NamedFunction[Any]]
 
@@ -44,6 +49,7 @@ class Ingredients:
     corpus: Corpus | None = None
     _engine: AnsweringHost | None = field(default=None)
     _workers: list[EngineWorker] = field(default_factory=list)
+    _vllm: list[VllmHost] = field(default_factory=list)
 
     def engine(self) -> AnsweringHost:
         """The engine as functions behind one face use it; a process has one for each model."""
@@ -56,6 +62,17 @@ class Ingredients:
         if self._engine is None:
             self._engine = AnsweringHost(self.model, self.folder, self.config.engine, self._workers[0])
         return self._engine
+
+    def answer_engine(self) -> AnswerEngine:
+        """What answers are computed by: our engine, or vLLM, of which a process has one for each model."""
+        if self.config.engine.backend != "vllm":
+            return self.engine()
+        from ndn_infer.functions.vllm_answer import VllmHost
+
+        assert self.folder is not None
+        if not self._vllm:
+            self._vllm.append(VllmHost(self.folder, self.config.engine))
+        return self._vllm[0]
 
     def behind_another_face(self) -> Ingredients:
         """The same for functions behind another face of this process: they share the engine, but neither KV blocks at
@@ -84,6 +101,9 @@ def _embed(parts: Ingredients) -> Functions:
 def _prefill(parts: Ingredients) -> Functions:
     from ndn_infer.functions.prefill import Prefill
 
+    if parts.config.engine.backend == "vllm":
+        log.warning("prefill is not offered: vLLM's KV has a form and names of its own (docs/vllm.md)")
+        return []
     return [Prefill(parts.model, parts.engine())]
 
 
@@ -91,7 +111,7 @@ def _decode(parts: Ingredients) -> Functions:
     from ndn_infer.functions.decode import Generate
 
     assert parts.folder is not None
-    return [Generate(parts.model, parts.folder, parts.engine())]
+    return [Generate(parts.model, parts.folder, parts.answer_engine())]
 
 
 def _stage(parts: Ingredients, layers: tuple[int, int]) -> Functions:

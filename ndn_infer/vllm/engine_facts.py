@@ -47,20 +47,21 @@ def cache_class(config: Any, cache: PagedCache, rank: tuple[int, int], block_tok
     model = config.model_config
     return CacheClass(
         software=f"vllm {vllm.__version__} torch {torch.__version__}",
-        config=_config_digest(model),
+        config=config_digest(model),
         dtype=str(model.dtype),
         weights=str(model.quantization),
         kv_dtype=str(config.cache_config.cache_dtype),
         block_tokens=block_tokens,
         attention=_attention(config),
-        machine=_machine(),
+        machine=machine_facts(),
         layers=cache.facts,
-        parallel=_parallel(config.parallel_config, rank),
+        parallel=f"rank {rank} of {parallel_facts(config.parallel_config)}",
         compiled=f"{config.compilation_config.mode} eager {model.enforce_eager}",
     )
 
 
-def _config_digest(model: Any) -> str:
+def config_digest(model: Any) -> str:
+    """Of the model's configuration as vLLM reads it."""
     values = {key: value for key, value in model.hf_config.to_dict().items() if key not in _NOT_COMPUTED_WITH}
     text = json.dumps(values, sort_keys=True, default=str)
     if "longrope" in text or "dynamic" in text:  # then the length chooses the angles
@@ -75,18 +76,19 @@ def _attention(config: Any) -> str:
     return ", ".join(sorted(kinds))
 
 
-def _parallel(parallel: Any, rank: tuple[int, int]) -> str:
-    sizes = {
+def parallel_facts(parallel: Any) -> dict[str, Any]:
+    """Sizes of everything that splits a layer or the layers."""
+    return {
         name: getattr(parallel, name, None)
         for name in (
             "pipeline_parallel_size", "tensor_parallel_size", "decode_context_parallel_size",
             "prefill_context_parallel_size", "enable_expert_parallel",
         )
     }  # fmt: skip
-    return f"rank {rank} of {sizes}"
 
 
-def _machine() -> str:
+def machine_facts() -> str:
+    """Device, and what its rounding and packing follow."""
     from vllm.platforms import current_platform
 
     kind = current_platform.device_type
