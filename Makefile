@@ -3,9 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# What may run two at a time: modules of one process, and after them most networks of processes. What counts time, load
+# or copies, and what makes namespaces, runs alone.
 IN_PROCESS := tests/unit tests/semantics tests/fuzz tests/inprocess $(addprefix tests/integration/test_, \
   answer_records.py engine_batching.py engine_oracle.py engine_precision.py one_name_one_answer.py several_models.py \
   store_crash.py wheel.py)
+ALONE := tests/load $(addprefix tests/integration/test_, attacks.py bench_fetch.py bench_kv.py forwarder_daemon.py \
+  forwarder_restart.py link_local.py offers.py one_interest.py page.py prefill_unread.py several_machines.py \
+  stream_readers.py strangers.py testbed.py)
 PROMPT ?= What is the capital of France?
 # As it was given: make expands nothing in it ($$HOME is four letters and a dollar), and for the shell it is one word.
 define NEWLINE
@@ -20,12 +25,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ask: install
 	@$(BIN)/ndn-infer ask -- $(QUOTED_PROMPT)
 
-# Tests that need no processes run side by side first; the others start networks, which share the cores by themselves.
-# Both parts run, whatever the first one finds; 5 says that PYTEST_ARGS left nothing of a part.
+# All parts run, whatever one finds; 5 says that PYTEST_ARGS left nothing of a part.
+PYTEST := $(BIN)/python -m pytest -q
+TWO := -n $(WORKERS) --dist loadfile
 test: install
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(IN_PROCESS) $(PYTEST_ARGS); first=$$?; \
-	 $(BIN)/python -m pytest -q $(addprefix --ignore=,$(IN_PROCESS)) $(PYTEST_ARGS); rest=$$?; \
-	 [ $$first$$rest != 55 ] && for status in $$first $$rest; do [ $$status = 0 ] || [ $$status = 5 ] || exit $$status; done
+	@worst=0; part() { "$$@" $(PYTEST_ARGS); status=$$?; case $$status in 0) some=1;; 5) ;; *) worst=$$status;; esac; }; \
+	 part $(PYTEST) $(TWO) $(IN_PROCESS); \
+	 part $(PYTEST) $(TWO) tests $(addprefix --ignore=,$(IN_PROCESS) $(ALONE)); \
+	 part $(PYTEST) $(ALONE); \
+	 [ $$worst != 0 ] || [ -n "$$some" ] || worst=5; exit $$worst
 
 # Two vLLM instances on this CPU share KV blocks (docs/vllm.md): an environment of its own, 2.5 GB, and about ten minutes.
 VLLM_VENV := .venv-vllm
