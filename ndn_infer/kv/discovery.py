@@ -64,6 +64,12 @@ class BlockDiscovery:
             self.holders.heard(identity)
         return versions
 
+    def more_to_ask(self, signer: Name, asked: Sequence[Name]) -> bool:
+        """Whether the signer of a block that was found can tell which others it holds."""
+        if len(asked) >= questions.MAX_ASKED or signer in asked or signer in self._blocks.own:
+            return False
+        return self.holders.to_ask((signer,), clock.monotonic())[:1] == [signer]
+
     async def claimed(self, value: bytes, identity: Name, version: int) -> Discovered | None:
         """The verified manifest of the version that `identity` claimed; None when it cannot be had."""
         try:

@@ -1,20 +1,32 @@
-"""One search for the longest prefix of KV blocks: every question at once, an end as soon as the length is known.
+"""One search for the longest prefix of KV blocks: a few questions whatever its length, an end as soon as it is known.
 
-Owns: when a search is done. Must not know: how a block is discovered, who is asked, what is in a block.
+Holders are asked which blocks they have, all of them in one question. Blocks are discovered under their own names where
+no holder claims them: a few at first, which also tells who signed them; more of them, a growing number at once, where
+those were found and nobody who was asked says more. A prefix of one holder thus costs as much for 256 blocks as for 16.
+
+Owns: which blocks are discovered when, when a search is done. Must not know: how a block is discovered, whether a
+holder may be asked, what is in a block.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from ndn_infer import clock
 from ndn_infer.kv.prefix import BlockSource
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 
 log = logging.getLogger(__name__)
+
+FIRST: Final = 16
+"""Blocks that are discovered before anybody said which ones he holds."""
+GROWTH: Final = 4
+"""Each time that all of them were found and there are more."""
 
 
 class Sought(Protocol):
@@ -28,42 +40,53 @@ class Sought(Protocol):
         """What `identity` says it holds of `values`: versions, 0 for none."""
         ...
 
+    def more_to_ask(self, signer: Name, asked: Sequence[Name]) -> bool:
+        """Whether the signer of a block that was found can tell which others it holds."""
+        ...
+
     def patience_s(self) -> float:
-        """For one answer; a search takes four times as long at most."""
+        """For one answer; a search takes four times as long at most. An eighth of it is about a round trip."""
         ...
 
 
 class Search:
-    """One search: all questions at once, and an end as soon as the length of the prefix is known."""
+    """One search. `asked` are those to ask at once."""
 
     def __init__(self, sought: Sought, values: list[bytes], asked: Sequence[Name]) -> None:
         self._sought = sought
         self._sources = [BlockSource(value) for value in values]
         self._open = [True] * len(values)
-        """Whether discovery of a block goes on."""
-        self._asked = asked
+        """Whether discovery of a block goes on, or has not begun."""
+        self._limit = 0
+        """Blocks before it were discovered or claimed before discovery came to them."""
+        self._asked = list(asked)
         self.unanswered = len(asked)
-        """Of those that were asked which blocks they hold."""
+        """Of those that were to be asked which blocks they hold."""
+        self._learned = 0
+        """Of those that were asked because they signed what was found: nobody waits for them longer than for a round
+        trip, as the packets of a producer outlive it."""
+        self._hoped_until = clock.monotonic() + sought.patience_s() / 8
+        """As long as answers of holders are awaited, no more blocks are discovered."""
         self._settled = 0
         self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> list[BlockSource]:
         """Sources of the longest prefix that somebody holds."""
-        sought, values = self._sought, [source.value for source in self._sources]
         # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
-        tasks = [_start(self._discover(number)) for number in range(len(values))]
-        tasks += [_start(self._ask(identity, values)) for identity in self._asked]
+        self._widen()
+        for identity in self._asked:
+            self._begin(self._ask_known(identity))
         try:
-            async with asyncio.timeout(4 * sought.patience_s()):
+            async with asyncio.timeout(4 * self._sought.patience_s()):
                 while not self._done():
-                    self._news.clear()
-                    await self._news.wait()
+                    await self._next()
         except TimeoutError:
-            log.info("only %d of %d KV blocks were answered for in time", self._settled, len(values))
+            log.info("only %d of %d KV blocks were answered for in time", self._settled, len(self._sources))
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         return self._sources[: self._settled]
 
     def _done(self) -> bool:
@@ -75,19 +98,57 @@ class Search:
             self._settled += 1
         return True
 
+    async def _next(self) -> None:
+        """Until something was heard; discovers more where all that was discovered is there."""
+        self._news.clear()
+        if self._settled < self._limit:
+            await self._news.wait()
+            return
+        hoped_s = self._hoped_until - clock.monotonic()
+        if (self.unanswered or self._learned) and hoped_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), hoped_s)
+        else:
+            self._widen()
+
+    def _widen(self) -> None:
+        """Discover the next blocks that nobody claims."""
+        first = self._settled
+        self._limit = min(max(first + FIRST, GROWTH * self._limit), len(self._sources))
+        for number in range(first, self._limit):
+            if not self._sources[number].claims:
+                self._begin(self._discover(number))
+
     async def _discover(self, number: int) -> None:
         source = self._sources[number]
         source.found = await self._sought.discover(source.value)
         self._open[number] = False
         self._news.set()
+        if source.found is not None and self._limit < len(self._sources):
+            self._learn(source.found.signed_by.identity)
 
-    async def _ask(self, identity: Name, values: list[bytes]) -> None:
-        for source, version in zip(self._sources, await self._sought.ask(identity, values), strict=True):
-            if version:
-                source.claims.append((identity, version))
+    def _learn(self, signer: Name) -> None:
+        if self._sought.more_to_ask(signer, self._asked):
+            self._asked.append(signer)
+            self._learned += 1
+            self._hoped_until = clock.monotonic() + self._sought.patience_s() / 8
+            self._begin(self._ask_learned(signer))
+
+    async def _ask_known(self, identity: Name) -> None:
+        await self._ask(identity)
         self.unanswered -= 1
         self._news.set()
 
+    async def _ask_learned(self, identity: Name) -> None:
+        await self._ask(identity)
+        self._learned -= 1
+        self._news.set()
 
-def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.get_running_loop().create_task(work)
+    async def _ask(self, identity: Name) -> None:
+        versions = await self._sought.ask(identity, [source.value for source in self._sources])
+        for source, version in zip(self._sources, versions, strict=True):
+            if version:
+                source.claims.append((identity, version))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))

@@ -21,6 +21,11 @@ class NamedBlocks(Protocol):
     @property
     def subject(self) -> Subject: ...
 
+    @property
+    def own(self) -> Set[Name]:
+        """Identities of this process."""
+        ...
+
     def name(self, value: bytes) -> Name:
         """Base name of the block whose chain value is `value`."""
         ...
@@ -32,11 +37,6 @@ class NamedBlocks(Protocol):
 
 class BlockSpace(NamedBlocks, Protocol[B]):
     """Blocks that can be read: what a verified content becomes."""
-
-    @property
-    def own(self) -> Set[Name]:
-        """Identities of this process."""
-        ...
 
     def room(self, size: int) -> bytearray:
         """Memory for the content of a block. Raises BadRecord for another size than every block has."""

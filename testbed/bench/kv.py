@@ -7,8 +7,9 @@
     ndn-infer bench kv --quick         256 and 1,024 tokens only
 
 Cold: our engine computes the whole prompt. Warm: this process knows nothing but the prompt; it finds the blocks by name
-through a forwarder, fetches and verifies them, and computes the first token. Redis: the same blocks as values, the same
-decoding and engine. Cells take turns; each figure is the best of its runs. Owns: the measurement. Must not know: how
+through a forwarder, fetches and verifies them, and computes the first token; the first reader (`first`) gets them from
+the producer, the next one (`warm`) from the forwarder's Content Store. Redis: the same blocks as values, the same
+decoding and engine. Cells take turns; each figure is the median of its runs. Owns: the measurement. Must not know: how
 blocks are found or fetched.
 """
 
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +44,7 @@ from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.fetch_peers import find
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, ours
 from ndn_infer.testbed.bench.kv_accuracy import accuracy
-from ndn_infer.testbed.bench.kv_fanout import SharedPrefix, fan_out
+from ndn_infer.testbed.bench.kv_fanout import SharedPrefix, fan_out, forget
 from ndn_infer.testbed.bench.kv_layers import layers
 from ndn_infer.testbed.bench.kv_node import (
     FORMS,
@@ -59,6 +62,9 @@ from ndn_infer.testbed.bench.report import print_report
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
 QUICK: Final = (256, 1024)
 FIRST: Final = Sampling(max_tokens=1)
+READERS: Final = ("first", "warm")
+"""The first reader of blocks takes them from their producer, the next one from a Content Store on the way."""
+PIECES: Final = ("find", "fetch", "decode", "import", "compute")
 
 
 class WrongTokens(NdnInferError):
@@ -120,12 +126,12 @@ async def _measure(
     setup: _Setup, lengths: Sequence[int], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     node, _ = await joined(f"unix://{setup.target.path}", setup.keys.settings)
-    best = _Best()
+    runs = _Runs()
     with _redis(setup, lengths) as redis:
         for _ in range(max(options.runs, 1)):
             for length in lengths:
-                await _turn(setup, node, redis, length, best)
-    figures, peers, ratios = _table(lengths, best)
+                await _turn(setup, node, redis, length, runs)
+    figures, peers, ratios = _table(lengths, runs)
     if options.fanout:
         ids = prompt(1024 if 1024 in lengths else lengths[-1], setup.vocab_size)
         prefix = SharedPrefix(setup.model, format_of(setup.engine, "raw"), ids)
@@ -138,34 +144,39 @@ async def _measure(
 
 
 @dataclass(frozen=True, slots=True)
-class _Best:
-    """The best of all runs: seconds by cell, and the parts of the quickest warm start."""
+class _Runs:
+    """Every run: seconds by cell, and the parts of warm starts."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    parts: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
 
-    def keep(self, cell: str, seconds: float) -> bool:
-        """Whether this is the best so far."""
-        better = seconds < self.seconds.get(cell, float("inf"))
-        if better:
-            self.seconds[cell] = seconds
-        return better
+    def warm(self, cell: str, took: dict[str, float]) -> None:
+        """One warm start, by its parts."""
+        self.seconds[cell].append(took["find_s"] + took["fetch_s"] + took["compute_s"])
+        self.parts[cell].append(took)
+
+    def median(self, cell: str) -> float | None:
+        """None where there was no run."""
+        return statistics.median(self.seconds[cell]) if self.seconds[cell] else None
+
+    def part(self, cell: str, piece: str) -> float:
+        return statistics.median(took[piece] for took in self.parts[cell])
 
 
-async def _turn(setup: _Setup, node: Node, redis: str | None, length: int, best: _Best) -> None:
-    """One prompt: cold, then warm in every form, then by Redis."""
+async def _turn(setup: _Setup, node: Node, redis: str | None, length: int, runs: _Runs) -> None:
+    """One prompt: cold, then in every form from its producer and from the Content Store, then by Redis."""
     ids = prompt(length, setup.vocab_size)
     expected, seconds = setup.first_token(ids)
-    best.keep(f"cold_{length}_s", seconds)
+    runs.seconds[f"cold_{length}"].append(seconds)
     for name, form in FORMS.items():
-        took = await _warm(setup, node, ids, form)
-        if name == "bf16" and took.pop("token") != expected:
-            raise WrongTokens(f"a prompt of {length} tokens got another first token from KV by name")
-        total = took["find_s"] + took["fetch_s"] + took["compute_s"]
-        if best.keep(f"warm_{length}_{name}_s", total):
-            best.parts[f"{length}_{name}"] = took
+        await forget(setup.target)
+        for reader in READERS:
+            took = await _warm(setup, node, ids, form)
+            if name == "bf16" and took.pop("token") != expected:
+                raise WrongTokens(f"a prompt of {length} tokens got another first token from KV by name")
+            runs.warm(f"{reader}_{length}_{name}", took)
         if redis is not None:
-            best.keep(f"redis_{length}_{name}_s", _by_redis(setup, redis, ids, form))
+            runs.seconds[f"redis_{length}_{name}"].append(_by_redis(setup, redis, ids, form))
 
 
 async def _warm(setup: _Setup, node: Node, ids: Sequence[int], form: str) -> dict[str, float]:
@@ -245,22 +256,28 @@ def _redis(setup: _Setup, lengths: Sequence[int]) -> Iterator[str | None]:
         yield path
 
 
-def _table(lengths: Sequence[int], best: _Best) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _table(lengths: Sequence[int], runs: _Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Medians of all runs."""
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for length in lengths:
-        cold = best.seconds[f"cold_{length}_s"]
+        cold = runs.median(f"cold_{length}")
+        assert cold is not None
         figures[f"cold_{length}_ms"] = cold * 1000
         for name in FORMS:
-            warm = best.seconds[f"warm_{length}_{name}_s"]
-            part = best.parts[f"{length}_{name}"]
-            figures[f"warm_{length}_{name}_ms"] = warm * 1000
-            for piece in ("find", "fetch", "decode", "import", "compute"):
-                figures[f"warm_{length}_{name}_{piece}_ms"] = part[f"{piece}_s"] * 1000
-            figures[f"warm_{length}_{name}_mb_s"] = part["mb_s"]
-            ratios[f"cold_over_warm_{length}_{name}"] = cold / warm
-            by_redis = best.seconds.get(f"redis_{length}_{name}_s")
+            by_redis = runs.median(f"redis_{length}_{name}")
             peers[f"redis_{length}_{name}_ms"] = None if by_redis is None else by_redis * 1000
-            ratios[f"warm_redis_over_warm_ndn_{length}_{name}"] = None if by_redis is None else by_redis / warm
+            for reader in READERS:
+                cell = f"{reader}_{length}_{name}"
+                seconds = runs.median(cell)
+                assert seconds is not None
+                figures[f"{cell}_ms"] = seconds * 1000
+                for piece in PIECES:
+                    figures[f"{cell}_{piece}_ms"] = runs.part(cell, f"{piece}_s") * 1000
+                figures[f"{cell}_mb_s"] = runs.part(cell, "mb_s")
+                ratios[f"cold_over_{cell}"] = cold / seconds
+                ratios[f"redis_over_{cell}"] = None if by_redis is None else by_redis / seconds
+            first, warm = figures[f"first_{length}_{name}_mb_s"], figures[f"warm_{length}_{name}_mb_s"]
+            ratios[f"goodput_first_over_warm_{length}_{name}"] = first / warm
     return figures, peers, ratios

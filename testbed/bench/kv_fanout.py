@@ -82,7 +82,7 @@ async def _read_together(
     """(seconds, packets that the origin sent). The forwarder knows none of them beforehand."""
     joins = [await joined(f"unix://{target.path}", settings) for _ in range(readers)]
     connectors = [KvConnector(host, prefix.model, prefix.format) for _, host in joins]
-    await _forget(target)
+    await forget(target)
     sent_since()
     began = time.perf_counter()
     found = await asyncio.gather(
@@ -97,7 +97,7 @@ async def _read_together(
     return seconds, sent
 
 
-async def _forget(target: Target) -> None:
+async def forget(target: Target) -> None:
     """Empty the forwarder's Content Store, by its own management protocol."""
     endpoint = Endpoint(lambda: connect(f"unix://{target.path}", 5.0))
     await endpoint.open()

@@ -17,6 +17,7 @@ from ndn_infer.config import FetchConfig
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.prefill import Prefill
 from ndn_infer.functions.producer import Producer
+from ndn_infer.kv import search
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.holders import HOLDS, MAX_HOLDS, Holdings
@@ -88,6 +89,36 @@ def test_whoever_knows_no_holder_finds_what_the_network_leads_to_and_learns() ->
         assert p.host.counters["kv_holdings_told"] == asked + 1
 
     in_network(work)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_long_prefix_of_one_holder_takes_few_questions(known: bool) -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(256)
+        p.hold(*values)
+        asked, began = p.asked, asyncio.get_running_loop().time()
+        located = await asker.kv.locate(values, identities(p) if known else ())
+        assert located.held == 256
+        assert await since(began) == pytest.approx(ROUND_TRIP_S * (1 if known else 2), rel=0.01)
+        assert p.asked - asked <= search.FIRST + 1
+
+    in_network(work)
+
+
+def test_a_long_prefix_that_only_caches_have_is_found() -> None:
+    """Its producer is gone; a window that grows fourfold comes to 200 blocks in three round trips and its patience."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(200)
+        p.hold(*values)
+        assert right((await b.kv.find_prefix(values)).tensors, values)
+        await p.registrar.unregister(p.identity)
+        p.forget(*values)
+        began = asyncio.get_running_loop().time()
+        assert (await asker.kv.locate(values)).held == 200
+        assert await since(began) < 1.0
+
+    in_network(work, anycast=("p",))
 
 
 def test_holders_are_found_under_their_own_names_alone() -> None:
