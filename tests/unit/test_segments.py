@@ -127,6 +127,9 @@ def test_names_are_those_that_decoders_find(name: bytes, content: bytes, number:
 def test_quick_looks_at_noise_only_ever_refuse(noise: bytes) -> None:
     interest_name(noise)
     lp.peel(noise)
+    lp.peel_interest(noise)
+    lp.peel_interest(bytes([0x64, len(noise) & 255]) + noise)
+    lp.peel_interest(tlv.encode_tlv(0x64, tlv.encode_tlv(0x50, noise)))
     list(segment_splits(noise))
     for look in (data_name, content_span):
         try:
@@ -150,6 +153,24 @@ def test_peeling_agrees_with_decoding(
         assert peeled == (data, mark > 0, face_id)
         assert not token and not no_cache
     elif not token and not no_cache and len(content) > 300 and mark < 256:
+        assert face_id is not None and face_id >= 2**32, "a common form was left to the slow way"
+
+
+@given(
+    names, st.none() | st.integers(0, 2**64 - 1), st.integers(0, 300), st.binary(max_size=4),
+    st.none() | st.integers(1, 2**64 - 1),
+)  # fmt: skip
+def test_peeling_an_interest_agrees_with_decoding(
+    name: bytes, face_id: int | None, mark: int, token: bytes, sequence: int | None
+) -> None:
+    interest, _ = encode_interest(name, nonce=b"1234", can_be_prefix=True)
+    sent = None if sequence is None else sequence.to_bytes(8, "big")
+    wire = lp.encode_lp(lp.LpPacket(interest, sent, incoming_face_id=face_id, congestion_mark=mark, pit_token=token))
+    peeled = lp.peel_interest(wire)
+    plain = not token and not mark and sent is None
+    if peeled is not None:
+        assert peeled == (interest, face_id) and plain
+    elif plain and len(interest) > 20:
         assert face_id is not None and face_id >= 2**32, "a common form was left to the slow way"
 
 

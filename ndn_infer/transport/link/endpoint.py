@@ -280,17 +280,23 @@ class Endpoint:
         if wire[0] == tlv.DATA:
             self._on_data(wire, BARE)
         elif wire[0] == tlv.INTEREST:
-            ready = self._ready(interest_name(wire))
-            if ready is not None and self._link is not None:
-                self.stats.interests_in += 1
-                self.stats.data_out += 1
-                self._link.send(ready)
-            else:
-                self._on_interest(wire, b"", None)
+            self._answer(wire, None)
         elif (peeled := lp.peel(wire)) is not None and peeled[0][0] == tlv.DATA:
             self._on_data(peeled[0], Arrival(peeled[1], peeled[2]))
+        elif (asked := lp.peel_interest(wire)) is not None:
+            self._answer(*asked)
         else:
             self._on_link_packet(lp.decode_lp(wire))
+
+    def _answer(self, wire: bytes, face_id: int | None) -> None:
+        """An Interest that came without a PIT token: most are for what is ready."""
+        ready = self._ready(interest_name(wire))
+        if ready is not None and self._link is not None:
+            self.stats.interests_in += 1
+            self.stats.data_out += 1
+            self._link.send(ready)
+        else:
+            self._on_interest(wire, b"", face_id)
 
     def _on_link_packet(self, packet: lp.LpPacket) -> None:
         if not packet.fragment:
