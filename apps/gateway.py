@@ -27,6 +27,7 @@ from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import NoForwarder, UsageError
 from ndn_infer.evidence.live.remember import Remembering
 from ndn_infer.functions.registry import ROLES
+from ndn_infer.gateway.logged import LoggedRequests
 from ndn_infer.gateway.metering import Metering
 from ndn_infer.gateway.page.routes import paged
 from ndn_infer.gateway.routes import ALIASES, ROUTES
@@ -40,9 +41,11 @@ from ndn_infer.library.joining import WantedNetwork, join
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import network_name
 from ndn_infer.metrics.meters import Meters
-from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.keys import USER, ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.node.node_samples import read_node
+from ndn_infer.prompt_log.live.writers import LogWriters
+from ndn_infer.prompt_log.policy import GATEWAY
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.security.keychain import Keychain
@@ -143,6 +146,15 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
     return await task
 
 
+async def _logged(client: Client, node: Node, ends: AsyncExitStack) -> LoggedRequests:
+    """Where requests are recorded, in the name of this machine's user. Raises MissingKey, RegistrationRefused."""
+    inputs = client.inputs()
+    await inputs.announce()
+    writers = LogWriters(node, GATEWAY, node.signer_as(USER), inputs)
+    ends.push_async_callback(writers.close)
+    return LoggedRequests(writers)
+
+
 async def _serve(options: argparse.Namespace, front: _Front) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -158,6 +170,8 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         service = Service(client, config, front.domains.own)
+        if config.prompt_log.policies:
+            service.log = await _logged(client, node, ends)
         if config.gateway.context == "on":
             remembering = Remembering(node)
             ends.push_async_callback(remembering.close)

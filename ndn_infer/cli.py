@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "produce": "run a producer of some functions, joined to the forwarder of the NDN client configuration",
     "forwarder": "run the embedded forwarder alone",
     "repo": "run a repo that stores objects by name, and send commands to a repo",
+    "log": "run a prompt log or a witness of logs; show, verify, export, and erase a user",
     "cost": "what answers cost, from their signed receipts: tokens, CPU seconds, two bases of a price list",
     "eval": "evaluate a model; suites and scores as signed records that others reproduce",
     "get": "fetch a named object, verified",

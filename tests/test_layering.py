@@ -19,6 +19,7 @@ OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
 EVIDENCE = {"evidence", "evidence.live"}
+PROMPT_LOG = {"prompt_log", "prompt_log.live"}
 SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
 USED = {"console", "node", "local", "catalog", "client", "library", "functions", "gateway"}
@@ -76,6 +77,8 @@ ALLOWED: dict[str, set[str]] = {
     "catalog": GROUND | {"wire", "security"},
     "console": {"errors", "config"},
     "evidence": GROUND | {"wire", "security"},
+    "prompt_log": GROUND | {"wire", "security"},
+    "prompt_log.live": TRANSPORT | {"node", "prompt_log"},
     "evidence.live": TRANSPORT | OFFERS | {"node", "client", "evidence"},
     "sync.core": {"errors", "ndn"},
     "sync": OBJECTS | {"sync.core"},
@@ -83,13 +86,14 @@ ALLOWED: dict[str, set[str]] = {
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "client": TRANSPORT | {"node", "evidence"} | OFFERS,
     "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"} | EVIDENCE,
-    "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE,
+    "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE | PROMPT_LOG,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
     "vllm": TRANSPORT | {"node", "kv", "models"},
     "vllm.backend": GROUND | {"engine", "vllm"},
     "functions": TRANSPORT
     | OFFERS
-    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence", "vllm.backend"},
+    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence", "vllm.backend"}
+    | PROMPT_LOG,
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
     "testbed": TRANSPORT
     | FORWARDER
@@ -97,8 +101,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"engine", "models", "kv", "kv.layout", "vllm"}
     | OFFERS
     | EVIDENCE
+    | PROMPT_LOG
     | USED,
-    "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | EVIDENCE | USED,
+    "apps": TRANSPORT | FORWARDER | SYNC | {"engine", "models", "corpus"} | OFFERS | EVIDENCE | PROMPT_LOG | USED,
     "__init__": {"errors", "library"},
     "cli": {"errors", "config", "console", "node", "apps", "testbed"},
     "__main__": {"cli"},
@@ -114,6 +119,7 @@ ONLY: dict[str, set[str]] = {
     "aiohttp": {"forwarder", "gateway", "metrics", "telemetry", "testbed"},
     "prometheus_client": {"metrics", "vllm"},
     "asyncio": {
+        "prompt_log",
         "transport",
         "telemetry",
         "repo",
@@ -142,6 +148,7 @@ PURE = sorted(
         "wire",
         "offers",
         "evidence",
+        "prompt_log",
         "sync/core",
         "forwarder/link",
         "forwarder/core",
@@ -165,6 +172,7 @@ ONE_CLOCK = sorted(
         "node",
         "repo",
         "evidence",
+        "prompt_log",
         "forwarder/shell",
     )
     for path in (PACKAGE / room).rglob("*.py")

@@ -77,12 +77,17 @@ class Client:
             fetcher, inputs=self._published, access=self._access, ledger=ledger, chooser=self._chooser
         )
 
-    async def publish(self, base: Name, content: bytes, *, freshness_ms: int) -> PublishedInput:
-        """Publish an object below the user's own identity, for as long as this client is open. Raises MissingKey,
-        RegistrationRefused, Timeout."""
+    def inputs(self) -> Inputs:
+        """Where what is too large for an Interest is published. Raises MissingKey."""
         inputs = self._published()
         if inputs is None:
             raise MissingKey("this machine has no key of the role 'user', which would sign it")
+        return inputs
+
+    async def publish(self, base: Name, content: bytes, *, freshness_ms: int) -> PublishedInput:
+        """Publish an object below the user's own identity, for as long as this client is open. Raises MissingKey,
+        RegistrationRefused, Timeout."""
+        inputs = self.inputs()
         packets = await inputs.publish_as(base, content, freshness_ms=freshness_ms)
         return PublishedInput(ndn.to_uri(packets.manifest.name), ndn.to_uri(inputs.instance))
 

@@ -41,6 +41,7 @@ from ndn_infer.config.sections import (
     OffersConfig,
     PathsConfig,
     ProducerConfig,
+    PromptLogConfig,
     TelemetryConfig,
     TrustConfig,
 )
@@ -91,6 +92,7 @@ class Config:
     producer: ProducerConfig = ProducerConfig()
     offers: OffersConfig = OffersConfig()
     audit: AuditConfig = AuditConfig()
+    prompt_log: PromptLogConfig = PromptLogConfig()
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -301,6 +301,19 @@ class AuditConfig(ConfigSection):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptLogConfig(ConfigSection):
+    policies: tuple[str, ...] = option(
+        (), "which calls are recorded, where, by whom, and what happens while the log is away: DOMAIN=LOG+WRITER+AWAY "
+        "with public, a domain's id or * (all others); gateway or decode; refuse or spool; empty: none are",
+        form=forms.log_policy)  # fmt: skip
+    spool_mib: int = option(64, "records that wait for a log, encrypted, MiB; beyond that calls are refused", low=1)
+    wait_s: float = option(5.0, "how long a call waits for its log before it is refused", low=0.05, high=600)
+    witnesses: tuple[str, ...] = option(
+        (), "identities whose word on a log 'ndn-infer log verify' wants beside the log's own", form=forms.name
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class AskConfig(ConfigSection):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")

@@ -20,6 +20,7 @@ from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import Call, Instance
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.live.offers import Offers
+from ndn_infer.prompt_log.live.writers import LogWriters
 from ndn_infer.records import Envelope, Record
 from ndn_infer.security.access import Access
 from ndn_infer.security.crypto import Signer
@@ -60,6 +61,8 @@ class Host:
     """Makes spans of calls that are traced; None: of none."""
     offers: Offers | None = None
     """What others offer, as far as this process looks."""
+    log_writers: LogWriters | None = None
+    """Where calls are recorded, if a policy may want it."""
     validator: Validator | None = None
     """That of the process, for functions that judge packets themselves."""
     instance: str = field(default_factory=new_instance)

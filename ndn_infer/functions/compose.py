@@ -14,6 +14,8 @@ from ndn_infer.node.node_samples import read_node
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers, Where
+from ndn_infer.prompt_log.live.writers import LogWriters
+from ndn_infer.prompt_log.policy import DECODE
 from ndn_infer.storage.opening import open_store
 from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.transport.calls.inputs import Inputs, new_instance
@@ -39,6 +41,7 @@ def build_producer(node: Node, role: str, instance: str = "", tracer: Tracer | N
     host = Host(
         node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer, offers=offers,
         validator=node.validator,
+        log_writers=LogWriters(node, DECODE, signer, inputs) if config.prompt_log.policies else None,
     )  # fmt: skip
     read_node(host.meters, node)
     return Producer(host, node.keychain, node.registrar, offers), host

@@ -13,6 +13,7 @@ from pathlib import Path
 from ndn_infer import clock
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_engine import AnswerEngine, AnswerInMaking, AnswerOrder
+from ndn_infer.functions.answer_log import record_call, recorded
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_records import AnswerRecords
 from ndn_infer.functions.answer_stream import AnswerStream
@@ -89,6 +90,7 @@ class Generate(NamedFunction[GenerateRequest]):
         self._engine.refuse_if_busy()
         await self._grammars.ready(params.grammar, self._engine.grammars)
         text = await text_of(request, self._tokenizer)
+        logged = await record_call(job, request)
         self._engine.refuse_if_busy()
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
@@ -101,7 +103,7 @@ class Generate(NamedFunction[GenerateRequest]):
         answer.on_back = lambda: making.pause(False)
         answer.receipt = making.receipt
         answer.on_told = lambda: self._records.follow(answer, job, making.prompt_state())
-        self._answers.start(answer, lambda: self._make(making, answer, job))
+        self._answers.start(answer, lambda: recorded(logged, answer, self._make(making, answer, job)))
         return out
 
     def making(self, order: AnswerOrder) -> AnswerInMaking:

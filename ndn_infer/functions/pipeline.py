@@ -22,6 +22,7 @@ from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
+from ndn_infer.functions.answer_log import record_call, recorded
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_records import AnswerRecords, PromptState
 from ndn_infer.functions.answer_stream import AnswerStream, Report
@@ -147,6 +148,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         params = sampling_params(request, whole, self._tokenizer.eos_ids)
         await self._grammar_check.ready(params.grammar, self._grammars)
         text = await text_of(request, self._tokenizer)
+        logged = await record_call(job, request)
         self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         out, pace = job.open_stream(), self._answers.pace(job.host.config.producer.event_ms)
@@ -161,7 +163,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         answer.progress = generation.progress
         answer.receipt = lambda: self._receipt(generation, len(job.wire))
         answer.on_told = lambda: self._records.follow(answer, job, PromptState())
-        self._answers.start(answer, lambda: self._generate(generation))
+        self._answers.start(answer, lambda: recorded(logged, answer, self._generate(generation)))
         return out
 
     async def _generate(self, generation: _Generation) -> None:

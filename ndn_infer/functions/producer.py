@@ -124,6 +124,8 @@ class Producer:
             await self.offers.close()
         await self._registrar.close()
         await self._host.questions.close()
+        if self._host.log_writers is not None:
+            await self._host.log_writers.close()
         for server in self._servers:
             await server.close()
 

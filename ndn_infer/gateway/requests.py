@@ -42,6 +42,8 @@ class ChatRequest:
     messages: tuple[Message, ...]
     asked: ChoiceOptions
     tools: ToolUse = ToolUse()
+    user: str = ""
+    """Who asks, in the client's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class CompletionRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     asked: ChoiceOptions
     echo: bool = False
+    user: str = ""
 
 
 def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
@@ -72,9 +75,9 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
         raise bad("max_tokens and max_completion_tokens say different things", "max_tokens")
     count = tokens_of(older, "max_tokens") if newer is None else tokens_of(newer, "max_completion_tokens")
     asked = read_asked(body, defaults, alternatives, max_tokens=count)
-    _labels(body)
+    user = _labels(body)
     body.end()
-    return ChatRequest(model, messages, asked, tools)
+    return ChatRequest(model, messages, asked, tools, user)
 
 
 def read_completion(document: Mapping[str, Any], defaults: Sampling) -> CompletionRequest:
@@ -92,11 +95,11 @@ def read_completion(document: Mapping[str, Any], defaults: Sampling) -> Completi
     asked = read_asked(body, defaults, alternatives, max_tokens=16 if count is None else count)
     if best_of is not None and best_of != asked.n:
         raise bad("best_of is not supported but as the value of n", "best_of", "unsupported_parameter")
-    _labels(body)
+    user = _labels(body)
     body.end()
     if echo and alternatives is not None:
         asked = replace(asked, sampling=replace(asked.sampling, score_prompt=True))
-    return CompletionRequest(model, prompts, asked, echo)
+    return CompletionRequest(model, prompts, asked, echo, user)
 
 
 # ---------------------------------------------------------------- parts of a request
@@ -107,7 +110,7 @@ def model_name(body: Fields) -> str:
     return body.text("model", MAX_MODEL) or ""
 
 
-def _labels(body: Fields) -> None:
-    """Who asks, in the client's own words: for its own accounting, without effect on any answer."""
-    body.text("user", 512)
-    body.text("safety_identifier", 512)
+def _labels(body: Fields) -> str:
+    """Who asks, in the client's own words: for its own accounting and a prompt log, without effect on any answer."""
+    user, identifier = body.text("user", 512), body.text("safety_identifier", 512)
+    return user or identifier or ""

@@ -44,4 +44,4 @@ class Served:
     def service_of(self, tenant: Tenant, domain: str) -> Service:
         """Asks in this domain, as domain_of gives it. Its label is looked up when it is needed: keys are renewed
         meanwhile."""
-        return self.service.of((lambda: self.label_of(domain)) if domain else None, tenant.spend)
+        return self.service.of((lambda: self.label_of(domain)) if domain else None, tenant.spend, tenant.owner)

@@ -20,6 +20,7 @@ from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownM
 from ndn_infer.gateway.answers import recording
 from ndn_infer.gateway.forms.form import AnswerForm, Head
 from ndn_infer.gateway.forms.text import TextForm
+from ndn_infer.gateway.logged import LoggedRequests, WhoAsks
 from ndn_infer.gateway.names import ModelNames
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
@@ -63,15 +64,18 @@ class Service:
         """Is told of tokens that whoever asks has had computed, or found."""
         self.on_over: Callable[[Answer], object] | None = None
         """Is told of each answer to messages that nobody reads on."""
+        self.log: LoggedRequests | None = None
+        """Where requests are recorded, if a policy may want it."""
+        self._user = ""
         self._client = client
         self._domain = domain
         self._names = ModelNames(config.gateway.names)
         self._identity: tuple[str, int] | None = None
 
-    def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None]) -> Service:
-        """The same for another tenant; None: in the same domain."""
+    def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None], user: str = "") -> Service:
+        """The same for another tenant; None: in the same domain. `user`: who asks, for a prompt log."""
         made = copy(self)
-        made._domain, made.spend = domain or self._domain, spend
+        made._domain, made.spend, made._user = domain or self._domain, spend, user
         return made
 
     def named(self, key: str, created: int) -> Service:
@@ -116,6 +120,7 @@ class Service:
         answers = self._answers(model, asked, [prompt], param)
         for answer in answers:
             answer.prompted, answer.on_over = conversation.prompted, self.on_over
+        await self._record(request, model, answers)
         return Prepared(form, asked, answers, self.spend, request.tools.allowed)
 
     def _head(self, name: str, model: ModelRecord) -> Head:
@@ -144,7 +149,23 @@ class Service:
         echoes = [await self._echo(model, prompt) if request.echo else "" for prompt in request.prompts]
         each = [echo for echo in echoes for _ in range(request.asked.n)]
         form = TextForm(self._head(request.model, model), request.asked, each)
-        return Prepared(form, request.asked, self._answers(model, request.asked, prompts, "prompt"), self.spend)
+        answers = self._answers(model, request.asked, prompts, "prompt")
+        await self._record(request, model, answers)
+        return Prepared(form, request.asked, answers, self.spend)
+
+    async def _record(
+        self, request: ChatRequest | CompletionRequest, model: ModelRecord, answers: Sequence[Answer]
+    ) -> None:
+        """In the log that a policy names, before anything is generated. Raises LogAway."""
+        if self.log is None:
+            return
+        user = "/".join(filter(None, (self._user, request.user))) or "gateway"
+        who = WhoAsks(self._domain(), user, model.alias)
+        said = request.messages if isinstance(request, ChatRequest) else ()
+        over = await self.log.asked(who, said, () if isinstance(request, ChatRequest) else request.prompts)
+        if over is not None:
+            for answer in answers:
+                answer.on_over = _both(answer.on_over, over)
 
     async def _prompt(
         self, conversation: Conversation, model: ModelRecord, prompt: str | tuple[int, ...]
@@ -221,6 +242,15 @@ class Service:
         vectors = await conversation.caller.call(ask, TensorRecord)
         self.spend(vectors.tokens)
         return embedding_document(request, vectors)
+
+
+def _both(first: Callable[[Answer], object] | None, then: Callable[[Answer], object]) -> Callable[[Answer], object]:
+    def over(answer: Answer) -> None:
+        if first is not None:
+            first(answer)
+        then(answer)
+
+    return over
 
 
 def _free(tokens: int) -> None:

@@ -21,8 +21,7 @@ from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.node.keys import USER, role_identity
 from ndn_infer.node.node import Node
 from ndn_infer.records import Message
-from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatMessage, ChatRecord, ChatToolCall
-from ndn_infer.records.tools import ToolCall
+from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatMessage, ChatRecord
 from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
@@ -155,7 +154,7 @@ class SavedChats:
         kind = SavedChat.parse(self.node.net, base)
         assert kind is not None
         record = records.decode(ChatRecord, self._domain(kind.domain).open(base, content))
-        messages = tuple(map(_message, record.messages))
+        messages = tuple(one.message() for one in record.messages)
         newest = self._epochs(kind.domain)[0]
         return LoadedChat(ndn.to_uri(name), ndn.to_uri(signer), record.model, messages, newest)
 
@@ -173,19 +172,9 @@ def _encoded(said: Sequence[Message], model: str) -> bytes:
     if len(said) > MAX_MESSAGES:
         raise UsageError(f"the conversation has {len(said)} messages; {MAX_MESSAGES} can be saved")
     try:
-        return records.encode(ChatRecord(model, tuple(map(_kept, said))))
+        return records.encode(ChatRecord(model, tuple(map(ChatMessage.of, said))))
     except BadRecord as error:
         raise UsageError(f"the conversation is too long to be saved: {error}") from error
-
-
-def _kept(message: Message) -> ChatMessage:
-    calls = tuple(ChatToolCall(call.name, call.arguments, call.id) for call in message.tool_calls)
-    return ChatMessage(message.role, message.content, calls, message.tool_call_id)
-
-
-def _message(kept: ChatMessage) -> Message:
-    calls = tuple(ToolCall(call.name, call.arguments, call.id) for call in kept.tool_calls)
-    return Message(kept.role, kept.content, calls, kept.tool_call_id)
 
 
 def _base_of(net: Name, uri: str) -> Name:

@@ -6,12 +6,12 @@ Owns: its record. Must not know: names, how it is sealed or published (library/s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 
-from ndn_infer.records import ROLES
+from ndn_infer.records import ROLES, Message
 from ndn_infer.records.bounds import MAX_TEXT, AtMost, Label, OneOf
 from ndn_infer.records.forms import Reply
-from ndn_infer.records.tools import MAX_CALLS, ToolName
+from ndn_infer.records.tools import MAX_CALLS, ToolCall, ToolName
 
 MAX_CHAT_BYTES: Final = 1 << 20
 """Of a saved conversation, encoded."""
@@ -35,6 +35,17 @@ class ChatMessage(Reply):
     content: Annotated[str, AtMost(MAX_TEXT)]
     tool_calls: Annotated[tuple[ChatToolCall, ...], AtMost(MAX_CALLS)] = ()
     tool_call_id: Label = ""
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """As it is kept."""
+        calls = tuple(ChatToolCall(call.name, call.arguments, call.id) for call in message.tool_calls)
+        return cls(message.role, message.content, calls, message.tool_call_id)
+
+    def message(self) -> Message:
+        """As it is asked with."""
+        calls = tuple(ToolCall(call.name, call.arguments, call.id) for call in self.tool_calls)
+        return Message(self.role, self.content, calls, self.tool_call_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,10 @@ class PublicKey:
             return cls(SIGNATURE_SHA256_WITH_RSA, key)
         raise BadPacket("public keys are ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits")
 
+    def to_pem(self) -> bytes:
+        """SubjectPublicKeyInfo as PEM, for tools of others."""
+        return self._key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
     def verify(self, signature_type: int, portion: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's over `portion`; false too when the type is not this key's."""
         if signature_type != self.signature_type:

@@ -59,11 +59,12 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An object on its way to the file; `removed` meanwhile."""
+    """An object on its way to the file; `removed` meanwhile; durable `with_next`, the one after it."""
 
     packets: ObjectPackets
     pinned: bool
     removed: bool = False
+    with_next: bool = False
 
 
 class DiskStore:
@@ -113,6 +114,13 @@ class DiskStore:
             return future if pinned else None
         return None
 
+    def put_all(self, objects: Sequence[ObjectPackets]) -> Future[None]:
+        """Keep pinned objects: written in this order, none after one that could not be. The future is that of `put`."""
+        batch = {one.base: _Waiting(one, pinned=True, with_next=one is not objects[-1]) for one in objects}
+        with self._lock:
+            self._writing.update(batch)
+        return self._writer.submit(self._write, batch, in_order=True)
+
     def flush(self) -> Future[None]:
         """Write what waits. The future raises StoreFull when a pinned object among it could not be written."""
         with self._lock:
@@ -124,11 +132,9 @@ class DiskStore:
         """Forget an object, pinned or not."""
         with self._lock:
             self._waiting.pop(base, None)
-            writing = self._writing.pop(base, None)
-            if writing is not None:
+            if (writing := self._writing.pop(base, None)) is not None:
                 writing.removed = True
-            entry = self._entries.get(base)
-            if entry is not None:
+            if (entry := self._entries.get(base)) is not None:
                 self._forget(base, entry)
         if entry is not None:
             self._writer.submit(self._file.delete, [entry.id])
@@ -156,8 +162,7 @@ class DiskStore:
             return base in self._waiting or base in self._writing or self._entry(base) is not None
 
     def __len__(self) -> int:
-        with self._lock:
-            return len(self._entries.keys() | self._waiting.keys() | self._writing.keys())
+        return len(self.bases())
 
     def bases(self) -> list[Name]:
         """All base names."""
@@ -329,11 +334,11 @@ class DiskStore:
 
     # ------------------------------------------------------------ writing, in the writer's thread
 
-    def _write(self, batch: dict[Name, _Waiting]) -> None:
+    def _write(self, batch: dict[Name, _Waiting], *, in_order: bool = False) -> None:
         failed: Exception | None = None
         for base, item in batch.items():
             try:
-                if not item.removed:
+                if not item.removed and not (in_order and failed):
                     self._write_one(base, item)
             except (sqlite3.Error, StoreFull) as error:
                 self.unwritten += 1
@@ -357,7 +362,7 @@ class DiskStore:
         need += sum(bytes_on_disk(len(chunk)) for chunk in chunks)
         victims = self._make_room(base, need)
         stored = self._wall()
-        row = ObjectRow(0, base, sizes, need, item.pinned, stored)
+        row = ObjectRow(0, base, sizes, need, item.pinned, stored, item.with_next)
         number = self._file.write(row, packets.metadata, chunks, instead_of=[entry.id for _, entry in victims])
         with self._lock:
             for name, entry in victims:

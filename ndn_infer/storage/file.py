@@ -62,6 +62,8 @@ class ObjectRow(NamedTuple):
     size: int
     pinned: bool
     stored: float
+    with_next: bool = False
+    """Durable when the next pinned object is: its transaction waits for no disk."""
 
 
 class StoreFile:
@@ -114,7 +116,7 @@ class StoreFile:
     def write(self, row: ObjectRow, metadata: bytes, chunks: Iterable[bytes], *, instead_of: Sequence[int]) -> int:
         """Add an object and delete others, all or nothing; its id. Raises sqlite3.Error."""
         writer = self._connection()
-        writer.execute(f"PRAGMA synchronous={'FULL' if row.pinned else 'NORMAL'}")
+        writer.execute(f"PRAGMA synchronous={'FULL' if row.pinned and not row.with_next else 'NORMAL'}")
         sizes = struct.pack(f"<{len(row.sizes)}H", *row.sizes)
         values = (row.base, metadata, hashlib.sha256(metadata).digest(), sizes, row.size, row.pinned, row.stored)
         with writer:

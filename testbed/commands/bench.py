@@ -7,6 +7,7 @@ ndn-infer bench decode     the engine alone against llama.cpp, transformers and 
 ndn-infer bench gateway    1, 4 and 16 streams through the gateway against the same engine in process
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
+ndn-infer bench log        a prompt log: a million leaves, proofs out of them, sealed records on disk
 ndn-infer bench pipeline   three stages over the network against the same stages in one process
 ndn-infer bench readers    a hundred readers of one stream, bytes that leave its producer, beside server-sent events
 ndn-infer bench record     what a signed record of an answer costs, to make and at the end of an answer
@@ -34,6 +35,7 @@ BENCHES: Final = {
     "forwarder": "ndn_infer.testbed.bench.forwarder",
     "gateway": "ndn_infer.testbed.bench.gateway",
     "kv": "ndn_infer.testbed.bench.kv",
+    "log": "ndn_infer.testbed.bench.log",
     "pipeline": "ndn_infer.testbed.bench.pipeline",
     "readers": "ndn_infer.testbed.bench.readers",
     "record": "ndn_infer.testbed.bench.record",

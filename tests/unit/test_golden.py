@@ -14,6 +14,19 @@ from ndn_infer import ndn, records
 from ndn_infer.functions.stage_steps import StageReport, StageRequest
 from ndn_infer.kv.holders import Holdings, HoldsQuery
 from ndn_infer.namespace import KINDS, Kind
+from ndn_infer.prompt_log.checkpoint import Checkpoint, Witnessed
+from ndn_infer.prompt_log.entries import Erasure, LeafEntry, SealedEntry
+from ndn_infer.prompt_log.said import (
+    AppendCommand,
+    Appended,
+    EraseCommand,
+    ErasedUser,
+    PromptRecord,
+    Saw,
+    SawCheckpoint,
+    UserKey,
+    UserQuestion,
+)
 from ndn_infer.records import (
     CallAnswer,
     CallTrace,
@@ -177,11 +190,81 @@ EXAMPLES["MadeAnswers"] = MadeAnswers(("/n/a", "/n/b"))
 EXAMPLES["VerdictQuery"] = VerdictQuery()
 EXAMPLES["FoundFault"] = FoundFault("/n/d", 9, "/n/v", "token 3")
 EXAMPLES["FoundFaults"] = FoundFaults((FoundFault("/n/d", 9, "/n/v"),))
+_SEALED: Final = SealedEntry(b"k" * 16, b"c" * 32, b"s" * 40, b"w" * 113)
+_ERASURE: Final = Erasure(b"k" * 16, 1_700_000_000_000_000, "/n/s/a")
+EXAMPLES |= {
+    type(record).__name__: record
+    for record in (
+        _SEALED,
+        _ERASURE,
+        LeafEntry(_SEALED, _ERASURE),
+        Checkpoint("/n/s/a/log", 7, b"r" * 32, 1_700_000_000, b"i" * 32, b"g" * 64),
+        Witnessed(b"\x80", 1_700_000_000, 1_600_000_000, "fork", b"\x81", "why"),
+        PromptRecord("asked", "0a", 1_700_000_000_000_000, "alice", "/n/s/a/user", "m", "public", "generate",
+                     (ChatMessage("user", "hi"),), "hi", (1, 2), "/n/result/54=%01", "stop", 2),
+        UserQuestion(b"u" * 16),
+        UserKey(b"p" * 65),
+        AppendCommand(b"\x80", "/n/s/a/user/input", ("/n/s/a/user",)),
+        Appended(7, 8, True),
+        EraseCommand(b"u" * 16),
+        ErasedUser(b"k" * 16, 9),
+        SawCheckpoint(b"\x80"),
+        Saw("fork"),
+    )
+}  # fmt: skip
 EXAMPLES["TokenEvent.receipt"] = TokenEvent((7,), finish="stop", receipt=Receipt(output_tokens=1))
 EXAMPLES["TokenEvent.code"] = TokenEvent((), finish="error", error="a stage is gone", code="unreachable")
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
+    "SealedEntry": (
+        "84aa636f6d6d69746d656e74c4206363636363636363636363636363636363636363636363636363636363636363a6736561"
+        "6c6564c42873737373737373737373737373737373737373737373737373737373737373737373737373737373a475736572"
+        "c4106b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6ba777726170706564c47177777777777777777777777777777777777777777777"
+        "7777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777"
+        "7777777777777777777777777777777777777777777777777777777777777777777777777777777777"
+    ),
+    "Erasure": (
+        "83a26279a62f6e2f732f61a774696d655f7573cf00060a24181e4000a475736572c4106b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b"
+    ),
+    "LeafEntry": (
+        "82a665726173656483a26279a62f6e2f732f61a774696d655f7573cf00060a24181e4000a475736572c4106b6b6b6b6b6b6b"
+        "6b6b6b6b6b6b6b6b6ba67365616c656484aa636f6d6d69746d656e74c4206363636363636363636363636363636363636363"
+        "636363636363636363636363a67365616c6564c4287373737373737373737373737373737373737373737373737373737373"
+        "7373737373737373737373a475736572c4106b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6ba777726170706564c471777777777777"
+        "7777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777"
+        "7777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777"
+        "77777777777777"
+    ),
+    "Checkpoint": (
+        "86a66b65795f6964c4206969696969696969696969696969696969696969696969696969696969696969a36c6f67aa2f6e2f"
+        "732f612f6c6f67a4726f6f74c4207272727272727272727272727272727272727272727272727272727272727272a9736967"
+        "6e6174757265c440676767676767676767676767676767676767676767676767676767676767676767676767676767676767"
+        "67676767676767676767676767676767676767676767a473697a6507a674696d655f73ce6553f100"
+    ),
+    "Witnessed": (
+        "86a7616761696e7374c40181aa636865636b706f696e74c40180a56661756c74a4666f726ba773696e63655f73ce5f5e1000"
+        "a674696d655f73ce6553f100a3776879a3776879"
+    ),
+    "PromptRecord": (
+        "8ea26279ab2f6e2f732f612f75736572a463616c6ca23061a6646f6d61696ea67075626c6963a666696e697368a473746f70"
+        "a866756e6374696f6ea867656e6572617465a3696473c4080100000002000000a46b696e64a561736b6564a86d6573736167"
+        "65739182a7636f6e74656e74a26869a4726f6c65a475736572a56d6f64656ca16da46e616d65b02f6e2f726573756c742f35"
+        "343d253031a474657874a26869a774696d655f7573cf00060a24181e4000a6746f6b656e7302a475736572a5616c696365"
+    ),
+    "UserQuestion": "81a475736572c41075757575757575757575757575757575",
+    "UserKey": (
+        "81a67075626c6963c44170707070707070707070707070707070707070707070707070707070707070707070707070707070"
+        "70707070707070707070707070707070707070707070707070"
+    ),
+    "AppendCommand": (
+        "83a5656e747279c40180a568696e747391ab2f6e2f732f612f75736572a6736f75726365b12f6e2f732f612f757365722f696e707574"
+    ),
+    "Appended": "83a6657261736564c3a5696e64657807a473697a6508",
+    "EraseCommand": "81a475736572c41075757575757575757575757575757575",
+    "ErasedUser": "82a5696e64657809a36b6579c4106b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
+    "SawCheckpoint": "81aa636865636b706f696e74c40180",
+    "Saw": "81a776657264696374a4666f726b",
     "AuditRequest": "84a26b76c3a46e616d65a42f6e2f61a47365656407a57368617265cb3fe0000000000000",
     "AuditDone": (
         "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"

@@ -1,0 +1,58 @@
+"""Answers on their way into a prompt log, where the policy names the producers of answers as its writers.
+
+Owns: what of a call and of its answer a record has: token ids. Must not know: how records
+are sealed and sent, engines. What a cache answers no producer sees: a policy that wants every reader's answer names the
+gateway.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from ndn_infer import ndn
+from ndn_infer.functions.answer_stream import AnswerStream
+from ndn_infer.functions.base import Job
+from ndn_infer.prompt_log.live.writer import LogWriter
+from ndn_infer.prompt_log.said import ANSWERED, ASKED, PromptRecord
+from ndn_infer.records import GenerateRequest
+
+
+class LoggedCall:
+    """One call that is recorded."""
+
+    def __init__(self, writer: LogWriter, asked: PromptRecord) -> None:
+        self._writer = writer
+        self._asked = asked
+
+    async def record(self, answer: AnswerStream, work: Awaitable[None]) -> None:
+        """Records the answer when this work, which makes it, has ended."""
+        try:
+            await work
+        finally:
+            finish = answer.last.finish if answer.last is not None else "gone"
+            name, ids = ndn.to_uri(answer.out.name), tuple(answer.ids)
+            self._writer.answered(
+                replace(self._asked, kind=ANSWERED, ids=ids, name=name, finish=finish, tokens=len(ids))
+            )
+
+
+def recorded(logged: LoggedCall | None, answer: AnswerStream, work: Awaitable[None]) -> Awaitable[None]:
+    """`work`, and after it the record of its answer, if its call is recorded."""
+    return work if logged is None else logged.record(answer, work)
+
+
+async def record_call(job: Job, request: GenerateRequest) -> LoggedCall | None:
+    """Before anything is computed; None where no policy wants it. Raises LogAway."""
+    writers = job.host.log_writers
+    writer = writers.writer(job.domain.label) if writers is not None else None
+    if writers is None or writer is None:
+        return None
+    user = ndn.to_uri(job.caller) if job.caller else "public"
+    asked = PromptRecord(
+        ASKED, secrets.token_hex(8), 0, user[:256], writers.by, job.call.subject, job.domain.label, job.call.function,
+        ids=request.prompt,
+    )  # fmt: skip
+    await writer.asked(asked)
+    return LoggedCall(writer, asked)

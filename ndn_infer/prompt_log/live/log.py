@@ -1,0 +1,163 @@
+"""A prompt log: takes sealed entries from its site's writers, one batch at a time, and destroys keys when told to.
+
+Owns: what a command does, batches, what was appended twice. Must not know: what records say (they are sealed), where
+packets come from, who may command (the trust schema).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from ndn_infer import clock, ndn, records
+from ndn_infer.errors import BadRecord, Busy, CallError, FetchIncomplete, StoreFull
+from ndn_infer.prompt_log.entries import Erasure, LeafEntry, SealedEntry
+from ndn_infer.prompt_log.live.book import LogBook
+from ndn_infer.prompt_log.live.users import UserKeys
+from ndn_infer.prompt_log.said import AppendCommand, Appended, EraseCommand, ErasedUser, UserKey, UserQuestion
+from ndn_infer.security.crypto import Signer
+from ndn_infer.security.validator import Validated
+from ndn_infer.transport.calls.direct import Questions, Topic
+from ndn_infer.transport.objects.fetch import Fetcher
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_KEY: Final = "unknown-user-key"
+"""Code: the entry is encrypted to a key that this log never had."""
+MAX_WAITING: Final = 1024
+MAX_BATCH: Final = 256
+REMEMBERED: Final = 8192
+"""Leaves of which a repeated command is known."""
+MAX_ENTRY_BYTES: Final = (4 << 20) + 4096
+
+
+@dataclass(slots=True, eq=False)
+class _Appending:
+    entry: LeafEntry
+    done: asyncio.Future[int]
+
+
+@dataclass(slots=True)
+class PromptLog:
+    """`fetcher` brings entries that are too large for a command."""
+
+    book: LogBook
+    users: UserKeys
+    fetcher: Fetcher
+    counters: Counter[str] = field(default_factory=Counter)
+    _waiting: list[_Appending] = field(default_factory=list)
+    _known: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    _coming: dict[bytes, asyncio.Future[int]] = field(default_factory=dict)
+    _writing: asyncio.Task[None] | None = None
+    broken: str = ""
+    """Why it takes nothing more, once something could not be written: what is in memory is then ahead of the disk."""
+
+    def answer(self, questions: Questions, signer: Signer) -> None:
+        """Take commands from now on."""
+        for topic in (
+            Topic("append", AppendCommand, self._append, signed=True),
+            Topic("user", UserQuestion, self._user, signed=True),
+            Topic("erase", EraseCommand, self._erase, signed=True),
+        ):
+            questions.answer(topic, signer)
+
+    async def close(self) -> None:
+        """Write what was taken."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def status(self) -> dict[str, int]:
+        """Counters for a status record."""
+        return {"log_records": self.book.tree.size, **{key: self.counters[key] for key in sorted(self.counters)}}
+
+    # ------------------------------------------------------------ commands
+
+    async def _user(self, question: UserQuestion, _: Validated | None) -> UserKey:
+        return UserKey(self.users.public(question.user))
+
+    async def _append(self, command: AppendCommand, signed: Validated | None) -> Appended:
+        assert signed is not None
+        entry = records.decode(SealedEntry, await self._content(command))
+        live = self.users.live(entry.user)
+        if not live and not self.users.erased(entry.user):
+            raise CallError("the entry is encrypted to a key that is not of this log", code=UNKNOWN_KEY)
+        index = await self.add(LeafEntry(sealed=entry))
+        self.counters["log_appended"] += 1
+        return Appended(index, self.book.tree.size, erased=not self.users.live(entry.user))
+
+    async def _content(self, command: AppendCommand) -> bytes:
+        if command.entry:
+            return command.entry
+        if not command.source:
+            raise BadRecord("an append command without an entry")
+        hints = tuple(map(ndn.from_uri, command.hints))
+        base, _ = ndn.split_version(ndn.from_uri(command.source))
+        found = await self.fetcher.discover(base, hints=hints)
+        if found.manifest is None:
+            raise FetchIncomplete(f"there is no {command.source}")
+        if found.manifest.size > MAX_ENTRY_BYTES:
+            raise BadRecord(f"an entry of {found.manifest.size} bytes; a log takes {MAX_ENTRY_BYTES}")
+        return (await self.fetcher.collect(found, hints=hints)).content
+
+    async def _erase(self, command: EraseCommand, signed: Validated | None) -> ErasedUser:
+        assert signed is not None
+        key = await asyncio.to_thread(self.users.erase, command.user)
+        if not key:
+            return ErasedUser()
+        by = ndn.to_uri(signed.identity)
+        log.info("the key %s was destroyed, at the command of %s", key.hex(), by)
+        self.counters["log_erased"] += 1
+        return ErasedUser(key, await self.add(LeafEntry(erased=Erasure(key, clock.wall_us(), by))))
+
+    # ------------------------------------------------------------ batches
+
+    async def add(self, entry: LeafEntry) -> int:
+        """The index of an entry, when it is on disk; one that was added before has the index that it had. Raises Busy,
+        StoreFull, BadRecord."""
+        if self.broken:
+            raise StoreFull(self.broken, hint="make room, then start the log again: it goes on where its disk ends")
+        leaf = entry.leaf()
+        if (known := self._known.get(leaf)) is not None:
+            return known
+        coming = self._coming.get(leaf)
+        if coming is None:
+            if len(self._waiting) >= MAX_WAITING:
+                raise Busy("the log writes as fast as it can; try again later")
+            coming = self._coming[leaf] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_Appending(entry, coming))
+            if self._writing is None:
+                self._writing = asyncio.get_running_loop().create_task(self._write())
+        return await asyncio.shield(coming)
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                await self._write_batch(batch)
+        finally:
+            self._writing = None
+
+    async def _write_batch(self, batch: list[_Appending]) -> None:
+        first, durable = self.book.add([one.entry for one in batch])
+        error: BaseException | None = None
+        try:
+            await asyncio.wrap_future(durable)
+        except Exception as failed:
+            error, self.broken = failed, f"the log cannot be written: {failed}"
+            log.error("%s", self.broken)
+        for number, one in enumerate(batch):
+            leaf = one.entry.leaf()
+            self._coming.pop(leaf, None)
+            if one.done.done():
+                continue
+            if error is not None:
+                one.done.set_exception(error)
+                one.done.exception()  # nobody may wait any more
+                continue
+            self._known[leaf] = first + number
+            one.done.set_result(first + number)
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)

@@ -1,0 +1,75 @@
+"""The writers of a process: one for each policy that names it.
+
+Owns: which writer a call's domain has, made when it is first needed. Must not know: what is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ndn_infer import files, ndn
+from ndn_infer.errors import StorageError
+from ndn_infer.node.node import Node
+from ndn_infer.prompt_log.live.client import LogClient
+from ndn_infer.prompt_log.live.spool import Spool
+from ndn_infer.prompt_log.live.writer import LogWriter
+from ndn_infer.prompt_log.policy import LogPolicy, policies_of, policy_for
+from ndn_infer.security.crypto import Signer
+from ndn_infer.transport.calls.direct import Direct
+from ndn_infer.transport.calls.inputs import Inputs
+
+MOST_PROCESSES = 64
+"""Of one kind on one machine, with spools of their own."""
+
+
+@dataclass(slots=True)
+class LogWriters:
+    """`kind`: gateway or decode. Commands are signed by `signer`; large entries are published by `inputs`."""
+
+    node: Node
+    kind: str
+    signer: Signer
+    inputs: Inputs
+    _writers: dict[LogPolicy, LogWriter] = field(default_factory=dict)
+    _locks: list[int] = field(default_factory=list)
+
+    @property
+    def policies(self) -> tuple[LogPolicy, ...]:
+        return policies_of(self.node.config.prompt_log.policies)
+
+    @property
+    def by(self) -> str:
+        """Who writes (URI)."""
+        return ndn.to_uri(self.signer.identity)
+
+    def writer(self, domain: str) -> LogWriter | None:
+        """For calls in the domain of this label; None where they are not recorded by this kind. Raises StorageError."""
+        policy = policy_for(self.policies, domain, self.kind)
+        if policy is None:
+            return None
+        if policy not in self._writers:
+            options = self.node.config.prompt_log
+            client = LogClient(Direct(self.node.endpoint, self.node.validator), policy.log, self.signer, self.inputs)
+            spool = Spool(self._folder(policy), options.spool_mib << 20)
+            self._writers[policy] = LogWriter(policy, client, spool, options.wait_s)
+        return self._writers[policy]
+
+    async def close(self) -> None:
+        for writer in self._writers.values():
+            await writer.close()
+        for descriptor in self._locks:
+            os.close(descriptor)
+
+    def _folder(self, policy: LogPolicy) -> Path:
+        """One that no other process has; what waits in it from an earlier one is ours now."""
+        name = f"{self.kind}-{ndn.to_uri(policy.log).strip('/').replace('/', '+')}"
+        above = self.node.config.keys_dir.parent / "log-spool"
+        above.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for number in range(MOST_PROCESSES):
+            with contextlib.suppress(BlockingIOError):
+                self._locks.append(files.lock(above / f"{name}.{number}.lock", wait=False))
+                return above / f"{name}.{number}"
+        raise StorageError(f"{MOST_PROCESSES} processes write to {ndn.to_uri(policy.log)} on this machine")
