@@ -16,7 +16,7 @@ from ndn_infer.errors import UsageError
 from ndn_infer.library.blocking import LoopThread
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply, ChatTurn
 from ndn_infer.library.parameters import checked, sampling_of
-from ndn_infer.library.saved import _kept, _message
+from ndn_infer.records.chat import ChatMessage
 from ndn_infer.library.tools import MadeCall, made_calls, tool_of, use_of
 from ndn_infer.records import Message, ModelRecord, Sampling
 from ndn_infer.records.tools import Tool, ToolCall, object_of
@@ -164,4 +164,4 @@ def test_complete_calls_are_python_values() -> None:
 def test_a_saved_conversation_has_its_calls() -> None:
     made = (ToolCall("add", '{"a": 1}', "call_1"),)
     for message in (Message("user", "x"), Message("assistant", "", made), Message("tool", "3", tool_call_id="call_1")):
-        assert _message(_kept(message)) == message
+        assert ChatMessage.of(message).message() == message
