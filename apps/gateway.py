@@ -170,7 +170,7 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         service = Service(client, config, front.domains.own)
-        if config.prompt_log.policies:
+        if config.recording.policies:
             service.log = await _logged(client, node, ends)
         if config.gateway.context == "on":
             remembering = Remembering(node)

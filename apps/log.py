@@ -9,7 +9,7 @@ ndn-infer log receipt INDEX --out FILE    a COSE receipt for tools of others, wi
 ndn-infer log export --user USER          all records about a user, JSON lines, each with its receipt
 ndn-infer log erase --user USER           destroy the user's key: nobody reads those records again
 
-Which calls are recorded, where and by whom: prompt_log.policies (docs/log.md).
+Which calls are recorded, where and by whom: recording.policies (docs/log.md).
 """
 
 from __future__ import annotations

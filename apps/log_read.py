@@ -94,7 +94,7 @@ async def verify(options: argparse.Namespace, config: Config) -> int:
         said, verdict = await Witness(config.keys_dir.parent / "log-seen").look(log.reader)
         lines, faults = [f"{words(said)} [{verdict}]"], [verdict] if said.fault or verdict != CONSISTENT else []
         newest = records.decode(Checkpoint, said.checkpoint)
-        for uri in config.prompt_log.witnesses:
+        for uri in config.recording.witnesses:
             text, fault = await _by_witness(log, ndn.from_uri(uri), newest)
             lines.append(text)
             faults += [text] if fault else []

@@ -41,7 +41,7 @@ from ndn_infer.config.sections import (
     OffersConfig,
     PathsConfig,
     ProducerConfig,
-    PromptLogConfig,
+    RecordingConfig,
     TelemetryConfig,
     TrustConfig,
 )
@@ -92,7 +92,7 @@ class Config:
     producer: ProducerConfig = ProducerConfig()
     offers: OffersConfig = OffersConfig()
     audit: AuditConfig = AuditConfig()
-    prompt_log: PromptLogConfig = PromptLogConfig()
+    recording: RecordingConfig = RecordingConfig()
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -301,7 +301,7 @@ class AuditConfig(ConfigSection):
 
 
 @dataclass(frozen=True, slots=True)
-class PromptLogConfig(ConfigSection):
+class RecordingConfig(ConfigSection):
     policies: tuple[str, ...] = option(
         (), "which calls are recorded, where, by whom, and what happens while the log is away: DOMAIN=LOG+WRITER+AWAY "
         "with public, a domain's id or * (all others); gateway or decode; refuse or spool; empty: none are",

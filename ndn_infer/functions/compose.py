@@ -41,7 +41,7 @@ def build_producer(node: Node, role: str, instance: str = "", tracer: Tracer | N
     host = Host(
         node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer, offers=offers,
         validator=node.validator,
-        log_writers=LogWriters(node, DECODE, signer, inputs) if config.prompt_log.policies else None,
+        log_writers=LogWriters(node, DECODE, signer, inputs) if config.recording.policies else None,
     )  # fmt: skip
     read_node(host.meters, node)
     return Producer(host, node.keychain, node.registrar, offers), host

@@ -22,6 +22,7 @@ EXAMPLES = {
     values.named_model: "gpt-4o=m,=m",
     values.trusted_signer: "/lab,0123abcd=/lab/x", values.store_policy: "/a=ttl:1+share:0.5,/b=pin",
     values.device: "cuda:1", values.permissions: "660",
+    values.log_policy: "public=/a/log+gateway+refuse,*=/b/log+decode+spool",
     values.http_url: "http://127.0.0.1:4318",
 }  # fmt: skip
 

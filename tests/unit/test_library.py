@@ -16,9 +16,9 @@ from ndn_infer.errors import UsageError
 from ndn_infer.library.blocking import LoopThread
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply, ChatTurn
 from ndn_infer.library.parameters import checked, sampling_of
-from ndn_infer.records.chat import ChatMessage
 from ndn_infer.library.tools import MadeCall, made_calls, tool_of, use_of
 from ndn_infer.records import Message, ModelRecord, Sampling
+from ndn_infer.records.chat import ChatMessage
 from ndn_infer.records.tools import Tool, ToolCall, object_of
 
 

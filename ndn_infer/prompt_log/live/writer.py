@@ -37,7 +37,7 @@ LONGEST_PAUSE_S: Final = 30.0
 class LogAway(CallError):
     """The policy wants a call recorded, and the log does not have it."""
 
-    default_hint = "start the log ('ndn-infer log serve'), or change prompt_log.policies"
+    default_hint = "start the log ('ndn-infer log serve'), or change recording.policies"
 
     def __init__(self, why: str) -> None:
         super().__init__(f"this call cannot be recorded, as its policy wants: {why}", code=UNREACHABLE)

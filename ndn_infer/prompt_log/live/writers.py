@@ -38,7 +38,7 @@ class LogWriters:
 
     @property
     def policies(self) -> tuple[LogPolicy, ...]:
-        return policies_of(self.node.config.prompt_log.policies)
+        return policies_of(self.node.config.recording.policies)
 
     @property
     def by(self) -> str:
@@ -51,7 +51,7 @@ class LogWriters:
         if policy is None:
             return None
         if policy not in self._writers:
-            options = self.node.config.prompt_log
+            options = self.node.config.recording
             client = LogClient(Direct(self.node.endpoint, self.node.validator), policy.log, self.signer, self.inputs)
             spool = Spool(self._folder(policy), options.spool_mib << 20)
             self._writers[policy] = LogWriter(policy, client, spool, options.wait_s)
