@@ -102,6 +102,10 @@ class ForwarderConfig(ConfigSection):
     lost_faces: str = option(
         "nack", "Interests that went only to a face that is gone: nack (refused at once, there is no route), or wait "
         "(until they run out, as in NFD)", choices=("nack", "wait"))  # fmt: skip
+    similar: str = option(
+        "wait", "an Interest of another face for what is pending: wait (it waits for the answer to the first one: one "
+        "copy), or forward (it goes out too, 10 ms and more after the one before, as in NFD)",
+        choices=("wait", "forward"))  # fmt: skip
     face_queue_mib: int = option(8, "send queue of one face, MiB; packets beyond it are dropped", low=1)
     all_queues_mib: int = option(256, "send queues of all TCP, Unix and WebSocket faces together, MiB", low=1)
     max_stream_faces: int = option(512, "maximum TCP and WebSocket connections accepted", low=1, high=65_536)

@@ -16,8 +16,11 @@ from ndn_infer.offers.prefixes import hint_of
 from ndn_infer.records.offer import MAX_OFFERED, VALID_S, HeldPrefixes, OfferedFunction, ProducerOffer
 from ndn_infer.security.crypto import Signer
 
-OFFER_FRESHNESS_MS: Final = 200
-"""Caches give it out for so long: in a crowd that reads it, all go to the same producer meanwhile."""
+LEAST_FRESHNESS_MS: Final = 200
+MOST_FRESHNESS_MS: Final = 2000
+CROWD_PER_S: Final = 20.0
+"""Different calls a second that a crowd makes. Caches give an offer out for as long as such a crowd takes to fill what
+is free, within these bounds: meanwhile everybody who reads it goes to the same producer."""
 
 
 def offer_of(host: Host, signer: Signer, servers: Sequence[FunctionServer]) -> ProducerOffer:
@@ -51,6 +54,11 @@ def offer_of(host: Host, signer: Signer, servers: Sequence[FunctionServer]) -> P
         load=round(can.load, 2),
         held=_held(can),
     )  # fmt: skip
+
+
+def freshness_ms(offer: ProducerOffer) -> int:
+    """How long caches may give this offer out."""
+    return round(min(max(LEAST_FRESHNESS_MS, 1000 * offer.free / CROWD_PER_S), MOST_FRESHNESS_MS))
 
 
 def _held(can: Capacity) -> HeldPrefixes | None:

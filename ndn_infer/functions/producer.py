@@ -12,7 +12,7 @@ from typing import Any
 from ndn_infer.functions.base import Host, NamedFunction
 from ndn_infer.functions.function_samples import producer_samples
 from ndn_infer.functions.function_server import FunctionServer
-from ndn_infer.functions.offering import OFFER_FRESHNESS_MS, offer_of
+from ndn_infer.functions.offering import freshness_ms, offer_of
 from ndn_infer.namespace import function_prefix, results_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.live.offers import Offers
@@ -81,7 +81,7 @@ class Producer:
         for prefix in (signer.identity, instance):
             topic = self._presence.status_topic(lambda: self.status(signer.identity))
             self._host.questions.answer(topic, signer, at=prefix)
-            offer = Topic(OFFER, OfferQuery, lambda query, _: self.offered(signer), freshness_ms=OFFER_FRESHNESS_MS)
+            offer = Topic(OFFER, OfferQuery, lambda query, _: self.offered(signer), freshness_ms=freshness_ms)
             self._host.questions.answer(offer, signer, at=prefix)
             await self._registrar.register(prefix, capture=prefix == instance)
         await self._join(signer)

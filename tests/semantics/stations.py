@@ -130,6 +130,7 @@ def ours(scenario: Scenario, folder: Path, neighbours: bool) -> Iterator[Station
         cs_capacity_packets=scenario.cs_packets,
         producer_regions=tuple(scenario.regions),
         udp_mtu_bytes=8800,
+        similar="forward",
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

@@ -40,10 +40,12 @@ class Forwarder(Outgoing):
         pit_capacity: int = 200_000,
         pit_capacity_bytes: int = 512 << 20,
         lost_refuse: bool = False,
+        one_copy: bool = False,
         seed: int | None = None,
     ) -> None:
         """`lost_refuse`: a face that is gone is one that refused what is pending there with NoRoute; without it, as
-        in NFD, what went there alone runs out."""
+        in NFD, what went there alone runs out. `one_copy`: an Interest of another face for what is pending waits with
+        it; without, as in NFD, it goes out too, 10 ms and more after the one before."""
         super().__init__(Pit(pit_capacity, pit_capacity_bytes))
         self.cs = cs
         self.fib = Fib()
@@ -52,6 +54,7 @@ class Forwarder(Outgoing):
         self.strategies = StrategyChoice(self._random)
         self._reliable: dict[int, Face] = {}
         self.lost_refuse = lost_refuse
+        self.one_copy = one_copy
         self.face_changed: Callable[[int, Face], None] = lambda kind, face: None
         self.producer_regions = tuple(producer_regions)
         self.fragments = FragmentPool()
@@ -265,7 +268,7 @@ class Forwarder(Outgoing):
             out = self.faces.get(next_hop)
             chosen: list[int] | None = [next_hop] if out is not None and (out.local or not record.last_hop) else []
         else:
-            chosen = self._choose(entry, interest, face, record.last_hop, now)
+            chosen = self._choose(entry, interest, face, record, now)
         if chosen is None:
             self._refuse(entry, face, now)
             return
@@ -305,9 +308,11 @@ class Forwarder(Outgoing):
             self._finalize(entry, now)
 
     def _choose(
-        self, entry: PitEntry, interest: ParsedInterest, face: Face, last_hop: bool, now: float
+        self, entry: PitEntry, interest: ParsedInterest, face: Face, record: InRecord, now: float
     ) -> list[int] | None:
         """Whom the strategy asks, of those that scope and HopLimit allow."""
+        if self.one_copy and entry.outs and entry.strategy.asks_once and entry.asked_for(record, now):
+            return []
         prefix, hops = self._next_hops(entry, interest.ends)
         eligible: list[NextHop] = []
         exhausted = False
@@ -315,10 +320,10 @@ class Forwarder(Outgoing):
             out = self.faces.get(hop.face_id)
             if out is None or out is face:
                 continue
-            if within_scope(entry.name, face, out, last_hop):
+            if within_scope(entry.name, face, out, record.last_hop):
                 eligible.append(hop)
             else:
-                exhausted = exhausted or last_hop
+                exhausted = exhausted or record.last_hop
         if exhausted and not eligible:
             self._dropped(now, face.id, "Interest", entry.name, "HopLimit used up")
             return []

@@ -44,10 +44,11 @@ class Share:
 class InRecord:
     """Who asked: the Interest as received (HopLimit decremented), and the PIT token to give back.
 
-    `last_hop`: its HopLimit is used up, so it may only go to local faces. `share` is what its face has here.
+    `last_hop`: its HopLimit is used up, so it may only go to local faces. `share` is what its face has here. `again`:
+    the face has asked before, and still waits.
     """
 
-    __slots__ = ("expires", "last_hop", "nonce", "share", "token", "wire")
+    __slots__ = ("again", "expires", "last_hop", "nonce", "share", "token", "wire")
 
     def __init__(
         self, wire: bytes, nonce: bytes, token: bytes, expires: float, share: Share, last_hop: bool = False
@@ -58,6 +59,7 @@ class InRecord:
         self.token = token
         self.expires = expires
         self.last_hop = last_hop
+        self.again = False
 
 
 class OutRecord:
@@ -108,6 +110,14 @@ class PitEntry:
         self.bucket = -1
         self.strategy: Any = None
         self.strategy_info: Any = None
+
+    def asked_for(self, record: InRecord, now: float) -> bool:
+        """Whether `record`, of a face that did not wait here yet, adds nothing: what it wants has been asked for, and
+        is waited for upstream for half of its own time at least."""
+        if record.again:
+            return False
+        until = now + (record.expires - now) / 2
+        return any(out.nack_reason is None and out.expires >= until for out in self.outs.values())
 
     def loops(self, nonce: bytes, face_id: int) -> bool:
         """Whether this nonce has been here by another way. The same face may send the same Interest again: that is a
@@ -186,6 +196,7 @@ class Pit:
         its in-records (which a retransmission may bring forward: NFD, setExpiryTimer)."""
         share, ins, size = record.share, entry.ins, len(record.wire) + IN_BYTES
         if face_id in ins:
+            record.again = True
             size -= len(ins[face_id].wire) + IN_BYTES
         else:
             share.held.add(entry)

@@ -40,6 +40,8 @@ class Strategy:
     """As NFD's messages have it."""
     tells_loops = True
     """Whether a looping Interest is answered with Nack Duplicate."""
+    asks_once = False
+    """Whether an Interest of another face may wait for what was asked before."""
     asks_new_hops = False
     """Whether pending Interests go to next hops that come later."""
 

@@ -69,6 +69,7 @@ class ForwarderDaemon:
             pit_capacity=options.pit_capacity,
             pit_capacity_bytes=options.pit_mib << 20,
             lost_refuse=options.lost_faces == "nack",
+            one_copy=options.similar == "wait",
         )
         self._clock: Callable[[], float] = time.monotonic
         self._tasks: set[asyncio.Task[None]] = set()
@@ -194,6 +195,7 @@ class ForwarderDaemon:
         self.core.producer_regions = _names(options.producer_regions)
         self.core.bound_pit(options.pit_capacity, options.pit_mib << 20)
         self.core.lost_refuse = options.lost_faces == "nack"
+        self.core.one_copy = options.similar == "wait"
         self.management.serve_neighbours(options.remote_commands == "signed")
         return changed
 

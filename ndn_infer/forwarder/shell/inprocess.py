@@ -107,7 +107,7 @@ class MemoryNetwork:
         cs = ContentStore(options.cs_capacity_packets, options.cs_capacity_mib << 20)
         self.core = Forwarder(
             cs, producer_regions=map(name, options.producer_regions), pit_capacity=options.pit_capacity,
-            lost_refuse=options.lost_faces == "nack", seed=seed,
+            lost_refuse=options.lost_faces == "nack", one_copy=options.similar == "wait", seed=seed,
         )  # fmt: skip
         self.management = Management(
             self.core, wall_us=clock.wall_us, authority=self.door.authorise,

@@ -41,9 +41,11 @@ MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
 ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage")
 """Looked for at a node that is named without a role, by whoever wants to see all offers."""
-FIRST_ROLES: Final = ("decode", "prefill", "tokenize")
-"""Those for calls: others from the first call of such a function on, as every role that a node has not is refused anew
-for each who looks."""
+FIRST_ROLES: Final = ("decode", "tokenize")
+"""Those that whoever asks a question needs. Others are looked for from the first call on that they answer: every offer,
+and every role that a node has not, crosses the network anew for each who looks."""
+ROLE_OF: Final = {"generate": "decode", "detokenize": "tokenize", "lookup": "rag"}
+"""Which role answers calls of a function that has another name."""
 NO_OFFERS: Final = frozenset({"user", "domain", "repo"})
 """Roles that have a name of their own here and serve no calls."""
 
@@ -101,9 +103,9 @@ class Offers:
         """For a call of `function` that is about to be made: look again when that is due. Waits for the first look
         only, and the first that such a function takes."""
         now, first = clock.monotonic(), self._looked_at is None
-        more = _is_rare(function) and self._roles is not ROLES
+        more = bool(function) and _role_of(function) not in self._roles
         if more:
-            self._roles = ROLES
+            self._roles = (*self._roles, _role_of(function))
         due = self._looked_at is None or more or now - self._looked_at >= self.where.refresh_s
         if due and self._looking is None:
             self._looked_at = now
@@ -129,7 +131,7 @@ class Offers:
     async def look(self) -> None:
         """Look now, and wait for all that answer."""
         self._looked_at = clock.monotonic()
-        self._roles = ROLES
+        self._roles = tuple(dict.fromkeys((*ROLES, *self._roles)))
         self._silent.clear()
         await self._look()
 
@@ -212,8 +214,14 @@ class Offers:
             return [], []
         net = self.where.net
         names = sorted({ndn.from_uri(route["prefix"]) for route in routes})
-        processes = [name for name in names if _serves(Instance.parse(net, name))]
-        return processes, [name for name in names if _serves(Role.parse(net, name))]
+        processes = [name for name in names if self._is_wanted(Instance.parse(net, name))]
+        return processes, [name for name in names if self._is_wanted(Role.parse(net, name))]
+
+    def _is_wanted(self, place: Instance | Role | None) -> bool:
+        """A role that is not one of ours may answer anything."""
+        if place is None or place.role in NO_OFFERS:
+            return False
+        return place.role in self._roles or place.role not in ROLES
 
     async def _pull(self, prefix: Name, turns: asyncio.Semaphore) -> bool:
         """Whether it answered, and is believed."""
@@ -245,10 +253,6 @@ class Offers:
 _PARAMETERS: Final = bytes((ndn.PARAMETERS_DIGEST, 32)) + bytes(32)
 
 
-def _is_rare(function: str) -> bool:
-    """Whether a role beyond FIRST_ROLES answers such calls; functions of stages have a point in their name."""
-    return function in ("embed", "lookup") or "." in function
-
-
-def _serves(place: Instance | Role | None) -> bool:
-    return place is not None and place.role not in NO_OFFERS
+def _role_of(function: str) -> str:
+    """Who answers its calls; functions of stages have a point in their name."""
+    return "stage" if "." in function else ROLE_OF.get(function, function)

@@ -109,13 +109,16 @@ class Direct:
 class Topic(Generic[Q]):
     """What can be asked. `handler` gets the request, and who signed it where it must be `signed`; it returns, or
     awaits, the reply, or None where the question is for another handler of this topic. What it raises is an answer with
-    a code. Caches keep a reply for `freshness_ms`."""
+    a code. Caches keep a reply for `freshness_ms`, which may depend on the reply."""
 
     name: str
     request: type[Q]
     handler: Callable[[Q, Validated | None], Reply | None | Awaitable[Reply | None]]
     signed: bool = False
-    freshness_ms: int = 10
+    freshness_ms: int | Callable[[Any], int] = 10
+
+    def fresh_ms(self, reply: Reply | None) -> int:
+        return self.freshness_ms if isinstance(self.freshness_ms, int) else self.freshness_ms(reply)
 
 
 class Questions:
@@ -219,7 +222,7 @@ class Questions:
                 self._wait(asked, topic, signer, reply)
                 return
             if reply is not None:
-                self._reply(asked, topic, signer, CallAnswer(value=records.encode(reply)))
+                self._reply(asked, signer, CallAnswer(value=records.encode(reply)), topic.fresh_ms(reply))
                 return
         asked.refuse(REASON_NO_ROUTE)
 
@@ -231,7 +234,7 @@ class Questions:
             except Exception as error:
                 self._fail(asked, topic, signer, error)
             else:
-                self._reply(asked, topic, signer, answer)
+                self._reply(asked, signer, answer, topic.fresh_ms(record))
             finally:
                 self._working -= 1
 
@@ -242,14 +245,13 @@ class Questions:
         self._working += 1
         self._spawn(wait())
 
-    def _reply(self, asked: ReceivedInterest, topic: Topic[Any], signer: Signer, answer: CallAnswer) -> None:
-        freshness_ms = ERROR_FRESHNESS_MS if answer.code else topic.freshness_ms
+    def _reply(self, asked: ReceivedInterest, signer: Signer, answer: CallAnswer, freshness_ms: int) -> None:
         wire = signer.sign_data(asked.interest.name, records.encode(answer), freshness_ms=freshness_ms)
         asked.reply(wire)
 
     def _fail(self, asked: ReceivedInterest, topic: Topic[Any], signer: Signer, error: Exception) -> None:
         if self._failures.spend(asked.face_id, clock.monotonic()):
-            self._reply(asked, topic, signer, failure(error, f"question {topic.name}"))
+            self._reply(asked, signer, failure(error, f"question {topic.name}"), ERROR_FRESHNESS_MS)
         else:
             asked.refuse(REASON_CONGESTION)
 
