@@ -198,7 +198,8 @@ class Offers:
         for name in self.where.pull:
             machine = Machine.parse(self.where.net, name)
             if machine is None:
-                yield name
+                if self._is_wanted(Instance.parse(self.where.net, name) or Role.parse(self.where.net, name)):
+                    yield name
             else:
                 yield from (Role(machine.site, machine.node, role).to_name(self.where.net) for role in self._roles)
 
