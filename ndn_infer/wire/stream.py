@@ -119,8 +119,8 @@ class StreamReader:
         expired = [number for number, sent_at in self._asked.items() if now >= sent_at + self.lifetime_s]
         for number in expired:
             del self._asked[number]
-        # What a cache gives at once looks like a quick stream, and each Interest beyond a stream's end is refused anew by
-        # its producer: so no further ahead than what came so far.
+        # What a cache gives at once looks like a quick stream, and each Interest beyond a stream's end is refused anew
+        # by its producer: so no further ahead than what came so far.
         ahead = min(self.rhythm.ahead(self.ahead), max(self.ahead, self.delivered))
         last = self.delivered + ahead - 1
         last = last if self.final is None else min(self.final, last)
