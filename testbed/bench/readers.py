@@ -89,7 +89,7 @@ async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ReadingTurn:
     """Readers of one answer, what it took the origin in bytes, and these by kind of name."""
 
     rows: list[PromptOutcome]
@@ -119,7 +119,7 @@ class Tree:
         links = await self.world.link_bytes()
         return next(link.back for link in links if (link.first, link.second) == (CORE, ORIGIN))
 
-    async def ask(self, readers: int, *, seed: int, choose: bool = True) -> Turn:
+    async def ask(self, readers: int, *, seed: int, choose: bool = True) -> ReadingTurn:
         """So many readers of one answer. Raises CannotMeasure."""
         before = await self.egress()
         self.kinds.read()
@@ -129,7 +129,7 @@ class Tree:
         lost = [row.error for row in rows if not row.complete]
         if lost or len({row.ids for row in rows}) != 1:
             raise CannotMeasure(f"{len(lost)} of {readers} readers did not get the answer: {lost[:1]}")
-        return Turn(rows, sent, self.kinds.read())
+        return ReadingTurn(rows, sent, self.kinds.read())
 
     async def sse(self, readers: int, every_ms: int) -> Figures:
         """The peer: its egress for one reader and for all."""
