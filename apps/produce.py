@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ndn_infer import catalog
 from ndn_infer.apps.exposing import exposed, traced, tracer_of
 from ndn_infer.apps.upkeep import upkeep
 from ndn_infer.config import Config, texts
+from ndn_infer.console.progress import ProgressLine
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import ConfigError, MissingKey, UsageError
 from ndn_infer.functions import registry
@@ -170,9 +172,14 @@ async def _offer_all(
 
 
 async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str) -> Any:
+    from ndn_infer.functions.embedding import Embedding
     from ndn_infer.functions.rag import open_corpus
 
-    return await open_corpus(folder, config.cache_dir, host.caller, embedder)
+    with ProgressLine() as line:
+        progress = partial(line, f"embedding {folder.name}")
+        return await open_corpus(
+            folder, config.cache_dir, Embedding(host.caller, embedder), config.ask.ranking, progress
+        )
 
 
 def _publish_corpus_alias(
@@ -183,7 +190,8 @@ def _publish_corpus_alias(
     alias = options.corpus_name or corpus_alias(options.corpus)
     if alias == NO_ALIAS:
         return []
-    record = CorpusRecord(alias, parts.corpus.digest, len(parts.corpus.passages), parts.embedder)
+    corpus = parts.corpus
+    record = CorpusRecord(alias, corpus.digest, len(corpus.passages), parts.embedder, corpus.ranking)
     before = catalog.known(config.catalog_dir, "corpus", alias)
     if before is not None and before != record.digest:
         log.warning("corpus alias %s meant other texts before; now it means those in %s", alias, options.corpus)

@@ -98,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
     "testbed": TRANSPORT
     | FORWARDER
     | SYNC
-    | {"engine", "models", "kv", "kv.layout", "vllm"}
+    | {"engine", "models", "corpus", "kv", "kv.layout", "vllm"}
     | OFFERS
     | EVIDENCE
     | PROMPT_LOG

@@ -341,6 +341,10 @@ class AskConfig(ConfigSection):
     receipts_mib: int = option(
         32, "receipts of answers that are kept in the data directory, for 'ndn-infer cost', in MiB; 0: none",
         low=0, high=4096)  # fmt: skip
+    ranking: str = option(
+        "auto", "how a corpus that is served or asked as a folder puts passages in order (docs/retrieval.md): auto is "
+        "rerank for small corpora, vectors for large ones",
+        choices=("auto", "vectors", "words", "fusion", "rerank"))  # fmt: skip
     min_score: float = option(
         0.28, "--rag: skip passages with a lower score; without any passage do not ask the model", low=-1, high=1
     )

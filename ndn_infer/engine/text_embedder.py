@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,17 @@ except ImportError as error:
     raise EngineUnavailable("text embeddings need torch, which is not installed") from error
 
 BATCH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTexts:
+    """The tokens of some texts, one text after another: how many each has, their ids, the vectors that the last layer
+    gives them, float16 [tokens, width]. `cut`: how many texts were longer than the model reads."""
+
+    lengths: tuple[int, ...]
+    ids: tuple[int, ...]
+    vectors: np.ndarray
+    cut: int
 
 
 class TextEmbedder:
@@ -67,12 +80,32 @@ class TextEmbedder:
         width = int(self._model.config.hidden_size)
         return np.array(parts, dtype=np.float32).reshape(len(texts), width), tokens, cut
 
+    def encode_tokens(self, texts: Sequence[str]) -> ReadTexts:
+        """The vectors of the tokens of each text; their mean is the direction of the text's own vector."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        ids: list[list[int]] = [[] for _ in texts]
+        vectors: list[np.ndarray] = [np.empty(0)] * len(texts)
+        cut = 0
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            encoded, mask, hidden = self._hidden([texts[index] for index in chosen])
+            for index, item, kept, states in zip(chosen, encoded, mask.bool(), hidden, strict=True):
+                ids[index] = [token for token, used in zip(item.ids, item.attention_mask, strict=True) if used]
+                vectors[index] = states[kept].half().numpy()
+                cut += bool(item.overflowing)
+        everything = np.concatenate(vectors) if texts else np.empty((0, int(self._model.config.hidden_size)))
+        return ReadTexts(tuple(map(len, ids)), tuple(chain.from_iterable(ids)), everything.astype(np.float16), cut)
+
     @torch.inference_mode()
-    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int, int]:
+    def _hidden(self, texts: list[str]) -> tuple[Any, Any, Any]:
         encoded = self._tokenizer.encode_batch(texts)
         ids = torch.tensor([item.ids for item in encoded])
         mask = torch.tensor([item.attention_mask for item in encoded])
-        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return encoded, mask, self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    @torch.inference_mode()
+    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int, int]:
+        encoded, mask, hidden = self._hidden(texts)
         weights = mask[..., None].float()
         pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
         vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()

@@ -62,7 +62,7 @@ def embedding_rows(folder: Path, ids: tuple[int, ...]) -> bytes:
 
 
 class EmbedTexts(NamedFunction[EmbedRequest]):
-    """Sentence vectors: [len(texts), width] f32, of length 1."""
+    """Sentence vectors: [len(texts), width] f32, of length 1; or those of the texts' tokens: [tokens, width] f16."""
 
     function = "embed"
     role = "embed"
@@ -87,7 +87,11 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         assert self._embedder is not None
         if not request.texts:
             raise PromptError("embed of a text model takes texts")
-        vectors, tokens, cut = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
         job.host.counters["texts_embedded"] += len(request.texts)
+        if request.tokens:
+            read = await asyncio.to_thread(self._embedder.encode_tokens, list(request.texts))
+            tensor = RawTensor("f16", read.vectors.shape, read.vectors.astype("<f2").tobytes())
+            return TensorRecord(encode_tensor(tensor), len(read.ids), read.cut, read.ids, read.lengths)
+        vectors, tokens, cut = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
         shape = tuple(int(size) for size in vectors.shape)
         return TensorRecord(encode_tensor(RawTensor("f32", shape, vectors.astype("<f4").tobytes())), tokens, cut)

@@ -11,34 +11,20 @@ import hashlib
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from ndn_infer import ndn, records
+from ndn_infer.corpus.build import Progress
 from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.corpus.passages import CorpusPassage
-from ndn_infer.errors import BadRecord, PromptError
+from ndn_infer.corpus.ranking import IndexQuery
+from ndn_infer.errors import PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.embedding import Embedding
 from ndn_infer.namespace import Passage, passages_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import Hit, Hits, LookupRequest, PassageRecord, Record
-from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.crypto import Signer
-from ndn_infer.tensors import decode_tensor
-from ndn_infer.transport.calls.ask import Ask
-from ndn_infer.transport.calls.caller import Caller
 
 log = logging.getLogger(__name__)
-
-EMBED_BATCH = 64
-
-
-async def embed_texts(caller: Caller, embedder: str, texts: list[str]) -> np.ndarray:
-    """Sentence vectors [len(texts), width] f32 from the network's embed function of model `embedder`."""
-    answer = await caller.call(Ask(("model", embedder), "embed", EmbedRequest(texts=tuple(texts))), TensorRecord)
-    raw = decode_tensor(answer.tensor)
-    if raw.dtype != "f32" or len(raw.shape) != 2 or raw.shape[0] != len(texts):
-        raise BadRecord(f"embed answered with {raw.dtype} {raw.shape} to {len(texts)} texts")
-    return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape)
 
 
 def record_of(passage: CorpusPassage) -> PassageRecord:
@@ -78,21 +64,23 @@ class Lookup(NamedFunction[LookupRequest]):
     async def run(self, request: LookupRequest, job: Job) -> Record:
         if not request.query.strip():
             raise PromptError("the question is empty")
-        vectors = await embed_texts(job.host.caller, self._embedder, [request.query])
-        hits = await asyncio.to_thread(self._corpus.lookup, vectors[0], request.limit)
+        asked = await self._asked(Embedding(job.host.caller, self._embedder), request.query)
+        hits = await asyncio.to_thread(self._corpus.lookup, asked, request.limit)
         job.host.counters["lookups"] += 1
-        return Hits(tuple(Hit(self._names[hit.passage], round(float(hit.score), 6)) for hit in hits))
+        return Hits(tuple(Hit(self._names[hit.passage], round(hit.score, 6), round(hit.rank, 6)) for hit in hits))
+
+    async def _asked(self, embedding: Embedding, question: str) -> IndexQuery:
+        if self._corpus.ranking == "rerank":
+            read = await embedding.tokens([question])
+            return IndexQuery(question, read.pooled()[0], read)
+        return IndexQuery(question, (await embedding.vectors([question]))[0])
 
 
-async def open_corpus(folder: Path, cache_dir: Path, caller: Caller, embedder: str) -> Corpus:
-    """Cut, embed (by calls, in batches) and index a folder; quick when it was done before."""
-    loop = asyncio.get_running_loop()
-
-    def embed(texts: list[str]) -> np.ndarray:
-        parts = []
-        for start in range(0, len(texts), EMBED_BATCH):
-            batch = embed_texts(caller, embedder, texts[start : start + EMBED_BATCH])
-            parts.append(asyncio.run_coroutine_threadsafe(batch, loop).result())
-        return np.concatenate(parts)
-
-    return await asyncio.to_thread(Corpus.open, folder, cache_dir, embed=embed, embedder_id=embedder)
+async def open_corpus(
+    folder: Path, cache_dir: Path, embedding: Embedding, ranking: str = "auto", progress: Progress | None = None
+) -> Corpus:
+    """Read, embed (by calls, in batches) and index a folder; quick when it was done before."""
+    return await asyncio.to_thread(
+        Corpus.open, folder, cache_dir, embedder=embedding.from_threads(progress), embedder_id=embedding.model,
+        ranking=ranking,
+    )  # fmt: skip

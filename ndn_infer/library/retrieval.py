@@ -29,10 +29,12 @@ def corpus_of(folder: Path, config: Config, *, quiet: bool) -> CorpusRecord:
     """What the network calls this folder. Reads every text in it; raises as read_passages does."""
     from ndn_infer.corpus.corpus import corpus_digest
     from ndn_infer.corpus.folder import read_passages
+    from ndn_infer.corpus.ranking import resolved
 
     passages = read_passages(folder, config.cache_dir)
     embedder = prepared(config, config.ask.embedder, quiet=quiet).digest
-    return CorpusRecord(str(folder), corpus_digest(passages, embedder), len(passages), embedder)
+    ranking = resolved(config.ask.ranking, len(passages))
+    return CorpusRecord(str(folder), corpus_digest(passages, embedder, ranking), len(passages), embedder, ranking)
 
 
 async def served(

@@ -77,12 +77,14 @@ class ModelRecord(Reply):
 
 @dataclass(frozen=True, slots=True)
 class CorpusRecord(Reply):
-    """What a corpus alias means; `embedder` is the digest of the embedding model its index was made with."""
+    """What a corpus alias means; `embedder` is the digest of the embedding model its index was made with, `ranking` how
+    it puts passages in order."""
 
     alias: Label
     digest: Label
     passages: Count
     embedder: Label
+    ranking: Label = ""
 
 
 # ---------------------------------------------------------------- requests (canonical: their digest is the call's name)
@@ -327,10 +329,11 @@ class PassageRecord(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Hit(Reply):
-    """One retrieved passage: its object name (URI, no version) and its score."""
+    """One retrieved passage: its object name (URI, no version), its score, and what the corpus ordered it by."""
 
     name: Uri
     score: Annotated[float, Between(-1e6, 1e6)]
+    rank: Annotated[float, Between(-1e6, 1e6)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

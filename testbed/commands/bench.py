@@ -11,6 +11,7 @@ ndn-infer bench log        a prompt log: a million leaves, proofs out of them, s
 ndn-infer bench pipeline   three stages over the network against the same stages in one process
 ndn-infer bench readers    a hundred readers of one stream, bytes that leave its producer, beside server-sent events
 ndn-infer bench record     what a signed record of an answer costs, to make and at the end of an answer
+ndn-infer bench retrieval  what each ranking finds in a corpus of mixed formats; --passages N: an index of N, its cost
 ndn-infer bench structured decoding within a grammar beside decoding without, by the same engine
 ndn-infer bench svs        State Vector Sync of 100 (--full: and 1,000) members in virtual time, with loss
 ndn-infer bench vllm       what sharing KV blocks costs a vLLM instance, beside safetensors on disk and Redis
@@ -39,6 +40,7 @@ BENCHES: Final = {
     "pipeline": "ndn_infer.testbed.bench.pipeline",
     "readers": "ndn_infer.testbed.bench.readers",
     "record": "ndn_infer.testbed.bench.record",
+    "retrieval": "ndn_infer.testbed.bench.retrieval",
     "structured": "ndn_infer.testbed.bench.structured",
     "svs": "ndn_infer.testbed.bench.svs",
     "trace": "ndn_infer.testbed.bench.trace",
@@ -64,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch: only ours")
     parser.add_argument("--forwarder", choices=("ndn-infer", "nfd"), help="pipeline: a node for each stage, with this")
     parser.add_argument("--profile", action="store_true", help="fetch: where the time of our fetching process goes")
+    parser.add_argument("--passages", type=int, metavar="N", help="retrieval: an index of N synthetic passages instead")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="retrieval: a corpus of your own, with --questions")
+    parser.add_argument(
+        "--questions", type=Path, metavar="FILE",
+        help='retrieval: JSON, a list of {"question": ..., "source": ..., "must_contain": ...}',
+    )  # fmt: skip
     parser.add_argument("--trace", type=Path, metavar="FILE", help="trace: requests, one JSON object a line (or .gz)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace: write the plot there, as SVG")
 

@@ -9,15 +9,18 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ndn_infer.corpus.corpus import INDEX_FILE, WINDOW_CHARS, Corpus, corpus_digest, windows
+from ndn_infer.corpus.build import Embedder
+from ndn_infer.corpus.corpus import INDEX_FILE, Corpus, corpus_digest
 from ndn_infer.corpus.index import Vectors
+from ndn_infer.corpus.late import TokenVectors
+from ndn_infer.corpus.ranking import RANKINGS, IndexQuery
+from ndn_infer.corpus.windows import WINDOW_CHARS, windows
 from ndn_infer.errors import ModelError, StorageError
-
-pytest.importorskip("usearch")
 
 WIDTH = 64
 
@@ -36,10 +39,17 @@ class BagOfWords:
                 vectors[row, zlib.crc32(word.encode()) % WIDTH] += 1
         return vectors
 
+    def tokens(self, texts: list[str]) -> TokenVectors:
+        """A word's vector says which it is; its id is its bucket."""
+        self.texts += len(texts)
+        words = [["", *re.findall(r"\w+", text.lower())] for text in texts]
+        ids = [zlib.crc32(word.encode()) % WIDTH for of_text in words for word in of_text]
+        bounds = np.cumsum([0, *map(len, words)])
+        return TokenVectors(bounds, np.array(ids, np.int32), np.eye(WIDTH, dtype=np.float32)[ids])
 
-def query(text: str) -> Vectors:
-    vector: Vectors = BagOfWords()([text])[0]
-    return vector
+
+def query(text: str) -> IndexQuery:
+    return IndexQuery(text, BagOfWords()([text])[0], BagOfWords().tokens([text]))
 
 
 @pytest.fixture
@@ -51,117 +61,204 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def test_lookup_finds_and_filters(folder: Path, tmp_path: Path) -> None:
-    corpus = Corpus.open(folder, tmp_path / "cache", embed=BagOfWords(), embedder_id="bag")
+def opened(folder: Path, cache: Path, bag: BagOfWords | None = None, **how: Any) -> Corpus:
+    bag = bag or BagOfWords()
+    return Corpus.open(folder, cache, embedder=Embedder(bag, bag.tokens), embedder_id="bag", **how)
+
+
+def indexes(cache: Path) -> list[str]:
+    return [name for name in os.listdir(cache / "corpora") if len(name) == 64]
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_lookup_finds_and_filters(ranking: str, folder: Path, tmp_path: Path) -> None:
+    corpus = opened(folder, tmp_path / "cache", ranking=ranking)
     hits = corpus.lookup(query("whales in the ocean"), 3)
-    assert [hit.passage.title for hit in hits][0] == "Sea" and len(hits) == 3
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert corpus.lookup(query("whales in the ocean"), 3, min_score=hits[1].score + 1e-6) == hits[:1]
+    assert hits[0].passage.title == "Sea" and len(hits) == (1 if ranking == "words" else 3)
+    assert [hit.rank for hit in hits] == sorted((hit.rank for hit in hits), reverse=True)
+    near = sorted(hits, key=lambda hit: -hit.score)[0]
+    assert corpus.lookup(query("whales in the ocean"), 3, min_score=near.score) == [near] == hits[:1]
     assert corpus.lookup(query("whales"), 0) == []
-    assert len(corpus.lookup(query("whales"), 99)) == len(corpus.passages) == 3
+    assert ranking == "words" or len(corpus.lookup(query("whales"), 99)) == len(corpus.passages) == 3
+    assert corpus.ranking == ranking
+
+
+def test_rankings_are_different_corpora_and_auto_is_one_of_them(folder: Path, tmp_path: Path) -> None:
+    digests = {opened(folder, tmp_path, ranking=ranking).digest for ranking in RANKINGS}
+    assert len(digests) == 4 and opened(folder, tmp_path, ranking="auto").ranking == "rerank"
+    with pytest.raises(ValueError, match="rankings are"):
+        opened(folder, tmp_path, ranking="best")
+
+
+def test_late_interaction_prefers_the_passage_with_the_rare_word(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.txt").write_text(f"the birds of the lake are many, number {number}")
+    (folder / "z.txt").write_text(" ".join(["lake"] * 20) + " heron")
+    assert opened(folder, tmp_path, ranking="rerank").lookup(query("the heron"), 1)[0].passage.source == "z.txt"
+    assert opened(folder, tmp_path, ranking="words").lookup(query("the heron"), 9)[0].passage.source == "z.txt"
+    assert opened(folder, tmp_path, ranking="words").lookup(query("zebra"), 9) == []
 
 
 def test_the_score_is_the_mean_of_passage_and_best_window(folder: Path, tmp_path: Path) -> None:
     (folder / "long.txt").write_text(" ".join(f"Filler sentence number {n} tells nothing." for n in range(15)))
-    corpus = Corpus.open(folder, tmp_path / "cache", embed=BagOfWords(), embedder_id="bag")
-    asked = query("sentence number 14")
-    assert len(corpus.owners) > len(corpus.passages)
+    corpus = opened(folder, tmp_path / "cache")
+    asked = query("sentence number 14").vector
+    assert len(corpus.indexes.vectors.windows) > len(corpus.passages)
 
-    def cosine(text: str) -> float:
-        other = query(text)
+    def cosine(other: Vectors) -> float:
         return float(asked @ other / np.linalg.norm(asked) / np.linalg.norm(other))
 
-    expected = {
-        p: (cosine(f"{p.title}\n{p.text}") + max(cosine(f"{p.title}\n{part}") for part in windows(p.text))) / 2
-        for p in corpus.passages
-    }
-    hits = corpus.lookup(asked, 9)
-    assert [hit.passage for hit in hits] == sorted(expected, key=lambda p: -expected[p])
-    np.testing.assert_allclose([hit.score for hit in hits], [expected[hit.passage] for hit in hits], atol=1e-5)
+    def expected(title: str, text: str) -> float:
+        parts = [f"{title}\n{part}" for part in windows(text)]
+        vectors = [query(part).vector for part in parts]
+        whole = sum(len(part) * vector / np.linalg.norm(vector) for part, vector in zip(parts, vectors, strict=True))
+        return (cosine(np.asarray(whole)) + max(map(cosine, vectors))) / 2
+
+    wanted = {p: expected(p.title, p.text) for p in corpus.passages}
+    hits = corpus.lookup(query("sentence number 14"), 9)
+    assert [hit.passage for hit in hits] == sorted(wanted, key=lambda p: -wanted[p])
+    np.testing.assert_allclose([hit.score for hit in hits], [wanted[hit.passage] for hit in hits], atol=1e-5)
 
 
 def test_many_windows_of_one_passage_do_not_crowd_out_the_next(folder: Path, tmp_path: Path) -> None:
     (folder / "whales.txt").write_text(" ".join(f"Whales whales {'and so on ' * 12} {n}." for n in range(6)))
-    corpus = Corpus.open(folder, tmp_path / "cache", embed=BagOfWords(), embedder_id="bag")
+    corpus = opened(folder, tmp_path / "cache")
     assert len({hit.passage for hit in corpus.lookup(query("whales"), 2)}) == 2
     assert len(corpus.lookup(query("whales"), 1)) == 1
 
 
-def test_the_second_open_embeds_nothing_and_answers_the_same(folder: Path, tmp_path: Path) -> None:
-    embed, steps = BagOfWords(), []
-    opened = Corpus.open(
-        folder, tmp_path, embed=embed, embedder_id="bag", progress=lambda done, total: steps.append((done, total))
+@pytest.mark.parametrize("ranking", ["vectors", "rerank"])
+def test_the_second_open_embeds_nothing_and_answers_the_same(ranking: str, folder: Path, tmp_path: Path) -> None:
+    bag, steps = BagOfWords(), []
+    embedder = Embedder(bag, bag.tokens, lambda done, total: steps.append((done, total)))
+    first = Corpus.open(folder, tmp_path, embedder=embedder, embedder_id="bag", ranking=ranking)
+    seen = bag.texts
+    again = opened(folder, tmp_path, bag, ranking=ranking)
+    assert seen == bag.texts == steps[-1][0] == steps[-1][1]
+    assert again.lookup(query("eagles"), 3) == first.lookup(query("eagles"), 3)
+    assert indexes(tmp_path) == [first.digest]
+
+
+@pytest.mark.parametrize("ranking", ["vectors", "rerank"])
+def test_only_what_changed_is_embedded_and_what_is_gone_goes(ranking: str, folder: Path, tmp_path: Path) -> None:
+    bag = BagOfWords()
+    for number in range(20):
+        (folder / f"{number}.txt").write_text(f"Bird number {number} sings.")
+    opened(folder, tmp_path, bag, ranking=ranking)
+    seen = bag.texts
+    (folder / "3.txt").write_text("Bird number three is silent.")
+    (folder / "5.txt").unlink()
+    changed = opened(folder, tmp_path, bag, ranking=ranking)
+    assert bag.texts == seen + 1 and indexes(tmp_path) == [changed.digest]
+    whole = opened(folder, tmp_path / "anew", ranking=ranking)
+    for question in ("bird three silent", "horses meadow", "number 17"):
+        found, wanted = changed.lookup(query(question), 25), whole.lookup(query(question), 25)
+        assert [hit.passage for hit in found[:2]] == [hit.passage for hit in wanted[:2]]
+        scores = {hit.passage: hit.score for hit in found}
+        np.testing.assert_allclose([scores[hit.passage] for hit in wanted], [hit.score for hit in wanted], atol=1e-5)
+    assert "5.txt" not in {hit.passage.source for hit in changed.lookup(query("bird number 5 sings"), 25)}
+
+
+def test_an_index_stays_while_another_folder_is_the_same_corpus(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    first = opened(folder, tmp_path)
+    assert opened(moved, tmp_path).digest == first.digest
+    (moved / "sky.txt").write_text("Eagles fly above the hills.")
+    second = opened(moved, tmp_path)
+    assert sorted(indexes(tmp_path)) == sorted([first.digest, second.digest])
+
+
+@pytest.mark.parametrize("ranking", ["vectors", "rerank"])
+def test_an_interrupted_build_goes_on_where_it_was(
+    ranking: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ndn_infer.corpus.build.BATCH", 8)
+    monkeypatch.setattr("ndn_infer.corpus.build._BASIS_TEXTS", 8)
+    for number in range(60):
+        (folder / f"{number:02}.txt").write_text(f"Bird number {number} sings of {number * 7} things.")
+    bag, whole = BagOfWords(), BagOfWords()
+
+    def interrupted(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embedder = Embedder(bag, bag.tokens, interrupted)
+        Corpus.open(folder, tmp_path, embedder=embedder, embedder_id="bag", ranking=ranking)
+    (journal,) = (tmp_path / "corpora" / "folders").glob("*.journal")
+    journal.write_bytes(journal.read_bytes() + b"cut off")
+    assert 30 <= bag.texts <= 60
+    corpus, wanted = (
+        opened(folder, tmp_path, bag, ranking=ranking),
+        opened(folder, tmp_path / "anew", whole, ranking=ranking),
     )
-    seen = embed.texts
-    again = Corpus.open(folder, tmp_path, embed=embed, embedder_id="bag", progress=lambda *_: pytest.fail("embedded"))
-    assert seen == embed.texts == steps[-1][0] == steps[-1][1]
-    assert again.lookup(query("eagles"), 3) == opened.lookup(query("eagles"), 3)
-    assert os.listdir(tmp_path / "corpora") == [opened.digest]
+    assert bag.texts == whole.texts and not journal.exists()
+    assert corpus.lookup(query("bird 17 sings"), 5) == wanted.lookup(query("bird 17 sings"), 5)
 
 
 def test_the_digest_is_of_content_and_embedder_only(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
-    first = Corpus.open(folder, tmp_path / "a", embed=BagOfWords(), embedder_id="bag")
-    second = Corpus.open(moved, tmp_path / "b", embed=BagOfWords(), embedder_id="bag")
+    first, second = opened(folder, tmp_path / "a"), opened(moved, tmp_path / "b")
     assert first.digest == second.digest and re.fullmatch(r"[0-9a-f]{64}", first.digest)
-    assert corpus_digest(first.passages, "other") != first.digest
-    assert corpus_digest(first.passages[:2], "bag") != first.digest
+    assert corpus_digest(first.passages, "other", "vectors") != first.digest
+    assert corpus_digest(first.passages[:2], "bag", "vectors") != first.digest
     (moved / "sky.txt").write_text("Eagles fly above the hills.")
-    assert Corpus.open(moved, tmp_path / "b", embed=BagOfWords(), embedder_id="bag").digest != first.digest
+    assert opened(moved, tmp_path / "b").digest != first.digest
 
 
 def test_a_damaged_or_foreign_index_is_made_again(folder: Path, tmp_path: Path) -> None:
-    digest = Corpus.open(folder, tmp_path, embed=BagOfWords(), embedder_id="bag").digest
+    digest = opened(folder, tmp_path).digest
     path = tmp_path / "corpora" / digest / INDEX_FILE
-    (folder / "more.txt").write_text("One more.")
-    other = Corpus.open(folder, tmp_path, embed=BagOfWords(), embedder_id="bag")
-    foreign = (tmp_path / "corpora" / other.digest / INDEX_FILE).read_bytes()
-    (folder / "more.txt").unlink()
-    for wire in (path.read_bytes()[:-3], foreign):
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    moved = tmp_path / "more"
+    shutil.copytree(folder, moved)
+    (moved / "more.txt").write_text("One more.")
+    foreign = (tmp_path / "corpora" / opened(moved, tmp_path).digest / INDEX_FILE).read_bytes()
+    for wire in (whole[:-300], foreign, bytes(flipped), b"", whole[:50], b"X" + whole[1:]):
         path.write_bytes(wire)
-        embed = BagOfWords()
-        corpus = Corpus.open(folder, tmp_path, embed=embed, embedder_id="bag")
-        assert embed.texts and corpus.lookup(query("horses meadow"), 1)[0].passage.title == "Land"
+        bag = BagOfWords()
+        corpus = opened(folder, tmp_path, bag)
+        assert (bag.texts or wire is foreign) and corpus.lookup(query("horses meadow"), 1)[0].passage.title == "Land"
 
 
-def test_an_interrupted_build_leaves_nothing_that_is_taken_for_an_index(folder: Path, tmp_path: Path) -> None:
-    def interrupted(_: list[str]) -> Vectors:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Corpus.open(folder, tmp_path, embed=interrupted, embedder_id="bag")
-    (place,) = (tmp_path / "corpora").iterdir()
-    assert list(place.iterdir()) == []
+def test_partial_files_that_were_left_long_ago_go(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "corpora" / opened(folder, tmp_path).digest
     fresh, old = place / f".{INDEX_FILE}.1.partial", place / f".{INDEX_FILE}.2.partial"
     fresh.touch()
     old.touch()
     os.utime(old, (time.time() - 10 * 86400,) * 2)
-    Corpus.open(folder, tmp_path, embed=BagOfWords(), embedder_id="bag")
+    opened(folder, tmp_path)
     assert sorted(os.listdir(place)) == [fresh.name, INDEX_FILE]
 
 
 def test_several_openers_at_once_all_get_a_corpus(folder: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        opened = [pool.submit(Corpus.open, folder, tmp_path, embed=BagOfWords(), embedder_id="bag") for _ in range(16)]
-        answers = [task.result().lookup(query("eagles"), 3) for task in opened]
+        tasks = [pool.submit(opened, folder, tmp_path) for _ in range(16)]
+        answers = [task.result().lookup(query("eagles"), 3) for task in tasks]
     assert all(answer == answers[0] for answer in answers)
-    (place,) = (tmp_path / "corpora").iterdir()
-    assert os.listdir(place) == [INDEX_FILE]
+    (name,) = indexes(tmp_path)
+    assert os.listdir(tmp_path / "corpora" / name) == [INDEX_FILE]
 
 
 def test_a_cache_that_cannot_be_written_is_a_storage_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot use the cache folder"):
-        Corpus.open(folder, tmp_path / "file", embed=BagOfWords(), embedder_id="bag")
+        opened(folder, tmp_path / "file")
 
 
 @pytest.mark.parametrize(
     "answer", [np.ones((1, 4)), np.ones(4), np.zeros((3, 4)), np.full((3, 4), np.inf), np.ones((3, 0))]
 )
 def test_an_embedder_that_answers_nonsense_is_named(answer: Vectors, folder: Path, tmp_path: Path) -> None:
+    embedder = Embedder(lambda _: answer.astype(np.float32))
     with pytest.raises(ModelError, match="the embedder answered"):
-        Corpus.open(folder, tmp_path, embed=lambda _: answer.astype(np.float32), embedder_id="bag")
+        Corpus.open(folder, tmp_path, embedder=embedder, embedder_id="bag")
 
 
 def test_windows_cover_the_text() -> None:

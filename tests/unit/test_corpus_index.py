@@ -1,4 +1,4 @@
-"""The vector index against plain numpy, and its file against damage."""
+"""The vector index against plain numpy, exact and by clusters; its file against damage and a full disk."""
 
 from __future__ import annotations
 
@@ -9,87 +9,143 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndn_infer.corpus.index import VectorIndex
+from ndn_infer.corpus import array_file
+from ndn_infer.corpus.array_file import open_arrays, write_arrays
+from ndn_infer.corpus.index import Arrays, VectorIndex, Vectors, index_arrays, original_rows
 from ndn_infer.errors import DamagedCache, StorageError
 
-pytest.importorskip("usearch")
-
-VECTORS = np.random.default_rng(7).standard_normal((200, 16)).astype(np.float32)
-QUERY = VECTORS[3] + VECTORS[4]
+DRAW = np.random.default_rng(7)
+WIDTH, PASSAGES = 16, 300
 
 
-def test_search_is_the_cosine_order() -> None:
-    unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
-    cosines = unit @ (QUERY / np.linalg.norm(QUERY))
-    found = VectorIndex.build(VECTORS).search(QUERY, 10)
-    assert [row for row, _ in found] == list(np.argsort(-cosines)[:10])
-    np.testing.assert_allclose([score for _, score in found], np.sort(cosines)[::-1][:10], atol=1e-5)
+def unit(vectors: np.ndarray) -> Vectors:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def test_the_graph_answers_like_the_exact_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    index = VectorIndex.build(VECTORS)
-    exact = index.search(QUERY, 5)
+COUNTS = DRAW.integers(1, 4, PASSAGES)
+BOUNDS = np.cumsum([0, *COUNTS])
+CENTRES = unit(DRAW.standard_normal((12, WIDTH)))
+WINDOWS = unit(CENTRES[DRAW.integers(0, 12, BOUNDS[-1])] + 0.4 * DRAW.standard_normal((BOUNDS[-1], WIDTH)))
+WEIGHTS = DRAW.integers(1, 250, BOUNDS[-1]).astype(np.float32)
+QUERY = unit(WINDOWS[3] + WINDOWS[4])
+
+
+def expected() -> np.ndarray:
+    best = np.array([max(WINDOWS[a:b] @ QUERY) for a, b in zip(BOUNDS, BOUNDS[1:], strict=False)])
+    spans = zip(BOUNDS, BOUNDS[1:], strict=False)
+    whole = unit(np.array([(WEIGHTS[a:b, None] * WINDOWS[a:b]).sum(axis=0) for a, b in spans]))
+    return (best + whole @ QUERY) / 2
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    return index_arrays(WINDOWS, WEIGHTS, BOUNDS)
+
+
+@pytest.fixture
+def clustered(monkeypatch: pytest.MonkeyPatch) -> Arrays:
     monkeypatch.setattr("ndn_infer.corpus.index.EXACT_ROWS", 10)
-    assert [row for row, _ in index.search(QUERY, 5)] == [row for row, _ in exact]
+    return index_arrays(WINDOWS, WEIGHTS, BOUNDS)
 
 
-def test_own_ids_fewer_rows_than_k_and_ties_by_id() -> None:
-    index = VectorIndex.build(np.ones((3, 4), np.float32), [30, 10, 20])
-    assert [row for row, _ in index.search(np.ones(4, np.float32), 9)] == [10, 20, 30]
-    assert index.search(np.ones(4, np.float32), 0) == []
-    assert (len(index), index.width) == (3, 4)
+def test_search_is_the_order_of_scores(arrays: Arrays) -> None:
+    found = VectorIndex.of(arrays).best(QUERY, 10)
+    assert [place for place, _ in found] == list(np.argsort(-expected())[:10])
+    np.testing.assert_allclose([score for _, score in found], np.sort(expected())[::-1][:10], atol=1e-5)
+    assert len(VectorIndex.of(arrays).best(QUERY * 7, 9999)) == PASSAGES and VectorIndex.of(arrays).best(QUERY, 0) == []
+
+
+def test_clusters_find_what_the_exact_search_finds(clustered: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = VectorIndex.of(clustered)
+    assert index.windows.dtype == np.int8 and len(index.clusters) == int(np.sqrt(len(WINDOWS)))
+    found = index.best(QUERY, 10)
+    assert len({place for place, _ in found} & set(np.argsort(-expected())[:10])) >= 9
+    np.testing.assert_allclose([score for _, score in found], expected()[[place for place, _ in found]], atol=0.01)
+    monkeypatch.setattr("ndn_infer.corpus.index.PROBES", 3)
+    few = index.best(QUERY, 5)
+    assert few[0][0] == found[0][0] and len(few) == 5
+
+
+def test_rows_come_back_and_clusters_serve_again(arrays: Arrays, clustered: Arrays) -> None:
+    rows = np.array([5, 0, 77])
+    assert (original_rows(arrays, rows) == WINDOWS[rows]).all()
+    np.testing.assert_allclose(original_rows(clustered, rows), WINDOWS[rows], atol=0.005)
+    again = index_arrays(WINDOWS[:-1], WEIGHTS, np.append(BOUNDS[:-1], len(WINDOWS) - 1), clustered["clusters"])
+    assert again["clusters"] is clustered["clusters"]
+
+
+def test_equal_scores_are_in_order_of_their_places() -> None:
+    same = unit(np.ones((3, 4)))
+    index = VectorIndex.of(index_arrays(same, np.ones(3, np.float32), np.arange(4)))
+    assert [place for place, _ in index.best(same[0], 9)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("query", [QUERY[:5], WINDOWS, QUERY * 0, QUERY * np.float32("nan"), QUERY.astype(np.float64)])
+def test_what_is_no_direction_is_refused(query: Vectors, arrays: Arrays) -> None:
+    with pytest.raises(ValueError):
+        VectorIndex.of(arrays).best(query, 1)
 
 
 @pytest.mark.parametrize(
-    "vectors",
-    [VECTORS.astype(np.float64), VECTORS[0], VECTORS[:0], VECTORS * np.float32("nan"), np.zeros((2, 4), np.float32)],
+    ("name", "value"), [("bounds", 9), ("order", -1), ("place", 10_000), ("cluster_bounds", 10_000), ("windows", None)]
 )
-def test_what_is_no_matrix_of_directions_is_refused(vectors: np.ndarray) -> None:
-    with pytest.raises(ValueError):
-        VectorIndex.build(vectors)
+def test_places_that_are_none_are_damage(name: str, value: int | None, clustered: Arrays) -> None:
+    if value is None:
+        del clustered[name]
+    else:
+        clustered[name] = clustered[name].copy()
+        clustered[name][-1] = value
+    with pytest.raises(DamagedCache):
+        VectorIndex.of(clustered)
 
 
-def test_wrong_queries_and_ids_are_refused() -> None:
-    index = VectorIndex.build(VECTORS)
-    for query in (QUERY[:5], VECTORS, QUERY * 0):
-        with pytest.raises(ValueError):
-            index.search(query, 1)
-    for ids in ([1], [0] * len(VECTORS)):
-        with pytest.raises(ValueError):
-            VectorIndex.build(VECTORS, ids)
-
-
-def test_a_saved_index_answers_the_same(tmp_path: Path) -> None:
-    index = VectorIndex.build(VECTORS)
-    index.save(tmp_path / "i.bin")
-    index.save(tmp_path / "i.bin")
-    assert VectorIndex.load(tmp_path / "i.bin").search(QUERY, 20) == index.search(QUERY, 20)
+def test_a_written_index_answers_the_same_from_its_file(clustered: Arrays, tmp_path: Path) -> None:
+    path = tmp_path / "i.bin"
+    write_arrays(path, {"a": 1}, clustered)
+    write_arrays(path, {"a": 1}, clustered)
+    facts, arrays = open_arrays(path)
+    assert facts == {"a": 1} and isinstance(arrays["windows"], np.memmap)
+    assert VectorIndex.of(arrays).best(QUERY, 20) == VectorIndex.of(clustered).best(QUERY, 20)
     assert os.listdir(tmp_path) == ["i.bin"]
 
 
-def test_damage_is_named_before_usearch_reads(tmp_path: Path) -> None:
+def test_damage_of_the_file_is_named(arrays: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "i.bin"
-    VectorIndex.build(VECTORS).save(path)
+    write_arrays(path, {}, arrays)
     whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
-    for wire in (b"", whole[:20], whole[:-1], whole + b"x", bytes(flipped), b"X" + whole[1:]):
+    places = [0, 10, 20, 60, len(whole) // 3, len(whole) // 2]
+    flips = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places]
+    for wire in (b"", whole[:20], whole[:200], whole[: len(whole) // 2], *flips):
         path.write_bytes(wire)
         with pytest.raises(DamagedCache, match="i.bin is damaged"):
-            VectorIndex.load(path)
+            open_arrays(path)
     with pytest.raises(StorageError):
-        VectorIndex.load(tmp_path / "none")
+        open_arrays(tmp_path / "none")
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_arrays_are_opened_without_reading_them(
+    arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(array_file, "CHECKED", 64)
     path = tmp_path / "i.bin"
-    VectorIndex.build(VECTORS).save(path)
+    write_arrays(path, {}, arrays)
+    wire = bytearray(path.read_bytes())
+    wire[len(wire) // 3] ^= 1
+    path.write_bytes(wire)
+    assert len(VectorIndex.of(open_arrays(path)[1]).best(QUERY, 3)) == 3
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(
+    arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i.bin"
+    write_arrays(path, {}, arrays)
     before = path.read_bytes()
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ndn_infer.files.os.fsync", full)
+    monkeypatch.setattr("ndn_infer.corpus.array_file.os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        VectorIndex.build(VECTORS[:5]).save(path)
+        write_arrays(path, {}, {"bounds": BOUNDS})
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["i.bin"]

@@ -104,7 +104,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         ChatMessage("user", "hi"),
         ChatRecord("m", (ChatMessage("user", "hi"),)),
         ChatToolCall("add", '{"a": 1}', "call_1"),
-        CorpusRecord("notes", "cd" * 32, 12, _HEX),
+        CorpusRecord("notes", "cd" * 32, 12, _HEX, "rerank"),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
         Denied("/n/s/a", 1_700_000_000_000_000, "lost"),
@@ -113,7 +113,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         DomainKeyRecord("/n/s/a/domain", b"s" * 16, 2, b"\x04e", (b"one", b"two")),
         _MEMBER,
         DomainSecret(b"k" * 32, "acme"),
-        EmbedRequest((5, 7), ("a",)),
+        EmbedRequest((5, 7), ("a",), True),
         EncryptionKeyRecord(b"\x04p"),
         Envelope(b"\x80", ("/n/s/a/user/input",), "/n/s/a/user", 3, ("/n/s/b/decode",), 32768, 2),
         _EPOCH,
@@ -121,8 +121,8 @@ EXAMPLES: Final[dict[str, Record]] = {
         _TOOL,
         Grammar("tools", "x", ("y",), (_TOOL,), True, True),
         _HELD,
-        Hit("/n/corpus/x", 0.5),
-        Hits((Hit("/n/corpus/x", 0.5),)),
+        Hit("/n/corpus/x", 0.5, 0.75),
+        Hits((Hit("/n/corpus/x", 0.5, 0.75),)),
         Holdings(bytes(7) + b"\x01"),
         HoldsQuery(_HEX, "public", "raw.bf16.bf16.llama-torch-3.grouped.avx512", "0-29", b"\x01" * 8),
         InsertCommand("/n/a", ("/n/s/b",), True),
@@ -155,7 +155,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         StageRequest(_HEX, _ENGINE, 16, 40, (1, 2), "cd" * 32, 64, (3,), 9),
         StatusQuery(),
         UsageQuery(),
-        TensorRecord(b"t", 3, 1),
+        TensorRecord(b"t", 3, 1, (5, 7, 9), (2, 1)),
         Text("hi", (b"h", b"i")),
         TokenBias(5, 1.0),
         TokenBlockRecord(_HEX, (1, 2)),
@@ -269,11 +269,26 @@ RECORDS: Final = {
     "AuditDone": (
         "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"
     ),
+    "CorpusRecord": (
+        "85a5616c696173a56e6f746573a6646967657374d94063646364636463646364636463646364636463646364636463646364"
+        "636463646364636463646364636463646364636463646364636463646364636463646364a8656d626564646572d940616261"
+        "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261"
+        "6261626162616261626162a870617373616765730ca772616e6b696e67a6726572616e6b"
+    ),
+    "EmbedRequest": "83a3696473c4080500000007000000a5746578747391a161a6746f6b656e73c3",
+    "Hit": "83a46e616d65ab2f6e2f636f727075732f78a472616e6bcb3fe8000000000000a573636f7265cb3fe0000000000000",
+    "Hits": (
+        "81a4686974739183a46e616d65ab2f6e2f636f727075732f78a472616e6bcb3fe8000000000000a573636f7265cb3fe0000000000000"
+    ),
     "MadeQuery": (
         "82a861667465725f757309a56d6f64656cd94061626162616261626162616261626162616261626162616261626162616261"
         "626162616261626162616261626162616261626162616261626162616261626162"
     ),
     "MadeAnswers": "81a56e616d657392a42f6e2f61a42f6e2f62",
+    "TensorRecord": (
+        "85a363757401a3696473c40c050000000700000009000000a76c656e67746873c4080200000001000000a674656e736f72c4"
+        "0174a6746f6b656e7303"
+    ),
     "VerdictQuery": "80",
     "FoundFault": (
         "84a86964656e74697479a42f6e2f64a8756e74696c5f757309a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"
@@ -286,12 +301,6 @@ RECORDS: Final = {
     ),
     "ChatMessage": "82a7636f6e74656e74a26869a4726f6c65a475736572",
     "ChatRecord": "82a86d657373616765739182a7636f6e74656e74a26869a4726f6c65a475736572a56d6f64656ca16d",
-    "CorpusRecord": (
-        "84a5616c696173a56e6f746573a6646967657374d94063646364636463646364636463646364636463646364636463646364"
-        "636463646364636463646364636463646364636463646364636463646364636463646364a8656d626564646572d940616261"
-        "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261"
-        "6261626162616261626162a870617373616765730c"
-    ),
     "Counter": "82a46e616d65a563616c6c73a576616c7565cb4008000000000000",
     "DeleteCommand": "81a46e616d65a42f6e2f61",
     "Denied": "83a66265666f7265cf00060a24181e4000a6726561736f6ea46c6f7374a6746172676574a62f6e2f732f61",
@@ -310,7 +319,6 @@ RECORDS: Final = {
     "DomainSecret": (
         "82a36b6579c4206b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6ba46e616d65a461636d65"
     ),
-    "EmbedRequest": "82a3696473c4080500000007000000a5746578747391a161",
     "EncryptionKeyRecord": "81a67075626c6963c4020470",
     "Envelope": (
         "87a661647669636591ad2f6e2f732f622f6465636f6465a663616c6c6572ab2f6e2f732f612f75736572ab646561646c"
@@ -343,8 +351,6 @@ RECORDS: Final = {
         "61785f746f6b656e7308"
     ),
     "HeldPrefixes": "83a462697473c41001010101010101010101010101010101ac626c6f636b5f746f6b656e7310a47261746502",
-    "Hit": "82a46e616d65ab2f6e2f636f727075732f78a573636f7265cb3fe0000000000000",
-    "Hits": "81a4686974739182a46e616d65ab2f6e2f636f727075732f78a573636f7265cb3fe0000000000000",
     "Holdings": "81a876657273696f6e73c4080000000000000001",
     "HoldsQuery": (
         "85a5636f646563d92a7261772e626631362e626631362e6c6c616d612d746f7263682d332e67726f757065642e6176783531"
@@ -457,7 +463,6 @@ RECORDS: Final = {
         "707428a5737461727410"
     ),
     "StatusQuery": "80",
-    "TensorRecord": "83a363757401a674656e736f72c40174a6746f6b656e7303",
     "Text": "82a670696563657392c40168c40169a474657874a26869",
     "TokenBias": "82a462696173cb3ff0000000000000a2696405",
     "TokenBlockRecord": (
