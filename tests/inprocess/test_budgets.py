@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -309,3 +310,15 @@ async def test_a_seat_is_there_for_known_keys_when_strangers_have_taken_theirs(n
         await net.shout("public")
     net.asker.caller._config = CONFIG.call
     assert await net.shout("private", LABEL) == "PRIVATE"
+
+
+async def test_a_talkative_producer_logs_each_call_and_nothing_of_what_is_in_it(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`up -v` said nothing about requests."""
+    with caplog.at_level(logging.INFO, logger="ndn_infer"):
+        assert await net.shout("a secret", LABEL) == "A SECRET"
+        assert await net.shout("a secret") == "A SECRET"
+    said = [line for line in caplog.messages if line.startswith("tokenize: call ")]
+    assert [line.rpartition(", ")[2] for line in said] == ["private", "done", "shared", "done"]
+    assert "secret" not in caplog.text.lower()

@@ -15,6 +15,7 @@ from ndn_infer.config import CallConfig, Config, FetchConfig
 from ndn_infer.errors import Busy, NetworkError
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.producer import Producer
 from ndn_infer.ndn.name import PROGRESS
 from ndn_infer.ndn.packet import CONTENT_NACK, decode_data
 from ndn_infer.ndn.tlv import DATA
@@ -80,6 +81,7 @@ class World:
     producer: Node
     reader: Node
     keys: Path
+    offered: Producer
 
 
 @asynccontextmanager
@@ -90,7 +92,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     reader = await Node(network, keychain, CONFIG).open()
     function = Open()
     offered = await producer.produce(function)
-    yield World(network, function, producer, reader, folder)
+    yield World(network, function, producer, reader, folder, offered)
     await offered.close()
     await reader.close()
     await producer.close()
@@ -148,6 +150,7 @@ async def test_what_caches_hold_of_a_stream_by_another_key_or_as_a_denial_ends_n
     be an old one that is played back."""
     async with world(tmp_path) as w:
         w.producer.keychain.ensure(role("decode", node="n2"))
+        await w.offered.offer_certificates(role("decode", node="n2"))  # its key alone tells it from the honest one
         forged: list[bytes] = []
 
         def forge(wire: bytes) -> bytes:
@@ -212,15 +215,16 @@ async def test_a_stream_that_waits_longer_than_readers_are_patient_is_read_to_it
 async def test_old_news_and_news_by_another_key_are_no_sign_of_life(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.producer.keychain.ensure(role("decode", node="n2"))
+        await w.offered.offer_certificates(role("decode", node="n2"))
         other = w.producer.keychain.signer_for(role("decode", node="n2"))
         reading = Reading(w.reader)
         work = asyncio.create_task(reading.run())
         stream = await w.function.opened()
         stream.append(event(0))
         await until(lambda: len(reading.ids) == 1)
-        name = stream.name + PROGRESS + ndn.version(stream.version)
-        for signer, content in ((w.function.signers[0], Progress("queued", 7)), (other, Progress("queued", 8))):
-            packet = signer.sign_data(name, records.encode(content), freshness_ms=100)
+        for newer, (signer, place) in enumerate(((w.function.signers[0], 7), (other, 8))):
+            name = stream.name + PROGRESS + ndn.version(stream.version + newer)
+            packet = signer.sign_data(name, records.encode(Progress("queued", place)), freshness_ms=100)
             stream.ask_progress = lambda request, packet=packet: request.reply(packet)  # type: ignore[method-assign,misc]
             await asyncio.sleep(1.5)
         with pytest.raises(NetworkError):

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
+from ndn_infer import ndn
 from ndn_infer.apps import status
 from ndn_infer.apps.summary import shorten
-from ndn_infer.cli import main
+from ndn_infer.apps.watching import PacketTrace
+from ndn_infer.cli import main, parse
+from ndn_infer.errors import KeyNotAllowed, Timeout
+from ndn_infer.local.network import CommonFlags
 from ndn_infer.namespace import KINDS
+from ndn_infer.testbed.runner import report
+from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Ledger
 
 DIGEST = "a1b2c3d0" + "5e" * 28
 
@@ -114,3 +120,42 @@ def test_offers_in_one_line() -> None:
     told = "offers: 5, 2 of this machine; 3 of 20 places free"
     assert status.offers_in_words(some) == f"{told} ('ndn-infer offers' lists them)"
     assert status.offers_in_words({**some, "queue": 4}).startswith(f"{told}, 4 waiting")
+
+
+def test_a_producer_whose_keys_are_not_trusted_did_answer() -> None:
+    """Of another network's producers it was said that they do not answer."""
+    assert status._why(KeyNotAllowed("wrong anchor")).startswith(
+        "it answers, but not with keys that this network trusts"
+    )
+    assert status._why(TimeoutError()) == "no answer within 3 s" and status._why(Timeout("lost")) == "lost"
+
+
+def test_each_source_of_a_kind_has_an_example_of_its_own() -> None:
+    ledger = Ledger(ndn.from_uri("/n"))
+    for uri, source in (("/n/a", PRODUCER), ("/n/b", CONTENT_STORE), ("/n/c", PRODUCER)):
+        ledger.used(ndn.from_uri(uri), source, None)
+    assert {use.source: (use.uses, use.example) for use in ledger.uses()} == {
+        PRODUCER: (2, "/n/a"), CONTENT_STORE: (1, "/n/b"),
+    }  # fmt: skip
+
+
+def test_a_trace_is_beside_the_answer_not_in_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for trace in (PacketTrace(), PacketTrace(tmp_path / "trace")):
+        trace("interest", ndn.from_uri("/a/%1B%5B2J"), None)
+        trace.close()
+    said = capsys.readouterr()
+    assert said.out == "" and said.err == (tmp_path / "trace").read_text() == "-> /a/%1B%5B2J\n"
+
+
+def test_processes_of_a_network_are_as_talkative_as_was_asked() -> None:
+    assert CommonFlags(verbose=2).arguments() == ["-v", "-v"] and "-v" not in CommonFlags().arguments()
+
+
+def test_a_scenario_ends_in_words_unless_json_is_asked_for() -> None:
+    """It printed kilobytes of JSON on a terminal."""
+    claims = [{"claim": "one copy", "holds": True, "value": 1.0}, {"claim": "no loss", "holds": False, "value": 3}]
+    assert report({"figures": {"ttft_s": 0.5}, "holds": False, "claims": claims}) == [
+        "", "  ttft_s               0.5", "", "verdict: it does NOT hold", "  yes  one copy (1.0)",
+        "  NO   no loss (3)",
+    ]  # fmt: skip
+    assert [parse("testbed", ["run", "three_nodes", *more]).json for more in ((), ("--json",))] == [False, True]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,14 @@ def test_children_are_known_by_what_they_were_told_to_be() -> None:
         assert processor.children(os.getpid())["decode"] == child.pid
     finally:
         child.communicate()
+
+
+def test_benches_begin_processes_in_the_one_way_that_ends_them() -> None:
+    """SIGTERM to a bench left its Redis and its forwarder behind; what is left to others ends before they go on."""
+    folder, others = Path(processor.__file__).parent, set[str]()
+    for path in folder.glob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+            said = ast.unparse(call.func)
+            if said.rpartition(".")[2] in {"Popen", "Process", "create_subprocess_exec", "create_subprocess_shell"}:
+                others.add(f"{path.name}: {said}")
+    assert others == {"children.py: subprocess.Popen"}
