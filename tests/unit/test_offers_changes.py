@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ndn_infer.functions.offering import freshness_ms
 from ndn_infer.offers.changes import LEAST_GAP_S, REFRESH_S, due, material
 from ndn_infer.offers.prefixes import hint_of
 from tests.offer_kit import WALL_US, offer
@@ -36,3 +37,8 @@ def test_what_counts(fields: dict[str, object], changed: bool) -> None:
 
 def test_the_first_is_due() -> None:
     assert due(None, OLD, 0.0)
+
+
+@pytest.mark.parametrize(("free", "fresh_ms"), [(0, 200), (1, 200), (4, 200), (8, 400), (16, 800), (64, 2000)])
+def test_caches_keep_it_for_as_long_as_a_crowd_takes_to_fill_what_is_free(free: int, fresh_ms: int) -> None:
+    assert freshness_ms(offer(free=free)) == fresh_ms

@@ -252,6 +252,20 @@ def test_nothing_beyond_the_last_segment_is_asked_for(final: int, known_at: int,
     assert reader.due(now) == [] and reader.delivered == final + 1
 
 
+@pytest.mark.parametrize(("count", "beyond"), [(1, 4), (4, 4), (10, 10), (100, WIDEST)])
+def test_a_late_reader_asks_for_little_beyond_the_end(count: int, beyond: int) -> None:
+    """All comes from a cache, at once; its end is known when it comes. Each Interest beyond it is refused by the
+    producer, for each such reader anew."""
+    reader, asked, now = StreamReader(0.0, ahead=4, rhythm=Rhythm(0.02)), set[int](), 0.0
+    while not reader.done:
+        asked.update(due := reader.due(now))
+        now += 0.02
+        for number in sorted(one for one in due if one < count):
+            reader.on_segment(number, b"", final=number if number == count - 1 else None, now=now)
+            asked.update(reader.due(now))
+    assert max(asked) - (count - 1) <= beyond
+
+
 def test_duplicates_and_late_segments_change_nothing() -> None:
     reader = StreamReader(0.0)
     reader.due(0.0)
