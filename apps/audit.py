@@ -2,7 +2,7 @@
 
 ndn-infer audit --last                      the answer to the last question of this machine's user
 ndn-infer audit NAME                        every token, with an engine of the answer's class on this machine
-ndn-infer audit NAME --sample 0.1           a tenth of the positions, drawn by --seed; exactly where that looks wrong
+ndn-infer audit NAME --sample 0.1           a tenth of the answer, drawn by --seed; all of it where that looks wrong
 ndn-infer audit NAME --kv                   the KV blocks of prompt and answer that somebody publishes
 ndn-infer audit NAME --remote               an auditor of the network computes
 ndn-infer audit --verify FILE|NAME          check the proof in a verdict again: keys and model are enough
@@ -101,10 +101,10 @@ async def _audit(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _local(node: Node, options: argparse.Namespace, what: tuple[bytes, int | None, int]) -> bytes:
-    from ndn_infer.functions.audit.answer_check import AuditSample
     from ndn_infer.functions.audit.auditor import Auditor, envelope_of
     from ndn_infer.functions.audit.local_engine import audit_engine, options_for
     from ndn_infer.functions.audit.published_answer import fetch_answer
+    from ndn_infer.functions.audit.sample import AuditSample
 
     (base, version, seed), config = what, node.config
     answer = await fetch_answer(node.fetcher, node.validator, base, version, [ndn.from_uri(at) for at in options.at])
@@ -231,7 +231,9 @@ def words_of(verdict: AuditVerdict) -> Sequence[str]:
     if verdict.method != "exact":
         how = f"judged by margins: {verdict.engine} is another class"
     elif verdict.what != KV and verdict.share < 1:
-        how = "judged by margins, and computed again bit for bit where these are large"
+        how = "read as a prompt, and computed again bit for bit where that was doubtful"
+        if verdict.checked < verdict.units:
+            how = "computed again bit for bit, after KV that is published"
     lines = [
         f"{verdict.result}: {verdict.subject.uri}",
         f"  {verdict.checked} of {verdict.units} {units} {how}; share {verdict.share:g}, "

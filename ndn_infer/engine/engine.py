@@ -137,16 +137,16 @@ class Engine:
 
     def start_reading(
         self, ids: Sequence[int], params: Sampling, answer: Sequence[int], positions: Sequence[int], *,
-        answered: int = 0,
+        cache_salt: str = "", answered: int = 0,
     ) -> tuple[Stream, AnswerReading]:  # fmt: skip
         """Compute prompt and answer as one prompt, by the weights of prompts; margins of the answer's tokens at
-        `positions` are in the reading when the stream has ended. It shares no KV. Errors as in `start`."""
+        `positions` are in the reading when the stream has ended. KV of `ids` is shared. Errors as in `start`."""
         self._check([*ids, *answer], room=0)
         matcher = self._next.matcher(params, ids[len(ids) - answered :])
         reading = AnswerReading(ids, answer, params, positions, answered=answered, matcher=matcher)
         known = (*ids, *answer[:-1])
         extent = Extent(len(known), len(known), len(known))
-        return self._queue(known, Sampling(max_tokens=1), extent, (), Sharing(""), reading), reading
+        return self._queue(known, Sampling(max_tokens=1), extent, (), Sharing(cache_salt), reading), reading
 
     def start_prefill(
         self, ids: Sequence[int], prefix_blocks: Sequence[Tensor] = (), *, prompt_tokens: int = 0, cache_salt: str = ""
@@ -174,7 +174,7 @@ class Engine:
         """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
         order; a stream may have several."""
         self.costs.begin()
-        self._next.guess(self._scheduler.running)
+        self._next.guess([*self._scheduler.running, *(one for one in self._scheduler.waiting if one.published)])
         fresh = self._scheduler.pool.fresh
         plan = self._scheduler.plan()
         filled = {block for stream in plan.settled for block, _ in zip(stream.table, stream.imports, strict=False)}
@@ -242,6 +242,14 @@ class Engine:
         return self._pages.take(block)
 
     # ------------------------------------------------------------ prompts without tokens
+
+    @torch.inference_mode()
+    def first_layer(self, ids: Sequence[int]) -> Tensor:
+        """KV [2, kv_heads, n, head_dim] of the first layer, whatever comes after it. Raises EngineUnavailable where
+        transformers computes the model."""
+        if not isinstance(self._model, Llama):
+            raise EngineUnavailable("the layers of this model are not computed one by one here")
+        return self._model.first_layer(torch.tensor(list(ids), device=self._model.device)).cpu()
 
     def take_blocks(self, stream: Stream) -> list[tuple[int, Tensor]]:
         """(index, block) of a stream of `start_prefill` that were computed since the last call."""

@@ -81,6 +81,13 @@ class Llama:
         `cache` must be empty. The KV differs from that of `prompt` where the precision of weights is lower."""
         return self._one_sequence(ids, cache, int(ids.shape[0]), self._weights.layers)
 
+    def first_layer(self, ids: Tensor) -> Tensor:
+        """Keys and values [2, kv_heads, n, head_dim] that the first layer has for the first n tokens of a prompt: they
+        follow from each token and its place alone."""
+        layer, turns = self._weights.prompt_layers[0], self._rotary.rows(0, int(ids.shape[0]))
+        _, keys, values = self._project(layer, self._rms(self._embed(ids), layer.input_norm), *turns)
+        return torch.stack((keys, values))
+
     def decode(self, token: int, cache: KvSequence) -> Tensor:
         """One more token: its hidden state [1, hidden]."""
         return self.rows([(cache, [token])])

@@ -69,12 +69,20 @@ class NextTokens:
         """Speculation: guesses at the next tokens of each stream, verified in the same forward."""
         for stream in streams:
             stream.guesses = []
-            if stream.params is not None and stream.known - stream.length == 1:
+            if stream.params is not None and self._at_its_end(stream):
                 left = stream.params.max_tokens - len(stream.generated)
                 most = MOST_ROWS if stream.published else MOST_GUESSES + 1
                 room = min(left, self._context - stream.known, most) - 1
                 stream.guesses = self._guesses(stream, room)[:room] if room > 0 else []
             stream.draft = len(stream.guesses)
+
+    @staticmethod
+    def _at_its_end(stream: Stream) -> bool:
+        """The next token is to be chosen in this step. A published answer that brings KV along gets its guesses with
+        the first rows."""
+        if stream.published is not None and stream.ready:
+            return max(stream.length, stream.ready) >= stream.prompt_tokens
+        return stream.known - stream.length == 1
 
     @staticmethod
     def _guesses(stream: Stream, room: int) -> list[int]:

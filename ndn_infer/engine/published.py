@@ -111,6 +111,7 @@ class AnswerReading:
         """`positions`: indices into `ids`. `answered`: so many of the last of `prompt` are generated ones."""
         asked = len(prompt) - answered
         self._ids, self._params, self._first = tuple(ids), params, len(prompt)
+        self.rows_from = len(prompt) - 1
         self._positions = frozenset(positions)
         self._history = TokenHistory(prompt[:asked], prompt[asked:]) if params.needs_history else None
         self._matcher = matcher
@@ -124,7 +125,7 @@ class AnswerReading:
         return self._next >= len(self._ids)
 
     def scores(self, head: GivesLogits, hidden: Tensor, first: int) -> tuple[Choice, ...]:
-        """As PromptScorer.scores, but nothing is told: see `margins`."""
+        """As PromptScorer.scores, but nothing is told: see `margins`. `first` is at most `rows_from`."""
         end = min(first + hidden.shape[0] - self._first + 1, len(self._ids))
         wanted = [at for at in range(self._next, end) if at in self._positions]
         rows: dict[int, NDArray[np.float32]] = {}

@@ -31,6 +31,9 @@ class PromptScorer:
         self._alternatives = alternatives
         self._told = 0
 
+    rows_from: Final = 0
+    """Rows from this token on are wanted."""
+
     @property
     def complete(self) -> bool:
         return self._told >= len(self._prompt)

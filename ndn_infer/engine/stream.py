@@ -162,9 +162,9 @@ class Stream(ScheduledSequence):
         return self.scorer is not None and not self.scorer.complete
 
     def sharable(self) -> Sequence[Key]:
-        if self.scores:
-            return ()
         wanted = self.known if self.params is None else self.known - 1
+        if self.scorer is not None and not self.scorer.complete:
+            wanted = self.scorer.rows_from
         return self.keys.first(wanted // self.block_tokens, self.tokens)
 
     def shelve(self) -> Sequence[Key]:

@@ -23,9 +23,9 @@ from ndn_infer.engine.tokenizer import ChatTokenizer  # noqa: E402
 from ndn_infer.errors import BadRecord, LeftOut, TrustError  # noqa: E402
 from ndn_infer.evidence import dsse, statement  # noqa: E402
 from ndn_infer.evidence.verdict import EXACT, FAILED, PASSED, AuditVerdict  # noqa: E402
-from ndn_infer.functions.audit.answer_check import AuditSample  # noqa: E402
 from ndn_infer.functions.audit.auditor import envelope_of  # noqa: E402
 from ndn_infer.functions.audit.proof_check import check_proof  # noqa: E402
+from ndn_infer.functions.audit.sample import AuditSample  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import Call  # noqa: E402
 from ndn_infer.node.faults import FaultFile  # noqa: E402
@@ -108,7 +108,9 @@ async def test_honest_answers_and_their_kv_pass(world: AuditWorld, share: float)
             answer = await world.fetch(await world.ask(request))
             verdict = await world.auditor.tokens(answer, AuditSample(share, 3))
             assert (verdict.result, verdict.method, verdict.fault) == (PASSED, EXACT, None)
-            assert verdict.units == len(answer.said.ids) and verdict.checked == -(-verdict.units * share // 1)
+            assert verdict.units == len(answer.said.ids)
+            spans = AuditSample(share, 3).spans(len(request.prompt), verdict.units, world.config.engine.block_tokens)
+            assert verdict.checked == (verdict.units if share == 1.0 else sum(end - first for first, end in spans))
             kv = await world.auditor.kv(answer, AuditSample(share, 3))
             assert (kv.result, kv.fault) == (PASSED, None) and kv.checked > 0
 

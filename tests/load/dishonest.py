@@ -6,9 +6,13 @@
 Owns: rounds, the table, figures. The last line is JSON. A network in one process over the real forwarder core; every
 answer is asked for, signed, fetched and audited by name. Kinds of dishonesty: tests/audit_kit.py.
 
-Each answer is audited wholly and by samples, with an engine of its class; KV of its prompt as well. `--across` more
-answers come from int4 producers and are audited by a bf16 engine: by margins, where false alarms are possible and are
-counted. `cost` is seconds of the auditor's engine over those of the producer's for the same answer (prompt included).
+Each answer is audited wholly and by samples, with an engine of its class, after published KV and ("read") as if nobody
+published any; the KV of prompt and answer as well. `--across` more answers come from int4 producers and are audited by
+a bf16 engine: by margins, where false alarms are possible and are counted.
+
+`cost` is CPU time of the auditor's engine thread over that of the producer's for the same answer (prompt included),
+`whole` that of the process: packets fetched and served, too. Each kind of audit has an engine of its own, so that none
+finds what another computed. Take both with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -27,16 +32,23 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
+from torch import Tensor
+
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.evidence.verdict import PASSED, AuditVerdict
-from ndn_infer.functions.audit.answer_check import AuditSample
+from ndn_infer.functions.audit.auditor import Auditor
+from ndn_infer.functions.audit.local_engine import of_worker
+from ndn_infer.functions.audit.published_answer import FetchedAnswer
+from ndn_infer.functions.audit.sample import AuditSample
+from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.models.store import prepare
 from ndn_infer.records import GenerateRequest, Sampling
 from tests.audit_kit import KINDS, AuditWorld, Engines, audit_world
-from tests.harness import Node, keychain_in
+from tests.harness import keychain_in
 
 MODEL: Final = "smollm2-135m-instruct"
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
+READ: Final = (0.5, 0.1)
 HONEST: Final = "honest"
 TOPICS: Final = (
     "lighthouses", "bread", "old towns", "trains", "rain", "glass", "whales", "chess", "tea", "bridges", "maps",
@@ -64,12 +76,14 @@ class Tally:
     same: int = 0
     """Answers that are token for token what an honest producer says: nothing is wrong with them."""
     cost: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    whole: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def plain(self, labels: list[str]) -> dict[str, Any]:
         return {
             "answers": self.answers, "equal_to_honest": self.same,
             "found": {label: self.found[label] for label in labels},
             "cost": {label: round(mean(self.cost[label]), 3) for label in labels if self.cost[label]},
+            "whole": {label: round(mean(self.whole[label]), 3) for label in labels if self.whole[label]},
         }  # fmt: skip
 
 
@@ -86,6 +100,45 @@ def requests(tokenizer: ChatTokenizer, engine: str, tokens: int, seed: int) -> I
         yield GenerateRequest(sampling, ids, engine)
 
 
+class Unpublished(Auditor):
+    """For whom nobody has any KV."""
+
+    async def _kv_before(self, answer: FetchedAnswer, sample: AuditSample) -> list[Tensor]:
+        return []
+
+
+@dataclass
+class Bench:
+    """One way to audit, with an engine of its own."""
+
+    auditor: Auditor
+    worker: EngineWorker
+    share: float
+
+    @classmethod
+    async def open(cls, world: AuditWorld, label: str) -> Bench:
+        worker = world.engines.worker("")
+        engine = of_worker(world.model, worker, await worker.start(), world.config.engine, world.audit.tokenizer)
+        kind = Unpublished if label.endswith("read") else Auditor
+        share = 1.0 if label == "kv" else float(label.split()[0])
+        return cls(kind(world.consumer.fetcher, world.consumer.validator, engine), worker, share)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """CPU time of one engine thread, and of the process."""
+
+    engine: float
+    process: float
+
+    @classmethod
+    async def of(cls, worker: EngineWorker) -> Seconds:
+        return cls(await worker.run(lambda engine: time.thread_time()), time.process_time())
+
+    def since(self, before: Seconds) -> Seconds:
+        return Seconds(self.engine - before.engine, self.process - before.process)
+
+
 class Rounds:
     """Asks, audits, counts."""
 
@@ -98,44 +151,44 @@ class Rounds:
 
     async def kind(self, world: AuditWorld, kind: str, count: int, *, weights: str = "") -> None:
         """So many answers of one kind. `weights`: of the class that the producer is of; "" is the auditor's."""
-        self.world, name = world, (kind or HONEST) + (f" {weights}" if weights else "")
+        self.world, self.benches = world, {label: await Bench.open(world, label) for label in self.labels}
+        name = (kind or HONEST) + (f" {weights}" if weights else "")
         engine = self.world.engine.replace("bf16.bf16.", f"bf16.{weights}.") if weights else self.world.engine
         asked = requests(self.tokenizer, engine, self.plan.tokens, hash_of(name) + self.plan.seed)
-        async with self.world.producing(kind, weights=weights) as node:
+        async with self.world.producing(kind, weights=weights):
             while self.tallies[name].answers < count:
                 request = next(asked)
                 if kind in EXCUSED and request.sampling.temperature == 0:
                     continue
-                await self.one(name, request, node, exact=not weights)
+                await self.one(name, request, exact=not weights)
+        for bench in self.benches.values():
+            await bench.worker.close()
         print(f"{name:16} {json.dumps(self.tallies[name].plain(self.labels))}", file=sys.stderr, flush=True)
 
     @property
     def labels(self) -> list[str]:
-        return [*(f"{share:g}" for share in SHARES), "kv"]
+        return [*(f"{share:g}" for share in SHARES), *(f"{share:g} read" for share in READ), "kv"]
 
-    async def one(self, name: str, request: GenerateRequest, node: Node, *, exact: bool) -> None:
-        world, tally = self.world, self.tallies[name]
-        before = await self.seconds(node)
-        answer = await world.fetch(await world.ask(request))
-        made_s = await self.seconds(node) - before
+    async def one(self, name: str, request: GenerateRequest, *, exact: bool) -> None:
+        world, tally, maker = self.world, self.tallies[name], self.world.workers[-1]
+        before = await Seconds.of(maker)
+        answered = await world.ask(request)
+        made = (await Seconds.of(maker)).since(before)
+        answer = await world.fetch(answered)
         tally.answers += 1
-        for share in SHARES if exact else SHARES[:1]:
-            sample = AuditSample(share, self.rng.getrandbits(32))
-            self.count(tally, f"{share:g}", await world.auditor.tokens(answer, sample), made_s)
-        if exact:
-            self.count(tally, "kv", await world.auditor.kv(answer, AuditSample(1.0)), made_s)
+        for label, bench in self.benches.items() if exact else [("1", self.benches["1"])]:
+            sample, before = AuditSample(bench.share, self.rng.getrandbits(32)), await Seconds.of(bench.worker)
+            verdict = await (bench.auditor.kv if label == "kv" else bench.auditor.tokens)(answer, sample)
+            self.count(tally, label, verdict, (await Seconds.of(bench.worker)).since(before), made)
 
-    def count(self, tally: Tally, label: str, verdict: AuditVerdict, made_s: float) -> None:
+    def count(self, tally: Tally, label: str, verdict: AuditVerdict, took: Seconds, made: Seconds) -> None:
         tally.found[label] += verdict.result != PASSED
         tally.proven[label] += verdict.proof is not None
-        if made_s > 0 and verdict.result == PASSED:
-            tally.cost[label].append(verdict.seconds / made_s)
+        if verdict.result == PASSED:
+            tally.cost[label].append(took.engine / made.engine)
+            tally.whole[label].append(took.process / made.process)
         if label == "1" and verdict.result == PASSED:
             tally.same += 1
-
-    async def seconds(self, node: Node) -> float:
-        worker = self.world.workers[-1]
-        return await worker.run(lambda engine: engine.counters.prefill_s + engine.counters.decode_s)
 
 
 def hash_of(name: str) -> int:

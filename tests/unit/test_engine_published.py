@@ -63,12 +63,15 @@ class Answer:
         self._model = load_model(folder, EngineConfig("bf16", weights))
         engine = self.engine()
         stream = engine.start(PROMPT, params)
+        self.blocks: list[torch.Tensor] = []
         self.ids: list[int] = []
         self.told: list[tuple[float, Top]] = []
         while stream.finished is None:
             for output in engine.step():
                 self.ids.append(output.token_id)
                 self.told.append((output.logprob, output.top))
+        for index in range((len(PROMPT) + len(self.ids) - 1) // engine.block_tokens):
+            self.blocks.append(engine.export_block(stream, index))
 
     def engine(self) -> Engine:
         return Engine(self._model, EngineConfig(chunk_tokens=256, block_tokens=16))
@@ -131,6 +134,33 @@ def test_another_seed_is_found(folder: Path, params: Sampling) -> None:
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("params", [GREEDY, SEEDED, PENALTIES], ids=["greedy", "seeded", "penalties"])
+def test_a_span_is_computed_after_kv_of_others_alone(folder: Path, weights: str, params: Sampling) -> None:
+    """With the bits that it had in the answer, in one step, whatever is before it."""
+    answer = Answer(folder, weights, params)
+    first = 5 * 16 - len(PROMPT)
+    for edited in (False, True):
+        ids = answer.ids[first : first + 16]
+        ids[9] = (ids[9] + 1) % 140 + 3 if edited else ids[9]
+        published = PublishedAnswer(ids, answer.told[first : first + 16])
+        engine = answer.engine()
+        stream = engine.start_check(
+            [*PROMPT, *answer.ids[:first]], replace(params, max_tokens=MADE - first), published, answer.blocks[:5],
+            answered=first,
+        )  # fmt: skip
+        engine.step()
+        assert stream.finished == (DIFFERS if edited else AGREES) and published.checked == (9 if edited else 16)
+        assert engine.counters.tokens_prefilled == 0
+
+
+def test_the_first_layer_follows_from_the_tokens_alone(folder: Path) -> None:
+    answer = Answer(folder, "", SEEDED)
+    ids = [*PROMPT, *answer.ids][: 16 * len(answer.blocks)]
+    said = torch.cat([block[0] for block in answer.blocks], dim=2)
+    assert torch.equal(answer.engine().first_layer(ids), said)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("rows", [7, MOST_ROWS])
 def test_rows_of_several_tokens_have_the_bits_of_single_ones(as_wide_as_smollm2: Path, weights: str, rows: int) -> None:
     model = load_model(as_wide_as_smollm2, EngineConfig("bf16", weights))
@@ -167,6 +197,17 @@ def test_only_the_positions_that_are_asked_for_are_looked_at(folder: Path) -> No
     answer = Answer(folder, "", SEEDED)
     everywhere = read(answer, answer.ids, range(len(answer.ids)))
     assert read(answer, answer.ids, [5, 40]) == {at: everywhere[at] for at in (5, 40)}
+
+
+def test_another_reading_finds_the_prompt_there(folder: Path) -> None:
+    answer, margins = Answer(folder, "", SEEDED), []
+    engine = answer.engine()
+    for _ in range(2):
+        stream, reading = engine.start_reading(PROMPT, SEEDED, answer.ids, range(MADE), cache_salt="audit")
+        while stream.finished is None:
+            engine.step()
+        margins.append(reading.margins)
+    assert margins[0] == margins[1] and engine.counters.tokens_shared == len(PROMPT) // 16 * 16
 
 
 def read(answer: Answer, ids: Sequence[int], positions: Sequence[int]) -> dict[int, float]:

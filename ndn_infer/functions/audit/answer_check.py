@@ -4,18 +4,17 @@ Owns: the order of a check: tokens exactly, or by margins and then exactly where
 Must not know: how an answer is fetched, verdicts, who published it.
 
 Exact within one engine class on the CPU, for greedy and seeded answers with penalties, bias, grammars, stop strings,
-log probabilities, and continuations. A sampled check in one class reads the answer as a prompt, a fraction of the cost,
-and computes exactly what looks wrong: what it calls a fault is exact too. Across classes margins are all there is.
+log probabilities, and continuations. A sampled check in one class computes some spans after KV that somebody publishes;
+where there is none it reads the answer as a prompt, a fraction of the cost. What looks wrong then is computed exactly
+from the first token on: what it calls a fault is exact too. Across classes margins are all there is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
 from ndn_infer.engine.published import DIFFERS, AnswerReading, Difference, PublishedAnswer
@@ -25,26 +24,21 @@ from ndn_infer.errors import ModelError
 from ndn_infer.evidence.verdict import EXACT, MARGIN
 from ndn_infer.functions.audit.margins import looks_wrong, suspicion
 from ndn_infer.functions.audit.published_events import PublishedEvents, right_text
+from ndn_infer.functions.audit.sample import AuditSample, Span
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.generation import check_request, sampling_params
 from ndn_infer.records import GenerateRequest
 from ndn_infer.records.sampling import Sampling
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SALT: Final = "audit"
+"""Of KV that audits share: another sample of an answer, or of one with the same beginning, finds it."""
+SPANS_AT_ONCE: Final = 4
+"""Spans of 16 tokens that share the steps of the engine."""
 NOT_EXACT: Final = ("cuda", "mps")
 """Machines on which rows of several tokens have other bits than single ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSample:
-    """Which part is checked: `share` of it, drawn by `seed`."""
-
-    share: float = 1.0
-    seed: int = 0
-
-    def of(self, count: int) -> list[int]:
-        """So many of range(count), one at least where there is any, in order."""
-        wanted = min(math.ceil(self.share * count), count)
-        return sorted(random.Random(self.seed).sample(range(count), wanted))
 
 
 @dataclass(slots=True)
@@ -66,6 +60,15 @@ class AnswerFinding:
         return replace(self, kind=kind, difference=difference, words=words, proven=proven)
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One answer: what was asked, how that samples, what was said."""
+
+    request: GenerateRequest
+    params: Sampling
+    said: PublishedEvents
+
+
 class AnswerCheck:
     """Checks with one engine, which `worker` runs and which is of the class `engine`."""
 
@@ -81,8 +84,12 @@ class AnswerCheck:
             str(self._class) == request.engine and self._class.kv == "raw" and not machine.startswith(NOT_EXACT)
         )  # fmt: skip
 
-    async def check(self, request: GenerateRequest, said: PublishedEvents, sample: AuditSample) -> AnswerFinding:
-        """Raises PromptError, UsageError for a request that no engine of this model answers, ModelError."""
+    async def check(
+        self, request: GenerateRequest, said: PublishedEvents, sample: AuditSample, kv: Sequence[Tensor] = ()
+    ) -> AnswerFinding:
+        """`kv`: blocks of prompt and answer as they are published, from the first on; a sample is computed after them
+        where they reach it. Raises PromptError, UsageError for a request that no engine of this model answers,
+        ModelError."""
         engine: Engine = await self._worker.run(lambda engine: engine)
         limits = engine.model_config
         check_request(replace(request, engine=str(self._class)), limits, self._class)
@@ -97,43 +104,81 @@ class AnswerCheck:
             return finding.fault("end", Difference(room, said.ids[room], -1), words)
         before = await self._worker.run(_engine_seconds)
         if units and params.max_tokens and request.sampling.max_tokens:
-            finding = await self._tokens(request, params, said, sample, finding)
+            checked = Checked(request, params, said)
+            finding = await self._tokens(checked, sample, finding, kv)
         finding.seconds = await self._worker.run(_engine_seconds) - before
         return finding if finding.kind else await self._text(request, params, said, finding)
 
     # ------------------------------------------------------------ tokens
 
     async def _tokens(
-        self,
-        request: GenerateRequest,
-        params: Sampling,
-        said: PublishedEvents,
-        sample: AuditSample,
-        finding: AnswerFinding,
+        self, checked: Checked, sample: AuditSample, finding: AnswerFinding, kv: Sequence[Tensor]
     ) -> AnswerFinding:
-        exact = finding.method == EXACT
-        if exact and sample.share >= 1.0:
-            return await self._exactly(request, params, said, finding)
-        positions = sample.of(len(said.ids))
-        margins = await self._read(request, params, said, positions)
-        finding = replace(finding, checked=len(positions))
-        same = EngineClass.parse(request.engine).prompts == self._class.prompts if exact else False
-        finding.suspicion = suspicion(list(margins.values()))
-        wrong = looks_wrong(margins, greedy=params.temperature == 0.0, same_class=exact and same)
+        count = len(checked.said.ids)
+        if finding.method != EXACT:
+            return await self._margins(checked, sample, finding)
+        if sample.share >= 1.0:
+            return await self._exactly(checked, finding)
+        size = await self._worker.run(lambda engine: engine.block_tokens)
+        spans, prompt = sample.spans(len(checked.request.prompt), count, size), len(checked.request.prompt)
+        if kv and len(kv) >= (prompt + spans[-1].first) // size:
+            upto = await self._spans(checked, spans, kv, size)
+            finding = replace(finding, checked=sum(span.end - span.first for span in spans))
+        else:
+            upto = await self._doubtful(checked, sample, finding)
+            finding = replace(finding, checked=count)
+        return finding if upto < 0 else await self._confirmed(checked, upto, finding)
+
+    async def _confirmed(self, checked: Checked, upto: int, finding: AnswerFinding) -> AnswerFinding:
+        """The tokens up to `upto`, exactly and from the first on: nothing that somebody publishes is believed."""
+        said = checked.said
+        first = replace(said, ids=said.ids[: upto + 1], told=said.told[: upto + 1])
+        confirmed = await self._exactly(replace(checked, said=first), finding)
+        return replace(confirmed, checked=max(confirmed.checked, finding.checked))
+
+    async def _spans(self, checked: Checked, spans: list[Span], kv: Sequence[Tensor], size: int) -> int:
+        """The first token of these spans that is not what follows from the KV before it; -1 where all are."""
+        room, prompt = asyncio.Semaphore(SPANS_AT_ONCE), len(checked.request.prompt)
+
+        async def one(span: Span) -> int:
+            async with room:
+                return await self._span(checked, span, kv[: (prompt + span.first) // size])
+
+        return next((wrong for wrong in await asyncio.gather(*map(one, spans)) if wrong >= 0), -1)
+
+    async def _span(self, checked: Checked, span: Span, before: Sequence[Tensor]) -> int:
+        request, params, said = checked.request, checked.params, checked.said
+        published = PublishedAnswer(said.ids[span.first : span.end], said.told[span.first : span.end])
+        params = replace(params, max_tokens=params.max_tokens - span.first)
+        ids, answered = (*request.prompt, *said.ids[: span.first]), request.answered + span.first
+
+        def begin(engine: Engine) -> Stream:
+            return engine.start_check(ids, params, published, before, cache_salt=SALT, answered=answered)
+
+        await self._follow(begin)
+        return -1 if published.complete else span.first + published.checked
+
+    async def _doubtful(self, checked: Checked, sample: AuditSample, finding: AnswerFinding) -> int:
+        """All tokens are looked at, which costs little more than some: up to which one they are to be computed."""
+        margins = await self._read(checked, range(finding.units))
+        prompts = EngineClass.parse(checked.request.engine).prompts == self._class.prompts
+        wrong = looks_wrong(margins, greedy=checked.params.temperature == 0.0, same_class=prompts)
+        return sample.doubtful(margins) if wrong is None else wrong.upto
+
+    async def _margins(self, checked: Checked, sample: AuditSample, finding: AnswerFinding) -> AnswerFinding:
+        positions = sample.of(finding.units)
+        margins = await self._read(checked, positions)
+        finding = replace(finding, checked=len(positions), suspicion=suspicion(list(margins.values())))
+        wrong = looks_wrong(margins, greedy=checked.params.temperature == 0.0, same_class=False)
         if wrong is None:
             return finding
-        if exact:
-            upto = replace(said, ids=said.ids[: wrong.upto + 1], told=said.told[: wrong.upto + 1])
-            confirmed = await self._exactly(request, params, upto, replace(finding, checked=0))
-            return replace(confirmed, checked=max(confirmed.checked, len(positions)))
         index = wrong.position
-        token = Difference(index, said.ids[index], -1, min(margins[index], 1e9))
+        token = Difference(index, checked.said.ids[index], -1, min(margins[index], 1e9))
         return finding.fault("token", token, wrong.words, proven=False)
 
-    async def _exactly(
-        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, finding: AnswerFinding
-    ) -> AnswerFinding:
-        """Every token of `said`, in order, until one is wrong."""
+    async def _exactly(self, checked: Checked, finding: AnswerFinding) -> AnswerFinding:
+        """Every token, in order, until one is wrong."""
+        request, params, said = checked.request, checked.params, checked.said
         if request.sampling.logprobs and len(said.told) != len(said.ids):
             words = "log probabilities were asked for, and not every token has one"
             return finding.fault("logprob", Difference(len(said.told), -1, -1), words)
@@ -142,7 +187,7 @@ class AnswerCheck:
 
         def begin(engine: Engine) -> Stream:
             return engine.start_check(
-                request.prompt, params, published, cache_salt="audit", answered=request.answered
+                request.prompt, params, published, cache_salt=SALT, answered=request.answered
             )  # fmt: skip
 
         finished = await self._follow(begin)
@@ -156,14 +201,14 @@ class AnswerCheck:
             return finding.fault("end", wrong, f"the answer ends after {published.checked} tokens, and here it goes on")
         return finding
 
-    async def _read(
-        self, request: GenerateRequest, params: Sampling, said: PublishedEvents, positions: list[int]
-    ) -> dict[int, float]:
+    async def _read(self, checked: Checked, positions: Sequence[int]) -> dict[int, float]:
         readings: list[AnswerReading] = []
-        ids = said.ids[: positions[-1] + 1]
+        ids, request = checked.said.ids[: positions[-1] + 1], checked.request
 
         def begin(engine: Engine) -> Stream:
-            stream, reading = engine.start_reading(request.prompt, params, ids, positions, answered=request.answered)
+            stream, reading = engine.start_reading(
+                request.prompt, checked.params, ids, positions, cache_salt=SALT, answered=request.answered
+            )  # fmt: skip
             readings.append(reading)
             return stream
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from torch import Tensor
+
 from ndn_infer import clock, ndn
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.engine_class import EngineClass
@@ -31,9 +33,10 @@ from ndn_infer.evidence.verdict import (
     Proof,
     check_proof,
 )  # fmt: skip
-from ndn_infer.functions.audit.answer_check import AnswerCheck, AnswerFinding, AuditSample
+from ndn_infer.functions.audit.answer_check import AnswerCheck, AnswerFinding
 from ndn_infer.functions.audit.kv_check import KvCheck, KvFinding, SignedBlock
 from ndn_infer.functions.audit.published_answer import FetchedAnswer
+from ndn_infer.functions.audit.sample import AuditSample
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.namespace import Evidence, RequestObject, Result, Role
@@ -73,9 +76,13 @@ class Auditor:
         self.kv_check = KvCheck(validator.net, engine.model, engine.format, engine.worker)
 
     async def tokens(self, answer: FetchedAnswer, sample: AuditSample) -> AuditVerdict:
-        """Compute its tokens again. Raises UsageError (another model), ModelError."""
+        """Compute its tokens again; a sample of them after published KV. Where that is not the KV of these tokens, the
+        verdict is about the KV. Raises UsageError (another model), ModelError."""
         self._check_model(answer)
-        finding = await self._answers.check(answer.request, answer.said, sample)
+        kv = await self._kv_before(answer, sample)
+        if kv is None and (verdict := await self.kv(answer, AuditSample())).result != PASSED:
+            return replace(verdict, share=float(sample.share), seed=sample.seed)
+        finding = await self._answers.check(answer.request, answer.said, sample, kv or ())
         fault = proof = None
         if finding.kind:
             wrong = finding.difference
@@ -100,8 +107,7 @@ class Auditor:
                 hint="raw bf16 KV of grouped attention on a CPU can: of it is known how honest ways differ",
             )
         ids = (*answer.request.prompt, *answer.said.ids)
-        holders = [ndn.from_uri(holder) for holder in answer.said.holders]
-        finding = await self.kv_check.check(self._fetcher, ids, sample, holders)
+        finding = await self.kv_check.check(self._fetcher, ids, sample, self._holders(answer))
         fault = proof = None
         if (wrong := finding.wrong) is not None and finding.difference is not None:
             said = finding.difference
@@ -119,6 +125,25 @@ class Auditor:
         return _judged(verdict, fault, proof)
 
     # ------------------------------------------------------------ inside
+
+    async def _kv_before(self, answer: FetchedAnswer, sample: AuditSample) -> list[Tensor] | None:
+        """KV blocks up to the last token that is drawn, as they are published; none where they are of no use for an
+        exact check. None: they are not those of the answer's tokens."""
+        check, prompt, said = self.kv_check, answer.request.prompt, answer.said
+        if sample.share >= 1.0 or not check.able or not said.ids or not self._answers.exact_for(answer.request):
+            return []
+        size = self._engine.format.layout.block_tokens
+        end, ids = sample.spans(len(prompt), len(said.ids), size)[-1].end, (*prompt, *said.ids)
+        found = await check.published(self._fetcher, ids, (len(prompt) + end) // size, self._holders(answer))
+        try:
+            blocks = [check.decode(signed) for signed in found]
+        except BadRecord:
+            return None
+        return blocks if not blocks or await check.first_layer_holds(ids, blocks) else None
+
+    @staticmethod
+    def _holders(answer: FetchedAnswer) -> list[Name]:
+        return [ndn.from_uri(holder) for holder in answer.said.holders]
 
     def _about(self, answer: FetchedAnswer, what: str, sample: AuditSample) -> AuditVerdict:
         """The verdict that nothing is wrong, without what was checked."""

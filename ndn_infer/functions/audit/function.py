@@ -20,9 +20,9 @@ from ndn_infer import ndn
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import NdnInferError
 from ndn_infer.evidence.verdict import AuditVerdict
-from ndn_infer.functions.audit.answer_check import AuditSample
 from ndn_infer.functions.audit.auditor import AuditEngine, Auditor, envelope_of, name_of
 from ndn_infer.functions.audit.published_answer import base_of, fetch_answer
+from ndn_infer.functions.audit.sample import AuditSample
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.ndn.name import Name

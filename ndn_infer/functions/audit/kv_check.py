@@ -10,6 +10,7 @@ first wrong one counts, since a producer that computes after wrong blocks of oth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,8 +19,8 @@ import torch
 
 from ndn_infer import chain, ndn
 from ndn_infer.errors import BadRecord, NetworkError, TrustError
-from ndn_infer.functions.audit.answer_check import AuditSample
 from ndn_infer.functions.audit.kv_compare import KvDifference, compare
+from ndn_infer.functions.audit.sample import AuditSample
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
 from ndn_infer.kv.layout import BlockLayout
@@ -30,6 +31,8 @@ from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.wire.manifest import SEGMENT_BYTES, ObjectPackets
 
 MAX_BLOCKS: Final = 4096
+AT_ONCE: Final = 8
+"""Blocks that are fetched together."""
 MAX_SHOWN: Final = 48
 """Segments of a wrong block in a proof."""
 
@@ -108,6 +111,31 @@ class KvCheck:
                 break
         return finding
 
+    async def published(
+        self, fetcher: Fetcher, ids: Sequence[int], most: int, holders: Sequence[Name] = ()
+    ) -> list[SignedBlock]:
+        """The first `most` full blocks of `ids` as somebody publishes them, up to the first that nobody has."""
+        values, found = self.values(ids)[:most], []
+        for start in range(0, len(values), AT_ONCE):
+            part = enumerate(values[start : start + AT_ONCE], start)
+            for signed in await asyncio.gather(*(self._signed(fetcher, value, at, holders) for at, value in part)):
+                if signed is None:
+                    return found
+                found.append(signed)
+        return found
+
+    async def first_layer_holds(self, ids: Sequence[int], blocks: Sequence[torch.Tensor]) -> bool:
+        """Whether the first layer of these first blocks of `ids` is that of their tokens, which costs next to nothing.
+        What does not hold is to be checked as `check` does."""
+        known = ids[: len(blocks) * self._format.layout.block_tokens]
+        right = await self._worker.run(lambda engine: engine.first_layer(known))
+        said = torch.cat([block[0] for block in blocks], dim=2)
+        return torch.equal(said.view(torch.uint8), right.contiguous().view(torch.uint8))
+
+    def decode(self, signed: SignedBlock) -> torch.Tensor:
+        """Raises BadRecord."""
+        return decode_block(bytearray(signed.packets.content()), self._format)
+
     async def compute(self, ids: Sequence[int], finding: KvFinding | None = None) -> list[torch.Tensor]:
         """KV of the full blocks of `ids`, as a prompt."""
         blocks: dict[int, torch.Tensor] = {}
@@ -132,7 +160,7 @@ class KvCheck:
         finding.looked.append(signed)
         content = signed.packets.content()
         try:
-            difference = compare(decode_block(bytearray(content), self._format), computed)
+            difference = compare(self.decode(signed), computed)
         except BadRecord as error:
             difference = KvDifference(0, 0, 0, 1e9, f"it is no block of this model: {error}")
         if difference is None:

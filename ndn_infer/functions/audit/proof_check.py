@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from ndn_infer import chain, ndn
 from ndn_infer.errors import BadRecord
 from ndn_infer.evidence.verdict import FAILED, KV, AuditVerdict, Fault, Proof
-from ndn_infer.functions.audit.answer_check import AnswerCheck, AuditSample
+from ndn_infer.functions.audit.answer_check import AnswerCheck
 from ndn_infer.functions.audit.auditor import AuditEngine
 from ndn_infer.functions.audit.kv_check import KvCheck, judge
 from ndn_infer.functions.audit.published_answer import read_answer
+from ndn_infer.functions.audit.sample import AuditSample
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.ndn.name import Name
