@@ -40,9 +40,9 @@ class AuditSample:
         return [Span(max(at * block - prompt, 0), min((at + 1) * block - prompt, count)) for at in drawn]
 
     def doubtful(self, margins: Mapping[int, float]) -> int:
-        """Of the positions whose token is not the choice by these margins the last one that is drawn: a share of them
-        on average, larger margins more often. -1 where none is. (Efraimidis and Spirakis, "Weighted random sampling with a
-        reservoir", 2006.)"""
+        """Of the positions whose token is not the choice by these margins the last one that is drawn: a share of them,
+        on average, larger margins more often. -1 where none is. (Efraimidis and Spirakis, "Weighted random sampling
+        with a reservoir", 2006.)"""
         rng = random.Random(self.seed)
         keys = {at: rng.random() ** (1 / margins[at]) for at in sorted(margins) if margins[at] > 0}
         wanted = math.floor(self.share * len(keys) + rng.random())
