@@ -32,7 +32,7 @@ from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import UsageError
 from ndn_infer.evidence.live.contexts import MadeContext
-from ndn_infer.evidence.live.remember import evidence_of, introduce, remember
+from ndn_infer.evidence.live.remember import evidence_of, introduce, remember, remember_whole
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
@@ -121,7 +121,7 @@ class _Asking:
                 made = await introduce(node, client, answer)
                 await self._read(answer)
             self._print(answer, node)
-            await self._remember(answer, node, made)
+            await self._remember(answer, node, made, ends=joined.own)
             return 0
 
     # ------------------------------------------------------------ the network
@@ -207,15 +207,20 @@ class _Asking:
         if not self._options.quiet:
             print_summary(answer, node.uri, question=self._question.text, verbose=self._options.verbose)
 
-    async def _remember(self, answer: Answer, node: Node, made: MadeContext | None) -> None:
-        """What was asked, for `explain`; with --evidence all that the answer rests on too. Raises StorageError."""
+    async def _remember(self, answer: Answer, node: Node, made: MadeContext | None, *, ends: bool) -> None:
+        """What was asked, for `explain`; all that the answer rests on too with --evidence, and where the network ends
+        with this command. Raises StorageError."""
         made = await remember(node, answer, made)
         file = self._options.evidence
+        if file is not None and not answer.stream_name:
+            raise UsageError("--evidence: no model was asked, so there is no answer to explain")
+        if file is None and (made is None or not ends):
+            return
+        bundle = await evidence_of(node, answer, made)
+        if made is not None:
+            await remember_whole(node, bundle)
         if file is None:
             return
-        if not answer.stream_name:
-            raise UsageError("--evidence: no model was asked, so there is no answer to explain")
-        bundle = await evidence_of(node, answer, made)
         write_file(file, bundle.encode())
         self._news(f"evidence: {len(bundle.packets)} packets in {file}; ndn-infer explain --bundle {file}")
 

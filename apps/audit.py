@@ -21,24 +21,30 @@ import json
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ndn_infer import ndn
 from ndn_infer.apps.get import split
 from ndn_infer.config import Config
-from ndn_infer.errors import StorageError, TrustError, UsageError
+from ndn_infer.errors import NoForwarder, StorageError, TrustError, UsageError
 from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence.bundle import EvidenceBundle
 from ndn_infer.evidence.live.kept import KeptContexts
 from ndn_infer.evidence.verdict import KV, PASSED, AuditVerdict, KnownFault
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.faults import FaultFile
-from ndn_infer.node.keys import ensure_keys
+from ndn_infer.node.keys import USER, ensure_keys, role_identity
 from ndn_infer.node.node import Node, trust_schema
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.validator import Validator
+from ndn_infer.transport.objects.fetch import Fetcher
+
+if TYPE_CHECKING:
+    from ndn_infer.functions.audit.published_answer import FetchedAnswer
 
 MAX_FILE = 4 << 20
 WRONG = 4
@@ -82,14 +88,8 @@ def _share(text: str) -> float:
 
 
 async def _audit(options: argparse.Namespace, config: Config) -> int:
-    seed = secrets.randbits(53) if options.seed is None else options.seed
-    keychain = ensure_keys(config, ROLES)
-    async with await Node.join(config, keychain) as node:
-        base, version = split(ndn.from_uri(options.name))
-        if options.remote:
-            content = await _remote(node, options, seed)
-        else:
-            content = await _local(node, options, (base, version, seed))
+    sample = (options.sample, secrets.randbits(53) if options.seed is None else options.seed)
+    content = await _verdict(options, config, sample)
     verdict = AuditVerdict.of(statement.decode(dsse.decode(content, MAX_FILE).payload, MAX_FILE))
     if options.output is not None:
         _write(options.output, content)
@@ -100,21 +100,69 @@ async def _audit(options: argparse.Namespace, config: Config) -> int:
     return 0 if verdict.result == PASSED else WRONG
 
 
-async def _local(node: Node, options: argparse.Namespace, what: tuple[bytes, int | None, int]) -> bytes:
+async def _verdict(options: argparse.Namespace, config: Config, sample: tuple[float, int]) -> bytes:
+    """In the network; where none runs, on what is kept of an answer that was asked for here."""
+    keychain = ensure_keys(config, ROLES)
+    try:
+        async with await Node.join(config, keychain) as node:
+            if options.remote:
+                return await _remote(node, options, sample[1])
+            return await _local(node, options, sample)
+    except NoForwarder:
+        kept = KeptContexts.of(config).of_stream(options.name)
+        if options.remote or kept is None or not any(kept.below(ndn.from_uri(kept.note.stream))):
+            raise
+        return await _kept(kept, options, sample, (config, keychain))
+
+
+async def _local(node: Node, options: argparse.Namespace, sample: tuple[float, int]) -> bytes:
+    from ndn_infer.functions.audit.published_answer import fetch_answer
+
+    (base, version), hints = split(ndn.from_uri(options.name)), [ndn.from_uri(at) for at in options.at]
+    answer = await fetch_answer(node.fetcher, node.validator, base, version, hints)
+    return await _computed(answer, options, sample, _Place(node.config, node.validator, node.keychain, node.fetcher))
+
+
+async def _kept(
+    bundle: EvidenceBundle, options: argparse.Namespace, sample: tuple[float, int], here: tuple[Config, Keychain]
+) -> bytes:
+    from ndn_infer.functions.audit.published_answer import answer_in
+
+    config, keychain = here
+    if not options.json:
+        print("  no network is running: the answer is the one that was kept here", file=sys.stderr)
+    validator = _offline(config, keychain)
+    try:
+        answer = await answer_in(bundle, validator)
+        return await _computed(answer, options, sample, _Place(config, validator, keychain))
+    finally:
+        await validator.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an audit is made; no `fetcher` where no network is."""
+
+    config: Config
+    validator: Validator
+    keychain: Keychain
+    fetcher: Fetcher | None = None
+
+
+async def _computed(
+    answer: FetchedAnswer, options: argparse.Namespace, sample: tuple[float, int], place: _Place
+) -> bytes:  # fmt: skip
     from ndn_infer.functions.audit.auditor import Auditor, envelope_of
     from ndn_infer.functions.audit.local_engine import audit_engine, options_for
-    from ndn_infer.functions.audit.published_answer import fetch_answer
     from ndn_infer.functions.audit.sample import AuditSample
 
-    (base, version, seed), config = what, node.config
-    answer = await fetch_answer(node.fetcher, node.validator, base, version, [ndn.from_uri(at) for at in options.at])
+    config = place.config
     folder = prepared(config, answer.model, quiet=options.json)
-    engine_options = options_for(answer.request.engine, config.engine)
-    async with audit_engine(answer.model, folder.path, engine_options) as engine:
-        auditor = Auditor(node.fetcher, node.validator, engine, valid_s=config.audit.valid_days * 86400)
-        sample = AuditSample(options.sample, seed)
-        verdict = await (auditor.kv(answer, sample) if options.kv else auditor.tokens(answer, sample))
-    return envelope_of(verdict, node.signer_as("user"))
+    async with audit_engine(answer.model, folder.path, options_for(answer.request.engine, config.engine)) as engine:
+        auditor = Auditor(place.fetcher, place.validator, engine, valid_s=config.audit.valid_days * 86400)
+        drawn = AuditSample(*sample)
+        verdict = await (auditor.kv(answer, drawn) if options.kv else auditor.tokens(answer, drawn))
+    return envelope_of(verdict, place.keychain.signer_for(role_identity(config, USER)))
 
 
 async def _remote(node: Node, options: argparse.Namespace, seed: int) -> bytes:
@@ -158,8 +206,7 @@ async def _prove(verdict: AuditVerdict, config: Config, keychain: Keychain, *, q
     from ndn_infer.functions.audit.local_engine import audit_engine, options_for
     from ndn_infer.functions.audit.proof_check import check_proof, model_of
 
-    validator = Validator(trust_schema(config), keychain.anchor, _no_network)
-    validator.add_certificates(*keychain.certificates())
+    validator = _offline(config, keychain)
     model = model_of(verdict, validator.net)
     folder = prepared(config, model, quiet=quiet)
     try:
@@ -167,6 +214,13 @@ async def _prove(verdict: AuditVerdict, config: Config, keychain: Keychain, *, q
             return await check_proof(verdict, validator, engine)
     finally:
         await validator.aclose()
+
+
+def _offline(config: Config, keychain: Keychain) -> Validator:
+    """Believes the anchor of this machine, and knows its own certificates."""
+    validator = Validator(trust_schema(config), keychain.anchor, _no_network)
+    validator.add_certificates(*keychain.certificates())
+    return validator
 
 
 async def _no_network(*_: Any) -> Any:

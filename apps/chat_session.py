@@ -120,6 +120,7 @@ class ChatSession:
         self._line_end(reply.text or " ")
         if reply.reply.answer is not None:
             self._say(brief_line(reply.reply.answer))
+        self._network.remember(reply)
 
     def _line_end(self, text: str) -> None:
         if text:

@@ -24,7 +24,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.apps.explain_words import lines_of
 from ndn_infer.client import Client
 from ndn_infer.config import Config
-from ndn_infer.errors import BadPacket, NetworkError, StorageError, TrustError, UsageError
+from ndn_infer.errors import BadPacket, NetworkError, NoForwarder, StorageError, TrustError, UsageError
 from ndn_infer.evidence.answers import StreamName
 from ndn_infer.evidence.bundle import MAX_BUNDLE_BYTES, BundleNote, EvidenceBundle, read_bundle
 from ndn_infer.evidence.explain import explain
@@ -69,9 +69,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 async def _main(wanted: _WantedAnswer) -> int:
     options = wanted.options
-    bundle, stream, refused = await wanted.bundle()
+    bundle, stream, notes = await wanted.bundle()
     explanation = await explain(bundle, stream, wanted.trust(), context=options.context)
-    explanation = replace(explanation, notes=(*explanation.notes, *(f"refused: {words}" for words in refused)))
+    explanation = replace(explanation, notes=(*explanation.notes, *notes))
     if options.export:
         _export(options, bundle, explanation)
     if options.json:
@@ -95,7 +95,7 @@ class _WantedAnswer:
     config: Config
 
     async def bundle(self) -> tuple[EvidenceBundle, str, list[str]]:
-        """The evidence, the stream's URI, and what was refused on the way."""
+        """The evidence, the stream's URI, and what was refused on the way, in words."""
         if self.options.bundle is not None:
             bundle = read_file(self.options.bundle)
             return bundle, self._stream() if self.options.name else bundle.note.stream, []
@@ -122,6 +122,18 @@ class _WantedAnswer:
         return uri
 
     async def _collected(self, known: EvidenceBundle | None, stream: str) -> tuple[EvidenceBundle, str, list[str]]:
+        """Out of the network; where none runs, out of what is kept here."""
+        try:
+            return await self._asked_for(known, stream)
+        except NoForwarder as error:
+            if known is None:
+                raise
+            words = f"no network is running ({error}): this is out of what was kept when the answer came"
+            if not any(known.below(ndn.from_uri(stream))):
+                words += ", which is what was asked; 'ndn-infer ask --evidence FILE' keeps all an answer rests on"
+            return known, stream, [words]
+
+    async def _asked_for(self, known: EvidenceBundle | None, stream: str) -> tuple[EvidenceBundle, str, list[str]]:
         note = replace(known.note, stream=stream) if known is not None else BundleNote(stream)
         note = replace(note, context=self.options.context or note.context)
         keychain = ensure_keys(self.config)
@@ -129,7 +141,7 @@ class _WantedAnswer:
             caller = client.conversation().caller
             packets = known.packets.values() if known is not None else ()
             collector = Collector.of(node, caller, note, packets)
-            return await collector.collect(), stream, collector.refused
+            return await collector.collect(), stream, [f"refused: {words}" for words in collector.refused]
 
     def trust(self) -> Trust:
         return Trust(trust_schema(self.config), self._anchor(), clock.wall_s(), self._domain)

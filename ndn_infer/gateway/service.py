@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ndn_infer import clock
-from ndn_infer.client import Answer, Client, Conversation
+from ndn_infer.client import Answer, Client, Conversation, Prompted
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownModel
 from ndn_infer.gateway.answers import recording
@@ -63,7 +63,7 @@ class Service:
         self.spend: Callable[[int], None] = _free
         """Is told of tokens that whoever asks has had computed, or found."""
         self.on_over: Callable[[Answer], object] | None = None
-        """Is told of each answer to messages that nobody reads on."""
+        """Is told of each answer that nobody reads on."""
         self.log: LoggedRequests | None = None
         """Where requests are recorded, if a policy may want it."""
         self._user = ""
@@ -118,8 +118,7 @@ class Service:
         prompt = await self._chat_prompt(conversation, model, request, param)
         form, asked = make(self._head(request.model, model)), held_to(request.tools, request.asked)
         answers = self._answers(model, asked, [prompt], param)
-        for answer in answers:
-            answer.prompted, answer.on_over = conversation.prompted, self.on_over
+        self._follow(answers, [conversation.prompted])
         await self._record(request, model, answers)
         return Prepared(form, asked, answers, self.spend, request.tools.allowed)
 
@@ -145,11 +144,15 @@ class Service:
         """As `chat`."""
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
-        prompts = [await self._prompt(conversation, model, prompt) for prompt in request.prompts]
+        prompts, made = [], []
+        for prompt in request.prompts:
+            prompts.append(await self._prompt(conversation, model, prompt))
+            made.append(conversation.prompted if isinstance(prompt, str) else None)
         echoes = [await self._echo(model, prompt) if request.echo else "" for prompt in request.prompts]
         each = [echo for echo in echoes for _ in range(request.asked.n)]
         form = TextForm(self._head(request.model, model), request.asked, each)
         answers = self._answers(model, request.asked, prompts, "prompt")
+        self._follow(answers, made)
         await self._record(request, model, answers)
         return Prepared(form, request.asked, answers, self.spend)
 
@@ -166,6 +169,11 @@ class Service:
         if over is not None:
             for answer in answers:
                 answer.on_over = _both(answer.on_over, over)
+
+    def _follow(self, answers: Sequence[Answer], made: Sequence[Prompted | None]) -> None:
+        """`made`: of what each prompt was made, of which there are as many answers each."""
+        for number, answer in enumerate(answers):
+            answer.prompted, answer.on_over = made[number * len(made) // len(answers)], self.on_over
 
     async def _prompt(
         self, conversation: Conversation, model: ModelRecord, prompt: str | tuple[int, ...]

@@ -248,6 +248,10 @@ class SyncNetwork:
         """As Network.evidence."""
         return self.thread.run(lambda: self.network.evidence(reply.reply))
 
+    def remember(self, reply: SyncReply) -> None:
+        """As Network.remember."""
+        self.thread.run(lambda: self.network.remember(reply.reply))
+
     @contextmanager
     def documents(self, corpus: str | Path, *, model: str = "") -> Iterator[SyncDocuments]:
         block: AbstractAsyncContextManager[Documents] = self.network.documents(corpus, model=model)

@@ -24,7 +24,7 @@ from ndn_infer import ndn
 from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.errors import FetchIncomplete, UsageError
-from ndn_infer.evidence.live.remember import evidence_of, remember
+from ndn_infer.evidence.live.remember import evidence_of, remember, remember_whole
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
@@ -188,6 +188,16 @@ class Network:
         if answer is None or not answer.finish or not answer.stream_name:
             raise UsageError("this answer has not ended, so nothing can be said of it", hint="read it to its end")
         return (await evidence_of(self.node, answer, await remember(self.node, answer))).encode()
+
+    async def remember(self, reply: ChatReply) -> None:
+        """Keep a record of what was asked on this machine, for 'ndn-infer explain --last', unless ask.context is off;
+        with all that the answer rests on where this network ends with us. What has not ended is not kept."""
+        answer = reply.answer
+        if answer is None or not answer.finish:
+            return
+        made = await remember(self.node, answer)
+        if made is not None and self.own:
+            await remember_whole(self.node, await evidence_of(self.node, answer, made))
 
     @property
     def _saved(self) -> SavedChats:

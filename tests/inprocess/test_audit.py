@@ -20,11 +20,13 @@ torch = pytest.importorskip("torch")
 from ndn_infer import clock, ndn, records  # noqa: E402
 from ndn_infer.config import Config  # noqa: E402
 from ndn_infer.engine.tokenizer import ChatTokenizer  # noqa: E402
-from ndn_infer.errors import BadRecord, LeftOut, TrustError  # noqa: E402
+from ndn_infer.errors import BadRecord, FetchIncomplete, LeftOut, TrustError, UsageError  # noqa: E402
 from ndn_infer.evidence import dsse, statement  # noqa: E402
+from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle  # noqa: E402
 from ndn_infer.evidence.verdict import EXACT, FAILED, PASSED, AuditVerdict  # noqa: E402
-from ndn_infer.functions.audit.auditor import envelope_of  # noqa: E402
+from ndn_infer.functions.audit.auditor import Auditor, envelope_of  # noqa: E402
 from ndn_infer.functions.audit.proof_check import check_proof  # noqa: E402
+from ndn_infer.functions.audit.published_answer import answer_in, base_of  # noqa: E402
 from ndn_infer.functions.audit.sample import AuditSample  # noqa: E402
 from ndn_infer.models.store import ModelFolder  # noqa: E402
 from ndn_infer.namespace import Call  # noqa: E402
@@ -72,11 +74,12 @@ def asked(world: AuditWorld, *, seed: int = 0, logprobs: int = 0) -> GenerateReq
     return GenerateRequest(sampling, tuple(ids), world.engine)
 
 
+async def nothing(*_: object) -> object:
+    raise TrustError("no network")
+
+
 async def third(world: AuditWorld, keychain: Keychain, verdict: AuditVerdict) -> str:
     """What somebody says who has the verdict's bytes, the anchor and the model, and no network."""
-
-    async def nothing(*_: object) -> object:
-        raise TrustError("no network")
 
     content = envelope_of(verdict, keychain.signer_for(role("audit")))
     read = AuditVerdict.of(statement.decode(dsse.decode(content).payload))
@@ -113,6 +116,31 @@ async def test_honest_answers_and_their_kv_pass(world: AuditWorld, share: float)
             assert verdict.checked == (verdict.units if share == 1.0 else sum(end - first for first, end in spans))
             kv = await world.auditor.kv(answer, AuditSample(share, 3))
             assert (kv.result, kv.fault) == (PASSED, None) and kv.checked > 0
+
+
+async def test_an_answer_that_was_kept_is_computed_without_a_network(world: AuditWorld, keychain: Keychain) -> None:
+    async with world.producing():
+        answer = await world.fetch(await world.ask(asked(world, seed=7)))
+        base, _ = base_of(answer.name)
+        request = await world.consumer.fetcher.discover(base + ndn.generic("request"))
+    bundle = EvidenceBundle(BundleNote(answer.uri))
+    bundle.add(request.data.wire, *(one.wire for one in keychain.certificates()))
+    validator = Validator(trust_schema(world.config, NET), keychain.anchor, nothing)  # type: ignore[arg-type]
+    with pytest.raises(FetchIncomplete, match="not all"):
+        await answer_in(bundle, validator)
+    bundle.add(*(segment.wire for segment in answer.segments))
+    kept = await answer_in(bundle, validator)
+    assert (kept.digest, kept.request, kept.said, kept.uri) == (answer.digest, answer.request, answer.said, answer.uri)
+    alone = Auditor(None, validator, world.audit)
+    for share in (1.0, 0.1):
+        verdict = await alone.tokens(kept, AuditSample(share, 1))
+        assert (verdict.result, verdict.checked) == (PASSED, verdict.units)
+    with pytest.raises(UsageError, match="network"):
+        await alone.kv(kept, AuditSample())
+    bundle.packets[answer.segments[0].name] = answer.segments[0].wire[:-1] + b"?"
+    with pytest.raises(TrustError):
+        await answer_in(bundle, validator)
+    await validator.aclose()
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def test_an_answer_is_explained_online_and_from_a_file_without_a_network(
     done = offline(network, "explain", "--json", "--bundle", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert explained(done)["answer"] == online["answer"]
+    kept = explained(offline(network, "explain", "--json", "--last"))
+    assert kept["answer"] == online["answer"] and any("no network is running" in note for note in kept["notes"])
     words = offline(network, "explain", "--bundle", str(file)).stdout
     assert "every link is verified" in words and answer["text"].split()[0] in words
 

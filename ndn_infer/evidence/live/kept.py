@@ -1,4 +1,5 @@
-"""Context records that a client keeps: one file for each answer, the newest few, in its data directory.
+"""Context records that a client keeps, and whole bundles of answers whose network has ended: one file for each answer,
+the newest few, in its data directory.
 
 Owns: files, and how many there are. Must not know: how records are made, what they say.
 
@@ -49,6 +50,14 @@ class KeptContexts:
         self._forget(path)
         return path
 
+    def complete(self, bundle: EvidenceBundle) -> None:
+        """All that an answer rests on, in place of its context record alone. Raises StorageError, BadPacket."""
+        path = next(reversed(self._of(bundle.note.stream)), None)
+        content = bundle.encode()
+        if path is not None and len(content) <= MOST_IN_FILE:
+            write_at_once(path, content)
+            self._forget(path)
+
     def newest(self) -> EvidenceBundle | None:
         """Of the last answer."""
         return next(filter(None, map(_read, reversed(self._files()))), None)
@@ -65,11 +74,15 @@ class KeptContexts:
     def of_stream(self, stream: str) -> EvidenceBundle | None:
         """The newest one about this stream, or about another run of its request."""
         try:
-            wanted = _key(stream)
+            files = self._of(stream)
         except NdnInferError:
             return None
-        files = [path for path in self._files() if path.stem.endswith(wanted)]
         return next(filter(None, map(_read, reversed(files))), None)
+
+    def _of(self, stream: str) -> list[Path]:
+        """Files about this stream, or about other runs of its request, oldest first. Raises BadName."""
+        wanted = _key(stream)
+        return [path for path in self._files() if path.stem.endswith(wanted)]
 
     def _files(self) -> list[Path]:
         """Oldest first."""

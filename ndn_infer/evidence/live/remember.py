@@ -68,6 +68,15 @@ async def evidence_of(node: Node, answer: Answer, made: MadeContext | None) -> E
     return await Collector.of(node, answer.conversation.caller, note, known).collect()
 
 
+async def remember_whole(node: Node, bundle: EvidenceBundle) -> None:
+    """Keep all that an answer rests on beside the record of what was asked: for a network that ends now. Never raises
+    for what is wrong with it."""
+    try:
+        await asyncio.to_thread(KeptContexts.of(node.config).complete, bundle)
+    except NdnInferError as error:
+        log.warning("what the answer rests on is not kept: %s", error)
+
+
 class Remembering:
     """Remembers answers of a program that asks much, beside its work: of those that end while MOST_AT_ONCE are being
     remembered, nothing is kept."""

@@ -66,10 +66,11 @@ class AuditEngine:
 
 
 class Auditor:
-    """Audits over one network with one engine. `valid_s`: how long its verdicts hold."""
+    """Audits over one network with one engine. Without a `fetcher` there is no KV of others, and tokens are computed
+    all the same. `valid_s`: how long its verdicts hold."""
 
     def __init__(
-        self, fetcher: Fetcher, validator: Validator, engine: AuditEngine, *, valid_s: float = VALID_S
+        self, fetcher: Fetcher | None, validator: Validator, engine: AuditEngine, *, valid_s: float = VALID_S
     ) -> None:
         self._fetcher, self._validator, self._engine, self._valid_s = fetcher, validator, engine, valid_s
         self._answers = AnswerCheck(engine.worker, engine.engine, engine.tokenizer)
@@ -101,6 +102,8 @@ class Auditor:
         """Compute the KV of its prompt and tokens again, as far as somebody publishes it. Raises UsageError (another
         model, or KV of which honest computing is not known well enough), ModelError."""
         self._check_model(answer)
+        if self._fetcher is None:
+            raise UsageError("KV of others is fetched from a network, and none is running")
         if not self.kv_check.able:
             raise UsageError(
                 f"KV of {self._engine.format.codec} cannot be audited",
@@ -130,7 +133,8 @@ class Auditor:
         """KV blocks up to the last token that is drawn, as they are published; none where they are of no use for an
         exact check. None: they are not those of the answer's tokens."""
         check, prompt, said = self.kv_check, answer.request.prompt, answer.said
-        if sample.share >= 1.0 or not check.able or not said.ids or not self._answers.exact_for(answer.request):
+        useful = check.able and said.ids and self._answers.exact_for(answer.request)
+        if sample.share >= 1.0 or self._fetcher is None or not useful:
             return []
         size = self._engine.format.layout.block_tokens
         end, ids = sample.spans(len(prompt), len(said.ids), size)[-1].end, (*prompt, *said.ids)

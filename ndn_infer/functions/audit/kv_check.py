@@ -115,7 +115,8 @@ class KvCheck:
         self, fetcher: Fetcher, ids: Sequence[int], most: int, holders: Sequence[Name] = ()
     ) -> list[SignedBlock]:
         """The first `most` full blocks of `ids` as somebody publishes them, up to the first that nobody has."""
-        values, found = self.values(ids)[:most], []
+        values = self.values(ids)[:most]
+        found: list[SignedBlock] = []
         for start in range(0, len(values), AT_ONCE):
             part = enumerate(values[start : start + AT_ONCE], start)
             for signed in await asyncio.gather(*(self._signed(fetcher, value, at, holders) for at, value in part)):

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, DigestMismatch, FetchIncomplete, NdnInferError, UsageError
+from ndn_infer.evidence.bundle import EvidenceBundle
 from ndn_infer.functions.audit.published_events import PublishedEvents
 from ndn_infer.namespace import AnswerRecord, RequestObject, Result, parse_base
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Data, decode_data
+from ndn_infer.ndn.packet import CONTENT_KEY, Data, decode_data
 from ndn_infer.records import GenerateRequest, TokenEvent
+from ndn_infer.security.certificate import parse
 from ndn_infer.security.domains import is_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.wire.manifest import ObjectPackets, decode_manifest
 
 MAX_SEGMENTS: Final = 1 << 16
 _HINT: Final = "name a result of 'generate': .../model/<digest>/result/generate/<request>, with or without its version"
@@ -80,6 +84,29 @@ async def fetch_answer(
     return FetchedAnswer(
         found.manifest.name, result.subject, digest, bytes(wire), request, said, segments, found.signed_by
     )  # fmt: skip
+
+
+async def answer_in(bundle: EvidenceBundle, validator: Validator) -> FetchedAnswer:
+    """The answer that a bundle is about, without a network. Raises UsageError, TrustError, BadRecord, DigestMismatch;
+    FetchIncomplete where the bundle has not all of it."""
+    net, name = validator.net, ndn.from_uri(bundle.note.stream)
+    base, version = base_of(name)
+    result = result_of(net, base)
+    numbered = (bundle.data(name + ndn.segment(number)) for number in range(MAX_SEGMENTS))
+    segments = tuple(data for data in takewhile(lambda data: data is not None, numbered) if data is not None)
+    asked = _request_of(result).to_name(net)
+    metadata = bundle.newest(asked)
+    if version is None or metadata is None or not segments or segments[-1].final_block is None:
+        raise FetchIncomplete(f"not all of {bundle.note.stream} is kept here")
+    keys = [data.wire for data in bundle.below(net) if data.content_type == CONTENT_KEY]
+    validator.add_certificates(*map(parse, keys))
+    request = ObjectPackets.of([metadata, *bundle.below(decode_manifest(metadata).name)]).content()
+    signed = [await validator.validate(segment) for segment in segments]
+    if {one.identity for one in signed} != {signed[0].identity}:
+        raise BadRecord(f"segments of {bundle.note.stream} are signed by several")
+    asked_for, said = read_answer(result, request, segments)
+    digest = hashlib.sha256(b"".join(segment.content for segment in segments)).hexdigest()
+    return FetchedAnswer(name, result.subject, digest, request, asked_for, said, segments, signed[0])
 
 
 def read_answer(result: Result, request: bytes, segments: Sequence[Data]) -> tuple[GenerateRequest, PublishedEvents]:
