@@ -1,5 +1,5 @@
-"""Context records that a client keeps, and whole bundles of answers whose network has ended: one file for each answer,
-the newest few, in its data directory.
+"""What a client keeps of answers, context records or whole bundles: one file for each, the newest few, in its data
+directory.
 
 Owns: files, and how many there are. Must not know: how records are made, what they say.
 

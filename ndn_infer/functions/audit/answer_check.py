@@ -24,7 +24,7 @@ from ndn_infer.errors import ModelError
 from ndn_infer.evidence.verdict import EXACT, MARGIN
 from ndn_infer.functions.audit.margins import looks_wrong, suspicion
 from ndn_infer.functions.audit.published_events import PublishedEvents, right_text
-from ndn_infer.functions.audit.sample import AuditSample, Span
+from ndn_infer.functions.audit.sample import AnswerSpan, AuditSample
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.generation import check_request, sampling_params
 from ndn_infer.records import GenerateRequest
@@ -61,7 +61,7 @@ class AnswerFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedAnswer:
     """One answer: what was asked, how that samples, what was said."""
 
     request: GenerateRequest
@@ -104,7 +104,7 @@ class AnswerCheck:
             return finding.fault("end", Difference(room, said.ids[room], -1), words)
         before = await self._worker.run(_engine_seconds)
         if units and params.max_tokens and request.sampling.max_tokens:
-            checked = Checked(request, params, said)
+            checked = CheckedAnswer(request, params, said)
             finding = await self._tokens(checked, sample, finding, kv)
         finding.seconds = await self._worker.run(_engine_seconds) - before
         return finding if finding.kind else await self._text(request, params, said, finding)
@@ -112,7 +112,7 @@ class AnswerCheck:
     # ------------------------------------------------------------ tokens
 
     async def _tokens(
-        self, checked: Checked, sample: AuditSample, finding: AnswerFinding, kv: Sequence[Tensor]
+        self, checked: CheckedAnswer, sample: AuditSample, finding: AnswerFinding, kv: Sequence[Tensor]
     ) -> AnswerFinding:
         count = len(checked.said.ids)
         if finding.method != EXACT:
@@ -129,24 +129,24 @@ class AnswerCheck:
             finding = replace(finding, checked=count)
         return finding if upto < 0 else await self._confirmed(checked, upto, finding)
 
-    async def _confirmed(self, checked: Checked, upto: int, finding: AnswerFinding) -> AnswerFinding:
+    async def _confirmed(self, checked: CheckedAnswer, upto: int, finding: AnswerFinding) -> AnswerFinding:
         """The tokens up to `upto`, exactly and from the first on: nothing that somebody publishes is believed."""
         said = checked.said
         first = replace(said, ids=said.ids[: upto + 1], told=said.told[: upto + 1])
         confirmed = await self._exactly(replace(checked, said=first), finding)
         return replace(confirmed, checked=max(confirmed.checked, finding.checked))
 
-    async def _spans(self, checked: Checked, spans: list[Span], kv: Sequence[Tensor], size: int) -> int:
+    async def _spans(self, checked: CheckedAnswer, spans: list[AnswerSpan], kv: Sequence[Tensor], size: int) -> int:
         """The first token of these spans that is not what follows from the KV before it; -1 where all are."""
         room, prompt = asyncio.Semaphore(SPANS_AT_ONCE), len(checked.request.prompt)
 
-        async def one(span: Span) -> int:
+        async def one(span: AnswerSpan) -> int:
             async with room:
                 return await self._span(checked, span, kv[: (prompt + span.first) // size])
 
         return next((wrong for wrong in await asyncio.gather(*map(one, spans)) if wrong >= 0), -1)
 
-    async def _span(self, checked: Checked, span: Span, before: Sequence[Tensor]) -> int:
+    async def _span(self, checked: CheckedAnswer, span: AnswerSpan, before: Sequence[Tensor]) -> int:
         request, params, said = checked.request, checked.params, checked.said
         published = PublishedAnswer(said.ids[span.first : span.end], said.told[span.first : span.end])
         params = replace(params, max_tokens=params.max_tokens - span.first)
@@ -158,14 +158,14 @@ class AnswerCheck:
         await self._follow(begin)
         return -1 if published.complete else span.first + published.checked
 
-    async def _doubtful(self, checked: Checked, sample: AuditSample, finding: AnswerFinding) -> int:
+    async def _doubtful(self, checked: CheckedAnswer, sample: AuditSample, finding: AnswerFinding) -> int:
         """All tokens are looked at, which costs little more than some: up to which one they are to be computed."""
         margins = await self._read(checked, range(finding.units))
         prompts = EngineClass.parse(checked.request.engine).prompts == self._class.prompts
         wrong = looks_wrong(margins, greedy=checked.params.temperature == 0.0, same_class=prompts)
         return sample.doubtful(margins) if wrong is None else wrong.upto
 
-    async def _margins(self, checked: Checked, sample: AuditSample, finding: AnswerFinding) -> AnswerFinding:
+    async def _margins(self, checked: CheckedAnswer, sample: AuditSample, finding: AnswerFinding) -> AnswerFinding:
         positions = sample.of(finding.units)
         margins = await self._read(checked, positions)
         finding = replace(finding, checked=len(positions), suspicion=suspicion(list(margins.values())))
@@ -176,7 +176,7 @@ class AnswerCheck:
         token = Difference(index, checked.said.ids[index], -1, min(margins[index], 1e9))
         return finding.fault("token", token, wrong.words, proven=False)
 
-    async def _exactly(self, checked: Checked, finding: AnswerFinding) -> AnswerFinding:
+    async def _exactly(self, checked: CheckedAnswer, finding: AnswerFinding) -> AnswerFinding:
         """Every token, in order, until one is wrong."""
         request, params, said = checked.request, checked.params, checked.said
         if request.sampling.logprobs and len(said.told) != len(said.ids):
@@ -201,7 +201,7 @@ class AnswerCheck:
             return finding.fault("end", wrong, f"the answer ends after {published.checked} tokens, and here it goes on")
         return finding
 
-    async def _read(self, checked: Checked, positions: Sequence[int]) -> dict[int, float]:
+    async def _read(self, checked: CheckedAnswer, positions: Sequence[int]) -> dict[int, float]:
         readings: list[AnswerReading] = []
         ids, request = checked.said.ids[: positions[-1] + 1], checked.request
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
+class AnswerSpan(NamedTuple):
     """Tokens `first` to `end` - 1 of an answer, all in one KV block."""
 
     first: int
@@ -32,12 +32,12 @@ class AuditSample:
         wanted = min(math.ceil(self.share * count), count)
         return sorted(random.Random(self.seed).sample(range(count), wanted))
 
-    def spans(self, prompt: int, count: int, block: int) -> list[Span]:
+    def spans(self, prompt: int, count: int, block: int) -> list[AnswerSpan]:
         """Of an answer of `count` tokens after `prompt` others, the parts in KV blocks of `block` tokens that are
         drawn, in order."""
         first, last = prompt // block, (prompt + count - 1) // block
         drawn = [first + at for at in self.of(last - first + 1)] if count else []
-        return [Span(max(at * block - prompt, 0), min((at + 1) * block - prompt, count)) for at in drawn]
+        return [AnswerSpan(max(at * block - prompt, 0), min((at + 1) * block - prompt, count)) for at in drawn]
 
     def doubtful(self, margins: Mapping[int, float]) -> int:
         """Of the positions whose token is not the choice by these margins the last one that is drawn: a share of them,
