@@ -28,12 +28,14 @@ from ndn_infer.errors import BadPacket, NetworkError, NoForwarder, StorageError,
 from ndn_infer.evidence.answers import StreamName
 from ndn_infer.evidence.bundle import MAX_BUNDLE_BYTES, BundleNote, EvidenceBundle, read_bundle
 from ndn_infer.evidence.explain import explain
+from ndn_infer.evidence.explain_result import explain_result
 from ndn_infer.evidence.judge import State, Trust
 from ndn_infer.evidence.live.collect import Collector
 from ndn_infer.evidence.live.kept import KeptContexts
 from ndn_infer.evidence.node import Explanation
 from ndn_infer.evidence.prov import prov_json
 from ndn_infer.evidence.ro_crate import ro_crate
+from ndn_infer.namespace import AnswerRecord, Call, Result, parse_base
 from ndn_infer.node.keys import ensure_keys, net_name
 from ndn_infer.node.node import Node, trust_schema
 from ndn_infer.security import certificate as certs
@@ -68,9 +70,13 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 async def _main(wanted: _WantedAnswer) -> int:
-    options = wanted.options
-    bundle, stream, notes = await wanted.bundle()
-    explanation = await explain(bundle, stream, wanted.trust(), context=options.context)
+    options, result = wanted.options, wanted.result()
+    if result is None:
+        bundle, stream, notes = await wanted.bundle()
+        explanation = await explain(bundle, stream, wanted.trust(), context=options.context)
+    else:
+        bundle, notes = await wanted.bundle_of(result)
+        explanation = await explain_result(bundle, result, wanted.trust())
     explanation = replace(explanation, notes=(*explanation.notes, *notes))
     if options.export:
         _export(options, bundle, explanation)
@@ -105,6 +111,23 @@ class _WantedAnswer:
             return await self._collected(last, last.note.stream)
         stream = self._stream()
         return await self._collected(kept.of_stream(stream), stream)
+
+    def result(self) -> Result | None:
+        """The result that is named, where it is no answer of a model."""
+        base, _ = ndn.split_version(ndn.from_uri(self.options.name)) if self.options.name else (b"", None)
+        found = parse_base(net_name(self.config), base)
+        found = found.result() if isinstance(found, AnswerRecord | Call) else found
+        return found if isinstance(found, Result) and found.function != "generate" else None
+
+    async def bundle_of(self, result: Result) -> tuple[EvidenceBundle, list[str]]:
+        """The evidence of that result, and what was refused on the way, in words."""
+        if self.options.bundle is not None:
+            return read_file(self.options.bundle), []
+        keychain = ensure_keys(self.config)
+        async with await Node.join(self.config, keychain, offer_own=True) as node, Client(node) as client:
+            note = BundleNote(ndn.to_uri(result.to_name(node.net)))
+            collector = Collector.of(node, client.conversation().caller, note)
+            return await collector.collect_result(result), [f"refused: {words}" for words in collector.refused]
 
     def _stream(self) -> str:
         """The stream's URI, out of that of the stream or of its record."""

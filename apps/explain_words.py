@@ -49,7 +49,7 @@ def _verdict(explanation: Explanation) -> str:
 
 
 def _node(node: EvidenceNode, indent: str, every: bool) -> Iterator[str]:
-    arrow = "" if node.kind == "answer" else "<- "
+    arrow = "" if node.kind in ("answer", "result") else "<- "
     signer = f", signed by {node.signer}" if node.signer else ""
     words = f": {node.words}" if node.words else ""
     yield f"{indent}{arrow}{node.kind}{words}{signer} [{_MARKS[node.state]}]"

@@ -170,7 +170,7 @@ class Conversation:
             request = replace(request, today=date.today().isoformat())
         answers: list[Answered] = []
         try:
-            ask = Ask(("model", model.digest), "tokenize", request, self.domain)
+            ask = Ask(("model", model.digest), "tokenize", request, self.domain, evidence=self.evidence)
             tokens = await self.caller.call(ask, Tokens, on_answer=answers.append)
         except CallError as error:
             if error.code != TOO_LONG:

@@ -15,13 +15,13 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ndn_infer.errors import BadRecord
-from ndn_infer.evidence import dsse, statement
+from ndn_infer.evidence import link, statement
 from ndn_infer.evidence.answer_kv import KvInput, grouped, ungrouped
 from ndn_infer.evidence.dsse import DsseEnvelope
-from ndn_infer.evidence.plain_json import Json, canonical, parse_canonical
+from ndn_infer.evidence.plain_json import Json
 from ndn_infer.evidence.record_json import plain_of, record_of
 from ndn_infer.evidence.statement import ANSWER, INPUTS, Resource, Statement
 from ndn_infer.records import KvSources
@@ -213,20 +213,8 @@ def _check(values: Sequence[Any], pattern: re.Pattern[str]) -> None:
 
 
 def link_of(claim: AnswerClaim) -> bytes:
-    """The same as a Link (in-toto specification 1.0), in which a step has materials and products by name and digest:
-    what stock in-toto-verify reads. KV and token blocks, whose names are digests of tokens and not of bytes, are left
-    out."""
-    materials = {one.uri: {"sha256": one.sha256} for one in _named(claim) if one.sha256}
-    link: dict[str, Json] = {
-        "_type": "link",
-        "name": claim.function,
-        "command": [],
-        "materials": cast(Json, materials),
-        "products": {claim.stream: {"sha256": claim.answer.events_sha256}},
-        "byproducts": {},
-        "environment": {},
-    }
-    return canonical(link)
+    """The same as a Link (link.py)."""
+    return link.link(claim.function, _named(claim), Resource(claim.stream, claim.answer.events_sha256))
 
 
 # ---------------------------------------------------------------- the record
@@ -242,18 +230,14 @@ class AnswerEnvelopes:
 
 def encode(claim: AnswerClaim, signer: Signer) -> bytes:
     """Content of an answer's record: in-toto's bundle of two envelopes, the statement's and the link's."""
-    said = dsse.sign(statement.encode(statement_of(claim)), signer)
-    return dsse.encode_bundle((said, dsse.sign(link_of(claim), signer)))
+    return link.encode(statement_of(claim), link_of(claim), signer)
 
 
 def decode(content: bytes | memoryview) -> tuple[AnswerClaim, AnswerEnvelopes]:
     """What a record says, and its envelopes, whose signatures are for the caller to verify (dsse.verify). Raises
     BadRecord for anything else than what `encode` makes; so the link says what the statement says."""
-    envelopes = dsse.decode_bundle(content, MAX_RECORD)
-    if len(envelopes) != 2 or any(one.payload_type != dsse.STATEMENT_TYPE for one in envelopes):
-        raise BadRecord("the record of an answer is a statement and a link")
-    said, link = envelopes
-    claim = claim_of(statement.decode(said.payload, MAX_RECORD))
-    if parse_canonical(link.payload) != parse_canonical(link_of(claim)):
+    said, envelope, beside = link.decode(content, MAX_RECORD)
+    claim = claim_of(said)
+    if not link.same(beside.payload, link_of(claim)):
         raise BadRecord("the link of an answer says something else than its statement")
-    return claim, AnswerEnvelopes(said, link)
+    return claim, AnswerEnvelopes(envelope, beside)

@@ -26,9 +26,9 @@ from ndn_infer.errors import BadName, MissingKey
 from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answers import JudgedAnswer, JudgedRequest, StreamName, judge_answer, judge_request
 from ndn_infer.evidence.bundle import EvidenceBundle
-from ndn_infer.evidence.judge import Finding, Judge, JudgedKey, JudgedObject, State, Trust
+from ndn_infer.evidence.judge import Finding, Judge, JudgedKey, JudgedObject, State, Trust, signer_of
 from ndn_infer.evidence.node import EvidenceNode, Explanation
-from ndn_infer.evidence.prompts import JudgedContext, PromptParts, check_context, decoded, judge_context, signer_of
+from ndn_infer.evidence.prompts import JudgedContext, PromptParts, check_context, decoded, judge_context
 from ndn_infer.evidence.said_of_answer import judge_record, kv_nodes, record_node
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import GenerateRequest, ModelRecord
@@ -71,11 +71,11 @@ async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str)
     denied = await judge.heed_revocations()
     whole = _Explaining(judge, stream, context or bundle.note.context)
     root = await whole.tree()
-    root.parts += [*_keys(judge), _deny_list(denied)]
+    root.parts += [*key_nodes(judge), deny_list_node(denied)]
     notes = [f"the bundle is damaged: {words}" for words in bundle.unreadable]
     if bundle.lacking:
         notes.append(f"the bundle lacks {bundle.lacking} of the packets that it was made with")
-    notes += _of_no_use(judge)
+    notes += notes_of_no_use(judge)
     expired = tuple(ndn.to_uri(key.name) for key in judge.keys if key.finding.expired)
     return _Judgement(Explanation(root, trust.now, tuple(notes)), expired)
 
@@ -180,7 +180,7 @@ def _request_node(request: JudgedRequest) -> EvidenceNode:
     return node
 
 
-def _keys(judge: Judge) -> list[EvidenceNode]:
+def key_nodes(judge: Judge) -> list[EvidenceNode]:
     """Each key that was met, those that vouch for others first."""
     keys = sorted(judge.keys, key=lambda key: (len(ndn.components(key.name)), key.name))
     return [_key_node(key) for key in keys]
@@ -202,7 +202,7 @@ def _key_node(key: JudgedKey) -> EvidenceNode:
     return node
 
 
-def _deny_list(found: JudgedObject) -> EvidenceNode:
+def deny_list_node(found: JudgedObject) -> EvidenceNode:
     """Not every network has one: where none is here, nothing is missing."""
     node = EvidenceNode("deny list", ndn.to_uri(found.base), State.VERIFIED, signer=signer_of(found.finding))
     if found.finding.state is State.MISSING:
@@ -213,7 +213,7 @@ def _deny_list(found: JudgedObject) -> EvidenceNode:
     return node
 
 
-def _of_no_use(judge: Judge) -> list[str]:
+def notes_of_no_use(judge: Judge) -> list[str]:
     """Packets that nothing of this answer leads to: of another one, or renamed."""
     names = sorted(judge.bundle.packets.keys() - judge.used)
     shown = [f"no part of this answer: {ndn.to_uri(name)}" for name in names[:_SHOWN]]

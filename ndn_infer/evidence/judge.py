@@ -284,3 +284,8 @@ def digest_of(*contents: bytes) -> str:
     for content in contents:
         found.update(content)
     return found.hexdigest()
+
+
+def signer_of(finding: Finding) -> str:
+    """The identity whose key it is (URI), "" where nobody is known."""
+    return ndn.to_uri(ndn.prefix(finding.key, -2)) if finding.key else ""

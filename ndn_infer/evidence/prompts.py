@@ -12,8 +12,9 @@ from ndn_infer.errors import BadName, BadRecord, MissingKey, TrustError
 from ndn_infer.evidence.answer import ids_digest
 from ndn_infer.evidence.claims import JudgedClaim, judge_claim
 from ndn_infer.evidence.context import MAX_CONTEXT, Context, PassageUse
-from ndn_infer.evidence.judge import Finding, Judge, State, digest_of
+from ndn_infer.evidence.judge import Finding, Judge, State, digest_of, signer_of
 from ndn_infer.evidence.node import EvidenceNode
+from ndn_infer.evidence.said_of_result import said_of
 from ndn_infer.evidence.spans import covers
 from ndn_infer.namespace import Call, CallClass, CatalogRecord, Evidence, Passage, TokenBlock
 from ndn_infer.ndn.name import Name
@@ -262,11 +263,14 @@ class PromptParts:
         answer = decoded(node, CallAnswer, data.content)
         if answer is None:
             return None
-        if not answer.result:
-            return decoded(node, cls, answer.value)
-        found = await self.judge.object(call.result().to_name(self.judge.net))
-        node.take(found.finding)
-        return decoded(node, cls, found.content)
+        value: bytes | None = answer.value
+        if answer.result:
+            found = await self.judge.object(call.result().to_name(self.judge.net))
+            node.take(found.finding)
+            value = found.content
+        record = None if value is None else await said_of(self.judge, call.result(), value)
+        node.parts += [] if record is None else [record]
+        return decoded(node, cls, value)
 
 
 def decoded(node: EvidenceNode, cls: type[records.R], content: bytes | None) -> records.R | None:
@@ -278,8 +282,3 @@ def decoded(node: EvidenceNode, cls: type[records.R], content: bytes | None) -> 
     except BadRecord as error:
         node.broken(str(error))
         return None
-
-
-def signer_of(finding: Finding) -> str:
-    """The identity whose key it is (URI), "" where nobody is known."""
-    return ndn.to_uri(ndn.prefix(finding.key, -2)) if finding.key else ""

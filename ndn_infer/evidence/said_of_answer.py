@@ -16,9 +16,8 @@ from ndn_infer.evidence import dsse
 from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answer_kv import KvInput
 from ndn_infer.evidence.answers import JudgedAnswer, JudgedRequest, StreamName
-from ndn_infer.evidence.judge import Finding, Judge, State
+from ndn_infer.evidence.judge import Finding, Judge, State, signer_of
 from ndn_infer.evidence.node import EvidenceNode
-from ndn_infer.evidence.prompts import signer_of
 from ndn_infer.evidence.record_json import plain_of
 from ndn_infer.namespace import KvBlock
 from ndn_infer.records import GenerateRequest

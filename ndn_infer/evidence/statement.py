@@ -18,11 +18,12 @@ from ndn_infer.evidence.plain_json import MAX_JSON, Json, canonical, parse_canon
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 
 ANSWER: Final = "urn:ndn-infer:answer:1"
+RESULT: Final = "urn:ndn-infer:result:1"
 CONTEXT: Final = "urn:ndn-infer:context:1"
 VERDICT: Final = "urn:ndn-infer:verdict:1"
 SUITE: Final = "urn:ndn-infer:suite:1"
 SCORE: Final = "urn:ndn-infer:score:1"
-CLAIMS: Final = (ANSWER, CONTEXT, VERDICT, SUITE, SCORE)
+CLAIMS: Final = (ANSWER, RESULT, CONTEXT, VERDICT, SUITE, SCORE)
 """Predicate types."""
 
 INPUTS: Final = "resolvedDependencies"

@@ -21,6 +21,7 @@ from ndn_infer.functions.call_spans import CallSpans
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
 from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
 from ndn_infer.functions.replies import Replies
+from ndn_infer.functions.result_records import ResultRecords
 from ndn_infer.functions.work import MAX_WAITING, Answers, Failures, ReceivedCall, Work, WorkKey
 from ndn_infer.metrics import catalogue as m
 from ndn_infer.ndn.name import Name
@@ -51,6 +52,7 @@ class FunctionServer:
         self._failures = Failures()
         self._spans = CallSpans(host.tracer, host.net)
         self._replies = Replies(host, signer)
+        self._records = ResultRecords()
         self._intake = Intake(function, host, self._replies, self)
         self.on_request = self._intake.on_request
 
@@ -172,10 +174,13 @@ class FunctionServer:
             name = ndn.to_uri(result.name)
             return CallAnswer(result=name, hint=self._hint, stream=True, queue=work.before, estimate_ms=estimate_ms)
         value = records.encode(result)
+        engine = function.engine_class()
         if len(value) <= INLINE_ANSWER_BYTES and work.acknowledged is None:
+            self._records.follow(job, value, engine)
             return CallAnswer(value=value, hint=self._hint)
         base = self._result(work)
         packets = server.publish(base, domain.seal(base, value), self._signer)
+        self._records.follow(job, value, engine, packets.manifest.version)
         return CallAnswer(result=ndn.to_uri(packets.manifest.name), hint=self._hint)
 
     async def _decode(self, plain: bytes) -> Record:

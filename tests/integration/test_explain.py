@@ -74,6 +74,11 @@ def test_an_answer_is_explained_online_and_from_a_file_without_a_network(
     assert prompt["ids"] == answer["prompt_token_ids"]
     assert context["messages"][-1] == {"role": "user", "content": question}
     assert context["signer"].endswith("/user")
+    (record,) = of_kind(online, "result record")
+    assert record["function"] == "tokenize" and record["signer"].endswith("/tokenize")
+    of_tokenize = explained(network.run("explain", "--json", record["name"]))
+    assert_verified(of_tokenize)
+    assert [node["name"] for node in of_kind(of_tokenize, "result record")] == [record["name"]]
     assert len(of_kind(online, "token block")) == len(answer["prompt_token_ids"]) // 16
     assert {node["source"] for node in of_kind(online, "KV block")} <= {"local", "peer", "content-store", "prefilled"}
     assert of_kind(online, "KV block")

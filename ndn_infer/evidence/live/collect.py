@@ -28,6 +28,7 @@ from ndn_infer.namespace import (
     CatalogRecord,
     Evidence,
     KvBlock,
+    Result,
     TokenBlock,
     function_prefix,
 )
@@ -96,6 +97,14 @@ class Collector:
             self.object(model), self.object(revoked), self._kv(said), self._passages(context),
             self._prompt(stream, asked, context, said),
         )  # fmt: skip
+        await self.certificates()
+        return self.bundle
+
+    async def collect_result(self, result: Result) -> EvidenceBundle:
+        """The same of a result that is no answer of a model."""
+        names = [result.to_name(self.node.net), result.record().to_name(self.node.net)]
+        names += [result.asked().to_name(self.node.net), CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)]
+        await _all([self.object(name) for name in names])
         await self.certificates()
         return self.bundle
 
@@ -263,10 +272,12 @@ class Collector:
                 self.bundle.add(answers[-1].how.wire)
                 answer, hint = answers[-1].answer, answers[-1].hint
             else:
-                answer, hint = records.decode(CallAnswer, kept.content), b""
+                answer = records.decode(CallAnswer, kept.content)
+                hint = ndn.from_uri(answer.hint) if answer.hint else b""
+            places: list[tuple[Name, ...]] = [(hint,), ()] if hint else [()]
             if answer.result:
-                places: list[tuple[Name, ...]] = [(hint,), ()] if hint else [()]
                 await self.object(call.result().to_name(self.node.net), places=places)
+            await self.object(call.result().record().to_name(self.node.net), places=places)
         except NdnInferError as error:
             self._left_out(call.to_name(self.node.net), error)
 

@@ -36,8 +36,10 @@ MAX_STREAMS = 1024
 
 @dataclass(slots=True)
 class _Promise:
-    """An object that is being made; Interests for its metadata wait, the last of them until `wanted_until`."""
+    """An object that is being made; Interests for its metadata wait, the last of them until `wanted_until`. `make`: it
+    is made when the first one comes."""
 
+    make: Callable[[], None] | None = None
     waiting: list[ReceivedInterest] = field(default_factory=list)
     wanted_until: float = 0.0
 
@@ -136,6 +138,12 @@ class Server:
         if base not in self.store:
             self._promises.setdefault(base, _Promise())
 
+    def promise_when_asked(self, base: Name, make: Callable[[], None]) -> None:
+        """As `promise`; nothing is done before an Interest comes: then `make` publishes the object, or breaks the
+        promise. Whoever promises so bounds how much."""
+        if base not in self.store:
+            self._promises[base] = _Promise(make)
+
     def break_promise(self, base: Name, signer: Signer) -> None:
         """It will not be made after all: tell those who wait."""
         promise = self._promises.pop(base, None)
@@ -214,6 +222,9 @@ class Server:
             promise.waiting = [waiter for waiter in promise.waiting if waiter.expires > now]
             promise.waiting.append(request)
             promise.wanted_until = max(promise.wanted_until, request.expires)
+            if promise.make is not None:
+                make, promise.make = promise.make, None
+                make()
 
     def _on_stream(self, request: ReceivedInterest) -> bool:
         """Whether the Interest was for a segment, or for the progress of a stream. Those of other streams are refused
