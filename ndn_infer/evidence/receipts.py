@@ -16,7 +16,7 @@ from typing import Any, Final
 from ndn_infer.errors import BadRecord
 from ndn_infer.evidence.json_fields import JsonObject, read_object
 from ndn_infer.evidence.plain_json import canonical
-from ndn_infer.records.receipt import Energy, PromptTokens, Receipt
+from ndn_infer.records.receipt import MAX_STAGES, Energy, PromptTokens, Receipt, StageSpent
 
 MAX_LINE: Final = 1 << 14
 MAX_ENTRIES: Final = 1_000_000
@@ -84,8 +84,14 @@ def read_receipt(given: JsonObject) -> Receipt:
         PromptTokens(*(prompt.integer(item.name, 0, _TOKENS, 0) for item in fields(PromptTokens))),
         given.integer("output_tokens", 0, _TOKENS, 0),
         energy=None if energy is None else Energy(energy.integer("millijoules", 0, _SIZE), energy.text("source", 128)),
+        stages=tuple(_stage(one) for one in given.objects("stages", MAX_STAGES)) if given.has("stages") else (),
         **sizes,
     )
+
+
+def _stage(given: JsonObject) -> StageSpent:
+    sizes = (given.integer(name, 0, _SIZE, 0) for name in ("prefill_us", "decode_us"))
+    return StageSpent(given.text("identity", 4096), *sizes)
 
 
 def write_line(entry: KeptReceipt) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +19,6 @@ from torch import Tensor
 from ndn_infer.engine.grammar import Grammars, TokenMatcher
 from ndn_infer.engine.sampler import Choice, TokenHistory, choose
 from ndn_infer.engine.scoring import PromptScorer
-from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.answer_log import record_call, recorded
@@ -31,6 +30,7 @@ from ndn_infer.functions.generation import check_request, sampling_params, text_
 from ndn_infer.functions.grammar_check import GrammarCheck
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.receipts import receipt_of
+from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_host import StageHost, Then
 from ndn_infer.functions.stage_steps import NO_KV, Step
 from ndn_infer.records import GenerateRequest, KvSources, Progress
@@ -62,8 +62,7 @@ class _Generation:
     scorer: PromptScorer | None = None
     scores: list[Choice] = field(default_factory=list)
     """Of tokens of the prompt, not told yet."""
-    spent: EngineSpent = field(default_factory=EngineSpent)
-    """In the layers that are here."""
+    spent: StageCosts = field(default_factory=StageCosts)
 
     @property
     def asked(self) -> int:
@@ -177,9 +176,10 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             self._leave_seat(generation)
 
     def _receipt(self, generation: _Generation, request_bytes: int) -> Receipt:
-        """Of this node: the stages before count for themselves."""
+        """Of this node; beside it what the stages before say that they took."""
         prompt = PromptTokens(computed=len(generation.request.prompt)) if generation.made else PromptTokens()
-        return receipt_of(self.engine_class(), prompt, generation.spent, bytes_in=request_bytes)
+        made = receipt_of(self.engine_class(), prompt, generation.spent.own, bytes_in=request_bytes)
+        return replace(made, stages=generation.spent.told())
 
     async def _seat(self, generation: _Generation) -> None:
         """A place among those who compute; who is not read waits without one."""
@@ -221,7 +221,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
         def pull_next() -> None:
             if len(pulls) < len(steps):
-                pulls.append(asyncio.ensure_future(self._stages.pull(steps[len(pulls)], tokens, host)))
+                pull = self._stages.pull(steps[len(pulls)], tokens, host, generation.spent)
+                pulls.append(asyncio.ensure_future(pull))
 
         pull_next()
         try:

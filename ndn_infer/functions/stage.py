@@ -13,6 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_engine
+from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import activations_prefix
@@ -62,13 +63,14 @@ class RunStage(NamedFunction[StageRequest]):
         published = job.host.server.store.manifest(base)
         if published is not None:
             return StageReport(step.name.hex(), holder, published.inline or b"")
-        hidden = self._stages.kept(step, job.host)
+        hidden, spent = self._stages.kept(step, job.host), StageCosts()
         if hidden is None:
-            hidden = await self._stages.compute(step, request.before, job.host)
+            hidden = await self._stages.compute(step, request.before, job.host, spent=spent)
         content = self._stages.encode(hidden)
         job.host.server.publish(base, content, job.signer)
         job.host.counters["activations_published"] += 1
-        return StageReport(step.name.hex(), holder, content if len(content) <= INLINE_BYTES else b"")
+        inline, told = content if len(content) <= INLINE_BYTES else b"", spent.told(ndn.to_uri(job.signer.identity))
+        return StageReport(step.name.hex(), holder, inline, told)
 
     def _step(self, request: StageRequest) -> Step:
         """The step that a request means. Raises CallError (another model, engine class or length of pieces),

@@ -26,6 +26,7 @@ from ndn_infer.engine.weights import DTYPES
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name
@@ -83,16 +84,18 @@ class StageHost:
 
     async def compute(
         self, step: Step, before: Sequence[int], host: Host, *, inputs: asyncio.Task[Tensor] | None = None,
-        then: Then | None = None, spent: EngineSpent | None = None,
+        then: Then | None = None, spent: StageCosts | None = None,
     ) -> Tensor:  # fmt: skip
         """Hidden states [n, hidden] of a step after these layers, or the logits [vocab] of its last token where these
         are the last. `before`: all tokens before it, or none where they are not known. `inputs`: `pull` begun already.
-        `then` gets the stage and the hidden states, in the thread that computes; `spent` gets the CPU time of that.
+        `then` gets the stage and the hidden states, in the thread that computes; `spent` gets the CPU time of that,
+        and what stages before say that they took.
 
         Raises CallError: with code NO_KV when the KV of the steps before is not here and `before` is not given.
         """
-        await self._catch_up(step, before, host)
-        taken = await (inputs if inputs is not None else self.pull(step, before, host))
+        spent = spent or StageCosts()
+        await self._catch_up(step, before, host, spent)
+        taken = await (inputs if inputs is not None else self.pull(step, before, host, spent))
         return await self._in_thread(step, taken, then, spent)
 
     def kept(self, run: Step, host: Host) -> Tensor | None:
@@ -109,8 +112,9 @@ class StageHost:
             rows.append(self._decode(packets.content(), 1))
         return torch.cat(rows)
 
-    async def pull(self, step: Step, before: Sequence[int], host: Host) -> Tensor:
-        """What a step takes here: its ids, or the activation of the stage before, by name, verified."""
+    async def pull(self, step: Step, before: Sequence[int], host: Host, spent: StageCosts) -> Tensor:
+        """What a step takes here: its ids, or the activation of the stage before, by name, verified. `spent` gets what
+        the stages before say that it took."""
         if self.stage.begins:
             return torch.tensor(step.ids)
         request = StageRequest(
@@ -123,26 +127,29 @@ class StageHost:
             self.cutter.chunk_tokens,
         )
         try:
-            content = await self._ask(request, step, before, host)
+            content = await self._ask(request, step, (before, spent), host)
         except CallError as error:
             if error.code != NO_KV or not before or request.start == 0:
                 raise
             request = replace(request, before=tuple(before[: step.start]))
-            content = await self._ask(request, step, before, host)
+            content = await self._ask(request, step, (before, spent), host)
         host.counters["activations_pulled"] += 1
         host.counters["activation_bytes_pulled"] += len(content)
         return self._decode(content, len(step.ids))
 
-    async def _ask(self, request: StageRequest, step: Step, before: Sequence[int], host: Host) -> bytes:
+    async def _ask(
+        self, request: StageRequest, step: Step, known: tuple[Sequence[int], StageCosts], host: Host
+    ) -> bytes:  # fmt: skip
         """Content of the activation that a request asks for, by a signer that is believed. Raises CallError,
         NetworkError, KeyNotAllowed."""
-        function = function_before(self.stage.first, self.model)
+        function, (before, spent) = function_before(self.stage.first, self.model), known
         report = await host.caller.call(
             Ask(SERVICE, function, request), StageReport,
             on_answer=lambda answered: self._believe(answered.signed_by.identity, host),
         )  # fmt: skip
         if report.chain != step.name.hex():
             raise BadRecord("a stage answered for other tokens")
+        spent.add(report.spent)
         if report.tensor:
             return report.tensor
         try:
@@ -153,7 +160,7 @@ class StageHost:
             # A cache had the answer, but nobody has the activation any more. Another request gets past the cache.
             log.info("an activation is computed again: %s", error)
             again = replace(request, before=tuple(before[: step.start]), again=version_now())
-            return await self._ask(again, step, before, host)
+            return await self._ask(again, step, known, host)
 
     async def _fetch(self, step: Step, report: StageReport, host: Host, *, past_caches: bool) -> bytes:
         """An activation from wherever the network has it, else from who published it: of several producers of one node,
@@ -177,7 +184,7 @@ class StageHost:
                 f"activations of {ndn.to_uri(signer)} are not used", hint="kv.trusted_signers does not name it"
             )
 
-    async def _catch_up(self, step: Step, before: Sequence[int], host: Host) -> None:
+    async def _catch_up(self, step: Step, before: Sequence[int], host: Host, spent: StageCosts) -> None:
         """Compute the KV of the steps before, as far as it is not here."""
         assert self._sequences is not None
         if step.start == 0 or step.parent in self._sequences:
@@ -189,16 +196,14 @@ class StageHost:
             raise BadRecord("the tokens before a step do not hash to its parent")
         known = max((number for number, one in enumerate(past, 1) if one.value in self._sequences), default=0)
         for one in self.cutter.joined(past[known:]):
-            inputs = await self.pull(one, before, host)
-            await self._in_thread(one, inputs)
+            inputs = await self.pull(one, before, host, spent)
+            await self._in_thread(one, inputs, None, spent)
             host.counters["steps_computed_again"] += 1
 
-    async def _in_thread(
-        self, step: Step, inputs: Tensor, then: Then | None = None, spent: EngineSpent | None = None
-    ) -> Tensor:
+    async def _in_thread(self, step: Step, inputs: Tensor, then: Then | None, spent: StageCosts) -> Tensor:
         self.waiting += 1
         try:
-            run = partial(self._timed, spent or EngineSpent(), step, inputs, then)
+            run = partial(self._timed, spent.own, step, inputs, then)
             return await asyncio.get_running_loop().run_in_executor(self._pool, run)
         finally:
             self.waiting -= 1

@@ -21,6 +21,7 @@ from ndn_infer.engine.stage import piece_end
 from ndn_infer.errors import BadRecord
 from ndn_infer.records import MAX_INLINE, Reply, Request
 from ndn_infer.records.bounds import AtMost, Digest, Ids, Label, Size, TokenCount, Uri
+from ndn_infer.records.receipt import MAX_STAGES, StageSpent
 
 NO_KV: Final = "no-kv"
 """The code of a stage that has not got the KV of the steps before: ask again with all tokens."""
@@ -60,11 +61,13 @@ class StageRequest(Request):
 @dataclass(frozen=True, slots=True)
 class StageReport(Reply):
     """Answer to a StageRequest: `chain` names the activation, `holder` (URI) is who published it. A small one is here
-    as well, in its wire form (tensors.py)."""
+    as well, in its wire form (tensors.py). `spent`: what it took, at this stage and at those before; nothing where it
+    was there already."""
 
     chain: Digest
     holder: Uri
     tensor: Annotated[bytes, AtMost(MAX_INLINE)] = b""
+    spent: Annotated[tuple[StageSpent, ...], AtMost(MAX_STAGES)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,12 @@ Whole numbers, so that sums are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Final
 
-from ndn_infer.records.bounds import Label, Size, TokenCount
+from ndn_infer.records.bounds import AtMost, Label, Size, TokenCount, Uri
 from ndn_infer.records.forms import Reply
+
+MAX_STAGES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,23 @@ class Energy(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class StageSpent(Reply):
+    """CPU time that a stage of a pipeline says its layers took in the steps of an answer. `identity`: its URI."""
+
+    identity: Uri
+    prefill_us: Size = 0
+    decode_us: Size = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt(Reply):
     """What one answer took at the producer that signs it.
 
     `prefill_us` and `decode_us`: CPU time of the engine's thread in steps for this answer (of a step that serves
     several, the share of the tokens computed); `helpers_us`: that of the threads among which torch splits an operation,
     in both. `bytes_in`: of the request, and of KV blocks that came from others; `bytes_out`: of the events that had
-    left when this one was made. `energy`: None where there is no meter.
+    left when this one was made. `energy`: None where there is no meter. `stages`: of a pipeline those before the one
+    that signs this; what they took is no part of the numbers above.
     """
 
     engine: Label = ""
@@ -56,3 +69,4 @@ class Receipt(Reply):
     bytes_in: Size = 0
     bytes_out: Size = 0
     energy: Energy | None = None
+    stages: Annotated[tuple[StageSpent, ...], AtMost(MAX_STAGES)] = ()

@@ -234,6 +234,22 @@ def test_the_tokens_of_one_engine(small: Model, cut: str, dtype: str) -> None:
     asyncio.run(run())
 
 
+def test_a_receipt_lists_what_each_stage_says_that_it_took(small: Model) -> None:
+    async def run() -> None:
+        async with line(small, CUTS["three"], dtype="bf16") as stages:
+            receipt = [event.receipt async for event in stages.events(PROMPTS[0], GREEDY)][-1]
+            assert receipt is not None and receipt.decode_us > 0
+            first, *others = receipt.stages
+            assert [one.identity for one in receipt.stages] == [
+                ndn.to_uri(role("stage", node=f"s{number}")) for number in range(len(stages.ranges) - 1)
+            ]
+            assert min(first.prefill_us, first.decode_us, *(one.decode_us for one in others)) > 0
+            again = [event.receipt async for event in stages.events(PROMPTS[0], GREEDY)][-1]
+            assert again == receipt  # the same answer
+
+    asyncio.run(run())
+
+
 def test_prompts_are_scored_as_by_one_engine(small: Model) -> None:
     prompt, sampling = PROMPTS[-1], Sampling(max_tokens=2, logprobs=3, score_prompt=True)
     engine = Engine.load(small.path, EngineConfig(dtype="fp32", chunk_tokens=CHUNK))

@@ -67,7 +67,7 @@ from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.grammar import Grammar, GrammarTool
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
-from ndn_infer.records.receipt import Energy, PromptTokens, Receipt
+from ndn_infer.records.receipt import Energy, PromptTokens, Receipt, StageSpent
 from ndn_infer.records.tools import Tool, ToolCall
 from ndn_infer.repo.records import (
     DeleteCommand,
@@ -183,6 +183,8 @@ EXAMPLES["Envelope.evidence"] = Envelope(b"\x80", evidence=False, context="/n/s/
 EXAMPLES["PromptTokens"] = PromptTokens(16, 32, 48, 64, 5)
 EXAMPLES["Energy"] = Energy(1500, "powercap")
 EXAMPLES["Receipt"] = Receipt(_ENGINE, PromptTokens(peer=16), 8, 9000, 40_000, 5000, 512, 900, Energy(1500, "powercap"))
+EXAMPLES["StageSpent"] = StageSpent("/n/s/a/stage", 9, 40)
+EXAMPLES["Receipt.stages"] = Receipt(stages=(StageSpent("/n/s/a/stage", 9),))
 EXAMPLES["AuditRequest"] = AuditRequest("/n/a", 0.5, 7, kv=True)
 EXAMPLES["AuditDone"] = AuditDone("/n/v", "/n/h", "failed", "token 3")
 EXAMPLES["MadeQuery"] = MadeQuery("ab" * 32, 9)
@@ -519,6 +521,8 @@ RECORDS: Final = {
         "6d612d746f7263682d332e67726f757065642e6176783531322e726177aa68656c706572735f7573cd1388ad6f7574707574"
         "5f746f6b656e7308aa70726566696c6c5f7573cd2328a670726f6d707481a47065657210"
     ),
+    "StageSpent": "83a96465636f64655f757328a86964656e74697479ac2f6e2f732f612f7374616765aa70726566696c6c5f757309",
+    "Receipt.stages": ("81a67374616765739182a86964656e74697479ac2f6e2f732f612f7374616765aa70726566696c6c5f757309"),
     "TokenEvent.receipt": (
         "83a666696e697368a473746f70a3696473c40407000000a77265636569707481ad6f75747075745f746f6b656e7301"
     ),
