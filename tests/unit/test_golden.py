@@ -184,6 +184,7 @@ EXAMPLES["PromptTokens"] = PromptTokens(16, 32, 48, 64, 5)
 EXAMPLES["Energy"] = Energy(1500, "powercap")
 EXAMPLES["Receipt"] = Receipt(_ENGINE, PromptTokens(peer=16), 8, 9000, 40_000, 5000, 512, 900, Energy(1500, "powercap"))
 EXAMPLES["StageSpent"] = StageSpent("/n/s/a/stage", 9, 40)
+EXAMPLES["StageReport.spent"] = StageReport("ab" * 32, "/n/s", spent=(StageSpent("/n/s/a/stage", 9),))
 EXAMPLES["Receipt.stages"] = Receipt(stages=(StageSpent("/n/s/a/stage", 9),))
 EXAMPLES["AuditRequest"] = AuditRequest("/n/a", 0.5, 7, kv=True)
 EXAMPLES["AuditDone"] = AuditDone("/n/v", "/n/h", "failed", "token 3")
@@ -523,6 +524,11 @@ RECORDS: Final = {
     ),
     "StageSpent": "83a96465636f64655f757328a86964656e74697479ac2f6e2f732f612f7374616765aa70726566696c6c5f757309",
     "Receipt.stages": ("81a67374616765739182a86964656e74697479ac2f6e2f732f612f7374616765aa70726566696c6c5f757309"),
+    "StageReport.spent": (
+        "83a5636861696ed9406162616261626162616261626162616261626162616261626162616261626162616261626162616261"
+        "6261626162616261626162616261626162616261626162a6686f6c646572a42f6e2f73a57370656e749182a86964656e7469"
+        "7479ac2f6e2f732f612f7374616765aa70726566696c6c5f757309"
+    ),
     "TokenEvent.receipt": (
         "83a666696e697368a473746f70a3696473c40407000000a77265636569707481ad6f75747075745f746f6b656e7301"
     ),
