@@ -110,7 +110,7 @@ async def _verdict(options: argparse.Namespace, config: Config, sample: tuple[fl
             return await _local(node, options, sample)
     except NoForwarder:
         kept = KeptContexts.of(config).of_stream(options.name)
-        if options.remote or kept is None or not any(kept.below(ndn.from_uri(kept.note.stream))):
+        if options.remote or options.kv or kept is None or not any(kept.below(ndn.from_uri(kept.note.stream))):
             raise
         return await _kept(kept, options, sample, (config, keychain))
 

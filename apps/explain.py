@@ -151,7 +151,8 @@ class _WantedAnswer:
         except NoForwarder as error:
             if known is None:
                 raise
-            words = f"no network is running ({error}): this is out of what was kept when the answer came"
+            log.info("%s", error)
+            words = "no network is running: this is out of what was kept here when the answer came"
             if not any(known.below(ndn.from_uri(stream))):
                 words += ", which is what was asked; 'ndn-infer ask --evidence FILE' keeps all an answer rests on"
             return known, stream, [words]
