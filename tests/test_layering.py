@@ -98,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
     "testbed": TRANSPORT
     | FORWARDER
     | SYNC
-    | {"engine", "models", "corpus", "kv", "kv.layout", "vllm"}
+    | {"engine", "models", "corpus", "kv", "kv.layout", "vllm", "vllm.backend"}
     | OFFERS
     | EVIDENCE
     | PROMPT_LOG

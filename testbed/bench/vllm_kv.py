@@ -4,7 +4,8 @@ Blocks are those of SmolLM2-135M in vLLM on a CPU (30 layers, 128 tokens, 2.9 MB
 processes with the connector's threads, beside a forwarder. Measured: a search when nothing is held, which is what a new
 prompt waits for; the copy out of the cache, which is what a step waits for; publishing and loading, end to end,
 verified. Peers: the same bytes through safetensors on local disk, a file a layer, as vLLM's ExampleConnector does (read
-back from the page cache, nothing verified), and through Redis.
+back from the page cache, nothing verified), and through Redis. With engine.vllm_python also how long vLLM computes such
+prompts, and with --plot when a name is sooner (vllm_pays.py).
 
 Owns: these measurements. Must not know: what vLLM does meanwhile.
 """
@@ -26,12 +27,15 @@ from typing import Any, Final
 import torch
 
 from ndn_infer.config import Config
+from ndn_infer.models.store import prepare
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_client import connected
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, ours
-from ndn_infer.testbed.bench.report import print_report
+from ndn_infer.testbed.bench.report import machine, print_report
+from ndn_infer.testbed.bench.vllm_pays import COMPUTED, measured_engine, plot
+from ndn_infer.testbed.bench.vllm_prefill import prefill_seconds
 from ndn_infer.vllm.codec import BlockShape
 from ndn_infer.vllm.jobs import LoadedBlock, LoadJob, SavedBlock, StepJobs
 from ndn_infer.vllm.member import member_config
@@ -47,6 +51,9 @@ BLOCKS: Final = 15
 SHAPE: Final = (BLOCKS, 3, 128, 128)
 SEARCHES: Final = 20
 LONGEST_S: Final = 120.0
+MODEL: Final = "smollm2-135m-instruct"
+KV_BYTES: Final = LAYERS * SHAPE[1] * SHAPE[3] * 2
+"""Of one token."""
 
 
 def values(of: str) -> list[bytes]:
@@ -188,6 +195,17 @@ def by_redis(folder: Path, runs: int) -> dict[str, float | None]:
     return dict(zip(names, (size / min(saving), size / min(loading)), strict=True))
 
 
+def _prompts(options: argparse.Namespace, config: Config, figures: dict[str, Any]) -> dict[str, Any]:
+    """Computing the same prompts in vLLM, and the plot of both where it is asked for."""
+    folder = prepare(MODEL, config.cache_dir).path
+    seconds = prefill_seconds(folder, config.engine, options.runs)
+    if options.plot:
+        engine = measured_engine("SmolLM2-135M on one core (measured)", KV_BYTES, sorted(seconds.items()))
+        search_s, verified = figures["search, nothing held, p50 ms"] / 1e3, figures["load, verified, MB/s"] * 1e6
+        options.plot.write_text(plot((engine, *COMPUTED), search_s, verified, str(machine()["cpu"])), encoding="utf-8")
+    return {f"vLLM computes {tokens} tokens, s": took for tokens, took in seconds.items()}
+
+
 def run(options: argparse.Namespace, config: Config) -> int:
     with tempfile.TemporaryDirectory(prefix="ndn-infer-bench-") as made:
         folder = Path(made)
@@ -209,6 +227,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
             "save: published, MB/s": total / 1e6 / held["publish_s"],
         }
         peers: dict[str, Any] = {**by_disk(folder, options.runs), **by_redis(folder, options.runs)}
+    if config.engine.vllm_python:
+        figures |= _prompts(options, config, figures)
     load = figures["load, verified, MB/s"]
     ratios = {f"load over {name}": load / value for name, value in peers.items() if value and "load" in name}
     print_report("vllm", figures, peers, ratios)

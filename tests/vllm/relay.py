@@ -7,6 +7,7 @@ Reads one word a line from standard input: the harm from then on. Each concerns 
     cut       every third segment is an empty Data of the same name
     swap      every third segment has the bytes of the one before
     hold      nothing comes back
+    part      after twenty more segments nothing comes back: a network that is partitioned in the middle of a load
     stale     metadata is answered with the first packet that ever came under its name, where there is one
 """
 
@@ -20,6 +21,7 @@ from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import METADATA
 
 LARGE = 2000
+PART_AFTER = 20
 LP, FRAGMENT, DATA = 0x64, 0x50, 0x06
 
 
@@ -28,13 +30,17 @@ class Harm:
         self.kind = "none"
         self.count = 0
         self.done = 0
+        self.passed = 0
+        """Segments since the kind of harm was said."""
         self._before = b""
         self._first: dict[bytes, bytes] = {}
 
     def of(self, packet: bytes) -> bytes | None:
         """What is passed on of a packet towards the application; None: nothing."""
-        if self.kind == "hold":
+        if self.kind == "hold" or (self.kind == "part" and self.passed >= PART_AFTER):
+            self.done += self.kind == "part"
             return None
+        self.passed += len(packet) >= LARGE
         if METADATA in packet:
             return self._metadata(packet)
         if len(packet) < LARGE or self.kind == "none":
@@ -141,7 +147,7 @@ async def main(listen: str, forwarder: str) -> None:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             harm.kind = line.strip()
             print(harm.done, flush=True)
-            harm.done = 0
+            harm.done = harm.passed = 0
 
 
 if __name__ == "__main__":

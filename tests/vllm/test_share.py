@@ -122,7 +122,7 @@ def test_decoded_blocks_are_shared(shared: World) -> None:
     assert reused.cached == hit.cached == 3 * BLOCK and reused.bits == hit.bits
 
 
-@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "stale", "hold"])
+@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "stale", "hold", "part"])
 def test_harm_on_the_way_costs_time_and_no_token(shared: World, kind: str) -> None:
     base, a, b = (shared.instances[name] for name in ("base", "a", "b"))
     prompts = [shared.prompt(700 + 100 * number) for number in range(2)]
@@ -130,11 +130,15 @@ def test_harm_on_the_way_costs_time_and_no_token(shared: World, kind: str) -> No
     assert bits(a.one_by_one(*prompts)) == bits(wanted)
     wait_for(lambda: published(a))
     shared.harm(kind)
+    before = b.count("named_kv_kv_blocks_failed")
     try:
         assert alike(b.one_by_one(*prompts), wanted)
     finally:
         harmed = shared.harm("none")
     assert harmed or kind in ("hold", "stale")
+    if kind == "part":
+        b.ask([7, 8, 9], tokens=1)  # counters move with steps
+        assert b.count("named_kv_kv_blocks_failed") > before, "the gap is told"
 
 
 def test_salts(shared: World) -> None:
@@ -164,5 +168,6 @@ def test_the_holder_is_killed_while_it_is_read_from(shared: World) -> None:
     shared.harm("none")
     answer = Answer(**json.loads(b.line())["answers"][0])
     assert alike([answer], wanted[:1])
+    assert shared.forwarder is not None
     shared.forwarder.kill()
     assert alike(b.one_by_one(prompts[1]), wanted[1:])

@@ -100,12 +100,12 @@ class Instance(Process):
 
 @dataclass
 class World:
-    """`base` has no connector; `a` saves; `b` (behind the relay) and `sync` reuse."""
+    """Instances by name; a world on a forwarder that was there has no `forwarder` and no `relay`."""
 
     folder: Path
     model: Path
-    forwarder: Process
-    relay: Process
+    forwarder: Process | None = None
+    relay: Process | None = None
     instances: dict[str, Instance] = field(default_factory=dict)
     random: random.Random = field(default_factory=lambda: random.Random(16))
 
@@ -121,6 +121,7 @@ class World:
 
     def harm(self, kind: str) -> int:
         """From now on what the relay passes to `b` is harmed so; how many packets were, since the last call."""
+        assert self.relay is not None
         self.relay.tell(kind)
         return int(self.relay.line())
 
@@ -141,7 +142,23 @@ class World:
 
 
 @contextmanager
+def world_on(folder: Path, model: Path, socket: Path) -> Iterator[World]:
+    """Instances `a` and `b` on a forwarder that runs already; no relay."""
+    (folder / "forwarder.sock").symlink_to(socket)
+    made = World(folder, model)
+    made.start("a")
+    made.start("b", peers=[f"{NET}/home/a/vllm"])
+    with ExitStack() as ending:
+        for instance in made.instances.values():
+            ending.callback(instance.close)
+        for instance in made.instances.values():
+            instance.ready()
+        yield made
+
+
+@contextmanager
 def world(folder: Path, model: Path) -> Iterator[World]:
+    """`base` has no connector; `a` saves; `b` (behind the relay) and `sync` reuse."""
     ours = [sys.executable, "-m"]
     settings = ["--set", f"paths.data_dir={folder}/data", "--set", f"network.net={NET}"]
     with ExitStack() as ending:

@@ -25,10 +25,11 @@ class ProcessorTime:
         return max(spent, 0.0)
 
     def read(self) -> float:
-        return sum(_seconds(pid) for pid in _family(self._pid))
+        return sum(_seconds(pid) for pid in family_of(self._pid))
 
 
-def _family(pid: int) -> list[int]:
+def family_of(pid: int) -> list[int]:
+    """The process, its children and theirs, as far as they run."""
     found = [pid]
     for one in found:
         try:
