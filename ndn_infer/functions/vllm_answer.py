@@ -7,6 +7,7 @@ names of its own (docs/vllm.md).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from typing import Any, Final
 
 from ndn_infer import clock, ndn
 from ndn_infer.config import EngineConfig
+from ndn_infer.engine.grammar import Grammars, TokenMatcher
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.step_costs import EngineSpent
+from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import Busy, ConfigError
 from ndn_infer.functions.answer_engine import AnswerOrder
@@ -75,7 +78,10 @@ class VllmHost:
     shares: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, config: EngineConfig) -> None:
-        self._config = config
+        self._config, self._folder = config, folder
+        self._grammars: Grammars | None = None
+        self.ends: frozenset[int] = frozenset()
+        """The model's end tokens, which end an answer where its grammar may end."""
         self.most_answers = 2 * (config.max_streams + config.queue_limit)
         self.process = VllmProcess(
             config.vllm_python or sys.executable, engine_args(folder, config), environment(config)
@@ -88,7 +94,10 @@ class VllmHost:
 
     async def start(self, host: Host, signer: Signer) -> None:
         """As AnswerEngine.start."""
-        await self.process.start()
+        facts = await self.process.start()
+        if self._grammars is None:
+            self._grammars = Grammars(self._folder, facts.vocabulary)
+            self.ends = frozenset((await asyncio.to_thread(ChatTokenizer.load, self._folder)).eos_ids)
 
     async def close(self) -> None:
         """As AnswerEngine.close."""
@@ -100,8 +109,10 @@ class VllmHost:
         return VllmLimits(self._facts)
 
     @property
-    def grammars(self) -> None:
-        """It takes none (mapping.check)."""
+    def grammars(self) -> Grammars:
+        """As AnswerEngine.grammars; vLLM's process compiles them again."""
+        assert self._grammars is not None
+        return self._grammars
 
     @property
     def engine_class(self) -> EngineClass:
@@ -143,7 +154,6 @@ class VllmHost:
 
     def answer(self, order: AnswerOrder) -> VllmAnswer:
         """As AnswerEngine.answer."""
-        mapping.check(order.params)
         return VllmAnswer(self, order)
 
     def block_tokens(self) -> int:
@@ -169,6 +179,10 @@ class VllmAnswer:
         self._began = self._last = 0.0
         self._prompt = PromptTokens()
         self._spent = EngineSpent()
+        self._matcher: TokenMatcher | None = None
+        if order.params.grammar is not None:  # what vLLM's process chose within it is looked at here
+            answered = self._request.prompt[len(self._request.prompt) - self._request.answered :]
+            self._matcher = engine.grammars.matcher(order.params.grammar, answered)
 
     def progress(self) -> Progress:
         """As AnswerInMaking.progress; vLLM does not tell how far a prompt is."""
@@ -215,7 +229,7 @@ class VllmAnswer:
         left = replace(params, max_tokens=params.max_tokens - len(made), score_prompt=False) if made else params
         salt = "" if self._order.job.domain is PUBLIC else self._order.job.domain.label
         self._last = clock.monotonic()
-        wanted = mapping.params_of(left, self._request.answered + len(made))
+        wanted = mapping.params_of(left, self._request.answered + len(made), self._engine.ends)
         self._number = self._engine.process.begin(self._request.prompt + made, wanted, salt, self._on_made)
 
     # ------------------------------------------------------------ tokens out
@@ -233,8 +247,21 @@ class VllmAnswer:
             self._note_first(made)
         self._charge(made)
         for token, finish in _with_finish(made):
+            if not self._fits(token[0]):
+                self._engine.process.stop(self._number)
+                answer.fail("the answer cannot go on within its grammar, or its logits are no numbers")
             if answer.push(*token, finish):
                 return
+
+    def _fits(self, token: int) -> bool:
+        """Whether the answer may go on with this token, as far as a grammar says."""
+        if self._matcher is None:
+            return True
+        if self._matcher.valid([token]) < 1:
+            return False
+        if token not in self._matcher.ends:
+            self._matcher.accept(token)
+        return True
 
     def _charge(self, made: Made) -> None:
         engine, now = self._engine, clock.monotonic()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.sampler import TokenHistory, choose
-from ndn_infer.errors import CallError, ConfigError, EngineUnavailable, ModelError
+from ndn_infer.errors import ConfigError, EngineUnavailable, ModelError
 from ndn_infer.functions.vllm_answer import engine_args, environment
 from ndn_infer.records.grammar import Grammar
 from ndn_infer.records.sampling import Sampling, TokenBias
@@ -37,11 +37,10 @@ def test_the_likeliest_token_is_vllms_own_choice_and_all_else_ours() -> None:
     assert mapping.params_of(Sampling(1), 0)["logprobs"] is None
 
 
-def test_a_grammar_is_refused() -> None:
-    with pytest.raises(CallError, match="no grammars") as refused:
-        mapping.check(Sampling(grammar=Grammar("json_object")))
-    assert refused.value.code == "bad-grammar" and "ask.engine" in refused.value.hint
-    mapping.check(Sampling(temperature=1.0))
+def test_within_a_grammar_ours_chooses_and_end_tokens_end() -> None:
+    held = mapping.params_of(Sampling(7, ignore_eos=True, grammar=Grammar("json_object"), stop_ids=(9,)), 0, {2})
+    assert mapping.EXTRA in held["extra_args"] and held["stop_token_ids"] == [2, 9]
+    assert mapping.params_of(Sampling(7, ignore_eos=True), 0, {2})["stop_token_ids"] == []
 
 
 @settings(max_examples=40)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -249,11 +250,15 @@ async def test_another_engine_class_is_refused_with_the_right_one(world: World, 
 
 
 @both
-async def test_a_grammar_is_obeyed_or_refused(world: World, backend: str) -> None:
-    read = Read(world, backend, Sampling(30, grammar=Grammar("choice", choices=("yes", "no"))))
-    if backend == "own":
-        assert (await read.run()).text in ("yes", "no")
-        return
-    with pytest.raises(CallError, match="no grammars") as refused:
-        await read.run()
+async def test_a_grammar_is_obeyed_also_by_an_answer_that_goes_on(world: World, backend: str) -> None:
+    read = await Read(world, backend, Sampling(30, 1.0, seed=4, grammar=Grammar("choice", choices=("yes", "no")))).run()
+    assert read.text in ("yes", "no") and read.events[-1].finish == "stop"
+    digits = Sampling(40, 1.5, seed=4, ignore_eos=True, grammar=Grammar("regex", "[0-9]{3}-[a-z]{12}"))
+    whole = await Read(world, backend, digits).run()
+    assert re.fullmatch(r"[0-9]{3}-[a-z]{12}", whole.text) and whole.events[-1].finish == "stop"
+    rest = await Read(world, backend, replace(digits, max_tokens=39), before=tuple(whole.ids[:4])).run()
+    begun = ChatTokenizer.load(folder_of(world, backend)).decode(whole.ids[:4])
+    assert re.fullmatch(r"[0-9]{3}-[a-z]{12}", begun + rest.text)
+    with pytest.raises(CallError) as refused:
+        await Read(world, backend, Sampling(30, grammar=Grammar("regex", "("))).run()
     assert refused.value.code == "bad-grammar"

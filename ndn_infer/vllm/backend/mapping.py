@@ -1,7 +1,7 @@
 """What a request to generate is in vLLM's terms.
 
-Owns: from Sampling to the arguments of vLLM's SamplingParams, which choices vLLM makes itself, what is refused. Pure.
-Must not know: vLLM's classes, how tokens come back.
+Owns: from Sampling to the arguments of vLLM's SamplingParams, which choices vLLM makes itself. Pure. Must not know:
+vLLM's classes, how tokens come back.
 
 vLLM's own sampler draws from a state that a request begins with, so that an answer could not go on elsewhere with the
 tokens it would have had. What is more than the likeliest token is therefore chosen by our sampler (engine/sampler.py),
@@ -10,12 +10,11 @@ in vLLM's process, by seed and position (choosing.py).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from ndn_infer import records
 from ndn_infer.engine.sampler import GREEDY_BELOW
-from ndn_infer.errors import CallError
-from ndn_infer.records.grammar import BAD_GRAMMAR
 from ndn_infer.records.sampling import Sampling
 
 EXTRA: Final = "ndn_infer"
@@ -24,27 +23,21 @@ EXTRA: Final = "ndn_infer"
 
 def chosen_here(sampling: Sampling) -> bool:
     """Whether tokens are chosen by our sampler: all that is more than the likeliest token as the model has it."""
-    return sampling.temperature >= GREEDY_BELOW or sampling.needs_history or bool(sampling.logit_bias)
+    plain = sampling.temperature < GREEDY_BELOW and not sampling.needs_history and not sampling.logit_bias
+    return not plain or sampling.grammar is not None
 
 
-def check(sampling: Sampling) -> None:
-    """Raises CallError for what cannot be mapped."""
-    if sampling.grammar is not None:
-        raise CallError(
-            "this producer computes with vLLM, and takes no grammars", code=BAD_GRAMMAR,
-            hint="ask a producer of our own engine: --set ask.engine names its class",
-        )  # fmt: skip
-
-
-def params_of(sampling: Sampling, answered: int) -> dict[str, Any]:
+def params_of(sampling: Sampling, answered: int, ends: Collection[int] = ()) -> dict[str, Any]:
     """Arguments of SamplingParams for `sampling` (as generation.sampling_params makes it: with the model's end tokens
-    in `stop_ids`). Tokens are told one step at a time, without text: that is made by the producer."""
+    in `stop_ids`, where they end an answer). `ends`: those that end one within a grammar. Tokens are told one step at
+    a time, without text: that is made by the producer."""
+    stops = {*sampling.stop_ids, *(ends if sampling.grammar is not None else ())}
     wanted: dict[str, Any] = {
         "n": 1,
         "temperature": 0.0,
         "max_tokens": sampling.max_tokens,
-        "stop_token_ids": sorted(set(sampling.stop_ids)),
-        "ignore_eos": True,  # the model's own end tokens stand in stop_ids, where they end an answer
+        "stop_token_ids": sorted(stops),
+        "ignore_eos": True,
         "detokenize": False,
         "logprobs": sampling.logprobs or None,
         "prompt_logprobs": sampling.logprobs if sampling.score_prompt else None,
