@@ -34,7 +34,7 @@ from ndn_infer.records.receipt import PromptTokens, Receipt
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.vllm.backend import mapping
-from ndn_infer.vllm.backend.messages import EngineFacts, Made, Told
+from ndn_infer.vllm.backend.messages import GONE, EngineFacts, Made, Told
 from ndn_infer.vllm.backend.process import VllmProcess
 from ndn_infer.wire.pace import Meter
 
@@ -238,6 +238,9 @@ class VllmAnswer:
         """What a step gave, or the end."""
         answer = self._answer
         if answer.ended:
+            return
+        if made.finish == GONE:  # readers miss it, and go on at another producer
+            answer.close()
             return
         if made.finish.startswith("error") or (made.finish and not made.tokens):
             answer.fail(made.finish if made.finish.startswith("error") else f"vLLM ended it: {made.finish}")

@@ -15,6 +15,9 @@ from ndn_infer.errors import ModelError
 MOST_LINE: Final = 64 << 20
 """Bytes of one message: a prompt of a million tokens fits."""
 
+GONE: Final = "gone"
+"""How an answer ends whose vLLM is gone."""
+
 Told = tuple[int, float, tuple[tuple[int, float], ...]]
 """A token, its log probability, the likeliest tokens with theirs."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ndn_infer.errors import EngineUnavailable, ModelError
-from ndn_infer.vllm.backend.messages import MOST_LINE, Begin, EngineFacts, Made, Message, Stop, line_of, read
+from ndn_infer.vllm.backend.messages import GONE, MOST_LINE, Begin, EngineFacts, Made, Message, Stop, line_of, read
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class VllmProcess:
         number = next(self._numbers)
         self._listeners[number] = on_made
         if not self._send(Begin(number, tuple(ids), params, salt)):
-            asyncio.get_running_loop().call_soon(self._hear, Made(number, finish="error: vLLM is not running"))
+            asyncio.get_running_loop().call_soon(self._hear, Made(number, finish=GONE))
         return number
 
     def stop(self, number: int) -> None:
@@ -149,7 +149,7 @@ class VllmProcess:
         self.up = False
         child, self._child = self._child, None
         for number in list(self._listeners):
-            self._hear(Made(number, finish="error: vLLM ended"))
+            self._hear(Made(number, finish=GONE))
         if child is None or child.returncode is not None:
             return
         if child.stdin is not None:
