@@ -58,7 +58,8 @@ class EngineFacts:
 @dataclass(frozen=True, slots=True)
 class Made:
     """From vLLM: what one step gave one answer. `scores`: of the prompt's tokens, before the first token. `finish`: ""
-    while it goes on, then stop, length, or "error: ...". `cached`: tokens of the prompt that were not computed for it.
+    while it goes on, then stop, length, "error: ...", or GONE. `cached`: tokens of the prompt that were not computed
+    for it.
     `waited_s` and `prompt_s`, with the first token: in vLLM's queue, and from there to it. `spent_s`: this answer's
     share of the processor time of vLLM's processes since the message before."""
 
