@@ -25,7 +25,7 @@ from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Call, CallClass, Input, TokenBlock
 from ndn_infer.ndn.packet import SignatureInfo, decode_interest, encode_interest
 from ndn_infer.records import CallAnswer, Envelope, Record, TokenizeRequest
-from ndn_infer.security.domains import TenantDomain
+from ndn_infer.security.domains import SealedRequest, TenantDomain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls import input_pull
 from ndn_infer.transport.calls.ask import Ask
@@ -135,6 +135,15 @@ async def settled(tasks: list[asyncio.Task[CallAnswer]]) -> list[CallAnswer]:
 
 
 # ---------------------------------------------------------------- certificates that nobody serves
+
+
+async def test_a_sealed_request_in_a_shared_call_is_refused_as_such(net: Net) -> None:
+    """Whatever its size: a large one is not decoded before it takes a seat."""
+    for size in (300, 6000):
+        sealed = records.encode(SealedRequest(LABEL, os.urandom(size)))
+        (answer,) = await settled([net.attack(call_of(sealed), Envelope(sealed))])
+        assert answer.code == "bad-request" and "a sealed request in a shared call" in answer.error
+    assert net.producer.counters["calls"] == 0
 
 
 async def test_private_callers_pass_a_crowd_whose_certificates_never_come(net: Net) -> None:
