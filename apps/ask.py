@@ -25,6 +25,7 @@ from typing import Any
 from ndn_infer.apps.answer_shape import add_shape_arguments
 from ndn_infer.apps.explain import write_file
 from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
+from ndn_infer.apps.question_talk import Talk
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
@@ -55,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passages", type=int, help="passages that --rag puts into the prompt")
     parser.add_argument("--min-score", type=float, help="--rag: skip passages with a lower score (ask.min_score)")
     parser.add_argument("--domain", default="", metavar="NAME", help="ask privately, in a tenant domain")
+    parser.add_argument("--continue", dest="go_on", default="", metavar="NAME",
+                        help="ask in a saved conversation, and save what it is then; a new one where a label of yours "
+                        "has none")  # fmt: skip
+    parser.add_argument("--branch", default="", metavar="LABEL", help="--continue: save it under another label")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--trace", action="store_true", help="print every Interest and Data by name, then the answer")
     parser.add_argument("--trace-file", type=Path, metavar="FILE", help="write every Interest and Data by name to FILE")
@@ -116,12 +121,20 @@ class _Asking:
             if served and corpus is not None:
                 await self._serve(corpus, conversation, node, ends)
             self._watch(node, ends)
-            answer, made = await self._asked(conversation, model, corpus), None
+            talk = None
+            if self._options.go_on:
+                talk = await Talk.begin(self._options, self._question, client, node, model)
+                answer, made = talk.answer, None
+            else:
+                answer, made = await self._asked(conversation, model, corpus), None
             if self._question.sampling.max_tokens and not answer.finish:
                 made = await introduce(node, client, answer)
                 await self._read(answer)
             self._print(answer, node)
             await self._remember(answer, node, made, ends=joined.own)
+            if talk is not None:
+                for line in await talk.keep():
+                    self._news(line)
             return 0
 
     # ------------------------------------------------------------ the network

@@ -21,6 +21,7 @@ from ndn_infer.apps.chat_session import ChatOptions, ChatSession
 from ndn_infer.apps.question import add_sampling_arguments, sampling_given
 from ndn_infer.config import Config
 from ndn_infer.console.signals import ended_by_signals
+from ndn_infer.errors import UsageError
 from ndn_infer.library import Embedded
 from ndn_infer.library.blocking import SyncNetwork
 from ndn_infer.library.network import HowToConnect
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--domain", default="", metavar="NAME", help="ask and save privately, in a tenant domain")
     parser.add_argument("--load", default="", metavar="NAME", help="go on with a saved conversation")
+    parser.add_argument("--continue", dest="go_on", default="", metavar="NAME",
+                        help="the same, saved after each answer; a new one where your label has none")  # fmt: skip
+    parser.add_argument("--branch", default="", metavar="LABEL", help="--continue: save it under another label")
     parser.add_argument("--repo", default="", metavar="IDENTITY", help="which repo keeps what is saved (default: ours)")
     parser.add_argument("--quiet", action="store_true", help="answers alone, no news on standard error")
     group = parser.add_mutually_exclusive_group()
@@ -42,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
+    if options.branch and not options.go_on:
+        raise UsageError("--branch is for --continue: a label for what goes on")
     if options.domain:
         DomainStore(config.keys_dir).find(options.domain)  # before anything is started
     how: HowToAnswer = sampling_given(options, config)
@@ -54,7 +60,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
         connect = replace(connect, news=_say)
     chat = ChatOptions(how, options.system, options.domain, options.repo, options.quiet)
     with ended_by_signals(), SyncNetwork(connect) as network, lines:
-        return ChatSession(network, chat, lines).run(options.load)
+        session = ChatSession(network, chat, lines)
+        if options.go_on:
+            session.go_on(options.go_on, options.branch)
+        return session.run(options.load)
 
 
 def _say(text: str) -> None:

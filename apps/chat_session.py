@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer.apps.chat_lines import ChatCommand, Lines, parse
@@ -16,7 +16,10 @@ from ndn_infer.apps.watching import Waiting
 from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import NdnInferError, PromptError, UsageError
 from ndn_infer.library.blocking import SyncChat, SyncNetwork
+from ndn_infer.library.continuing import Continued
+from ndn_infer.library.overflow import words_of_step
 from ndn_infer.library.parameters import HowToAnswer
+from ndn_infer.library.saved import SavedAs
 from ndn_infer.security.domains import PUBLIC
 
 HELP: Final = """\
@@ -52,6 +55,8 @@ class ChatSession:
         self._chat = self._new()
         self._unkept: set[str] = set()
         """Names that this process alone keeps."""
+        self._continued: Continued | None = None
+        """What is saved after each answer."""
         self._status = 0
         self._commands: dict[str, Callable[[str], None]] = {
             "help": lambda _: print(HELP, flush=True),
@@ -61,6 +66,16 @@ class ChatSession:
             "reset": self._reset,
             "model": self._model,
         }
+
+    def go_on(self, name: str, label: str = "") -> None:
+        """Go on with a saved conversation, or begin one of this label, and save it after each answer. Raises as
+        Network.go_on."""
+        continued = self._continued = self._network.go_on(name, label=label, domain=self._options.domain)
+        if continued.found is None:
+            self._continued = replace(continued, chat=self._chat.chat)
+            self._say(f"a new conversation, saved as {continued.label} after each answer")
+        else:
+            self._take_up(SyncChat(self._network.thread, continued.chat))
 
     def run(self, load: str = "") -> int:
         """Until the lines end; the status of a command. In a terminal an error is read by who made it; without one,
@@ -101,7 +116,7 @@ class ChatSession:
     # ------------------------------------------------------------ answers
 
     def _ask(self, text: str) -> None:
-        waiting = Waiting(lines=False, quiet=self._options.quiet)
+        waiting, steps = Waiting(lines=False, quiet=self._options.quiet), len(self._chat.chat.steps)
         reply = self._chat.ask(text, on_progress=waiting, **self._options.how)
         try:
             for piece in reply:
@@ -121,6 +136,19 @@ class ChatSession:
         if reply.reply.answer is not None:
             self._say(brief_line(reply.reply.answer))
         self._network.remember(reply)
+        self._after(steps)
+
+    def _after(self, steps: int) -> None:
+        """What was done to fit the model's context, and the new state."""
+        chat = self._chat.chat
+        for step in chat.steps[steps:]:
+            self._say(words_of_step(step))
+        if self._continued is not None and self._continued.chat is chat:
+            saved, label = self._network.keep(self._continued, repo=self._options.repo)
+            if label != self._continued.label:
+                self._continued = replace(self._continued, label=label)
+                self._say("somebody else went on with it meanwhile: this is a branch now")
+            self._told(saved)
 
     def _line_end(self, text: str) -> None:
         if text:
@@ -138,10 +166,14 @@ class ChatSession:
         if not label:
             raise UsageError("under which name? /save NAME", hint="letters, digits, '.', '_' and '-', 64 at most")
         saved = self._network.save(self._chat, label, repo=self._options.repo)
-        self._unkept = {name for name in self._unkept if _base(name) != _base(saved.name)}
         print(f"  saved: {saved.name}", flush=True)
         sealed = self._chat.chat.domain != PUBLIC.label
         self._say("sealed: members of the domain can read it" if sealed else "everybody in this network can read it")
+        self._told(saved)
+
+    def _told(self, saved: SavedAs) -> None:
+        """Whether it stays."""
+        self._unkept = {name for name in self._unkept if _base(name) != _base(saved.name)}
         if saved.kept:
             self._say("a repo keeps it: load it by this name at any machine of the network")
         else:
@@ -157,7 +189,10 @@ class ChatSession:
     def _load(self, label: str) -> None:
         if not label:
             raise UsageError("which one? /load NAME")
-        self._chat = self._network.load(label, domain=self._options.domain)
+        self._take_up(self._network.load(label, domain=self._options.domain))
+
+    def _take_up(self, chat: SyncChat) -> None:
+        self._chat = chat
         messages = self._chat.messages
         print(f"  loaded: {len(messages)} messages, model {self._chat.chat.model}", flush=True)
         if self._chat.chat.domain != PUBLIC.label:

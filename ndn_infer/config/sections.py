@@ -334,6 +334,10 @@ class AskConfig(ConfigSection):
         "this machine), named (made before the call, which names it, so that the answer's record does too: whoever "
         "carries the call then sees who asks, and no cache answers it for another), or off",
         choices=("kept", "named", "off"))  # fmt: skip
+    overflow: str = option(
+        "refuse", "a conversation that is longer than the model's context: refuse, cut (prompts are without its oldest "
+        "messages, which is said), or summary (the model sums them up first, by a call of its own)",
+        choices=("refuse", "cut", "summary"))  # fmt: skip
     passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
     records: str = option(
         "on", "answers have a signed record of what they were made of beside them (docs/evidence.md)",

@@ -24,6 +24,7 @@ from ndn_infer.client import Cited
 from ndn_infer.errors import UsageError
 from ndn_infer.hermes import Piece
 from ndn_infer.library.chat import Chat, ChatReply
+from ndn_infer.library.continuing import Continued
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.network import Connection, HowToConnect, NamedObject, Network
 from ndn_infer.library.parameters import HowToAnswer, HowToAsk
@@ -240,6 +241,14 @@ class SyncNetwork:
 
     def load(self, label: str, *, domain: str = "") -> SyncChat:
         return SyncChat(self.thread, self.thread.run(lambda: self.network.load(label, domain=domain)))
+
+    def go_on(self, name: str, *, label: str = "", domain: str = "", model: str = "") -> Continued:
+        """As Network.go_on."""
+        return self.thread.run(lambda: self.network.go_on(name, label=label, domain=domain, model=model))
+
+    def keep(self, continued: Continued, *, repo: str = "") -> tuple[SavedAs, str]:
+        """As Network.keep."""
+        return self.thread.run(lambda: self.network.keep(continued, repo=repo))
 
     def get(self, name: str) -> NamedObject:
         return self.thread.run(lambda: self.network.get(name))

@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self, Unpack
 
-from ndn_infer.client import Answer, Cited, Client, Timing
+from ndn_infer.client import Answer, Cited, Client, Conversation, Timing
 from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
 from ndn_infer.hermes import Piece, TextPiece
+from ndn_infer.library.overflow import Wanted, prompt_of
 from ndn_infer.library.parameters import HowToAsk, checked, sampling_of
 from ndn_infer.library.tools import MadeCall, ToolLike, made_calls, use_of
-from ndn_infer.records import Message, Sampling
+from ndn_infer.records import Message, ModelRecord, Sampling
+from ndn_infer.records.chat import ChatStep
 from ndn_infer.records.tools import ToolCall, json_text
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.ledger import Ledger, Use
@@ -193,6 +195,10 @@ class Chat:
     """One of each answer."""
     turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
     """As Conversation.turn."""
+    steps: list[ChatStep] = field(default_factory=list)
+    """What was done, each time that it had outgrown the model's context (ask.overflow)."""
+    source: str = ""
+    """The saved state that it goes on from (versioned name), "" for a new one."""
     holder: ChatTurn | None = None
     """Whose answer is being read."""
     free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -245,8 +251,9 @@ class Chat:
     def reset(self) -> None:
         """Forget what was said, but for the system prompt."""
         self.messages = [message for message in self.messages if message.role == "system"]
-        self.reply, self.turn = None, ((), ())
+        self.reply, self.turn, self.source = None, ((), ()), ""
         self.ledgers.clear()
+        self.steps.clear()
 
 
 @dataclass(slots=True, eq=False)
@@ -261,6 +268,8 @@ class ChatTurn:
     answer: Answer | None = None
     context: list[Message] = field(default_factory=list)
     """What was said before it."""
+    step: ChatStep | None = None
+    """What was done for this question, as the conversation had outgrown the model's context."""
 
     async def begin(self) -> Answer:
         """Raises UsageError where another answer of this conversation is still being read."""
@@ -286,10 +295,20 @@ class ChatTurn:
         conversation.turn = chat.turn
         self.context = list(chat.messages)
         model = await conversation.resolve_model(chat.model)
-        prompt = await conversation.tokenize(model, [*self.context, *self.messages], self.tools.shown)
+        prompt = await self._prompt(conversation, model)
         answer = conversation.generate(model, prompt, self.sampling)
         answer.timing = timing
         return answer
+
+    async def _prompt(self, conversation: Conversation, model: ModelRecord) -> tuple[int, ...]:
+        chat, last = self.chat, self.chat.steps[-1] if self.chat.steps else None
+        room = max(1, min(self.sampling.max_tokens, model.context_tokens // 4))
+        wanted = Wanted(chat.parts.config.ask.overflow, room, self.tools.shown)
+        prompt, step = await prompt_of(conversation, model, [*self.context, *self.messages], last, wanted)
+        if step is not None and step is not last:
+            self.step = step
+            chat.steps.append(step)
+        return prompt
 
     def ended(self) -> None:
         chat = self.chat

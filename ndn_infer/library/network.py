@@ -28,6 +28,7 @@ from ndn_infer.evidence.live.remember import evidence_of, remember, remember_who
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
+from ndn_infer.library.continuing import Continued, Conversations
 from ndn_infer.library.documents import Documents
 from ndn_infer.library.joining import Embedded, WantedNetwork, join
 from ndn_infer.library.parameters import HowToAsk
@@ -170,15 +171,22 @@ class Network:
     async def save(self, chat: Chat, label: str, *, repo: str = "") -> SavedAs:
         """Publish a conversation under a name; where a repo is (of this machine, or `repo`), it keeps it. Everybody in
         the network can read it, unless the conversation is in a tenant domain. Raises as SavedChats.save."""
-        return await self._saved.save(label, chat.messages, model=chat.model, domain=chat.domain, repo=repo)
+        return await self.conversations.save(chat, label, repo)
 
     async def load(self, label: str, *, domain: str = "") -> Chat:
         """A saved conversation, to go on with: by its label, or by its name, as `save` gives it. It goes on in the
         domain in which it was saved; what was saved in public goes on in `domain`. Raises as SavedChats.load."""
-        wanted = self._label(domain)
-        found = await self._saved.load(label, domain=wanted)
-        goes_on_in = wanted if found.domain == PUBLIC.label else found.domain
-        return Chat(ChatParts(self.client, self.node.config, found.model, goes_on_in), list(found.messages))
+        return await self.conversations.load(label, self._label(domain))
+
+    async def go_on(self, name: str, *, label: str = "", domain: str = "", model: str = "") -> Continued:
+        """The conversation of this name, whose next state `keep` saves; a new one where a label of ours has none.
+        Raises as Conversations.go_on."""
+        parts = ChatParts(self.client, self.node.config, model or self.model, self._label(domain))
+        return await self.conversations.go_on(name, parts, label)
+
+    async def keep(self, continued: Continued, *, repo: str = "") -> tuple[SavedAs, str]:
+        """As Conversations.keep."""
+        return await self.conversations.keep(continued, repo)
 
     async def evidence(self, reply: ChatReply) -> bytes:
         """All that an answer rests on, as far as it can be had now: a file for 'ndn-infer explain --bundle' (docs/
@@ -200,8 +208,9 @@ class Network:
             await remember_whole(self.node, await evidence_of(self.node, answer, made))
 
     @property
-    def _saved(self) -> SavedChats:
-        return SavedChats(self.node, self.client)
+    def conversations(self) -> Conversations:
+        """Those that this machine's user saved, and those of others."""
+        return Conversations(SavedChats(self.node, self.client), self.node.config)
 
     def _label(self, domain: str) -> str:
         if domain in ("", PUBLIC.label):

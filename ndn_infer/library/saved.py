@@ -9,19 +9,27 @@ is sealed; the name, and that there is something, everybody can see.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer import ndn, records
 from ndn_infer.client import Client
-from ndn_infer.errors import BadName, BadRecord, CallError, FetchIncomplete, NetworkError, TrustError, UsageError
+from ndn_infer.errors import (
+    BadName,
+    BadRecord,
+    CallError,
+    FetchIncomplete,
+    Nacked,
+    NetworkError,
+    TrustError,
+    UsageError,
+)
 from ndn_infer.namespace import REPO, Role, SavedChat
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.node.keys import USER, role_identity
 from ndn_infer.node.node import Node
 from ndn_infer.records import Message
-from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatMessage, ChatRecord
+from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatRecord
 from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
@@ -50,13 +58,17 @@ class SavedAs:
 
 @dataclass(frozen=True, slots=True)
 class LoadedChat:
-    """What a saved conversation holds; `domain` is the label that it is to go on in, `signer` who saved it (URI)."""
+    """A saved conversation: its versioned `name`, who saved it (URI), what it holds, and the label of the domain that
+    it is to go on in."""
 
     name: str
     signer: str
-    model: str
-    messages: tuple[Message, ...]
+    record: ChatRecord
     domain: str
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(one.message() for one in self.record.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +78,12 @@ class SavedChats:
     node: Node
     client: Client
 
-    async def save(self, label: str, said: Sequence[Message], *, model: str, domain: str, repo: str = "") -> SavedAs:
+    async def save(self, label: str, record: ChatRecord, *, domain: str, repo: str = "") -> SavedAs:
         """Publish a conversation as `label` in the domain of this label, and have the repo of this machine, or `repo`
         (an identity's URI), keep it. Saved again it is a new version. Raises BadName, UsageError for one that is too
         long, MissingKey, RegistrationRefused."""
         base = self._name(label, domain)
-        content = self._domain(domain).seal(base, _encoded(said, model))
+        content = self._domain(domain).seal(base, _encoded(record))
         there = await self.client.publish(base, content, freshness_ms=FRESHNESS_MS)
         try:
             return SavedAs(await self._keep(ndn.from_uri(there.source), ndn.from_uri(there.hint), repo), True)
@@ -92,6 +104,27 @@ class SavedChats:
             except NetworkError as error:
                 missing = error
         raise FetchIncomplete(f"there is no saved conversation {label!r}: {missing}", hint=_WHERE) from missing
+
+    async def newest(self, label: str, domain: str) -> str:
+        """The versioned name of what is saved as `label` now; "" where there is nothing. Raises BadName, a TrustError,
+        a NetworkError where that cannot be said."""
+        base = self._name(label, domain)
+        own = self.client.own(base)
+        known = [own.manifest] if own is not None else []
+        try:
+            found = await self.node.fetcher.discover(base, past_caches=True)
+            known += [found.manifest] if found.manifest is not None else []
+        except Nacked:
+            pass
+        return ndn.to_uri(max(known, key=lambda one: one.version).name) if known else ""
+
+    def label_of(self, name: str) -> str:
+        """The label of a conversation that is given by label or whole name. Raises BadName."""
+        if not name.startswith("/"):
+            return name
+        kind = SavedChat.parse(self.node.net, _base_of(self.node.net, name))
+        assert kind is not None
+        return kind.chat
 
     # ------------------------------------------------------------ names and keys
 
@@ -154,9 +187,8 @@ class SavedChats:
         kind = SavedChat.parse(self.node.net, base)
         assert kind is not None
         record = records.decode(ChatRecord, self._domain(kind.domain).open(base, content))
-        messages = tuple(one.message() for one in record.messages)
         newest = self._epochs(kind.domain)[0]
-        return LoadedChat(ndn.to_uri(name), ndn.to_uri(signer), record.model, messages, newest)
+        return LoadedChat(ndn.to_uri(name), ndn.to_uri(signer), record, newest)
 
 
 _WHERE: Final = (
@@ -165,14 +197,15 @@ _WHERE: Final = (
 )
 
 
-def _encoded(said: Sequence[Message], model: str) -> bytes:
+def _encoded(record: ChatRecord) -> bytes:
     """Raises UsageError."""
-    if not said:
+    count = len(record.messages)
+    if not count:
         raise UsageError("nothing was said yet", hint="save it after the first answer")
-    if len(said) > MAX_MESSAGES:
-        raise UsageError(f"the conversation has {len(said)} messages; {MAX_MESSAGES} can be saved")
+    if count > MAX_MESSAGES:
+        raise UsageError(f"the conversation has {count} messages; {MAX_MESSAGES} can be saved")
     try:
-        return records.encode(ChatRecord(model, tuple(map(ChatMessage.of, said))))
+        return records.encode(record)
     except BadRecord as error:
         raise UsageError(f"the conversation is too long to be saved: {error}") from error
 

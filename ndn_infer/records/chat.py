@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Self
 
 from ndn_infer.records import ROLES, Message
-from ndn_infer.records.bounds import MAX_TEXT, AtMost, Label, OneOf
+from ndn_infer.records.bounds import MAX_TEXT, AtMost, Between, Label, OneOf, Uri, Uris
 from ndn_infer.records.forms import Reply
 from ndn_infer.records.tools import MAX_CALLS, ToolCall, ToolName
 
@@ -48,11 +48,31 @@ class ChatMessage(Reply):
         return Message(self.role, self.content, calls, self.tool_call_id)
 
 
+CUT: Final = "cut"
+SUMMARY: Final = "summary"
+MAX_STEPS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ChatStep(Reply):
+    """What was done when a conversation had outgrown the model's context: prompts from then on are without the first
+    `upto` messages after the system's, and with `summary`, which the answer of this `name` (URI) gave."""
+
+    kind: Annotated[str, OneOf((CUT, SUMMARY))]
+    upto: Annotated[int, Between(1, MAX_MESSAGES)]
+    summary: Annotated[str, AtMost(MAX_TEXT)] = ""
+    name: Uri = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRecord(Reply):
-    """Content of a saved conversation: the messages in their order, and the model that is asked next, by its alias or
-    digest in the network."""
+    """Content of a saved conversation: all messages in their order, and the model that is asked next, by its alias or
+    digest in the network. `parent`: the state that it went on from (versioned name); `steps`: what was done to fit the
+    model's context; `holders`: where KV of it was last (URIs)."""
 
     max_bytes: ClassVar[int] = MAX_CHAT_BYTES
     model: Label
     messages: Annotated[tuple[ChatMessage, ...], AtMost(MAX_MESSAGES)] = ()
+    parent: Uri = ""
+    steps: Annotated[tuple[ChatStep, ...], AtMost(MAX_STEPS)] = ()
+    holders: Uris = ()

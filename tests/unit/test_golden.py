@@ -60,7 +60,7 @@ from ndn_infer.records.audit import (
     MadeQuery,
     VerdictQuery,
 )  # fmt: skip
-from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatToolCall
+from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatStep, ChatToolCall
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
@@ -215,11 +215,24 @@ EXAMPLES |= {
         Saw("fork"),
     )
 }  # fmt: skip
+EXAMPLES["ChatStep"] = ChatStep("summary", 4, "what was said", "/n/result/54=%01")
+EXAMPLES["ChatRecord.parent"] = ChatRecord(
+    "m", (ChatMessage("user", "hi"),), "/n/chat/54=%01", (ChatStep("cut", 2),), ("/n/s/a/decode",)
+)
 EXAMPLES["TokenEvent.receipt"] = TokenEvent((7,), finish="stop", receipt=Receipt(output_tokens=1))
 EXAMPLES["TokenEvent.code"] = TokenEvent((), finish="error", error="a stage is gone", code="unreachable")
 EXAMPLES["Sampling.grammar"] = Sampling(8, grammar=Grammar("json_schema", '{"type":"null"}'))
 
 RECORDS: Final = {
+    "ChatStep": (
+        "84a46b696e64a773756d6d617279a46e616d65b02f6e2f726573756c742f35343d253031a773756d6d617279ad7768617420"
+        "7761732073616964a47570746f04"
+    ),
+    "ChatRecord.parent": (
+        "85a7686f6c6465727391ad2f6e2f732f612f6465636f6465a86d657373616765739182a7636f6e74656e74a26869a4726f6c"
+        "65a475736572a56d6f64656ca16da6706172656e74ae2f6e2f636861742f35343d253031a573746570739182a46b696e64a3"
+        "637574a47570746f02"
+    ),
     "SealedEntry": (
         "84aa636f6d6d69746d656e74c4206363636363636363636363636363636363636363636363636363636363636363a6736561"
         "6c6564c42873737373737373737373737373737373737373737373737373737373737373737373737373737373a475736572"
