@@ -20,7 +20,7 @@ from ndn_infer.client.tool_use import ToolUse
 from ndn_infer.config import Config
 from ndn_infer.errors import UsageError
 from ndn_infer.hermes import Piece, TextPiece
-from ndn_infer.library.overflow import Wanted, prompt_of
+from ndn_infer.library.overflow import PromptRoom, prompt_of
 from ndn_infer.library.parameters import HowToAsk, checked, sampling_of
 from ndn_infer.library.tools import MadeCall, ToolLike, made_calls, use_of
 from ndn_infer.records import Message, ModelRecord, Sampling
@@ -303,7 +303,7 @@ class ChatTurn:
     async def _prompt(self, conversation: Conversation, model: ModelRecord) -> tuple[int, ...]:
         chat, last = self.chat, self.chat.steps[-1] if self.chat.steps else None
         room = max(1, min(self.sampling.max_tokens, model.context_tokens // 4))
-        wanted = Wanted(chat.parts.config.ask.overflow, room, self.tools.shown)
+        wanted = PromptRoom(chat.parts.config.ask.overflow, room, self.tools.shown)
         prompt, step = await prompt_of(conversation, model, [*self.context, *self.messages], last, wanted)
         if step is not None and step is not last:
             self.step = step

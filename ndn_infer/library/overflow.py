@@ -26,7 +26,7 @@ _BEFORE: Final = "Earlier messages were left out. Summary of them: "
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PromptRoom:
     """`room`: tokens that are left for the answer; `policy`: refuse, cut or summary; `tools` as of tokenize."""
 
     policy: str
@@ -49,7 +49,7 @@ def in_prompt(messages: Sequence[Message], step: ChatStep | None) -> list[Messag
 
 
 async def prompt_of(
-    conversation: Conversation, model: ModelRecord, messages: Sequence[Message], step: ChatStep | None, wanted: Wanted
+    conversation: Conversation, model: ModelRecord, messages: Sequence[Message], step: ChatStep | None, wanted: PromptRoom
 ) -> tuple[tuple[int, ...], ChatStep | None]:  # fmt: skip
     """Token ids of a conversation that fit the model's context with room for an answer, and the step that they come
     after. Raises PromptTooLong where the policy is to refuse, or the newest question alone does not fit."""
@@ -69,7 +69,7 @@ class _Fitting:
     conversation: Conversation
     model: ModelRecord
     messages: Sequence[Message]
-    wanted: Wanted
+    wanted: PromptRoom
 
     async def ids(self, step: ChatStep | None, less: int = 0) -> tuple[int, ...] | None:
         """None for a prompt that is too long, by `less` tokens more than room asks."""
