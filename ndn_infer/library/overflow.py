@@ -49,7 +49,8 @@ def in_prompt(messages: Sequence[Message], step: ChatStep | None) -> list[Messag
 
 
 async def prompt_of(
-    conversation: Conversation, model: ModelRecord, messages: Sequence[Message], step: ChatStep | None, wanted: PromptRoom
+    conversation: Conversation, model: ModelRecord, messages: Sequence[Message], step: ChatStep | None,
+    wanted: PromptRoom,
 ) -> tuple[tuple[int, ...], ChatStep | None]:  # fmt: skip
     """Token ids of a conversation that fit the model's context with room for an answer, and the step that they come
     after. Raises PromptTooLong where the policy is to refuse, or the newest question alone does not fit."""
