@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ndn_infer.apps.exposing import aliases_of, traced, tracer_of
+from ndn_infer.apps.gateway_talks import GatewayTalks
 from ndn_infer.client import Client
 from ndn_infer.config import Config, GatewayConfig
 from ndn_infer.config.values import address
@@ -37,7 +38,9 @@ from ndn_infer.gateway.service import Service
 from ndn_infer.gateway.tenants import Tenants
 from ndn_infer.gateway.tracing import Tracing
 from ndn_infer.gateway.uplink import Uplink
+from ndn_infer.library.continuing import Conversations
 from ndn_infer.library.joining import WantedNetwork, join
+from ndn_infer.library.saved import SavedChats
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import network_name
 from ndn_infer.metrics.meters import Meters
@@ -170,6 +173,9 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         service = Service(client, config, front.domains.own)
+        talks = GatewayTalks(Conversations(SavedChats(node, client), config))
+        ends.push_async_callback(talks.close)
+        service.talks = talks
         if config.recording.policies:
             service.log = await _logged(client, node, ends)
         if config.gateway.context == "on":

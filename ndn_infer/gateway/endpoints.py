@@ -56,6 +56,8 @@ async def model(exchange: Exchange) -> web.StreamResponse:
 
 async def chat(exchange: Exchange) -> web.StreamResponse:
     asked = read_chat(exchange.document, exchange.service.defaults)
+    if asked.conversation and "Last-Event-ID" in exchange.request.headers:
+        raise bad("an answer in a conversation is not taken up again: its state has changed", "conversation")
     prepared = await exchange.service.chat(asked, partial(ChatForm, asked=asked.asked))
     return await answer(exchange, prepared)
 
@@ -97,4 +99,4 @@ async def answer(exchange: Exchange, prepared: Prepared) -> web.StreamResponse:
     """Whole, or as a stream when the request wants one."""
     if prepared.asked.stream:
         return await answer_stream(exchange.request, prepared, exchange.config.keep_alive_s)
-    return web.json_response(await answer_whole(prepared))
+    return web.json_response(await answer_whole(prepared), headers=prepared.headers)

@@ -24,6 +24,7 @@ from ndn_infer.records import Message
 from ndn_infer.records.sampling import Sampling
 
 MAX_MODEL: Final = 120
+MAX_CONVERSATION: Final = 1024
 
 _CHAT_ONLY: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],), "audio": (), "prediction": (),
@@ -44,6 +45,8 @@ class ChatRequest:
     tools: ToolUse = ToolUse()
     user: str = ""
     """Who asks, in the client's own words."""
+    conversation: str = ""
+    """In which conversation it stands: a label, or a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,11 @@ def read_chat(document: Mapping[str, Any], defaults: Sampling) -> ChatRequest:
         raise bad("max_tokens and max_completion_tokens say different things", "max_tokens")
     count = tokens_of(older, "max_tokens") if newer is None else tokens_of(newer, "max_completion_tokens")
     asked = read_asked(body, defaults, alternatives, max_tokens=count)
-    user = _labels(body)
+    user, conversation = _labels(body), body.text("conversation", MAX_CONVERSATION) or ""
+    if conversation and asked.n > 1:
+        raise bad("a conversation goes on with one answer: n must be 1", "n")
     body.end()
-    return ChatRequest(model, messages, asked, tools, user)
+    return ChatRequest(model, messages, asked, tools, user, conversation)
 
 
 def read_completion(document: Mapping[str, Any], defaults: Sampling) -> CompletionRequest:

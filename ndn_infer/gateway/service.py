@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ndn_infer import clock
@@ -25,6 +25,7 @@ from ndn_infer.gateway.names import ModelNames
 from ndn_infer.gateway.refusal import RETRY_S, Refusal, bad, too_long
 from ndn_infer.gateway.requests import ChatRequest, CompletionRequest
 from ndn_infer.gateway.sampling import ChoiceOptions
+from ndn_infer.gateway.talks import NamedTalk, NamedTalks
 from ndn_infer.gateway.tokens import DetokenizeQuestion, TokenizeQuestion, text_document, tokens_document
 from ndn_infer.gateway.tools import held_to
 from ndn_infer.gateway.vectors import EmbeddingRequest, embedding_document
@@ -49,6 +50,7 @@ class Prepared:
     answers: Sequence[Answer]
     spend: Callable[[int], None]
     tools: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Service:
@@ -66,6 +68,8 @@ class Service:
         """Is told of each answer that nobody reads on."""
         self.log: LoggedRequests | None = None
         """Where requests are recorded, if a policy may want it."""
+        self.talks: NamedTalks | None = None
+        """Conversations by name, where they are kept."""
         self._user = ""
         self._client = client
         self._domain = domain
@@ -115,12 +119,25 @@ class Service:
         and what Conversation.resolve_model and tokenize raise."""
         conversation = self._conversation()
         model = await self._generator(conversation, request.model)
-        prompt = await self._chat_prompt(conversation, model, request, param)
+        talk = await self._talk(request)
+        prompt = await self._chat_prompt(conversation, model, request, param, talk)
         form, asked = make(self._head(request.model, model)), held_to(request.tools, request.asked)
         answers = self._answers(model, asked, [prompt], param)
         self._follow(answers, [conversation.prompted])
+        if talk is not None:
+            answers[0].conversation.turn = conversation.turn
+            answers[0].on_over = _both(answers[0].on_over, talk.over)
         await self._record(request, model, answers)
-        return Prepared(form, asked, answers, self.spend, request.tools.allowed)
+        headers = {"X-Conversation": talk.name} if talk is not None else {}
+        return Prepared(form, asked, answers, self.spend, request.tools.allowed, headers)
+
+    async def _talk(self, request: ChatRequest) -> NamedTalk | None:
+        """The conversation that a request stands in."""
+        if not request.conversation:
+            return None
+        if self.talks is None:
+            raise bad("this gateway keeps no conversations", "conversation")
+        return await self.talks.open(request.conversation, request.messages, self._domain(), self._user)
 
     def _head(self, name: str, model: ModelRecord) -> Head:
         key, created = self._identity or (secrets.token_hex(16), int(clock.wall_s()))
@@ -133,9 +150,13 @@ class Service:
         return len(await self._chat_prompt(conversation, model, request, param))
 
     async def _chat_prompt(
-        self, conversation: Conversation, model: ModelRecord, request: ChatRequest, param: str
-    ) -> tuple[int, ...]:
+        self, conversation: Conversation, model: ModelRecord, request: ChatRequest, param: str,
+        talk: NamedTalk | None = None,
+    ) -> tuple[int, ...]:  # fmt: skip
         try:
+            if talk is not None:
+                room = request.asked.sampling.max_tokens
+                return await talk.prompt(conversation, model, request.tools.shown, room)
             return await conversation.tokenize(model, request.messages, request.tools.shown)
         except PromptError as error:
             raise _of_prompt(error, param) from error

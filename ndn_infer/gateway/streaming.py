@@ -51,7 +51,7 @@ async def answer_stream(request: web.Request, prepared: Prepared, keep_alive_s: 
     places = None if ids is None else ids.places
     async with Choices(prepared.answers, prepared.spend, prepared.tools, places) as choices:
         first = await choices.next(keep_alive_s)
-        response = web.StreamResponse(headers=_HEADERS)
+        response = web.StreamResponse(headers={**_HEADERS, **prepared.headers})
         await response.prepare(request)
         form = prepared.form
         events = _Events(response, form, Following(ids, len(choices.all)))

@@ -82,7 +82,7 @@ class SavedChats:
         """Publish a conversation as `label` in the domain of this label, and have the repo of this machine, or `repo`
         (an identity's URI), keep it. Saved again it is a new version. Raises BadName, UsageError for one that is too
         long, MissingKey, RegistrationRefused."""
-        base = self._name(label, domain)
+        base = self.base(label, domain)
         content = self._domain(domain).seal(base, _encoded(record))
         there = await self.client.publish(base, content, freshness_ms=FRESHNESS_MS)
         try:
@@ -100,7 +100,7 @@ class SavedChats:
         missing: NetworkError | None = None
         for epoch in self._epochs(domain):
             try:
-                return await self._load(self._name(label, epoch))
+                return await self._load(self.base(label, epoch))
             except NetworkError as error:
                 missing = error
         raise FetchIncomplete(f"there is no saved conversation {label!r}: {missing}", hint=_WHERE) from missing
@@ -108,7 +108,7 @@ class SavedChats:
     async def newest(self, label: str, domain: str) -> str:
         """The versioned name of what is saved as `label` now; "" where there is nothing. Raises BadName, a TrustError,
         a NetworkError where that cannot be said."""
-        base = self._name(label, domain)
+        base = self.base(label, domain)
         own = self.client.own(base)
         known = [own.manifest] if own is not None else []
         try:
@@ -128,7 +128,8 @@ class SavedChats:
 
     # ------------------------------------------------------------ names and keys
 
-    def _name(self, label: str, domain: str) -> Name:
+    def base(self, label: str, domain: str) -> Name:
+        """The base name of what is saved as `label` here. Raises BadName."""
         user = Role.parse(self.node.net, role_identity(self.node.config, USER))
         assert user is not None
         try:

@@ -192,6 +192,7 @@ def replace_chat(chat: Chat) -> Chat:
     return Chat(chat.parts, list(chat.messages), steps=list(chat.steps), source=chat.source)
 
 
+@pytest.mark.slow
 async def test_what_outgrows_the_context_is_handled_as_stated(tmp_path: Path, smollm2: ModelFolder) -> None:
     async with moving_world(tmp_path, smollm2, 1) as world:
         for policy in ("refuse", CUT, SUMMARY):

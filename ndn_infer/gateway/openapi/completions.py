@@ -32,6 +32,7 @@ from ndn_infer.gateway.openapi.schemas import (
     record,
     text,
 )  # fmt: skip
+from ndn_infer.gateway.requests import MAX_CONVERSATION
 from ndn_infer.records.embed import MAX_EMBED_CHARACTERS, MAX_EMBED_TEXTS
 from ndn_infer.records.sampling import MAX_LOGPROBS
 from ndn_infer.records.tools import MAX_DESCRIPTION, MAX_TOOLS
@@ -51,6 +52,11 @@ _SHARED: Final[Properties] = {
 }  # fmt: skip
 
 # ---------------------------------------------------------------- /v1/chat/completions
+
+_CONVERSATION: Final = about(
+    "An extension: the conversation that the messages stand in, by a label or its name; its new state is saved.",
+    null_or(text(MAX_CONVERSATION)),
+)
 
 _TEXTS: Final = either(text(), array(record({"type": one_of("text"), "text": text()}, ("type", "text")), 256))
 _NAMED: Final = record({"name": TOOL_NAME}, ("name",))
@@ -95,7 +101,7 @@ TOOLS_OF_CHATS: Final[Properties] = {
 }  # fmt: skip
 
 CHAT: Final[Properties] = {
-    **_SHARED, **TOOLS_OF_CHATS, "messages": MESSAGES_OF_CHATS,
+    **_SHARED, **TOOLS_OF_CHATS, "messages": MESSAGES_OF_CHATS, "conversation": _CONVERSATION,
     "max_tokens": NEW_TOKENS, "max_completion_tokens": NEW_TOKENS,
     "logprobs": flag(), "top_logprobs": about("Only with logprobs.", null_or(integer(0, MAX_LOGPROBS))),
     "modalities": only(["text"]), "audio": only(), "prediction": only(), "reasoning_effort": only("none"),
