@@ -20,7 +20,7 @@ from ndn_infer.config import Config
 from ndn_infer.errors import BadRecord, NdnInferError, NetworkError, TrustError, UsageError
 from ndn_infer.files import write_at_once
 from ndn_infer.functions.registry import ROLES
-from ndn_infer.namespace import LOG, Machine, operator_identity
+from ndn_infer.namespace import LOG, Machine, certificates_prefix, operator_identity
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
@@ -33,9 +33,12 @@ from ndn_infer.prompt_log.live.users import UserKeys, user_of
 from ndn_infer.prompt_log.live.witness import Witness, words
 from ndn_infer.prompt_log.receipt import verify_receipt
 from ndn_infer.prompt_log.said import PromptRecord
-from ndn_infer.security.crypto import PublicKey
+from ndn_infer.security.crypto import PublicKey, Signer
 from ndn_infer.security.domain_keys import DecryptionKey
+from ndn_infer.security.keychain import Keychain
+from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.transport.calls.direct import Direct
+from ndn_infer.transport.objects.serve import Server
 
 SHOWN = 20
 
@@ -194,12 +197,23 @@ async def erase(options: argparse.Namespace, config: Config) -> int:
             "operator": operator_identity(log.node.net), "node": machine, "site": ndn.prefix(machine, -1)
         }  # fmt: skip
         signer = keychain.signer_for(identities[options.signer])
+        await _vouched(log.node, keychain, signer)
         client = LogClient(Direct(log.node.endpoint, log.node.validator), log.log, signer)
         done = await client.erase(options.user)
         document = {"user": options.user, "key": done.key.hex(), "index": done.index if done.key else None}
         text = f"the key of {options.user} is destroyed; record {done.index} of the log says so"
         _print(options, document, text if done.key else f"the log has no key of {options.user}: nothing to erase")
     return 0
+
+
+async def _vouched(node: Node, keychain: Keychain, signer: Signer) -> None:
+    """A log on another machine asks us for the certificate that vouches for the command; one on this machine has it."""
+    keys = certificates_prefix(signer.identity)
+    Server(node.endpoint, ObjectStore(0)).answer_certificates(keys, keychain.certificates)
+    try:
+        await node.registrar.register(keys)
+    except NdnInferError as error:
+        print(f"  {error}; the log must have our certificates", file=sys.stderr)
 
 
 def _index(text: str) -> int:

@@ -56,7 +56,7 @@ async def serve(options: argparse.Namespace, config: Config) -> int:
     store = TieredStore(MEMORY_BYTES, DiskStore(folder / "objects", config.producer.store_disk_mib << 20))
     async with AsyncExitStack() as ends:
         ends.callback(store.close)
-        node = await Node.join(config, keychain)
+        node = await Node.join(config, keychain, offer_own=True)
         ends.push_async_callback(node.close)
         book = LogBook(store.disk, node.net, signer)
         kept = PromptLog(book, users, node.fetcher)

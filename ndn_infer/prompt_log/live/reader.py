@@ -132,11 +132,11 @@ class LogReader:
         """What a witness says of this log; None where it has not seen it. Raises as `tile`."""
         theirs = Names.of(self.names.net, witness)
         base = WitnessedLog(theirs.site, theirs.node, log_digest(self.names.log)).to_name(self.names.net)
-        found = await self.fetcher.discover(base, hints=(witness,), past_caches=True)
+        found = await self.fetcher.discover(base, past_caches=True)
         if found.manifest is None:
             return None
         _check(found.manifest.size, SMALL_BYTES)
-        return records.decode(Witnessed, (await self.fetcher.collect(found, hints=(witness,))).content)
+        return records.decode(Witnessed, (await self.fetcher.collect(found)).content)
 
     async def _small(self, base: Name, most: int, *, past_caches: bool = False) -> bytes:
         found = await self.fetcher.discover(base, hints=self.hints, past_caches=past_caches)
