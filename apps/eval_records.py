@@ -69,10 +69,10 @@ def listed(options: argparse.Namespace, config: Config) -> int:
         for word, (about, _, _) in SHIPPED.items():
             print(f"  {word:24} {about}")
         print(f"  {GYM + ':NAME':24} items that the package makes from a seed, scored by it")
-        print("suites here")
+        print("suites here" if suites else "suites here: none; 'ndn-infer eval make' makes one")
         for one, suite in suites:
             print(f"  {_digits(one)}  {suite.name}: {suite.count} items, {suite.scorer.id} {suite.scorer.version}")
-        print("scores here, the newest first")
+        print("scores here, the newest first" if scores else "scores here: none; 'ndn-infer eval run basics' makes one")
         for one, score in scores:
             print(f"  {_digits(one)}  {words.listed(score)}")
         return 0

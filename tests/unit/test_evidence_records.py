@@ -73,6 +73,11 @@ async def test_a_record_in_a_file_is_verified_without_the_network(tmp_path: Path
     assert first.signer == role_identity(shelf.config, USER)
     for reference in (str(path), first.name, path.stem[:8], "last"):
         assert (await shelf.find(reference, SCORE))[0].wire == first.wire
+    with pytest.raises(UsageError, match="there is no suite"):
+        await shelf.find("numbers", SUITE)
+    shelf.keep(SUITE, second)
+    shelf.folder.joinpath(SUITE, f"{'0' * 64}.ndn").write_bytes(b"damaged")
+    assert (await shelf.find("numbers", SUITE))[0].wire == second.wire
     with pytest.raises(UsageError, match="holds a score, not a suite"):
         await shelf.find(str(path), SUITE)
     with pytest.raises(UsageError, match="there is no score"):

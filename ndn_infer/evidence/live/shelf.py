@@ -1,11 +1,12 @@
 """Suites and scores of this machine: files of its own network, found by their digest, by a name, or as the last one.
 
-Owns: where these files lie, and what a user may call a record: a file, a name, the beginning of its digest, "last".
-Must not know: what records say.
+Owns: where these files lie, and what a user may call a record: a file, a name, the beginning of its digest, "last",
+what a suite is called by its maker. Must not know: what else records say.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.config import Config
-from ndn_infer.errors import UsageError
+from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.evidence.live import vouched as signed
 from ndn_infer.evidence.live.vouched import Vouched
 from ndn_infer.node.node import Node
 from ndn_infer.security.keychain import Keychain
+
+log = logging.getLogger(__name__)
 
 SUITE: Final = "suite"
 SCORE: Final = "score"
@@ -69,10 +72,24 @@ class Shelf:
             return await self.read(path, topic)
         if reference.startswith("/") and self.node is not None:
             return [await signed.fetch(self.node, reference, topic)]
+        if topic == SUITE and (labelled := await self._labelled(reference)):
+            return labelled
         raise UsageError(
             f"there is no {topic} {reference!r} here",
             hint=f"a file, a name, the beginning of a digest, or '{LAST}'; 'ndn-infer eval list' shows those here",
         )
+
+    async def _labelled(self, label: str) -> list[Vouched]:
+        """The newest suite that its maker called so; a file that cannot be read is none."""
+        for path in self.files(SUITE):
+            try:
+                found = await self.read(path, SUITE)
+            except NdnInferError as error:
+                log.info("%s is no suite: %s", path, error)
+                continue
+            if found[0].said.predicate.get("name") == label:
+                return found
+        return []
 
     def _file(self, reference: str, topic: str) -> Path | None:
         path = Path(reference).expanduser()
