@@ -59,6 +59,20 @@ class StreamDecoder:
             return self._show(text, self._pending, 0)
         return "" if self._pending < MAX_PENDING else self._show(text, _KEPT, _HELD)
 
+    def push_all(self, tokens: Sequence[int]) -> str:
+        """What `push` gives for these, one after the other: decoded together where every byte is text."""
+        shown = [token for token in tokens if self._tokenizer.shows(token, self._skip_special)]
+        if len(shown) > 1:
+            whole = [*self._window, *shown]
+            text = self._tokenizer.decode(whole, self._skip_special)
+            if _BROKEN not in text:
+                last = 1  # tokens of the last character
+                while last < len(shown) and self._tokenizer.decode(whole[:-last], self._skip_special).endswith(_BROKEN):
+                    last += 1
+                self._window = whole
+                return self._show(text, last + self._pending * (last == len(shown)), 0)
+        return "".join(map(self.push, shown))
+
     def finish(self) -> str:
         """What was held back: an incomplete character becomes U+FFFD."""
         piece = self._text()[self._shown :]

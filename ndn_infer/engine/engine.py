@@ -208,6 +208,12 @@ class Engine:
         """No stream runs or waits: `step` would do nothing."""
         return self._scheduler.idle
 
+    @property
+    def at_prompts(self) -> bool:
+        """Whether the next step computes tokens of prompts, as far as that is known: it takes longer than one of single
+        tokens."""
+        return self._scheduler.at_prompts
+
     def refuse_if_busy(self) -> None:
         """Raises Busy when `start` would. May be asked from any thread."""
         self._scheduler.refuse_if_busy()

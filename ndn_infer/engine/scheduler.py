@@ -98,6 +98,13 @@ class Scheduler(Generic[S]):
     def idle(self) -> bool:
         return not self.running and not self.waiting
 
+    @property
+    def at_prompts(self) -> bool:
+        """Whether a stream that runs is still at its prompt, or one comes next."""
+        if self.waiting and len(self.running) < self._max_streams:
+            return True
+        return any(seat.length < seat.prompt_tokens and not seat.held for seat in self.running)
+
     def refuse_if_busy(self) -> None:
         """Raises Busy when one more stream would have to wait behind `queue_limit` others."""
         seats = self._max_streams - len(self.running)

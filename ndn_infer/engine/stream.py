@@ -175,7 +175,8 @@ class StepOutput(NamedTuple):
     """`finished`: None while the stream goes on, then "stop" (a stop id came), "length", "differs" or "agrees" (of a
     published answer: published.py), or "error: ..." with `token_id` -1. `logprob` and `top`: see sampler.Choice.
     `scores`: the same of tokens of the prompt (scoring.py), which come before any other; `token_id` is -1 where no
-    new token has come yet."""
+    new token has come yet. `at`: when it came, by clock.monotonic, where somebody hands it on later than that; `more`:
+    further ones of its stream are handed on with it."""
 
     stream: Stream
     token_id: int
@@ -183,3 +184,5 @@ class StepOutput(NamedTuple):
     finished: str | None
     top: tuple[tuple[int, float], ...] = ()
     scores: tuple[Choice, ...] = ()
+    at: float = 0.0
+    more: bool = False

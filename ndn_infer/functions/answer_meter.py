@@ -50,9 +50,9 @@ class AnswerMeter:
         self._tell("kv loaded")
         self._meters.observe(m.KV_LOAD, clock.monotonic() - self._began, self._model)
 
-    def token(self) -> None:
-        """A token is there now."""
-        now, meters, model = clock.monotonic(), self._meters, self._model
+    def token(self, at: float = 0.0) -> None:
+        """A token came, now unless `at` says when."""
+        now, meters, model = at or clock.monotonic(), self._meters, self._model
         meters.add(m.GENERATION_TOKENS, model)
         self._tokens += 1
         if self.first_token is None:

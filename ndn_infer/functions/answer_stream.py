@@ -16,6 +16,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.engine.answer_text import StopMatcher, StreamDecoder
@@ -23,7 +24,7 @@ from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.receipts import count_receipt
-from ndn_infer.functions.token_events import EventPace, TokenEvents, prompt_events
+from ndn_infer.functions.token_events import EventPace, TokenEvents, TokenPiece, prompt_events
 from ndn_infer.kv.prefix import Origin
 from ndn_infer.records import GenerateRequest, KvSources, Progress, TokenEvent, TokenLogprobs
 from ndn_infer.records.codes import FAILED
@@ -35,6 +36,17 @@ log = logging.getLogger(__name__)
 
 MOST_TOP = 20
 """Alternatives that are told with a token."""
+
+
+class PushedAt(NamedTuple):
+    """When a token came, by clock.monotonic (0: now), and whether `more` tokens are pushed now, in the same turn of the
+    event loop."""
+
+    at: float = 0.0
+    more: bool = False
+
+
+ALONE: Final = PushedAt()
 
 
 @dataclass(slots=True)
@@ -82,8 +94,9 @@ class AnswerStream:
         self.meter = counts.meter
         self._tokenizer = tokenizer
         self._decoder, self._stops = text
+        self._held: list[TokenPiece] = []
         self._events = TokenEvents(pace)
-        self._pace = pace
+        self.pace = pace
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._told_bytes, self._digest = 0, hashlib.sha256()
@@ -115,7 +128,9 @@ class AnswerStream:
 
     # ------------------------------------------------------------ tokens in
 
-    def push(self, token: int, logprob: float, top: Sequence[tuple[int, float]], finish: str = "") -> bool:
+    def push(
+        self, token: int, logprob: float, top: Sequence[tuple[int, float]], finish: str = "", when: PushedAt = ALONE
+    ) -> bool:  # fmt: skip
         """One token, the last one when `finish` says why. Whether the answer has ended, which a stop string may do."""
         if self.ended:
             return True
@@ -123,7 +138,7 @@ class AnswerStream:
             self._end(TokenEvent((), finish="length"))
             return True
         try:
-            self._push(token, self._told(logprob, token, top), finish)
+            self._push(TokenPiece(token, "", self._told(logprob, token, top)), finish, when)
         except Exception as error:
             log.exception("an event cannot be made")
             self.fail(f"{type(error).__name__} in generate")
@@ -152,17 +167,26 @@ class AnswerStream:
 
     # ------------------------------------------------------------ events out
 
-    def _push(self, token: int, logprobs: tuple[TokenLogprobs, ...], finish: str) -> None:
+    def _push(self, piece: TokenPiece, finish: str, when: PushedAt) -> None:
         self._counters["tokens_decoded"] += 1
-        self.meter.token()
-        self.ids.append(token)
-        self._pace.flowing.add(self)
-        text = self._decoder.push(token) + (self._decoder.finish() if finish else "")
+        self.meter.token(when.at)
+        self.ids.append(piece.token)
+        self._held.append(piece)
+        if finish or not when.more or self.request.sampling.stop:  # what follows a stop string is not told
+            self._tell_held(finish)
+
+    def _tell_held(self, finish: str = "") -> None:
+        held, self._held = self._held, []
+        self.pace.flowing.add(self)
+        text = self._decoder.push_all([piece.token for piece in held]) + (self._decoder.finish() if finish else "")
         emit, stopped = self._stops.push(text)
         if finish and not stopped:
             emit += self._stops.finish()
         last = stopped or bool(finish)
-        self._send(self._events.add(token, emit, logprobs, clock.monotonic(), last=last))
+        *before, newest = held
+        newest.text, now = emit, clock.monotonic()
+        left = [event for piece in before for event in self._events.add(piece, now, more=True)]
+        self._send([*left, *self._events.add(newest, now, last=last)])
         if last:
             ended = "stop" if stopped else finish
             self._end(TokenEvent((), finish=ended, stopped_by=self._stops.stopped_by))
@@ -191,6 +215,8 @@ class AnswerStream:
 
     def _end(self, report: TokenEvent) -> None:
         """The last event, with the report of where KV came from. It cannot fail to be the last."""
+        if self._held and not self.ended:  # others were to come with them
+            self._tell_held()
         if self.ended:
             return
         self.meter.ended(report.finish)
@@ -237,7 +263,7 @@ class AnswerStream:
             if timer is not None:
                 timer.cancel()
         self._timer = self._watch = None
-        self._pace.flowing.discard(self)
+        self.pace.flowing.discard(self)
         self.away = False
         self._back.set()
         self._read.set()
@@ -254,7 +280,7 @@ class AnswerStream:
             return
         if readers is Readers.AWAY and not self.away:
             self.away, self.away_since = True, now
-            self._pace.flowing.discard(self)
+            self.pace.flowing.discard(self)
             self.out.on_paused(True)
             self.on_away()
         self._watch = _call_at(self.out.readers.next_change(now), self._look)

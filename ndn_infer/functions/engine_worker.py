@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ndn_infer import clock
 from ndn_infer.engine.engine import Engine, StepOutput, Stream
 from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.errors import ModelError
+from ndn_infer.functions.gathered import Gathered, Listener, OnStep
+from ndn_infer.functions.token_events import EventPace
 from ndn_infer.records.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-OnStep = Callable[[StepOutput], None]
 
 
 class EngineWorker:
@@ -34,7 +36,8 @@ class EngineWorker:
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
         self._commands: queue.SimpleQueue[Callable[[Engine], None] | None] = queue.SimpleQueue()
-        self._listeners: dict[Stream, OnStep] = {}
+        self._listeners: dict[Stream, Listener] = {}
+        self._gathered = Gathered()
         self._prefills: dict[Stream, Callable[[Engine], None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -116,23 +119,27 @@ class EngineWorker:
     async def generate(
         self, ids: Sequence[int], params: Sampling, prefix: Sequence[torch.Tensor], on_step: OnStep, *,
         near: bool = False, cache_salt: str = "", arriving: bool = False, answered: int = 0,
+        pace: EventPace | None = None,
     ) -> Stream:  # fmt: skip
-        """Start a stream; `on_step` gets every step's output until one has `finished`. Options as in Engine.start."""
+        """Start a stream; `on_step` gets every step's output until one has `finished`. Those of a stream with a `pace`
+        come together (StepOutput.more) where they leave together. Other options as in Engine.start."""
 
         def begin(engine: Engine) -> Stream:
             return engine.start(
                 ids, params, prefix, near=near, cache_salt=cache_salt, arriving=arriving, answered=answered
             )  # fmt: skip
 
-        return await self.follow(begin, on_step)
+        return await self.follow(begin, on_step, pace)
 
-    async def follow(self, begin: Callable[[Engine], Stream], on_step: OnStep) -> Stream:
-        """Start a stream as `begin(engine)` does, in the engine's thread; `on_step` gets every step's output until one
-        has `finished`. Raises what `begin` does."""
+    async def follow(
+        self, begin: Callable[[Engine], Stream], on_step: OnStep, pace: EventPace | None = None
+    ) -> Stream:  # fmt: skip
+        """Start a stream as `begin(engine)` does, in the engine's thread; `on_step` and `pace` as in `generate`. Raises
+        what `begin` does."""
 
         def listened(engine: Engine) -> Stream:
             stream = begin(engine)
-            self._listeners[stream] = on_step
+            self._listeners[stream] = Listener(on_step, pace)
             return stream
 
         return await self._begin(listened)
@@ -187,6 +194,8 @@ class EngineWorker:
         while idle and self._commands.empty() and engine.prepare():
             pass
         wait = idle or engine.stalled
+        if wait:
+            self._give(at_once=True)
         while True:
             try:
                 command = self._commands.get(block=wait)
@@ -207,18 +216,25 @@ class EngineWorker:
             self._hand_out(engine, outputs)
 
     def _hand_out(self, engine: Engine, outputs: Sequence[StepOutput]) -> None:
-        told = []
+        now = clock.monotonic()
         for output in outputs:
             listener = self._listeners.get(output.stream)
             if output.finished:
                 self._listeners.pop(output.stream, None)
             if listener is not None:
-                told.append((listener, output))
-        if told:  # at once: each call wakes the event loop, which then wants the interpreter that the engine needs
-            assert self._loop is not None
-            _post(self._loop, _tell, told)
+                self._gathered.add(listener, output, now)
+        self._give(at_once=engine.at_prompts)
         for deliver in list(self._prefills.values()):
             deliver(engine)
+
+    def _give(self, *, at_once: bool) -> None:
+        """To the event loop, once for all that waits."""
+        if self._gathered.give(clock.monotonic(), at_once=at_once):
+            assert self._loop is not None
+            _post(self._loop, self._take)
+
+    def _take(self) -> None:
+        _tell(self._gathered.take())
 
     def _drop(self, engine: Engine, stream: Stream) -> None:
         listened = self._listeners.pop(stream, None)
@@ -242,7 +258,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
 
 
 def _tell(told: Sequence[tuple[OnStep, StepOutput]]) -> None:
-    """What one step gave; a listener that fails takes no other one's tokens."""
+    """What steps gave; a listener that fails takes no other one's tokens."""
     for on_step, output in told:
         try:
             on_step(output)

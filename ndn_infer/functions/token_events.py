@@ -54,10 +54,15 @@ class EventPace:
             return 0.0
         return max(self.least_s, min(len(self.flowing) / EVENTS_A_SECOND, MOST_INTERVAL_S))
 
+    def turn(self, at: float) -> float:
+        """The number of the interval of the clock in which `at` is; without intervals a moment is one of its own."""
+        interval_s = self.interval_s
+        return math.floor(at / interval_s) if interval_s and math.isfinite(at) else at
+
 
 @dataclass(slots=True)
-class _TokenPiece:
-    """One token and what it brought along."""
+class TokenPiece:
+    """One token and what it brought along; of tokens that are told together the last one brings their text."""
 
     token: int
     text: str
@@ -77,21 +82,21 @@ class TokenEvents:
 
     pace: EventPace
     _sent_at: float = float("-inf")
-    _waiting: list[_TokenPiece] = field(default_factory=list)
+    _waiting: list[TokenPiece] = field(default_factory=list)
     _size: int = _FRAME_BYTES
 
     def add(
-        self, token: int, text: str, logprobs: tuple[TokenLogprobs, ...], now: float, *, last: bool = False
-    ) -> list[TokenEvent]:
+        self, piece: TokenPiece, now: float, *, last: bool = False, more: bool = False
+    ) -> list[TokenEvent]:  # fmt: skip
         """One more token. The events that leave now: none or one, more where it brings much text. The `last` one waits
-        for `finish`."""
-        piece = _TokenPiece(token, text, logprobs)
+        for `finish`; with `more` it waits for others that are added now, if they fit."""
         size = piece.size
         left = self.take(now) if self._size + size > EVENT_BYTES else []
         self._waiting.append(piece)
         self._size += size
         full = len(self._waiting) >= MOST_TOKENS or self._size > EVENT_BYTES
-        leaves = not last and (full or not self.pace.interval_s or self._turn(now) > self._turn(self._sent_at))
+        due = full or not (more or (self.pace.interval_s and self._turn(now) <= self._turn(self._sent_at)))
+        leaves = due and not last
         return left + self.take(now) if leaves else left
 
     def take(self, now: float) -> list[TokenEvent]:
@@ -114,9 +119,7 @@ class TokenEvents:
         return [*events, report]
 
     def _turn(self, at: float) -> float:
-        """The number of the interval in which `at` is."""
-        interval_s = self.pace.interval_s
-        return math.floor(at / interval_s) if interval_s and math.isfinite(at) else at
+        return self.pace.turn(at)
 
     @property
     def due_at(self) -> float | None:
@@ -139,7 +142,7 @@ def prompt_events(told: Sequence[TokenLogprobs]) -> Iterator[TokenEvent]:
         yield TokenEvent((), prompt=tuple(waiting))
 
 
-def _event(pieces: list[_TokenPiece]) -> TokenEvent:
+def _event(pieces: list[TokenPiece]) -> TokenEvent:
     return TokenEvent(
         tuple(piece.token for piece in pieces),
         "".join(piece.text for piece in pieces),
@@ -147,7 +150,7 @@ def _event(pieces: list[_TokenPiece]) -> TokenEvent:
     )
 
 
-def _split(piece: _TokenPiece) -> Iterator[TokenEvent]:
+def _split(piece: TokenPiece) -> Iterator[TokenEvent]:
     """A token with more text than an event holds (it was held back): pieces of the text, the token with the last."""
     room = EVENT_BYTES - _FRAME_BYTES - 12 - sum(len(records.encode(told)) for told in piece.logprobs)
     characters = max(room // 4, 1)  # of up to four bytes

@@ -30,6 +30,10 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
+    def __hash__(self) -> int:
+        """Metrics are looked up for every token: of all fields it takes longer than to count."""
+        return hash(self.name)
+
 
 class Histogram:
     """How many values fell into each bucket. May be written by one thread and read by another."""

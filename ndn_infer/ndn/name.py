@@ -85,7 +85,11 @@ def components(name: Name) -> list[Component]:
     parts = []
     offset, end = 0, len(name)
     while offset < end:
-        _, _, after = read_header(name, offset, end)
+        after = offset + 2  # names are cut for every packet: the common case (see read_header) without a call
+        if after <= end and 0 < name[offset] < 253 and name[offset + 1] < 253 and after + name[offset + 1] <= end:
+            after += name[offset + 1]
+        else:
+            after = read_header(name, offset, end)[2]
         parts.append(name[offset:after])
         offset = after
     return parts

@@ -18,7 +18,7 @@ from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import Busy, ModelError
 from ndn_infer.functions.answer_meter import AnswerCounts, AnswerMeter
-from ndn_infer.functions.answer_stream import AnswerStream, Report
+from ndn_infer.functions.answer_stream import AnswerStream, PushedAt, Report
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.functions.token_events import EVENT_BYTES, EventPace
 from ndn_infer.metrics.meters import Meters
@@ -107,6 +107,27 @@ async def test_tokens_become_events_and_the_last_one_carries_the_report() -> Non
     last = Reader(out).read()[-1]
     assert Reader(out).text == "hey" and made.ended and not out.failed
     assert (last.finish, last.prompt_tokens, last.kv_names, last.kv_holders) == ("stop", 2, ("/kv",), ("/holder",))
+
+
+@pytest.mark.parametrize("ends", ["length", "fails"])
+async def test_tokens_pushed_together_are_one_event(ends: str) -> None:
+    """Also where the last of them does not come."""
+    out = stream()
+    made = answer(out, logprobs=1)
+    more = PushedAt(at=1.0, more=True)
+    assert not any(made.push(token, -0.5, (), "", more) for token in ids("h\u00e9"))
+    assert not Reader(out).read() and len(made.ids) == 3
+    made.push(ids("y")[0], -0.5, (), "length") if ends == "length" else made.fail("gone")
+    first, *rest = Reader(out).read()
+    assert first.text == ("h\u00e9y" if ends == "length" else "h\u00e9") and len(first.logprobs) == len(first.ids)
+    assert not rest or (rest[-1].finish == "error" and not rest[-1].ids)
+
+
+async def test_what_follows_a_stop_string_is_not_told_although_it_came_together() -> None:
+    out = stream()
+    made = answer(out, stop=("b",))
+    told = [made.push(token, -0.5, (), "", PushedAt(more=True)) for token in ids("abc")]
+    assert told == [False, True, True] and Reader(out).text == "a" and made.ids == ids("ab")
 
 
 async def test_an_answer_of_no_tokens_ends_when_the_prompt_is_computed() -> None:

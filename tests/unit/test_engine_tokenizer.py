@@ -38,6 +38,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 TOKENIZER = ChatTokenizer(byte_tokenizer(), TEMPLATE, {"eos_token": "<|end|>"}, (260,))
+ID = {TOKENIZER.token_bytes(number): number for number in range(TOKENIZER.vocab_size)}
 
 
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=60))
@@ -83,15 +84,32 @@ def test_a_model_that_repeats_half_a_character_is_shown_as_it_goes_on() -> None:
     assert "".join(whole) == "\ufffd\u20acx"
 
 
-def test_runs_of_byte_tokens_are_shown_too() -> None:
-    """Tokenizers of the SentencePiece kind write bytes as tokens, and show each byte of half a character."""
+def byte_fallback_tokenizer() -> ChatTokenizer:
+    """Of the SentencePiece kind, which write bytes as tokens, and show each byte of half a character."""
     vocab = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"a": 256, "<unk>": 257}
     inner = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer = ChatTokenizer(inner, "", {}, ())
+    return ChatTokenizer(inner, "", {}, ())
+
+
+def test_runs_of_byte_tokens_are_shown_too() -> None:
+    tokenizer = byte_fallback_tokenizer()
     for ids in ([*"\u20ac".encode()], [0x80] * 50, [256, *"\u20ac".encode(), 256, 0xE2, 0x82, 256, *[0xF0] * 40, 256]):
         decoder = StreamDecoder(tokenizer)
         assert "".join(decoder.push(token) for token in ids) + decoder.finish() == tokenizer.decode(ids)
+
+
+ids_of_text = st.text(max_size=5).map(lambda text: list(text.encode()))
+
+
+@given(st.lists(st.one_of(ids_of_text, st.lists(st.integers(0, 261), max_size=5)), max_size=12), st.booleans())
+def test_tokens_pushed_together_show_what_they_show_one_by_one(groups: list[list[int]], fallback: bool) -> None:
+    tokenizer = byte_fallback_tokenizer() if fallback else TOKENIZER
+    one, together = StreamDecoder(tokenizer), StreamDecoder(tokenizer)
+    for group in groups:
+        ids = group if fallback else [ID[bytes((token,))] if token < 256 else token for token in group]
+        assert together.push_all(ids) == "".join(map(one.push, ids))
+    assert together.finish() == one.finish()
 
 
 def test_an_answer_that_broke_off_goes_on_as_if_it_had_not() -> None:

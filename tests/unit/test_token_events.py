@@ -14,6 +14,7 @@ from ndn_infer.functions.token_events import (
     MOST_TOKENS,
     EventPace,
     TokenEvents,
+    TokenPiece,
     prompt_events,
 )
 from ndn_infer.ndn.tlv import MAX_PACKET_BYTES
@@ -31,11 +32,11 @@ SIGNER = Signer.of(PrivateKey.generate(), LONG, LONG + ndn.from_uri("/KEY/k/i/v=
 
 def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
     events = TokenEvents(EventPace(0.05))
-    assert events.add(1, "a", (), 10.0) == [TokenEvent((1,), "a")]
+    assert events.add(TokenPiece(1, "a", ()), 10.0) == [TokenEvent((1,), "a")]
     assert events.due_at is None
-    assert not events.add(2, "b", (), 10.02) and not events.add(3, "", (), 10.04)
+    assert not events.add(TokenPiece(2, "b", ()), 10.02) and not events.add(TokenPiece(3, "", ()), 10.04)
     assert events.due_at == pytest.approx(10.1)
-    assert events.add(4, "c", (), 10.06) == [TokenEvent((2, 3, 4), "bc")]
+    assert events.add(TokenPiece(4, "c", ()), 10.06) == [TokenEvent((2, 3, 4), "bc")]
     assert events.take(11.0) == []
 
 
@@ -44,8 +45,8 @@ def test_events_of_several_answers_leave_together() -> None:
     pace = EventPace(0.05)
     answers = [TokenEvents(pace) for _ in range(4)]
     for number, events in enumerate(answers):
-        assert events.add(0, "a", (), 10.001 + 0.01 * number)
-    left = {step: [bool(one.add(1, "b", (), 10.04 + 0.02 * step)) for one in answers] for step in range(6)}
+        assert events.add(TokenPiece(0, "a", ()), 10.001 + 0.01 * number)
+    left = {step: [bool(one.add(TokenPiece(1, "b", ()), 10.04 + 0.02 * step)) for one in answers] for step in range(6)}
     assert [any(told) for told in left.values()] == [False, True, False, False, True, False]
     assert all(len(set(told)) == 1 for told in left.values())
 
@@ -72,14 +73,14 @@ def test_what_is_told_of_a_prompt_fits_packets(drawn: list[tuple[int, bytes]]) -
 
 def test_without_an_interval_each_token_leaves_alone() -> None:
     events = TokenEvents(EventPace(0.0))
-    assert [events.add(token, "x", (), 1.0) for token in range(3)] == [
+    assert [events.add(TokenPiece(token, "x", ()), 1.0) for token in range(3)] == [
         [TokenEvent((token,), "x")] for token in range(3)
     ]
 
 
 def test_the_last_token_and_the_report_are_one_event_where_they_fit() -> None:
     events, report = TokenEvents(EventPace(0.0)), TokenEvent((), finish="stop", prompt_tokens=3)
-    assert events.add(1, "a", (), 1.0, last=True) == []
+    assert events.add(TokenPiece(1, "a", ()), 1.0, last=True) == []
     assert events.finish(report, 1.0) == [TokenEvent((1,), "a", finish="stop", prompt_tokens=3)]
 
 
@@ -103,7 +104,7 @@ def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], inter
             leave(events.take(due_at), due_at)
         now += pause
         made[token] = now
-        leave(events.add(token, f"{token} ", (TOLD,) if told else (), now), now)
+        leave(events.add(TokenPiece(token, f"{token} ", (TOLD,) if told else ()), now), now)
     leave(events.take(now), now)
     assert [token for event in left for token in event.ids] == list(range(len(pauses)))
     assert "".join(event.text for event in left) == "".join(f"{token} " for token in range(len(pauses)))
@@ -119,26 +120,26 @@ names = st.lists(repeated(st.text(min_size=1, max_size=3), 3000), max_size=9)
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 2**32 - 1), texts, st.booleans()), max_size=12), st.text(max_size=9000), names,
-    names, st.sampled_from([0.0, 10.0]),
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), texts, st.booleans(), st.booleans()), max_size=12),
+    st.text(max_size=9000), names, names, st.sampled_from([0.0, 10.0]),
 )  # fmt: skip
 def test_no_event_is_too_large_whatever_was_held_back(
-    tokens: list[tuple[int, str, bool]], error: str, kv_names: list[str], holders: list[str], interval_s: float
+    tokens: list[tuple[int, str, bool, bool]], error: str, kv_names: list[str], holders: list[str], interval_s: float
 ) -> None:
     """Nothing of ids, text and log probabilities is lost; sealed, signed and inside another packet it still fits."""
     events, left = TokenEvents(EventPace(interval_s)), []
-    for number, (token, text, told) in enumerate(tokens, 1):
-        last = number == len(tokens)
-        left += events.add(token, text, (TOLD,) if told else (), float(number), last=last)
+    for number, (token, text, told, more) in enumerate(tokens, 1):
+        last, piece = number == len(tokens), TokenPiece(token, text, (TOLD,) if told else ())
+        left += events.add(piece, float(number), last=last, more=more and not last)
     signers = tuple(KvSigner(name, 2**32 - 1) for name in holders)
     report = TokenEvent(
         (), finish="stop", error=error, kv=KvSources(*[2**32 - 1] * 6, signers=signers), prompt_tokens=2**18,
         kv_names=tuple(kv_names), kv_holders=tuple(holders),
     )  # fmt: skip
     left += events.finish(report, 99.0)
-    assert [token for event in left for token in event.ids] == [token for token, _, _ in tokens]
-    assert "".join(event.text for event in left) == "".join(text for _, text, _ in tokens)
-    assert sum(len(event.logprobs) for event in left) == sum(told for _, _, told in tokens)
+    assert [token for event in left for token in event.ids] == [token for token, *_ in tokens]
+    assert "".join(event.text for event in left) == "".join(text for _, text, *_ in tokens)
+    assert sum(len(event.logprobs) for event in left) == sum(told for _, _, told, _ in tokens)
     assert [event.finish for event in left] == [""] * (len(left) - 1) + ["stop"]
     domain = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)}).newest
     for event in left:
