@@ -19,7 +19,7 @@ from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.answer_costs import AnswerCosts, ChargedEngine
 from ndn_infer.functions.answer_engine import AnswerInMaking, AnswerOrder
 from ndn_infer.functions.answer_records import PromptState
-from ndn_infer.functions.answer_stream import Report
+from ndn_infer.functions.answer_stream import PushedAt, Report
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.engine_host import EngineHost
 from ndn_infer.functions.generation import Limits
@@ -131,6 +131,7 @@ class KvAnswer:
         self.stream = await self._engine.worker.generate(
             self.request.prompt, self.params, blocks, self.on_step, near=not self.connector.blocks.format.exact,
             cache_salt=self.order.job.domain.label, arriving=arriving, answered=self.request.answered,
+            pace=None if self.request.sampling.stop else self.answer.pace,
         )  # fmt: skip
         self._costs.of(self.stream.spent)
         if self.answer.away:
@@ -198,7 +199,9 @@ class KvAnswer:
             return
         if not answer.ids:
             self._note_first(output.stream)
-        answer.push(output.token_id, output.logprob, output.top, finish)
+        answer.push(output.token_id, output.logprob, output.top, finish, PushedAt(output.at, output.more))
+        if output.more:
+            return
         try:
             self._publish_new_blocks()
         except Exception:  # the answer does not depend on it
