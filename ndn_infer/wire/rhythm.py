@@ -95,6 +95,12 @@ class Rhythm:
         """Whether the question asked last was the last one."""
         return self.unanswered >= self._questions
 
+    @property
+    def unhurried(self) -> bool:
+        """Whether segments are known to come further apart than a round trip: then one Interest ahead is enough."""
+        gap_s = self._gaps.smoothed_s
+        return gap_s is not None and 0.0 < self.rtt_s < gap_s
+
     def ahead(self, least: int) -> int:
         """How many segments to ask for beyond what is there, so that the Interest for each is at the producer before
         the segment is made: as many as are made in a round trip, and a few. Where the window holds a stream back (its

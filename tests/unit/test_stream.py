@@ -223,6 +223,28 @@ def test_a_stream_is_read_at_the_pace_at_which_it_is_made_and_a_finished_one_fas
         assert reader.done and path.now < max(300 * pace_s + 6 * rtt_s, four_ahead / 3)
 
 
+@dataclass
+class Asked(Path):
+    """Keeps what was asked for, and when."""
+
+    asked: list[tuple[float, int]] = field(default_factory=list)
+
+    def send(self, kind: str, number: int) -> None:
+        if kind == "ask":
+            self.asked.append((self.now, number))
+        super().send(kind, number)
+
+
+@pytest.mark.parametrize(("rtt_s", "bursts"), [(0.01, 102), (0.0, 200)])
+def test_interests_leave_in_pairs_where_segments_come_slower_than_round_trips(rtt_s: float, bursts: int) -> None:
+    """Not where the round trip is unknown; and each segment is asked for once in both cases."""
+    path = Asked(200, 1, 0.0, 0.0, 0.05, StreamReader(0.0, rhythm=Rhythm(rtt_s)), rtt_s / 2, (1.0, 1.0), alive=True)
+    path.run()
+    numbers = [number for _, number in path.asked]
+    assert path.reader.done and len(numbers) == len(set(numbers)) <= 204
+    assert len({at for at, _ in path.asked}) <= bursts and path.now < 200 * 0.05 + 2 * rtt_s + 0.05
+
+
 def test_a_window_that_was_held_back_opens() -> None:
     """Where segments wait for Interests the time between them is round trip / window, which asks for a wider one."""
     rhythm, seen = Rhythm(0.2), []
