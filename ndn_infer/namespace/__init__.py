@@ -11,6 +11,7 @@ kinds below, its packets are `<base>/v=<version>/seg=<n>`, discovered through `<
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.namespace.grammar import RESERVED_FUNCTIONS as RESERVED_FUNCTIONS
@@ -108,10 +109,15 @@ class Explained:
     rest: tuple[str, ...]
 
 
+_LONGEST_FIRST: Final = tuple(sorted(KINDS, key=lambda kind: -kind.pattern.count("/")))
+
+
 def classify(net: Name, name: Name) -> Explained:
     """Which kind a full name is of, and what its trailing components say. Never raises on a well-formed name."""
-    for cls in sorted(KINDS, key=lambda kind: -kind.pattern.count("/")):
-        found = cls.parse_prefix(net, name)
+    texts = texts_of(net, name)
+    below = ndn.components(name[len(net) :]) if texts else []
+    for cls in _LONGEST_FIRST:
+        found = cls.among(texts, below)
         if found is None:
             continue
         kind, tail = found

@@ -55,10 +55,13 @@ class Kind:
     def parse_prefix(cls, net: Name, name: Name) -> tuple[Self, list[ndn.Component]] | None:
         """Like `parse`, for a name that goes on: the kind and the components after it."""
         texts = texts_of(net, name)
+        return cls.among(texts, ndn.components(name[len(net) :])) if texts else None
+
+    @classmethod
+    def among(cls, texts: list[str | None], below: list[ndn.Component]) -> tuple[Self, list[ndn.Component]] | None:
+        """Like `parse_prefix`, for the components `below` the network's name whose `texts` (texts_of) are known."""
         found = cls._match(texts, exact=False)
-        if found is None or not name.startswith(net):
-            return None
-        return found, ndn.components(name[len(net) :])[len(cls.pattern.split("/")) - 1 :]
+        return None if found is None else (found, below[cls.pattern.count("/") :])
 
     @classmethod
     def _match(cls, texts: list[str | None], *, exact: bool) -> Self | None:

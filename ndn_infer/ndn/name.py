@@ -37,7 +37,7 @@ DIGEST_BYTES: Final = 34
 _DIGEST_HEAD: Final = bytes((IMPLICIT_DIGEST, 32))
 _DIGESTS: Final = {"sha256digest": IMPLICIT_DIGEST, "params-sha256": PARAMETERS_DIGEST}
 _DIGESTS_BY_TYPE: Final = {number: text for text, number in _DIGESTS.items()}
-_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 METADATA: Final[Component] = encode_tlv(KEYWORD, b"metadata")
 PROGRESS: Final[Component] = encode_tlv(KEYWORD, b"progress")
@@ -220,7 +220,10 @@ def component_to_uri(component: Component) -> str:
             return f"{_NUMBERED_BY_TYPE[type_number]}={number}"
     if type_number in _DIGESTS_BY_TYPE and len(value) == 32:
         return f"{_DIGESTS_BY_TYPE[type_number]}={value.hex()}"
-    text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in value)
+    if value.translate(None, _PLAIN):
+        text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in value)
+    else:
+        text = value.decode("ascii")
     if not value.strip(b"."):
         text += "..."
     return text if type_number == GENERIC else f"{type_number}={text}"

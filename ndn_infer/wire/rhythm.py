@@ -40,6 +40,11 @@ SPARE_AHEAD: Final = 2
 MOST_AHEAD: Final = 32
 """Interests ahead; producers let 64 wait (wire/stream.py)."""
 
+LEAST_AHEAD: Final = 2
+LASTS_S: Final = 0.8
+"""Where that is enough, nothing is asked for earlier than this before it comes: Interests live for a second
+(wire/stream.py), and those that ran out are sent again."""
+
 _KNOWN: Final = 4
 
 
@@ -108,5 +113,7 @@ class Rhythm:
         gap_s = self._gaps.smoothed_s
         if gap_s is None or not self.rtt_s:
             return least
+        if self.unhurried:
+            return min(least, max(math.floor(LASTS_S / gap_s), LEAST_AHEAD))
         wanted = math.ceil(self.rtt_s / gap_s) + SPARE_AHEAD if gap_s * MOST_AHEAD > self.rtt_s else MOST_AHEAD
         return min(max(wanted, least), max(MOST_AHEAD, least))

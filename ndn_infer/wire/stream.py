@@ -137,8 +137,8 @@ class StreamReader:
     def _may_wait(self, ready: int) -> bool:
         """Whether less than half a window is to be asked for, and what was asked for lasts until there is more: then
         several leave together, for one wake-up of each process on their way."""
-        early = self.final is None and self.delivered in self._asked and 2 * ready < self.ahead
-        return early and self.rhythm.unhurried
+        early = self.final is None and self.delivered in self._asked and self.rhythm.unhurried
+        return early and 2 * ready < self.rhythm.ahead(self.ahead)
 
     def _shift(self, by_s: float, now: float) -> None:
         """The last `by_s` seconds do not count."""

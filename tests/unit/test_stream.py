@@ -245,6 +245,15 @@ def test_interests_leave_in_pairs_where_segments_come_slower_than_round_trips(rt
     assert len({at for at, _ in path.asked}) <= bursts and path.now < 200 * 0.05 + 2 * rtt_s + 0.05
 
 
+@pytest.mark.parametrize("gap_s", [0.25, 0.35, 0.45])
+def test_interests_for_a_slow_stream_do_not_run_out_before_they_are_answered(gap_s: float) -> None:
+    """Once its rhythm is known; streams of many answers side by side have an event each quarter of a second."""
+    path = Asked(60, 1, 0.0, 0.0, gap_s, StreamReader(0.0, rhythm=Rhythm(0.01)), 0.005, (1.0, 1.0), alive=True)
+    path.run()
+    known = [number for _, number in path.asked if number > 8]
+    assert path.reader.done and len(known) == len(set(known))
+
+
 def test_a_window_that_was_held_back_opens() -> None:
     """Where segments wait for Interests the time between them is round trip / window, which asks for a wider one."""
     rhythm, seen = Rhythm(0.2), []
