@@ -129,16 +129,16 @@ class StreamReader:
             for number in range(self.delivered, last + 1)
             if number not in self._asked and number not in self._early and self._not_before.get(number, 0.0) <= now
         ]
-        if self._may_wait(len(ready)):
+        if self._may_wait(len(ready), ahead):
             return []
         self._asked.update(dict.fromkeys(ready, now))
         return ready
 
-    def _may_wait(self, ready: int) -> bool:
+    def _may_wait(self, ready: int, ahead: int) -> bool:
         """Whether less than half a window is to be asked for, and what was asked for lasts until there is more: then
         several leave together, for one wake-up of each process on their way."""
         early = self.final is None and self.delivered in self._asked and self.rhythm.unhurried
-        return early and 2 * ready < self.rhythm.ahead(self.ahead)
+        return early and 2 * ready < ahead
 
     def _shift(self, by_s: float, now: float) -> None:
         """The last `by_s` seconds do not count."""
