@@ -1,7 +1,8 @@
 """The consumer: Client, its conversations and their answers."""
 
+from ndn_infer.client.answer import Answer, Timing
 from ndn_infer.client.client import Client
-from ndn_infer.client.conversation import Answer, Conversation, Prompted, Timing
+from ndn_infer.client.conversation import Conversation, Prompted
 from ndn_infer.client.passages import Cited, passage_places, rag_prompt
 
 __all__ = [

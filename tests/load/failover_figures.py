@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ndn_infer.client.conversation import Move
+from ndn_infer.client.answer import Move
 
 PARTS: Final = ("detect", "choose", "token", "kv", "compute")
 
