@@ -13,7 +13,9 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadName
 from ndn_infer.ndn.name import Name
 
-RESERVED_SITES: Final = frozenset({"KEY", "catalog", "corpus", "domain", "model", "operator", "service", "sync"})
+RESERVED_SITES: Final = frozenset(
+    {"KEY", "catalog", "corpus", "domain", "model", "operator", "policy", "service", "sync"}
+)
 """First components below `<net>` that are no sites."""
 
 RESERVED_FUNCTIONS: Final = frozenset({"act", "kv", "passage", "result", "tokens"})

@@ -303,6 +303,18 @@ class Passage(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Policy(Kind):
+    policy: str
+    title: ClassVar[str] = "policy"
+    pattern: ClassVar[str] = "/policy/<policy>"
+    meaning: ClassVar[str] = (
+        "rules by which a guard judges prompts and answers; <policy> is the SHA-256 of their canonical form, so that a "
+        "verdict says by which rules it was made"
+    )
+    example: ClassVar[tuple[str, ...]] = (_SAMPLE,)
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Kind):
     subject_kind: str
     subject: str
@@ -392,6 +404,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     KvBlock,
     Activation,
     Passage,
+    Policy,
     Result,
     AnswerRecord,
     RequestObject,

@@ -47,13 +47,14 @@ KEYS = {
     "sentiment": "/home/n1/sentiment",
     "repo": "/home/n1/repo",
     "log": "/home/n1/log",
+    "guard": "/home/n1/guard",
     "owner": "/home/n1/domain",
     "decode-n2": "/home/n2/decode",
     "decode-lab": "/lab/m1/decode",
     "site-lab": "/lab",
 }
 DECODERS = {"decode", "decode-n2", "decode-lab"}
-ROLES = {"tokenize", "embed", "prefill", "stage", "vllm", "rag", "user", "reviewer", "sentiment", "repo"}
+ROLES = {"tokenize", "embed", "prefill", "stage", "vllm", "rag", "user", "reviewer", "sentiment", "repo", "guard"}
 ROLES |= {"owner", "log"} | DECODERS
 
 MODEL = f"/model/{DIGEST}"
@@ -169,6 +170,11 @@ MATRIX: list[tuple[str, set[str]]] = [
     # Passage
     (f"{CORPUS}/passage/{DIGEST}{META}", {"rag"}),
     (f"{CORPUS}/passage/{DIGEST}{LIVE}", set()),
+    # Policy: its digest is in the name, so any role may publish one; verdicts are those of the role "guard" alone
+    (f"/policy/{DIGEST}{META}", ROLES | {"operator"}),
+    (f"/policy/{DIGEST}{LIVE}", set()),
+    *[(f"/service/guard/{name}", {"guard"}) for name in answers("judge")],
+    (f"/service/guard/result/judge/{DIGEST}{LIVE}", {"guard"}),
     # Result: an object, and a stream while it is made
     *[
         (f"{subject}/result/{function}/{DIGEST}{form}", allowed)
