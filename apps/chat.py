@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from ndn_infer.apps.chat_lines import Lines
 from ndn_infer.apps.chat_session import ChatOptions, ChatSession
-from ndn_infer.apps.question import add_sampling_arguments, sampling_given
+from ndn_infer.apps.question import POLICY_HELP, add_sampling_arguments, sampling_given
 from ndn_infer.config import Config
 from ndn_infer.console.signals import ended_by_signals
 from ndn_infer.errors import UsageError
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the same, saved after each answer; a new one where your label has none")  # fmt: skip
     parser.add_argument("--branch", default="", metavar="LABEL", help="--continue: save it under another label")
     parser.add_argument("--repo", default="", metavar="IDENTITY", help="which repo keeps what is saved (default: ours)")
+    parser.add_argument("--policy", metavar="POLICY", help=POLICY_HELP)
     parser.add_argument("--quiet", action="store_true", help="answers alone, no news on standard error")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--embedded", action="store_true", help="always bring up an embedded network")
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
     lines = Lines(None if options.domain else config.data_dir / "chat_history")
     when: Embedded = "always" if options.embedded else "never" if options.no_embedded else "missing"
     settings = dict(text.split("=", 1) for text in options.settings)
+    if options.policy is not None:
+        settings["ask.policy"] = options.policy
     connect = HowToConnect(options.model, when, settings, options.config, options.quiet)
     if not options.quiet:
         connect = replace(connect, news=_say)

@@ -14,7 +14,7 @@ from ndn_infer.apps.chat_lines import ChatCommand, Lines, parse
 from ndn_infer.apps.summary import brief_line, resting_lines
 from ndn_infer.apps.watching import Waiting
 from ndn_infer.console.terminal import one_line
-from ndn_infer.errors import NdnInferError, PromptError, UsageError
+from ndn_infer.errors import Blocked, NdnInferError, PromptError, UsageError
 from ndn_infer.library.blocking import SyncChat, SyncNetwork
 from ndn_infer.library.continuing import Continued
 from ndn_infer.library.overflow import words_of_step
@@ -133,6 +133,8 @@ class ChatSession:
             self._line_end(reply.text)
             raise
         self._line_end(reply.text or " ")
+        if reply.reply.answer is not None and (stop := reply.reply.answer.stopped) is not None:
+            raise Blocked(f"the answer was stopped: {stop.words}", rules=stop.rules)
         if reply.reply.answer is not None:
             self._say(brief_line(reply.reply.answer))
         self._network.remember(reply)

@@ -31,6 +31,7 @@ from ndn_infer.functions.registry import ROLES
 from ndn_infer.gateway.logged import LoggedRequests
 from ndn_infer.gateway.metering import Metering
 from ndn_infer.gateway.page.routes import paged
+from ndn_infer.gateway.policies import KeptPolicies
 from ndn_infer.gateway.routes import ALIASES, ROUTES
 from ndn_infer.gateway.served import Served
 from ndn_infer.gateway.server import GatewayServer
@@ -39,7 +40,7 @@ from ndn_infer.gateway.tenants import Tenants
 from ndn_infer.gateway.tracing import Tracing
 from ndn_infer.gateway.uplink import Uplink
 from ndn_infer.library.continuing import Conversations
-from ndn_infer.library.joining import WantedNetwork, join
+from ndn_infer.library.joining import WantedNetwork, functions_of_policy, join
 from ndn_infer.library.saved import SavedChats
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import network_name
@@ -133,8 +134,15 @@ async def _joined(options: argparse.Namespace, config: Config, ends: AsyncExitSt
 async def _embedded(options: argparse.Namespace, config: Config, keychain: Keychain, ends: AsyncExitStack) -> Node:
     model = await asyncio.to_thread(network_name, config, options.model or config.ask.model, quiet=True)
     flags = CommonFlags(options.config, options.settings)
-    wanted = WantedNetwork(model, "always", flags=flags, news=lambda text: print(text, file=sys.stderr, flush=True))
+    more = functions_of_policy(config.gateway.policy or config.ask.policy)
+    wanted = WantedNetwork(
+        model, "always", more=more, flags=flags, news=lambda text: print(text, file=sys.stderr, flush=True)
+    )
     return (await join(config, keychain, wanted, ends)).node
+
+
+def _news(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
@@ -170,6 +178,8 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
         client.meters = Meters()
         read_node(client.meters, node)
         metering = Metering(client.meters, aliases_of(config))
+        if config.gateway.policy or config.ask.policy:
+            await client.demand(config.gateway.policy or config.ask.policy)
         uplink = Uplink(node.endpoint, client)
         ends.callback(uplink.close)
         service = Service(client, config, front.domains.own)
@@ -182,7 +192,7 @@ async def _serve(options: argparse.Namespace, front: _Front) -> int:
             remembering = Remembering(node)
             ends.push_async_callback(remembering.close)
             service.on_over = remembering.over
-        served = Served(service, front.domains.label_of, uplink)
+        served = Served(service, front.domains.label_of, uplink, KeptPolicies(client.policy_of))
         tracer = tracer_of(config, "gateway")
         await ends.enter_async_context(traced(config, tracer))
         middlewares = [metering.middleware, *([Tracing(tracer).middleware] if tracer is not None else [])]

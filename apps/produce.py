@@ -67,6 +67,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         raise ConfigError("rag serves a corpus: give its folder with --corpus DIR")
     keychain = ensure_keys(config, registry.roles(names))
     parts, paths = gather(config, keychain, names, models, embedder)
+    if "guard" in names:
+        paths += catalog.policies_in(config.catalog_dir)
     return asyncio.run(_serve(options, config, keychain, names, parts, paths))
 
 

@@ -39,6 +39,8 @@ class AskOptions:
     """The label of a domain's newest epoch here."""
 
 
+POLICY_HELP: Final = "show nothing that a guard's verdict under this policy (file, alias or digest) does not cover"
+
 _FLAGS: Final = {
     "max_tokens": "maximum tokens of the answer; with 0 the prompt is tokenized only",
     "temperature": "0 is greedy",

@@ -18,11 +18,13 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.ndn.tlv import Framer
 from ndn_infer.records import CorpusRecord, ModelRecord
+from ndn_infer.records.guard import PolicyRecord
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND, Denied, DenyList, RevocationList
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 
-KINDS = ("model", "corpus", LIST_KIND)
+POLICY = "policy"
+KINDS = ("model", "corpus", POLICY, LIST_KIND)
 REVOCATION_FRESHNESS_MS = 60_000
 CATALOG_FRESHNESS_MS = 600_000
 """How long a cache may go on telling an old meaning of an alias."""
@@ -33,12 +35,12 @@ def label(alias: str) -> str:
     return alias.replace("/", "--")
 
 
-def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRecord) -> list[Path]:
+def publish(directory: Path, keychain: Keychain, record: ModelRecord | CorpusRecord | PolicyRecord) -> list[Path]:
     """Sign `record` under its alias and under its digest. Files that say the same already are left alone.
 
     Raises MissingKey when this machine does not hold the operator's key, StorageError when the disk refuses.
     """
-    kind = "model" if isinstance(record, ModelRecord) else "corpus"
+    kind = "model" if isinstance(record, ModelRecord) else POLICY if isinstance(record, PolicyRecord) else "corpus"
     content = records.encode(record)
     paths = []
     for identifier in (label(record.alias), record.digest):
@@ -82,6 +84,11 @@ def revocations(directory: Path) -> tuple[ObjectPackets, RevocationList] | None:
         return None
     packets = _load_one(path)
     return packets, records.decode(RevocationList, packets.content())
+
+
+def policies_in(directory: Path) -> list[Path]:
+    """Files of the operator's records of policies."""
+    return sorted((directory / POLICY).glob("*.ndn"))
 
 
 def records_in(directory: Path) -> list[bytes]:

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "get": "fetch a named object, verified",
     "explain": "what an answer rests on, link by link, verified; from the network or from a file",
     "audit": "compute an answer of the network again; check verdicts; list proven faults",
+    "guard": "policies of guards: check, sign and show them, and try one on a text",
     "offers": "what producers say they can do now: free places, queues, measured speeds",
     "status": "faces, routes, Content Store, producers and their queues",
     "metrics": "what Prometheus and Grafana need: names, rules, a configuration, a dashboard",
@@ -56,7 +57,7 @@ OF_NO_NETWORK: Final = frozenset({"metrics", "names", *OF_THE_TESTBED})
 """Commands that make no network's name at the first start: they need none."""
 
 EPILOG: Final = """exit status: 0 done; 2 wrong input; 3 the network did not answer; 4 something could not be verified;
-5 model or engine missing; 6 a producer answered with an error; 7 disk; 130 interrupted.
+5 model or engine missing; 6 a producer answered with an error; 7 disk; 8 a policy forbids it; 130 interrupted.
 
 examples:
   ndn-infer ask "What is the capital of France?"

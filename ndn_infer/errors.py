@@ -34,6 +34,9 @@ Owns: the exceptions that users see; a unit may derive a narrower one. Must not 
     |  `- Busy                        it has as much to do as it takes on; another may be free
     |- StorageError          exit 7   disk full, read-only, or not permitted
     |  `- StoreFull                   an object cannot be kept: the store or its disk has no room
+    |- PolicyError           exit 8   a policy is demanded, and under it nothing (more) may be shown
+    |  |- Blocked                     a rule of the policy is hit
+    |  `- Unjudged                    there is no valid verdict: no guard, or none that must be believed
     |- BadPacket                      bytes from the network are not what the specification allows
     `- BadRecord                      verified bytes do not decode as the record their name promises
 """
@@ -223,6 +226,22 @@ class StorageError(NdnInferError):
 
 class StoreFull(StorageError):
     default_hint = "give the store more room (producer.store_disk_mib), or remove pinned objects"
+
+
+class PolicyError(NdnInferError):
+    exit_code = 8
+
+
+class Blocked(PolicyError):
+    """`rules`: ids of those that are hit."""
+
+    def __init__(self, message: str, *, rules: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.rules = rules
+
+
+class Unjudged(PolicyError):
+    default_hint = "'ndn-infer status' shows whether a guard runs; start one with 'ndn-infer produce --functions guard'"
 
 
 class BadPacket(NdnInferError):

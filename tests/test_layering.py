@@ -22,7 +22,7 @@ EVIDENCE = {"evidence", "evidence.live"}
 PROMPT_LOG = {"prompt_log", "prompt_log.live"}
 SYNC = {"sync", "sync.core"}
 FORWARDER = {"forwarder.link", "forwarder.core", "forwarder.management", "forwarder.shell"}
-USED = {"console", "node", "local", "catalog", "client", "library", "functions", "gateway"}
+USED = {"guard", "console", "node", "local", "catalog", "client", "library", "functions", "gateway"}
 """What commands and measurements are made of: they import none of each other."""
 
 # unit or room -> what it may import (itself always)
@@ -84,15 +84,16 @@ ALLOWED: dict[str, set[str]] = {
     "sync": OBJECTS | {"sync.core"},
     "node": TRANSPORT | {"evidence"},
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
-    "client": TRANSPORT | {"node", "evidence"} | OFFERS,
-    "library": TRANSPORT | {"node", "client", "local", "functions", "corpus"} | EVIDENCE,
-    "gateway": TRANSPORT | {"client"} | OFFERS | EVIDENCE | PROMPT_LOG,
+    "guard": GROUND | {"evidence"},
+    "client": TRANSPORT | {"node", "evidence", "guard"} | OFFERS,
+    "library": TRANSPORT | {"guard", "node", "client", "local", "functions", "corpus"} | EVIDENCE,
+    "gateway": TRANSPORT | {"client", "guard"} | OFFERS | EVIDENCE | PROMPT_LOG,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
     "vllm": TRANSPORT | {"node", "kv", "models"},
     "vllm.backend": GROUND | {"engine", "vllm"},
     "functions": TRANSPORT
     | OFFERS
-    | {"engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence", "vllm.backend"}
+    | {"guard", "engine", "models", "corpus", "kv", "kv.layout", "node", "torch_tensors", "evidence", "vllm.backend"}
     | PROMPT_LOG,
     # Mini-NDN's classes are only there on machines that have Mini-NDN.
     "testbed": TRANSPORT
@@ -129,6 +130,7 @@ ONLY: dict[str, set[str]] = {
         "kv",
         "evidence",
         "offers",
+        "client",
         "functions",
         "vllm",
         "gateway",
@@ -149,6 +151,7 @@ PURE = sorted(
         "offers",
         "evidence",
         "prompt_log",
+        "guard",
         "sync/core",
         "forwarder/link",
         "forwarder/core",

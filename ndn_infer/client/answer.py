@@ -13,13 +13,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ndn_infer import clock, ndn
 from ndn_infer.client.answer_watch import AnswerWatch
+from ndn_infer.client.asking_state import AskingState, Prompted
+from ndn_infer.client.guarding import GuardedAnswer
 from ndn_infer.client.passages import Cited
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptTooLong
 from ndn_infer.evidence.receipts import KeptReceipt
+from ndn_infer.guard.enforcement import Stop
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, ModelRecord, Sampling, TokenEvent
 from ndn_infer.records.codes import FAILED
@@ -28,9 +31,6 @@ from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered
 from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.objects.stream_pull import OnProgress
-
-if TYPE_CHECKING:
-    from ndn_infer.client.conversation import Conversation, Prompted
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Answer:
     (docs/engine.md). Reading raises PromptTooLong, and what Caller.stream raises.
     """
 
-    conversation: Conversation
+    conversation: AskingState
     model: ModelRecord
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -101,6 +101,8 @@ class Answer:
     by: Name = b""
     """The identity whose key signed the newest stream; empty before the first event."""
     moves: list[Move] = field(default_factory=list)
+    guarded: GuardedAnswer | None = None
+    """Under which policy it is shown, if any."""
     _refused: set[str] = field(default_factory=set)
     """Engine classes that producers refused."""
     watch: AnswerWatch | None = field(init=False, default=None)
@@ -110,6 +112,11 @@ class Answer:
     def continued(self) -> int:
         """How often the answer broke off and went on elsewhere."""
         return len(self.moves)
+
+    @property
+    def stopped(self) -> Stop | None:
+        """Why a policy stopped it, if one did."""
+        return None if self.guarded is None else self.guarded.stop
 
     @property
     def stored(self) -> bool:
@@ -194,9 +201,15 @@ class Answer:
             advice=holders if len(before) < len(prompt) and before == prompt[: len(before)] else (), at=self.at,
             evidence=conversation.evidence, salt=self.salt, context=self.context,
         )  # fmt: skip
-        events = conversation.caller.stream(
-            ask, TokenEvent, on_progress=self.on_progress, on_answer=lambda answered: self._answered()
-        )  # fmt: skip
+
+        def read(hears: Callable[[Answered], None]) -> AsyncGenerator[tuple[TokenEvent, Answered]]:
+            def on_answer(answered: Answered) -> None:
+                self._answered()
+                hears(answered)
+
+            return conversation.caller.stream(ask, TokenEvent, on_progress=self.on_progress, on_answer=on_answer)
+
+        events = read(lambda answered: None) if self.guarded is None else self.guarded.shown(read)
         scored = 0
         async with aclosing(events):
             async for event, answered in events:
@@ -210,7 +223,7 @@ class Answer:
                 yield event
 
     def _request(self) -> GenerateRequest:
-        made = tuple(self.ids)
+        made = tuple(self.ids if self.guarded is None else self.guarded.ids)
         score = self.sampling.score_prompt and not made
         left = replace(self.sampling, max_tokens=self.sampling.max_tokens - len(made), score_prompt=score)
         engine = self.conversation.engines.of(self.model.digest)

@@ -17,9 +17,13 @@ from typing import Final, Self
 from ndn_infer import ndn
 from ndn_infer.client.conversation import Conversation
 from ndn_infer.client.engine_choice import EngineChoice
+from ndn_infer.client.guarding import DemandedPolicy
+from ndn_infer.client.policies import find_policy
 from ndn_infer.client.receipt_journal import ReceiptJournal
 from ndn_infer.errors import MissingKey
+from ndn_infer.guard.policy_form import decode as decode_policy
 from ndn_infer.metrics.meters import Meters
+from ndn_infer.namespace import PolicyObject
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.faults import FaultFile
 from ndn_infer.node.node import Node
@@ -63,19 +67,36 @@ class Client:
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""
         self.receipts = ReceiptJournal.of(node.config)
+        self.policy: DemandedPolicy | None = None
+        """What new conversations must keep to; see `demand`."""
         self._inputs: Inputs | None = None
         self._registrar: Registrar | None = None
 
     def conversation(self, domain: str = PUBLIC.label) -> Conversation:
         """A new one, with a ledger of its own. `domain`: the label of a tenant domain, to ask privately."""
         made = Conversation(self._node, self._caller, self._engines, domain)
-        made.meters, made.receipts = self.meters, self.receipts
+        made.meters, made.receipts, made.policy = self.meters, self.receipts, self.policy
         return made
 
     def _caller(self, fetcher: Fetcher, ledger: Ledger) -> Caller:
         return self._node.caller(
             fetcher, inputs=self._published, access=self._access, ledger=ledger, chooser=self._chooser
         )
+
+    async def demand(self, text: str) -> DemandedPolicy:
+        """The policy of this file, alias or digest, from now on demanded of every new conversation; guards can fetch it
+        here. Raises UsageError, BadRecord for one that is none, NetworkError, TrustError, MissingKey."""
+        self.policy = await self.policy_of(text)
+        return self.policy
+
+    async def policy_of(self, text: str) -> DemandedPolicy:
+        """As `demand`, and demands nothing."""
+        wire = await find_policy(text, self._node)
+        policy, inputs = decode_policy(wire), self._published()
+        if inputs is None:
+            raise MissingKey("this machine has no key of the role 'user', with which guards are given the policy")
+        lent = await inputs.lend(PolicyObject(policy.digest).to_name(self._node.net), wire)
+        return DemandedPolicy(policy, wire, lent.hint)
 
     def inputs(self) -> Inputs:
         """Where what is too large for an Interest is published. Raises MissingKey."""

@@ -8,21 +8,19 @@ conversations of this connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 from ndn_infer import ndn, records
 from ndn_infer.client.answer import Answer, Timing
-from ndn_infer.client.answer_watch import AnswerWatch, NamesWatch
-from ndn_infer.client.engine_choice import EngineChoice
+from ndn_infer.client.answer_watch import AnswerWatch
+from ndn_infer.client.asking_state import AskingState, Prompted
+from ndn_infer.client.guarding import GuardedAnswer, Guarding
 from ndn_infer.client.passages import Cited
-from ndn_infer.client.receipt_journal import ReceiptJournal
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
-from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import CatalogRecord, Passage
 from ndn_infer.ndn.name import Name
-from ndn_infer.node.node import Node
 from ndn_infer.records import (
     TOO_LONG,
     CorpusRecord,
@@ -41,48 +39,13 @@ from ndn_infer.records.tools import Tool
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered
-from ndn_infer.transport.calls.caller import Caller
-from ndn_infer.transport.objects.fetch import Fetcher
-from ndn_infer.transport.objects.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompted:
-    """What a prompt was made of: the request to tokenize it, as it was sent, and the answer that gave its ids."""
-
-    request: TokenizeRequest
-    ids: tuple[int, ...]
-    answered: Answered
-
-
-class Conversation:
+class Conversation(AskingState):
     """Questions that belong together: one ledger, one tenant domain; a prompt that continues the last one tells its
     producer who holds the KV of that. Reusable for many questions, one at a time. Client.conversation makes it."""
-
-    def __init__(
-        self, node: Node, caller: Callable[[Fetcher, Ledger], Caller], engines: EngineChoice, domain: str
-    ) -> None:
-        """`caller` makes what this conversation calls with. With the label of a tenant domain as `domain` every prompt
-        is asked privately."""
-        self.ledger = Ledger(node.net)
-        self.fetcher = Fetcher(node.endpoint, node.validator, node.config.fetch, ledger=self.ledger)
-        self.evidence = node.config.ask.records == "on"
-        """Whether answers are to have records beside them."""
-        self.caller = caller(self.fetcher, self.ledger)
-        self.domain = domain
-        self.engines = engines
-        self.turn: tuple[tuple[int, ...], tuple[str, ...]] = ((), ())
-        """The newest answer: its prompt's ids, and who holds their KV."""
-        self.prompted: Prompted | None = None
-        """The newest prompt that was made of text."""
-        self.meters: Meters | None = None
-        """Where answers are counted, if anywhere."""
-        self.receipts: ReceiptJournal | None = None
-        """Where receipts of answers are kept, if anywhere."""
-        self.names = NamesWatch()
-        self._node = node
 
     async def ask(self, model: str, text: str, sampling: Sampling | None = None, *, system: str = "") -> Answer:
         """The answer to `text` by the model of this alias or digest, to be read with `async for`; greedy, unless
@@ -98,9 +61,21 @@ class Conversation:
     def generate(self, model: ModelRecord, prompt: tuple[int, ...], sampling: Sampling) -> Answer:
         """The answer to token ids. It is asked for when it is first read."""
         answer = Answer(self, model, prompt, sampling)
+        if (guarding := self.guarding()) is not None:
+            answer.guarded = GuardedAnswer(guarding)
         if self.meters is not None:
             answer.watch = AnswerWatch(self.meters, model.digest)
         return answer
+
+    def guarding(self) -> Guarding | None:
+        """Who asks guards here, where a policy is demanded."""
+        return None if self.policy is None else Guarding(self.policy, self.caller, self.domain)
+
+    async def screened(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Texts of a prompt as the policy lets them be asked, before anything is computed of them. Raises Blocked,
+        Unjudged."""
+        guarding = self.guarding()
+        return texts if guarding is None else await guarding.screen(texts)
 
     # ------------------------------------------------------------ catalogue
 
@@ -128,16 +103,20 @@ class Conversation:
     async def tokenize(
         self, model: ModelRecord, messages: Sequence[Message], tools: Sequence[Tool] = ()
     ) -> tuple[int, ...]:  # fmt: skip
-        """Token ids of a conversation in which these tools may be called, through the model's chat template."""
+        """Token ids of a conversation in which these tools may be called, through the model's chat template. Under a
+        policy a guard is asked first: raises Blocked, Unjudged."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        request = TokenizeRequest(messages=tuple(messages), tools=tuple(tools))
+        texts = await self.screened(tuple(message.content for message in messages))
+        shown = tuple(replace(message, content=text) for message, text in zip(messages, texts, strict=True))
+        request = TokenizeRequest(messages=shown, tools=tuple(tools))
         if request.characters > MAX_TEXT:
             raise PromptTooLong(f"the prompt has {request.characters} characters, and {MAX_TEXT} are the most")
         return await self.tokens_of(model, request)
 
     async def tokenize_text(self, model: ModelRecord, text: str) -> tuple[int, ...]:
         """Token ids of a text as it stands, without a chat template."""
+        (text,) = await self.screened((text,))
         return await self.tokens_of(model, TokenizeRequest(text=text))
 
     async def tokens_of(self, model: ModelRecord, request: TokenizeRequest) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ from ndn_infer.config.sections import (
     FetchConfig,
     ForwarderConfig,
     GatewayConfig,
+    GuardConfig,
     KvConfig,
     LogConfig,
     MetricsConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "FetchConfig",
     "ForwarderConfig",
     "GatewayConfig",
+    "GuardConfig",
     "KvConfig",
     "LogConfig",
     "MetricsConfig",
@@ -93,6 +95,7 @@ class Config:
     offers: OffersConfig = OffersConfig()
     audit: AuditConfig = AuditConfig()
     recording: RecordingConfig = RecordingConfig()
+    guard: GuardConfig = GuardConfig()
     ask: AskConfig = AskConfig()
     gateway: GatewayConfig = GatewayConfig()
     metrics: MetricsConfig = MetricsConfig()

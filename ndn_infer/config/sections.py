@@ -318,6 +318,11 @@ class RecordingConfig(ConfigSection):
 
 
 @dataclass(frozen=True, slots=True)
+class GuardConfig(ConfigSection):
+    answers: int = option(256, "role guard: answers judged at a time; further ones are refused", low=1, high=1024)
+
+
+@dataclass(frozen=True, slots=True)
 class AskConfig(ConfigSection):
     model: str = option("smollm2-135m-instruct", "model alias, Hugging Face id or digest")
     embedder: str = option("all-minilm-l6-v2", "embedding model of retrieval")
@@ -339,6 +344,9 @@ class AskConfig(ConfigSection):
         "messages, which is said), or summary (the model sums them up first, by a call of its own)",
         choices=("refuse", "cut", "summary"))  # fmt: skip
     passages: int = option(4, "passages that --rag puts into the prompt", low=1, high=50)
+    policy: str = option(
+        "", "demand this policy (file, alias or digest) of every answer: nothing is shown that no verdict of a guard "
+        "covers; empty: none")  # fmt: skip
     records: str = option(
         "on", "answers have a signed record of what they were made of beside them (docs/evidence.md)",
         choices=("on", "off"))  # fmt: skip
@@ -372,6 +380,9 @@ class GatewayConfig(ConfigSection):
         1.0, "at its end, go on taking requests for this long after /ready says that it stops", low=0, high=600
     )
     drain_s: float = option(30.0, "then let requests go on for this long", low=0, high=3600)
+    policy: str = option(
+        "", "demand this policy (file, alias or digest) of every answer, unless a key names another; empty: none"
+    )
     tls_cert: str = option("", "file of the certificate chain (PEM): https instead of http; read again when it changes")
     tls_key: str = option("", "file of the certificate's key (PEM), readable by its owner and group only")
     context: str = option(

@@ -148,6 +148,14 @@ def _audit(parts: Ingredients) -> Functions:
     return [AuditAnswers(parts.model, parts.folder, parts.engine())]
 
 
+def _guard(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
+    from ndn_infer.functions.guard.policies import ReadyPolicies
+
+    policies = ReadyPolicies()
+    return [JudgeAnswers(policies), ScreenTexts(policies)]
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """An entry of `--functions`: all that is said of it, in one place.
@@ -180,6 +188,7 @@ SPECS: Final = {
         FunctionSpec("decode", "decode", _decode, MODEL, after=("prefill",), engine=True, layers=_last_stage),
         FunctionSpec("stage", "stage", needs=MODEL, layers=_stage),
         FunctionSpec("audit", "audit", _audit, MODEL, after=("decode",)),
+        FunctionSpec("guard", "guard", _guard, after=("decode", "embed", "classify")),
         FunctionSpec("rag", "rag", _rag, frozenset({"embedder", "corpus"}), after=("embed",)),
     )
 }

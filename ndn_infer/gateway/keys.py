@@ -28,7 +28,7 @@ MIN_KEY: Final = 8
 MAX_LIMIT: Final = 10**12
 _HASHED: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LIMITS: Final = ("requests", "requests_per_minute", "tokens_per_minute")
-_WORDS: Final = ("name", "domain", "salts", *_LIMITS)
+_WORDS: Final = ("name", "domain", "salts", "policy", *_LIMITS)
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP
 """Who must not read or change a file of keys: all but its owner, and its group for reading."""
 
@@ -43,6 +43,8 @@ class ApiKey:
     domain: str = ""
     limits: KeyLimits = KeyLimits()
     salts: tuple[str, ...] = ()
+    policy: str = ""
+    """What its answers must keep to: file, alias or digest; empty: the gateway's."""
 
     @property
     def owner(self) -> str:
@@ -127,7 +129,7 @@ def _key(line: str, where: str) -> ApiKey:
     limits = KeyLimits(**{name: _limit(said[name], f"{where}: {name}") for name in _LIMITS if name in said})
     digest = bytes.fromhex(hashed[1]) if hashed is not None else _digest(given)
     salts = tuple(filter(None, said.get("salts", "").split(",")))
-    return ApiKey(digest, said.get("name", ""), said.get("domain", ""), limits, salts)
+    return ApiKey(digest, said.get("name", ""), said.get("domain", ""), limits, salts, said.get("policy", ""))
 
 
 def _limit(text: str, where: str) -> int:

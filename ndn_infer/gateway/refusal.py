@@ -11,6 +11,7 @@ from typing import Any, Final
 from ndn_infer.errors import (
     BadPacket,
     BadRecord,
+    Blocked,
     CallError,
     MissingKey,
     Nacked,
@@ -21,6 +22,7 @@ from ndn_infer.errors import (
     StorageError,
     Timeout,
     TrustError,
+    Unjudged,
     UnknownModel,
     UsageError,
 )
@@ -89,6 +91,10 @@ def refusal_of(error: NdnInferError) -> Refusal:
         return too_long(text)
     if isinstance(error, UsageError):
         return bad(text)
+    if isinstance(error, Blocked):
+        return bad(text, code="content_filter")
+    if isinstance(error, Unjudged):
+        return Refusal(503, text, code="no_verdict", retry_after_s=RETRY_S)
     if isinstance(error, NetworkError):
         return _of_network(error)
     if isinstance(error, StorageError):

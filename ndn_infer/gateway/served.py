@@ -5,12 +5,13 @@ Owns: which domain a tenant's requests are asked in. Must not know: HTTP, the fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ndn_infer.client.guarding import DemandedPolicy
 from ndn_infer.errors import NdnInferError
-from ndn_infer.gateway.refusal import bad
+from ndn_infer.gateway.refusal import Refusal, bad
 from ndn_infer.gateway.service import Service
 from ndn_infer.gateway.tenants import Tenant
 from ndn_infer.gateway.uplink import Uplink
@@ -26,6 +27,16 @@ class Served:
     service: Service
     label_of: Callable[[str], str]
     uplink: Uplink | None = None
+    policies: Callable[[str], Awaitable[DemandedPolicy]] | None = None
+    """Finds the policy that a key names."""
+
+    async def ruled(self, service: Service, tenant: Tenant) -> Service:
+        """The same service, under the policy of the tenant's key, if it has one. Raises what `policies` raises."""
+        if not tenant.key.policy:
+            return service
+        if self.policies is None:
+            raise Refusal(503, "the policy of this key cannot be had", code="no_policy")
+        return service.under(await self.policies(tenant.key.policy))
 
     def domain_of(self, tenant: Tenant, salt: object = None) -> str:
         """The name of the domain that a request is asked in; "" is the gateway's own. `salt`: its cache_salt. Requests

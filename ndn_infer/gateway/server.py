@@ -189,7 +189,9 @@ class GatewayServer:
         timer = asyncio.get_running_loop().call_later(self._config.request_s, interruption.end, _too_long())
         try:
             document = read_json(await self._body(exchange.request))
-            return await route.handler(self._asked(replace(exchange, document=document), tenant))
+            asked = self._asked(replace(exchange, document=document), tenant)
+            ruled = await self._served.ruled(asked.service, tenant)
+            return await route.handler(replace(asked, service=ruled))
         except asyncio.CancelledError:
             if (reason := interruption.taken()) is None:
                 raise  # the client left

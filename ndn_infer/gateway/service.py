@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ndn_infer import clock
 from ndn_infer.client import Answer, Client, Conversation, Prompted
+from ndn_infer.client.guarding import DemandedPolicy
 from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, PromptError, PromptTooLong, UnknownModel
 from ndn_infer.gateway.answers import recording
@@ -75,11 +76,18 @@ class Service:
         self._domain = domain
         self._names = ModelNames(config.gateway.names)
         self._identity: tuple[str, int] | None = None
+        self._policy: DemandedPolicy | None = None
 
     def of(self, domain: Callable[[], str] | None, spend: Callable[[int], None], user: str = "") -> Service:
         """The same for another tenant; None: in the same domain. `user`: who asks, for a prompt log."""
         made = copy(self)
         made._domain, made.spend, made._user = domain or self._domain, spend, user
+        return made
+
+    def under(self, policy: DemandedPolicy | None) -> Service:
+        """The same, under this policy; None: under that of the client, if it has one."""
+        made = copy(self)
+        made._policy = policy
         return made
 
     def named(self, key: str, created: int) -> Service:
@@ -90,7 +98,9 @@ class Service:
 
     def _conversation(self) -> Conversation:
         conversation = self._client.conversation(self._domain())
-        conversation.ledger.witness = recording.witness()
+        conversation.policy = self._policy or conversation.policy
+        if conversation.policy is None:  # packets tell what a policy may not show
+            conversation.ledger.witness = recording.witness()
         return conversation
 
     # ------------------------------------------------------------ models
@@ -206,6 +216,10 @@ class Service:
                 raise _of_prompt(error, "prompt") from error
         if max(prompt) >= model.vocabulary:
             raise bad(f"prompt: token ids of this model are 0 to {model.vocabulary - 1}", "prompt")
+        if conversation.policy is not None:
+            text = (await conversation.detokenize(model, prompt)).text
+            if await conversation.screened((text,)) != (text,):
+                raise bad("the policy changes this prompt: send it as text", "prompt", code="content_filter")
         return prompt
 
     async def _echo(self, model: ModelRecord, prompt: str | tuple[int, ...]) -> str:

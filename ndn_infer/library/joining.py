@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ndn_infer.client import Client
+from ndn_infer.client.policies import in_file
 from ndn_infer.config import Config
 from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
+from ndn_infer.guard.policy import TopicRule
+from ndn_infer.guard.policy_form import decode
 from ndn_infer.local.network import CommonFlags, EmbeddedNetwork, ServedParts, embedded
 from ndn_infer.node.node import Node
 from ndn_infer.security.keychain import Keychain
@@ -31,6 +34,16 @@ FUNCTIONS: Final = ("tokenize", "prefill", "decode")
 """What answering takes."""
 
 
+def functions_of_policy(text: str) -> tuple[str, ...]:
+    """What an embedded network offers where this policy is demanded, "" being none. Raises UsageError for a file that
+    holds none."""
+    if not text:
+        return ()
+    wire = in_file(text)
+    rules = () if wire is None else decode(wire).rules
+    return ("embed", "guard") if wire is None or any(isinstance(rule, TopicRule) for rule in rules) else ("guard",)
+
+
 @dataclass(frozen=True, slots=True)
 class WantedNetwork:
     """What the network is to have. `model` is its name in the network (local.prepare.network_name); with `folder`
@@ -41,6 +54,8 @@ class WantedNetwork:
     folder: Path | None = None
     corpus: str = ""
     """The alias of a corpus, which only a running network can serve."""
+    more: tuple[str, ...] = ()
+    """Functions that an embedded network offers beside those that answering takes."""
     flags: CommonFlags = field(default_factory=CommonFlags)
     quiet: bool = False
     news: Callable[[str], None] = log.info
@@ -99,7 +114,8 @@ async def _bring_up(config: Config, wanted: WantedNetwork) -> EmbeddedNetwork:
         raise UsageError(
             f"there is no folder {wanted.corpus}, and no running network that serves a corpus of that name"
         )
-    functions = [*FUNCTIONS, *(("embed", "rag") if wanted.folder is not None else ())]
+    rag = ("embed", "rag") if wanted.folder is not None else ()
+    functions = list(dict.fromkeys((*FUNCTIONS, *rag, *wanted.more)))
     await asyncio.to_thread(prepared, config, wanted.model, quiet=wanted.quiet)
     wanted.news("starting an embedded network: forwarder, " + ", ".join(functions))
     served = ServedParts(functions, [wanted.model], config.ask.embedder, wanted.folder)

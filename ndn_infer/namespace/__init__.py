@@ -39,7 +39,7 @@ from ndn_infer.namespace.kinds import LogEntry as LogEntry
 from ndn_infer.namespace.kinds import LogTile as LogTile
 from ndn_infer.namespace.kinds import Machine as Machine
 from ndn_infer.namespace.kinds import Passage as Passage
-from ndn_infer.namespace.kinds import Policy as Policy
+from ndn_infer.namespace.kinds import PolicyObject as PolicyObject
 from ndn_infer.namespace.kinds import Question as Question
 from ndn_infer.namespace.kinds import RequestObject as RequestObject
 from ndn_infer.namespace.kinds import Result as Result

@@ -303,7 +303,7 @@ class Passage(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy(Kind):
+class PolicyObject(Kind):
     policy: str
     title: ClassVar[str] = "policy"
     pattern: ClassVar[str] = "/policy/<policy>"
@@ -404,7 +404,7 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     KvBlock,
     Activation,
     Passage,
-    Policy,
+    PolicyObject,
     Result,
     AnswerRecord,
     RequestObject,

@@ -13,6 +13,7 @@ from ndn_infer.gateway.forms.form import Head, ServerEvent
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used
 from ndn_infer.gateway.refusal import Refusal
 from ndn_infer.gateway.tools import call_id
+from ndn_infer.guard.enforcement import FILTERED
 from ndn_infer.hermes import ArgumentsPiece, CallBegun, CallEnded, Piece, TextPiece
 from ndn_infer.records.tools import object_of
 
@@ -150,6 +151,8 @@ def _stopped(choice: GrowingChoice) -> dict[str, str | None]:
 def _reason(choice: GrowingChoice) -> str:
     if choice.finish == "length":
         return "max_tokens"
+    if choice.finish == FILTERED:
+        return "refusal"
     if choice.called:
         return "tool_use"
     return "stop_sequence" if choice.stopped_by else "end_turn"

@@ -13,8 +13,9 @@ from ndn_infer.gateway.forms.form import DONE, Head, ServerEvent
 from ndn_infer.gateway.forms.items import OutputItems, Told
 from ndn_infer.gateway.growing import ChoiceEvent, GrowingChoice, Used
 from ndn_infer.gateway.refusal import Refusal
+from ndn_infer.guard.enforcement import FILTERED
 
-_INCOMPLETE = {"length": "max_output_tokens"}
+_INCOMPLETE = {"length": "max_output_tokens", FILTERED: "content_filter"}
 
 
 class ResponsesForm:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from ndn_infer import clock, ndn, records
@@ -25,7 +25,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Record, StreamEvent
 from ndn_infer.security.access import Access
 from ndn_infer.security.domains import PUBLIC
-from ndn_infer.security.validator import Validator
+from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.telemetry.spans import Span, current, ending, within
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered, Asking, PreparedCall
@@ -49,6 +49,17 @@ LEAST_FETCH_S: Final = 2.0
 
 class ResultLost(NetworkError):
     """An answer named a result that its producer no longer has, or gave up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStream:
+    """`name` with version; `key_name`: the key that alone may speak of it, as the schema lets it; `hints` lead to its
+    producer; `domain`: the label of the tenant domain it is sealed in."""
+
+    name: Name
+    key_name: Name
+    hints: tuple[Name, ...] = ()
+    domain: str = PUBLIC.label
 
 
 class Caller:
@@ -151,6 +162,15 @@ class Caller:
         with within(client_span(ask)):
             question = await self._prepare(ask, current())
             return await self._asking.ask(self._machine(ask), replace(question, started=True))
+
+    def read(self, running: RunningStream) -> StreamPull:
+        """A stream that was named by the answer to somebody else's call. Raises MissingKey for a domain without a key
+        here."""
+        epoch = None if running.domain == PUBLIC.label else self._private().epoch(running.domain)
+        return StreamPull(
+            self._endpoint, self._validator, running.name, Validated(running.key_name, b"", ""), config=self._fetch,
+            hints=running.hints, epoch=epoch, ledger=self._ledger,
+        )  # fmt: skip
 
     # ------------------------------------------------------------ asking
 

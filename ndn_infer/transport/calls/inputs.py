@@ -79,6 +79,15 @@ class Inputs:
             await self._registrar.register(base, capture=True)
         return self._server.publish(base, content, self._signer, freshness_ms=freshness_ms, pinned=True)
 
+    async def lend(self, base: Name, content: bytes) -> PublishedInput:
+        """Publish an object that lies below no identity, for those whom we give the hint: nothing else leads here.
+        Raises RegistrationRefused, Timeout."""
+        await self.announce()
+        if base not in self._server.store:
+            self._server.serve(base, self._signer, denies=False)
+            self._server.publish(base, content, self._signer, pinned=True)
+        return PublishedInput(ndn.to_uri(base), ndn.to_uri(self.instance))
+
     async def serve(self, prefix: Name, packets: ObjectPackets) -> None:
         """Answer with an object that is signed already, below a prefix of which other processes may hold others. Raises
         RegistrationRefused, Timeout."""

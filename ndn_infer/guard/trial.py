@@ -1,0 +1,45 @@
+"""A policy tried on a text without a network: guard and reader of the product, one fed by the other.
+
+Owns: this short circuit. Must not know: calls; rules that models of the network decide are left out and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ndn_infer.guard.answer_judge import AnswerJudge
+from ndn_infer.guard.enforcement import Demand, Enforcer
+from ndn_infer.guard.judge import PolicyRules
+from ndn_infer.records import TokenEvent
+
+ANSWER: str = "/trial/v=1"
+
+
+@dataclass(frozen=True, slots=True)
+class TriedText:
+    """`shown` of the text; `rules` that were hit; `not_asked`: ids of those that were left out."""
+
+    shown: str
+    blocked: bool
+    rules: tuple[str, ...]
+    not_asked: tuple[str, ...]
+
+
+def try_text(rules: PolicyRules, pieces: Iterable[str]) -> TriedText:
+    """`pieces`: the text, an event for each. Each counts as one token."""
+    judge, reader = AnswerJudge(rules, ANSWER), Enforcer(Demand(rules.policy.digest, 1024, 600.0), ANSWER)
+    shown, hit = "", dict[str, None]()
+    events = [*((piece, "") for piece in pieces), ("", "stop")]
+    for number, (piece, finish) in enumerate(events):
+        event = TokenEvent((number,), piece, finish)
+        judge.push(event.ids, event.text, last=bool(finish))
+        found = reader.on_event(event, 0.0, 0)
+        verdict = judge.verdict(0, [] if judge.due() is not None else None)
+        if verdict is not None:
+            hit.update(dict.fromkeys(verdict.rules))
+            found += reader.on_verdict(verdict, "", 0.0, 0)
+        shown += "".join(one.text for one in found)
+        if reader.stopped is not None:
+            break
+    return TriedText(shown, reader.stopped is not None, tuple(hit), tuple(rule.id for rule in rules.whole))
