@@ -22,7 +22,7 @@ from ndn_infer.client.guarding import GuardedAnswer
 from ndn_infer.client.passages import Cited
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptTooLong
 from ndn_infer.evidence.receipts import KeptReceipt
-from ndn_infer.guard.enforcement import Stop
+from ndn_infer.guard.enforcement import PolicyStop
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, KvSources, ModelRecord, Sampling, TokenEvent
 from ndn_infer.records.codes import FAILED
@@ -114,7 +114,7 @@ class Answer:
         return len(self.moves)
 
     @property
-    def stopped(self) -> Stop | None:
+    def stopped(self) -> PolicyStop | None:
         """Why a policy stopped it, if one did."""
         return None if self.guarded is None else self.guarded.stop
 
@@ -131,7 +131,7 @@ class Answer:
         return events
 
     async def aclose(self) -> None:
-        """Stop reading, if somebody still does."""
+        """PolicyStop reading, if somebody still does."""
         events = self._reading() if self._reading is not None else None
         if events is not None:
             await events.aclose()

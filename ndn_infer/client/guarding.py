@@ -19,7 +19,7 @@ from typing import Final
 from ndn_infer import clock, ndn
 from ndn_infer.errors import Blocked, NdnInferError, Unjudged
 from ndn_infer.guard.covered import digest_of_texts
-from ndn_infer.guard.enforcement import BLOCKED, EXPIRED, FILTERED, UNJUDGED, Demand, Enforcer, Stop
+from ndn_infer.guard.enforcement import BLOCKED, EXPIRED, FILTERED, UNJUDGED, Demand, Enforcer, PolicyStop
 from ndn_infer.guard.policy import GuardPolicy
 from ndn_infer.guard.text_verdict import redacted
 from ndn_infer.records import TokenEvent
@@ -124,7 +124,7 @@ class GuardedAnswer:
     guarding: Guarding
     ids: list[int] = field(default_factory=list)
     text: str = ""
-    stop: Stop | None = None
+    stop: PolicyStop | None = None
     """Why no more is shown, where a rule is hit."""
 
     async def shown(self, read: Callable[[Callable[[Answered], None]], AsyncGenerator[Told]]) -> AsyncGenerator[Told]:
@@ -249,7 +249,7 @@ class _SideBySide:
 
     # ------------------------------------------------------------ guards
 
-    def _again(self, stop: Stop) -> bool:
+    def _again(self, stop: PolicyStop) -> bool:
         """Whether another verdict stream was asked for."""
         if stop.reason not in (EXPIRED, UNJUDGED) or self._attempt + 1 >= TRIES:
             return False
@@ -259,7 +259,7 @@ class _SideBySide:
         self._judge(self._attempt + 1)
         return True
 
-    async def _stopped(self, stop: Stop) -> AsyncIterator[TokenEvent]:
+    async def _stopped(self, stop: PolicyStop) -> AsyncIterator[TokenEvent]:
         policy = self._guarded.guarding.demanded.policy
         if stop.reason != BLOCKED:
             raise Unjudged(f"policy {policy.name}: {stop.words}; nothing more is shown")

@@ -91,6 +91,11 @@ class AnswerJudge:
             return self._blocked(now_us, whole)
         free = self._free()
         if free < len(self._held) and self._waits_too_long(free):
+            self._hits += self._judge.settle()
+            free = self._free()
+        if any(hit.rule.action == BLOCK for hit in self._hits):
+            return self._blocked(now_us)
+        if free < len(self._held) and self._waits_too_long(free):
             if self._rules.policy.past_hold_back != SHOW:
                 return self._blocked(now_us, (), (TOO_LONG,))
             free = len(self._held)

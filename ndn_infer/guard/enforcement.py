@@ -38,7 +38,7 @@ MOST_WITHHELD: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class PolicyStop:
     """Why nothing more is shown. `rules`: those that are hit, where it is blocked."""
 
     reason: str
@@ -82,7 +82,7 @@ class Enforcer:
     demand: Demand
     answer: str
     """The stream's URI, with version."""
-    stopped: Stop | None = None
+    stopped: PolicyStop | None = None
     shown_tokens: int = 0
     shown_events: int = 0
     complete: bool = False
@@ -135,7 +135,7 @@ class Enforcer:
     def on_guard_gone(self, words: str) -> None:
         """No verdict comes any more."""
         if self.stopped is None and not self.complete:
-            self.stopped = Stop(UNJUDGED, words)
+            self.stopped = PolicyStop(UNJUDGED, words)
 
     def another_guard(self) -> None:
         """Begin again with another verdict stream of this answer; what was shown stays shown."""
@@ -155,20 +155,20 @@ class Enforcer:
 
     # ------------------------------------------------------------ inside
 
-    def _wrong(self, verdict: VerdictEvent, by: str, now_us: int) -> Stop | None:
+    def _wrong(self, verdict: VerdictEvent, by: str, now_us: int) -> PolicyStop | None:
         if verdict.policy != self.demand.policy or verdict.answer != self.answer:
-            return Stop(FOREIGN, "a verdict is of another policy or answer")
+            return PolicyStop(FOREIGN, "a verdict is of another policy or answer")
         if self.demand.guards and by not in self.demand.guards:
-            return Stop(FOREIGN, f"{by} is none of the guards that the policy names")
+            return PolicyStop(FOREIGN, f"{by} is none of the guards that the policy names")
         if verdict.error or verdict.code:
-            return Stop(UNJUDGED, f"the guard cannot judge: {verdict.error or verdict.code}")
+            return PolicyStop(UNJUDGED, f"the guard cannot judge: {verdict.error or verdict.code}")
         if verdict.until_us <= now_us:
-            return Stop(EXPIRED, "a verdict has expired")
+            return PolicyStop(EXPIRED, "a verdict has expired")
         if verdict.action == BLOCK:
             rules = ", ".join(verdict.rules) or "the policy"
-            return Stop(BLOCKED, f"blocked by {rules}", verdict.rules)
+            return PolicyStop(BLOCKED, f"blocked by {rules}", verdict.rules)
         if self._closed or verdict.events < self._said or verdict.action not in (ALLOW, REDACT):
-            return Stop(DISORDER, "a verdict takes back what was said before")
+            return PolicyStop(DISORDER, "a verdict takes back what was said before")
         return None
 
     def _release(self, now_us: int) -> list[TokenEvent]:
@@ -191,7 +191,7 @@ class Enforcer:
             self.complete = self._finished and not self._withheld
             self._due_since = None
         if self._closed and not self.complete:
-            self.stopped = Stop(ENDED, "the guard's last verdict does not cover the whole answer")
+            self.stopped = PolicyStop(ENDED, "the guard's last verdict does not cover the whole answer")
         return shown
 
     def _redacted(self, withheld: Withheld) -> TokenEvent:
@@ -221,7 +221,7 @@ class Enforcer:
             self._due_since = now
 
     def _stop(self, reason: str, words: str) -> list[TokenEvent]:
-        self.stopped = Stop(reason, words)
+        self.stopped = PolicyStop(reason, words)
         return []
 
 

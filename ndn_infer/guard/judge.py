@@ -13,7 +13,7 @@ from functools import cached_property
 
 from ndn_infer.guard.language import language_of
 from ndn_infer.guard.normal import Unescape
-from ndn_infer.guard.patterns import FoldedText, PatternSearch, WantedPattern
+from ndn_infer.guard.patterns import SETTLED, FoldedText, PatternSearch, WantedPattern
 from ndn_infer.guard.personal import FORMS, TYPES
 from ndn_infer.guard.phrases import PhraseBook, PhraseSearch, Spotted
 from ndn_infer.guard.policy import (
@@ -114,9 +114,16 @@ class TextJudge:
             self._folded.push(unit)
         if last:
             found += self._phrases.finish(self.characters)
+        return self._looked(found, last=last, settled=SETTLED)
+
+    def settle(self) -> list[RuleHit]:
+        """Matches that more text might belong to, as they stand: it cannot be waited for. Raises TimeoutError."""
+        return self._looked([], last=False, settled=0)
+
+    def _looked(self, found: list[Spotted], *, last: bool, settled: int) -> list[RuleHit]:
         held = [self._units.held, self._phrases.held]
         for search in self._patterns:
-            found += search.look(self._folded, last=last)
+            found += search.look(self._folded, last=last, settled=settled)
             if search.held is not None:
                 held.append(self._folded.starts_at(search.held))
         self._folded.trim()

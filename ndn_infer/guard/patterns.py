@@ -81,8 +81,8 @@ class PatternSearch:
     _at: int = 0
     _given: set[tuple[int, int]] = field(default_factory=set)
 
-    def look(self, folded: FoldedText, *, last: bool) -> Iterator[Spotted]:
-        """Raises TimeoutError."""
+    def look(self, folded: FoldedText, *, last: bool, settled: int = SETTLED) -> Iterator[Spotted]:
+        """`settled`: so many characters must follow a match. Raises TimeoutError."""
         text, base = folded.text, folded.base
         at, self.held = max(self._at - base, 0), None
         while at <= len(text):
@@ -93,7 +93,7 @@ class PatternSearch:
             start, end = match.span()
             if not match.partial and (earlier := self._begun_before(text, at, start, last)) is not None:
                 self._hold(earlier, base)
-            if not last and len(text) - start < WINDOW and (match.partial or end > len(text) - SETTLED):
+            if not last and len(text) - start < WINDOW and (match.partial or end > len(text) - settled):
                 self._hold(start, base)
                 break
             if match.partial:  # too long to wait for

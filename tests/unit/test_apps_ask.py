@@ -54,6 +54,7 @@ COMMANDS_WITH_NAMES = {
     "models": ("show", ["--json"], "X"), "keys": ("import", ["--json"], "file"), "domain": ("show", ["--json"], "acme"),
     "bench": (None, ["--runs", "1"], "kv"), "names": (None, ["--json"], "/x"), "get": (None, ["--quiet"], "/x"),
     "audit": (None, ["--json"], "/x"), "cost": (None, ["--json"], "file"),
+    "guard": ("test", ["--json"], "house"),
     "log": ("show", ["--json"], "7"), "eval": ("show", ["--json"], "last"), "explain": (None, ["--json"], "/x"),
     "ask": (None, ["--json"], "why"), "metrics": (None, ["--set", "metrics.listen="], "list"),
 }  # fmt: skip

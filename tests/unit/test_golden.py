@@ -61,10 +61,19 @@ from ndn_infer.records.audit import (
     VerdictQuery,
 )  # fmt: skip
 from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatStep, ChatToolCall
+from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.forms import RecordForm
 from ndn_infer.records.grammar import Grammar, GrammarTool
+from ndn_infer.records.guard import (
+    JudgeRequest,
+    PolicyRecord,
+    Redaction,
+    ScreenRequest,
+    TextVerdict,
+    VerdictEvent,
+)
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.records.receipt import Energy, PromptTokens, Receipt, StageSpent
@@ -186,6 +195,22 @@ EXAMPLES["Receipt"] = Receipt(_ENGINE, PromptTokens(peer=16), 8, 9000, 40_000, 5
 EXAMPLES["StageSpent"] = StageSpent("/n/s/a/stage", 9, 40)
 EXAMPLES["StageReport.spent"] = StageReport("ab" * 32, "/n/s", spent=(StageSpent("/n/s/a/stage", 9),))
 EXAMPLES["Receipt.stages"] = Receipt(stages=(StageSpent("/n/s/a/stage", 9),))
+_REDACTION: Final = Redaction(3, 9, "email", 1)
+_ROW: Final = ScoreRow((0.25, 0.75))
+EXAMPLES |= {
+    type(record).__name__: record
+    for record in (
+        PolicyRecord("house", _HEX, b"{}"),
+        JudgeRequest(_HEX, "/n/a/54=%01", "/n/k", "/n/h", "so far", b"{}"),
+        ScreenRequest(_HEX, ("hi", "there"), b"{}"),
+        _REDACTION,
+        VerdictEvent(_HEX, "/n/a/54=%01", 7, 3, _HEX, "redact", 9, ("mail",), (_REDACTION,), True, "why", "busy"),
+        TextVerdict(_HEX, _HEX, "redact", 9, ("mail",), (_REDACTION,)),
+        ClassifyRequest(("hi",)),
+        _ROW,
+        Scores(("no", "yes"), (_ROW,)),
+    )
+}
 EXAMPLES["AuditRequest"] = AuditRequest("/n/a", 0.5, 7, kv=True)
 EXAMPLES["AuditDone"] = AuditDone("/n/v", "/n/h", "failed", "token 3")
 EXAMPLES["MadeQuery"] = MadeQuery("ab" * 32, 9)
@@ -281,6 +306,38 @@ RECORDS: Final = {
     "ErasedUser": "82a5696e64657809a36b6579c4106b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
     "SawCheckpoint": "81aa636865636b706f696e74c40180",
     "Saw": "81a776657264696374a4666f726b",
+    "PolicyRecord": (
+        "83a5616c696173a5686f757365a6646967657374d94061626162616261626162616261626162616261626162616261626162"
+        "616261626162616261626162616261626162616261626162616261626162616261626162a6706f6c696379c4027b7d"
+    ),
+    "JudgeRequest": (
+        "86a6616e73776572ab2f6e2f612f35343d253031a66265666f7265a6736f20666172a5676976656ec4027b7da468696e74a4"
+        "2f6e2f68a36b6579a42f6e2f6ba6706f6c696379d94061626162616261626162616261626162616261626162616261626162"
+        "616261626162616261626162616261626162616261626162616261626162616261626162"
+    ),
+    "ScreenRequest": (
+        "83a5676976656ec4027b7da6706f6c696379d940616261626162616261626162616261626162616261626162616261626162"
+        "61626162616261626162616261626162616261626162616261626162616261626162a5746578747392a26869a57468657265"
+    ),
+    "Redaction": "84a3656e6409a56c6162656ca5656d61696ca5737461727403a47465787401",
+    "VerdictEvent": (
+        "8ca6616374696f6ea6726564616374a6616e73776572ab2f6e2f612f35343d253031a4636f6465a462757379a66469676573"
+        "74d9406162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261"
+        "6261626162616261626162616261626162a56572726f72a3776879a66576656e747303a46c617374c3a6706f6c696379d940"
+        "6162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162"
+        "6162616261626162616261626162aa726564616374696f6e739184a3656e6409a56c6162656ca5656d61696ca57374617274"
+        "03a47465787401a572756c657391a46d61696ca6746f6b656e7307a8756e74696c5f757309"
+    ),
+    "TextVerdict": (
+        "86a6616374696f6ea6726564616374a6646967657374d9406162616261626162616261626162616261626162616261626162"
+        "6162616261626162616261626162616261626162616261626162616261626162616261626162a6706f6c696379d940616261"
+        "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261"
+        "6261626162616261626162aa726564616374696f6e739184a3656e6409a56c6162656ca5656d61696ca5737461727403a474"
+        "65787401a572756c657391a46d61696ca8756e74696c5f757309"
+    ),
+    "ClassifyRequest": "81a5746578747391a26869",
+    "ScoreRow": "81a676616c75657392cb3fd0000000000000cb3fe8000000000000",
+    "Scores": "82a66c6162656c7392a26e6fa3796573a4726f77739181a676616c75657392cb3fd0000000000000cb3fe8000000000000",
     "AuditRequest": "84a26b76c3a46e616d65a42f6e2f61a47365656407a57368617265cb3fe0000000000000",
     "AuditDone": (
         "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"

@@ -45,7 +45,7 @@ def test_what_functions_need_and_whose_keys() -> None:
     assert registry.needs(["rag"]) == {"embedder", "corpus"}
     assert registry.needs(["embed", "decode:15-29"]) == {"model", "embedder"}
     assert registry.roles(["decode:15-29", "prefill"]) == registry.ROLES
-    assert registry.ROLES == ("tokenize", "embed", "prefill", "decode", "stage", "audit", "rag", "user")
+    assert registry.ROLES == ("tokenize", "embed", "prefill", "decode", "stage", "audit", "guard", "rag", "user")
     assert set(HOLDER_ROLES) == {spec.role for spec in registry.SPECS.values() if spec.engine}, "an engine holds KV"
 
 

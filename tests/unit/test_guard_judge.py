@@ -1,0 +1,147 @@
+"""A guard finds what a policy names however it is written and wherever it is cut, and says where it is."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndn_infer.errors import BadRecord
+from ndn_infer.guard.judge import PolicyRules, TextJudge
+from ndn_infer.guard.language import language_of
+from ndn_infer.guard.personal import iban, luhn
+from ndn_infer.guard.policy_file import read_policy
+from ndn_infer.guard.policy_form import decode, encode, policy_of
+from ndn_infer.guard.text_verdict import redacted, verdict_on_texts
+from ndn_infer.guard.trial import try_text
+
+pytest.importorskip("regex")
+pytest.importorskip("confusable_homoglyphs")
+pytest.importorskip("detect_secrets")
+
+POLICY = policy_of(
+    {
+        "name": "house",
+        "rules": [
+            {"id": "codename", "kind": "phrases", "phrases": ["project nightingale", "bomb"]},
+            {"id": "case", "kind": "pattern", "pattern": r"case\s?no\.? \d{3,6}"},
+            {"id": "secrets", "kind": "secrets", "action": "redact"},
+            {"id": "personal", "kind": "personal", "action": "redact"},
+        ],
+    }
+)
+RULES = PolicyRules(POLICY, "answer")
+MAIL = "write to jo@example.com or call +1 415 555 2671, card 4111 1111 1111 1111, ghp_" + "a1" * 18 + ", thanks"
+
+
+def hits(pieces: list[str]) -> set[tuple[str, int, int]]:
+    judge = TextJudge(RULES)
+    found = [hit for piece in pieces for hit in judge.push(piece)] + judge.push("", last=True)
+    return {(hit.rule.id, hit.start, hit.end) for hit in found}
+
+
+def rules_hit(text: str) -> set[str]:
+    return {rule for rule, _, _ in hits([text])}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Project Nightingale", "pr0j3ct n1ght1ngal3", "p r o j e c t  n-i-g-h-t-i-n-g-a-l-e", "рrоjесt nіghtingаlе",
+        "pro\u200bject\u200d night\u2060ingale", base64.b64encode(b"on project nightingale.").decode(),
+        codecs.encode("project nightingale", "rot13"), "project%20nightingale", "%70roject nightingale",
+        "&#112;roject nightingale", "elagnithgin tcejorp", "a b0mb!", "b.o.m.b", "ｂｏｍｂ",
+        b"project nightingale".hex(), "𝐩𝐫𝐨𝐣𝐞𝐜𝐭 𝖓𝖎𝖌𝖍𝖙𝖎𝖓𝖌𝖆𝖑𝖊", "pro\nject\nnightin\tgale",
+    ],
+)  # fmt: skip
+def test_a_phrase_is_found_however_it_is_written(text: str) -> None:
+    assert rules_hit(f"it is {text} that we mean") == {"codename"}
+
+
+@pytest.mark.parametrize("text", ["bombastic", "projects, nightingales", "2024-01-02 12:30", "3.14159265358979323846"])
+def test_what_is_no_match_is_none(text: str) -> None:
+    assert not rules_hit(text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, len(MAIL)), max_size=12),
+    st.sampled_from(["", "tell of pr0ject nightingale, case no. 123 "]),
+)
+def test_where_a_text_is_cut_changes_nothing(cuts: list[int], before: str) -> None:
+    text = before + MAIL
+    places = [0, *sorted(cuts), len(text)]
+    assert hits([text[a:b] for a, b in zip(places, places[1:], strict=False)]) == hits([text])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=80), st.lists(st.integers(0, 80), max_size=6))
+def test_any_text_is_judged_and_nothing_is_held_at_its_end(text: str, cuts: list[int]) -> None:
+    judge, places = TextJudge(RULES), [0, *sorted(cuts), len(text)]
+    held = 0
+    for a, b in zip(places, places[1:], strict=False):
+        judge.push(text[a:b])
+        assert held <= judge.held <= judge.characters
+        held = judge.held
+    judge.push("", last=True)
+    assert judge.held == judge.characters
+
+
+def test_what_is_shown_of_a_text() -> None:
+    tried = try_text(RULES, [MAIL[at : at + 5] for at in range(0, len(MAIL), 5)])
+    assert tried.shown == "write to [email] or call [phone], card [card], [GitHub Token], thanks"
+    assert try_text(RULES, ["about a ", "bo", "mb"]).shown == "about a "
+
+
+def test_messages_of_a_prompt_are_one_text() -> None:
+    verdict = verdict_on_texts(RULES, ("it is project", "nightingale"), (), 0)
+    assert (verdict.action, verdict.rules) == ("block", ("codename",))
+    texts = ("I am jo@example.com", "and call +1 415 555 2671")
+    verdict = verdict_on_texts(RULES, texts, (), 0)
+    assert redacted(texts, verdict.redactions) == ("I am [email]", "and call [phone]")
+
+
+def test_a_policy_has_one_form_whose_digest_is_its_name() -> None:
+    again = decode(encode(POLICY))
+    assert again == POLICY and len(POLICY.digest) == 64
+    toml = b'name = "a"\n[[rules]]\nid = "x"\nkind = "length"\ntokens = 9\n'
+    json = b'{"rules": [{"tokens": 9, "kind": "length", "id": "x"}], "name": "a"}'
+    assert read_policy(toml) == read_policy(json)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "rhymes"}, "kind is one of"), ({"phrases": []}, "phrases is"), ({"colour": 1}, "no field 'colour'"),
+        ({"kind": "pattern", "phrases": None, "pattern": "a.*b"}, "any length"),
+        ({"kind": "pattern", "phrases": None, "pattern": "(a"}, "pattern:"),
+        ({"kind": "pattern", "phrases": None, "pattern": "a?"}, "empty text"),
+        ({"kind": "length", "phrases": None, "action": "redact"}, "no span"), ({"id": ""}, "id is"),
+        ({"action": "warn"}, "action is"), ({"where": []}, "where is"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_policy_is_named(change: dict[str, object], words: str) -> None:
+    rule = {"id": "x", "kind": "phrases", "phrases": ["a phrase"], **change}
+    with pytest.raises(BadRecord, match=words):
+        policy_of({"name": "a", "rules": [{key: value for key, value in rule.items() if value is not None}]})
+
+
+def test_check_digits() -> None:
+    assert luhn("4111 1111 1111 1111") and not luhn("4111 1111 1111 1112") and not luhn("1111 1111 1111 1111")
+    assert iban("DE89 3704 0044 0532 0130 00") and not iban("DE88 3704 0044 0532 0130 00")
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The capital of France is Paris, and it is on the river", "en"),
+        ("Die Hauptstadt von Frankreich ist Paris und sie liegt an der Seine", "de"),
+        ("La capitale de la France est Paris et elle est sur la Seine", "fr"),
+        ("Столица Франции это Париж", "ru"), ("东京是日本的首都城市之一啊", "zh"), ("Paris", ""),
+    ],
+)  # fmt: skip
+def test_languages(text: str, language: str) -> None:
+    assert language_of(text) == language
