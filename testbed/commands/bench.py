@@ -5,6 +5,7 @@ ndn-infer bench choose     two decode nodes, one of which holds the prefix: choo
 ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
 ndn-infer bench gateway    1, 4 and 16 streams through the gateway against the same engine in process
+ndn-infer bench guard      what a policy costs: first token and tokens a second at hold-backs of 1, 8 and 32
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
 ndn-infer bench forwarder  the embedded forwarder against NFD, where it is on PATH
 ndn-infer bench log        a prompt log: a million leaves, proofs out of them, sealed records on disk
@@ -35,6 +36,7 @@ BENCHES: Final = {
     "decode": "ndn_infer.testbed.bench.decode",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
     "gateway": "ndn_infer.testbed.bench.gateway",
+    "guard": "ndn_infer.testbed.bench.guard",
     "kv": "ndn_infer.testbed.bench.kv",
     "log": "ndn_infer.testbed.bench.log",
     "pipeline": "ndn_infer.testbed.bench.pipeline",

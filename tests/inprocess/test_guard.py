@@ -15,12 +15,20 @@ from ndn_infer import records
 from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.errors import Blocked, Unjudged
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
 from ndn_infer.functions.guard.policies import ReadyPolicies
+from ndn_infer.gateway.forms.chat import ChatForm
+from ndn_infer.gateway.forms.form import Head
+from ndn_infer.gateway.refusal import refusal_of
+from ndn_infer.gateway.sampling import ChoiceOptions
+from ndn_infer.gateway.service import Prepared
+from ndn_infer.gateway.streaming import answer_whole
 from ndn_infer.namespace import Machine
 from ndn_infer.records import Message, ModelRecord, Sampling, TokenEvent, TokenizeRequest, Tokens
+from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from tests.harness import NET, Node, keychain_in
-from tests.inprocess.test_streams import CONFIG, SUBJECT, Open
+from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, until
 
 pytest.importorskip("regex")
 pytest.importorskip("confusable_homoglyphs")
@@ -61,12 +69,14 @@ class GuardedWorld:
 
 
 @asynccontextmanager
-async def guarded(folder: Path, policy: str = POLICY, *, guard: bool = True) -> AsyncIterator[GuardedWorld]:
-    keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "user")
+async def guarded(
+    folder: Path, policy: str = POLICY, *others: NamedFunction[Any], guard: bool = True
+) -> AsyncIterator[GuardedWorld]:
+    keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "classify", "user")
     network, function = MemoryNetwork(), Open()
     producer, judge = [await Node(network, keychain, CONFIG, asks_as="guard").open() for _ in range(2)]
     reader = await Node(network, keychain, CONFIG, commands_as=Machine("home", "n1").to_name(NET)).open()
-    offered = [await producer.produce(function, Ids())]
+    offered = [await producer.produce(function, Ids(), *others)]
     if guard:
         policies = ReadyPolicies()
         offered.append(await judge.produce(JudgeAnswers(policies), ScreenTexts(policies)))
@@ -147,3 +157,58 @@ async def test_another_policy_judges_the_same_answer_without_computing_it_again(
         again = w.answer()
         assert "".join(await read(again)) == "It rains in " and again.finish == "content_filter"
         assert len(w.function.streams) == 1 and w.counters["answers_judged"] == 2
+
+
+async def test_the_gateway_ends_a_blocked_answer_as_openai_does(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as w:
+        options = ChoiceOptions(Sampling(max_tokens=64))
+        answer = w.answer()
+        prepared = Prepared(ChatForm(Head("00" * 16, 1, "some", "fp"), options), options, [answer], lambda tokens: None)
+        whole = asyncio.ensure_future(answer_whole(prepared))
+        stream = await w.function.opened()
+        for number, text in enumerate(["It is ", "project ", "nightingale", "."], 1):
+            stream.append(records.encode(TokenEvent((number,), text, "stop" if number == 4 else "")), final=number == 4)
+        (choice,) = (await whole)["choices"]
+        assert choice["finish_reason"] == "content_filter" and choice["message"]["content"] == "It is "
+        assert refusal_of(Blocked("blocked")).status == 400 and refusal_of(Unjudged("no guard")).status == 503
+
+
+async def test_a_guard_that_dies_leaves_the_beginning_and_says_so(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as w:
+        answer = w.answer()
+        reading = asyncio.ensure_future(read(answer))
+        stream = await w.function.opened()
+        stream.append(records.encode(TokenEvent((1,), "It rains in the hills, ")))
+        await until(lambda: bool(answer.ids))
+        await w.guard.close()
+        stream.append(records.encode(TokenEvent((2,), "not here.", "stop")), final=True)
+        with pytest.raises(Unjudged):
+            await reading
+        assert answer.text == "It rains in the hills, "
+
+
+class Sentiment(NamedFunction[ClassifyRequest]):
+    """A classifier of one's own: how much of a text is "bad"."""
+
+    function = role = "classify"
+    request_type = ClassifyRequest
+    subject = ("model", "ab" * 32)
+
+    async def run(self, request: ClassifyRequest, job: Job) -> Scores:
+        return Scores(("good", "bad"), tuple(ScoreRow((1 - bad, bad)) for bad in map(_bad, request.texts)))
+
+
+def _bad(text: str) -> float:
+    return min(1.0, text.count("bad") / 2)
+
+
+async def test_a_classifier_of_the_network_gates_the_generator(tmp_path: Path) -> None:
+    policy = (
+        POLICY + f'[[rules]]\nid = "mood"\nkind = "classifier"\nmodel = "{"ab" * 32}"\nlabel = "bad"\nabove = 0.9\n'
+    )
+    async with guarded(tmp_path, policy, Sentiment()) as w:
+        fine = ["It ", "is ", "a ", "good ", "day", "."]
+        assert "".join(await told(w, fine, w.answer())) == "".join(fine)
+        answer = w.conversation.generate(MODEL, (4, 5), Sampling(max_tokens=64))
+        shown = "".join(await told(w, ["a, ", "b, ", "c, ", "d, ", "bad, ", "bad, ", "news ", "today."], answer))
+        assert shown == "a, b, c, d, " and answer.stopped is not None and answer.stopped.rules == ("mood",)
