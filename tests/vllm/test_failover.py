@@ -125,11 +125,13 @@ async def read(world: Mixed, answer: Answer, kill_at: int = 1 << 20) -> list[str
 
 
 async def ask_and_kill(world: Mixed) -> dict[str, Any]:
-    """`ndn-infer ask`, whose producer is killed while it answers."""
+    """`ndn-infer ask`, whose producer is killed while it answers. It finds the other one of the class by offers: where
+    routes alone lead, the producer of our own engine refuses to go on, which ends the answer."""
+    pulled = ",".join(f"/ndn-infer/local/home/{node}" for node in world.classes)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ndn_infer", "ask", "--json", "--no-embedded", "--max-tokens", "200", "--set",
-        f"ask.engine={world.classes['d0']}", QUESTION, env=world.net._environment("c0", FRONT),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        f"ask.engine={world.classes['d0']}", "--set", f"offers.pull={pulled}", QUESTION,
+        env=world.net._environment("c0", FRONT), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     busy = ""
     async with asyncio.timeout(120):
