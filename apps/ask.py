@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_arguments(parser)
     add_shape_arguments(parser)
     parser.add_argument("--system", help="system prompt")
-    parser.add_argument("--rag", metavar="CORPUS", help="answer from documents: a folder, or the alias of a corpus")
+    parser.add_argument(
+        "--rag", action="append", default=[], metavar="CORPUS",
+        help="answer from documents: a folder, or the alias of a corpus; repeat it for several",
+    )  # fmt: skip
     parser.add_argument("--passages", type=int, help="passages that --rag puts into the prompt")
     parser.add_argument("--min-score", type=float, help="--rag: skip passages with a lower score (ask.min_score)")
     parser.add_argument("--domain", default="", metavar="NAME", help="ask privately, in a tenant domain")
@@ -161,20 +164,24 @@ class _Asking:
         flags = CommonFlags(options.config, options.settings, options.verbose)
         more = functions_of_policy(self._policy)
         return WantedNetwork(
-            model, when, question.folder, question.corpus, more, flags, quiet=not self._say, news=self._news
+            model, when, question.folder, question.corpora[:1], question.domain_name, more, flags,
+            quiet=not self._say, news=self._news,
         )  # fmt: skip
 
     async def _serve(self, corpus: CorpusRecord, conversation: Conversation, node: Node, ends: AsyncExitStack) -> None:
         """The folder in the running network, for as long as it is asked."""
         assert self._question.folder is not None
         flags, folder = CommonFlags(self._options.config, self._options.settings), self._question.folder
-        ask = self._config.ask
         joined = await retrieval.served(
             corpus, folder, conversation, self._news,
-            lambda functions: helpers(ServedParts(functions, [ask.model], ask.embedder, folder), flags, node.uri),
+            lambda functions: helpers(self._served(functions, folder), flags, node.uri),
         )  # fmt: skip
         if joined is not None:
             ends.push_async_callback(joined.stop)
+
+    def _served(self, functions: Sequence[str], folder: Path) -> ServedParts:
+        ask, domain = self._config.ask, self._question.domain_name
+        return ServedParts(functions, [ask.model], ask.embedder, folder, corpus_domain=domain)
 
     # ------------------------------------------------------------ the answer
 
@@ -184,11 +191,12 @@ class _Asking:
         model = await conversation.resolve_model(alias)
         log.info("%s is model %s (%s)", alias, model.digest, model.architecture)
         answer, text = conversation.generate(model, (), question.sampling), question.text
-        if corpus is None and question.corpus:
-            corpus = await conversation.resolve_corpus(question.corpus)
-        if corpus is not None:
-            found = await retrieval.look_up(conversation, corpus, text, question.passages, question.min_score)
-            log.info("%d passages of %s are near enough, best score %.3f", len(found.cited), corpus.alias, found.best)
+        corpora = await retrieval.resolved(conversation, corpus, question.corpora)
+        if corpora:
+            wanted = retrieval.Wanted(text, question.passages, question.min_score)
+            found = await retrieval.look_up(conversation, corpora, wanted, self._news)
+            names = ", ".join(one.alias for one in corpora)
+            log.info("%d passages of %s are near enough, best score %.3f", len(found.cited), names, found.best)
             if not found.cited:
                 return self._not_found(answer, found)
             answer.cited, text = found.cited, rag_prompt(text, found.cited)

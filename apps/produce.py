@@ -36,6 +36,8 @@ from ndn_infer.local.prepare import ServedModel, network_name, prepared, publish
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import CorpusRecord
+from ndn_infer.security.domain_store import DomainStore, tenant_of
+from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.telemetry.spans import Tracer
 from ndn_infer.wire.manifest import ObjectPackets
@@ -54,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", action="append", default=[], metavar="MODEL[,OPTION=VALUE]", help=MODEL_HELP)
     parser.add_argument("--embedder", default="", help="embedding model of embed and rag")
-    parser.add_argument("--corpus", type=Path, help="folder of text and Markdown that rag serves")
+    parser.add_argument("--corpus", type=Path, help="folder of documents that rag serves")
+    parser.add_argument(
+        "--corpus-domain", default="", metavar="NAME", help="serve it to members of a tenant domain only"
+    )
     parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name; '-': none)")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input closes")
 
@@ -152,8 +157,12 @@ async def _offer_sides(
     for side in sides:
         if "corpus" in registry.needs(side.names):
             first = parts[0]
-            first.corpus = await _open_corpus(options.corpus, first.config, side.host, first.embedder)
-            paths = [*paths, *_publish_corpus_alias(options, first.config, keychain, first)]
+            first.corpus_domain = domain = _corpus_domain(options, first.config)
+            first.corpus = await _open_corpus(options.corpus, first.config, side.host, first.embedder, domain)
+            if domain is PUBLIC:
+                paths = [*paths, *_publish_corpus_alias(options, first.config, keychain, first)]
+            elif (alias := options.corpus_name or corpus_alias(options.corpus)) != NO_ALIAS:
+                first.corpus_alias = alias
         functions = registry.build(side.names, *(part.behind_another_face() for part in parts))
         records = catalog.load(paths) if side is sides[-1] else []
         await _offer_all(side.producer, side.host, side.node, functions, records)
@@ -173,14 +182,21 @@ async def _offer_all(
         await producer.offer_object(packets.base, signer)
 
 
-async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str) -> Any:
+def _corpus_domain(options: argparse.Namespace, config: Config) -> Domain:
+    """The newest epoch of the domain that the corpus is for. Raises MissingKey for a domain of others."""
+    if not options.corpus_domain:
+        return PUBLIC
+    return tenant_of(DomainStore(config.keys_dir).find(options.corpus_domain)).newest
+
+
+async def _open_corpus(folder: Path, config: Config, host: Host, embedder: str, domain: Domain) -> Any:
     from ndn_infer.functions.embedding import Embedding
     from ndn_infer.functions.rag import open_corpus
 
     with ProgressLine() as line:
         progress = partial(line, f"embedding {folder.name}")
         return await open_corpus(
-            folder, config.cache_dir, Embedding(host.caller, embedder), config.ask.ranking, progress
+            folder, config.cache_dir, Embedding(host.caller, embedder, domain.label), config.ask.ranking, progress
         )
 
 

@@ -22,21 +22,26 @@ from ndn_infer.security.domains import PUBLIC
 
 T = TypeVar("T")
 
+MAX_CORPORA: Final = 16
+"""Of one question: each is a call."""
+
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """`corpus` is the alias of a served corpus, `folder` one of this machine: at most one of both is set."""
+    """`corpora` are aliases of served corpora, `folder` one of this machine."""
 
     text: str
     system: str
     model: str
     sampling: Sampling
-    corpus: str = ""
+    corpora: tuple[str, ...] = ()
     folder: Path | None = None
     passages: int = 4
     min_score: float = 0.0
     domain: str = PUBLIC.label
     """The label of a domain's newest epoch here."""
+    domain_name: str = ""
+    """What its owner calls it; "" is the public one."""
 
 
 POLICY_HELP: Final = "show nothing that a guard's verdict under this policy (file, alias or digest) does not cover"
@@ -75,13 +80,13 @@ def read_question(options: argparse.Namespace, config: Config) -> AskOptions:
     system = _or(options.system, config.ask.system)
     for value in (text, system, *sampling.stop):
         _check_text(value)
-    corpus, folder = _documents(options.rag)
+    corpora, folder = _documents(options.rag)
     passages = _or(options.passages, config.ask.passages)
     if not 1 <= passages <= 50:
         raise UsageError(f"--passages is 1 to 50, not {passages}")
     return AskOptions(
-        text, system, options.model or config.ask.model, sampling, corpus, folder, passages,
-        _or(options.min_score, config.ask.min_score), _domain(options, config),
+        text, system, options.model or config.ask.model, sampling, corpora, folder, passages,
+        _or(options.min_score, config.ask.min_score), *_domain(options, config),
     )  # fmt: skip
 
 
@@ -131,26 +136,33 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _documents(given: str | None) -> tuple[str, Path | None]:
-    """--rag: a folder of this machine, or the alias of a corpus that the network serves. What is written like a path
-    is a path."""
-    if given is None:
-        return "", None
-    folder = Path(given).expanduser()
-    if given and folder.is_dir():
-        return "", folder
-    if not given or folder.exists() or given.startswith(("/", ".", "~")) or "/" in given:
-        what = f"{given} is not a folder" if given and folder.exists() else f"there is no folder {given!r}"
-        raise UsageError(what, hint="--rag takes a folder of text and Markdown, or the alias of a served corpus")
-    return given, None
+def _documents(given: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
+    """--rag, which may stand several times: aliases of corpora that the network serves, and a folder of this machine.
+    What is written like a path is a path."""
+    aliases: dict[str, None] = {}
+    folders: dict[Path, None] = {}
+    for text in given:
+        folder = Path(text).expanduser()
+        if text and folder.is_dir():
+            folders[folder] = None
+        elif not text or folder.exists() or text.startswith(("/", ".", "~")) or "/" in text:
+            what = f"{text} is not a folder" if text and folder.exists() else f"there is no folder {text!r}"
+            raise UsageError(what, hint="--rag takes a folder of documents, or the alias of a served corpus")
+        else:
+            aliases[text] = None
+    if len(folders) > 1 or len(aliases) + len(folders) > MAX_CORPORA:
+        raise UsageError(
+            f"one question takes one folder, and {MAX_CORPORA} corpora in all",
+            hint="serve folders with 'ndn-infer produce --functions rag --corpus DIR' and name their aliases",
+        )
+    return tuple(aliases), next(iter(folders), None)
 
 
-def _domain(options: argparse.Namespace, config: Config) -> str:
+def _domain(options: argparse.Namespace, config: Config) -> tuple[str, str]:
+    """Label and name of the domain that is asked in."""
     if options.domain in ("", PUBLIC.label):
-        return PUBLIC.label
-    if options.rag:
-        raise UsageError("--rag asks a corpus in public: everybody could read the question", hint="leave out --domain")
-    return tenant_of(DomainStore(config.keys_dir).find(options.domain)).newest.label
+        return PUBLIC.label, ""
+    return tenant_of(DomainStore(config.keys_dir).find(options.domain)).newest.label, options.domain
 
 
 def _or(given: T | None, default: T) -> T:

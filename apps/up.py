@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--functions", type=texts, default=(), metavar="LIST", help="producers to start (default: producer.functions)"
     )
     parser.add_argument("--model", action="append", default=[], metavar="MODEL[,OPTION=VALUE]", help=MODEL_HELP)
-    parser.add_argument("--corpus", type=Path, help="also serve this folder of text and Markdown (rag)")
+    parser.add_argument("--corpus", type=Path, help="also serve this folder of documents (rag)")
+    parser.add_argument(
+        "--corpus-domain", default="", metavar="NAME", help="serve it to members of a tenant domain only"
+    )
     parser.add_argument("--corpus-name", default="", help="alias of the corpus (default: the folder's name)")
 
 
@@ -41,7 +44,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
     if "embedder" in registry.needs(names):
         prepared(config, embedder)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
-    served = ServedParts(names, [model.text for model in models], embedder, options.corpus, alias)
+    served = ServedParts(
+        names, [model.text for model in models], embedder, options.corpus, alias, options.corpus_domain
+    )
     flags = CommonFlags(options.config, options.settings, options.verbose)
     network = embedded(config, served, flags, private=False)
     return asyncio.run(_serve(network))

@@ -12,23 +12,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
-from ndn_infer import ndn, records
+from ndn_infer import records
 from ndn_infer.client.answer import Answer, Timing
 from ndn_infer.client.answer_watch import AnswerWatch
 from ndn_infer.client.asking_state import AskingState, Prompted
+from ndn_infer.client.corpora import Corpora
 from ndn_infer.client.guarding import GuardedAnswer, Guarding
 from ndn_infer.client.passages import Cited
-from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel, UsageError
-from ndn_infer.namespace import CatalogRecord, Passage
-from ndn_infer.ndn.name import Name
+from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel
+from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import (
     TOO_LONG,
     CorpusRecord,
-    Hits,
-    LookupRequest,
     Message,
     ModelRecord,
-    PassageRecord,
     Sampling,
     TokenizeRequest,
     Tokens,
@@ -86,6 +83,9 @@ class Conversation(AskingState):
         return record
 
     async def resolve_corpus(self, alias: str) -> CorpusRecord:
+        """As resolve_model; in a tenant domain what a producer of the domain says, by a private call."""
+        if self.domain != PUBLIC.label:
+            return await self._corpora.private(alias)
         return await self._resolve("corpus", alias, CorpusRecord)
 
     async def _resolve(self, kind: str, alias: str, cls: type[records.R]) -> records.R:
@@ -143,25 +143,9 @@ class Conversation(AskingState):
         return text
 
     async def lookup(self, corpus: CorpusRecord, query: str, limit: int) -> tuple[Cited, ...]:
-        """The passages nearest to `query`, each fetched by name, verified and compared with the digest in its name; one
-        that is another text under that name is asked for at the producer that answered. Raises UsageError in a tenant
-        domain (corpora are public, and so would the question be), BadRecord for a hit that is no passage of `corpus`.
-        """
-        if self.domain != PUBLIC.label:
-            raise UsageError("retrieval works in the public domain only, where others can read the question")
-        producers: dict[Name, None] = {}
-        hits = await self.caller.call(
-            Ask(("corpus", corpus.digest), "lookup", LookupRequest(query, limit)), Hits,
-            on_answer=lambda answered: producers.update({answered.signed_by.identity: None}),
-        )  # fmt: skip
-        cited = []
-        for hit in hits.hits[:limit]:
-            named = Passage.parse(self._node.net, base := ndn.from_uri(hit.name))
-            if named is None or named.corpus != corpus.digest:
-                raise BadRecord(
-                    f"lookup answered with {hit.name[:200]!r}, which is not a passage of corpus {corpus.alias}"
-                )
-            fetched = await self.fetcher.fetch(base, elsewhere=tuple(reversed(producers)))
-            passage = records.decode(PassageRecord, fetched.content)
-            cited.append(Cited(hit.name, hit.score, passage, fetched.signed_by))
-        return tuple(cited)
+        """As Corpora.lookup, in the domain of this conversation."""
+        return await self._corpora.lookup(corpus, query, limit)
+
+    @property
+    def _corpora(self) -> Corpora:
+        return Corpora(self._node.net, self.caller, self.fetcher, self.domain)

@@ -14,6 +14,7 @@ from ndn_infer.evidence.claims import JudgedClaim, judge_claim
 from ndn_infer.evidence.context import MAX_CONTEXT, Context, PassageUse
 from ndn_infer.evidence.judge import Finding, Judge, State, digest_of, signer_of
 from ndn_infer.evidence.node import EvidenceNode
+from ndn_infer.evidence.quotes import quoted
 from ndn_infer.evidence.said_of_result import said_of
 from ndn_infer.evidence.spans import covers
 from ndn_infer.namespace import Call, CallClass, CatalogRecord, Evidence, Passage, TokenBlock
@@ -29,6 +30,7 @@ from ndn_infer.records import (
 )
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.security.private_corpus import open_passage
 
 
 @dataclass(slots=True)
@@ -161,8 +163,9 @@ class PromptParts:
             node.broken("it is another text than its name says: its digest differs")
             return
         try:
-            record = records.decode(PassageRecord, content)
-        except BadRecord as error:
+            domain = self.judge.domain(self.context.domain)
+            record = records.decode(PassageRecord, open_passage(domain, self.judge.net, named.corpus, content))
+        except (BadRecord, TrustError, MissingKey) as error:
             node.broken(str(error))
             return
         where = f"ids {use.span[0]} to {use.span[1] - 1} of the prompt" if use.span else f"where: {use.why}"
@@ -170,9 +173,10 @@ class PromptParts:
         node.facts |= {"title": record.title, "source": record.source}
         messages = said.asked.messages
         first, end = use.characters
-        if use.message >= len(messages) or messages[use.message].content[first:end] != record.text:
+        there = messages[use.message].content[first:end] if use.message < len(messages) else ""
+        if there not in (record.text, quoted(record.text)):
             node.broken("it does not stand in the message where the context record says")
-        elif use.span is not None and self.pieces and not covers(self.pieces, use.span, record.text):
+        elif use.span is not None and self.pieces and not covers(self.pieces, use.span, there):
             node.broken("the ids of the prompt that it is said to be do not hold its text")
         elif use.span is not None and not self.pieces:
             node.words += " (not checked: the text of the prompt's ids is not here)"

@@ -7,9 +7,10 @@ passages are cut or indexed (corpus/), what a prompt does with them.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ndn_infer import ndn, records
 from ndn_infer.corpus.build import Progress
@@ -19,10 +20,12 @@ from ndn_infer.corpus.ranking import IndexQuery
 from ndn_infer.errors import PromptError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.embedding import Embedding
-from ndn_infer.namespace import Passage, passages_prefix
+from ndn_infer.namespace import passages_prefix
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import Hit, Hits, LookupRequest, PassageRecord, Record
+from ndn_infer.records import CorpusQuery, CorpusRecord, Hit, Hits, LookupRequest, PassageRecord, Record
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.security.private_corpus import close_passage, corpus_in
 
 log = logging.getLogger(__name__)
 
@@ -32,39 +35,58 @@ def record_of(passage: CorpusPassage) -> PassageRecord:
     return PassageRecord(passage.source, passage.title, passage.text, passage.index, passage.page)
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusPlace:
+    """Where a corpus is served: in the open, or in a tenant domain for its members only, under an alias of theirs."""
+
+    domain: Domain = PUBLIC
+    alias: str = ""
+
+    def name(self, key: str) -> str:
+        return corpus_in(self.domain, key)
+
+    def check(self, job: Job) -> None:
+        """Raises PromptError for a call in another domain."""
+        if job.domain.label != self.domain.label:
+            raise PromptError("this corpus is not offered in this domain")
+
+
 class Lookup(NamedFunction[LookupRequest]):
     """Serves one corpus. `corpus` is opened (cut, embedded, indexed) before: see `open_corpus`."""
 
     function = "lookup"
     role = "rag"
     request_type = LookupRequest
+    private = True
 
-    def __init__(self, corpus: Corpus, embedder: str) -> None:
-        self.subject = ("corpus", corpus.digest)
+    def __init__(self, corpus: Corpus, embedder: str, place: CorpusPlace | None = None) -> None:
+        self._place = place or CorpusPlace()
+        self.subject = ("corpus", self._place.name(corpus.digest))
         self._corpus = corpus
         self._embedder = embedder
         self._names: dict[CorpusPassage, str] = {}
 
     async def start(self, host: Host, signer: Signer) -> None:
-        """Publish every passage as a signed object named by the digest of its record."""
+        """Publish every passage as a signed object named by the digest of its content, sealed in a tenant domain."""
         for passage in self._corpus.passages:
             record = records.encode(record_of(passage))
-            digest = hashlib.sha256(record).hexdigest()
-            base = Passage(self._corpus.digest, digest).to_name(host.net)
-            host.server.publish(base, record, signer, pinned=True)
+            base, content = close_passage(self._place.domain, host.net, self.subject[1], record)
+            host.server.publish(base, content, signer, pinned=True)
             self._names[passage] = ndn.to_uri(base)
             if len(self._names) % 64 == 0:
                 await asyncio.sleep(0)
-        host.counters["passages_published"] += len(self._names)
-        log.info("corpus %s: %d passages", self._corpus.digest[:12], len(self._names))
+        counters = host.counters if self._place.domain is PUBLIC else host.tenant_counters
+        counters["passages_published"] += len(self._names)
+        log.info("corpus %s: %d passages", self.subject[1][:12], len(self._names))
 
     def serves(self, net: Name) -> tuple[Name, ...]:
-        return (passages_prefix(net, self._corpus.digest),)
+        return (passages_prefix(net, self.subject[1]),)
 
     async def run(self, request: LookupRequest, job: Job) -> Record:
+        self._place.check(job)
         if not request.query.strip():
             raise PromptError("the question is empty")
-        asked = await self._asked(Embedding(job.host.caller, self._embedder), request.query)
+        asked = await self._asked(Embedding(job.host.caller, self._embedder, job.domain.label), request.query)
         hits = await asyncio.to_thread(self._corpus.lookup, asked, request.limit)
         job.host.counters["lookups"] += 1
         return Hits(tuple(Hit(self._names[hit.passage], round(hit.score, 6), round(hit.rank, 6)) for hit in hits))
@@ -74,6 +96,33 @@ class Lookup(NamedFunction[LookupRequest]):
             read = await embedding.tokens([question])
             return IndexQuery(question, read.pooled()[0], read)
         return IndexQuery(question, (await embedding.vectors([question]))[0])
+
+
+class Describe(NamedFunction[CorpusQuery]):
+    """What a corpus in a tenant domain is, by its alias or its digest: the catalogue says it of public ones."""
+
+    function = "rag"
+    role = "rag"
+    request_type = CorpusQuery
+    private = True
+
+    def __init__(self, corpus: Corpus, embedder: str, place: CorpusPlace, key: str) -> None:
+        self.subject = ("corpus", place.name(key))
+        self._place = place
+        self._record = CorpusRecord(
+            place.alias or key, place.name(corpus.digest), len(corpus.passages), embedder, corpus.ranking
+        )
+
+    async def run(self, request: CorpusQuery, job: Job) -> Record:
+        self._place.check(job)
+        return self._record
+
+
+def corpus_functions(corpus: Corpus, embedder: str, place: CorpusPlace) -> list[NamedFunction[Any]]:
+    """All that serving a corpus takes."""
+    lookup = Lookup(corpus, embedder, place)
+    keys = dict.fromkeys((corpus.digest, *([place.alias] if place.alias else ())))
+    return [lookup, *(Describe(corpus, embedder, place, key) for key in keys if place.domain is not PUBLIC)]
 
 
 async def open_corpus(

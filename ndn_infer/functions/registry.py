@@ -21,6 +21,7 @@ from ndn_infer.config import Config
 from ndn_infer.errors import EngineUnavailable, UsageError
 from ndn_infer.functions.base import NamedFunction
 from ndn_infer.node.keys import USER
+from ndn_infer.security.domains import PUBLIC, Domain
 
 if TYPE_CHECKING:
     from ndn_infer.corpus.corpus import Corpus
@@ -47,6 +48,9 @@ class Ingredients:
     embedder: str = ""
     embedder_folder: Path | None = None
     corpus: Corpus | None = None
+    corpus_domain: Domain = PUBLIC
+    """Where the corpus is served; in a tenant domain under `corpus_alias`, if it has one."""
+    corpus_alias: str = ""
     _engine: AnsweringHost | None = field(default=None)
     _workers: list[EngineWorker] = field(default_factory=list)
     _vllm: list[VllmHost] = field(default_factory=list)
@@ -135,10 +139,11 @@ def _stage_host(parts: Ingredients, layers: tuple[int, int]) -> StageHost:
 
 
 def _rag(parts: Ingredients) -> Functions:
-    from ndn_infer.functions.rag import Lookup
+    from ndn_infer.functions.rag import CorpusPlace, corpus_functions
 
     assert parts.corpus is not None
-    return [Lookup(parts.corpus, parts.embedder)]
+    place = CorpusPlace(parts.corpus_domain, parts.corpus_alias)
+    return [*corpus_functions(parts.corpus, parts.embedder, place)]
 
 
 def _audit(parts: Ingredients) -> Functions:

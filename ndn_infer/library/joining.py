@@ -52,8 +52,10 @@ class WantedNetwork:
     model: str
     embedded: Embedded = "never"
     folder: Path | None = None
-    corpus: str = ""
-    """The alias of a corpus, which only a running network can serve."""
+    corpora: tuple[str, ...] = ()
+    """Aliases of corpora, which only a running network can serve."""
+    corpus_domain: str = ""
+    """The tenant domain that the folder is served in; "": in the open."""
     more: tuple[str, ...] = ()
     """Functions that an embedded network offers beside those that answering takes."""
     flags: CommonFlags = field(default_factory=CommonFlags)
@@ -110,15 +112,17 @@ async def _running(config: Config, keychain: Keychain, wanted: WantedNetwork) ->
 async def _bring_up(config: Config, wanted: WantedNetwork) -> EmbeddedNetwork:
     from ndn_infer.local.prepare import prepared
 
-    if wanted.corpus:
+    if wanted.corpora:
         raise UsageError(
-            f"there is no folder {wanted.corpus}, and no running network that serves a corpus of that name"
+            f"there is no folder {wanted.corpora[0]}, and no running network that serves a corpus of that name"
         )
     rag = ("embed", "rag") if wanted.folder is not None else ()
     functions = list(dict.fromkeys((*FUNCTIONS, *rag, *wanted.more)))
     await asyncio.to_thread(prepared, config, wanted.model, quiet=wanted.quiet)
     wanted.news("starting an embedded network: forwarder, " + ", ".join(functions))
-    served = ServedParts(functions, [wanted.model], config.ask.embedder, wanted.folder)
+    served = ServedParts(
+        functions, [wanted.model], config.ask.embedder, wanted.folder, corpus_domain=wanted.corpus_domain
+    )
     network = embedded(config, served, wanted.flags, private=True)
     await network.start()
     return network

@@ -6,6 +6,8 @@ digest covers every passage, so an edited file makes another corpus, and two fol
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,15 @@ from typing import Final
 
 from ndn_infer.client import Cited, Conversation
 from ndn_infer.config import Config
-from ndn_infer.errors import UnknownModel
+from ndn_infer.errors import NdnInferError, UnknownModel
 from ndn_infer.local.network import EmbeddedNetwork
 from ndn_infer.local.prepare import prepared
 from ndn_infer.records import CorpusRecord
+from ndn_infer.security.domains import PUBLIC
 
 NOT_FOUND: Final = "The documents do not hold an answer to this."
+
+log = logging.getLogger(__name__)
 
 _WORD: Final = re.compile(r"\w{4,}")
 _MARK: Final = re.compile(r"\[(\d{1,2})\]")
@@ -63,6 +68,27 @@ async def _offered(conversation: Conversation, kind: str, digest: str) -> bool:
     return True
 
 
+async def resolved(
+    conversation: Conversation, folder: CorpusRecord | None, aliases: Sequence[str]
+) -> tuple[CorpusRecord, ...]:
+    """What a question is asked of: a folder, by what the domain of the conversation calls it, and the corpora of these
+    aliases. Raises UnknownModel."""
+    named = []
+    if folder is not None:
+        private = conversation.domain != PUBLIC.label
+        named.append(await conversation.resolve_corpus(folder.digest) if private else folder)
+    return (*named, *await asyncio.gather(*map(conversation.resolve_corpus, aliases)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """At most `limit` passages for a question, with a score of at least `min_score`."""
+
+    question: str
+    limit: int
+    min_score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a question found: the passages for the prompt, and the best score of those that there are."""
@@ -72,12 +98,40 @@ class Found:
 
 
 async def look_up(
-    conversation: Conversation, corpus: CorpusRecord, question: str, limit: int, min_score: float
-) -> Found:
-    """At most `limit` passages with a score of at least `min_score`, best first."""
-    cited = await conversation.lookup(corpus, question, limit)
-    good = tuple(item for item in cited if item.score >= min_score)
+    conversation: Conversation, corpora: Sequence[CorpusRecord], wanted: Wanted,
+    news: Callable[[str], None] = log.warning,
+) -> Found:  # fmt: skip
+    """Passages of all corpora, which are asked side by side wherever they are, best first. Those that do not answer are
+    left out, and said, unless none does: then what it raises is raised."""
+    asked = [conversation.lookup(corpus, wanted.question, wanted.limit) for corpus in corpora]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    lists: list[tuple[CorpusRecord, tuple[Cited, ...]]] = []
+    for corpus, answer in zip(corpora, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            lists.append((corpus, answer))
+        elif not isinstance(answer, NdnInferError) or len(corpora) == 1:
+            raise answer
+        else:
+            news(f"corpus {corpus.alias} did not answer ({answer}); the others did not wait for it")
+    if not lists:
+        raise next(answer for answer in answers if isinstance(answer, BaseException))
+    cited = merged(lists)
+    good = tuple(item for item in cited if item.score >= wanted.min_score)[: wanted.limit]
     return Found(good, max((item.score for item in cited), default=0.0))
+
+
+def merged(lists: Sequence[tuple[CorpusRecord, Sequence[Cited]]]) -> list[Cited]:
+    """Passages of several corpora in one order, the same text once. Each corpus' own order stays; which comes next of
+    the first ones is decided by score, which corpora of one embedder share, and by place among others."""
+    by_score = len({corpus.embedder for corpus, _ in lists}) == 1
+    left = [list(found) for _, found in lists if found]
+    taken: dict[str, Cited] = {}
+    while left:
+        chosen = max(left, key=lambda found: found[0].score) if by_score else left[0]
+        item = chosen.pop(0)
+        taken.setdefault(" ".join(item.passage.text.split()), item)
+        left = [found for found in ([*left[1:], left[0]] if not by_score else left) if found]
+    return list(taken.values())
 
 
 def marks(text: str, count: int) -> tuple[int, ...]:

@@ -77,6 +77,8 @@ class ServedParts:
     embedder: str
     corpus: Path | None = None
     corpus_name: str = NO_ALIAS
+    corpus_domain: str = ""
+    """The tenant domain whose members alone are served; "": everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +141,6 @@ def _producers(served: ServedParts, uri: str, flags: CommonFlags) -> list[Child]
         arguments = ["produce", "--functions", title, *models, *flags.arguments(), f"--embedder={served.embedder}"]
         if "corpus" in registry.needs(together):
             arguments += [f"--corpus={served.corpus}", f"--corpus-name={served.corpus_name}"]
+            arguments += [f"--corpus-domain={served.corpus_domain}"] if served.corpus_domain else []
         children.append(Child(title, arguments, _environment(uri)))
     return children

@@ -148,6 +148,11 @@ class LookupRequest(Request):
     limit: Annotated[int, Between(1, MAX_HITS)] = 5
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusQuery(Request):
+    """What a corpus in a tenant domain is: answered by its CorpusRecord. Public ones stand in the catalogue."""
+
+
 # ---------------------------------------------------------------- the envelope of a call, and its answer
 
 

@@ -97,7 +97,11 @@ def test_what_cannot_be_asked_is_said_in_words(arguments: list[str], said: str) 
 
 def test_a_folder_is_a_folder_and_a_word_an_alias(tmp_path: Path) -> None:
     assert question("--rag", str(tmp_path), "x").folder == tmp_path
-    assert question("--rag", "notes-of-mine", "x").corpus == "notes-of-mine"
+    assert question("--rag", "notes-of-mine", "x").corpora == ("notes-of-mine",)
+    both = question("--rag", "one", "--rag", str(tmp_path), "--rag", "two", "--rag", "one", "x")
+    assert (both.corpora, both.folder) == (("one", "two"), tmp_path)
+    with pytest.raises(UsageError, match="one question takes"):
+        question("--rag", str(tmp_path), "--rag", str(tmp_path.parent), "x")
 
 
 def test_models_by_path_and_by_the_digits_that_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

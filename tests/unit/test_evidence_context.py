@@ -137,10 +137,11 @@ def test_templates_may_trim_a_message() -> None:
 def test_passages_know_their_places_in_the_message() -> None:
     nobody = Validated(b"", b"", "")
     cited = [
-        Cited(f"/p/{at}", 0.5, PassageRecord("s", "t", text, at), nobody) for at, text in enumerate(("one", "zwei ä"))
+        Cited(f"/p/{at}", 0.5, PassageRecord("s", "t", text, at), nobody)
+        for at, text in enumerate(("one", "zwei ä\ndrei"))
     ]
     message = rag_prompt("one?", cited)
-    assert [message[first:end] for first, end in passage_places(cited)] == ["one", "zwei ä"]
+    assert [message[first:end] for first, end in passage_places(cited)] == ["> one", "> zwei ä\n> drei"]
 
 
 # ------------------------------------------------------------ bundles

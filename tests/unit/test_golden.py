@@ -30,6 +30,7 @@ from ndn_infer.prompt_log.said import (
 from ndn_infer.records import (
     CallAnswer,
     CallTrace,
+    CorpusQuery,
     CorpusRecord,
     Envelope,
     GenerateRequest,
@@ -113,6 +114,7 @@ EXAMPLES: Final[dict[str, Record]] = {
         ChatMessage("user", "hi"),
         ChatRecord("m", (ChatMessage("user", "hi"),)),
         ChatToolCall("add", '{"a": 1}', "call_1"),
+        CorpusQuery(),
         CorpusRecord("notes", "cd" * 32, 12, _HEX, "rerank"),
         Counter("calls", 3.0),
         DeleteCommand("/n/a"),
@@ -342,6 +344,7 @@ RECORDS: Final = {
     "AuditDone": (
         "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"
     ),
+    "CorpusQuery": "80",
     "CorpusRecord": (
         "85a5616c696173a56e6f746573a6646967657374d94063646364636463646364636463646364636463646364636463646364"
         "636463646364636463646364636463646364636463646364636463646364636463646364a8656d626564646572d940616261"

@@ -150,7 +150,9 @@ async def _corpora(node: Node, uses: Iterable[PassageUse]) -> tuple[Resource, ..
 
 async def _text_of(answer: Answer, ids: tuple[int, ...]) -> tuple[Text | None, Answered | None]:
     answers: list[Answered] = []
-    ask = Ask(("model", answer.model.digest), "detokenize", DetokenizeRequest(ids, True, True))
+    ask = Ask(
+        ("model", answer.model.digest), "detokenize", DetokenizeRequest(ids, True, True), answer.conversation.domain
+    )
     try:
         text = await answer.conversation.caller.call(ask, Text, on_answer=answers.append)
     except NdnInferError as error:

@@ -24,7 +24,7 @@ from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Record, StreamEvent
 from ndn_infer.security.access import Access
-from ndn_infer.security.domains import PUBLIC
+from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.telemetry.spans import Span, current, ending, within
 from ndn_infer.transport.calls.ask import Ask
@@ -204,6 +204,10 @@ class Caller:
             call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span,
             ask.evidence, ask.context,
         )  # fmt: skip
+
+    def domain(self, label: str) -> Domain:
+        """The domain of this label, as private calls use it. Raises MissingKey."""
+        return PUBLIC if label == PUBLIC.label else self._private().epoch(label)
 
     def _private(self) -> Access:
         if self._access is None:

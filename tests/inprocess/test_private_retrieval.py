@@ -1,0 +1,197 @@
+"""Corpora over a real forwarder core with a hand on the wire: in a tenant domain nothing of them is in clear and nobody
+else gets anything; several corpora, at several machines, answer one question."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndn_infer import ndn, records
+from ndn_infer.client import Cited
+from ndn_infer.client.corpora import Corpora
+from ndn_infer.config import CallConfig, Config
+from ndn_infer.corpus.corpus import Corpus
+from ndn_infer.errors import CallError, NdnInferError, UnknownModel
+from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
+from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.embedding import Embedding
+from ndn_infer.functions.rag import CorpusPlace, corpus_functions, open_corpus
+from ndn_infer.library.retrieval import Wanted, look_up, merged
+from ndn_infer.ndn import lp
+from ndn_infer.records import CorpusRecord, PassageRecord, Record
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
+from ndn_infer.security.domains import PUBLIC, Domain, TenantDomain
+from ndn_infer.security.private_corpus import corpus_in
+from ndn_infer.tensors import RawTensor, encode_tensor
+from tests.harness import NET, Node, keychain_in
+
+MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(range(32)), 2: bytes(range(32, 64))})
+OTHER = TenantDomain("ff112233445566778899aabbccddeeff", {1: bytes(range(64, 96))})
+EPOCH = MEMBER.newest
+EMBEDDER = "cd" * 32
+REMOVED = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(range(32))})
+CONFIG = replace(Config(), call=replace(CallConfig(), deadline_s=10.0))
+HASTY = replace(Config(), call=replace(CallConfig(), deadline_s=0.5))
+"""Of who gets nothing, however long it waits."""
+WIDTH = 64
+ALIAS, TEXTS = "contracts-of-acme", {
+    "merger.md": "# Merger\n\nThe merger with Initech is called off until the spring.",
+    "rent.md": "# Rent\n\nThe rent of the harbour office rises by a tenth in July.",
+}  # fmt: skip
+QUESTION = "What became of the merger with Initech?"
+
+
+class Words(NamedFunction[EmbedRequest]):
+    """The token vectors of a text are its words."""
+
+    function, role, request_type, private = "embed", "embed", EmbedRequest, True
+    subject = ("model", EMBEDDER)
+
+    async def run(self, request: EmbedRequest, job: Job) -> Record:
+        words = [[zlib.crc32(word.encode()) % WIDTH for word in _words(text)] for text in request.texts]
+        vectors = np.concatenate([np.eye(WIDTH, dtype="<f2")[ids] for ids in words])
+        tensor = encode_tensor(RawTensor("f16", vectors.shape, vectors.tobytes()))
+        ids = tuple(token for of_text in words for token in of_text)
+        return TensorRecord(tensor, len(ids), 0, ids, tuple(map(len, words)))
+
+
+def _words(text: str) -> list[str]:
+    return ["", *re.findall(r"\w+", text.lower())]
+
+
+@dataclass
+class Net:
+    producer: Node
+    second: Node
+    asker: Node
+    stranger: Node
+    folder: Path
+    wire: list[bytes] = field(default_factory=list)
+
+    async def serve(self, texts: dict[str, str], domain: Domain, alias: str, at: Node) -> Corpus:
+        folder = self.folder / alias
+        folder.mkdir()
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        embedding = Embedding(at.caller, EMBEDDER, domain.label)
+        corpus = await open_corpus(folder, self.folder / "cache", embedding, "rerank")
+        await at.produce(*corpus_functions(corpus, EMBEDDER, CorpusPlace(domain, alias)))
+        return corpus
+
+    def corpora(self, domain: Domain, node: Node | None = None) -> Corpora:
+        node = node or self.asker
+        return Corpora(NET, node.caller, node.fetcher, domain.label)
+
+
+@pytest.fixture
+async def net(tmp_path: Path) -> AsyncIterator[Net]:
+    keychain = keychain_in(tmp_path / "keys", "rag", "embed", "user")
+    network = MemoryNetwork()
+    embedder = await Node(network, keychain, CONFIG, asks_as="embed", domains=[MEMBER]).open()
+    nodes = [await Node(network, keychain, CONFIG, asks_as="rag", domains=[MEMBER]).open() for _ in range(2)]
+    asker = await Node(network, keychain, CONFIG, asks_as="user", domains=[MEMBER]).open()
+    stranger = await Node(network, keychain, HASTY, asks_as="user", domains=[OTHER, REMOVED]).open()
+    net = Net(*nodes, asker, stranger, tmp_path)
+    for node in (embedder, *nodes, asker, stranger):
+        node.link.tamper_up = lambda wire: net.wire.append(lp.decode_lp(wire).fragment) or wire
+    await embedder.produce(Words())
+    yield net
+    for node in (embedder, *nodes, asker, stranger):
+        await node.close()
+    network.close()
+
+
+def clear_words(texts: Sequence[str]) -> set[bytes]:
+    """Longer words of texts, as they would stand on the wire."""
+    return {word.encode() for text in texts for word in re.findall(r"\w{5,}", text)}
+
+
+async def test_a_private_corpus_is_found_read_and_heard_by_members_only(net: Net) -> None:
+    corpus = await net.serve(TEXTS, EPOCH, ALIAS, net.producer)
+    member = net.corpora(EPOCH)
+    record = await member.private(ALIAS)
+    by_digest = await member.private(corpus.digest)
+    assert replace(by_digest, alias=ALIAS) == record
+    assert (record.alias, record.passages, record.ranking) == (ALIAS, 2, "rerank")
+    cited = await member.lookup(record, QUESTION, 2)
+    assert cited[0].passage.text.startswith("The merger with Initech") and len(cited) == 2
+    heard = b"".join(net.wire)
+    for word in clear_words([*TEXTS.values(), *TEXTS, QUESTION, ALIAS]):
+        assert word not in heard, word
+    for secret in (corpus.digest, *(hashlib.sha256(records.encode(item.passage)).hexdigest() for item in cited)):
+        assert secret.encode() not in heard and bytes.fromhex(secret) not in heard
+
+
+async def test_strangers_and_other_epochs_get_nothing(net: Net) -> None:
+    await net.serve(TEXTS, EPOCH, ALIAS, net.producer)
+    record = await net.corpora(EPOCH).private(ALIAS)
+    with pytest.raises(UnknownModel, match="no corpus called"):
+        await net.corpora(REMOVED.newest, net.stranger).private(ALIAS)
+    with pytest.raises(UnknownModel):
+        await net.corpora(OTHER.newest, net.stranger).private(ALIAS)
+    for domain in (PUBLIC, OTHER.newest, REMOVED.newest):
+        with pytest.raises(NdnInferError):
+            await net.corpora(domain, net.stranger).lookup(record, QUESTION, 2)
+    cited = await net.corpora(EPOCH).lookup(record, QUESTION, 1)
+    fetched = await net.stranger.fetcher.fetch(ndn.from_uri(cited[0].name))
+    assert not clear_words(TEXTS.values()) & set(re.findall(rb"\w{5,}", fetched.content))
+
+
+async def test_a_public_corpus_answers_no_private_call(net: Net) -> None:
+    corpus = await net.serve(TEXTS, PUBLIC, ALIAS, net.producer)
+    record = CorpusRecord(ALIAS, corpus.digest, 2, EMBEDDER, "rerank")
+    assert (await net.corpora(PUBLIC).lookup(record, QUESTION, 1))[0].passage.source == "merger.md"
+    with pytest.raises(CallError, match="not offered in this domain"):
+        await net.corpora(EPOCH).lookup(record, QUESTION, 1)
+
+
+async def test_corpora_of_two_machines_answer_one_question(net: Net) -> None:
+    first = await net.serve(TEXTS, PUBLIC, "first", net.producer)
+    more = {"initech.md": "# Initech\n\nInitech makes printers that nobody repairs.", "copy.md": TEXTS["rent.md"]}
+    second = await net.serve(more, PUBLIC, "second", net.second)
+    known = [CorpusRecord(one, corpus.digest, 2, EMBEDDER, "rerank") for one, corpus in (("a", first), ("b", second))]
+    gone = CorpusRecord("gone", "ab" * 32, 2, EMBEDDER, "rerank")
+    said: list[str] = []
+    asker = net.corpora(PUBLIC)
+    wanted = Wanted(QUESTION, 4, -1.0)
+    found = await look_up(asker, known, wanted, said.append)
+    sources = [item.passage.source for item in found.cited]
+    assert sources[0] == "merger.md" and "initech.md" in sources and not said
+    assert len(found.cited) == 3, "the same text stands once"
+    asker = net.corpora(PUBLIC, net.stranger)  # in a hurry
+    again = await look_up(asker, [*known, gone], wanted, said.append)
+    assert again.cited == found.cited and len(said) == 1 and "corpus gone did not answer" in said[0]
+    with pytest.raises(NdnInferError):
+        await look_up(asker, [gone], wanted, said.append)
+
+
+def test_merging_keeps_the_order_of_each_corpus_and_the_same_text_once() -> None:
+    def cited(*items: tuple[str, float]) -> list[Cited]:
+        return [Cited(f"/p/{text}", score, PassageRecord("s", "t", text, 0), None) for text, score in items]
+
+    one, two = CorpusRecord("a", "aa", 3, EMBEDDER, "rerank"), CorpusRecord("b", "bb", 3, EMBEDDER, "words")
+    lists = [(one, cited(("low", 0.3), ("high", 0.9))), (two, cited(("mid", 0.5), ("low", 0.2), ("last", 0.1)))]
+    assert [item.passage.text for item in merged(lists)] == ["mid", "low", "high", "last"]
+    other = CorpusRecord("c", "cc", 3, "ee" * 32, "rerank")
+    apart = merged([*lists, (other, cited(("far", 0.01)))])
+    assert [item.passage.text for item in apart] == ["low", "mid", "far", "high", "last"]
+    assert merged([lists[0]]) == lists[0][1] and merged([]) == []
+
+
+def test_names_of_a_domain_are_as_random_as_its_key() -> None:
+    """Half of the bits of names of neighbouring keys differ, in one epoch and between epochs; see test_domains.py."""
+    keys = [f"corpus-{number}" for number in range(400)]
+    names = [int(corpus_in(EPOCH, key), 16) for key in keys]
+    older = [int(corpus_in(MEMBER.at(1), key), 16) for key in keys]
+    assert len({*names, *older}) == 800 and not {f"{name:064x}" for name in names} & set(keys)
+    for pairs in (zip(names, names[1:], strict=False), zip(names, older, strict=True)):
+        distances = np.array([(one ^ other).bit_count() for one, other in pairs])
+        assert abs(distances.mean() - 128) < 4 * 8 / np.sqrt(len(distances))  # 256 fair bits: deviation 8
+    assert corpus_in(PUBLIC, "ab" * 32) == "ab" * 32
