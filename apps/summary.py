@@ -11,7 +11,7 @@ from typing import Any
 
 from ndn_infer import ndn
 from ndn_infer.client import Answer
-from ndn_infer.library.retrieval import marks, strange_words
+from ndn_infer.library.retrieval import flags, marks
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Use
 
@@ -97,10 +97,7 @@ def _documents(answer: Answer, question: str) -> list[str]:
         page = f", page {item.passage.page}" if item.passage.page else ""
         lines.append(f"  [{number}] {item.passage.source}{page}: {item.passage.title} (score {item.score:.2f})")
         lines.append(f"      {shorten(item.name)}")
-    part, words = strange_words(answer.text, question, answer.cited)
-    if part > STRANGE_PART:
-        more = " ..." if len(words) > 6 else ""
-        lines.append(f"  check the answer; words that are in none of them: {', '.join(words[:6])}{more}")
+    lines += [f"  check the answer; {flag}" for flag in flags(answer.text, question, answer.cited, STRANGE_PART)]
     return lines
 
 

@@ -140,6 +140,21 @@ def marks(text: str, count: int) -> tuple[int, ...]:
     return tuple(sorted(number for number in found if 1 <= number <= count))
 
 
+def flags(text: str, question: str, cited: Sequence[Cited], strange_part: float) -> tuple[str, ...]:
+    """What speaks against an answer from passages, in words: that it cites none of those it was given, or one that it
+    was not given, or that more than this part of its longer words is in none of them. A check of form, not of truth."""
+    if not cited or not text.strip():
+        return ()
+    given, found = marks(text, len(cited)), sorted({int(number) for number in _MARK.findall(text)})
+    said = [] if given else ["it cites none of the passages that it was given"]
+    said += [f"it cites [{number}], which it was not given" for number in found if number not in given]
+    part, words = strange_words(text, question, cited)
+    if part > strange_part:
+        more = " ..." if len(words) > 6 else ""
+        said.append(f"words that are in none of them: {', '.join(words[:6])}{more}")
+    return tuple(said)
+
+
 def strange_words(text: str, question: str, cited: Sequence[Cited]) -> tuple[float, tuple[str, ...]]:
     """Which part of the answer's longer words is neither in a passage nor in the question, and those words. A small
     model invents: where the part is large the answer does not rest on the passages, whatever it cites."""
