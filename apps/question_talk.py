@@ -35,7 +35,7 @@ class Talk:
         cls, options: argparse.Namespace, question: AskOptions, client: Client, node: Node, model: str
     ) -> Self:  # fmt: skip
         """Its answer is to be read. Raises UsageError beside --rag, and as Conversations.go_on."""
-        if question.corpus or question.folder is not None:
+        if question.corpora or question.folder is not None:
             raise UsageError("--continue asks a conversation, and --rag documents: one of both")
         conversations = Conversations(SavedChats(node, client), node.config)
         parts = ChatParts(client, node.config, model, question.domain)
