@@ -31,8 +31,12 @@ class Corpora:
     async def private(self, alias: str) -> CorpusRecord:
         """What a producer of the tenant domain says of the corpus of this alias or digest. Raises UnknownModel."""
         subject = ("corpus", corpus_in(self.caller.domain(self.domain), alias))
+        ask = Ask(subject, "rag", CorpusQuery(), self.domain)
         try:
-            return await self.caller.call(Ask(subject, "rag", CorpusQuery(), self.domain), CorpusRecord)
+            first = await self.caller.start(ask)  # does not wait where no route leads
+            if first.answer.value:
+                return records.decode(CorpusRecord, first.answer.value)
+            return await self.caller.call(ask, CorpusRecord)
         except NetworkError as error:
             hint = "'ndn-infer produce --functions rag --corpus DIR --corpus-domain NAME' serves one"
             raise UnknownModel(f"no corpus called {alias!r} is offered in this domain", hint=hint) from error
