@@ -193,7 +193,7 @@ class _Asking:
         answer, text = conversation.generate(model, (), question.sampling), question.text
         corpora = await retrieval.resolved(conversation, corpus, question.corpora)
         if corpora:
-            wanted = retrieval.Wanted(text, question.passages, question.min_score)
+            wanted = retrieval.WantedPassages(text, question.passages, question.min_score)
             found = await retrieval.look_up(conversation, corpora, wanted, self._news)
             names = ", ".join(one.alias for one in corpora)
             log.info("%d passages of %s are near enough, best score %.3f", len(found.cited), names, found.best)

@@ -11,7 +11,7 @@ from typing import Unpack
 from ndn_infer.client import Answer, Cited, Conversation, Timing, rag_prompt
 from ndn_infer.library.chat import ChatParts, ChatReply
 from ndn_infer.library.parameters import HowToAnswer, checked, sampling_of
-from ndn_infer.library.retrieval import NOT_FOUND, Wanted, look_up
+from ndn_infer.library.retrieval import NOT_FOUND, WantedPassages, look_up
 from ndn_infer.library.tools import MadeCall
 from ndn_infer.records import CorpusRecord, Message, Sampling
 
@@ -57,7 +57,7 @@ class _FromPassages:
         parts, timing = self.documents.parts, Timing()
         ask = parts.config.ask
         model = await conversation.resolve_model(parts.model)
-        wanted = Wanted(self.question, ask.passages, ask.min_score)
+        wanted = WantedPassages(self.question, ask.passages, ask.min_score)
         found = await look_up(conversation, [self.documents.corpus], wanted)
         answer = conversation.generate(model, (), self.sampling)
         answer.timing, answer.cited = timing, found.cited

@@ -81,7 +81,7 @@ async def resolved(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedPassages:
     """At most `limit` passages for a question, with a score of at least `min_score`."""
 
     question: str
@@ -98,7 +98,7 @@ class Found:
 
 
 async def look_up(
-    conversation: Conversation, corpora: Sequence[CorpusRecord], wanted: Wanted,
+    conversation: Conversation, corpora: Sequence[CorpusRecord], wanted: WantedPassages,
     news: Callable[[str], None] = log.warning,
 ) -> Found:  # fmt: skip
     """Passages of all corpora, which are asked side by side wherever they are, best first. Those that do not answer are

@@ -23,7 +23,7 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.embedding import Embedding
 from ndn_infer.functions.rag import CorpusPlace, corpus_functions, open_corpus
-from ndn_infer.library.retrieval import Wanted, look_up, merged
+from ndn_infer.library.retrieval import WantedPassages, look_up, merged
 from ndn_infer.ndn import lp
 from ndn_infer.records import CorpusRecord, PassageRecord, Record
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -160,7 +160,7 @@ async def test_corpora_of_two_machines_answer_one_question(net: Net) -> None:
     gone = CorpusRecord("gone", "ab" * 32, 2, EMBEDDER, "rerank")
     said: list[str] = []
     asker = net.corpora(PUBLIC)
-    wanted = Wanted(QUESTION, 4, -1.0)
+    wanted = WantedPassages(QUESTION, 4, -1.0)
     found = await look_up(asker, known, wanted, said.append)
     sources = [item.passage.source for item in found.cited]
     assert sources[0] == "merger.md" and "initech.md" in sources and not said
