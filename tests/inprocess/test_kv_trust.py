@@ -17,6 +17,7 @@ from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.errors import BadRecord, KeyNotAllowed
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.prefill import Prefill
+from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import StageReport
 from ndn_infer.functions.tokenize import TokenChain, publish_token_blocks
@@ -175,7 +176,7 @@ async def test_activations_of_a_stage_that_the_policy_does_not_name_are_not_used
     def host(signers: str) -> Any:
         return SimpleNamespace(caller=Caller(), config=replace(Config(), kv=KvConfig(tuple(signers.split()))))
 
-    assert await stage._ask(Any, step, (), host("")) == b"numbers"  # type: ignore[arg-type]
-    assert await stage._ask(Any, step, (), host(ndn.to_uri(site))) == b"numbers"  # type: ignore[arg-type]
+    assert await stage._ask(Any, step, ((), StageCosts()), host("")) == b"numbers"  # type: ignore[arg-type]
+    assert await stage._ask(Any, step, ((), StageCosts()), host(ndn.to_uri(site))) == b"numbers"  # type: ignore[arg-type]
     with pytest.raises(KeyNotAllowed, match="are not used"):
-        await stage._ask(Any, step, (), host("/ndn-infer/local/home"))  # type: ignore[arg-type]
+        await stage._ask(Any, step, ((), StageCosts()), host("/ndn-infer/local/home"))  # type: ignore[arg-type]
