@@ -6,6 +6,7 @@ ranked by their words as they stand.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ class WordIndex:
             raise EngineUnavailable(
                 f"ranking by words needs the package {error.name}", hint="pip install 'ndn-infer[rag]'"
             ) from error
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for debugging lines when it is imported
         self._library: Any = bm25s
         self._stemmer: Any = Stemmer.Stemmer(_LANGUAGE)
         self._index: Any = None

@@ -108,7 +108,7 @@ def test_asking_in_a_domain_from_the_command_line(network: RunningNetwork) -> No
     assert f"sealed in domain {private['domain']}" in told.stderr
     for arguments, words in (
         (("--domain", "nowhere"), "no domain 'nowhere' here"),
-        (("--domain", "ocean", "--rag", "docs"), "no corpus called 'docs' is offered in this domain"),
+        (("--domain", "ocean", "--rag", "ledgers"), "no corpus called 'ledgers' is offered in this domain"),
     ):
         refused = network.run("ask", "--no-embedded", *arguments, "Hello")
         assert refused.returncode in (2, 5) and words in refused.stderr and "Traceback" not in refused.stderr

@@ -62,5 +62,5 @@ def test_no_passage_ends_its_own_quotation(text: str) -> None:
     """Every line that a reader could see as one begins with the mark, so a passage forges no number, no question."""
     assert all(line.startswith(MARK) for line in quoted(text).splitlines())
     lines = message_of("q?", [text, "other"]).splitlines()
-    assert [line for line in lines if line.startswith("[")] == ["[1]", "[2]"]
+    assert [line[:6] for line in lines if line.startswith("[")] == ["[1] > ", "[2] > "]
     assert [line for line in lines if line.startswith("Question:")] == ["Question: q?"]
