@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ndn_infer import ndn
+from ndn_infer.forwarder.management.encoding import decode_parameters
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.ndn.tlv import encode_nonneg, encode_tlv
@@ -104,7 +105,9 @@ async def forget(target: Target) -> None:
     parameters = encode_tlv(0x68, ndn.encode_name(ndn.ROOT) + encode_tlv(0x84, encode_nonneg(ERASE_LIMIT)))
     registrar = Registrar(endpoint)
     for _ in range(-(-STORE_PACKETS // ERASED_AT_A_TIME)):
-        await registrar.command("cs", "erase", parameters)
+        told = await registrar.command("cs", "erase", parameters)
+        if decode_parameters(told.body).capacity is None:  # as NFD says that there are no more
+            break
     await endpoint.close()
 
 
