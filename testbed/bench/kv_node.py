@@ -29,6 +29,7 @@ from ndn_infer.console.collector import settle_collector
 from ndn_infer.engine.engine import Engine
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.engine_worker import EngineWorker
+from ndn_infer.kv import holders
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
@@ -129,6 +130,10 @@ async def hold(uri: str, settings: Sequence[str], holding: Holding) -> None:
     host.server.serve(prefix, signer)
     host.server.answer_certificates(signer.identity, node.keychain.certificates)
     connectors = {name: KvConnector(host, model, format_of(engine, form)) for name, form in FORMS.items()}
+    holders.answer(
+        host, signer, model,
+        lambda tag, query: max(connector.published.version_of(tag, query) for connector in connectors.values()),
+    )  # fmt: skip
     cost = await publishing_cost(worker, host, engine, signer, holding) if holding.runs else {}
     for length in holding.lengths:
         ids = prompt(length, engine.model_config.vocab_size)
