@@ -52,6 +52,8 @@ class BlockDiscovery:
         if found.manifest is None or not self._blocks.believes(found.signed_by.identity):
             return None
         self.holders.heard(found.signed_by.identity)
+        if not found.arrival.from_content_store:
+            self.holders.led_to(found.signed_by.identity, clock.monotonic())
         return found
 
     async def ask(self, identity: Name, values: Sequence[bytes]) -> list[int]:
@@ -70,11 +72,24 @@ class BlockDiscovery:
             return False
         return self.holders.to_ask((signer,), clock.monotonic())[:1] == [signer]
 
-    async def claimed(self, value: bytes, identity: Name, version: int) -> Discovered | None:
-        """The verified manifest of the version that `identity` claimed; None when it cannot be had."""
+    async def claimed(
+        self, value: bytes, identity: Name, version: int
+    ) -> tuple[Discovered, tuple[Name, ...]] | None:  # fmt: skip
+        """The verified manifest of the version that `identity` claimed, and the hints that led to it; None when it
+        cannot be had."""
+        way = self.holders.way(identity, clock.monotonic())
+        for hints in (way, (identity,)) if not way else (way,):
+            found = await self._had(value, version, hints)
+            if found is not None:
+                return found, hints
+        return None
+
+    async def _had(self, value: bytes, version: int, hints: tuple[Name, ...]) -> Discovered | None:
+        """The believed manifest of this version from where `hints` lead."""
+        name, patient = self._blocks.name(value), bool(hints)
         try:
             async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is no liar
-                found = await self._host.fetcher.discover(self._blocks.name(value), hints=(identity,), version=version)
+                found = await self._host.fetcher.discover(name, hints=hints, version=version, patient=patient)
         except (NdnInferError, TimeoutError):
             return None
         return found if found.manifest is not None and self._blocks.believes(found.signed_by.identity) else None

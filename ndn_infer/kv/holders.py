@@ -39,6 +39,7 @@ MAX_HINTS: Final = 8
 HOLDER_ROLES: Final = ("prefill", "decode")
 LIAR_S: Final = 60.0
 SILENT_S: Final = 5.0
+LED_S: Final = 10.0
 
 
 MAX_HOLDS: Final = 512
@@ -68,9 +69,10 @@ class Holdings(Reply):
 
 @dataclass(slots=True)
 class _Known:
-    """`avoid_until`: monotonic seconds; not asked before."""
+    """Monotonic seconds. `avoid_until`: not asked before; `led_until`: names of blocks lead to it until then."""
 
     avoid_until: float = 0.0
+    led_until: float = 0.0
 
 
 class HolderBook:
@@ -83,6 +85,16 @@ class HolderBook:
         """A block signed by it was verified, or its own answer says that it makes some."""
         self._entry(identity)
         self._known.move_to_end(identity)
+
+    def led_to(self, identity: Name, now: float) -> None:
+        """A block that it signed came from it, and not from a cache, to an Interest without any hint."""
+        self._entry(identity).led_until = now + LED_S
+
+    def way(self, identity: Name, now: float) -> tuple[Name, ...]:
+        """Forwarding hints that lead to it: none where names of blocks do, for a while. Interests with a hint are
+        longer, and each forwarder looks up two names."""
+        known = self._known.get(identity)
+        return () if known is not None and now < known.led_until else (identity,)
 
     def lied(self, identity: Name, now: float) -> bool:
         """It claimed a block that could not be had from it. Whether that is news."""

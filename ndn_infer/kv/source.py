@@ -33,7 +33,7 @@ class SourceFetcher(Generic[B]):
         """The manifest of a block, and whom to ask for its segments."""
         if source.found is None and source.claims:
             identity, version = source.claims[0]
-            return await self._discovery.claimed(source.value, identity, version), (identity,)
+            return await self._discovery.claimed(source.value, identity, version) or (None, ())
         return source.found, ()
 
     async def fetch_source(self, source: BlockSource) -> tuple[B, Discovered] | None:
@@ -43,11 +43,11 @@ class SourceFetcher(Generic[B]):
             if block is not None:
                 return block, source.found
         for identity, version in source.claims:
-            found = await self._discovery.claimed(source.value, identity, version)
-            block = None if found is None else await self.fetch_found(source.value, found, (identity,))
-            if found is not None and block is not None:
+            had = await self._discovery.claimed(source.value, identity, version)
+            block = None if had is None else await self.fetch_found(source.value, *had)
+            if had is not None and block is not None:
                 self._discovery.holders.heard(identity)
-                return block, found
+                return block, had[0]
             self._host.counters["kv_claims_false"] += 1
             if self._discovery.holders.lied(identity, clock.monotonic()):
                 log.warning("%s does not hold a KV block that it listed", ndn.to_uri(identity))

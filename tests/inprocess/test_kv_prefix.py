@@ -20,10 +20,10 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.kv import search
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
-from ndn_infer.kv.holders import HOLDS, MAX_HOLDS, Holdings
+from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, Holdings
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
-from ndn_infer.namespace import asks_prefix
+from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Record
@@ -31,6 +31,7 @@ from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.testbed.virtual.loop import run_virtual
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from ndn_infer.wire.peek import data_name
+from tests.harness import NET
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, ONE_WAY_S, Station, block_of, identities, stations, values_of
 
 ROUND_TRIP_S = 2 * ONE_WAY_S
@@ -103,6 +104,25 @@ def test_a_long_prefix_of_one_holder_takes_few_questions(known: bool) -> None:
         assert p.asked - asked <= search.FIRST + 1
 
     in_network(work)
+
+
+def test_hints_are_for_holders_that_names_of_blocks_do_not_lead_to() -> None:
+    """And for those they led to a while ago: p is away now, the network leads to nobody, and a hint finds it."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values, book, now = values_of(60), asker.kv.discovery.holders, asyncio.get_running_loop().time
+        p.hold(*values[:40])
+        a.hold(*values[40:])
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values)
+        assert book.way(p.identity, now()) == () and book.way(a.identity, now()) == (a.identity,)
+        assert book.way(p.identity, now() + LED_S) == (p.identity,)
+        more = values_of(60, "other")
+        p.hold(*more)
+        await p.registrar.unregister(blocks_prefix(NET, MODEL, "kv"))
+        assert right((await asker.kv.find_prefix(more, identities(p))).tensors, more)
+        assert asker.host.counters["kv_claims_false"] == 0
+
+    in_network(work, anycast=("p",))
 
 
 def test_a_long_prefix_that_only_caches_have_is_found() -> None:
