@@ -121,7 +121,7 @@ def layer_by_layer(plan: LoadPlan, costs: Costs, busy: float | None) -> bool:
     there.
 
     That hides the computing behind the waiting, where one waits for the network. Where taking packets keeps a processor
-    `busy`, both only get in each other's way (docs/benchmarks_detail.md); and a head that is computed here has to be there
+    `busy`, both only get in each other's way (docs/kv_by_name.md); and a head that is computed here has to be there
     first.
     """
     waits = busy is not None and busy < MOST_BUSY and costs.fetch_s(plan.fetch) >= LEAST_WAIT_S
