@@ -132,7 +132,7 @@ class LogWriter:
                     done = await self.client.append(entry)
                 except (NetworkError, TrustError, CallError) as error:
                     if isinstance(error, CallError) and error.code == UNKNOWN_KEY:
-                        self._lost(f"its log has another key by now: {error}")
+                        await self._lost(f"its log has another key by now: {error}")
                         continue
                     self._note(str(error))
                     await asyncio.sleep(pause)
@@ -141,15 +141,15 @@ class LogWriter:
                 pause, self._away = FIRST_PAUSE_S, ""
                 if done.erased:
                     self._keys.clear()
-                self.spool.done()
+                await asyncio.to_thread(self.spool.done)
         finally:
             self._sending = None
 
-    def _lost(self, why: str) -> None:
+    async def _lost(self, why: str) -> None:
         self.lost += 1
         log.error("a record is lost: %s", why)
         self._keys.clear()
-        self.spool.done()
+        await asyncio.to_thread(self.spool.done)
 
     def _note(self, why: str) -> None:
         if not self._away:
