@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from ndn_infer.prompt_log.checkpoint import CONSISTENT, Checkpoint
 from ndn_infer.prompt_log.entries import LeafEntry, opened, seal
 from ndn_infer.prompt_log.live.book import LogBook
 from ndn_infer.prompt_log.live.log import UNKNOWN_KEY
+from ndn_infer.prompt_log.live.reader import LogReader
 from ndn_infer.prompt_log.live.users import UserKeys, user_of
 from ndn_infer.prompt_log.live.witness import BEHIND, Witness
 from ndn_infer.prompt_log.live.writer import LogAway
 from ndn_infer.prompt_log.receipt import verify_receipt
 from ndn_infer.prompt_log.said import ANSWERED, PromptRecord
+from ndn_infer.prompt_log.tiles import Place
 from ndn_infer.security.crypto import PublicKey
 from ndn_infer.security.domain_keys import DecryptionKey
 from ndn_infer.storage.disk import DiskStore
@@ -234,6 +236,62 @@ async def test_a_fork_shown_to_two_readers_is_found_when_they_show_it(world: Log
         strange = replace(shown[0][0], root=bytes(32))
         with pytest.raises(BadRecord):
             await witness.judge(reader, strange, shown[0][1])
+
+
+class Interrupted(LogReader):
+    """Before its first tile something happens."""
+
+    happens: Callable[[], Awaitable[object]]
+
+    @classmethod
+    async def in_world(cls, world: LogWorld, happens: Callable[[], Awaitable[object]]) -> Interrupted:
+        plain = await world.reader()
+        reader = cls(plain.names, plain.fetcher, plain.validator, plain.hints)
+        reader.happens = happens
+        return reader
+
+    async def tile(self, place: Place) -> bytes:
+        await self.happens()
+        return await LogReader.tile(self, place)
+
+
+async def test_lost_packets_are_no_fork(world: LogWorld, tmp_path: Path) -> None:
+    async def lost() -> None:
+        raise FetchIncomplete("1 of 3 segments missing", missing=(2,))
+
+    async def gone() -> None:
+        raise FetchIncomplete("there is no tile")
+
+    witness, reader = Witness(tmp_path / "seen"), await world.reader()
+    async with world.log() as log:
+        key = log.log.users.public(b"u" * 16)
+        await fill(log, key, 3)
+        await witness.look(reader)
+        await fill(log, key, 3)
+        with pytest.raises(FetchIncomplete):
+            await witness.look(await Interrupted.in_world(world, lost))
+        assert (await witness.look(reader))[0].fault == ""
+        await fill(log, key, 3)
+        assert (await witness.look(await Interrupted.in_world(world, gone)))[1] == "fork"  # the log says so itself
+
+
+async def test_a_fault_found_while_another_checkpoint_is_judged_stays(world: LogWorld, tmp_path: Path) -> None:
+    witness, reader = Witness(tmp_path / "seen"), await world.reader()
+    async with world.log() as log:
+        key = log.log.users.public(b"u" * 16)
+        await fill(log, key, 4)
+    shutil.copytree(world.files / "log", tmp_path / "fork")
+    async with world.log(tmp_path / "fork") as log:
+        await fill(log, key, 1, b"for another")
+        forked = await reader.checkpoint()
+        world.network.core.cs.erase(NET, 1 << 20)
+    async with world.log() as log:
+        await fill(log, key, 1)
+        await witness.look(reader)
+        await fill(log, key, 1)
+        slow = await Interrupted.in_world(world, lambda: witness.judge(reader, *forked))
+        said, verdict = await witness.look(slow)
+        assert (said.fault, verdict) == ("fork", CONSISTENT) and witness.seen(LOG) == said
 
 
 async def test_a_store_that_contradicts_itself_is_not_served(world: LogWorld) -> None:

@@ -55,6 +55,8 @@ class Witness:
             return self._keep(log, Witnessed(records.encode(checkpoint), _now(), _now())), CONSISTENT
         old = records.decode(Checkpoint, before.checkpoint)
         verdict = await _verdict(reader, old, checkpoint)
+        if self.seen(log) != before:  # somebody else showed one meanwhile: what was found of it stays
+            return await self.judge(reader, checkpoint, public)
         if verdict == BEHIND or (verdict == CONSISTENT and (checkpoint.size < old.size or before.fault)):
             return before, verdict
         if verdict == CONSISTENT:
@@ -76,12 +78,15 @@ class Witness:
 
 
 async def _verdict(reader: LogReader, old: Checkpoint, new: Checkpoint) -> str:
-    """Tiles are the log's own: where they end too early, so does the proof. Raises a NetworkError."""
+    """Tiles are the log's own: where they end too early, so does the proof. Raises a NetworkError, also where packets of
+    a tile were lost: that says nothing of the log."""
     if new.size < old.size and new.time_s > old.time_s:
         return TRUNCATED
     try:
         return await reader.with_tiles(lambda read: compare(old, new, read))
-    except (BadRecord, FetchIncomplete):
+    except (BadRecord, FetchIncomplete) as error:
+        if isinstance(error, FetchIncomplete) and error.missing:
+            raise
         return BEHIND if new.size < old.size else FORK
 
 
