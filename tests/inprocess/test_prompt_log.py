@@ -325,6 +325,27 @@ async def test_without_its_log_a_call_is_refused(world: LogWorld) -> None:
     await writer.close()
 
 
+async def test_a_log_with_other_keys_than_the_writer_knows_is_asked_again(
+    world: LogWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the log's folder was made anew."""
+    writer = world.log_writer(refuse=True)
+    async with world.log():
+        await writer.asked(asked(ALICE, SECRET))
+    async with world.log(tmp_path / "other") as log:
+        await writer.asked(asked(ALICE, "after"))
+        assert log.book.tree.size == 1 and clear(log, 0, ALICE).text == "after"
+        with pytest.raises(LogAway, match="is at most"):
+            await writer.asked(asked(ALICE, "\u2603" * 2_000_000))
+        public = log.log.users.public
+        monkeypatch.setattr(UserKeys, "live", lambda keys, key: False)  # each key is erased before its record comes
+        monkeypatch.setattr(UserKeys, "erased", lambda keys, key: True)
+        assert public(user_of(LOG, ALICE))
+        with pytest.raises(LogAway, match="does not keep"):
+            await writer.asked(asked(ALICE, "for nobody"))
+    await writer.close()
+
+
 async def test_a_spool_holds_calls_until_it_is_full(world: LogWorld) -> None:
     writer = world.log_writer(refuse=False, most_bytes=8000)
     async with world.log():

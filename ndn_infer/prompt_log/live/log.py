@@ -55,6 +55,14 @@ class PromptLog:
     broken: str = ""
     """Why it takes nothing more, once something could not be written: what is in memory is then ahead of the disk."""
 
+    def __post_init__(self) -> None:
+        """Says of erasures what a crash left unsaid; twice, where it came before the last step. Raises StorageError."""
+        if unsaid := self.users.unsaid():
+            said = [LeafEntry(erased=records.decode(Erasure, content)) for content in unsaid.values()]
+            self.book.add(said)[1].result()
+            for key in unsaid:
+                self.users.said(key)
+
     def answer(self, questions: Questions, signer: Signer) -> None:
         """Take commands from now on."""
         for topic in (
@@ -104,33 +112,46 @@ class PromptLog:
 
     async def _erase(self, command: EraseCommand, signed: Validated | None) -> ErasedUser:
         assert signed is not None
-        key = await asyncio.to_thread(self.users.erase, command.user)
+        self._check_room()  # before the key is gone: after that there is no way back
+        by, now = ndn.to_uri(signed.identity), clock.wall_us()
+        key = await asyncio.to_thread(self.users.erase, command.user, lambda key: records.encode(Erasure(key, now, by)))
         if not key:
             return ErasedUser()
-        by = ndn.to_uri(signed.identity)
         log.info("the key %s was destroyed, at the command of %s", key.hex(), by)
         self.counters["log_erased"] += 1
-        return ErasedUser(key, await self.add(LeafEntry(erased=Erasure(key, clock.wall_us(), by))))
+        index = await self.add(LeafEntry(erased=Erasure(key, now, by)), bounded=False)
+        await asyncio.to_thread(self.users.said, key)
+        return ErasedUser(key, index)
 
     # ------------------------------------------------------------ batches
 
-    async def add(self, entry: LeafEntry) -> int:
-        """The index of an entry, when it is on disk; one that was added before has the index that it had. Raises Busy,
-        StoreFull, BadRecord."""
-        if self.broken:
-            raise StoreFull(self.broken, hint="make room, then start the log again: it goes on where its disk ends")
+    async def add(self, entry: LeafEntry, *, bounded: bool = True) -> int:
+        """The index of an entry, when it is on disk; one that was added before has the index that it had. `bounded`:
+        False for what has to be said however many wait. Raises Busy, StoreFull, BadRecord."""
+        self._check_sound()
         leaf = entry.leaf()
         if (known := self._known.get(leaf)) is not None:
             return known
         coming = self._coming.get(leaf)
         if coming is None:
-            if len(self._waiting) >= MAX_WAITING:
-                raise Busy("the log writes as fast as it can; try again later")
+            if bounded:
+                self._check_room()
             coming = self._coming[leaf] = asyncio.get_running_loop().create_future()
             self._waiting.append(_Appending(entry, coming))
             if self._writing is None:
                 self._writing = asyncio.get_running_loop().create_task(self._write())
         return await asyncio.shield(coming)
+
+    def _check_room(self) -> None:
+        """Raises Busy, StoreFull."""
+        self._check_sound()
+        if len(self._waiting) >= MAX_WAITING:
+            raise Busy("the log writes as fast as it can; try again later")
+
+    def _check_sound(self) -> None:
+        """Raises StoreFull."""
+        if self.broken:
+            raise StoreFull(self.broken, hint="make room, then start the log again: it goes on where its disk ends")
 
     async def _write(self) -> None:
         try:
@@ -141,13 +162,17 @@ class PromptLog:
             self._writing = None
 
     async def _write_batch(self, batch: list[_Appending]) -> None:
-        first, durable = self.book.add([one.entry for one in batch])
-        error: BaseException | None = None
+        """Nothing after what failed: a later checkpoint would be over leaves that are not on disk."""
+        first, error = 0, None
         try:
+            self._check_sound()
+            first, durable = self.book.add([one.entry for one in batch])
             await asyncio.wrap_future(durable)
         except Exception as failed:
-            error, self.broken = failed, f"the log cannot be written: {failed}"
-            log.error("%s", self.broken)
+            error = failed
+            if not self.broken:
+                self.broken = f"the log cannot be written: {failed}"
+                log.error("%s", self.broken)
         for number, one in enumerate(batch):
             leaf = one.entry.leaf()
             self._coming.pop(leaf, None)

@@ -78,8 +78,8 @@ class Witness:
 
 
 async def _verdict(reader: LogReader, old: Checkpoint, new: Checkpoint) -> str:
-    """Tiles are the log's own: where they end too early, so does the proof. Raises a NetworkError, also where packets of
-    a tile were lost: that says nothing of the log."""
+    """Tiles are the log's own: where they end too early, so does the proof. Raises a NetworkError, also where packets
+    of a tile were lost: that says nothing of the log."""
     if new.size < old.size and new.time_s > old.time_s:
         return TRUNCATED
     try:
