@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import CallError, NdnInferError, NetworkError, StorageError, TrustError
+from ndn_infer.errors import CallError, NdnInferError, NetworkError, TrustError
 from ndn_infer.prompt_log.entries import seal
 from ndn_infer.prompt_log.live.client import LogClient
 from ndn_infer.prompt_log.live.log import UNKNOWN_KEY
@@ -67,7 +67,7 @@ class LogWriter:
             raise LogAway(f"{ndn.to_uri(self.policy.log)} does not answer") from None
         except LogAway:
             raise
-        except (NetworkError, TrustError, CallError, StorageError) as error:
+        except NdnInferError as error:
             raise LogAway(str(error)) from error
 
     def answered(self, record: PromptRecord) -> None:
@@ -90,15 +90,23 @@ class LogWriter:
             if len(self.spool):
                 self._deliver()
                 raise LogAway(f"{len(self.spool)} records of earlier answers wait for it ({self._away or 'sending'})")
-            for _ in range(2):  # a key that was erased a moment ago is replaced once
-                entry = await self._sealed(record)
-                if not (await self.client.append(entry)).erased:
+            for _ in range(2):  # a key that was erased a moment ago, or that the log never had, is replaced once
+                if await self._recorded(record):
                     return
                 self._keys.pop(record.user, None)
-            return
+            raise LogAway(f"{ndn.to_uri(self.policy.log)} does not keep the keys that it gives")
         entry = await self._sealed(record)
         await asyncio.to_thread(self.spool.put, entry)
         self._deliver()
+
+    async def _recorded(self, record: PromptRecord) -> bool:
+        """Whether it is in the log and its user's key still is, too."""
+        try:
+            return not (await self.client.append(await self._sealed(record))).erased
+        except CallError as error:
+            if error.code != UNKNOWN_KEY:
+                raise
+            return False
 
     async def _answered(self, record: PromptRecord) -> None:
         try:
