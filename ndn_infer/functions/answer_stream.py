@@ -215,8 +215,11 @@ class AnswerStream:
 
     def _end(self, report: TokenEvent) -> None:
         """The last event, with the report of where KV came from. It cannot fail to be the last."""
-        if self._held and not self.ended:  # others were to come with them
-            self._tell_held()
+        try:
+            if self._held and not self.ended:  # others were to come with them
+                self._tell_held()
+        except Exception:
+            log.exception("an event cannot be made")
         if self.ended:
             return
         self.meter.ended(report.finish)

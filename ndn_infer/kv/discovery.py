@@ -78,10 +78,12 @@ class BlockDiscovery:
         """The verified manifest of the version that `identity` claimed, and the hints that led to it; None when it
         cannot be had."""
         way = self.holders.way(identity, clock.monotonic())
-        for hints in (way, (identity,)) if not way else (way,):
+        for hints in dict.fromkeys((way, (identity,))):
             found = await self._had(value, version, hints)
             if found is not None:
                 return found, hints
+            if not hints:
+                self.holders.strayed(identity)
         return None
 
     async def _had(self, value: bytes, version: int, hints: tuple[Name, ...]) -> Discovered | None:

@@ -90,6 +90,10 @@ class HolderBook:
         """A block that it signed came from it, and not from a cache, to an Interest without any hint."""
         self._entry(identity).led_until = now + LED_S
 
+    def strayed(self, identity: Name) -> None:
+        """An Interest without any hint for a block that it claims did not lead to it."""
+        self._entry(identity).led_until = 0.0
+
     def way(self, identity: Name, now: float) -> tuple[Name, ...]:
         """Forwarding hints that lead to it: none where names of blocks do, for a while. Interests with a hint are
         longer, and each forwarder looks up two names."""

@@ -121,6 +121,7 @@ def test_hints_are_for_holders_that_names_of_blocks_do_not_lead_to() -> None:
         await p.registrar.unregister(blocks_prefix(NET, MODEL, "kv"))
         assert right((await asker.kv.find_prefix(more, identities(p))).tensors, more)
         assert asker.host.counters["kv_claims_false"] == 0
+        assert book.way(p.identity, now()) == (p.identity,), "the next block is asked for with a hint at once"
 
     in_network(work, anycast=("p",))
 

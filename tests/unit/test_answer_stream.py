@@ -216,6 +216,21 @@ async def test_whatever_breaks_while_an_event_is_made_ends_the_stream_with_words
     await asyncio.wait_for(made.wait_ended(), 1.0)
 
 
+async def test_an_answer_that_is_given_up_ends_although_what_was_held_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    out = stream()
+    made = answer(out, max_tokens=9)
+    made.push(ids("a")[0], 0.0, (), "", PushedAt(more=True))
+    monkeypatch.setattr(type(made._decoder), "push_all", broken)
+    made.fail("words")
+    assert Reader(out).read()[-1].error == "words" and out.failed
+    await asyncio.wait_for(made.wait_ended(), 1.0)
+
+
 async def test_words_of_any_kind_can_be_the_last() -> None:
     for words in ("x" * 20_000, "\udcff of a file name", "", "ä" * 9000):
         out = stream()

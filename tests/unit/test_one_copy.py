@@ -50,6 +50,15 @@ def test_an_interest_that_waits_much_longer_is_told_upstream() -> None:
     assert world.receive("C", interest("/p/1", 3), 2.1) == ["Q<I/p/1#3"]
 
 
+def test_a_face_does_not_wait_for_what_was_asked_of_itself() -> None:
+    """It would get nothing: no Data goes back to the face that it came from."""
+    world = world_of()
+    assert world.receive("A", interest("/p/1", 1), 0.0) == ["P<I/p/1#1"]
+    assert world.receive("P", interest("/p/1", 2), 0.1) == ["Q<I/p/1#2"]
+    assert world.receive("B", interest("/p/1", 3), 0.2) == []
+    assert sorted(world.receive("Q", data("/p/1"), 0.3)) == ["A<D/p/1", "B<D/p/1", "P<D/p/1"]
+
+
 @pytest.mark.parametrize("reason", [50, 150])
 def test_all_who_wait_hear_of_a_refusal_and_the_next_one_is_forwarded(reason: int) -> None:
     world = world_of()

@@ -311,7 +311,7 @@ class Forwarder(Outgoing):
         self, entry: PitEntry, interest: ParsedInterest, face: Face, record: InRecord, now: float
     ) -> list[int] | None:
         """Whom the strategy asks, of those that scope and HopLimit allow."""
-        if self.one_copy and entry.outs and entry.strategy.asks_once and entry.asked_for(record, now):
+        if self.one_copy and entry.outs and entry.strategy.asks_once and entry.asked_for(record, face.id, now):
             return []
         prefix, hops = self._next_hops(entry, interest.ends)
         eligible: list[NextHop] = []

@@ -111,13 +111,15 @@ class PitEntry:
         self.strategy: Any = None
         self.strategy_info: Any = None
 
-    def asked_for(self, record: InRecord, now: float) -> bool:
-        """Whether `record`, of a face that did not wait here yet, adds nothing: what it wants has been asked for, and
-        is waited for upstream for half of its own time at least."""
+    def asked_for(self, record: InRecord, face_id: int, now: float) -> bool:
+        """Whether `record` of this face, which did not wait here yet, adds nothing: what it wants has been asked of
+        another face, and is waited for there for half of its own time at least."""
         if record.again:
             return False
         until = now + (record.expires - now) / 2
-        return any(out.nack_reason is None and out.expires >= until for out in self.outs.values())
+        return any(
+            asked != face_id and out.nack_reason is None and out.expires >= until for asked, out in self.outs.items()
+        )
 
     def loops(self, nonce: bytes, face_id: int) -> bool:
         """Whether this nonce has been here by another way. The same face may send the same Interest again: that is a
