@@ -91,6 +91,7 @@ class VllmHost:
         self.prefilled = self.decoded = 0
         self.prefill_s = self.decode_s = 0.0
         self.running: set[VllmAnswer] = set()
+        """Those that vLLM computes or has in its queue; none that is paused."""
 
     async def start(self, host: Host, signer: Signer) -> None:
         """As AnswerEngine.start."""
@@ -208,6 +209,7 @@ class VllmAnswer:
             return
         if paused:
             self._engine.process.stop(self._number)
+            self._engine.running.discard(self)
             self._number = 0
         elif not self._number:
             self._begin()
@@ -215,7 +217,6 @@ class VllmAnswer:
     async def make(self) -> None:
         """As AnswerInMaking.make."""
         self._wanted, self._began = True, clock.monotonic()
-        self._engine.running.add(self)
         try:
             if not self._answer.away:
                 self._begin()
@@ -225,6 +226,7 @@ class VllmAnswer:
             self._engine.process.stop(self._number)
 
     def _begin(self) -> None:
+        self._engine.running.add(self)
         made, params = tuple(self._answer.ids), self._order.params
         left = replace(params, max_tokens=params.max_tokens - len(made), score_prompt=False) if made else params
         salt = "" if self._order.job.domain is PUBLIC else self._order.job.domain.label

@@ -30,13 +30,13 @@ from ndn_infer.node.node import Node
 from ndn_infer.records import Sampling
 from ndn_infer.testbed.bench.ask import prompt
 from ndn_infer.testbed.bench.forwarders import CannotMeasure
-from ndn_infer.testbed.bench.processor import cpu_s
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.namespace_world import standing
 from ndn_infer.testbed.namespaces import check_machine
 from ndn_infer.testbed.network import Setup, say
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.world import Prompt
+from ndn_infer.vllm.backend.processor_time import cpu_s
 
 STAGES: Final = 3
 PROMPT_TOKENS: Final = 64

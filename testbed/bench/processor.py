@@ -43,15 +43,6 @@ def read(pids: Mapping[str, int]) -> Readings:
     return {title: _spent(pid) for title, pid in pids.items()}
 
 
-def cpu_s(pid: int) -> float:
-    """Seconds that a process has computed so far, all threads, user and system; 0 when it is gone."""
-    try:
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def since(before: Readings, after: Readings) -> Readings:
     return {title: spent - before.get(title, Spent()) for title, spent in after.items()}
 

@@ -55,11 +55,11 @@ for line in sys.stdin:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, folder: Path) -> AsyncIterator[tuple[Node, Node, VllmHost]]:
+async def world(tmp_path: Path, folder: Path, queue_limit: int = 16) -> AsyncIterator[tuple[Node, Node, VllmHost]]:
     program = tmp_path / "python"
     program.write_text(f"#!{sys.executable}\n{COUNTER}")
     program.chmod(0o755)
-    engine = EngineConfig(backend="vllm", vllm_python=str(program), max_streams=4)
+    engine = EngineConfig(backend="vllm", vllm_python=str(program), max_streams=4, queue_limit=queue_limit)
     config = replace(
         Config(), engine=engine, call=replace(CallConfig(), deadline_s=20.0),
         fetch=replace(FetchConfig(), stream_idle_s=3.0),
@@ -110,11 +110,19 @@ async def test_answers_end_with_a_receipt_and_go_on_after_a_pause(tmp_path: Path
         assert refused.value.code == "wrong-engine" and "vllm" in refused.value.offered
         # left, paused, and read again: the same answer, whose rest is asked for after the tokens that there are
         left = await read(reader, 30, 3000, most=20)
-        await until(lambda: all(one._number == 0 for one in host.running) and bool(host.running), 20.0)
+        await until(lambda: not host.running, 20.0)
         made = producer.counters["tokens_decoded"]
         back = await read(reader, 30, 3000, most=made + 50)
         assert ids_of(back)[: made + 50] == [100 + (30 + at) % 500 for at in range(made + 50)]
         assert ids_of(left)[:20] == ids_of(back)[:20]
+
+
+async def test_paused_answers_take_no_places(tmp_path: Path, smollm2: ModelFolder) -> None:
+    async with world(tmp_path, smollm2.path, queue_limit=0) as (producer, reader, host):
+        for prompt in range(10, 14):
+            await read(reader, prompt, 3000, most=5)
+        await until(lambda: not host.running, 20.0)
+        assert len(ids_of(await read(reader, 20, 5))) == 5
 
 
 async def test_answers_of_a_vllm_that_dies_are_lost_and_not_wrong(

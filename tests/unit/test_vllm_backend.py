@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,10 @@ from ndn_infer.errors import ConfigError, EngineUnavailable, ModelError
 from ndn_infer.functions.vllm_answer import engine_args, environment
 from ndn_infer.records.grammar import Grammar
 from ndn_infer.records.sampling import Sampling, TokenBias
-from ndn_infer.vllm.backend import mapping
+from ndn_infer.vllm.backend import mapping, processor_time
 from ndn_infer.vllm.backend.messages import GONE, Begin, EngineFacts, Made, Stop, line_of, read
 from ndn_infer.vllm.backend.process import VllmProcess
+from ndn_infer.vllm.backend.requests import Surroundings, VllmRequests
 from ndn_infer.vllm.backend.row import AnswerRow
 from tests.inprocess.test_streams import until
 
@@ -147,3 +150,144 @@ async def test_one_that_does_not_start_says_what_to_do(tmp_path: Path) -> None:
     await process.close()
     with pytest.raises(EngineUnavailable, match="cannot be started"):
         await VllmProcess(str(tmp_path / "nothing"), {}, {}).start()
+
+
+async def test_two_that_start_it_get_one_process_and_a_failed_start_is_made_again(tmp_path: Path) -> None:
+    waits = "for line in sys.stdin: pass"
+    process = VllmProcess(child_that(tmp_path, "sys.exit(3)"), {}, {})
+    told = await asyncio.gather(process.start(), process.start(), return_exceptions=True)
+    assert [type(one) for one in told] == [EngineUnavailable] * 2
+    assert process.users == 0
+    child_that(tmp_path, f"open({str(tmp_path / 'starts')!r}, 'a').write('x')", "print('''FACTS''', flush=True)", waits)
+    first, second = await asyncio.gather(process.start(), process.start())
+    assert first == second and (await process.start()).context == 100 and process.up
+    assert (tmp_path / "starts").read_text() == "x"
+    await process.close()
+    await process.close()
+    assert process.up, "one still uses it"
+    await process.close()
+    assert not process.up
+
+
+async def test_the_sooner_it_ends_again_the_longer_the_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ran for long is started again as after the first time."""
+    monkeypatch.setattr("ndn_infer.vllm.backend.process.AGAIN_S", (1.0, 5.0, 30.0))
+    process, loop, pauses = VllmProcess("", {}, {}), asyncio.get_running_loop(), []
+    now, lived = 0.0, [1.0, 1.0, 1.0, 1.0, 31.0, 1.0]
+
+    async def run(_: object) -> None:
+        nonlocal now
+        now += lived[len(pauses)]
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == len(lived):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(process, "_run", run)
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("ndn_infer.vllm.backend.process.asyncio.sleep", sleep)
+    begun: asyncio.Future[EngineFacts] = loop.create_future()
+    with pytest.raises(asyncio.CancelledError):
+        await process._live(begun)
+    monkeypatch.undo()
+    assert pauses == [1.0, 5.0, 30.0, 30.0, 1.0, 5.0]
+
+
+# ------------------------------------------------------------ in vLLM's process
+
+
+class Engine:
+    """In the place of AsyncLLM: each request makes tokens as it is told to, until the core is dead."""
+
+    def __init__(self) -> None:
+        self.errored = False
+        self.fails: Exception | None = None
+        self.steps = asyncio.Event()
+        self.began: list[str] = []
+
+    async def generate(self, prompt: object, params: object, number: str) -> AsyncIterator[SimpleNamespace]:
+        self.began.append(number)
+        for token in range(1 << 20):
+            await self.steps.wait()
+            if self.fails is not None:
+                raise self.fails
+            answer = SimpleNamespace(token_ids=[token], logprobs=None, finish_reason=None)
+            yield SimpleNamespace(outputs=[answer], num_cached_tokens=0, finished=False, metrics=None)
+            self.steps.clear()
+
+
+class Child:
+    """VllmRequests, and what its parent hears."""
+
+    def __init__(self) -> None:
+        self.engine, self.heard, self.ended = Engine(), list[Made](), 0
+        self.requests = VllmRequests(self.engine, Surroundings(dict, self._write, self._end))
+
+    def _write(self, lines: bytes) -> None:
+        self.heard += [made for made in map(read, lines.splitlines(keepends=True)) if isinstance(made, Made)]
+
+    def _end(self) -> None:
+        self.ended += 1
+
+    def begin(self, number: int) -> None:
+        self.requests.take(Begin(number, (1, 2), mapping.params_of(Sampling(9), 0), ""))
+
+
+async def test_a_dead_core_ends_the_process_and_no_answer() -> None:
+    child = Child()
+    for number in (1, 2):
+        child.begin(number)
+    child.engine.steps.set()
+    await until(lambda: bool(child.heard))
+    child.engine.errored, child.engine.fails = True, RuntimeError("EngineCore encountered an issue")
+    child.engine.steps.set()
+    await until(lambda: not len(child.requests))
+    assert child.ended and not any(made.finish for made in child.heard)
+
+
+async def test_a_request_that_fails_alone_says_why() -> None:
+    child = Child()
+    child.engine.fails = ValueError("no such adapter")
+    child.engine.steps.set()
+    child.begin(1)
+    await until(lambda: bool(child.heard))
+    assert child.heard[0].finish == "error: no such adapter" and not child.ended and not len(child.requests)
+
+
+async def test_a_request_that_is_stopped_before_it_ran_is_forgotten() -> None:
+    child = Child()
+    child.begin(1)
+    child.requests.take(Stop(1))
+    await until(lambda: not len(child.requests))
+    assert not child.engine.began and not child.heard
+
+
+def test_processor_time_is_read_now_and_then_and_at_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent, families, reads = {1: 5.0, 2: 7.0}, 0, 0
+
+    def family(pid: int) -> list[int]:
+        nonlocal families
+        families += 1
+        return [*spent]
+
+    def seconds(pid: int) -> float:
+        nonlocal reads
+        reads += 1
+        return spent.get(pid, 0.0)
+
+    monkeypatch.setattr(processor_time, "family_of", family)
+    monkeypatch.setattr(processor_time, "cpu_s", seconds)
+    clock = processor_time.ProcessorTime(1, 100.0)
+    spent[1] += 0.25
+    reads = 0
+    assert clock.since(100.04) == 0.0 and not reads, "too soon"
+    assert clock.since(100.04, exact=True) == 0.25
+    spent[2] += 0.5
+    assert clock.since(100.1) == 0.5 and families == 1
+    spent[3] = 40.0
+    spent[1] += 1.0
+    assert clock.since(101.1) == 1.0 and families == 2, "what the new one took before was nobody's here"
+    del spent[2]
+    spent[3] += 1.0
+    assert clock.since(101.2) == 1.0, "one that is gone takes nothing back"

@@ -39,29 +39,35 @@ class VllmProcess:
         self._listeners: dict[int, OnMade] = {}
         self._child: asyncio.subprocess.Process | None = None
         self._life: asyncio.Task[None] | None = None
+        self._begun: asyncio.Future[EngineFacts] | None = None
         self.facts: EngineFacts | None = None
         """Of the first start; one that is started again is the same engine."""
         self.up = False
         self.users = 0
 
     async def start(self) -> EngineFacts:
-        """Once vLLM is ready. Raises EngineUnavailable with what it said last."""
+        """Once vLLM is ready, however many wait for it; anew where it could not be started before. Raises
+        EngineUnavailable with what it said last. A `close` for each that succeeded."""
         self.users += 1
-        if self._life is None:
-            begun: asyncio.Future[EngineFacts] = asyncio.get_running_loop().create_future()
-            self._life = asyncio.create_task(self._live(begun))
-            return await begun
-        assert self.facts is not None
-        return self.facts
+        if self._begun is None or self._life is None or self._life.done():
+            self._begun = asyncio.get_running_loop().create_future()
+            self._life = asyncio.create_task(self._live(self._begun))
+        try:
+            return await asyncio.shield(self._begun)
+        except BaseException:  # also when this one waits no longer
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """It ends with its last user."""
-        self.users -= 1
+        self.users = max(self.users - 1, 0)
         if self.users or self._life is None:
             return
         self._life.cancel()
         await asyncio.gather(self._life, return_exceptions=True)
         self._life = None
+        if self._begun is not None:
+            self._begun.cancel()
 
     def begin(self, ids: Sequence[int], params: dict[str, Any], salt: str, on_made: OnMade) -> int:
         """Make an answer; `on_made` hears of it until `finish` says why it ended. Its number."""
@@ -80,7 +86,8 @@ class VllmProcess:
 
     async def _live(self, begun: asyncio.Future[EngineFacts]) -> None:
         """Start it, and start it again when it ends."""
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             began = asyncio.get_running_loop().time()
             try:
                 await self._run(begun)
@@ -94,6 +101,7 @@ class VllmProcess:
             if asyncio.get_running_loop().time() - began > AGAIN_S[-1]:
                 attempt = 0
             await asyncio.sleep(AGAIN_S[min(attempt, len(AGAIN_S) - 1)])
+            attempt += 1
 
     async def _run(self, begun: asyncio.Future[EngineFacts]) -> None:
         """From its start to its end."""

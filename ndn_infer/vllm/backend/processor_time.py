@@ -1,31 +1,40 @@
 """Processor time of a process and of its children: what vLLM's processes took.
 
-Owns: reading it from the system. Must not know: vLLM, answers.
+Owns: reading it from the system, and how often. Pure of clocks: `now` is passed in. Must not know: vLLM, answers.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+READ_S: Final = 0.05
+"""An engine step may be shorter; what several of them took is told with the last one."""
+FAMILY_S: Final = 1.0
+"""So old may be what is known of children: finding them walks all threads of all these processes."""
 
 
 class ProcessorTime:
     """Of `pid` and its children and theirs, as long as they live."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, now: float) -> None:
         self._pid = pid
-        self._last = self.read()
+        self._seconds: dict[int, float] = {}
+        self._family: list[int] = []
+        self._read_at = self._found_at = float("-inf")
+        self.since(now)
 
-    def since(self) -> float:
-        """Seconds since the last call; 0 where the system does not tell."""
-        now = self.read()
-        spent, self._last = now - self._last, now
-        return max(spent, 0.0)
-
-    def read(self) -> float:
-        return sum(_seconds(pid) for pid in family_of(self._pid))
+    def since(self, now: float, *, exact: bool = False) -> float:
+        """Seconds since the last reading; 0 where that is less than READ_S old, unless it is to be `exact`, or where
+        the system does not tell. What a process took before it was found here is not counted."""
+        if now - self._read_at < READ_S and not exact:
+            return 0.0
+        self._read_at = now
+        if now - self._found_at >= FAMILY_S:
+            self._family, self._found_at = family_of(self._pid), now
+        before, self._seconds = self._seconds, {pid: cpu_s(pid) for pid in self._family}
+        return sum(max(spent - before.get(pid, spent), 0.0) for pid, spent in self._seconds.items())
 
 
 def family_of(pid: int) -> list[int]:
@@ -40,9 +49,10 @@ def family_of(pid: int) -> list[int]:
     return found
 
 
-def _seconds(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Seconds that a process has computed so far, all threads, user and system; 0 when it is gone."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _TICKS
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return 0.0
