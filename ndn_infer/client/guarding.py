@@ -156,6 +156,11 @@ class _Verdict:
     attempt: int
 
 
+def _failure(event: TokenEvent) -> TokenEvent:
+    """Words of the producer about itself. What else such an event has is of the answer, and no verdict covers it."""
+    return TokenEvent((), finish="error", error=event.error, code=event.code)
+
+
 class _SideBySide:
     """One stream of the answer and its verdicts."""
 
@@ -220,7 +225,7 @@ class _SideBySide:
     def _take_event(self, event: TokenEvent, answered: Answered) -> list[TokenEvent]:
         if event.finish == "error":
             self._enforcer_of(answered).complete = True
-            return [event]  # words of the producer about itself, and no part of the answer
+            return [_failure(event)]
         enforcer = self._enforcer_of(answered)
         self._pending.append(event)
         return self._show(enforcer.on_event(event, clock.monotonic(), clock.wall_us()))

@@ -13,7 +13,7 @@ import pytest
 
 from ndn_infer import records
 from ndn_infer.client import Answer, Client, Conversation
-from ndn_infer.errors import Blocked, Unjudged
+from ndn_infer.errors import Blocked, CallError, Unjudged
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
@@ -25,7 +25,15 @@ from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.service import Prepared
 from ndn_infer.gateway.streaming import answer_whole
 from ndn_infer.namespace import Machine
-from ndn_infer.records import Message, ModelRecord, Sampling, TokenEvent, TokenizeRequest, Tokens
+from ndn_infer.records import (
+    Message,
+    ModelRecord,
+    Sampling,
+    TokenEvent,
+    TokenizeRequest,
+    TokenLogprobs,
+    Tokens,
+)
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from tests.harness import NET, Node, keychain_in
 from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, until
@@ -212,3 +220,22 @@ async def test_a_classifier_of_the_network_gates_the_generator(tmp_path: Path) -
         answer = w.conversation.generate(MODEL, (4, 5), Sampling(max_tokens=64))
         shown = "".join(await told(w, ["a, ", "b, ", "c, ", "d, ", "bad, ", "bad, ", "news ", "today."], answer))
         assert shown == "a, b, c, d, " and answer.stopped is not None and answer.stopped.rules == ("mood",)
+
+
+async def test_of_an_event_that_ends_in_an_error_only_the_error_is_shown(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as w:
+        answer = w.answer()
+        reading = asyncio.ensure_future(read(answer))
+        stream = await w.function.opened()
+        stream.append(records.encode(TokenEvent((1,), "It rains in the hills, ")))
+        await until(lambda: bool(answer.ids))
+        told = (TokenLogprobs(-0.5, text=b"project nightingale"),)
+        failed = TokenEvent(
+            (2,), "project nightingale", "error", "no memory", logprobs=told, prompt=told, code="failed",
+            stopped_by="project nightingale",
+        )  # fmt: skip
+        stream.append(records.encode(failed), failed=True)
+        with pytest.raises(CallError, match="no memory"):
+            await reading
+        assert answer.text == "It rains in the hills, " and answer.ids == [1] and answer.scored == 0
+        assert answer.last == TokenEvent((), finish="error", error="no memory", code="failed")
