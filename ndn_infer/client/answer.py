@@ -131,7 +131,7 @@ class Answer:
         return events
 
     async def aclose(self) -> None:
-        """PolicyStop reading, if somebody still does."""
+        """Stop reading, if somebody still does."""
         events = self._reading() if self._reading is not None else None
         if events is not None:
             await events.aclose()

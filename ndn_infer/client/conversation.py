@@ -59,7 +59,7 @@ class Conversation(AskingState):
         """The answer to token ids. It is asked for when it is first read."""
         answer = Answer(self, model, prompt, sampling)
         if (guarding := self.guarding()) is not None:
-            answer.guarded = GuardedAnswer(guarding)
+            answer.guarded = GuardedAnswer(guarding, sampling.stop)
         if self.meters is not None:
             answer.watch = AnswerWatch(self.meters, model.digest)
         return answer

@@ -13,7 +13,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import clock, ndn
@@ -119,9 +119,11 @@ class Guarding:
 
 @dataclass(slots=True)
 class GuardedAnswer:
-    """An answer's streams, one after the other where it breaks off. `ids` and `text`: what was shown, not redacted."""
+    """An answer's streams, one after the other where it breaks off. `ids` and `text`: what was shown, not redacted;
+    `stops`: the stop strings that were asked for."""
 
     guarding: Guarding
+    stops: tuple[str, ...] = ()
     ids: list[int] = field(default_factory=list)
     text: str = ""
     stop: PolicyStop | None = None
@@ -168,7 +170,7 @@ class _SideBySide:
         self, guarded: GuardedAnswer, read: Callable[[Callable[[Answered], None]], AsyncGenerator[Told]]
     ) -> None:
         self._guarded, self._read = guarded, read
-        self._demand = guarded.guarding.demanded.demand()
+        self._demand = replace(guarded.guarding.demanded.demand(), stops=guarded.stops)
         self._before = guarded.text
         self._came: asyncio.Queue[Told | _Verdict | _Ended] = asyncio.Queue(AHEAD)
         self._enforcer: Enforcer | None = None

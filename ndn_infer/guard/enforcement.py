@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer.guard.covered import Covered
-from ndn_infer.records import TokenEvent
+from ndn_infer.records import TokenEvent, TokenLogprobs
 from ndn_infer.records.guard import ALLOW, BLOCK, REDACT, Redaction, VerdictEvent
 
 FILTERED: Final = "content_filter"
@@ -45,21 +45,18 @@ class PolicyStop:
     words: str
     rules: tuple[str, ...] = ()
 
-    @property
-    def again(self) -> bool:
-        """Whether another guard, or the same one asked again, may say more: the answer itself was not blocked."""
-        return self.reason != BLOCKED
-
 
 @dataclass(frozen=True, slots=True)
 class Demand:
     """What a reader demands. `guards`: identities (URIs) whose verdicts count, none: any that the trust schema lets
-    sign them; `hold_back`: tokens that a guard may hold back; `wait_s`: for a verdict that is due."""
+    sign them; `hold_back`: tokens that a guard may hold back; `wait_s`: for a verdict that is due; `stops`: the stop
+    strings that the reader gave."""
 
     policy: str
     hold_back: int
     wait_s: float
     guards: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -200,7 +197,7 @@ class Enforcer:
         spans = merged(self._redactions)
         here = [span for span in spans if span.start < end and span.end > start]
         self._redactions = [span for span in spans if span.end > end]
-        event = replace(event, logprobs=tuple(replace(one, top=(), top_text=()) for one in event.logprobs))
+        event = self._bare(event)
         if not here:
             return event
         text, place = "", start
@@ -209,6 +206,14 @@ class Enforcer:
             text += f"[{span.label}]" if span.start >= start else ""
             place = min(end, span.end)
         return replace(event, ids=(), text=text + event.text[place - start :], logprobs=(), prompt=event.prompt)
+
+    def _bare(self, event: TokenEvent) -> TokenEvent:
+        """Without what has text of the producer's that no digest covers."""
+        stopped_by = event.stopped_by if event.stopped_by in self.demand.stops else ""
+        return replace(
+            event, logprobs=_numbers(event.logprobs), prompt=_numbers(event.prompt), stopped_by=stopped_by, error="",
+            code="",
+        )  # fmt: skip
 
     def _look_for_due(self, now: float) -> None:
         """A guard has to decide once more than `hold_back` tokens wait, the first event of these counting as one, and
@@ -223,6 +228,11 @@ class Enforcer:
     def _stop(self, reason: str, words: str) -> list[TokenEvent]:
         self.stopped = PolicyStop(reason, words)
         return []
+
+
+def _numbers(told: tuple[TokenLogprobs, ...]) -> tuple[TokenLogprobs, ...]:
+    """The log probabilities alone."""
+    return tuple(TokenLogprobs(one.logprob) for one in told)
 
 
 def merged(redactions: list[Redaction]) -> list[Redaction]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.guard.enforcement import BLOCKED, EXPIRED, LATE, Demand, Enforcer
-from ndn_infer.records import TokenEvent
+from ndn_infer.records import TokenEvent, TokenLogprobs
 from tests.guard_play import ATTACKS, GUARD, RULES, answer, play, verdicts
 
 pytest.importorskip("regex")
@@ -87,3 +87,15 @@ def test_another_guard_goes_on_where_the_first_one_was_lost() -> None:
     for verdict in said:
         told += shown.on_verdict(verdict, GUARD, 0.0, 0)
     assert shown.complete and "".join(event.text for event in told) == "It rains in Spain, they say; "
+
+
+def test_what_no_digest_covers_is_not_shown() -> None:
+    told = (TokenLogprobs(-0.5, ((7, -0.6),), b"project", (b"nightingale",)),)
+    last = TokenEvent((1,), "It rains.", "stop", logprobs=told, prompt=told, stopped_by="project nightingale")
+    bare = (TokenLogprobs(-0.5),)
+    for stops, stopped_by in (((), ""), (("project nightingale",), "project nightingale")):
+        shown = Enforcer(Demand(RULES.policy.digest, 8, 2.0, (GUARD,), stops), NAME)
+        ((_, verdict),) = verdicts([last], NAME, 0)
+        shown.on_event(last, 0.0, 0)
+        (seen,) = shown.on_verdict(verdict, GUARD, 0.0, 0)
+        assert seen == TokenEvent((1,), "It rains.", "stop", logprobs=bare, prompt=bare, stopped_by=stopped_by)
