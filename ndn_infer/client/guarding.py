@@ -146,8 +146,8 @@ class GuardedAnswer:
 class _Ended:
     """Of one of both streams; `error`: why it broke off."""
 
-    attempt: int
-    """-1: the answer; else which of the verdict streams."""
+    stream: int
+    """-1: the answer; else which of the verdict streams that were read."""
     error: Exception | None = None
 
 
@@ -155,7 +155,7 @@ class _Ended:
 class _Verdict:
     event: VerdictEvent
     by: str
-    attempt: int
+    stream: int
 
 
 def _failure(event: TokenEvent) -> TokenEvent:
@@ -178,6 +178,10 @@ class _SideBySide:
         self._pending: list[TokenEvent] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._attempt = -1
+        """Which verdict stream of this answer's stream is read."""
+        self._stream = -1
+        """Which one of all: whatever others said that still waits in `_came` does not count."""
+        self._verdicts: asyncio.Task[None] | None = None
 
     async def shown(self) -> AsyncGenerator[Told]:
         self._start(self._read_answer())
@@ -215,12 +219,12 @@ class _SideBySide:
         match came:
             case None:
                 return []
-            case _Verdict(verdict, by, attempt):
-                if attempt != self._attempt or self._enforcer is None:
+            case _Verdict(verdict, by, stream):
+                if stream != self._stream or self._enforcer is None:
                     return []
                 return self._show(self._enforcer.on_verdict(verdict, by, clock.monotonic(), clock.wall_us()))
-            case _Ended(attempt, error):
-                return self._take_end(attempt, error)
+            case _Ended(stream, error):
+                return self._take_end(stream, error)
             case (event, answered):
                 return self._take_event(event, answered)
 
@@ -245,12 +249,12 @@ class _SideBySide:
             self._guarded.took(self._pending.pop(0))
         return events
 
-    def _take_end(self, attempt: int, error: Exception | None) -> list[TokenEvent]:
-        if attempt < 0:
+    def _take_end(self, stream: int, error: Exception | None) -> list[TokenEvent]:
+        if stream < 0:
             if error is not None:
                 raise error
             return []
-        if attempt == self._attempt and self._enforcer is not None:
+        if stream == self._stream and self._enforcer is not None:
             self._enforcer.on_guard_gone(f"the guard is gone: {error}" if error else "the guard's verdicts ended")
         return []
 
@@ -274,11 +278,17 @@ class _SideBySide:
         yield TokenEvent((), finish=FILTERED)
 
     def _judge(self, attempt: int) -> None:
-        self._attempt = attempt
-        self._start(self._read_verdicts(attempt))
+        """Read another verdict stream, and the one before no further."""
+        assert self._answered is not None
+        if self._verdicts is not None:
+            self._verdicts.cancel()
+        self._attempt, self._stream = attempt, self._stream + 1
+        verdicts = self._guarded.guarding.judge(self._answered, self._before, attempt)
+        self._verdicts = self._start(self._read_verdicts(verdicts, self._stream))
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
+        return self._tasks[-1]
 
     async def _read_answer(self) -> None:
         try:
@@ -294,14 +304,13 @@ class _SideBySide:
         if answered.answer.stream:
             self._enforcer_of(answered)
 
-    async def _read_verdicts(self, attempt: int) -> None:
-        assert self._answered is not None
+    async def _read_verdicts(self, verdicts: AsyncGenerator[tuple[VerdictEvent, Answered]], stream: int) -> None:
         try:
-            async with aclosing(self._guarded.guarding.judge(self._answered, self._before, attempt)) as verdicts:
+            async with aclosing(verdicts):
                 async for verdict, told in verdicts:
-                    await self._came.put(_Verdict(verdict, ndn.to_uri(told.signed_by.identity), attempt))
+                    await self._came.put(_Verdict(verdict, ndn.to_uri(told.signed_by.identity), stream))
                     if verdict.last:
                         return
-            await self._came.put(_Ended(attempt))
+            await self._came.put(_Ended(stream))
         except Exception as error:
-            await self._came.put(_Ended(attempt, error))
+            await self._came.put(_Ended(stream, error))

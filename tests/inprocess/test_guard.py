@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from ndn_infer.records import (
 )
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from tests.harness import NET, Node, keychain_in
-from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, until
+from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, breaks, until
 
 pytest.importorskip("regex")
 pytest.importorskip("confusable_homoglyphs")
@@ -78,7 +78,11 @@ class GuardedWorld:
 
 @asynccontextmanager
 async def guarded(
-    folder: Path, policy: str = POLICY, *others: NamedFunction[Any], guard: bool = True
+    folder: Path,
+    policy: str = POLICY,
+    *others: NamedFunction[Any],
+    guard: bool = True,
+    judge_by: Callable[[ReadyPolicies], JudgeAnswers] = JudgeAnswers,
 ) -> AsyncIterator[GuardedWorld]:
     keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "classify", "user")
     network, function = MemoryNetwork(), Open()
@@ -87,7 +91,7 @@ async def guarded(
     offered = [await producer.produce(function, Ids(), *others)]
     if guard:
         policies = ReadyPolicies()
-        offered.append(await judge.produce(JudgeAnswers(policies), ScreenTexts(policies)))
+        offered.append(await judge.produce(judge_by(policies), ScreenTexts(policies)))
     file = folder / "policy.toml"
     file.write_text(policy)
     async with Client(reader.joined) as client:
@@ -239,3 +243,42 @@ async def test_of_an_event_that_ends_in_an_error_only_the_error_is_shown(tmp_pat
             await reading
         assert answer.text == "It rains in the hills, " and answer.ids == [1] and answer.scored == 0
         assert answer.last == TokenEvent((), finish="error", error="no memory", code="failed")
+
+
+class Late(JudgeAnswers):
+    """Says nothing before `may`."""
+
+    def __init__(self, policies: ReadyPolicies) -> None:
+        super().__init__(policies)
+        self.may, self.asked = asyncio.Event(), 0
+
+    async def run(self, request: Any, job: Any) -> Any:
+        self.asked += 1
+        return await super().run(request, job)
+
+    async def _next(self, judging: Any, event: TokenEvent) -> Any:
+        await self.may.wait()
+        return await super()._next(judging, event)
+
+
+async def test_verdicts_on_a_stream_that_was_given_up_are_not_those_on_the_next(tmp_path: Path) -> None:
+    made = list[Late]()
+
+    def judge_by(policies: ReadyPolicies) -> Late:
+        made.append(Late(policies))
+        return made[0]
+
+    async with guarded(tmp_path, judge_by=judge_by) as w:
+        (late,) = made
+        answer = w.answer()
+        reading = asyncio.ensure_future(read(answer))
+        first = await w.function.opened()
+        await until(lambda: late.asked == 1)
+        first.append(breaks("busy"), failed=True)  # another is asked before a token came
+        stream = await w.function.opened(2)
+        stream.append(records.encode(TokenEvent((1,), "It rains in the hills, ")))
+        await until(lambda: late.asked == 2 and w.counters["answers_judged"] == 2)
+        late.may.set()
+        await until(lambda: bool(answer.ids) or reading.done())
+        stream.append(records.encode(TokenEvent((2,), "not here.", "stop")), final=True)
+        assert "".join(await reading) == "It rains in the hills, not here."
