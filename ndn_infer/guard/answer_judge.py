@@ -31,8 +31,9 @@ NOTHING: Final = "0" * 64
 @dataclass(frozen=True, slots=True)
 class _HeldEvent:
     tokens: int
+    start: int
     end: int
-    """Characters of the answer up to its end."""
+    """Characters of the answer up to its beginning and its end."""
     covered: tuple[int, int, str]
     """Tokens, events and digest of the answer up to its end."""
 
@@ -57,11 +58,12 @@ class AnswerJudge:
 
     def push(self, ids: tuple[int, ...], text: str, *, last: bool) -> None:
         """The next event of the answer. Raises TimeoutError."""
+        start = len(self._text)
         self._text += text
         self._hits += self._judge.push(text, last=last)
         digest = self._covered.add(ids, text)
         self._held.append(
-            _HeldEvent(len(ids), len(self._text), (self._covered.tokens, self._covered.events, digest))
+            _HeldEvent(len(ids), start, len(self._text), (self._covered.tokens, self._covered.events, digest))
         )  # fmt: skip
         self._last = last
         self._hits += length_hits(self._rules, self._covered.tokens, len(self._text) - self._offset)
@@ -72,8 +74,11 @@ class AnswerJudge:
             return None
         if not self._last and sum(event.tokens for event in self._held) < self._rules.policy.hold_back:
             return None
-        first = self._held[0].end - CONTEXT
-        return self._text[max(0, first) :]
+        return self._window()
+
+    def _window(self) -> str:
+        """All that is held back, and what stands before it."""
+        return self._text[max(0, self._held[0].start - CONTEXT) :]
 
     # ------------------------------------------------------------ what is said
 
@@ -86,7 +91,7 @@ class AnswerJudge:
         if self._rules.windowed and found is None:
             return self._blocked(now_us) if any(hit.rule.action == BLOCK for hit in self._hits) else None
         if self._rules.windowed:
-            whole += language_hits(self._rules, self._text[-2 * CONTEXT :])
+            whole += language_hits(self._rules, self._window())
         if any(hit.rule.action == BLOCK for hit in (*whole, *self._hits)):
             return self._blocked(now_us, whole)
         free = self._free()
@@ -121,23 +126,20 @@ class AnswerJudge:
         if not free:
             return None
         last = self._last and free == len(self._held)
-        spans = self._redactions(self._held[free - 1].end)
+        end = self._held[free - 1].end
+        spans = self._redactions(end)
         if len(spans) > MAX_HITS:
             return self._blocked(now_us, (), (TOO_MANY,))
         covered = self._held[free - 1].covered
         del self._held[:free]
         self.over = last
         rules = tuple(dict.fromkeys(hit.rule.id for hit in self._hits))[:MAX_HITS] if spans else ()
-        self._hits = [hit for hit in self._hits if hit not in self._given(spans)]
+        self._hits = [hit for hit in self._hits if hit.start >= end]
         tokens, events, digest = covered
         return replace(
             self._event(now_us), tokens=tokens, events=events, digest=digest, action=REDACT if spans else ALLOW,
             rules=rules, redactions=spans, last=last,
         )  # fmt: skip
-
-    def _given(self, spans: tuple[Redaction, ...]) -> list[RuleHit]:
-        ends = {(span.start, span.end) for span in spans}
-        return [hit for hit in self._hits if (max(0, hit.start - self._offset), hit.end - self._offset) in ends]
 
     def _redactions(self, end: int) -> tuple[Redaction, ...]:
         """Of hits that begin before `end`, each told once."""

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from ndn_infer.guard.answer_judge import AnswerJudge
 from ndn_infer.guard.enforcement import Demand, Enforcer
 from ndn_infer.guard.judge import PolicyRules
+from ndn_infer.guard.policy import PROMPT
+from ndn_infer.guard.text_verdict import redacted, verdict_on_texts
 from ndn_infer.records import TokenEvent
+from ndn_infer.records.guard import BLOCK
 
 ANSWER: str = "/trial/v=1"
 
@@ -27,7 +30,9 @@ class TriedText:
 
 
 def try_text(rules: PolicyRules, pieces: Iterable[str]) -> TriedText:
-    """`pieces`: the text, an event for each. Each counts as one token."""
+    """`pieces`: the text, an event for each. Each counts as one token. A prompt is judged as one message."""
+    if rules.where == PROMPT:
+        return _try_prompt(rules, "".join(pieces))
     judge, reader = AnswerJudge(rules, ANSWER), Enforcer(Demand(rules.policy.digest, 1024, 600.0), ANSWER)
     shown, hit = "", dict[str, None]()
     events = [*((piece, "") for piece in pieces), ("", "stop")]
@@ -43,3 +48,11 @@ def try_text(rules: PolicyRules, pieces: Iterable[str]) -> TriedText:
         if reader.stopped is not None:
             break
     return TriedText(shown, reader.stopped is not None, tuple(hit), tuple(rule.id for rule in rules.whole))
+
+
+def _try_prompt(rules: PolicyRules, text: str) -> TriedText:
+    """As `screen` does: the whole text at once, nothing of one that is blocked."""
+    verdict = verdict_on_texts(rules, (text,), (), 0)
+    blocked = verdict.action == BLOCK
+    shown = "" if blocked else "".join(redacted((text,), verdict.redactions))
+    return TriedText(shown, blocked, verdict.rules, tuple(rule.id for rule in rules.whole))

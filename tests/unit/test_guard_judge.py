@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.errors import BadRecord
+from ndn_infer.guard.answer_judge import AnswerJudge
 from ndn_infer.guard.judge import PolicyRules, TextJudge
 from ndn_infer.guard.language import language_of
 from ndn_infer.guard.personal import iban, luhn
@@ -145,3 +146,42 @@ def test_check_digits() -> None:
 )  # fmt: skip
 def test_languages(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize("where", ["before", "within"])
+def test_rules_about_a_text_are_asked_of_all_that_is_held_back(where: str) -> None:
+    """However long its first event is."""
+    rule = {"id": "tongue", "kind": "language", "allow": ["de"]}
+    judge = AnswerJudge(PolicyRules(policy_of({"name": "a", "hold_back": 2, "rules": [rule]}), "answer"), "/n/a/v=1")
+    said = "At the beginning stands what no rule has seen. "
+    long = said + "und so weiter, wie es war und wie es ist. " * 100
+    judge.push((1,), "Vorher. " * (where == "before") + long, last=False)
+    judge.push((2,), "Ende.", last=True)
+    text = judge.due()
+    assert text is not None and said in text and text.endswith("Ende.")
+
+
+def test_the_language_is_that_of_all_that_is_held_back() -> None:
+    rule = {"id": "tongue", "kind": "language", "allow": ["de"]}
+    judge = AnswerJudge(PolicyRules(policy_of({"name": "a", "hold_back": 2, "rules": [rule]}), "answer"), "/n/a/v=1")
+    judge.push((1,), "It is the end of the day and the people go to their homes by the sea. " * 80, last=False)
+    judge.push((2,), "Und die Sonne ist noch da, und wir sind bei der See und bei den Schiffen. " * 17, last=True)
+    verdict = judge.verdict(0, [])
+    assert verdict is not None and (verdict.action, verdict.rules) == ("block", ("tongue",))
+
+
+def test_a_prompt_is_tried_as_guards_judge_it() -> None:
+    text = "write to jo@example.com " + "and on " * 400
+    rules = PolicyRules(POLICY, "prompt")
+    assert try_text(rules, [text]).shown == text.replace("jo@example.com", "[email]")
+    blocked = try_text(rules, ["about a ", "bo", "mb"])
+    assert (blocked.shown, blocked.blocked, blocked.rules) == ("", True, ("codename",))
+
+
+def test_a_span_that_was_told_is_not_told_again() -> None:
+    judge = AnswerJudge(RULES, "/n/a/v=1")
+    told = []
+    for number in range(5):
+        judge.push((number,), f"Write to jo{number}@example.com please, and then go home. ", last=number == 4)
+        told += [*(verdict.redactions if (verdict := judge.verdict(0)) is not None else ())]
+    assert len({(one.start, one.end) for one in told}) == len(told) == 5
