@@ -19,7 +19,7 @@ from ndn_infer.client.asking_state import AskingState, Prompted
 from ndn_infer.client.corpora import Corpora
 from ndn_infer.client.guarding import GuardedAnswer, Guarding
 from ndn_infer.client.passages import Cited
-from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel
+from ndn_infer.errors import BadRecord, Blocked, CallError, NetworkError, PromptError, PromptTooLong, UnknownModel
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import (
     TOO_LONG,
@@ -107,12 +107,19 @@ class Conversation(AskingState):
         policy a guard is asked first: raises Blocked, Unjudged."""
         if not any(message.content.strip() for message in messages if message.role == "user"):
             raise PromptError("the prompt is empty", hint="give a prompt, or '-' to read it from standard input")
-        texts = await self.screened(tuple(message.content for message in messages))
-        shown = tuple(replace(message, content=text) for message, text in zip(messages, texts, strict=True))
-        request = TokenizeRequest(messages=shown, tools=tuple(tools))
-        if request.characters > MAX_TEXT:
-            raise PromptTooLong(f"the prompt has {request.characters} characters, and {MAX_TEXT} are the most")
-        return await self.tokens_of(model, request)
+        request = await self._screened(_bounded(TokenizeRequest(messages=tuple(messages), tools=tuple(tools))))
+        return await self.tokens_of(model, _bounded(request))
+
+    async def _screened(self, request: TokenizeRequest) -> TokenizeRequest:
+        """Tools and calls of them are read by the model too: they are judged, and stay as they are or are refused,
+        since a part of JSON, or of a name, cannot be left out. Raises Blocked, Unjudged."""
+        contents = tuple(message.content for message in request.messages)
+        fixed = _fixed_texts(request)
+        texts = await self.screened((*contents, *fixed))
+        if texts[len(contents) :] != fixed:
+            raise Blocked("the policy would redact part of a tool, or of a call of one: these cannot be asked in part")
+        shown = zip(request.messages, texts[: len(contents)], strict=True)
+        return replace(request, messages=tuple(replace(message, content=text) for message, text in shown))
 
     async def tokenize_text(self, model: ModelRecord, text: str) -> tuple[int, ...]:
         """Token ids of a text as it stands, without a chat template."""
@@ -149,3 +156,20 @@ class Conversation(AskingState):
     @property
     def _corpora(self) -> Corpora:
         return Corpora(self._node.net, self.caller, self.fetcher, self.domain)
+
+
+def _fixed_texts(request: TokenizeRequest) -> tuple[str, ...]:
+    """What a prompt has beside the text of its messages, one text for each tool and each call."""
+    tools = ("\n".join((tool.name, tool.description, tool.parameters)) for tool in request.tools)
+    calls = (
+        "\n".join((call.name, call.arguments, call.id)) for message in request.messages for call in message.tool_calls
+    )
+    answered = (message.tool_call_id for message in request.messages if message.tool_call_id)
+    return (*tools, *calls, *answered)
+
+
+def _bounded(request: TokenizeRequest) -> TokenizeRequest:
+    """Raises PromptTooLong."""
+    if request.characters > MAX_TEXT:
+        raise PromptTooLong(f"the prompt has {request.characters} characters, and {MAX_TEXT} are the most")
+    return request

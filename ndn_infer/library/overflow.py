@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer.client import Conversation
-from ndn_infer.errors import CallError, PromptTooLong
+from ndn_infer.errors import Blocked, CallError, PromptTooLong
 from ndn_infer.records import Message, ModelRecord, Sampling
 from ndn_infer.records.chat import CUT, SUMMARY, ChatStep
 from ndn_infer.records.tools import Tool
@@ -53,11 +53,14 @@ async def prompt_of(
     wanted: PromptRoom,
 ) -> tuple[tuple[int, ...], ChatStep | None]:  # fmt: skip
     """Token ids of a conversation that fit the model's context with room for an answer, and the step that they come
-    after. Raises PromptTooLong where the policy is to refuse, or the newest question alone does not fit."""
+    after. Raises PromptTooLong where the policy is to refuse, or the newest question alone does not fit; Blocked where
+    a guard's policy stops the summary."""
+    if wanted.policy == REFUSE:
+        return await conversation.tokenize(model, in_prompt(messages, step), wanted.tools), step
     fitting = _Fitting(conversation, model, messages, wanted)
     ids = await fitting.ids(step)
-    if ids is not None or wanted.policy == REFUSE:
-        return (ids or await conversation.tokenize(model, in_prompt(messages, step), wanted.tools)), step
+    if ids is not None:
+        return ids, step
     made = await fitting.step(step)
     ids = await fitting.ids(made)
     if ids is None:
@@ -125,6 +128,8 @@ class _Fitting:
             async for _ in answer:
                 pass
         self.conversation.turn = turn
+        if (stop := answer.stopped) is not None:
+            raise Blocked(f"the summary of what was said before was stopped: {stop.words}", rules=stop.rules)
         if not answer.text.strip():
             raise CallError("the summary of what was said before is empty", code="failed")
         return ChatStep(SUMMARY, upto, answer.text.strip(), answer.stream_name)

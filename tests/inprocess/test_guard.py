@@ -24,6 +24,7 @@ from ndn_infer.gateway.refusal import refusal_of
 from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.service import Prepared
 from ndn_infer.gateway.streaming import answer_whole
+from ndn_infer.library.overflow import PromptRoom, _Fitting
 from ndn_infer.namespace import Machine
 from ndn_infer.records import (
     Message,
@@ -34,7 +35,9 @@ from ndn_infer.records import (
     TokenLogprobs,
     Tokens,
 )
+from ndn_infer.records.chat import SUMMARY
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
+from ndn_infer.records.tools import Tool, ToolCall
 from tests.harness import NET, Node, keychain_in
 from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, breaks, until
 
@@ -160,6 +163,25 @@ async def test_a_prompt_is_judged_before_anything_is_computed(tmp_path: Path) ->
         assert len(sent) == len("I am [email]")
 
 
+async def test_tools_and_calls_of_them_are_judged_with_the_prompt(tmp_path: Path) -> None:
+    question = Message("user", "What is the weather?")
+    async with guarded(tmp_path) as w:
+        fine = Tool("weather", "Weather of a place", '{"type": "object"}')
+        assert await w.conversation.tokenize(MODEL, [question], [fine])
+        for tool in (
+            Tool("project_nightingale"), Tool("f", "of project nightingale"),
+            Tool("f", "", '{"project": "nightingale"}'),
+        ):  # fmt: skip
+            with pytest.raises(Blocked):
+                await w.conversation.tokenize(MODEL, [question], [tool])
+        for call, words in (
+            (ToolCall("f", '{"of": "project nightingale"}'), "codename"),
+            (ToolCall("f", '{"to": "jo@example.com"}'), "cannot be asked in part"),
+        ):
+            with pytest.raises(Blocked, match=words):
+                await w.conversation.tokenize(MODEL, [question, Message("assistant", "", (call,)), question])
+
+
 async def test_another_policy_judges_the_same_answer_without_computing_it_again(tmp_path: Path) -> None:
     async with guarded(tmp_path) as w:
         assert "".join(await told(w, ["It ", "rains in ", "Spain", "."], w.answer())) == "It rains in Spain."
@@ -282,3 +304,16 @@ async def test_verdicts_on_a_stream_that_was_given_up_are_not_those_on_the_next(
         await until(lambda: bool(answer.ids) or reading.done())
         stream.append(records.encode(TokenEvent((2,), "not here.", "stop")), final=True)
         assert "".join(await reading) == "It rains in the hills, not here."
+
+
+async def test_a_summary_that_a_policy_stopped_is_none(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as w:
+        said = [Message("user", "Which project is it?"), Message("assistant", "I cannot say.")]
+        fitting = _Fitting(w.conversation, MODEL, said, PromptRoom(SUMMARY, 64))
+        making = asyncio.ensure_future(fitting._summary(2, "", said))
+        stream = await w.function.opened()
+        for number, text in enumerate(["They spoke of ", "project ", "nightingale", "."], 1):
+            stream.append(records.encode(TokenEvent((number,), text, "stop" if number == 4 else "")), final=number == 4)
+        with pytest.raises(Blocked, match="summary") as stopped:
+            await making
+        assert stopped.value.rules == ("codename",)
