@@ -134,6 +134,7 @@ class ChatSession:
             raise
         self._line_end(reply.text or " ")
         if reply.reply.answer is not None and (stop := reply.reply.answer.stopped) is not None:
+            self._after(steps)
             raise Blocked(f"the answer was stopped: {stop.words}", rules=stop.rules)
         if reply.reply.answer is not None:
             self._say(brief_line(reply.reply.answer))
@@ -192,6 +193,7 @@ class ChatSession:
         if not label:
             raise UsageError("which one? /load NAME")
         self._take_up(self._network.load(label, domain=self._options.domain))
+        self._left()
 
     def _take_up(self, chat: SyncChat) -> None:
         self._chat = chat
@@ -208,6 +210,13 @@ class ChatSession:
         self._chat = self._new()
         self._chat.chat.model = model
         self._say("what was said is forgotten")
+        self._left()
+
+    def _left(self) -> None:
+        """The conversation that was saved after each answer is not the one that is asked any more."""
+        if self._continued is not None:
+            self._continued = None
+            self._say("nothing is saved from here on: /save NAME")
 
     def _model(self, alias: str) -> None:
         chat = self._chat.chat

@@ -141,10 +141,6 @@ async def _embedded(options: argparse.Namespace, config: Config, keychain: Keych
     return (await join(config, keychain, wanted, ends)).node
 
 
-def _news(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """What `work` gives; None when a signal came before, and the work has ended."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())

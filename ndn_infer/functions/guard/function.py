@@ -58,6 +58,7 @@ class JudgeAnswers(NamedFunction[JudgeRequest]):
         self._open.admit()
         rules = await self._policies.rules(request.policy, request.given, ANSWER, job)
         judge = await asyncio.to_thread(AnswerJudge, rules, request.answer, request.before)
+        self._open.admit()  # others came while this one was made ready
         stream = job.open_stream()
         job.host.counters["answers_judged"] += 1
         self._open.start(stream, lambda read: self._judge(_Judging(judge, rules, running, job), stream, read))

@@ -13,7 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadRecord, DigestMismatch
 from ndn_infer.functions.base import Job
 from ndn_infer.guard.judge import PolicyRules
-from ndn_infer.guard.policy import ANSWER, PROMPT, WHERE, GuardPolicy, digest_of
+from ndn_infer.guard.policy import WHERE, GuardPolicy, digest_of
 from ndn_infer.guard.policy_form import decode
 from ndn_infer.namespace import PolicyObject
 from ndn_infer.records.guard import MAX_POLICY
@@ -60,6 +60,3 @@ def ready_rules(policy: GuardPolicy) -> dict[str, PolicyRules]:
     for rules in made.values():
         _ = rules.by_id, rules.book, rules.wanted, rules.whole
     return made
-
-
-__all__ = ["ANSWER", "PROMPT", "ReadyPolicies", "ready_rules"]
