@@ -36,11 +36,15 @@ class Embedding:
 
     async def vectors(self, texts: list[str]) -> np.ndarray:
         """Sentence vectors [len(texts), width] f32."""
+        return (await self.counted(texts))[0]
+
+    async def counted(self, texts: list[str]) -> tuple[np.ndarray, int]:
+        """The same, and how many of the texts were longer than the model reads."""
         answer = await self._call(EmbedRequest(texts=tuple(texts)))
         raw = decode_tensor(answer.tensor)
         if raw.dtype != "f32" or len(raw.shape) != 2 or raw.shape[0] != len(texts):
             raise BadRecord(f"embed answered with {raw.dtype} {raw.shape} to {len(texts)} texts")
-        return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape)
+        return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape), answer.cut
 
     async def tokens(self, texts: list[str]) -> TokenVectors:
         from ndn_infer.corpus.late import TokenVectors

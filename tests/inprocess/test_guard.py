@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ndn_infer import records
@@ -37,7 +38,9 @@ from ndn_infer.records import (
 )
 from ndn_infer.records.chat import SUMMARY
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
+from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.tools import Tool, ToolCall
+from ndn_infer.tensors import RawTensor, encode_tensor
 from tests.harness import NET, Node, keychain_in
 from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, breaks, until
 
@@ -87,7 +90,7 @@ async def guarded(
     guard: bool = True,
     judge_by: Callable[[ReadyPolicies], JudgeAnswers] = JudgeAnswers,
 ) -> AsyncIterator[GuardedWorld]:
-    keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "classify", "user")
+    keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "classify", "embed", "user")
     network, function = MemoryNetwork(), Open()
     producer, judge = [await Node(network, keychain, CONFIG, asks_as="guard").open() for _ in range(2)]
     reader = await Node(network, keychain, CONFIG, commands_as=Machine("home", "n1").to_name(NET)).open()
@@ -317,3 +320,54 @@ async def test_a_summary_that_a_policy_stopped_is_none(tmp_path: Path) -> None:
         with pytest.raises(Blocked, match="summary") as stopped:
             await making
         assert stopped.value.rules == ("codename",)
+
+
+class Boats(NamedFunction[EmbedRequest]):
+    """An embedder of one's own, which reads `reads` characters: how much of a text is about boats."""
+
+    function = role = "embed"
+    request_type = EmbedRequest
+    subject = ("model", "ef" * 32)
+
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+
+    async def run(self, request: EmbedRequest, job: Job) -> TensorRecord:
+        about = np.array(["boat" in text[: self.reads] for text in request.texts])
+        vectors = np.stack([about, ~about], axis=1).astype("<f4")
+        cut = sum(len(text) > self.reads for text in request.texts)
+        return TensorRecord(encode_tensor(RawTensor("f32", vectors.shape, vectors.tobytes())), 0, cut)
+
+
+TOPIC = """
+name = "topic"
+[[rules]]
+id = "boats"
+kind = "topics"
+examples = ["boats"]
+embedder = "{embedder}"
+deny = {deny}
+"""
+OTHER, ABOUT = "The rain falls on hills. " * 120, "A boat and another boat. " * 120
+
+
+@pytest.mark.parametrize("reads", [600, 250, 70])
+async def test_a_topic_is_looked_for_in_all_of_a_text(tmp_path: Path, reads: int) -> None:
+    async with guarded(tmp_path, TOPIC.format(embedder="ef" * 32, deny="true"), Boats(reads)) as w:
+        assert await w.conversation.tokenize(MODEL, [Message("user", OTHER)])
+        for text in (f"{OTHER}A boat!", f"{OTHER}A boat!{OTHER}"):
+            with pytest.raises(Blocked, match="boats"):
+                await w.conversation.tokenize(MODEL, [Message("user", text)])
+
+
+async def test_all_of_a_text_is_about_what_is_allowed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, TOPIC.format(embedder="ef" * 32, deny="false"), Boats(600)) as w:
+        assert await w.conversation.tokenize(MODEL, [Message("user", ABOUT)])
+        with pytest.raises(Blocked, match="boats"):
+            await w.conversation.tokenize(MODEL, [Message("user", ABOUT + OTHER)])
+
+
+async def test_a_topic_that_an_embedder_cannot_read_is_not_judged(tmp_path: Path) -> None:
+    async with guarded(tmp_path, TOPIC.format(embedder="ef" * 32, deny="true"), Boats(20)) as w:
+        with pytest.raises(Unjudged):
+            await w.conversation.tokenize(MODEL, [Message("user", OTHER)])

@@ -6,7 +6,6 @@ Owns: those calls, and what their answers mean for a rule. Must not know: verdic
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,16 +13,18 @@ import numpy as np
 from ndn_infer import records
 from ndn_infer.errors import BadRecord
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.embedding import EMBED_BATCH, Embedding
 from ndn_infer.guard.judge import PolicyRules, RuleHit, whole_hits
 from ndn_infer.guard.policy import ClassifierRule, GuardRule, TopicRule
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import ModelRecord
 from ndn_infer.records.classify import ClassifyRequest, Scores
-from ndn_infer.records.embed import EmbedRequest, TensorRecord
-from ndn_infer.tensors import decode_tensor
 from ndn_infer.transport.calls.ask import Ask
 
 MOST_KEPT: Final = 64
+PART: Final = 600
+"""Characters of a text that are compared with examples at once: an embedder reads 256 tokens or more."""
+LEAST_PART: Final = 66
 _DIGEST: Final = 64
 
 
@@ -32,7 +33,7 @@ class NetworkModels:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._digests: dict[str, str] = {}
+        self._digests: OrderedDict[str, str] = OrderedDict()
         self._examples: OrderedDict[tuple[str, tuple[str, ...], str], np.ndarray] = OrderedDict()
 
     async def hits(self, rules: PolicyRules, text: str, domain: str) -> list[RuleHit]:
@@ -48,11 +49,12 @@ class NetworkModels:
         return whole_hits(found, len(text))
 
     async def _topic(self, rule: TopicRule, text: str, domain: str) -> bool:
+        """Part by part, as models read no more than the beginning of what is longer: what is denied may stand in any
+        part, and each part has to be of what is allowed."""
         embedder = await self._digest(rule.embedder or self._host.config.ask.embedder)
-        examples = await self._vectors(embedder, rule.examples, domain)
-        (vector,) = await self._embedded(embedder, (text,), domain)
-        near = float(np.max(examples @ vector)) >= rule.similarity
-        return near is rule.deny
+        embedding = Embedding(self._host.caller, embedder, domain)
+        near = await _nearness(embedding, await self._examples_of(rule, embedding), text, PART)
+        return max(near) >= rule.similarity if rule.deny else min(near) < rule.similarity
 
     async def _class(self, rule: ClassifierRule, text: str, domain: str) -> bool:
         subject = ("model", await self._digest(rule.model))
@@ -63,27 +65,48 @@ class NetworkModels:
             )
         return scores.rows[0].values[scores.labels.index(rule.label)] >= rule.above
 
-    async def _vectors(self, embedder: str, texts: tuple[str, ...], domain: str) -> np.ndarray:
-        key = (embedder, texts, domain)
-        if key not in self._examples:
-            self._examples[key] = await self._embedded(embedder, texts, domain)
+    async def _examples_of(self, rule: TopicRule, embedding: Embedding) -> np.ndarray:
+        key = (embedding.model, rule.examples, embedding.domain)
+        if (kept := self._examples.get(key)) is None:
+            kept = self._examples[key] = await embedding.vectors(list(rule.examples))
             while len(self._examples) > MOST_KEPT:
                 self._examples.popitem(last=False)
-        return self._examples[key]
-
-    async def _embedded(self, embedder: str, texts: Sequence[str], domain: str) -> np.ndarray:
-        ask = Ask(("model", embedder), "embed", EmbedRequest(texts=tuple(texts)), domain)
-        raw = decode_tensor((await self._host.caller.call(ask, TensorRecord)).tensor)
-        if raw.dtype != "f32" or len(raw.shape) != 2 or raw.shape[0] != len(texts):
-            raise BadRecord(f"embed answered with {raw.dtype} {raw.shape} to {len(texts)} texts")
-        return np.frombuffer(raw.payload, dtype="<f4").reshape(raw.shape)
+        return kept
 
     async def _digest(self, alias: str) -> str:
         """What the operator says that an alias means."""
         if len(alias) == _DIGEST:
             return alias
-        if alias not in self._digests:
+        if (kept := self._digests.get(alias)) is None:
             base = CatalogRecord("model", alias.replace("/", "--")).to_name(self._host.net)
             fetched = await self._host.fetcher.fetch(base)
-            self._digests[alias] = records.decode(ModelRecord, fetched.content).digest
-        return self._digests[alias]
+            kept = self._digests[alias] = records.decode(ModelRecord, fetched.content).digest
+            while len(self._digests) > MOST_KEPT:
+                self._digests.popitem(last=False)
+        return kept
+
+
+async def _nearness(embedding: Embedding, examples: np.ndarray, text: str, size: int) -> list[float]:
+    """Of each part, the cosine to its nearest example. Parts that are longer than the model reads (its tokens may be
+    characters) are asked again in smaller ones. Raises BadRecord where even the smallest are."""
+    near, parts = list[float](), [part for part in parts_of(text, size) if text[part].strip()]
+    for first in range(0, len(parts), EMBED_BATCH):
+        batch = parts[first : first + EMBED_BATCH]
+        vectors, cut = await embedding.counted([text[part] for part in batch])
+        if not np.isfinite(vectors).all():
+            raise BadRecord("embed answered with what are no numbers")
+        if not cut:
+            near += np.max(vectors @ examples.T, axis=1).tolist()
+        elif size <= LEAST_PART:
+            raise BadRecord(
+                f"the embedder reads less than {LEAST_PART} characters: a rule about topics cannot be asked"
+            )
+        else:
+            near += await _nearness(embedding, examples, text[batch[0].start : batch[-1].stop], size // 3)
+    return near
+
+
+def parts_of(text: str, size: int) -> list[slice]:
+    """Parts of `size` characters, each of which begins in the last sixth of the one before."""
+    step = size - size // 6
+    return [slice(start, start + size) for start in range(0, max(1, len(text) - size // 6), step)]
