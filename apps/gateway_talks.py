@@ -1,7 +1,10 @@
 """Conversations of the gateway's clients, by the names of its user.
 
-Owns: which label a client's label becomes, one request at a time in each, saving after the answer. Must not know: HTTP,
-how objects are published (library/).
+Owns: which label a client's label becomes, saving after the answer, one state after the other in each. Must not know:
+HTTP, how objects are published (library/).
+
+Requests that come while another one of their conversation is answered go on from the same state as that: the first one
+that ends is the conversation's next state, the others become branches, each with a label of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ class GatewayTalks:
         elif owner:
             label = f"{owner[:OWNER_DIGITS]}.{label.rpartition('.')[2]}"
         key = (label, domain)
-        if (before := self._busy.get(key)) is not None:
+        while (before := self._busy.get(key)) is not None:
             await asyncio.wait([before])
         if len(self._busy) >= MAX_OPEN:
             raise Refusal(429, "this gateway is at its limit of conversations", code="busy", retry_after_s=1.0)
@@ -87,7 +90,7 @@ class GatewayTalks:
             raise bad("this conversation is of another domain than the request", "conversation")
 
     def keep(self, talk: GatewayTalk, answer: Answer) -> None:
-        """What was said, and what had arrived of the answer, becomes the new state."""
+        """What was said, and what had arrived of the answer, becomes the new state, once those before are saved."""
         if not answer.text:
             return
         chat = talk.continued.chat
@@ -95,16 +98,24 @@ class GatewayTalks:
         chat.turn = answer.conversation.turn
         if talk.step is not None and talk.step not in chat.steps:
             chat.steps.append(talk.step)
-        task = asyncio.get_running_loop().create_task(self._keep(talk))
+        task = asyncio.get_running_loop().create_task(self._keep(talk, self._busy.get(talk.key)))
         self._busy[talk.key] = task
-        task.add_done_callback(lambda _: self._busy.pop(talk.key, None))
+        task.add_done_callback(lambda done: self._kept(talk.key, done))
 
-    async def _keep(self, talk: GatewayTalk) -> None:
+    def _kept(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
+        if self._busy.get(key) is done:
+            del self._busy[key]
+
+    async def _keep(self, talk: GatewayTalk, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
         try:
-            saved, _ = await self.conversations.keep(talk.continued)
+            saved, label = await self.conversations.keep(talk.continued)
         except NdnInferError as error:
             log.error("a conversation could not be saved: %s", error)
             return
+        if label != talk.continued.label:
+            log.warning("%s went on meanwhile: this answer's branch is %s", talk.name, saved.name)
         if not saved.kept:
             log.warning("%s is there as long as this gateway runs: %s", saved.name, saved.why)
 
