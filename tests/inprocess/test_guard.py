@@ -18,6 +18,7 @@ from ndn_infer.errors import Blocked, CallError, Unjudged
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
+from ndn_infer.functions.guard.open_verdicts import OpenVerdicts
 from ndn_infer.functions.guard.policies import ReadyPolicies
 from ndn_infer.gateway.forms.chat import ChatForm
 from ndn_infer.gateway.forms.form import Head
@@ -371,3 +372,48 @@ async def test_a_topic_that_an_embedder_cannot_read_is_not_judged(tmp_path: Path
     async with guarded(tmp_path, TOPIC.format(embedder="ef" * 32, deny="true"), Boats(20)) as w:
         with pytest.raises(Unjudged):
             await w.conversation.tokenize(MODEL, [Message("user", OTHER)])
+
+
+class Slow(ReadyPolicies):
+    """A policy is ready once two ask for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.asked = asyncio.Event(), 0
+
+    async def rules(self, digest: str, given: bytes, where: str, job: Any) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            self.both.set()
+        await self.both.wait()
+        return await super().rules(digest, given, where, job)
+
+
+class One(JudgeAnswers):
+    """Judges one answer at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(Slow())
+        self.over = 0
+
+    async def start(self, host: Any, signer: Any) -> None:
+        await super().start(host, signer)
+        self._open = OpenVerdicts(1)
+
+    async def run(self, request: Any, job: Any) -> Any:
+        try:
+            return await super().run(request, job)
+        finally:
+            self.over += 1
+
+
+async def test_a_guard_at_its_bound_judges_no_more_whenever_they_ask(tmp_path: Path) -> None:
+    one = One()
+    async with guarded(tmp_path, judge_by=lambda policies: one) as w:
+        answers = [w.client.conversation().generate(MODEL, (number,), Sampling(8)) for number in range(2)]
+        reading = [asyncio.ensure_future(read(answer)) for answer in answers]
+        await until(lambda: one.over >= 2)
+        assert one.in_work() == 1 and w.counters["answers_judged"] == 1
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
