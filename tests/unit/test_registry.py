@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 
 from ndn_infer import config as configuration
+from ndn_infer import functions
 from ndn_infer.errors import UsageError
 from ndn_infer.functions import registry
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.registry import FunctionSpec
+from ndn_infer.functions.stage import RunStage
+from ndn_infer.functions.stage_steps import function_before
 from ndn_infer.functions.tokenize import Text
 from ndn_infer.kv.holders import HOLDER_ROLES
+from ndn_infer.offers.live import offers
 from ndn_infer.records import Message
 
 CONFIG = configuration.load(file=Path(os.devnull), environment={})
@@ -47,6 +53,20 @@ def test_what_functions_need_and_whose_keys() -> None:
     assert registry.roles(["decode:15-29", "prefill"]) == registry.ROLES
     assert registry.ROLES == ("tokenize", "embed", "prefill", "decode", "stage", "audit", "guard", "rag", "user")
     assert set(HOLDER_ROLES) == {spec.role for spec in registry.SPECS.values() if spec.engine}, "an engine holds KV"
+
+
+def test_offers_are_looked_for_where_each_function_is_answered() -> None:
+    for module in pkgutil.walk_packages(functions.__path__, functions.__name__ + "."):
+        importlib.import_module(module.name)
+    ours = [one for one in _below(NamedFunction) if one.__module__.startswith(functions.__name__)]
+    named = {one.function: one.role for one in ours if hasattr(one, "function")}
+    assert {function: offers.role_of(function) for function in named} == named and len(named) > 8
+    assert offers.role_of(function_before(0, "m" * 32)) == RunStage.role
+    assert set(offers.ROLES) == {spec.role for spec in registry.SPECS.values()}
+
+
+def _below(cls: type) -> list[type]:
+    return [one for below in cls.__subclasses__() for one in (below, *_below(below))]
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,14 @@ SILENT_S: Final = (2.0, 30.0)
 """Who did not answer is not looked at again before the first, then twice that each time, the second at most."""
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
-ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage")
+ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage", "guard", "audit")
 """Looked for at a node that is named without a role, by whoever wants to see all offers."""
 FIRST_ROLES: Final = ("decode", "tokenize")
 """Those that whoever asks a question needs. Others are looked for from the first call on that they answer: every offer,
 and every role that a node has not, crosses the network anew for each who looks."""
-ROLE_OF: Final = {"generate": "decode", "detokenize": "tokenize", "lookup": "rag"}
+ROLE_OF: Final = {
+    "generate": "decode", "detokenize": "tokenize", "lookup": "rag", "judge": "guard", "screen": "guard",
+}  # fmt: skip
 """Which role answers calls of a function that has another name."""
 NO_OFFERS: Final = frozenset({"user", "domain", "repo"})
 """Roles that have a name of their own here and serve no calls."""
@@ -103,9 +105,9 @@ class Offers:
         """For a call of `function` that is about to be made: look again when that is due. Waits for the first look
         only, and the first that such a function takes."""
         now, first = clock.monotonic(), self._looked_at is None
-        more = bool(function) and _role_of(function) not in self._roles
+        more = bool(function) and role_of(function) not in self._roles
         if more:
-            self._roles = (*self._roles, _role_of(function))
+            self._roles = (*self._roles, role_of(function))
         due = self._looked_at is None or more or now - self._looked_at >= self.where.refresh_s
         if due and self._looking is None:
             self._looked_at = now
@@ -254,6 +256,6 @@ class Offers:
 _PARAMETERS: Final = bytes((ndn.PARAMETERS_DIGEST, 32)) + bytes(32)
 
 
-def _role_of(function: str) -> str:
+def role_of(function: str) -> str:
     """Who answers its calls; functions of stages have a point in their name."""
     return "stage" if "." in function else ROLE_OF.get(function, function)
