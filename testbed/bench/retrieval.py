@@ -16,7 +16,7 @@ from ndn_infer.config import Config
 from ndn_infer.console.progress import ProgressLine
 from ndn_infer.testbed.bench.mixed_corpus import write_mixed_corpus
 from ndn_infer.testbed.bench.retrieval_quality import QUESTIONS, TOP, Quality, load_questions, measured
-from ndn_infer.testbed.bench.retrieval_scale import measured_scale, synthetic, usearch_compared
+from ndn_infer.testbed.bench.retrieval_scale import measured_scale, synthetic, usearch_compared, usearch_index
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
@@ -58,6 +58,9 @@ def _print(quality: Quality, questions: int) -> None:
 
 
 def _scale(options: argparse.Namespace, scratch: Path) -> int:
+    compared = options.peers and options.full
+    if compared:
+        usearch_index()  # before minutes of building
     scale = measured_scale(options.passages, scratch)
     print(
         f"{scale.passages} passages: built in {scale.build_s:.1f} s, written in {scale.write_s:.1f} s, "
@@ -66,7 +69,7 @@ def _scale(options: argparse.Namespace, scratch: Path) -> int:
     print(f"  memory: {scale.build_peak_mb:.0f} MB while building, {scale.serving_mb:.0f} MB mapped after the searches")
     print(f"  lookup: p50 {scale.p50_ms:.1f} ms, p99 {scale.p99_ms:.1f} ms; recall {scale.recall:.3f} of exact search")
     document = {"bench": "retrieval", **asdict(scale)}
-    if options.peers and options.full:
+    if compared:
         document["usearch"] = usearch = usearch_compared(*synthetic(options.passages))
         print(f"  usearch (HNSW, 8 bits): {', '.join(f'{name} {value:.3f}' for name, value in usearch.items())}")
     print(json.dumps(document))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ import numpy as np
 
 from ndn_infer.corpus.array_file import open_arrays, write_arrays
 from ndn_infer.corpus.index import VectorIndex, Vectors, index_arrays
+from ndn_infer.errors import EngineUnavailable
 
 WIDTH: Final = 384
 TOPICS: Final = 5000
@@ -101,12 +103,24 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def usearch_compared(vectors: Vectors, queries: Vectors) -> dict[str, Any]:
-    """The same by usearch's graph (HNSW, 8 bits), for the choice between both."""
-    from usearch.index import Index
+def usearch_index() -> Callable[..., Any]:
+    """usearch's class of indexes. Raises EngineUnavailable where it is not installed."""
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"usearch, which this is compared with, cannot be loaded ({error})",
+            hint="pip install usearch, or leave it out with --no-peers",
+        ) from error
+    made: Callable[..., Any] = Index
+    return made
 
+
+def usearch_compared(vectors: Vectors, queries: Vectors) -> dict[str, Any]:
+    """The same by usearch's graph (HNSW, 8 bits), for the choice between both. Raises EngineUnavailable."""
+    make = usearch_index()
     started = time.perf_counter()
-    index = Index(ndim=vectors.shape[1], metric="cos", dtype="i8")
+    index = make(ndim=vectors.shape[1], metric="cos", dtype="i8")
     index.add(np.arange(len(vectors)), vectors)
     built, times, found = time.perf_counter() - started, [], []
     for query in queries:

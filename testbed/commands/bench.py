@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, nargs="+", metavar="N", help="kv: lengths of prompts")
     parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")
     parser.add_argument("--sweep", action="store_true", help="fetch: also over links with loss and delay")
-    parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch: only ours")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="fetch, retrieval: only ours")
     parser.add_argument("--forwarder", choices=("ndn-infer", "nfd"), help="pipeline: a node for each stage, with this")
     parser.add_argument("--profile", action="store_true", help="fetch: where the time of our fetching process goes")
     parser.add_argument("--passages", type=int, metavar="N", help="retrieval: an index of N synthetic passages instead")
