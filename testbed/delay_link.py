@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import heapq
 import os
@@ -34,15 +33,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ndn_infer.testbed.namespace_entry import enter_namespace
+
 TUN_DEVICE: Final = Path("/dev/net/tun")
-NETNS_DIRECTORY: Final = Path("/run/netns")
 FRAME_BYTES: Final = 65_536
 LOOPBACK: Final = "127.0.0.1"
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 QUEUE_PACKETS: Final = 10_000
 _TUNSETIFF: Final = 0x400454CA
 _TAP_WITHOUT_HEADER: Final = 0x0002 | 0x1000
-_CLONE_NEWNET: Final = 0x40000000
 
 
 @dataclass(slots=True)
@@ -98,14 +97,7 @@ class Shaper:
 
 def open_tap(namespace: str, device: str) -> int:
     """A non-blocking descriptor of a new TAP device inside a namespace; this process stays there. Raises OSError."""
-    descriptor = os.open(NETNS_DIRECTORY / namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
-        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), namespace)
-    finally:
-        os.close(descriptor)
+    enter_namespace(namespace)
     tap = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", device.encode(), _TAP_WITHOUT_HEADER))
     return tap

@@ -6,9 +6,7 @@ asks, what is claimed of it. Packets of others (ARP, IP without NDN) are one kin
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 import socket
 import sys
 import threading
@@ -23,8 +21,8 @@ from ndn_infer.namespace import InstanceQuestion, Question
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.lp import LpPacket, decode_lp
 from ndn_infer.ndn.name import Name
+from ndn_infer.testbed.namespace_entry import enter_namespace
 
-NAMESPACES: Final = "/run/netns"
 ALL_PROTOCOLS: Final = 0x0003
 OUTGOING: Final = 4
 ETHERNET_BYTES: Final = 14
@@ -33,12 +31,10 @@ UDP: Final = 17
 UDP_BYTES: Final = 8
 BUFFER_BYTES: Final = 64 << 20
 MAX_FRAME_BYTES: Final = 1 << 16
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 OTHERS: Final = "no NDN packet"
 SO_RCVBUFFORCE: Final = 33
 SOL_PACKET: Final = 263
 PACKET_STATISTICS: Final = 6
-CLONE_NEWNET: Final = 0x40000000
 MOST_FRAGMENTED: Final = 4096
 
 
@@ -91,8 +87,7 @@ class LinkKinds:
 
         def make() -> None:
             try:
-                with open(f"{NAMESPACES}/{namespace_name}") as place:
-                    _enter(place.fileno())
+                enter_namespace(namespace_name)
                 port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
                 port.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
                 port.bind((device, ALL_PROTOCOLS))
@@ -126,13 +121,6 @@ class LinkKinds:
 
     def close(self) -> None:
         self.port.close()
-
-
-def _enter(descriptor: int) -> None:
-    """The calling thread enters this network namespace. Raises OSError."""
-    if _LIBC.setns(descriptor, CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _udp_payload(frame: bytes) -> bytes:

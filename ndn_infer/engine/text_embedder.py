@@ -6,7 +6,7 @@ Owns: texts to vectors. Must not know: what they are compared with, the network.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -66,35 +66,38 @@ class TextEmbedder:
         return self.encode_counted(texts)[0]
 
     def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, int, int]:
-        """The vectors, how many tokens were read, and how many texts were cut. Similar lengths share a batch: little is
-        padded."""
+        """The vectors, how many tokens were read, and how many texts were cut."""
         tokens = cut = 0
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        parts: list[np.ndarray | None] = [None] * len(texts)
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            vectors, count, longer = self._batch([texts[index] for index in chosen])
-            tokens, cut = tokens + count, cut + longer
-            for index, vector in zip(chosen, vectors, strict=True):
-                parts[index] = vector
-        width = int(self._model.config.hidden_size)
-        return np.array(parts, dtype=np.float32).reshape(len(texts), width), tokens, cut
+        vectors = np.empty((len(texts), self._width), np.float32)
+        for chosen, encoded, mask, hidden in self._batches(texts):
+            vectors[chosen] = _pooled(mask, hidden)
+            tokens, cut = tokens + int(mask.sum()), cut + sum(bool(item.overflowing) for item in encoded)
+        return vectors, tokens, cut
 
     def encode_tokens(self, texts: Sequence[str]) -> ReadTexts:
         """The vectors of the tokens of each text; their mean is the direction of the text's own vector."""
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         ids: list[list[int]] = [[] for _ in texts]
         vectors: list[np.ndarray] = [np.empty(0)] * len(texts)
         cut = 0
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            encoded, mask, hidden = self._hidden([texts[index] for index in chosen])
+        for chosen, encoded, mask, hidden in self._batches(texts):
             for index, item, kept, states in zip(chosen, encoded, mask.bool(), hidden, strict=True):
                 ids[index] = [token for token, used in zip(item.ids, item.attention_mask, strict=True) if used]
                 vectors[index] = states[kept].half().numpy()
                 cut += bool(item.overflowing)
-        everything = np.concatenate(vectors) if texts else np.empty((0, int(self._model.config.hidden_size)))
-        return ReadTexts(tuple(map(len, ids)), tuple(chain.from_iterable(ids)), everything.astype(np.float16), cut)
+        everything = np.concatenate(vectors) if texts else np.empty((0, self._width), np.float16)
+        return ReadTexts(tuple(map(len, ids)), tuple(chain.from_iterable(ids)), everything, cut)
+
+    @property
+    def _width(self) -> int:
+        return int(self._model.config.hidden_size)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any, Any, Any]]:
+        """Places of some texts, and what the model makes of them: encodings, mask, last layer. Similar lengths share a
+        batch: little is padded."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            yield (chosen, *self._hidden([texts[index] for index in chosen]))
 
     @torch.inference_mode()
     def _hidden(self, texts: list[str]) -> tuple[Any, Any, Any]:
@@ -103,10 +106,11 @@ class TextEmbedder:
         mask = torch.tensor([item.attention_mask for item in encoded])
         return encoded, mask, self._model(input_ids=ids, attention_mask=mask).last_hidden_state
 
-    @torch.inference_mode()
-    def _batch(self, texts: list[str]) -> tuple[np.ndarray, int, int]:
-        encoded, mask, hidden = self._hidden(texts)
-        weights = mask[..., None].float()
-        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-        vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()
-        return vectors, int(mask.sum()), sum(bool(item.overflowing) for item in encoded)
+
+@torch.inference_mode()
+def _pooled(mask: Any, hidden: Any) -> np.ndarray:
+    """Means over the tokens of each text, of length 1."""
+    weights = mask[..., None].float()
+    pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=1).numpy()
+    return vectors

@@ -90,7 +90,7 @@ class EmbedTexts(NamedFunction[EmbedRequest]):
         job.host.counters["texts_embedded"] += len(request.texts)
         if request.tokens:
             read = await asyncio.to_thread(self._embedder.encode_tokens, list(request.texts))
-            tensor = RawTensor("f16", read.vectors.shape, read.vectors.astype("<f2").tobytes())
+            tensor = RawTensor("f16", read.vectors.shape, read.vectors.astype("<f2", copy=False).tobytes())
             return TensorRecord(encode_tensor(tensor), len(read.ids), read.cut, read.ids, read.lengths)
         vectors, tokens, cut = await asyncio.to_thread(self._embedder.encode_counted, list(request.texts))
         shape = tuple(int(size) for size in vectors.shape)

@@ -62,7 +62,7 @@ class StageRequest(Request):
 class StageReport(Reply):
     """Answer to a StageRequest: `chain` names the activation, `holder` (URI) is who published it. A small one is here
     as well, in its wire form (tensors.py). `spent`: what it took, at this stage and at those before; nothing where it
-    was there already."""
+    was there already. A report out of a cache says what it took then."""
 
     chain: Digest
     holder: Uri

@@ -3,10 +3,11 @@
 The same answer is read by one and by a hundred consumers at five edges; beside it, in the same namespaces and over the
 same links, a server of server-sent events sends the same number of tokens to one and to a hundred. Counted are bytes on
 the link between origin and core, headers included; also without the offers that each reader looks at before it asks:
-these are fresh for a fifth of a second, so readers who come one after another ask for them again. Needs root and
-iproute2, as the testbed does. Told apart are the stream (segments of the answer) and all bytes, by kind of name. Owns:
-the turns, the figures. Must not know: how nodes are made, packets. Each token leaves in a segment of its own: several
-would share one where the machine decodes quickly, as it does for one reader, and the bytes of two answers would differ.
+these are fresh for 0.2 to 2 seconds, by how many places are free, so readers who come one after another may ask for
+them again. Needs root and iproute2, as the testbed does. Told apart are the stream (segments of the answer) and all
+bytes, by kind of name. Owns: the turns, the figures. Must not know: how nodes are made, packets. Each token leaves in a
+segment of its own: several would share one where the machine decodes quickly, as it does for one reader, and the bytes
+of two answers would differ.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,15 +67,15 @@ async def _measured(config: Config, settings: tuple[str, ...], readers: int) -> 
     async with standing(topology_file.load(TOPOLOGY), Setup(config.cache_dir, settings), say) as world:
         await world.join(*EDGES)
         await world.ask(EDGES[0], Prompt("Hello.", max_tokens=4))  # certificates and catalogue are on the way
-        tree = Tree.open(world)
-        one = await tree.ask(1, seed=1)
-        before = await world.counters()
-        many = await tree.ask(readers, seed=2)
-        calls = produced(before, await world.counters(), "decode")["calls"]
-        one_led = await tree.ask(1, seed=3, choose=False)
-        many_led = await tree.ask(readers, seed=4, choose=False)
-        every_ms = round(one.rows[0].per_token_s * 1000)
-        peers = await tree.sse(readers, every_ms)
+        with closing(Tree.open(world)) as tree:
+            one = await tree.ask(1, seed=1)
+            before = await world.counters()
+            many = await tree.ask(readers, seed=2)
+            calls = produced(before, await world.counters(), "decode")["calls"]
+            one_led = await tree.ask(1, seed=3, choose=False)
+            many_led = await tree.ask(readers, seed=4, choose=False)
+            every_ms = round(one.rows[0].per_token_s * 1000)
+            peers = await tree.sse(readers, every_ms)
     figures = {
         "readers": readers, "tokens": TOKENS, **one.figures("of_one"), **many.figures("of_all"),
         **one_led.figures("of_one_without_offers"), **many_led.figures("of_all_without_offers"),
@@ -115,6 +117,9 @@ class Tree:
         spaces, link = world.network.namespaces, world.topology.link_between(CORE, ORIGIN)
         found = LinkKinds.open(ndn.from_uri(NET), spaces.name(ORIGIN), spaces.device(link))
         return cls(world.network, world, found)
+
+    def close(self) -> None:
+        self.kinds.close()
 
     async def egress(self) -> int:
         """Bytes from the origin to the core so far."""
