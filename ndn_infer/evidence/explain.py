@@ -72,12 +72,8 @@ async def _explain(bundle: EvidenceBundle, uri: str, trust: Trust, context: str)
     whole = _Explaining(judge, stream, context or bundle.note.context)
     root = await whole.tree()
     root.parts += [*key_nodes(judge), deny_list_node(denied)]
-    notes = [f"the bundle is damaged: {words}" for words in bundle.unreadable]
-    if bundle.lacking:
-        notes.append(f"the bundle lacks {bundle.lacking} of the packets that it was made with")
-    notes += notes_of_no_use(judge)
     expired = tuple(ndn.to_uri(key.name) for key in judge.keys if key.finding.expired)
-    return _Judgement(Explanation(root, trust.now, tuple(notes)), expired)
+    return _Judgement(Explanation(root, trust.now, bundle_notes(judge)), expired)
 
 
 class _Explaining:
@@ -213,7 +209,15 @@ def deny_list_node(found: JudgedObject) -> EvidenceNode:
     return node
 
 
-def notes_of_no_use(judge: Judge) -> list[str]:
+def bundle_notes(judge: Judge) -> tuple[str, ...]:
+    """What was found of the bundle itself, when all of the tree was judged."""
+    notes = [f"the bundle is damaged: {words}" for words in judge.bundle.unreadable]
+    if judge.bundle.lacking:
+        notes.append(f"the bundle lacks {judge.bundle.lacking} of the packets that it was made with")
+    return (*notes, *_notes_of_no_use(judge))
+
+
+def _notes_of_no_use(judge: Judge) -> list[str]:
     """Packets that nothing of this answer leads to: of another one, or renamed."""
     names = sorted(judge.bundle.packets.keys() - judge.used)
     shown = [f"no part of this answer: {ndn.to_uri(name)}" for name in names[:_SHOWN]]

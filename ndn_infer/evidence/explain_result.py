@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ndn_infer import ndn
 from ndn_infer.evidence.bundle import EvidenceBundle
-from ndn_infer.evidence.explain import deny_list_node, key_nodes, notes_of_no_use
-from ndn_infer.evidence.judge import Judge, State, Trust, digest_of, signer_of
+from ndn_infer.evidence.explain import bundle_notes, deny_list_node, key_nodes
+from ndn_infer.evidence.judge import Finding, Judge, State, Trust, digest_of, signer_of
 from ndn_infer.evidence.node import EvidenceNode, Explanation
 from ndn_infer.evidence.said_of_result import record_node
 from ndn_infer.namespace import Result
@@ -24,13 +24,16 @@ async def explain_result(bundle: EvidenceBundle, result: Result, trust: Trust) -
     record, claim = await record_node(judge, result)
     root.parts += [record, await _request_node(judge, result)]
     value = await judge.object(result.to_name(judge.net))
-    if value.content is not None:
+    if value.finding.state is not State.MISSING:  # who asked has the value, if the bundle has not
         root.take(value.finding)
-        if claim is not None and not is_sealed(value.content) and digest_of(value.content) != claim.sha256:
+    if value.content is not None:
+        if is_sealed(value.content):
+            root.take(Finding(State.UNPROVEN, "it is sealed in a domain, and cannot be compared with its record"))
+        elif claim is not None and digest_of(value.content) != claim.sha256:
             root.broken("it is another result than its record says: the digest differs")
         root.words += f", {len(value.content)} bytes"
     root.parts += [*key_nodes(judge), deny_list_node(denied)]
-    return Explanation(root, trust.now, tuple(notes_of_no_use(judge)))
+    return Explanation(root, trust.now, bundle_notes(judge))
 
 
 async def _request_node(judge: Judge, result: Result) -> EvidenceNode:

@@ -25,9 +25,11 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import trust_schema
 from ndn_infer.records import Record, Request
 from ndn_infer.records.bounds import AtMost
+from ndn_infer.security import domains
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.ask import Ask
-from tests.harness import NET, Node, keychain_in
+from ndn_infer.wire.manifest import build_object
+from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("service", "shout")
 LARGE = 20_000
@@ -121,6 +123,32 @@ async def test_a_record_is_signed_when_somebody_asks_for_it(world: World, text: 
     bundle.packets = {packet: wire for packet, wire in bundle.packets.items() if not packet.startswith(name)}
     bundle.packets |= {packet: wire for packet, wire in other.packets.items() if b"request" in packet}
     assert (await explain_result(bundle, result, world.trust())).state is not State.VERIFIED
+
+
+async def test_a_result_that_does_not_verify_is_broken_and_damage_is_noted(world: World) -> None:
+    _, result = await world.ask("a")
+    bundle = await world.bundle(result)
+    segment = max(bundle.below(result.to_name(NET)), key=lambda data: len(data.wire))
+    middle = len(segment.wire) // 2
+    bundle.packets[segment.name] = (
+        segment.wire[:middle] + bytes([segment.wire[middle] ^ 1]) + segment.wire[middle + 1 :]
+    )
+    bundle.lacking = 2
+    explanation = await explain_result(bundle, result, world.trust())
+    assert explanation.answer.state is State.BROKEN and "is not the one" in explanation.answer.why
+    assert any("lacks 2" in note for note in explanation.notes)
+    del bundle.packets[segment.name]
+    assert (await explain_result(bundle, result, world.trust())).state is State.VERIFIED  # who asked has the value
+
+
+async def test_a_sealed_result_is_not_proven(world: World) -> None:
+    """A domain's key is not here, so nothing can be compared."""
+    _, result = await world.ask("hello")
+    bundle = await world.bundle(result)
+    signer = world.keychain.signer_for(role("shout"))
+    sealed = build_object(result.to_name(NET), 1 << 60, domains._FORMAT + bytes(60), signer.sign_data)
+    bundle.add(sealed.metadata, *sealed.packets.values())
+    assert (await explain_result(bundle, result, world.trust())).answer.state is State.UNPROVEN
 
 
 async def test_what_is_off_has_no_record(keychain: Keychain, world: World) -> None:
