@@ -70,6 +70,13 @@ def test_html_has_headings_tables_and_code_and_no_scripts() -> None:
     assert sections[2].blocks[0].text == "<last>"
 
 
+def test_cells_of_a_table_have_no_scripts() -> None:
+    page = b"""<table><tr><th>a<th>b<style>no</style><tr><td>1<script>no()</script><td>2 <b>x
+      <svg><text>no</text></svg></b><div>y<noscript>no</noscript></div><tr><td><td>3</table>after"""
+    (section,) = read_sections(page, ".html")
+    assert [block.text for block in section.blocks] == ["a: 1 | b: 2 x y", "b: 3", "after"]
+
+
 def test_rows_of_a_table_say_their_columns_whatever_divides_them() -> None:
     for mark in (",", ";", "\t", "|"):
         raw = f'name{mark}price\nheron{mark}"1{mark}5"\n\ncrow{mark}\n'.encode()

@@ -33,6 +33,29 @@ def read(raw: bytes, suffix: str) -> list[Section]:
     return sections_of(_Walk().items(root))
 
 
+def _steps(root: Any, closed: str = "") -> Iterator[tuple[Any, bool]]:
+    """Each node below `root` and itself, when it is entered (True) and when it is left; what is no text is passed over.
+    Elements with the tag `closed` are entered only."""
+    node, entering = root, True
+    while node is not None:
+        if node.tag not in _SILENT:
+            yield node, entering
+            if entering and node.tag != closed:
+                if node.first_child is not None:
+                    node = node.first_child
+                    continue
+                yield node, False
+        if node.mem_id == root.mem_id:
+            break
+        entering, node = (True, node.next) if node.next is not None else (False, node.parent)
+
+
+def _words(cell: Any) -> str:
+    """The text of a cell, in one line."""
+    texts = (node.text_content or "" for node, entering in _steps(cell) if entering and node.tag == "-text")
+    return " ".join(" ".join(texts).split())
+
+
 class _Walk:
     """One pass over a tree: text is gathered until a block ends."""
 
@@ -45,24 +68,17 @@ class _Walk:
 
     def items(self, root: Any) -> Iterator[Block | Heading]:
         """Headings and blocks in reading order."""
-        node, entering = root, True
-        while node is not None:
-            if entering:
-                tag = node.tag
-                if tag == "-text":
-                    self._take(node.text_content or "")
-                elif tag == "tr":
-                    yield from self._flush()
-                    yield from self._row(node)
-                elif tag not in _SILENT:
-                    yield from self._enter(tag)
-                    if node.first_child is not None:
-                        node = node.first_child
-                        continue
-            yield from self._leave(node.tag) if node.tag not in _SILENT and node.tag != "tr" else ()
-            if node.mem_id == root.mem_id:
-                break
-            entering, node = (True, node.next) if node.next is not None else (False, node.parent)
+        for node, entering in _steps(root, closed="tr"):
+            tag = node.tag
+            if not entering:
+                yield from self._leave(tag)
+            elif tag == "-text":
+                self._take(node.text_content or "")
+            elif tag == "tr":
+                yield from self._flush()
+                yield from self._row(node)
+            else:
+                yield from self._enter(tag)
         yield from self._flush()
 
     def _enter(self, tag: str) -> Iterator[Block | Heading]:
@@ -109,7 +125,7 @@ class _Walk:
         cell = row.first_child
         while cell is not None:
             if cell.tag in ("td", "th"):
-                cells.append(" ".join((cell.text(separator=" ") or "").split()))
+                cells.append(_words(cell))
                 named = named and cell.tag == "th"
             cell = cell.next
         self._size += sum(map(len, cells))
