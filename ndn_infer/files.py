@@ -16,7 +16,7 @@ from pathlib import Path
 from ndn_infer.errors import StorageError
 
 
-def write_at_once(path: Path, *content: bytes, mode: int = 0o600) -> None:
+def write_at_once(path: Path, *content: bytes | memoryview, mode: int = 0o600) -> None:
     """Write a file so that readers see the old content or the new one, also after a crash. Raises StorageError; then
     nothing is left behind."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")

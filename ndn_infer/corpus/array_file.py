@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ndn_infer.errors import DamagedCache, StorageError
+from ndn_infer.files import write_at_once
 
 MAGIC: Final = b"NDNIARR1"
 CHECKED: Final = 32 << 20
@@ -35,33 +35,20 @@ Array = npt.NDArray[Any]
 
 
 def write_arrays(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Raises StorageError; then nothing is left behind. Arrays may be mapped themselves; they are written in parts."""
+    """Raises StorageError; then nothing is left behind. Arrays may be mapped themselves; those that are contiguous
+    are not copied."""
+    parts: list[bytes | memoryview] = []
     entries, at = {}, 0
     for name, array in arrays.items():
         flat = np.ascontiguousarray(array)
         entries[name] = {
             "type": str(flat.dtype), "shape": list(flat.shape), "at": at, "sha256": _digest(flat),
         }  # fmt: skip
+        parts += [_bytes(flat), bytes(-flat.nbytes % _ALIGNED)]
         at += -(-flat.nbytes // _ALIGNED) * _ALIGNED
     header = json.dumps({"facts": dict(facts), "arrays": entries}).encode()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(MAGIC + len(header).to_bytes(8, "big") + hashlib.sha256(header).digest() + header)
-                file.write(bytes(-file.tell() % _ALIGNED))
-                for array in arrays.values():
-                    flat = np.ascontiguousarray(array)
-                    file.write(_bytes(flat))
-                    file.write(bytes(-flat.nbytes % _ALIGNED))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    head = MAGIC + len(header).to_bytes(8, "big") + hashlib.sha256(header).digest() + header
+    write_at_once(path, head, bytes(-len(head) % _ALIGNED), *parts, mode=0o666)
 
 
 def open_arrays(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
