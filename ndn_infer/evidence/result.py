@@ -6,7 +6,6 @@ result holds, when records are made, who is believed. The subject is the SHA-256
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,10 +53,6 @@ class ResultClaim:
         if self.context:
             found.append(Resource(self.context, self.context.rpartition("/")[2], "context"))
         return found
-
-
-def value_digest(value: bytes) -> str:
-    return hashlib.sha256(value).hexdigest()
 
 
 def statement_of(claim: ResultClaim) -> Statement:

@@ -17,6 +17,7 @@ from typing import Final
 from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.evidence import result as evidence
+from ndn_infer.evidence.judge import digest_of
 from ndn_infer.evidence.result import ResultClaim
 from ndn_infer.functions.base import Job
 from ndn_infer.transport.objects.live_stream import version_now
@@ -54,7 +55,7 @@ class ResultRecords:
         base = result.record().to_name(net)
         if base in self._made:
             self._forget(base)
-        made = MadeResult(job, evidence.value_digest(value), engine, version or version_now())
+        made = MadeResult(job, digest_of(value), engine, version or version_now())
         self._made[base] = made
         self._bytes += len(job.wire)
         server.promise_when_asked(base, partial(self._record, base))

@@ -15,7 +15,7 @@ from ndn_infer.errors import BadRecord, Nacked
 from ndn_infer.evidence import result as evidence
 from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
 from ndn_infer.evidence.explain_result import explain_result
-from ndn_infer.evidence.judge import State, Trust
+from ndn_infer.evidence.judge import State, Trust, digest_of
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions import result_records
 from ndn_infer.functions.base import Job, NamedFunction
@@ -113,7 +113,7 @@ async def test_a_record_is_signed_when_somebody_asks_for_it(world: World, text: 
     explanation = await explain_result(bundle, result, world.trust())
     assert explanation.state is State.VERIFIED, explanation.plain()
     record, request = explanation.answer.parts[:2]
-    assert record.facts["sha256"] == evidence.value_digest(records.encode(value)) and request.kind == "request"
+    assert record.facts["sha256"] == digest_of(records.encode(value)) and request.kind == "request"
     assert record.signer.endswith("/shout")
     await world.bundle(result)
     assert world.maker.counters["records"] == 1
