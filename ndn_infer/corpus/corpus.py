@@ -76,7 +76,7 @@ class Corpus:
             raise ValueError("late interaction takes an embedder of tokens")
         digest = corpus_digest(passages, embedder_id, by)
         corpora = Path(cache_dir) / "corpora"
-        place, lineage = _make_place(corpora / digest), Lineage.of(corpora, folder, embedder_id)
+        place, lineage = _make_place(corpora / digest), Lineage.of(corpora, folder, embedder_id, tokens=by == "rerank")
         facts = {"recipe": RECIPE, "embedder": embedder_id, "tokens": by == "rerank"}
         texts = Texts.of(passages)
         arrays = _cached(place / INDEX_FILE, facts, b"".join(texts.keys))

@@ -22,14 +22,15 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The indexes of one folder by one embedder, as far as this machine made them."""
+    """The indexes of one folder by one embedder, as far as this machine made them. Those with tokens are a line of their
+    own: a ranking that takes none would not keep them, so who ranks now so, now so would embed all each time."""
 
     corpora: Path
     name: str
 
     @classmethod
-    def of(cls, corpora: Path, folder: Path, embedder_id: str) -> Lineage:
-        key = os.fsencode(folder.resolve()) + b"\0" + embedder_id.encode()
+    def of(cls, corpora: Path, folder: Path, embedder_id: str, *, tokens: bool) -> Lineage:
+        key = os.fsencode(folder.resolve()) + b"\0" + embedder_id.encode() + b"\0tokens" * tokens
         return cls(corpora, hashlib.sha256(key).hexdigest()[:32])
 
     @property

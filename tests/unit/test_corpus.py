@@ -161,6 +161,13 @@ def test_only_what_changed_is_embedded_and_what_is_gone_goes(ranking: str, folde
     assert "5.txt" not in {hit.passage.source for hit in changed.lookup(query("bird number 5 sings"), 25)}
 
 
+def test_rankings_in_turn_embed_each_window_once_with_tokens_and_once_without(folder: Path, tmp_path: Path) -> None:
+    bag = BagOfWords()
+    for _ in range(2):
+        digests = {opened(folder, tmp_path, bag, ranking=ranking).digest for ranking in ("vectors", "rerank")}
+    assert bag.texts == 2 * 3 and {*indexes(tmp_path)} == digests
+
+
 def test_an_index_stays_while_another_folder_is_the_same_corpus(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
