@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,6 @@ from ndn_infer.errors import DamagedCache, StorageError
 RECIPE: Final = "ndn-infer corpus 2"
 """Names how passages become rows. Change it with windows(), rankings or readers: cached indexes depend on them."""
 INDEX_FILE: Final = "index.bin"
-TOKEN_ARRAYS: Final = ("tokens", "token_bounds", "token_ids", "frequency", "basis")
 
 _ABANDONED_AFTER_S: Final = 24 * 3600.0
 
@@ -79,19 +79,19 @@ class Corpus:
         place, lineage = _make_place(corpora / digest), Lineage.of(corpora, folder, embedder_id, tokens=by == "rerank")
         facts = {"recipe": RECIPE, "embedder": embedder_id, "tokens": by == "rerank"}
         texts = Texts.of(passages)
-        arrays = _cached(place / INDEX_FILE, facts, b"".join(texts.keys))
-        if arrays is None:
+        found = _cached(place / INDEX_FILE, facts, b"".join(texts.keys))
+        if found is None:
             with Journal(lineage.journal, facts) as journal:
                 before = _cached(corpora / lineage.newest() / INDEX_FILE, facts)
                 chosen = embedder if by == "rerank" else Embedder(embedder.vectors, None, embedder.progress)
-                arrays = build_arrays(texts, chosen, journal, before)
+                arrays = build_arrays(texts, chosen, journal, before.arrays if before is not None else None)
+                found = _Index.of(arrays, facts)
                 write_arrays(place / INDEX_FILE, facts, arrays)
                 journal.remove()
             _log.info("corpus %s: %d passages, %d windows", digest[:12], len(passages), len(texts.windows))
         lineage.replace(digest)
         words = WordIndex([f"{item.title}\n{item.text}" for item in passages]) if by != "vectors" else None
-        tokens = TokenIndex.of(arrays, len(passages)) if by == "rerank" else None
-        return cls(digest, embedder_id, by, passages, Indexes(VectorIndex.of(arrays), words, tokens))
+        return cls(digest, embedder_id, by, passages, Indexes(found.vectors, words, found.tokens))
 
     def lookup(self, asked: IndexQuery, k: int, *, min_score: float = -1.0) -> list[ScoredPassage]:
         """At most `k` passages with a score of at least `min_score`, best first, equal ones in corpus order. `asked`
@@ -116,6 +116,24 @@ def corpus_digest(passages: tuple[CorpusPassage, ...], embedder_id: str, ranking
     return hasher.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What an index file holds, its places checked."""
+
+    arrays: Arrays
+    vectors: VectorIndex
+    tokens: TokenIndex | None
+
+    @classmethod
+    def of(cls, arrays: Arrays, facts: Mapping[str, object]) -> _Index:
+        """Raises DamagedCache."""
+        vectors = VectorIndex.of(arrays)
+        if len(arrays.get("keys", ())) != len(vectors.windows):
+            raise DamagedCache("the index is damaged: its windows have other keys")
+        windows, passages = len(vectors.windows), len(vectors.passages)
+        return cls(arrays, vectors, TokenIndex.of(arrays, windows, passages) if facts["tokens"] else None)
+
+
 def _make_place(place: Path) -> Path:
     """The corpus' cache folder, free of partial files that an interrupted run left behind long ago."""
     try:
@@ -129,8 +147,8 @@ def _make_place(place: Path) -> Path:
     return place
 
 
-def _cached(path: Path, facts: dict[str, object], keys: bytes | None = None) -> Arrays | None:
-    """The arrays of a cached index, or None when there is none, it is damaged, of other facts, or not of the windows
+def _cached(path: Path, facts: dict[str, object], keys: bytes | None = None) -> _Index | None:
+    """A cached index, or None when there is none, it is damaged, of other facts, or not of the windows
     that have these keys; the reason is logged."""
     if not path.is_file():
         return None
@@ -138,14 +156,11 @@ def _cached(path: Path, facts: dict[str, object], keys: bytes | None = None) -> 
         said, arrays = open_arrays(path)
         if said != facts:
             return None
-        index = VectorIndex.of(arrays)
-        wanted = {"keys", *(TOKEN_ARRAYS if facts["tokens"] else ())}
-        if not wanted <= arrays.keys() or len(arrays["keys"]) != len(index.windows):
-            raise DamagedCache(f"{path} lacks {', '.join(sorted(wanted - arrays.keys())) or 'keys'}")
+        index = _Index.of(arrays, facts)
     except (DamagedCache, StorageError) as error:
         _log.warning("%s; it is made again", error)
         return None
-    if keys is not None and (len(index.windows) * 16 != len(keys) or arrays["keys"].tobytes() != keys):
+    if keys is not None and (len(arrays["keys"]) * 16 != len(keys) or arrays["keys"].tobytes() != keys):
         _log.warning("%s is of other passages; it is made again", path)
         return None
-    return arrays
+    return index

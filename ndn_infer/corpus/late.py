@@ -8,12 +8,14 @@ weighs little (the logarithm of BM25's inverse document frequency), so the embed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from ndn_infer.errors import DamagedCache
 
 WIDTH: Final = 128
 """Numbers of a token vector as it is kept, in a byte each: 384 of them rank no better, 64 a little worse."""
@@ -68,8 +70,20 @@ class TokenIndex:
     passages: int
 
     @classmethod
-    def of(cls, arrays: dict[str, npt.NDArray[Any]], passages: int) -> TokenIndex:
-        return cls(arrays["token_bounds"], arrays["tokens"], arrays["basis"], arrays["frequency"], passages)
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], windows: int, passages: int) -> TokenIndex:
+        """The index of so many windows in these arrays (of a file). Raises DamagedCache where a place is none."""
+        try:
+            bounds, tokens, ids = arrays["token_bounds"], arrays["tokens"], arrays["token_ids"]
+            index = cls(bounds, tokens, arrays["basis"], arrays["frequency"], passages)
+        except KeyError as error:
+            raise DamagedCache(f"the index lacks {error}") from error
+        bounded = (
+            len(bounds) == windows + 1 and bounds[0] == 0 and bounds[-1] == len(tokens) == len(ids)
+            and bool((np.diff(bounds) > 0).all())
+        )  # fmt: skip
+        if not bounded:
+            raise DamagedCache("the index is damaged: places of tokens that are none")
+        return index
 
     def scores(self, question: TokenVectors, windows: Sequence[int]) -> Matrix:
         """Of each of these windows, in [-1, 1]. `question` is one text."""

@@ -22,8 +22,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The indexes of one folder by one embedder, as far as this machine made them. Those with tokens are a line of their
-    own: a ranking that takes none would not keep them, so who ranks now so, now so would embed all each time."""
+    """The indexes of one folder by one embedder, as far as this machine made them. Those with tokens are a line of
+    their own: a ranking that takes none does not keep them, so rankings in turn would embed all each time."""
 
     corpora: Path
     name: str

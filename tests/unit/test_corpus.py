@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ndn_infer.corpus.array_file import open_arrays, write_arrays
 from ndn_infer.corpus.build import Embedder
 from ndn_infer.corpus.corpus import INDEX_FILE, Corpus, corpus_digest
 from ndn_infer.corpus.index import Vectors
@@ -232,6 +233,21 @@ def test_a_damaged_or_foreign_index_is_made_again(folder: Path, tmp_path: Path) 
         bag = BagOfWords()
         corpus = opened(folder, tmp_path, bag)
         assert (bag.texts or wire is foreign) and corpus.lookup(query("horses meadow"), 1)[0].passage.title == "Land"
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, 1), (1, 10_000), (-1, 10_000), (None, 0)])
+def test_places_of_tokens_that_are_none_are_damage(at: int | None, value: int, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "corpora" / opened(folder, tmp_path, ranking="rerank").digest / INDEX_FILE
+    facts, arrays = open_arrays(path)
+    bounds = np.array(arrays["token_bounds"])
+    if at is None:
+        bounds = bounds[:-1]
+    else:
+        bounds[at] = value
+    write_arrays(path, facts, {**arrays, "token_bounds": bounds})
+    bag = BagOfWords()
+    opened(folder, tmp_path, bag, ranking="rerank")
+    assert bag.texts == 3
 
 
 def test_partial_files_that_were_left_long_ago_go(folder: Path, tmp_path: Path) -> None:
