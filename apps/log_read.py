@@ -121,7 +121,7 @@ async def _by_witness(log: _LogAtHand, witness: Name, newest: Checkpoint) -> tup
         return f"{name}: {words(said)}", True
     theirs = records.decode(Checkpoint, said.checkpoint)
     try:
-        verdict = await log.reader.with_tiles(lambda read: compare(theirs, newest, read))
+        verdict = await log.reader.with_tiles(max(theirs.size, newest.size), lambda read: compare(theirs, newest, read))
     except BadRecord as error:
         return f"{name} saw another log: {error}", True
     return f"{name} saw {theirs.size} records: {verdict}", verdict != CONSISTENT
@@ -131,7 +131,7 @@ async def _every_entry(log: _LogAtHand, newest: Checkpoint) -> None:
     """Raises BadRecord for an entry that is not what the tree says."""
     for index in range(newest.size):
         entry = await log.reader.entry(index)
-        leaf = await log.reader.with_tiles(lambda read, at=index: read(0, at))  # type: ignore[misc]
+        leaf = await log.reader.with_tiles(newest.size, lambda read, at=index: read(0, at))  # type: ignore[misc]
         if merkle.leaf_hash(entry.leaf()) != leaf:
             raise BadRecord(f"entry {index} is not what the tree says")
 

@@ -29,15 +29,6 @@ ReadTile = Callable[[int, int], bytes]
 """The hashes of a tile, as many as there are; b"" for none."""
 
 
-def places_of(size: int) -> list[Place]:
-    """The tiles of a tree of `size` leaves."""
-    found, count, level = [], size, 0
-    while count:
-        found += [(level, index) for index in range(-(-count // WIDTH))]
-        count, level = count // WIDTH, level + 1
-    return found
-
-
 def hashes_in(size: int, place: Place) -> int:
     """How many hashes this tile of a tree of `size` leaves has."""
     level, index = place

@@ -250,9 +250,9 @@ class Interrupted(LogReader):
         reader.happens = happens
         return reader
 
-    async def tile(self, place: Place) -> bytes:
+    async def tile(self, place: Place, size: int) -> bytes:
         await self.happens()
-        return await LogReader.tile(self, place)
+        return await LogReader.tile(self, place, size)
 
 
 async def test_lost_packets_are_no_fork(world: LogWorld, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ndn_infer.errors import BadRecord
 from ndn_infer.prompt_log import merkle
-from ndn_infer.prompt_log.tiles import WIDTH, Place, TileTree, hashes_in, places_of
+from ndn_infer.prompt_log.tiles import WIDTH, Place, TileTree, hashes_in
 
 # The test vectors of Certificate Transparency (RFC 9162's trees are those of RFC 6962): eight entries, their roots for
 # sizes 1 to 8, and proofs that were published with them.
@@ -97,6 +97,15 @@ def plain_proof(old: int, leaves: Sequence[bytes], whole: bool = True) -> list[b
     if old <= middle:
         return [*plain_proof(old, leaves[:middle], whole), plain_root(leaves[middle:])]
     return [*plain_proof(old - middle, leaves[middle:], False), plain_root(leaves[:middle])]
+
+
+def places_of(size: int) -> list[Place]:
+    """The tiles of a tree of `size` leaves."""
+    found, count, level = [], size, 0
+    while count:
+        found += [(level, index) for index in range(-(-count // WIDTH))]
+        count, level = count // WIDTH, level + 1
+    return found
 
 
 class Kept:

@@ -21,7 +21,7 @@ from ndn_infer.prompt_log.live.book import Names
 from ndn_infer.prompt_log.live.log import MAX_ENTRY_BYTES
 from ndn_infer.prompt_log.merkle import ReadNode
 from ndn_infer.prompt_log.receipt import InclusionProof, receipt_of
-from ndn_infer.prompt_log.tiles import TILE_BYTES, Place, node_in, place_of
+from ndn_infer.prompt_log.tiles import TILE_BYTES, WIDTH, Place, hashes_in, node_in, place_of
 from ndn_infer.security.crypto import PublicKey
 from ndn_infer.security.validator import Validator
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -77,8 +77,9 @@ class LogReader:
             raise BadRecord("signed with another key than the log's newest checkpoint")
         return public
 
-    async def with_tiles(self, compute: Callable[[ReadNode], T]) -> T:
-        """What `compute` makes of the tree's nodes; tiles are fetched as it asks for them. Raises as `tile`."""
+    async def with_tiles(self, size: int, compute: Callable[[ReadNode], T]) -> T:
+        """What `compute` makes of the nodes of the tree of `size` leaves; tiles are fetched as it asks for them. Raises
+        as `tile`."""
         tiles: dict[Place, bytes] = {}
 
         def read(level: int, index: int) -> bytes:
@@ -92,17 +93,20 @@ class LogReader:
             try:
                 return compute(read)
             except _Missing as missing:
-                tile = tiles[missing.place] = await self.tile(missing.place)
+                tile = tiles[missing.place] = await self.tile(missing.place, size)
                 if len(tile) == TILE_BYTES:
                     self._full[missing.place] = tile
         raise BadRecord(f"a proof that needs more than {MOST_TILES} tiles")
 
-    async def tile(self, place: Place) -> bytes:
-        """What caches have of a tile that still grows may end too early. Raises FetchIncomplete where there is none, a
-        NetworkError, a TrustError, BadRecord."""
+    async def tile(self, place: Place, size: int) -> bytes:
+        """One of a tree of `size` leaves. What caches have of a tile that still grows may end too early: it is asked
+        for past them. Raises FetchIncomplete where there is none, a NetworkError, a TrustError, BadRecord."""
         base = self.names.tile(*place)
-        tile = await self._small(base, TILE_BYTES)
-        return tile if len(tile) == TILE_BYTES else await self._small(base, TILE_BYTES, past_caches=True)
+        if hashes_in(size, place) == WIDTH:
+            tile = await self._small(base, TILE_BYTES)
+            if len(tile) == TILE_BYTES:
+                return tile
+        return await self._small(base, TILE_BYTES, past_caches=True)
 
     async def entry(self, index: int) -> LeafEntry:
         """As `tile`."""
@@ -114,12 +118,12 @@ class LogReader:
 
     async def root(self, size: int) -> bytes:
         """Over the first leaves, as the log's tiles have it now."""
-        return await self.with_tiles(lambda read: merkle.root(size, read))
+        return await self.with_tiles(size, lambda read: merkle.root(size, read))
 
     async def proved(self, index: int, checkpoint: Checkpoint) -> tuple[LeafEntry, bytes]:
         """An entry and its receipt. Raises BadRecord for one that is not in this checkpoint's tree."""
         entry = await self.entry(index)
-        path = await self.with_tiles(lambda read: merkle.inclusion(index, checkpoint.size, read))
+        path = await self.with_tiles(checkpoint.size, lambda read: merkle.inclusion(index, checkpoint.size, read))
         leaf = merkle.leaf_hash(entry.leaf())
         if not merkle.verify_inclusion(leaf, index, checkpoint.size, path, checkpoint.root):
             raise BadRecord(

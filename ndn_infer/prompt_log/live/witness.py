@@ -83,7 +83,7 @@ async def _verdict(reader: LogReader, old: Checkpoint, new: Checkpoint) -> str:
     if new.size < old.size and new.time_s > old.time_s:
         return TRUNCATED
     try:
-        return await reader.with_tiles(lambda read: compare(old, new, read))
+        return await reader.with_tiles(max(old.size, new.size), lambda read: compare(old, new, read))
     except (BadRecord, FetchIncomplete) as error:
         if isinstance(error, FetchIncomplete) and error.missing:
             raise
