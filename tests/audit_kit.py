@@ -213,7 +213,7 @@ class AuditWorld:
         )  # fmt: skip
         node = await Node(self.network, self.keychain, config).open()
         offers = Offers(Where.of(NET, node.endpoint, node.validator, config))
-        host = replace(node.new_host(), validator=node.validator, offers=offers)
+        host = replace(node.new_host(), offers=offers)
         engine = AnsweringHost(self.model, self.folder, config.engine, self.engines.worker(""))
         function = AuditAnswers(self.model, self.folder, engine)
         producer = FunctionProducer(host, self.keychain, node.registrar)

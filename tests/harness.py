@@ -74,7 +74,7 @@ class Node:
 
     def new_host(self) -> Host:
         """What its functions use of it."""
-        return Host(NET, self.config, self.server, self.fetcher, self.caller, access=self.access)
+        return Host(self.joined, self.server, self.caller, access=self.access)
 
     async def produce(self, *functions: NamedFunction[Any]) -> Producer:
         host = self.new_host()

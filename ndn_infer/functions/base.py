@@ -19,6 +19,7 @@ from ndn_infer.functions.capacity import Capacity
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.namespace import Call, Instance
 from ndn_infer.ndn.name import Name
+from ndn_infer.node.node import Node
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.prompt_log.live.writers import LogWriters
 from ndn_infer.records import Envelope, Record
@@ -44,10 +45,9 @@ class Host:
     """The network side that a producer process lends to its functions. `counters` go into its status record, which
     everybody can read: what is done for tenants is counted apart, in `tenant_counters`."""
 
-    net: Name
-    config: Config
+    node: Node
+    """The application that the process is in its network."""
     server: Server
-    fetcher: Fetcher
     caller: Caller
     counters: Counter[str] = field(default_factory=Counter)
     tenant_counters: Counter[str] = field(default_factory=Counter)
@@ -63,10 +63,25 @@ class Host:
     """What others offer, as far as this process looks."""
     log_writers: LogWriters | None = None
     """Where calls are recorded, if a policy may want it."""
-    validator: Validator | None = None
-    """That of the process, for functions that judge packets themselves."""
     instance: str = field(default_factory=new_instance)
     """Tells this process from others of the same identities."""
+
+    @property
+    def net(self) -> Name:
+        return self.node.net
+
+    @property
+    def config(self) -> Config:
+        return self.node.config
+
+    @property
+    def fetcher(self) -> Fetcher:
+        return self.node.fetcher
+
+    @property
+    def validator(self) -> Validator:
+        """For functions that judge packets themselves."""
+        return self.node.validator
 
     @property
     def inputs(self) -> InputPuller:

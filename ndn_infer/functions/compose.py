@@ -39,8 +39,7 @@ def build_producer(node: Node, role: str, instance: str = "", tracer: Tracer | N
     chooser = OfferChooser(offers, faults) if config.offers.choose == "soonest" else None
     caller = node.caller(inputs=lambda: inputs, access=access, chooser=chooser)
     host = Host(
-        node.net, config, server, node.fetcher, caller, access=access, instance=instance, tracer=tracer, offers=offers,
-        validator=node.validator,
+        node, server, caller, access=access, instance=instance, tracer=tracer, offers=offers,
         log_writers=LogWriters(node, DECODE, signer, inputs) if config.recording.policies else None,
     )  # fmt: skip
     read_node(host.meters, node)

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +41,6 @@ from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
 from ndn_infer.transport.link.registration import Registrar
-from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 
 ROLE: Final = "prefill"
@@ -88,9 +87,8 @@ async def joined(uri: str, settings: Sequence[str]) -> tuple[Node, Host]:
 
 def host_of(node: Node) -> Host:
     """A new side of the network: nothing was measured or fetched with it yet."""
-    config = node.config
-    fetcher = Fetcher(node.endpoint, node.validator, config.fetch)
-    return Host(node.net, config, Server(node.endpoint, ObjectStore(STORE_BYTES)), fetcher, node.caller(fetcher))
+    anew = replace(node)
+    return Host(anew, Server(anew.endpoint, ObjectStore(STORE_BYTES)), anew.caller())
 
 
 # ---------------------------------------------------------------- the holder

@@ -73,7 +73,8 @@ async def prefill_at(p: Station, asker: Station, kv: Station, have: int = 0) -> 
 
 def trust(station: Station, signers: str) -> None:
     """As `--set kv.trusted_signers=...` from its start on."""
-    station.host = replace(station.host, config=replace(station.config, kv=KvConfig(tuple(signers.split()))))
+    config = replace(station.config, kv=KvConfig(tuple(signers.split())))
+    station.host = replace(station.host, node=replace(station.host.node, config=config))
     station.kv = KvConnector(station.host, MODEL, FORMAT)
     station.kv.answer_holders(station.signer)
 

@@ -66,7 +66,6 @@ class AuditAnswers(NamedFunction[AuditRequest]):
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, host: Host, signer: Signer) -> None:
-        assert host.validator is not None
         await self._engine.start(host, signer)
         tokenizer = await asyncio.to_thread(ChatTokenizer.load, self._folder)
         assert self._engine.format is not None
@@ -96,7 +95,7 @@ class AuditAnswers(NamedFunction[AuditRequest]):
 
     async def _audit(self, request: AuditRequest, host: Host, signer: Signer) -> tuple[AuditVerdict, Name]:
         """Compute, sign, publish."""
-        assert self._auditor is not None and host.validator is not None
+        assert self._auditor is not None
         base, version = base_of(ndn.from_uri(request.name))
         answer = await fetch_answer(host.fetcher, host.validator, base, version)
         sample = AuditSample(request.share, request.seed)
