@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ndn_infer.models.store import ModelFolder, prepare
 from tests.daemons import RunningNetwork, run_network
@@ -17,6 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as ndn_infer/cli.py does, for engines in this process
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # as the engine does: whoever computes first decides
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="module", autouse=True)

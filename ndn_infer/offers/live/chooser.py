@@ -70,6 +70,9 @@ class OfferChooser:
         if settled:
             await self._offers.settled()
         order = self.order(call, request)
+        if not order:
+            await self._offers.seek(lambda: bool(self.order(call, request)))
+            order = self.order(call, request)
         now = clock.monotonic()
         made = self._calls[call.request]
         if order:

@@ -22,6 +22,7 @@ from ndn_infer.errors import BadName, CallError, NdnInferError, NetworkError
 from ndn_infer.namespace import Call, CallClass, Instance, Machine, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Book, OfferEntry
+from ndn_infer.offers.live.seeking import Seeking
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
@@ -93,6 +94,8 @@ class Offers:
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
         self._silent: dict[Name, Silence] = {}
+        turns = asyncio.Semaphore(AT_ONCE)
+        self._seeking = Seeking(lambda name: self._pull(name, turns))
         self._roles: tuple[str, ...] = FIRST_ROLES
         self.asked = 0
         """Questions for offers so far."""
@@ -124,6 +127,13 @@ class Offers:
         """Wait for the look that is being taken, if there is one: nobody who is known so far can answer."""
         if self._looking is not None:
             await asyncio.wait((self._looking,), timeout=ROUTES_S + PULL_MS / 1000)
+
+    async def seek(self, found: Callable[[], bool]) -> None:
+        """Nobody who is known may be asked: those who were lost or silent are asked for their offers again, however
+        short ago that was. Waits until `found`, or until all of them have answered (seeking.py)."""
+        lost = [entry for entry in self.entries() if entry.gone_since is not None]
+        names = dict.fromkeys((*(name for entry in lost for name in (entry.hint, entry.identity)), *self._silent))
+        await self._seeking.seek(tuple(names)[:MAX_PULLED], found)
 
     def doubt(self) -> None:
         """Somebody is not where he was: the next call looks again, however young the last look is."""
@@ -164,6 +174,7 @@ class Offers:
         return sorted(filter(None, counts), key=lambda engine: (-counts[engine], engine))
 
     async def close(self) -> None:
+        await self._seeking.close()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
