@@ -29,6 +29,7 @@ from ndn_infer.apps.question_talk import Talk
 from ndn_infer.apps.summary import as_json, print_summary
 from ndn_infer.apps.watching import PacketTrace, Waiting
 from ndn_infer.client import Answer, Client, Conversation, rag_prompt
+from ndn_infer.client.citing import CheckedCitations, checked_citations
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import PolicyError, UsageError
@@ -110,6 +111,7 @@ class _Asking:
         self._policy = config.ask.policy if options.policy is None else options.policy
         self._waiting = Waiting(lines=options.verbose > 0, quiet=options.quiet)
         self._logprobs: list[TokenLogprobs] = []
+        self._checked: CheckedCitations | None = None
 
     async def ask(self) -> int:
         async with AsyncExitStack() as ends:
@@ -137,6 +139,7 @@ class _Asking:
             if self._question.sampling.max_tokens and not answer.finish:
                 made = await introduce(node, client, answer)
                 await self._read(answer)
+                self._checked = await checked_citations(answer, self._question.text)
             self._print(answer, node)
             await self._remember(answer, node, made, ends=joined.own)
             if talk is not None:
@@ -232,7 +235,7 @@ class _Asking:
 
     def _print(self, answer: Answer, node: Node) -> None:
         if self._options.json:
-            document = as_json(answer, node.uri)
+            document = as_json(answer, node.uri, self._checked)
             if self._question.sampling.logprobs:
                 document["logprobs"] = logprobs_json(answer.ids, self._logprobs)
             print(json.dumps(document, ensure_ascii=False))
@@ -240,12 +243,12 @@ class _Asking:
         if not self._streams:
             print(answer.text, flush=True)
         if not self._options.quiet:
-            print_summary(answer, node.uri, question=self._question.text, verbose=self._options.verbose)
+            print_summary(answer, node.uri, checked=self._checked, verbose=self._options.verbose)
 
     async def _remember(self, answer: Answer, node: Node, made: MadeContext | None, *, ends: bool) -> None:
         """What was asked, for `explain`; all that the answer rests on too with --evidence, and where the network ends
         with this command. Raises StorageError."""
-        made = await remember(node, answer, made)
+        made = await remember(node, answer, made, self._checked)
         file = self._options.evidence
         if file is not None and not answer.stream_name:
             raise UsageError("--evidence: no model was asked, so there is no answer to explain")

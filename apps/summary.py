@@ -11,18 +11,16 @@ from typing import Any
 
 from ndn_infer import ndn
 from ndn_infer.client import Answer
-from ndn_infer.library.retrieval import flags, marks
+from ndn_infer.client.citing import CheckedCitations
+from ndn_infer.evidence.citations import objections
 from ndn_infer.security.domains import PUBLIC
 from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Use
 
-STRANGE_PART = 0.5
-"""An answer with more of its words outside the passages than this is said not to rest on them."""
 
-
-def print_summary(answer: Answer, uri: str, *, question: str = "", verbose: int = 0) -> None:
+def print_summary(answer: Answer, uri: str, *, checked: CheckedCitations | None = None, verbose: int = 0) -> None:
     """To standard error, so that the answer alone can be piped on."""
     lines = ["", *(f"  {line}" for line in _brief(answer, verbose))]
-    lines += [f"  {line}" for line in _documents(answer, question)]
+    lines += [f"  {line}" for line in _documents(answer, checked)]
     if verbose:
         lines += [f"  {line}" for line in _names(answer, uri)]
     print("\n".join(lines), file=sys.stderr)
@@ -35,7 +33,7 @@ def brief_line(answer: Answer) -> str:
 
 def resting_lines(answer: Answer, uri: str) -> list[str]:
     """Everything that an answer rests on: its source, names, keys."""
-    return [*_brief(answer, 1), *_documents(answer, ""), *_names(answer, uri)]
+    return [*_brief(answer, 1), *_documents(answer, None), *_names(answer, uri)]
 
 
 def _brief(answer: Answer, verbose: int) -> list[str]:
@@ -86,18 +84,21 @@ def _source(answer: Answer) -> list[str]:
     return [f"answer computed now; KV blocks of the prompt: {', '.join(parts) or 'none (a short prompt)'}"]
 
 
-def _documents(answer: Answer, question: str) -> list[str]:
+def _documents(answer: Answer, checked: CheckedCitations | None) -> list[str]:
     """The passages that were in the prompt. They are what was given to the model, not a proof: what the answer cites
-    and how much of it is in them is said beside."""
+    and how much of it is in them is said beside, and who signed that."""
     if not answer.cited:
         return []
-    cites = marks(answer.text, len(answer.cited))
+    cites = checked.found.cited if checked is not None else ()
     lines = ["passages in the prompt" + (f"; the answer cites {', '.join(f'[{n}]' for n in cites)}" if cites else "")]
     for number, item in enumerate(answer.cited, 1):
         page = f", page {item.passage.page}" if item.passage.page else ""
         lines.append(f"  [{number}] {item.passage.source}{page}: {item.passage.title} (score {item.score:.2f})")
         lines.append(f"      {shorten(item.name)}")
-    lines += [f"  check the answer; {flag}" for flag in flags(answer.text, question, answer.cited, STRANGE_PART)]
+    if checked is not None:
+        lines += [f"  check the answer; {flag}" for flag in objections(checked.found)]
+        lines += [f"  citations checked by {checked.by}"] if checked.by else []
+        lines += [f"  {checked.denied} says otherwise, wrongly"] if checked.denied else []
     return lines
 
 
@@ -115,7 +116,7 @@ def _names(answer: Answer, uri: str) -> list[str]:
     return lines
 
 
-def as_json(answer: Answer, uri: str) -> dict[str, Any]:
+def as_json(answer: Answer, uri: str, checked: CheckedCitations | None = None) -> dict[str, Any]:
     """One document with everything the summary says, nothing shortened."""
     last = answer.last
     kv = last.kv if last is not None else None
@@ -135,6 +136,7 @@ def as_json(answer: Answer, uri: str) -> dict[str, Any]:
              "title": item.passage.title, "page": item.passage.page, "signed_by": ndn.to_uri(item.signed_by.key_name)}
             for number, item in enumerate(answer.cited, 1)
         ],
+        "citations": _citations(checked),
         "names": [_use(use) for use in answer.conversation.ledger.uses()],
         "verified_keys": list(answer.conversation.ledger.signers()),
         "refused_packets": answer.conversation.fetcher.bad_packets,
@@ -142,6 +144,17 @@ def as_json(answer: Answer, uri: str) -> dict[str, Any]:
         "total_s": round(answer.timing.total_s, 4),
         "tokens_per_s": round(answer.timing.tokens_per_s(len(answer.ids)), 2),
         "network": uri,
+    }  # fmt: skip
+
+
+def _citations(checked: CheckedCitations | None) -> dict[str, Any] | None:
+    if checked is None:
+        return None
+    found = checked.found
+    return {
+        "cited": list(found.cited), "unknown": list(found.unknown), "words": found.words, "foreign": found.foreign,
+        "strange": list(found.strange), "flags": list(objections(found)), "checked_by": checked.by or None,
+        "result": checked.result or None,
     }  # fmt: skip
 
 

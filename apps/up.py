@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     for model in models:
         prepared(config, model.name)
     if options.corpus is not None:
-        names += [name for name in ("embed", "rag") if name not in names]
+        names += [name for name in ("embed", "rag", "cite") if name not in names]
     if "embedder" in registry.needs(names):
         prepared(config, embedder)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")

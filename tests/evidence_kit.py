@@ -12,6 +12,8 @@ from ndn_infer.evidence.answer import AnswerClaim, AskedPrompt, ToldAnswer, ids_
 from ndn_infer.evidence.answer import encode as encode_record
 from ndn_infer.evidence.answer_kv import KvInput
 from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
+from ndn_infer.evidence.citations import citations
+from ndn_infer.evidence.cited import cite_call, cite_request
 from ndn_infer.evidence.context import CORPUS as CORPUS_RECORD
 from ndn_infer.evidence.context import MODEL, REQUEST, TOKENIZE, Context, PassageUse
 from ndn_infer.evidence.judge import Trust
@@ -46,6 +48,7 @@ from ndn_infer.records import (
     TokenizeRequest,
     Tokens,
 )
+from ndn_infer.records.cite import Citations
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.revocation import RevocationList
@@ -80,7 +83,7 @@ class MadeAnswer:
         issue, root = self.authority.issue, self.authority.root
         self.site = issue("/home", root)
         self.holders: dict[str, Holder] = {"operator": issue("/operator", root)}
-        for role in ("decode", "prefill", "tokenize", "rag", "user"):
+        for role in ("decode", "prefill", "tokenize", "rag", "cite", "user"):
             self.holders[role] = issue(f"/home/n1/{role}", self.site)
         self.bundle = EvidenceBundle(BundleNote("", made_us=VERSION))
         self.base = self.result.to_name(NET)
@@ -151,6 +154,7 @@ class MadeAnswer:
         self._documents()
         self._catalogue()
         self._context()
+        self._cited()
         self._kv()
         self._record()
 
@@ -231,6 +235,17 @@ class MadeAnswer:
         base = Evidence("home", "n1", "user", "public", "context", digest).to_name(NET)
         self.object("context", base, envelope, "user")
         self.context_uri = ndn.to_uri(base)
+
+    def citations(self) -> Citations:
+        read = [PassageRecord("notes.md", f"Part {number}", text, number) for number, text in enumerate(TEXTS)]
+        return citations("when?", "On Thursday at nine.", read)
+
+    def _cited(self) -> None:
+        request = cite_request(self.context(), "On Thursday at nine.")
+        assert request is not None and request.question == "when?"
+        name = cite_call(request).to_name(NET) + ndn.parameters_digest(bytes(32))
+        value = records.encode(CallAnswer(value=records.encode(self.citations())))
+        self._add("citations", self.signer("cite").sign_data(name, value))
 
     def _kv(self) -> None:
         self.kv = []

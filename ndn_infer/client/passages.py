@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ndn_infer.evidence.citations import BEFORE_QUESTION
 from ndn_infer.evidence.quotes import quoted
 from ndn_infer.records import PassageRecord
 from ndn_infer.security.validator import Validated
@@ -34,7 +35,7 @@ class Cited:
 def rag_prompt(question: str, cited: Sequence[Cited]) -> str:
     """The user message that puts retrieved passages before the question."""
     passages = _BETWEEN.join(_mark(number) + quoted(item.passage.text) for number, item in enumerate(cited, 1))
-    return f"{_HEAD}{passages}{_BETWEEN}Question: {question}"
+    return f"{_HEAD}{passages}{BEFORE_QUESTION}{question}"
 
 
 def passage_places(cited: Sequence[Cited]) -> tuple[tuple[int, int], ...]:

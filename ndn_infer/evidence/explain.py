@@ -11,6 +11,7 @@ packets are fetched, how the tree is printed (words.py).
         tokenization      that these are the ids of that text
         context           the text, signed by whoever asked
           passage ...     those that are in the text, with the ids that each became; corpus
+      citations           which of them it cites, where that was checked
       KV block ...        whoever computed the KV of the prompt, as far as the record says
       model               what the operator says of the model
       key ...             every key met, up to the anchor; the operator's deny list
@@ -26,10 +27,12 @@ from ndn_infer.errors import BadName, MissingKey
 from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answers import JudgedAnswer, JudgedRequest, StreamName, judge_answer, judge_request
 from ndn_infer.evidence.bundle import EvidenceBundle
+from ndn_infer.evidence.cited import citations_node
 from ndn_infer.evidence.judge import Finding, Judge, JudgedKey, JudgedObject, State, Trust, signer_of
 from ndn_infer.evidence.node import EvidenceNode, Explanation
-from ndn_infer.evidence.prompts import JudgedContext, PromptParts, check_context, decoded, judge_context
+from ndn_infer.evidence.prompts import JudgedContext, PromptParts, check_context, judge_context
 from ndn_infer.evidence.said_of_answer import judge_record, kv_nodes, record_node
+from ndn_infer.evidence.shared_call import decoded
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import GenerateRequest, ModelRecord
 from ndn_infer.security.certificate import format_time
@@ -98,26 +101,28 @@ class _Explaining:
         root = _answer_node(stream, answer, request.said)
         root.parts.append(record_node(stream, record, answer, request))
         root.parts.append(_request_node(request))
-        root.parts.append(await self._prompt(request, context))
+        root.parts += await self._prompt(request, context, answer.text)
         root.parts += await self._kv(record.said, request, context)
         root.parts.append(await self._model())
         return root
 
-    async def _prompt(self, request: JudgedRequest, context: JudgedContext) -> EvidenceNode:
+    async def _prompt(self, request: JudgedRequest, context: JudgedContext, text: str) -> list[EvidenceNode]:
+        """Of the prompt, and of the check of its passages against the answer's `text`."""
         judge, stream, ids = self._judge, self._stream, _ids(request)
         check_context(context, stream.result.request, ids, judge)
         node = EvidenceNode("prompt", ndn.to_uri(request.name), State.VERIFIED)
         node.parts.append(context.node)
         if ids is None:
             node.take(Finding(request.finding.state, "its ids are in the request, which cannot be read"))
-            return node
+            return [node]
         node.words, node.facts["ids"] = f"{len(ids)} ids", list(ids)
         parts = PromptParts(judge, stream.result.subject, ids, context)
         blocks = await parts.blocks(judge.domain(request.domain), _block_tokens(context))
-        text = [await parts.tokenization(), await parts.read_pieces()]
-        node.parts[:0] = [*blocks, *(one for one in text if one is not None)]
+        sides = [await parts.tokenization(), await parts.read_pieces()]
+        node.parts[:0] = [*blocks, *(one for one in sides if one is not None)]
         context.node.parts += await parts.passages()
-        return node
+        cited = None if context.said is None else await citations_node(judge, context.said, text, parts.texts)
+        return [node] if cited is None else [node, cited]
 
     async def _kv(
         self, said: AnswerClaim | None, request: JudgedRequest, context: JudgedContext

@@ -19,9 +19,9 @@ _ORDER: Final = (State.BROKEN, State.MISSING, State.UNPROVEN)
 @dataclass(slots=True, eq=False)
 class EvidenceNode:
     """One link. `kind`: answer, answer record, result, result record, request, prompt, token block, tokenization,
-    context, passage, corpus, KV block, model, key, deny list. `name`: its URI. `words` say what it is, `why` what is
-    wrong with it, `signer` whose signature it has (an identity's URI); `facts` are for machines. `parts` is what it
-    rests on."""
+    context, passage, corpus, citations, KV block, model, key, deny list. `name`: its URI. `words` say what it is, `why`
+    what is wrong with it, `signer` whose signature it has (an identity's URI); `facts` are for machines. `parts` is
+    what it rests on."""
 
     kind: str
     name: str

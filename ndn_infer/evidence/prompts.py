@@ -15,13 +15,11 @@ from ndn_infer.evidence.context import MAX_CONTEXT, Context, PassageUse
 from ndn_infer.evidence.judge import Finding, Judge, State, digest_of, signer_of
 from ndn_infer.evidence.node import EvidenceNode
 from ndn_infer.evidence.quotes import quoted
-from ndn_infer.evidence.said_of_result import said_of
+from ndn_infer.evidence.shared_call import answer_node, decoded
 from ndn_infer.evidence.spans import covers
 from ndn_infer.namespace import Call, CallClass, CatalogRecord, Evidence, Passage, TokenBlock
 from ndn_infer.ndn.name import Name
-from ndn_infer.ndn.packet import Data
 from ndn_infer.records import (
-    CallAnswer,
     CorpusRecord,
     PassageRecord,
     Record,
@@ -127,6 +125,8 @@ class PromptParts:
     context: JudgedContext
     pieces: tuple[bytes, ...] = ()
     corpora: set[Name] = field(default_factory=set)
+    texts: dict[str, PassageRecord] = field(default_factory=dict)
+    """Passages that are what their names say, by these."""
 
     async def passages(self) -> list[EvidenceNode]:
         """A node for each passage in the context record."""
@@ -168,6 +168,7 @@ class PromptParts:
         except (BadRecord, TrustError, MissingKey) as error:
             node.broken(str(error))
             return
+        self.texts[use.uri] = record
         where = f"ids {use.span[0]} to {use.span[1] - 1} of the prompt" if use.span else f"where: {use.why}"
         node.words = f"“{record.title}” in {record.source}, {where}"
         node.facts |= {"title": record.title, "source": record.source}
@@ -227,7 +228,7 @@ class PromptParts:
         said = self.context.said
         if said is None or self.context.domain != PUBLIC.label:
             return None
-        node, tokens = await self._answer("tokenization", "tokenize", said.asked, Tokens)
+        node, tokens = await self._answered("tokenization", "tokenize", said.asked, Tokens)
         if tokens is not None and tokens.ids != self.ids:
             node.broken("the text that was asked has other ids than the prompt")
         elif tokens is not None:
@@ -240,49 +241,15 @@ class PromptParts:
         if said is None or not any(use.span for use in said.passages):
             return None
         request = DetokenizeRequest(self.ids, True, True)
-        node, text = await self._answer("text of ids", "detokenize", request, Text)
+        node, text = await self._answered("text of ids", "detokenize", request, Text)
         if text is not None and len(text.pieces) != len(self.ids):
             node.broken("it has the text of other ids")
         elif text is not None:
             node.words, self.pieces = f"the bytes of each of the {len(self.ids)} ids", text.pieces
         return node
 
-    async def _answer(
+    async def _answered(
         self, kind: str, function: str, request: Record, cls: type[records.R]
     ) -> tuple[EvidenceNode, records.R | None]:
-        """The answer of a shared call that is in the bundle, with its result."""
         call = Call("model", self.model, function, CallClass.SHARED, digest_of(records.encode(request)))
-        name = call.to_name(self.judge.net)
-        node = EvidenceNode(kind, ndn.to_uri(name), State.VERIFIED)
-        data = next(iter(self.judge.bundle.below(name)), None)
-        if data is None:
-            node.take(Finding(State.MISSING, f"the answer of {function} is not here"))
-            return node, None
-        finding = await self.judge.packet(data)
-        node.take(finding)
-        node.signer = signer_of(finding)
-        return node, await self._result(node, call, data, cls) if finding.good else None
-
-    async def _result(self, node: EvidenceNode, call: Call, data: Data, cls: type[records.R]) -> records.R | None:
-        answer = decoded(node, CallAnswer, data.content)
-        if answer is None:
-            return None
-        value: bytes | None = answer.value
-        if answer.result:
-            found = await self.judge.object(call.result().to_name(self.judge.net))
-            node.take(found.finding)
-            value = found.content
-        record = None if value is None else await said_of(self.judge, call.result(), value)
-        node.parts += [] if record is None else [record]
-        return decoded(node, cls, value)
-
-
-def decoded(node: EvidenceNode, cls: type[records.R], content: bytes | None) -> records.R | None:
-    """The record; where it is none the node says so."""
-    if content is None:
-        return None
-    try:
-        return records.decode(cls, content)
-    except BadRecord as error:
-        node.broken(str(error))
-        return None
+        return await answer_node(self.judge, kind, call, cls)

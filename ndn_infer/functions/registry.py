@@ -161,6 +161,12 @@ def _guard(parts: Ingredients) -> Functions:
     return [JudgeAnswers(policies), ScreenTexts(policies)]
 
 
+def _cite(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.cite import CheckCitations
+
+    return [CheckCitations()]
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """An entry of `--functions`: all that is said of it, in one place.
@@ -168,7 +174,8 @@ class FunctionSpec:
     `role`: whose key signs its answers. `build`: makes it. `needs`: of "model", "embedder" and "corpus", what is made
     ready before. `after`: entries that it calls. They are offered before it, and in one process behind another face,
     since no forwarder sends an Interest back to the face it came from. `engine`: it shares one engine with the others
-    of its process. `layers`: makes it for some layers of a model, under a name like stage:0-14.
+    of its process. `beside`: an entry in whose process it is, where that is offered too; it is too small for its own.
+    `layers`: makes it for some layers of a model, under a name like stage:0-14.
 
     A package of its own registers one under the entry point group `ndn_infer.functions` (docs/adding_a_function.md).
     """
@@ -179,6 +186,7 @@ class FunctionSpec:
     needs: frozenset[str] = frozenset()
     after: tuple[str, ...] = ()
     engine: bool = False
+    beside: str = ""
     layers: Callable[[Ingredients, tuple[int, int]], Functions] | None = None
 
 
@@ -195,6 +203,7 @@ SPECS: Final = {
         FunctionSpec("audit", "audit", _audit, MODEL, after=("decode",)),
         FunctionSpec("guard", "guard", _guard, after=("decode", "embed", "classify")),
         FunctionSpec("rag", "rag", _rag, frozenset({"embedder", "corpus"}), after=("embed",)),
+        FunctionSpec("cite", "cite", _cite, after=("rag",), beside="rag"),
     )
 }
 """Those of this package."""
@@ -266,7 +275,11 @@ def processes(names: Sequence[str]) -> list[list[str]]:
     """Functions by the process that offers them. Those that can share an engine are in one: a model's weights take most
     of the memory."""
     together = [name for name in names if ":" not in name and spec_of(name).engine]
-    rest = [[name] for name in names if name not in together]
+    guests = [name for name in names if spec_of(name).beside in names]
+    rest = [
+        [name, *(guest for guest in guests if spec_of(guest).beside == name)]
+        for name in names if name not in together and name not in guests
+    ]  # fmt: skip
     return [*rest, together] if together else rest
 
 

@@ -116,7 +116,7 @@ async def _bring_up(config: Config, wanted: WantedNetwork) -> EmbeddedNetwork:
         raise UsageError(
             f"there is no folder {wanted.corpora[0]}, and no running network that serves a corpus of that name"
         )
-    rag = ("embed", "rag") if wanted.folder is not None else ()
+    rag = ("embed", "rag", "cite") if wanted.folder is not None else ()
     functions = list(dict.fromkeys((*FUNCTIONS, *rag, *wanted.more)))
     await asyncio.to_thread(prepared, config, wanted.model, quiet=wanted.quiet)
     wanted.news("starting an embedded network: forwarder, " + ", ".join(functions))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,6 @@ from ndn_infer.security.domains import PUBLIC
 NOT_FOUND: Final = "The documents do not hold an answer to this."
 
 log = logging.getLogger(__name__)
-
-_WORD: Final = re.compile(r"\w{4,}")
-_MARK: Final = re.compile(r"\[(\d{1,2})\]")
 
 
 def corpus_of(folder: Path, config: Config, *, quiet: bool) -> CorpusRecord:
@@ -51,7 +47,8 @@ async def served(
     if await _offered(conversation, "corpus", record.digest):
         return None
     news(f"serving {folder} while it is asked: {record.passages} passage{'s' * (record.passages != 1)}")
-    functions = ["rag"] if await _offered(conversation, "model", record.embedder) else ["embed", "rag"]
+    embed = [] if await _offered(conversation, "model", record.embedder) else ["embed"]
+    functions = [*embed, "rag", "cite"]
     network = producers(functions)
     await network.start()
     return network
@@ -132,37 +129,3 @@ def merged(lists: Sequence[tuple[CorpusRecord, Sequence[Cited]]]) -> list[Cited]
         taken.setdefault(" ".join(item.passage.text.split()), item)
         left = [found for found in ([*left[1:], left[0]] if not by_score else left) if found]
     return list(taken.values())
-
-
-def marks(text: str, count: int) -> tuple[int, ...]:
-    """Which of `count` passages the answer cites, by their marks: [1], [2]."""
-    found = {int(number) for number in _MARK.findall(text)}
-    return tuple(sorted(number for number in found if 1 <= number <= count))
-
-
-def flags(text: str, question: str, cited: Sequence[Cited], strange_part: float) -> tuple[str, ...]:
-    """What speaks against an answer from passages, in words: that it cites none of those it was given, or one that it
-    was not given, or that more than this part of its longer words is in none of them. A check of form, not of truth."""
-    if not cited or not text.strip():
-        return ()
-    given, found = marks(text, len(cited)), sorted({int(number) for number in _MARK.findall(text)})
-    said = [] if given else ["it cites none of the passages that it was given"]
-    said += [f"it cites [{number}], which it was not given" for number in found if number not in given]
-    part, words = strange_words(text, question, cited)
-    if part > strange_part:
-        more = " ..." if len(words) > 6 else ""
-        said.append(f"words that are in none of them: {', '.join(words[:6])}{more}")
-    return tuple(said)
-
-
-def strange_words(text: str, question: str, cited: Sequence[Cited]) -> tuple[float, tuple[str, ...]]:
-    """Which part of the answer's longer words is neither in a passage nor in the question, and those words. A small
-    model invents: where the part is large the answer does not rest on the passages, whatever it cites."""
-    known = _words(question).union(*(_words(f"{item.passage.title} {item.passage.text}") for item in cited))
-    answer = _words(_MARK.sub("", text))
-    strange = tuple(sorted(word for word in answer if word not in known))
-    return (len(strange) / len(answer) if answer else 0.0), strange
-
-
-def _words(text: str) -> set[str]:
-    return {word.casefold() for word in _WORD.findall(text)}

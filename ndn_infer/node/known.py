@@ -28,7 +28,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import machine_identity, net_name
 from ndn_infer.transport.link.detour import Detour
 
-SERVING: Final = ("tokenize", "embed", "prefill", "decode", "stage", "rag", REPO)
+SERVING: Final = ("tokenize", "embed", "prefill", "decode", "stage", "rag", "cite", REPO)
 """Roles that serve something, in the order in which they are asked where a name says nothing."""
 _ANSWERS: Final = {"generate": "decode", "detokenize": "tokenize", "lookup": "rag"}
 """Which role answers a function of another name."""

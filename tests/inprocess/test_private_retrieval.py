@@ -9,27 +9,33 @@ import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ndn_infer import ndn, records
 from ndn_infer.client import Cited
+from ndn_infer.client.citing import checked_citations
 from ndn_infer.client.corpora import Corpora
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.errors import CallError, NdnInferError, UnknownModel
+from ndn_infer.evidence.citations import objections
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
+from ndn_infer.functions.cite import CheckCitations
 from ndn_infer.functions.embedding import Embedding
 from ndn_infer.functions.rag import CorpusPlace, corpus_functions, open_corpus
 from ndn_infer.library.retrieval import WantedPassages, look_up, merged
 from ndn_infer.ndn import lp
 from ndn_infer.records import CorpusRecord, PassageRecord, Record
+from ndn_infer.records.cite import CITE, SUBJECT, Citations, CiteRequest
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.domains import PUBLIC, Domain, TenantDomain
 from ndn_infer.security.private_corpus import corpus_in
 from ndn_infer.tensors import RawTensor, encode_tensor
+from ndn_infer.transport.calls.ask import Ask
 from tests.harness import NET, Node, keychain_in
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(range(32)), 2: bytes(range(32, 64))})
@@ -92,7 +98,7 @@ class Net:
 
 @pytest.fixture
 async def net(tmp_path: Path) -> AsyncIterator[Net]:
-    keychain = keychain_in(tmp_path / "keys", "rag", "embed", "user")
+    keychain = keychain_in(tmp_path / "keys", "rag", "embed", "cite", "user")
     network = MemoryNetwork()
     embedder = await Node(network, keychain, CONFIG, asks_as="embed", domains=[MEMBER]).open()
     nodes = [await Node(network, keychain, CONFIG, asks_as="rag", domains=[MEMBER]).open() for _ in range(2)]
@@ -170,6 +176,62 @@ async def test_corpora_of_two_machines_answer_one_question(net: Net) -> None:
     assert again.cited == found.cited and len(said) == 1 and "corpus gone did not answer" in said[0]
     with pytest.raises(NdnInferError):
         await look_up(asker, [gone], wanted, said.append)
+
+
+@pytest.mark.parametrize("domain", [PUBLIC, EPOCH], ids=["public", "private"])
+async def test_citations_are_checked_by_name_and_signed(net: Net, domain: Domain) -> None:
+    corpus = await net.serve(TEXTS, domain, ALIAS, net.producer)
+    served = CorpusRecord(ALIAS, corpus_in(domain, corpus.digest), 2, EMBEDDER, "rerank")
+    cited = await net.corpora(domain).lookup(served, QUESTION, 2)
+    asking = SimpleNamespace(
+        caller=net.asker.caller, domain=domain.label, evidence=False, ledger=SimpleNamespace(net=NET)
+    )
+    read = SimpleNamespace(cited=cited, text="It is called off until the spring [1].", conversation=asking)
+    alone = await checked_citations(read, QUESTION)  # type: ignore[arg-type]
+    assert alone is not None and not alone.by and alone.found.cited == (1,), "nobody offers the function yet"
+    await net.second.produce(CheckCitations())
+    del net.wire[:]
+    checked = await checked_citations(read, QUESTION)  # type: ignore[arg-type]
+    assert checked is not None and checked.by.endswith("/cite") and checked.found == alone.found
+    assert checked.found == Citations((1,), (), 3, 0) and not checked.denied
+    assert bool(checked.result) == (domain is PUBLIC)
+    read.text = "It was sold to Globex in Vienna."
+    poor = await checked_citations(read, QUESTION)  # type: ignore[arg-type]
+    assert (
+        poor is not None
+        and poor.by
+        and objections(poor.found)
+        == (
+            "it cites none of the passages that it was given",
+            "words that are in none of them: globex, sold, vienna",
+        )
+    )
+    if domain is not PUBLIC:
+        heard = b"".join(net.wire)
+        assert not [word for word in clear_words([*TEXTS.values(), read.text, QUESTION]) if word in heard]
+
+
+async def test_a_check_that_says_something_else_is_not_believed(net: Net) -> None:
+    class Liar(CheckCitations):
+        async def run(self, request: CiteRequest, job: Job) -> Citations:
+            return Citations((2,), (), 1, 0)
+
+    corpus = await net.serve(TEXTS, PUBLIC, ALIAS, net.producer)
+    served = CorpusRecord(ALIAS, corpus.digest, 2, EMBEDDER, "rerank")
+    cited = await net.corpora(PUBLIC).lookup(served, QUESTION, 2)
+    await net.second.produce(Liar())
+    asking = SimpleNamespace(caller=net.asker.caller, domain=PUBLIC.label, evidence=False)
+    read = SimpleNamespace(cited=cited, text="Until the spring.", conversation=asking)
+    checked = await checked_citations(read, QUESTION)  # type: ignore[arg-type]
+    assert checked is not None and not checked.by and checked.denied.endswith("/cite") and not checked.found.cited
+
+
+async def test_what_is_no_passage_is_not_fetched(net: Net) -> None:
+    await net.second.produce(CheckCitations())
+    for names in ((ndn.to_uri(NET) + "/model/x",), ("nonsense",), (ndn.to_uri(NET) + "/corpus/" + "ab" * 32,)):
+        ask = Ask(SUBJECT, CITE, CiteRequest("q", "a [1]", names))
+        with pytest.raises(CallError, match="not the name of a passage"):
+            await net.asker.caller.call(ask, Citations)
 
 
 def test_merging_keeps_the_order_of_each_corpus_and_the_same_text_once() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,6 @@ from ndn_infer import config as configuration
 from ndn_infer.apps.question import AskOptions, read_question
 from ndn_infer.apps.watching import Waiting, words
 from ndn_infer.errors import ConfigError, PromptError, UnknownModel, UsageError
-from ndn_infer.library.retrieval import flags, marks, strange_words
 from ndn_infer.local.prepare import full_digest, is_path, network_name
 from ndn_infer.records import Progress
 from ndn_infer.transport.link.links import forwarder_uris
@@ -124,36 +122,6 @@ def test_models_by_path_and_by_the_digits_that_are_printed(tmp_path: Path, monke
     assert full_digest(CONFIG, "abcd") == "abcd"
     with pytest.raises(UnknownModel, match="2 prepared models"):
         full_digest(CONFIG, "abababab")
-
-
-class FakePassage:
-    def __init__(self, text: str) -> None:
-        self.passage = self
-        self.title, self.text = "Title", text
-
-
-def test_what_an_answer_cites_and_what_it_invents() -> None:
-    assert marks("It is so [2], and [1][9] [0].", 3) == (1, 2)
-    cited = [FakePassage("The meeting is on Thursday at nine.")]
-    assert strange_words("Thursday at nine [1].", "When is the meeting?", cited)[0] == 0.0  # type: ignore[arg-type]
-    part, invented = strange_words("On Saturday in Berlin", "When?", cited)  # type: ignore[arg-type]
-    assert part == 1.0 and invented == ("berlin", "saturday")
-    assert strange_words("", "", []) == (0.0, ())
-
-
-def test_answers_that_cite_nothing_they_were_given_are_flagged() -> None:
-    cited = [SimpleNamespace(passage=SimpleNamespace(title="", text="The meeting is on Thursday at nine."))] * 2
-
-    def said(text: str) -> tuple[str, ...]:
-        return flags(text, "When is the meeting?", cited, 0.5)  # type: ignore[arg-type]
-
-    assert said("The meeting is on Thursday [2].") == () == said("")
-    assert said("The meeting is on Thursday.") == ("it cites none of the passages that it was given",)
-    assert said("On Thursday [1], not Friday [7].")[0] == "it cites [7], which it was not given"
-    assert said("Saturday, Berlin, Champions [3]")[1:] == (
-        "it cites [3], which it was not given",
-        "words that are in none of them: berlin, champions, saturday",
-    )
 
 
 def test_waiting_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ from ndn_infer.records.audit import (
     VerdictQuery,
 )  # fmt: skip
 from ndn_infer.records.chat import ChatMessage, ChatRecord, ChatStep, ChatToolCall
+from ndn_infer.records.cite import Citations, CiteRequest
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
@@ -213,6 +214,8 @@ EXAMPLES |= {
         Scores(("no", "yes"), (_ROW,)),
     )
 }
+EXAMPLES["CiteRequest"] = CiteRequest("when?", "on Thursday [1]", ("/n/p", "/n/q"))
+EXAMPLES["Citations"] = Citations((1,), (7,), 2, 1, ("friday",))
 EXAMPLES["AuditRequest"] = AuditRequest("/n/a", 0.5, 7, kv=True)
 EXAMPLES["AuditDone"] = AuditDone("/n/v", "/n/h", "failed", "token 3")
 EXAMPLES["MadeQuery"] = MadeQuery("ab" * 32, 9)
@@ -340,6 +343,13 @@ RECORDS: Final = {
     "ClassifyRequest": "81a5746578747391a26869",
     "ScoreRow": "81a676616c75657392cb3fd0000000000000cb3fe8000000000000",
     "Scores": "82a66c6162656c7392a26e6fa3796573a4726f77739181a676616c75657392cb3fd0000000000000cb3fe8000000000000",
+    "CiteRequest": (
+        "83a6616e73776572af6f6e205468757273646179205b315da8706173736167657392a42f6e2f70a42f6e2f71a87175657374"
+        "696f6ea57768656e3f"
+    ),
+    "Citations": (
+        "85a563697465649101a7666f726569676e01a7737472616e676591a6667269646179a7756e6b6e6f776e9107a5776f72647302"
+    ),
     "AuditRequest": "84a26b76c3a46e616d65a42f6e2f61a47365656407a57368617265cb3fe0000000000000",
     "AuditDone": (
         "84a468696e74a42f6e2f68a6726573756c74a66661696c6564a776657264696374a42f6e2f76a5776f726473a7746f6b656e2033"

@@ -51,7 +51,18 @@ def test_what_functions_need_and_whose_keys() -> None:
     assert registry.needs(["rag"]) == {"embedder", "corpus"}
     assert registry.needs(["embed", "decode:15-29"]) == {"model", "embedder"}
     assert registry.roles(["decode:15-29", "prefill"]) == registry.ROLES
-    assert registry.ROLES == ("tokenize", "embed", "prefill", "decode", "stage", "audit", "guard", "rag", "user")
+    assert registry.ROLES == (
+        "tokenize",
+        "embed",
+        "prefill",
+        "decode",
+        "stage",
+        "audit",
+        "guard",
+        "rag",
+        "cite",
+        "user",
+    )
     assert set(HOLDER_ROLES) == {spec.role for spec in registry.SPECS.values() if spec.engine}, "an engine holds KV"
 
 
@@ -73,6 +84,8 @@ def _below(cls: type) -> list[type]:
     ("names", "expected"),
     [
         ("tokenize,prefill,decode,embed,rag", ["tokenize", "embed", "rag", "prefill,decode"]),
+        ("embed,rag,cite,tokenize", ["embed", "rag,cite", "tokenize"]),
+        ("cite,tokenize", ["cite", "tokenize"]),
         ("stage:0-14,decode:15-29,decode", ["stage:0-14", "decode:15-29", "decode"]),
     ],
 )

@@ -7,19 +7,22 @@ so. Must not know: what is right about any of it (evidence/explain.py judges), t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import BadName, BadPacket, MissingKey, NdnInferError
+from ndn_infer.errors import BadName, BadPacket, BadRecord, MissingKey, NdnInferError
 from ndn_infer.evidence import answer as answers
 from ndn_infer.evidence import dsse, statement
 from ndn_infer.evidence.answer import AnswerClaim
 from ndn_infer.evidence.answers import StreamName
 from ndn_infer.evidence.bundle import BundleNote, EvidenceBundle
+from ndn_infer.evidence.cited import cite_request
 from ndn_infer.evidence.context import MAX_CONTEXT, Context
 from ndn_infer.evidence.explain import BLOCK_TOKENS
 from ndn_infer.namespace import (
@@ -35,7 +38,8 @@ from ndn_infer.namespace import (
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.node.node import Node
-from ndn_infer.records import CallAnswer, GenerateRequest, Record, Tokens
+from ndn_infer.records import CallAnswer, GenerateRequest, Record, TokenEvent, Tokens
+from ndn_infer.records.cite import CITE, SUBJECT, Citations
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security import certificate as certs
 from ndn_infer.security.domain_store import DomainStore
@@ -55,6 +59,8 @@ from ndn_infer.wire.manifest import ObjectPackets
 
 log = logging.getLogger(__name__)
 
+CHECK_S: Final = 3.0
+"""The check of citations is waited for so long: not every network offers it."""
 AT_ONCE: Final = 16
 """Objects that are asked for at one time."""
 
@@ -95,7 +101,7 @@ class Collector:
         revoked = CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)
         await asyncio.gather(
             self.object(model), self.object(revoked), self._kv(said), self._passages(context),
-            self._prompt(stream, asked, context, said),
+            self._prompt(stream, asked, context, said), self._citations(stream, context),
         )  # fmt: skip
         await self.certificates()
         return self.bundle
@@ -236,9 +242,28 @@ class Collector:
         places = self._places(self.bundle.note.producer)
         await _all([self.object(base, places=places) for base in bases])
         if context is not None and domain.label == PUBLIC.label:
-            await self._asked_again(model, "tokenize", context.asked, Tokens)
+            await self._asked_again(("model", model), "tokenize", context.asked, Tokens)
             if any(use.span for use in context.passages):
-                await self._asked_again(model, "detokenize", DetokenizeRequest(ids, True, True), Text)
+                await self._asked_again(("model", model), "detokenize", DetokenizeRequest(ids, True, True), Text)
+
+    async def _citations(self, stream: StreamName, context: Context | None) -> None:
+        """The check of the answer's citations, where it was made in the open."""
+        try:
+            events = [records.decode(TokenEvent, content) for content in self._segments(stream)]
+        except BadRecord:  # sealed, or broken: the tree says which
+            return
+        request = None if context is None else cite_request(context, "".join(event.text for event in events))
+        if request is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_S):
+                    await self._asked_again(SUBJECT, CITE, request, Citations)
+
+    def _segments(self, stream: StreamName) -> Iterator[bytes]:
+        for number in itertools.count():
+            data = self.bundle.data(stream.name + ndn.segment(number))
+            if data is None:
+                return
+            yield data.content
 
     def _request(
         self, stream: StreamName, asked: bytes | None, said: AnswerClaim | None
@@ -260,10 +285,12 @@ class Collector:
         base, _ = _split(self.bundle.note.context)
         return ndn.prefix(base, -4) if base else b""
 
-    async def _asked_again(self, model: str, function: str, request: Record, cls: type[Record]) -> None:
+    async def _asked_again(
+        self, subject: tuple[str, str], function: str, request: Record, cls: type[Record]
+    ) -> None:  # fmt: skip
         digest = hashlib.sha256(records.encode(request)).hexdigest()
-        ask = Ask(("model", model), function, request)
-        call = Call("model", model, function, CallClass.SHARED, digest)
+        ask = Ask(subject, function, request)
+        call = Call(*subject, function, CallClass.SHARED, digest)
         kept = next(iter(self.bundle.below(call.to_name(self.node.net))), None)
         try:
             if kept is None:

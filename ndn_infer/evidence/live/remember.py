@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from ndn_infer.client import Answer, Client
+from ndn_infer.client.citing import CheckedCitations
 from ndn_infer.errors import MissingKey, NdnInferError
 from ndn_infer.evidence.bundle import EvidenceBundle
 from ndn_infer.evidence.live.collect import Collector
@@ -42,16 +43,19 @@ async def introduce(node: Node, client: Client, answer: Answer) -> MadeContext |
         return None
 
 
-async def remember(node: Node, answer: Answer, made: MadeContext | None = None) -> MadeContext | None:
+async def remember(
+    node: Node, answer: Answer, made: MadeContext | None = None, checked: CheckedCitations | None = None
+) -> MadeContext | None:  # fmt: skip
     """Make the context record of an answer, unless it was `made` before, and keep it on this machine, as ask.context
     says. None where there is none: it is off, this machine has no key of the role `user`, or the prompt was not made of
-    text. Never raises for what is wrong with it."""
+    text. `checked`: the check of its citations, which is kept beside it. Never raises for what is wrong with it."""
     if "off" in (node.config.ask.context, node.config.ask.records) or not answer.streams:
         return None
     try:
         made = made or await context_of(node, node.signer_as(USER), answer)
         if made is not None:
-            made = replace(made, note=note_of(answer, made.uri))
+            also = (*made.also, checked.wire) if checked is not None and checked.wire else made.also
+            made = replace(made, note=note_of(answer, made.uri), also=also)
             await asyncio.to_thread(KeptContexts.of(node.config).keep, made)
         return made
     except MissingKey as error:
