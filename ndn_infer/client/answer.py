@@ -6,20 +6,22 @@ Owns: what is known of an answer so far, and its readings. Must not know: torch,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from ndn_infer import clock, ndn
 from ndn_infer.client.answer_watch import AnswerWatch
 from ndn_infer.client.asking_state import AskingState, Prompted
 from ndn_infer.client.guarding import GuardedAnswer
 from ndn_infer.client.passages import Cited
+from ndn_infer.engine_class import WRONG_ENGINE
 from ndn_infer.errors import BadRecord, CallError, NetworkError, PromptTooLong
 from ndn_infer.evidence.receipts import KeptReceipt
 from ndn_infer.guard.enforcement import PolicyStop
@@ -33,6 +35,10 @@ from ndn_infer.transport.objects.ledger import RECOMPUTED, Ledger
 from ndn_infer.transport.objects.stream_pull import OnProgress
 
 log = logging.getLogger(__name__)
+
+OVERLOOKED_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses of an answer that broke off, while only producers of another engine class are found: one of its own class may
+have been too busy to say that it is there. Each time it is looked for again."""
 
 
 @dataclass(slots=True)
@@ -150,6 +156,7 @@ class Answer:
                 f"the prompt has {len(self.prompt_ids)} tokens; {self.model.alias} takes {self.model.context_tokens} "
                 "with the answer"
             )
+        pauses: Iterator[float] = iter(())
         try:
             while True:
                 known = len(self.ids) + self.scored
@@ -158,6 +165,9 @@ class Answer:
                         async for event in events:
                             yield event
                 except CallError as error:
+                    if known and error.code == WRONG_ENGINE and (pause_s := next(pauses, 0.0)):
+                        await asyncio.sleep(pause_s)
+                        continue
                     self._ask_another_class(error)
                 except NetworkError as error:
                     if len(self.ids) + self.scored == known or self.finish:
@@ -168,6 +178,7 @@ class Answer:
                         error,
                     )
                     self.moves.append(Move(len(self.ids), clock.monotonic()))
+                    pauses = iter(OVERLOOKED_S)
                 else:
                     return
         finally:
