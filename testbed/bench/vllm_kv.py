@@ -5,7 +5,8 @@ processes with the connector's threads, beside a forwarder. Measured: a search w
 prompt waits for; the copy out of the cache, which is what a step waits for; publishing and loading, end to end,
 verified. Peers: the same bytes through safetensors on local disk, a file a layer, as vLLM's ExampleConnector does (read
 back from the page cache, nothing verified), and through Redis. With engine.vllm_python also how long vLLM computes such
-prompts, and with --plot when a name is sooner (vllm_pays.py).
+prompts, how much later the first token of a new one comes with the connector, and with --plot when a name is sooner
+(vllm_pays.py).
 
 Owns: these measurements. Must not know: what vLLM does meanwhile.
 """
@@ -35,7 +36,7 @@ from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, ours
 from ndn_infer.testbed.bench.report import machine, print_report
 from ndn_infer.testbed.bench.vllm_pays import COMPUTED, measured_engine, plot
-from ndn_infer.testbed.bench.vllm_prefill import prefill_seconds
+from ndn_infer.testbed.bench.vllm_prefill import first_token_seconds, prefill_seconds
 from ndn_infer.vllm.codec import BlockShape
 from ndn_infer.vllm.jobs import LoadedBlock, LoadJob, SavedBlock, StepJobs
 from ndn_infer.vllm.member import member_config
@@ -195,10 +196,23 @@ def by_redis(folder: Path, runs: int) -> dict[str, float | None]:
     return dict(zip(names, (size / min(saving), size / min(loading)), strict=True))
 
 
+def _added(config: Config, settings: Sequence[str]) -> dict[str, Any]:
+    """By the connector, to the time of a prompt's first token, where nothing of it is held."""
+    figures: dict[str, Any] = {}
+    folder, flags = prepare(MODEL, config.cache_dir).path, [*settings, "network.node=vllm"]
+    for tokens, (plain, named) in first_token_seconds(folder, config.engine, flags).items():
+        figures[f"vLLM, {tokens} tokens, first token, p50 ms"] = plain * 1e3
+        figures[f"with the connector, nothing held, {tokens} tokens, p50 ms"] = named * 1e3
+        figures[f"added by the connector, {tokens} tokens, ms"] = (named - plain) * 1e3
+    return figures
+
+
 def _prompts(options: argparse.Namespace, config: Config, figures: dict[str, Any]) -> dict[str, Any]:
     """Computing the same prompts in vLLM, and the plot of both where it is asked for."""
     folder = prepare(MODEL, config.cache_dir).path
     seconds = prefill_seconds(folder, config.engine, options.runs)
+    longest, copied_ms = max(seconds), figures["save: copy in the step, ms a block"]
+    figures["save: copies, share of a prompt's steps, %"] = longest // 128 * copied_ms / seconds[longest] / 10
     if options.plot:
         engine = measured_engine("SmolLM2-135M on one core (measured)", KV_BYTES, sorted(seconds.items()))
         search_s, verified = figures["search, nothing held, p50 ms"] / 1e3, figures["load, verified, MB/s"] * 1e6
@@ -221,6 +235,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
                     raise CannotMeasure("the holder did not start")
                 held = json.loads(line)
                 figures = measure(settings, options.runs)
+            if config.engine.vllm_python:
+                figures |= _added(config, settings)
         total = BLOCKS * LAYERS * SHAPE[1] * SHAPE[2] * SHAPE[3] * 2
         figures |= {
             "save: copy in the step, ms a block": held["copy_s"] * 1e3 / BLOCKS,

@@ -1,73 +1,97 @@
-"""A link to a forwarder that harms what comes back: `python -m tests.vllm.relay LISTEN FORWARDER`.
+"""A link to a forwarder that harms what comes back: `python -m tests.vllm.relay LISTEN FORWARDER RECORD`.
 
-Reads one word a line from standard input: the harm from then on. Each concerns segments of objects alone (large Data).
+Reads one word a line from standard input, the harm from then on, and prints what the one before did: [packets harmed,
+KV blocks that they belong to]. Each concerns segments of KV blocks alone, about every other one, and these whenever
+they come.
 
     none      as it comes
-    flip      one byte of every third segment is another one
-    cut       every third segment is an empty Data of the same name
-    swap      every third segment has the bytes of the one before
+    flip      one byte is another one
+    cut       an empty Data of the same name
+    swap      the second half is that of the segment before
+    drop      does not come
+    late      no segment of any block comes
     hold      nothing comes back
     part      after twenty more segments nothing comes back: a network that is partitioned in the middle of a load
-    stale     metadata is answered with the first packet that ever came under its name, where there is one
+
+Everything that comes is written to two files: RECORD.up from the application, RECORD.down to it, unharmed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
 
+from ndn_infer import ndn
 from ndn_infer.ndn import tlv
-from ndn_infer.ndn.name import METADATA
+from ndn_infer.ndn.name import METADATA, SEGMENT
 
-LARGE = 2000
 PART_AFTER = 20
 LP, FRAGMENT, DATA = 0x64, 0x50, 0x06
+OF_A_BLOCK = 5
+"""Components of a block's name from `kv` on."""
 
 
 class Harm:
     def __init__(self) -> None:
         self.kind = "none"
-        self.count = 0
         self.done = 0
+        self.blocks: set[bytes] = set()
         self.passed = 0
         """Segments since the kind of harm was said."""
         self._before = b""
-        self._first: dict[bytes, bytes] = {}
+
+    def begin(self, kind: str) -> tuple[int, int]:
+        """What was done until now."""
+        done = self.done, len(self.blocks)
+        self.kind, self.done, self.blocks, self.passed = kind, 0, set(), 0
+        return done
 
     def of(self, packet: bytes) -> bytes | None:
         """What is passed on of a packet towards the application; None: nothing."""
+        name = data_name_tlv(packet)
+        block = block_of(name)
         if self.kind == "hold" or (self.kind == "part" and self.passed >= PART_AFTER):
-            self.done += self.kind == "part"
-            return None
-        self.passed += len(packet) >= LARGE
-        if METADATA in packet:
-            return self._metadata(packet)
-        if len(packet) < LARGE or self.kind == "none":
+            return self._harmed(block, None)
+        self.passed += bool(block)
+        if not block or self.kind in ("none", "part"):
             return packet
-        self.count += 1
         before, self._before = self._before, packet
-        if self.count % 3:
-            return packet
-        self.done += 1
+        if self.kind == "late":
+            return self._harmed(block, None)
+        return packet if zlib.crc32(name) % 2 else self._harmed(block, self._other(packet, name, before))
+
+    def _other(self, packet: bytes, name: bytes, before: bytes) -> bytes | None:
+        half = len(packet) // 2
         if self.kind == "flip":
-            at = len(packet) // 2
-            return packet[:at] + bytes([packet[at] ^ 1]) + packet[at + 1 :]
+            return packet[:half] + bytes([packet[half] ^ 1]) + packet[half + 1 :]
         if self.kind == "cut":
-            return tlv.encode_tlv(DATA, data_name_tlv(packet))
+            return tlv.encode_tlv(DATA, name)
         if self.kind == "swap" and len(before) == len(packet):
-            half = len(packet) // 2
             return packet[:half] + before[half:]
+        return None if self.kind == "drop" else packet
+
+    def _harmed(self, block: bytes, packet: bytes | None) -> bytes | None:
+        self.done += 1
+        if block:
+            self.blocks.add(block)
         return packet
 
-    def _metadata(self, packet: bytes) -> bytes:
-        at = packet.index(METADATA)
-        key = packet[max(at - 120, 0) : at]
-        first = self._first.setdefault(key, packet)
-        if self.kind == "stale" and first != packet:
-            self.done += 1
-            return first
-        return packet
+
+def block_of(name_tlv: bytes) -> bytes:
+    """The name of the KV block that a segment of this name belongs to; b"" for other Data."""
+    if not name_tlv or METADATA in name_tlv:
+        return b""
+    _, value, end = tlv.read_header(name_tlv, 0, len(name_tlv))
+    parts = ndn.components(name_tlv[value:end])
+    kv = ndn.generic("kv")
+    if kv not in parts or ndn.component_type(parts[-1]) != SEGMENT:
+        return b""
+    return b"".join(parts[: parts.index(kv) + OF_A_BLOCK])
 
 
 def data_name_tlv(packet: bytes) -> bytes:
@@ -119,7 +143,7 @@ def _size(buffer: bytes, at: int) -> int:
     return at + 1 + width + int.from_bytes(buffer[at + 1 : at + 1 + width], "big")
 
 
-async def main(listen: str, forwarder: str) -> None:
+async def main(listen: str, forwarder: str, records: tuple[BinaryIO, BinaryIO]) -> None:
     harm = Harm()
 
     async def on_link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,12 +151,14 @@ async def main(listen: str, forwarder: str) -> None:
 
         async def up() -> None:
             while got := await reader.read(1 << 16):
+                records[0].write(got)
                 up_writer.write(got)
                 await up_writer.drain()
             up_writer.close()
 
         async def down() -> None:
             async for packet in packets(up_reader):
+                records[1].write(packet)
                 passed = harm.of(packet)
                 if passed is not None:
                     writer.write(passed)
@@ -145,10 +171,11 @@ async def main(listen: str, forwarder: str) -> None:
         print("READY", flush=True)
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            harm.kind = line.strip()
-            print(harm.done, flush=True)
-            harm.done = harm.passed = 0
+            for record in records:
+                record.flush()
+            print(json.dumps(harm.begin(line.strip())), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    with Path(f"{sys.argv[3]}.up").open("wb") as up, Path(f"{sys.argv[3]}.down").open("wb") as down:
+        asyncio.run(main(sys.argv[1], sys.argv[2], (up, down)))
