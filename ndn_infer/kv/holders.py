@@ -7,11 +7,14 @@ are fetched, what is in them. A claim is a hint: each block is verified all the 
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final
 
 from ndn_infer import ndn
@@ -44,6 +47,8 @@ LED_S: Final = 10.0
 
 MAX_HOLDS: Final = 512
 """Blocks of one question who holds them: what fits an Interest, and its answer a Data packet."""
+MAX_QUESTIONS: Final = 16
+"""To one holder in one search: 131,072 tokens in blocks of 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,9 @@ class Subject:
     layers: str
 
     def name(self, net: Name, value: bytes) -> Name:
-        """Base name of the block whose chain value is `value`."""
-        return KvBlock(self.model, self.domain, self.codec, value.hex(), self.layers).to_name(net)
+        """Base name of the block whose chain value is `value`, 32 bytes."""
+        before, after = _around(self, net)
+        return b"".join((before, value.hex().encode(), after))
 
     def value_of(self, net: Name, base: Name) -> bytes | None:
         """Chain value of the block with this base name; None when it is none of these."""
@@ -171,26 +177,54 @@ class Subject:
         return Subject(query.model, query.domain, query.codec, query.layers) == self
 
     def query(self, values: Sequence[bytes]) -> HoldsQuery:
-        """Which of the first MAX_HOLDS `values` are held?"""
-        tags = b"".join(value[:TAG_BYTES] for value in values[:MAX_HOLDS])
+        """Which of `values`, at most MAX_HOLDS, are held?"""
+        tags = b"".join(value[:TAG_BYTES] for value in values)
         return HoldsQuery(self.model, self.domain, self.codec, self.layers, tags)
+
+
+NO_CHAIN: Final = "0" * 64
+
+
+@lru_cache(maxsize=256)
+def _around(subject: Subject, net: Name) -> tuple[bytes, bytes]:
+    """What stands before and after the digits of the chain value in the names of all its blocks: a holder is asked for
+    hundreds of blocks at once."""
+    name = KvBlock(subject.model, subject.domain, subject.codec, NO_CHAIN, subject.layers).to_name(net)
+    before, _, after = name.rpartition(NO_CHAIN.encode())
+    return before, after
 
 
 async def ask(
     host: KvHost, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
 ) -> list[int] | None:
-    """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer."""
+    """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer to
+    the first question. Questions about MAX_HOLDS blocks each leave at once; more than MAX_QUESTIONS do not."""
+    parts = [values[at : at + MAX_HOLDS] for at in range(0, len(values), MAX_HOLDS)][:MAX_QUESTIONS]
+    told = await asyncio.gather(*(_ask(host, subject, identity, part, patience_s) for part in parts))
+    if not told or told[0] is None:
+        return None
+    versions = list(
+        itertools.chain.from_iterable(
+            [0] * len(part) if answer is None else answer for part, answer in zip(parts, told, strict=True)
+        )
+    )
+    return versions + [0] * (len(values) - len(versions))
+
+
+async def _ask(
+    host: KvHost, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
+) -> list[int] | None:
+    """One question."""
     query, lifetime_ms = subject.query(values), max(1, round(patience_s * 1000))
-    asked = len(query.tags) // TAG_BYTES
     try:
         told = await host.caller.direct.ask(DirectAsk(identity, HOLDS, query, lifetime_ms=lifetime_ms), Holdings)
-        if len(told.record.versions) != 8 * asked:
-            raise BadRecord(f"{len(told.record.versions)} bytes of versions for {asked} blocks")
+        if len(told.record.versions) != 8 * len(values):
+            raise BadRecord(f"{len(told.record.versions)} bytes of versions for {len(values)} blocks")
     except NdnInferError as error:
         if isinstance(error, TrustError | BadRecord):
             log.warning("what %s says about its KV is refused: %s", ndn.to_uri(identity), error)
         return None
-    return [*struct.unpack(f">{asked}Q", told.record.versions), *([0] * (len(values) - asked))]
+    return list(struct.unpack(f">{len(values)}Q", told.record.versions))
 
 
 def answer(host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes, HoldsQuery], int]) -> None:

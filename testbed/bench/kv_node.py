@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 
@@ -33,6 +33,7 @@ from ndn_infer.kv import holders
 from ndn_infer.kv.codec import BlockFormat
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.namespace import blocks_prefix
+from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import ensure_keys, role_identity
 from ndn_infer.node.node import Node
 from ndn_infer.security.crypto import Signer
@@ -115,24 +116,46 @@ def holder(target: Target, keys: Keys, holding: Holding) -> Iterator[tuple[Calla
         yield sent_since, json.loads(line)
 
 
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """This process as a producer of KV blocks in the private network. `connectors` are by name of their form."""
+
+    node: Node
+    host: Host
+    signer: Signer
+    prefix: Name
+    connectors: Mapping[str, KvConnector]
+
+    @classmethod
+    async def begin(cls, uri: str, settings: Sequence[str], model: str, formats: Mapping[str, BlockFormat]) -> Self:
+        """Answers for blocks from now on, and for who holds which; `register` leads others here."""
+        node, host = await joined(uri, settings)
+        signer = node.keychain.signer_for(role_identity(node.config, ROLE))
+        prefix = blocks_prefix(node.net, model, "kv")
+        host.server.serve(prefix, signer)
+        host.server.answer_certificates(signer.identity, node.keychain.certificates)
+        connectors = {name: KvConnector(host, model, fmt) for name, fmt in formats.items()}
+        holders.answer(
+            host, signer, model,
+            lambda tag, query: max(connector.published.version_of(tag, query) for connector in connectors.values()),
+        )  # fmt: skip
+        return cls(node, host, signer, prefix, connectors)
+
+    async def register(self) -> None:
+        registrar = Registrar(self.node.endpoint)
+        await registrar.start()
+        for name in (self.prefix, self.signer.identity):
+            await registrar.register(name)
+
+
 async def hold(uri: str, settings: Sequence[str], holding: Holding) -> None:
     """The process itself: compute, publish in every form, and answer."""
-    model = holding.model
     worker = EngineWorker(lambda: load_engine(holding.folder, holding.threads))
     engine = await worker.start()
-    node, host = await joined(uri, settings)
-    signer = node.keychain.signer_for(role_identity(node.config, ROLE))
-    registrar = Registrar(node.endpoint)
-    await registrar.start()
-    prefix = blocks_prefix(node.net, model, "kv")
-    host.server.serve(prefix, signer)
-    host.server.answer_certificates(signer.identity, node.keychain.certificates)
-    connectors = {name: KvConnector(host, model, format_of(engine, form)) for name, form in FORMS.items()}
-    holders.answer(
-        host, signer, model,
-        lambda tag, query: max(connector.published.version_of(tag, query) for connector in connectors.values()),
-    )  # fmt: skip
-    cost = await publishing_cost(worker, host, engine, signer, holding) if holding.runs else {}
+    formats = {name: format_of(engine, form) for name, form in FORMS.items()}
+    publishing = await Publishing.begin(uri, settings, holding.model, formats)
+    connectors, node, signer = publishing.connectors, publishing.node, publishing.signer
+    cost = await publishing_cost(worker, publishing.host, engine, signer, holding) if holding.runs else {}
     for length in holding.lengths:
         ids = prompt(length, engine.model_config.vocab_size)
         values = connectors["bf16"].blocks.chain(ids)
@@ -141,8 +164,7 @@ async def hold(uri: str, settings: Sequence[str], holding: Holding) -> None:
         for connector in connectors.values():
             for index, block in sorted(blocks.items()):
                 connector.published.publish(values[index], block, signer)
-    for name in (prefix, signer.identity):
-        await registrar.register(name)
+    await publishing.register()
     packets = node.endpoint.stats.data_out
     print(json.dumps({"ready": True, "vocab_size": engine.model_config.vocab_size, **cost}), flush=True)
     loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ prompt waits for; the copy out of the cache, which is what a step waits for; pub
 verified. Peers: the same bytes through safetensors on local disk, a file a layer, as vLLM's ExampleConnector does (read
 back from the page cache, nothing verified), and through Redis. With engine.vllm_python also how long vLLM computes such
 prompts, how much later the first token of a new one comes with the connector, and with --plot when a name is sooner
-(vllm_pays.py).
+(kv_pays.py).
 
 Owns: these measurements. Must not know: what vLLM does meanwhile.
 """
@@ -34,8 +34,8 @@ from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_client import connected
 from ndn_infer.testbed.bench.fetch_ours import Keys
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, ours
+from ndn_infer.testbed.bench.kv_pays import COMPUTED, measured_engine, plot
 from ndn_infer.testbed.bench.report import machine, print_report
-from ndn_infer.testbed.bench.vllm_pays import COMPUTED, measured_engine, plot
 from ndn_infer.testbed.bench.vllm_prefill import first_token_seconds, prefill_seconds
 from ndn_infer.vllm.codec import BlockShape
 from ndn_infer.vllm.jobs import LoadedBlock, LoadJob, SavedBlock, StepJobs

@@ -274,7 +274,19 @@ def test_more_blocks_than_a_question_takes() -> None:
         a.hold(values[MAX_HOLDS - 1], values[MAX_HOLDS])
         await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)  # caches repeat an answer so long
         versions = await asker.kv.discovery.ask(a.identity, values)
-        assert [number for number, version in enumerate(versions) if version] == [MAX_HOLDS - 1]
+        assert [number for number, version in enumerate(versions) if version] == [MAX_HOLDS - 1, MAX_HOLDS]
+
+    in_network(work)
+
+
+def test_a_prefix_of_several_questions_takes_no_longer_than_one_of_one() -> None:
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(2 * MAX_HOLDS + 40)
+        p.hold(*values)
+        asked, began = p.asked, asyncio.get_running_loop().time()
+        assert (await asker.kv.locate(values)).held == len(values)
+        assert await since(began) == pytest.approx(2 * ROUND_TRIP_S, rel=0.01)
+        assert p.asked - asked <= search.FIRST + 3
 
     in_network(work)
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ndn_infer.testbed.bench.vllm_pays import COMPUTED, ROUND_TRIP_S, measured_engine, needed, plot
+from ndn_infer.testbed.bench.kv_pays import COMPUTED, ROUND_TRIP_S, measured_engine, needed, plot
 
 ENGINE = measured_engine("slow", 1000, [(128, 1.0), (1280, 10.0)])
 
