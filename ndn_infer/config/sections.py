@@ -308,8 +308,11 @@ class AuditConfig(ConfigSection):
 class RecordingConfig(ConfigSection):
     policies: tuple[str, ...] = option(
         (), "which calls are recorded, where, by whom, and what happens while the log is away: DOMAIN=LOG+WRITER+AWAY "
-        "with public, a domain's id or * (all others); gateway or decode; refuse or spool; empty: none are",
+        "with public, a domain's id or * (all others); gateway, decode or producers; refuse or spool; empty: none are",
         form=forms.log_policy)  # fmt: skip
+    functions: tuple[str, ...] = option(
+        ("generate", "tokenize", "detokenize", "embed", "lookup", "cite", "screen", "classify"), "functions whose "
+        "calls the writer 'producers' records: those that are given a user's text; * for all")  # fmt: skip
     spool_mib: int = option(64, "records that wait for a log, encrypted, MiB; beyond that calls are refused", low=1)
     wait_s: float = option(5.0, "how long a call waits for its log before it is refused", low=0.05, high=600)
     witnesses: tuple[str, ...] = option(

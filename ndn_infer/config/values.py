@@ -184,11 +184,11 @@ def store_policy(text: str) -> tuple[Name, float, float, bool]:
 
 def log_policy(text: str) -> tuple[str, Name, str, str]:
     """(domain, log, writer, away) of "public=/net/site/node/log+gateway+refuse". The domain is `public`, a domain's id,
-    or `*` for all others; the writer is gateway or decode; away is refuse or spool. Raises ValueError."""
+    or `*` for all others; the writer is gateway, decode or producers; away is refuse or spool. Raises ValueError."""
     domain, _, rest = text.partition("=")
     log, *words = rest.split("+")
     writer, away = words if len(words) == 2 else ("", "")
-    known = writer in ("gateway", "decode") and away in ("refuse", "spool")
+    known = writer in ("gateway", "decode", "producers") and away in ("refuse", "spool")
     if not known or not re.fullmatch(r"\*|public|[0-9a-f]{32}", domain):
         raise ValueError("write public=/ndn-infer/local/home/n1/log+gateway+refuse (domain=log+writer+away)")
     return domain, name(log), writer, away

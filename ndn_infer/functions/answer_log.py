@@ -7,15 +7,15 @@ gateway.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable
 from dataclasses import replace
 
 from ndn_infer import ndn
 from ndn_infer.functions.answer_stream import AnswerStream
 from ndn_infer.functions.base import Job
+from ndn_infer.functions.call_log import first_record
 from ndn_infer.prompt_log.live.writer import LogWriter
-from ndn_infer.prompt_log.said import ANSWERED, ASKED, PromptRecord
+from ndn_infer.prompt_log.said import ANSWERED, PromptRecord
 from ndn_infer.records import GenerateRequest
 
 
@@ -49,10 +49,6 @@ async def record_call(job: Job, request: GenerateRequest) -> LoggedCall | None:
     writer = writers.writer(job.domain.label) if writers is not None else None
     if writers is None or writer is None:
         return None
-    user = ndn.to_uri(job.caller) if job.caller else "public"
-    asked = PromptRecord(
-        ASKED, secrets.token_hex(8), 0, user[:256], writers.by, job.call.subject, job.domain.label, job.call.function,
-        ids=request.prompt,
-    )  # fmt: skip
+    asked = replace(first_record(job, writers), ids=request.prompt)
     await writer.asked(asked)
     return LoggedCall(writer, asked)

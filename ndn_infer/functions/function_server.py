@@ -17,6 +17,7 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.errors import Busy
 from ndn_infer.functions.admission import Admission, Load
 from ndn_infer.functions.base import Host, Job, NamedFunction
+from ndn_infer.functions.call_log import recorded_call
 from ndn_infer.functions.call_spans import CallSpans
 from ndn_infer.functions.intake import DECODED_HERE_BYTES, Intake
 from ndn_infer.functions.lifetime import ACKNOWLEDGED_S, DEADLINE, Lifetime
@@ -164,7 +165,7 @@ class FunctionServer:
             work.before, work.estimate_s = function.queue_length(), function.first_event_s(request)
         else:
             self._acknowledge_later(work, request)
-        result = await function.run(request, job)
+        result = await recorded_call(job, request, function.run(request, job))
         if isinstance(result, LiveStream):
             if not result.closed:  # an engine's places are shared as seats are: nobody has all of them
                 seat = work.seat.hand_over()

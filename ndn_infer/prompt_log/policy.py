@@ -14,6 +14,7 @@ from ndn_infer.ndn.name import Name
 
 GATEWAY: Final = "gateway"
 DECODE: Final = "decode"
+PRODUCERS: Final = "producers"
 REFUSE: Final = "refuse"
 _REST: Final = "*"
 
@@ -35,9 +36,10 @@ def policies_of(texts: Iterable[str]) -> tuple[LogPolicy, ...]:
     return tuple(LogPolicy(domain, log, writer, away == REFUSE) for domain, log, writer, away in found)
 
 
-def policy_for(policies: Iterable[LogPolicy], domain: str, writer: str) -> LogPolicy | None:
-    """What `writer` is to do with calls in the domain of this label; None where it records none."""
+def policy_for(policies: Iterable[LogPolicy], domain: str, *writers: str) -> LogPolicy | None:
+    """What one of these `writers` is to do with calls in the domain of this label; None where none of them records
+    any."""
     ident = domain.rpartition(".")[0] or domain
     by_domain = {policy.domain: policy for policy in policies}
     found = by_domain.get(ident) or by_domain.get(_REST)
-    return found if found is not None and found.writer == writer else None
+    return found if found is not None and found.writer in writers else None

@@ -100,3 +100,33 @@ def test_recorded_shown_proven_exported_erased(
         name = "/ndn-infer/local/home/n1/user/chat/public/trip"
         told = done(network, "ask", "--continue", name, "--branch", "mine", "--max-tokens", "8", "And at night?")
         assert told.strip()
+
+
+@pytest.mark.parametrize("writer", ["decode", "producers"])
+def test_producers_record_what_no_gateway_sees(
+    smollm2: ModelFolder, model_cache: Path, tmp_path_factory: pytest.TempPathFactory, writer: str
+) -> None:
+    """Asked from a terminal: the decode producer records the ids of prompt and answer, before and after it works; with
+    `producers` so does everybody who is given the text."""
+    home = tmp_path_factory.mktemp("net")
+    policy = ("--set", f"recording.policies=*={LOG}+{writer}+refuse", "--set", "recording.wait_s=3")
+    ask = ("ask", "--max-tokens", "8", "--json", "--seed", "3", "--temperature", "0.5", ALICE)
+    with ExitStack() as ends:
+        functions = ("--functions", "tokenize,prefill,decode")
+        network = ends.enter_context(run_network(home, model_cache, *functions, *policy))
+        refused = network.run(*ask)
+        assert refused.returncode != 0 and "recorded" in refused.stdout, refused.stdout
+        ends.enter_context(process(network, "log", "log", "serve"))
+        answer = json.loads(done(network, *ask))
+        shown: list[dict[str, object]] = []
+        while not any(one["kind"] == "answered" and one["function"] == "generate" for one in shown):
+            shown = json.loads(done(network, "log", "show", "--json"))
+        said = {(one["function"], one["kind"]): one for one in shown}
+        assert said["generate", "asked"]["ids"] == answer["prompt_token_ids"]
+        assert said["generate", "answered"]["ids"] == answer["token_ids"]
+        assert said["generate", "answered"]["name"] == answer["stream"]
+        assert said["generate", "answered"]["finish"] == answer["finish"]
+        assert {one["user"] for one in shown} == {"public"}
+        told = said.get(("tokenize", "asked"))
+        assert (told is not None and ALICE in str(told["text"])) == (writer == "producers")
+        assert "consistent" in done(network, "log", "verify", "--all")

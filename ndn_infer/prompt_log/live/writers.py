@@ -16,18 +16,20 @@ from ndn_infer.node.node import Node
 from ndn_infer.prompt_log.live.client import LogClient
 from ndn_infer.prompt_log.live.spool import Spool
 from ndn_infer.prompt_log.live.writer import LogWriter
-from ndn_infer.prompt_log.policy import LogPolicy, policies_of, policy_for
+from ndn_infer.prompt_log.policy import DECODE, PRODUCERS, LogPolicy, policies_of, policy_for
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.calls.direct import Direct
 from ndn_infer.transport.calls.inputs import Inputs
 
 MOST_PROCESSES = 64
 """Of one kind on one machine, with spools of their own."""
+GENERATE = "generate"
 
 
 @dataclass(slots=True)
 class LogWriters:
-    """`kind`: gateway or decode. Commands are signed by `signer`; large entries are published by `inputs`."""
+    """`kind`: gateway, or decode, which stands for any producer. Commands are signed by `signer`; large entries are
+    published by `inputs`."""
 
     node: Node
     kind: str
@@ -45,9 +47,10 @@ class LogWriters:
         """Who writes (URI)."""
         return ndn.to_uri(self.signer.identity)
 
-    def writer(self, domain: str) -> LogWriter | None:
-        """For calls in the domain of this label; None where they are not recorded by this kind. Raises StorageError."""
-        policy = policy_for(self.policies, domain, self.kind)
+    def writer(self, domain: str, function: str = GENERATE) -> LogWriter | None:
+        """For calls of this function in the domain of this label; None where they are not recorded by this kind. Raises
+        StorageError."""
+        policy = policy_for(self.policies, domain, *self._as(function))
         if policy is None:
             return None
         if policy not in self._writers:
@@ -62,6 +65,13 @@ class LogWriters:
             await writer.close()
         for descriptor in self._locks:
             os.close(descriptor)
+
+    def _as(self, function: str) -> tuple[str, ...]:
+        """The writers, as policies call them, that this process is for calls of this function."""
+        own = (self.kind,) if function == GENERATE else ()
+        wanted = self.node.config.recording.functions
+        every = self.kind == DECODE and ("*" in wanted or function in wanted)
+        return (*own, PRODUCERS) if every else own
 
     def _folder(self, policy: LogPolicy) -> Path:
         """One that no other process has; what waits in it from an earlier one is ours now."""
