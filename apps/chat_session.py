@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ndn_infer.apps.chat_lines import ChatCommand, Lines, parse
+from ndn_infer.apps.kept_words import words_of_unkept
 from ndn_infer.apps.summary import brief_line, resting_lines
 from ndn_infer.apps.watching import Waiting
 from ndn_infer.console.terminal import one_line
@@ -180,14 +181,9 @@ class ChatSession:
         if saved.kept:
             self._say("a repo keeps it: load it by this name at any machine of the network")
         else:
-            self._unkept.add(saved.name)
-            self._say(f"no repo keeps it ({one_line(saved.why)}): it is there as long as this chat runs")
-            if self._network.network.own:
-                self._say(
-                    "this network is the chat's own and ends with it; to save for later, run 'ndn-infer up' first"
-                )
-            else:
-                self._say("start one with 'ndn-infer repo serve' and save again, or load it elsewhere meanwhile")
+            self._unkept |= {saved.name} if saved.file is None else set()
+            for line in words_of_unkept(saved, "this chat"):
+                self._say(line)
 
     def _load(self, label: str) -> None:
         if not label:

@@ -117,7 +117,8 @@ class GatewayTalks:
         if label != talk.continued.label:
             log.warning("%s went on meanwhile: this answer's branch is %s", talk.name, saved.name)
         if not saved.kept:
-            log.warning("%s is there as long as this gateway runs: %s", saved.name, saved.why)
+            where = "is on this machine alone" if saved.file is not None else "is there as long as this gateway runs"
+            log.warning("%s %s: %s", saved.name, where, saved.why)
 
     async def close(self) -> None:
         """What is being saved is saved first."""

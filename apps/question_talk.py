@@ -9,11 +9,11 @@ import argparse
 from dataclasses import dataclass
 from typing import Self
 
+from ndn_infer.apps.kept_words import words_of_unkept
 from ndn_infer.apps.question import AskOptions
 from ndn_infer.client import Answer, Client
 from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.client.tool_use import ToolUse
-from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import UsageError
 from ndn_infer.library.chat import ChatParts, ChatTurn
 from ndn_infer.library.continuing import Continued, Conversations
@@ -60,7 +60,5 @@ class Talk:
             lines.append("somebody else went on with it meanwhile: this is a branch")
         lines.append(f"saved: {saved.name}")
         if not saved.kept:
-            lines.append(
-                f"and gone with this command, as no repo keeps it ({one_line(saved.why)}): ndn-infer repo serve"
-            )
+            lines += words_of_unkept(saved, "this command")
         return lines

@@ -2,14 +2,17 @@
 
 Owns: what is in such an object, who keeps it, reading it back. Must not know: terminals, how a conversation goes on.
 
-What is saved is there as long as this process runs, or for good where a repo keeps it. In a tenant domain the content
-is sealed; the name, and that there is something, everybody can see.
+What is saved is there for good where a repo keeps it. Where none does, it is kept on this machine's disk, and is in the
+network while a process of this user that went on with it runs. In a tenant domain the content is sealed; the name, and
+that there is something, everybody can see.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ndn_infer import ndn, records
@@ -21,9 +24,11 @@ from ndn_infer.errors import (
     FetchIncomplete,
     Nacked,
     NetworkError,
+    StorageError,
     TrustError,
     UsageError,
 )
+from ndn_infer.library.kept_chats import KeptChats
 from ndn_infer.namespace import REPO, Role, SavedChat
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.node.keys import USER, role_identity
@@ -34,6 +39,7 @@ from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.domain_store import DomainStore
 from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
 from ndn_infer.transport.objects.fetched import Discovered
+from ndn_infer.wire.manifest import ObjectPackets, build_object
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +54,13 @@ OLDER_EPOCHS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class SavedAs:
-    """`name`: the object's versioned name (URI). `kept`: whether a repo keeps it; else `why` not, and it is there as
-    long as this process."""
+    """`name`: the object's versioned name (URI). `kept`: whether a repo keeps it; else `why` not, and `file` has it, or
+    is None where even that failed: then it is there as long as this process."""
 
     name: str
     kept: bool
     why: str = ""
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +87,18 @@ class SavedChats:
 
     async def save(self, label: str, record: ChatRecord, *, domain: str, repo: str = "") -> SavedAs:
         """Publish a conversation as `label` in the domain of this label, and have the repo of this machine, or `repo`
-        (an identity's URI), keep it. Saved again it is a new version. Raises BadName, UsageError for one that is too
-        long, MissingKey, RegistrationRefused."""
+        (an identity's URI), keep it, or a file where none does. Saved again it is a new version. Raises BadName,
+        UsageError for one that is too long, MissingKey, RegistrationRefused."""
         base = self.base(label, domain)
         content = self._domain(domain).seal(base, _encoded(record))
         there = await self.client.publish(base, content, freshness_ms=FRESHNESS_MS)
         try:
-            return SavedAs(await self._keep(ndn.from_uri(there.source), ndn.from_uri(there.hint), repo), True)
+            kept = await self._keep(ndn.from_uri(there.source), ndn.from_uri(there.hint), repo)
         except (NetworkError, CallError, TrustError) as error:
             log.info("no repo keeps %s: %s", there.source, error)
-            return SavedAs(there.source, False, str(error))
+            return SavedAs(there.source, False, str(error), await self._to_disk(base, there.source, content))
+        await asyncio.to_thread(self._files.drop, base)
+        return SavedAs(kept, True)
 
     async def load(self, label: str, *, domain: str = PUBLIC.label) -> LoadedChat:
         """A conversation by its label (this machine's user saved it, in `domain`) or by its whole name. Raises BadName,
@@ -109,7 +118,7 @@ class SavedChats:
         """The versioned name of what is saved as `label` now; "" where there is nothing. Raises BadName, a TrustError,
         a NetworkError where that cannot be said."""
         base = self.base(label, domain)
-        own = self.client.own(base)
+        own = await self._own(base)
         known = [own.manifest] if own is not None else []
         try:
             found = await self.node.fetcher.discover(base, past_caches=True)
@@ -158,6 +167,32 @@ class SavedChats:
 
     # ------------------------------------------------------------ objects
 
+    @property
+    def _files(self) -> KeptChats:
+        return KeptChats.of(self.node.config, MOST_BYTES)
+
+    async def _to_disk(self, base: Name, name: str, content: bytes) -> Path | None:
+        version = ndn.split_version(ndn.from_uri(name))[1]
+        assert version is not None
+        try:
+            return await asyncio.to_thread(self._files.keep, base, version, content)
+        except (StorageError, UsageError) as error:
+            log.error("a conversation could not be kept: %s", error)
+            return None
+
+    async def _own(self, base: Name) -> ObjectPackets | None:
+        """What this user has published under this name: here, or in a process before or beside this one, where that is
+        newer: then it is published again as it was. A forwarder does not bring our own Interests back to us."""
+        own = self.client.own(base)
+        if not base.startswith(role_identity(self.node.config, USER)):
+            return own
+        kept = await asyncio.to_thread(self._files.find, base)
+        if kept is None or (own is not None and own.manifest.version >= kept[0]):
+            return own
+        packets = build_object(base, *kept, self.node.signer_as(USER).sign_data, freshness_ms=FRESHNESS_MS)
+        await self.client.serve(base, packets)
+        return packets
+
     async def _keep(self, name: Name, hint: Name, repo: str) -> str:
         node = self.node
         identity = ndn.from_uri(repo) if repo else role_identity(node.config, REPO)
@@ -167,7 +202,7 @@ class SavedChats:
 
     async def _load(self, base: Name) -> LoadedChat:
         """The newest version, of those in the network and the one that this process has published."""
-        own = self.client.own(base)
+        own = await self._own(base)
         found: Discovered | None = None
         try:
             found = await self.node.fetcher.discover(base)
@@ -193,8 +228,8 @@ class SavedChats:
 
 
 _WHERE: Final = (
-    "it is there while the chat that saved it runs, or for good where a repo keeps it ('ndn-infer repo serve'); of "
-    "another machine's user give the whole name"
+    "it is on the machine that saved it, or for all where a repo keeps it ('ndn-infer repo serve'); of another "
+    "machine's user give the whole name"
 )
 
 

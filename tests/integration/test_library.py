@@ -145,7 +145,8 @@ async def test_a_conversation_is_saved_in_a_domain_and_sealed(network: RunningNe
     ):
         chat = one.conversation(domain="lake", messages=SAID)
         saved = await one.save(chat, "holiday")
-        assert not saved.kept and saved.why, "there is no repo"
+        assert not saved.kept and saved.why and saved.file is not None, "there is no repo"
+        assert b"lake" not in saved.file.read_bytes(), "sealed on the disk, too"
         there = await two.get(saved.name)
         assert is_sealed(there.content) and b"lake" not in there.content and there.kind == "saved conversation"
         for name in ("holiday", saved.name):
@@ -226,7 +227,7 @@ def test_a_chat_in_a_real_terminal(network: RunningNetwork) -> None:
         one.type("/names")
         one.until("operator/KEY", "/result/", "it was stopped")
         one.type("/save here")
-        shown = one.until("as long as this chat runs")
+        shown = one.until("on this machine alone")
         name = next(line for line in shown.splitlines() if "saved: " in line).partition("saved: ")[2].strip()
         node = {**network.environment, "NDN_INFER_NETWORK_NODE": "n2"}
         two = terminals.open("two", [*command, "--max-tokens", "8"], node)
