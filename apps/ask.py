@@ -37,7 +37,7 @@ from ndn_infer.evidence.live.contexts import MadeContext
 from ndn_infer.evidence.live.remember import evidence_of, introduce, remember, remember_whole
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
-from ndn_infer.library.joining import Embedded, WantedNetwork, functions_of_policy, join
+from ndn_infer.library.joining import Embedded, WantedNetwork, join
 from ndn_infer.local.network import CommonFlags, ServedParts, helpers
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
@@ -165,9 +165,8 @@ class _Asking:
         options, question = self._options, self._question
         when: Embedded = "always" if options.embedded else "never" if options.no_embedded else "missing"
         flags = CommonFlags(options.config, options.settings, options.verbose)
-        more = functions_of_policy(self._policy)
         return WantedNetwork(
-            model, when, question.folder, question.corpora[:1], question.domain_name, more, flags,
+            model, when, question.folder, question.corpora[:1], question.domain_name, self._policy, flags,
             quiet=not self._say, news=self._news,
         )  # fmt: skip
 

@@ -40,7 +40,7 @@ from ndn_infer.gateway.tenants import Tenants
 from ndn_infer.gateway.tracing import Tracing
 from ndn_infer.gateway.uplink import Uplink
 from ndn_infer.library.continuing import Conversations
-from ndn_infer.library.joining import WantedNetwork, functions_of_policy, join
+from ndn_infer.library.joining import WantedNetwork, join
 from ndn_infer.library.saved import SavedChats
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.local.prepare import network_name
@@ -134,9 +134,12 @@ async def _joined(options: argparse.Namespace, config: Config, ends: AsyncExitSt
 async def _embedded(options: argparse.Namespace, config: Config, keychain: Keychain, ends: AsyncExitStack) -> Node:
     model = await asyncio.to_thread(network_name, config, options.model or config.ask.model, quiet=True)
     flags = CommonFlags(options.config, options.settings)
-    more = functions_of_policy(config.gateway.policy or config.ask.policy)
     wanted = WantedNetwork(
-        model, "always", more=more, flags=flags, news=lambda text: print(text, file=sys.stderr, flush=True)
+        model,
+        "always",
+        policy=config.gateway.policy or config.ask.policy,
+        flags=flags,
+        news=lambda text: print(text, file=sys.stderr, flush=True),
     )
     return (await join(config, keychain, wanted, ends)).node
 

@@ -1,9 +1,9 @@
 """Run a producer: some functions of this machine, joined to the forwarder of the NDN client configuration.
 
 The forwarder may be the embedded one, NFD or NDNd (NDN_CLIENT_TRANSPORT, client.conf). Functions: tokenize, embed,
-prefill, decode, rag (with --corpus), stage:0-14 and decode:15-29 for some layers of a model (docs/pipeline.md), or
-package.module:Class for one of your own. Prints one READY line when calls will be answered; stops cleanly on SIGINT
-and SIGTERM.
+prefill, decode, guard, classify (guard.classifier), rag (with --corpus), stage:0-14 and decode:15-29 for some layers of
+a model (docs/pipeline.md), or package.module:Class for one of your own. Prints one READY line when calls will be
+answered; stops cleanly on SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -93,6 +93,10 @@ def gather(
     if "embedder" in needs:
         folders[embedder] = folder = prepared(config, embedder)
         parts[0].embedder, parts[0].embedder_folder = folder.digest, folder.path
+    if "classifier" in needs:
+        name = network_name(parts[0].config, parts[0].config.guard.classifier)
+        folders[name] = folder = prepared(config, name)
+        parts[0].classifier, parts[0].classifier_folder = folder.digest, folder.path
     return parts, publish_aliases(config, keychain, folders)
 
 

@@ -43,6 +43,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         names += [name for name in ("embed", "rag", "cite") if name not in names]
     if "embedder" in registry.needs(names):
         prepared(config, embedder)
+    if "classifier" in registry.needs(names):
+        prepared(config, config.guard.classifier)
     alias = options.corpus_name or (corpus_alias(options.corpus) if options.corpus is not None else "")
     served = ServedParts(
         names, [model.text for model in models], embedder, options.corpus, alias, options.corpus_domain

@@ -128,6 +128,12 @@ def known(directory: Path, kind: str, alias: str) -> str | None:
     return record.digest
 
 
+def known_policy(directory: Path, name: str) -> PolicyRecord | None:
+    """The record here of what the policy's name means; None when there is none. Raises BadPacket, BadRecord."""
+    path = directory / POLICY / f"{label(name)}.ndn"
+    return records.decode(PolicyRecord, _load_one(path).content()) if path.is_file() else None
+
+
 def aliases(directory: Path) -> dict[str, str]:
     """digest -> alias, by the records here; damaged ones are left out."""
     found = {}

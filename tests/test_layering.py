@@ -86,7 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     "local": GROUND | {"security", "catalog", "engine", "models", "console", "node", "functions"},
     "guard": GROUND | {"evidence"},
     "client": TRANSPORT | {"node", "evidence", "guard"} | OFFERS,
-    "library": TRANSPORT | {"guard", "node", "client", "local", "functions", "corpus"} | EVIDENCE,
+    "library": TRANSPORT | {"guard", "catalog", "node", "client", "local", "functions", "corpus"} | EVIDENCE,
     "gateway": TRANSPORT | {"client", "guard"} | OFFERS | EVIDENCE | PROMPT_LOG,
     "kv": OBJECTS | {"transport.calls", "kv.layout", "torch_tensors"},
     "vllm": TRANSPORT | {"node", "kv", "models"},

@@ -72,19 +72,28 @@ class Guarding:
 
     async def screen(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         """The texts of a prompt, as the policy lets them be asked. Raises Blocked, Unjudged."""
-        policy, by = self.demanded.policy, [""]
-        request = ScreenRequest(policy.digest, texts, self._given())
+        policy = self.demanded.policy
+        try:
+            async with asyncio.timeout(policy.wait_s):
+                verdict, by = await self._text_verdict(texts)
+        except NdnInferError as error:
+            raise Unjudged(f"policy {policy.name}: no guard judges the prompt: {error}") from error
+        except TimeoutError as error:
+            words = f"policy {policy.name}: no verdict on the prompt came within {policy.wait_s:g} s"
+            raise Unjudged(words) from error
+        return self._screened(verdict, by, texts)
+
+    async def _text_verdict(self, texts: tuple[str, ...]) -> tuple[TextVerdict, str]:
+        """And whose; another one where it has expired."""
+        by, request = [""], ScreenRequest(self.demanded.policy.digest, texts, self._given())
         for attempt in range(2):
             ask = self._ask(SCREEN, request, attempt)
-            try:
-                verdict = await self.caller.call(
-                    ask, TextVerdict, on_answer=lambda told: by.append(ndn.to_uri(told.signed_by.identity))
-                )
-            except NdnInferError as error:
-                raise Unjudged(f"policy {policy.name}: no guard judges the prompt: {error}") from error
+            verdict = await self.caller.call(
+                ask, TextVerdict, on_answer=lambda told: by.append(ndn.to_uri(told.signed_by.identity))
+            )
             if verdict.until_us > clock.wall_us():
                 break
-        return self._screened(verdict, by[-1], texts)
+        return verdict, by[-1]
 
     def _screened(self, verdict: TextVerdict, by: str, texts: tuple[str, ...]) -> tuple[str, ...]:
         policy = self.demanded.policy

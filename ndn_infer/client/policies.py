@@ -21,6 +21,8 @@ from ndn_infer.records.guard import MAX_POLICY, PolicyRecord
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ENDINGS: Final = (".toml", ".json")
+"""Of what can only be a file."""
 
 
 def policy_in_file(path: Path) -> bytes:
@@ -40,8 +42,6 @@ async def find_policy(text: str, node: Node) -> bytes:
     DigestMismatch."""
     if (here := await asyncio.to_thread(in_file, text)) is not None:
         return here
-    if not _ALIAS.fullmatch(text):
-        raise UsageError(f"there is no policy file {text}")
     try:
         fetched = await node.fetcher.fetch(CatalogRecord("policy", text).to_name(node.net))
     except NetworkError as error:
@@ -59,9 +59,14 @@ async def _by_digest(digest: str, node: Node) -> bytes:
 
 
 def in_file(text: str) -> bytes | None:
-    """The canonical form of the policy in this file; None where there is none here. Raises UsageError."""
+    """The canonical form of the policy in this file; None for a text that is no file here and may be a name. Raises
+    UsageError for a file that is not there, cannot be read, or holds no policy."""
     path = Path(text).expanduser()
-    return policy_in_file(path) if path.is_file() else None
+    if path.exists() or text.lower().endswith(_ENDINGS):
+        return policy_in_file(path)
+    if not _ALIAS.fullmatch(text):
+        raise UsageError(f"there is no policy file {text}")
+    return None
 
 
 def _checked(wire: bytes, digest: str) -> bytes:

@@ -323,6 +323,9 @@ class RecordingConfig(ConfigSection):
 @dataclass(frozen=True, slots=True)
 class GuardConfig(ConfigSection):
     answers: int = option(256, "role guard: answers judged at a time; further ones are refused", low=1, high=1024)
+    classifier: str = option(
+        "forcefield-attacks", "what 'produce --functions classify' serves: alias, folder with classifier.json, or .onnx"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,15 @@ Functions = list[NamedFunction[Any]]
 class Ingredients:
     """What the functions of one model are built from: digests and folders of what was made ready, as far as they need
     it. A process that serves several models has one for each, with the engine options of that model in `config`; the
-    first has embedder and corpus."""
+    first has embedder, classifier and corpus."""
 
     config: Config
     model: str = ""
     folder: Path | None = None
     embedder: str = ""
     embedder_folder: Path | None = None
+    classifier: str = ""
+    classifier_folder: Path | None = None
     corpus: Corpus | None = None
     corpus_domain: Domain = PUBLIC
     """Where the corpus is served; in a tenant domain under `corpus_alias`, if it has one."""
@@ -153,6 +155,13 @@ def _audit(parts: Ingredients) -> Functions:
     return [AuditAnswers(parts.model, parts.folder, parts.engine())]
 
 
+def _classify(parts: Ingredients) -> Functions:
+    from ndn_infer.functions.classify import ClassifyTexts
+
+    assert parts.classifier_folder is not None
+    return [ClassifyTexts(parts.classifier, parts.classifier_folder)]
+
+
 def _guard(parts: Ingredients) -> Functions:
     from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
     from ndn_infer.functions.guard.policies import ReadyPolicies
@@ -171,11 +180,11 @@ def _cite(parts: Ingredients) -> Functions:
 class FunctionSpec:
     """An entry of `--functions`: all that is said of it, in one place.
 
-    `role`: whose key signs its answers. `build`: makes it. `needs`: of "model", "embedder" and "corpus", what is made
-    ready before. `after`: entries that it calls. They are offered before it, and in one process behind another face,
-    since no forwarder sends an Interest back to the face it came from. `engine`: it shares one engine with the others
-    of its process. `beside`: an entry in whose process it is, where that is offered too; it is too small for its own.
-    `layers`: makes it for some layers of a model, under a name like stage:0-14.
+    `role`: whose key signs its answers. `build`: makes it. `needs`: of "model", "embedder", "classifier" and "corpus",
+    what is made ready before. `after`: entries that it calls. They are offered before it, and in one process behind
+    another face, since no forwarder sends an Interest back to the face it came from. `engine`: it shares one engine
+    with the others of its process. `beside`: an entry in whose process it is, where that is offered too; it is too
+    small for its own. `layers`: makes it for some layers of a model, under a name like stage:0-14.
 
     A package of its own registers one under the entry point group `ndn_infer.functions` (docs/adding_a_function.md).
     """
@@ -201,6 +210,7 @@ SPECS: Final = {
         FunctionSpec("decode", "decode", _decode, MODEL, after=("prefill",), engine=True, layers=_last_stage),
         FunctionSpec("stage", "stage", needs=MODEL, layers=_stage),
         FunctionSpec("audit", "audit", _audit, MODEL, after=("decode",)),
+        FunctionSpec("classify", "classify", _classify, frozenset({"classifier"})),
         FunctionSpec("guard", "guard", _guard, after=("decode", "embed", "classify")),
         FunctionSpec("rag", "rag", _rag, frozenset({"embedder", "corpus"}), after=("embed",)),
         FunctionSpec("cite", "cite", _cite, after=("rag",), beside="rag"),

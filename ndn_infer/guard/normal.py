@@ -147,6 +147,12 @@ def _folded(part: str, alike: dict[str, str]) -> str:
     return alike.get(part) or alike.get(part.lower()) or part
 
 
+def folded(text: str) -> str:
+    """A whole text as it is read: escapes decoded, each character folded."""
+    units = Unescape()
+    return "".join(fold(unit.char) for unit in units.push(text, last=True))
+
+
 _LEET: Final = str.maketrans(
     {"0": "o", "1": "l", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g", "i": "l"}
 )

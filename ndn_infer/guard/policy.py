@@ -25,6 +25,7 @@ MAX_PATTERN: Final = 1000
 MAX_WIDTH: Final = 512
 """Characters of the longest text that a pattern of a policy may match."""
 MAX_EXAMPLES: Final = 256
+MAX_LABELS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ class TopicRule(GuardRule):
 
 @dataclass(frozen=True, slots=True)
 class ClassifierRule(GuardRule):
-    """The score that a model of the network gives the text for `label` is at least `above`. `model`: alias or digest of
-    what the function `classify` serves."""
+    """The scores that a model of the network gives the text for `labels` are together at least `above`. `model`: alias
+    or digest of what the function `classify` serves."""
 
     model: str = ""
-    label: str = ""
+    labels: tuple[str, ...] = ()
     above: float = 0.5
 
 
@@ -102,9 +103,9 @@ class LengthRule(GuardRule):
 @dataclass(frozen=True, slots=True)
 class GuardPolicy:
     """`hold_back`: tokens that a guard holds back at most before it decides; `past_hold_back`: what becomes of a match
-    that has begun and is longer than that: block, or show. `wait_s`: a reader waits so long for a verdict that is due.
-    `valid_s`: for how long a verdict holds. `guards`: identities (URIs) whose verdicts count; none: any role `guard` of
-    the network."""
+    that has begun and is longer than that: block, or show. `wait_s`: a reader waits so long for a verdict that is due,
+    and for that on a prompt. `valid_s`: for how long a verdict holds. `guards`: identities (URIs) whose verdicts count;
+    none: any role `guard` of the network."""
 
     name: str
     rules: tuple[GuardRule, ...]

@@ -72,7 +72,10 @@ _RULE: Final[dict[str, tuple[Check, str]]] = {
     "deny": (lambda value: type(value) is bool, "true or false"),
     "embedder": (lambda value: value == "" or _matching(_NAME)(value), "an alias or digest"),
     "model": (_matching(_NAME), "an alias or digest"),
-    "label": (_matching(_LABEL), "a word"),
+    "labels": (
+        lambda value: _texts(p.MAX_LABELS, 64, 1)(value) and all(_LABEL.fullmatch(one) for one in value),
+        f"1 to {p.MAX_LABELS} words",
+    ),
     "above": (_number(0, 1), "0 to 1"),
     "allow": (_among(LANGUAGES, 1), f"some of {', '.join(LANGUAGES)}"),
     "tokens": (_integer(0, 1 << 18), "0 to 262,144"),
@@ -146,7 +149,7 @@ def _rule(value: Any, number: int) -> p.GuardRule:
 
 _NEEDED: Final[dict[type[p.GuardRule], set[str]]] = {
     p.PhraseRule: {"phrases"}, p.PatternRule: {"pattern"}, p.TopicRule: {"examples"},
-    p.ClassifierRule: {"model", "label"}, p.LanguageRule: {"allow"},
+    p.ClassifierRule: {"model", "labels"}, p.LanguageRule: {"allow"},
 }  # fmt: skip
 
 

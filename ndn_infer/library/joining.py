@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from ndn_infer import catalog
 from ndn_infer.client import Client
 from ndn_infer.client.policies import in_file
 from ndn_infer.config import Config
 from ndn_infer.errors import NoForwarder, UnknownModel, UsageError
-from ndn_infer.guard.policy import TopicRule
+from ndn_infer.guard.policy import ClassifierRule, TopicRule
 from ndn_infer.guard.policy_form import decode
 from ndn_infer.local.network import CommonFlags, EmbeddedNetwork, ServedParts, embedded
 from ndn_infer.node.node import Node
@@ -34,14 +35,22 @@ FUNCTIONS: Final = ("tokenize", "prefill", "decode")
 """What answering takes."""
 
 
-def functions_of_policy(text: str) -> tuple[str, ...]:
-    """What an embedded network offers where this policy is demanded, "" being none. Raises UsageError for a file that
-    holds none."""
+_JUDGES: Final = {TopicRule: "embed", ClassifierRule: "classify"}
+"""The functions that a guard asks for these rules."""
+
+
+def functions_of_policy(config: Config, text: str) -> tuple[str, ...] | None:
+    """What an embedded network offers where this policy is demanded, "" being none; None for a name that nothing here
+    says the meaning of. Raises UsageError for a file that is missing, unreadable or holds no policy."""
     if not text:
         return ()
-    wire = in_file(text)
-    rules = () if wire is None else decode(wire).rules
-    return ("embed", "guard") if wire is None or any(isinstance(rule, TopicRule) for rule in rules) else ("guard",)
+    if (wire := in_file(text)) is None:
+        record = catalog.known_policy(config.catalog_dir, text)
+        if record is None:
+            return None
+        wire = record.policy
+    rules = {type(rule) for rule in decode(wire).rules}
+    return (*(function for kind, function in _JUDGES.items() if kind in rules), "guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,8 @@ class WantedNetwork:
     """Aliases of corpora, which only a running network can serve."""
     corpus_domain: str = ""
     """The tenant domain that the folder is served in; "": in the open."""
-    more: tuple[str, ...] = ()
-    """Functions that an embedded network offers beside those that answering takes."""
+    policy: str = ""
+    """What guards judge by (file, alias or digest), where one is demanded."""
     flags: CommonFlags = field(default_factory=CommonFlags)
     quiet: bool = False
     news: Callable[[str], None] = log.info
@@ -73,11 +82,13 @@ class JoinedNode:
 
 async def join(config: Config, keychain: Keychain, wanted: WantedNetwork, ends: AsyncExitStack) -> JoinedNode:
     """Join the running network or, as `wanted` says, an embedded one; `ends` closes both. Raises NoForwarder when there
-    is none and none is to be brought up, ChildFailed, what `prepared` raises."""
+    is none and none is to be brought up, ChildFailed, what `prepared` raises; UsageError for a policy that is no file
+    here, before anything starts."""
+    guarding = await asyncio.to_thread(functions_of_policy, config, wanted.policy)
     node = None if wanted.embedded == "always" else await _running(config, keychain, wanted)
     own = node is None
     if node is None:
-        network = await _bring_up(config, wanted)
+        network = await _bring_up(config, wanted, guarding)
         ends.push_async_callback(network.stop)
         node = await Node.join(config, keychain, uri=network.uri)
     ends.push_async_callback(node.close)
@@ -109,15 +120,21 @@ async def _running(config: Config, keychain: Keychain, wanted: WantedNetwork) ->
     return node
 
 
-async def _bring_up(config: Config, wanted: WantedNetwork) -> EmbeddedNetwork:
+async def _bring_up(config: Config, wanted: WantedNetwork, guarding: tuple[str, ...] | None) -> EmbeddedNetwork:
     from ndn_infer.local.prepare import prepared
+
+    if guarding is None:
+        raise UsageError(
+            f"there is no policy file {wanted.policy}, no policy of that name on this machine, and no running network",
+            hint="give a file, or sign it: ndn-infer guard policy sign FILE",
+        )
 
     if wanted.corpora:
         raise UsageError(
             f"there is no folder {wanted.corpora[0]}, and no running network that serves a corpus of that name"
         )
     rag = ("embed", "rag", "cite") if wanted.folder is not None else ()
-    functions = list(dict.fromkeys((*FUNCTIONS, *rag, *wanted.more)))
+    functions = list(dict.fromkeys((*FUNCTIONS, *rag, *guarding)))
     await asyncio.to_thread(prepared, config, wanted.model, quiet=wanted.quiet)
     wanted.news("starting an embedded network: forwarder, " + ", ".join(functions))
     served = ServedParts(

@@ -30,7 +30,7 @@ from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
 from ndn_infer.library.continuing import Continued, Conversations
 from ndn_infer.library.documents import Documents
-from ndn_infer.library.joining import Embedded, WantedNetwork, functions_of_policy, join
+from ndn_infer.library.joining import Embedded, WantedNetwork, join
 from ndn_infer.library.parameters import HowToAsk
 from ndn_infer.library.saved import SavedAs, SavedChats
 from ndn_infer.local.network import CommonFlags, ServedParts, helpers
@@ -105,8 +105,9 @@ class Connection:
         roles = (USER,) if how.embedded == "never" else ROLES
         keychain = await asyncio.to_thread(ensure_keys, config, roles)
         model = await asyncio.to_thread(network_name, config, how.model or config.ask.model, quiet=how.quiet)
-        more = functions_of_policy(config.ask.policy)
-        wanted = WantedNetwork(model, how.embedded, more=more, flags=how.flags(), quiet=how.quiet, news=how.news)
+        wanted = WantedNetwork(
+            model, how.embedded, policy=config.ask.policy, flags=how.flags(), quiet=how.quiet, news=how.news
+        )
         joined = await join(config, keychain, wanted, self._ends)
         client = await self._ends.enter_async_context(Client(joined.node))
         if config.ask.policy:

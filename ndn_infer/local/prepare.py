@@ -76,7 +76,9 @@ def is_path(text: str) -> bool:
     path = Path(text).expanduser()
     return (
         text.startswith(("/", "./", "../", "~")) or text in (".", "..") or text.lower().endswith(".gguf")
+        or text.lower().endswith(".onnx")
         or (path / "config.json").is_file()
+        or (path / "classifier.json").is_file()
     )  # fmt: skip
 
 
@@ -98,8 +100,6 @@ def network_name(config: Config, text: str, *, quiet: bool = False) -> str:
 
 def record_of(folder: ModelFolder, alias: str) -> ModelRecord:
     """What the catalogue says about a model."""
-    from ndn_infer.engine.tokenizer import template_is_dated  # takes its time, and most commands need no record
-
     facts = folder.manifest.facts
     return ModelRecord(
         alias=alias,
@@ -112,8 +112,14 @@ def record_of(folder: ModelFolder, alias: str) -> ModelRecord:
         kv_heads=facts.kv_heads,
         head_dim=facts.head_dim,
         embedding_width=facts.hidden,
-        dated=template_is_dated(folder.path),
+        dated=facts.kind == "causal-lm" and _is_dated(folder.path),
     )
+
+
+def _is_dated(folder: Path) -> bool:
+    from ndn_infer.engine.tokenizer import template_is_dated  # takes its time, and most commands need no record
+
+    return template_is_dated(folder)
 
 
 def publish_aliases(config: Config, keychain: Keychain, folders: dict[str, ModelFolder]) -> list[Path]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ndn_infer.errors import ModelError
-from ndn_infer.models import gguf_convert, manifest, weights_file
-from ndn_infer.models.manifest import Facts
+from ndn_infer.models import gguf_convert, linear_text, manifest, weights_file
+from ndn_infer.models.manifest import CLASSIFIER, Facts
+from ndn_infer.models.onnx_linear import read_linear
 from ndn_infer.models.registry import ModelSource, Progress
 
 VERSION = "2"
@@ -40,9 +41,11 @@ _SENTENCE = "sentence_bert_config.json"
 
 def source_files(source: ModelSource) -> list[Path]:
     """The files of a source that matter, sorted by name. Raises ModelError when it is no model."""
-    if source.kind == "gguf":
+    if source.kind != "folder":
         return [source.path]
     folder = source.path
+    if (folder / linear_text.FILE).is_file():
+        return [folder / linear_text.FILE]
     weights = _weight_files(folder)
     others = [folder / name for name in (*_COPIED, _POOLING, _SENTENCE) if (folder / name).is_file()]
     present = {path.name for path in others}
@@ -75,7 +78,7 @@ def fingerprint(source: ModelSource, progress: Progress) -> str:
         progress("hashing the source", done, total)
 
     entries = [(str(path.relative_to(source.path.parent)), manifest.hash_file(path, count)) for path in files]
-    if source.kind == "gguf":
+    if source.kind != "folder":
         parts: list[Any] = [entry.sha256 for _, entry in entries]
     else:
         parts = [
@@ -89,11 +92,23 @@ def build(source: ModelSource, target: Path, progress: Progress) -> Facts:
 
     Raises ModelError (not a model, not supported), OSError (disk).
     """
+    if source.kind == "onnx" or (source.path / linear_text.FILE).is_file():
+        return _classifier(source, target, progress)
     if source.kind == "gguf":
         gguf_convert.convert(source.path, target, progress)
     else:
         _copy(source.path, target, progress)
     return _facts(target)
+
+
+def _classifier(source: ModelSource, target: Path, progress: Progress) -> Facts:
+    progress("reading", 0, 0)
+    found = read_linear(source.path) if source.kind == "onnx" else linear_text.read_classifier(source.path)
+    found.write(target)
+    return Facts(
+        kind=CLASSIFIER, architecture="TfidfLinear", layers=0, heads=0, kv_heads=0, head_dim=0,
+        hidden=len(found.labels), vocab=len(found.terms), context_length=0, eos_ids=(), weights_dtype="fp32",
+    )  # fmt: skip
 
 
 def _copy(folder: Path, target: Path, progress: Progress) -> None:

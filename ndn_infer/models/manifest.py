@@ -20,6 +20,7 @@ from typing import Any
 from ndn_infer.errors import DamagedCache
 
 FILE = "manifest.json"
+CLASSIFIER = "text-classifier"
 _FORMAT = 1
 _DIGEST_DOMAIN = b"ndn-infer model 1\n"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -41,7 +42,7 @@ class Facts:
     """What a program wants to know of a model before it loads it. Counts are of tokens, heads and numbers."""
 
     kind: str
-    """"causal-lm" or "text-embedding"."""
+    """"causal-lm", "text-embedding" or CLASSIFIER, of which `hidden` are labels and `vocab` terms."""
     architecture: str
     layers: int
     heads: int

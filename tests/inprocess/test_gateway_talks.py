@@ -18,8 +18,8 @@ from ndn_infer.library.saved import SavedChats
 from ndn_infer.namespace import Machine
 from ndn_infer.records import Message, Sampling
 from ndn_infer.security.domains import PUBLIC
+from tests.guard_kit import MODEL
 from tests.harness import NET, Node, keychain_in
-from tests.inprocess.test_guard import MODEL
 from tests.inprocess.test_streams import CONFIG
 
 

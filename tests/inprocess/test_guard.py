@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,9 @@ import numpy as np
 import pytest
 
 from ndn_infer import records
-from ndn_infer.client import Answer, Client, Conversation
 from ndn_infer.errors import Blocked, CallError, Unjudged
-from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
-from ndn_infer.functions.guard.function import JudgeAnswers, ScreenTexts
+from ndn_infer.functions.guard.function import JudgeAnswers
 from ndn_infer.functions.guard.open_verdicts import OpenVerdicts
 from ndn_infer.functions.guard.policies import ReadyPolicies
 from ndn_infer.gateway.forms.chat import ChatForm
@@ -27,106 +22,22 @@ from ndn_infer.gateway.sampling import ChoiceOptions
 from ndn_infer.gateway.service import Prepared
 from ndn_infer.gateway.streaming import answer_whole
 from ndn_infer.library.overflow import PromptRoom, _Fitting
-from ndn_infer.namespace import Machine
 from ndn_infer.records import (
     Message,
-    ModelRecord,
     Sampling,
     TokenEvent,
-    TokenizeRequest,
     TokenLogprobs,
-    Tokens,
 )
 from ndn_infer.records.chat import SUMMARY
 from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.tools import Tool, ToolCall
 from ndn_infer.tensors import RawTensor, encode_tensor
-from tests.harness import NET, Node, keychain_in
-from tests.inprocess.test_streams import CONFIG, SUBJECT, Open, breaks, until
+from tests.guard_kit import MODEL, POLICY, guarded, read, told
+from tests.inprocess.test_streams import breaks, until
 
 pytest.importorskip("regex")
 pytest.importorskip("confusable_homoglyphs")
-
-MODEL = ModelRecord("some", SUBJECT[1], "causal-lm", "LlamaForCausalLM", 512, 49_152)
-POLICY = """
-name = "test"
-hold_back = 4
-wait_s = 3
-[[rules]]
-id = "codename"
-kind = "phrases"
-phrases = ["project nightingale"]
-[[rules]]
-id = "personal"
-kind = "personal"
-action = "redact"
-"""
-
-
-class Ids(Open):
-    function, role, request_type = "tokenize", "tokenize", TokenizeRequest
-
-    async def run(self, request: Any, job: Any) -> Any:
-        return Tokens(tuple(range(len(request.messages[-1].content))))
-
-
-@dataclass
-class GuardedWorld:
-    conversation: Conversation
-    client: Client
-    function: Open
-    guard: Any
-    counters: Any
-
-    def answer(self) -> Answer:
-        return self.conversation.generate(MODEL, (1, 2, 3), Sampling(max_tokens=64))
-
-
-@asynccontextmanager
-async def guarded(
-    folder: Path,
-    policy: str = POLICY,
-    *others: NamedFunction[Any],
-    guard: bool = True,
-    judge_by: Callable[[ReadyPolicies], JudgeAnswers] = JudgeAnswers,
-) -> AsyncIterator[GuardedWorld]:
-    keychain = keychain_in(folder / "keys", "decode", "tokenize", "guard", "classify", "embed", "user")
-    network, function = MemoryNetwork(), Open()
-    producer, judge = [await Node(network, keychain, CONFIG, asks_as="guard").open() for _ in range(2)]
-    reader = await Node(network, keychain, CONFIG, commands_as=Machine("home", "n1").to_name(NET)).open()
-    offered = [await producer.produce(function, Ids(), *others)]
-    if guard:
-        policies = ReadyPolicies()
-        offered.append(await judge.produce(judge_by(policies), ScreenTexts(policies)))
-    file = folder / "policy.toml"
-    file.write_text(policy)
-    async with Client(reader.joined) as client:
-        await client.demand(str(file))
-        yield GuardedWorld(client.conversation(), client, function, offered[-1], getattr(judge, "counters", {}))
-    for one in reversed(offered):
-        await one.close()
-    for node in (reader, judge, producer):
-        await node.close()
-    network.close()
-
-
-async def told(w: GuardedWorld, texts: Sequence[str], answer: Answer) -> list[str]:
-    """Write these events, the last one with the end; what is shown, event by event."""
-    reading = asyncio.ensure_future(read(answer))
-    stream = await w.function.opened(len(w.function.streams) + 1)
-    for number, text in enumerate(texts, 1):
-        last = number == len(texts)
-        stream.append(records.encode(TokenEvent((number,), text, "stop" if last else "")), final=last)
-        await asyncio.sleep(0.005)
-    return await reading
-
-
-async def read(answer: Answer) -> list[str]:
-    shown = []
-    async for event in answer:
-        shown.append(event.text)
-    return shown
 
 
 async def test_what_breaks_no_rule_is_shown_whole(tmp_path: Path) -> None:
@@ -242,7 +153,7 @@ def _bad(text: str) -> float:
 
 async def test_a_classifier_of_the_network_gates_the_generator(tmp_path: Path) -> None:
     policy = (
-        POLICY + f'[[rules]]\nid = "mood"\nkind = "classifier"\nmodel = "{"ab" * 32}"\nlabel = "bad"\nabove = 0.9\n'
+        POLICY + f'[[rules]]\nid = "mood"\nkind = "classifier"\nmodel = "{"ab" * 32}"\nlabels = ["bad"]\nabove = 0.9\n'
     )
     async with guarded(tmp_path, policy, Sentiment()) as w:
         fine = ["It ", "is ", "a ", "good ", "day", "."]

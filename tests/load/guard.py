@@ -24,9 +24,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ndn_infer.errors import NdnInferError
+from ndn_infer.functions.guard.models import readings
 from ndn_infer.guard.judge import PolicyRules
 from ndn_infer.guard.policy_form import policy_of
 from ndn_infer.guard.trial import try_text
+from ndn_infer.models.linear_text import LinearText
+from ndn_infer.models.onnx_linear import read_linear
+from ndn_infer.models.registry import PACKAGED
 from tests.guard_play import ATTACKS, WORDS, play
 
 PHRASES = (
@@ -130,6 +134,34 @@ def false_alarms(prompts: list[str]) -> Counter[str]:
     return found
 
 
+LABELLED = Path(__file__).parents[1] / "data" / "labelled_prompts.json"
+ABOVE = (0.7, 0.8, 0.85, 0.9)
+
+
+def classified(plain: list[str]) -> dict[str, dict[str, str]]:
+    """The classifier of the package, at several thresholds: attacks of our labelled set that it hits, alone and each
+    behind a longer plain prompt, and plain prompts of the set and of `plain`, which it should leave alone."""
+    (packaged,) = (one for one in PACKAGED if one.alias == "forcefield-attacks")
+    path = packaged.locate()
+    if path is None:
+        raise SystemExit(packaged.install_command)
+    model, labelled = read_linear(path), json.loads(LABELLED.read_text("utf-8"))
+    longer = [text for text in plain if len(text) > 300] or [" ".join(plain[:20])]
+    hidden = [f"{longer[number % len(longer)]} {text}" for number, text in enumerate(labelled["attack"])]
+    texts = {"attack": labelled["attack"], "hidden": hidden, "plain": labelled["plain"], "prompts": plain}
+    found = {kind: [_threat(model, text) for text in those] for kind, those in texts.items()}
+    return {
+        f"above {limit}": {kind: f"{sum(score >= limit for score in scores)}/{len(scores)}"
+                           for kind, scores in found.items()}
+        for limit in ABOVE
+    }  # fmt: skip
+
+
+def _threat(model: LinearText, text: str) -> float:
+    """As a rule has it whose labels are all but the first, which is "benign"."""
+    return max(sum(model.scores(part)[1:]) for part in readings(text))
+
+
 def generated(count: int) -> list[str]:
     rng = random.Random(1)
     return [" ".join(rng.choice(WORDS) for _ in range(rng.randrange(5, 40))) + "?" for _ in range(count)]
@@ -149,7 +181,7 @@ def virtual(answers: int, seed: int) -> dict[str, object]:
 
 async def on_the_wire(answers: int, seed: int) -> dict[str, object]:
     """A real guard over a forwarder, closed in the middle of an answer: what is shown is the beginning of it."""
-    from tests.inprocess.test_guard import guarded, told
+    from tests.guard_kit import guarded, told
 
     rng, found, wrong = random.Random(seed), Counter[str](), 0
     for _ in range(answers):
@@ -195,6 +227,7 @@ def main() -> int:
         every = [str(json.loads(line).get(options.field, "")) for line in lines if line.strip()]
         prompts = random.Random(options.seed).sample([text for text in every if text.strip()], 1000)
     result["false_alarms"] = {"prompts": len(prompts), **false_alarms(prompts)}
+    result["classifier"] = classified(prompts)
     if options.wire:
         result["wire"] = asyncio.run(on_the_wire(options.wire, options.seed))
     print(json.dumps(result))

@@ -15,15 +15,18 @@ from ndn_infer.errors import BadRecord
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.embedding import EMBED_BATCH, Embedding
 from ndn_infer.guard.judge import PolicyRules, RuleHit, whole_hits
+from ndn_infer.guard.normal import folded
 from ndn_infer.guard.policy import ClassifierRule, GuardRule, TopicRule
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.records import ModelRecord
-from ndn_infer.records.classify import ClassifyRequest, Scores
+from ndn_infer.records.classify import MAX_TEXTS, ClassifyRequest, Scores
 from ndn_infer.transport.calls.ask import Ask
 
 MOST_KEPT: Final = 64
 PART: Final = 600
 """Characters of a text that are compared with examples at once: an embedder reads 256 tokens or more."""
+SENTENCE: Final = 200
+"""Characters that a classifier is asked about at once: what stands before and behind an attack lowers its scores."""
 LEAST_PART: Final = 66
 _DIGEST: Final = 64
 
@@ -57,13 +60,16 @@ class NetworkModels:
         return max(near) >= rule.similarity if rule.deny else min(near) < rule.similarity
 
     async def _class(self, rule: ClassifierRule, text: str, domain: str) -> bool:
+        """One of its readings is enough."""
         subject = ("model", await self._digest(rule.model))
-        scores = await self._host.caller.call(Ask(subject, "classify", ClassifyRequest((text,)), domain), Scores)
-        if rule.label not in scores.labels or len(scores.rows) != 1 or len(scores.rows[0].values) != len(scores.labels):
-            raise BadRecord(
-                f"classifier {rule.model} has no label {rule.label!r}; labels are {', '.join(scores.labels)}"
-            )
-        return scores.rows[0].values[scores.labels.index(rule.label)] >= rule.above
+        texts = readings(text)
+        for first in range(0, len(texts), MAX_TEXTS):
+            asked = tuple(texts[first : first + MAX_TEXTS])
+            scores = await self._host.caller.call(Ask(subject, "classify", ClassifyRequest(asked), domain), Scores)
+            places = _places(rule, scores, len(asked))
+            if any(sum(row.values[place] for place in places) >= rule.above for row in scores.rows):
+                return True
+        return False
 
     async def _examples_of(self, rule: TopicRule, embedding: Embedding) -> np.ndarray:
         key = (embedding.model, rule.examples, embedding.domain)
@@ -84,6 +90,21 @@ class NetworkModels:
             while len(self._digests) > MOST_KEPT:
                 self._digests.popitem(last=False)
         return kept
+
+
+def readings(text: str) -> list[str]:
+    """What a classifier is asked about: the text as it stands and as it is folded, part by part."""
+    return [said[part] for said in dict.fromkeys((text, folded(text))) for part in parts_of(said, SENTENCE)]
+
+
+def _places(rule: ClassifierRule, scores: Scores, texts: int) -> list[int]:
+    """Columns of the rule's labels. Raises BadRecord for scores that do not fit rule or texts."""
+    if len(scores.rows) != texts or any(len(row.values) != len(scores.labels) for row in scores.rows):
+        raise BadRecord(f"classifier {rule.model} answered with {len(scores.rows)} rows to {texts} texts")
+    missing = [label for label in rule.labels if label not in scores.labels]
+    if missing:
+        raise BadRecord(f"classifier {rule.model} has no label {missing[0]!r}; labels are {', '.join(scores.labels)}")
+    return [scores.labels.index(label) for label in dict.fromkeys(rule.labels)]
 
 
 async def _nearness(embedding: Embedding, examples: np.ndarray, text: str, size: int) -> list[float]:
