@@ -58,6 +58,7 @@ def test_what_functions_need_and_whose_keys() -> None:
         "decode",
         "stage",
         "audit",
+        "classify",
         "guard",
         "rag",
         "cite",

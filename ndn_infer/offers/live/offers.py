@@ -40,7 +40,7 @@ SILENT_S: Final = (2.0, 30.0)
 """Who did not answer is not looked at again before the first, then twice that each time, the second at most."""
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
-ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage", "guard", "audit", "cite")
+ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage", "guard", "audit", "cite", "classify")
 """Looked for at a node that is named without a role, by whoever wants to see all offers."""
 FIRST_ROLES: Final = ("decode", "tokenize")
 """Those that whoever asks a question needs. Others are looked for from the first call on that they answer: every offer,
