@@ -84,7 +84,7 @@ def judging() -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GuardedCosts:
     """One answer. CPU: milliseconds of a processor for each token, of the guard and the embedder that it calls, and of
     this process, which enforces."""
 
@@ -96,7 +96,7 @@ class Asked:
 
 
 FIGURES: Final = ("ttft_ms", "tokens_per_s", "cpu_ms_guard", "cpu_ms_embed", "cpu_ms_reader")
-Rows = Mapping[str, list[Asked]]
+Rows = Mapping[str, list[GuardedCosts]]
 """Answers by mode: "none", or what the policy is called."""
 
 
@@ -135,7 +135,7 @@ async def _asked(client: Client, node: Node, turns: int) -> Rows:
             modes[made.policy.name.replace("-", "_")] = made
     for number, demanded in enumerate(modes.values()):  # connections are made, policies fetched, examples embedded
         await _one(client, model, demanded, number)
-    rows: dict[str, list[Asked]] = {mode: [] for mode in modes}
+    rows: dict[str, list[GuardedCosts]] = {mode: [] for mode in modes}
     ends, number = clock.monotonic() + MEASURING_S, len(modes)
     for turn in range(turns):
         if turn >= LEAST_TURNS and clock.monotonic() >= ends:
@@ -159,7 +159,7 @@ def _prompt(number: int) -> tuple[int, ...]:
     return tuple((number * 7919 + position * 31) % 40_000 + 100 for position in range(PROMPT_TOKENS))
 
 
-async def _one(client: Client, model: ModelRecord, demanded: DemandedPolicy | None, number: int) -> Asked:
+async def _one(client: Client, model: ModelRecord, demanded: DemandedPolicy | None, number: int) -> GuardedCosts:
     conversation = client.conversation()
     conversation.policy = demanded
     pids = {"reader": os.getpid(), **processor.children(os.getpid())}
@@ -169,4 +169,4 @@ async def _one(client: Client, model: ModelRecord, demanded: DemandedPolicy | No
         pass
     spent = processor.since(before, processor.read(pids))
     cpu = [1000 * (spent[one].main_s + spent[one].others_s) / TOKENS for one in ("guard", "embed", "reader")]
-    return Asked(answer.timing.first_token_s * 1000, len(answer.ids) / answer.timing.total_s, *cpu)
+    return GuardedCosts(answer.timing.first_token_s * 1000, len(answer.ids) / answer.timing.total_s, *cpu)
