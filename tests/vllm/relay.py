@@ -8,8 +8,7 @@ they come.
     flip      one byte is another one
     cut       an empty Data of the same name
     swap      the second half is that of the segment before
-    drop      does not come
-    late      no segment of any block comes
+    late      no segment comes, of any block
     hold      nothing comes back
     part      after twenty more segments nothing comes back: a network that is partitioned in the middle of a load
 
@@ -65,7 +64,7 @@ class Harm:
             return self._harmed(block, None)
         return packet if zlib.crc32(name) % 2 else self._harmed(block, self._other(packet, name, before))
 
-    def _other(self, packet: bytes, name: bytes, before: bytes) -> bytes | None:
+    def _other(self, packet: bytes, name: bytes, before: bytes) -> bytes:
         half = len(packet) // 2
         if self.kind == "flip":
             return packet[:half] + bytes([packet[half] ^ 1]) + packet[half + 1 :]
@@ -73,7 +72,7 @@ class Harm:
             return tlv.encode_tlv(DATA, name)
         if self.kind == "swap" and len(before) == len(packet):
             return packet[:half] + before[half:]
-        return None if self.kind == "drop" else packet
+        return packet
 
     def _harmed(self, block: bytes, packet: bytes | None) -> bytes | None:
         self.done += 1

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from ndn_infer.models.store import ModelFolder
+from tests.vllm.test_share import alike
 from tests.vllm.world import NET, Answer, Instance, World, first_layers, links, published, running, wait_for
 
 pytestmark = [
@@ -30,7 +31,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, smollm2: ModelFolder) -> Itera
     model = first_layers(smollm2.path, folder / "model")
     with links(folder, model, {"block_size": 32, "num_gpu_blocks_override": 256}) as made:
         made.start("a", more=["producer.store_mib=18"])
-        made.start("b", socket="relay", peers=[f"{NET}/home/a/vllm"], load_timeout_s=8, lookup_ms=4000)
+        made.start("b", socket="relay", peers=[f"{NET}/home/a/vllm"], load_timeout_s=10, lookup_ms=4000)
         with running(made):
             yield made
 
@@ -41,25 +42,24 @@ def failed(instance: Instance) -> float:
 
 
 def read(world: World, kind: str, prompt: list[int]) -> tuple[Answer, int]:
-    """What `b` answers, and how many blocks were harmed on the way."""
-    b = world.instances["b"]
+    """What `b` answers, and how many blocks were harmed on the way and then computed."""
+    a, b = world.instances["a"], world.instances["b"]
     before = failed(b)
-    world.harm("late" if kind == "stale" else kind)
-    if kind == "stale":  # found there and then overwritten there by others
-        b.begin(prompt)
+    world.harm("late" if kind in ("withheld", "stale") else kind)
+    b.begin(prompt)
+    if kind == "stale":  # found there, and then overwritten there by others
+        wait_for(lambda: world.harm("late")[0] > 0)
         for _ in range(3):
-            world.instances["a"].ask(world.prompt(TOKENS))
-        wait_for(lambda: published(world.instances["a"]))
-        _, harmed = world.harm("none")
-        assert harmed, "it was being read"
-        answer = b.end()
-        return answer, int(failed(b) - before)
-    answer = b.ask(prompt)[0]
+            a.ask(world.prompt(TOKENS))
+        wait_for(lambda: published(a))
+        world.harm("none")
+    answer = b.end()
     _, harmed = world.harm("none")
-    return answer, int(min(harmed, failed(b) - before))
+    more = int(failed(b) - before)
+    return answer, more if kind in ("withheld", "stale") else min(harmed, more)
 
 
-@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "drop", "stale"])
+@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "withheld", "stale"])
 def test_two_hundred_harmed_blocks_of_each_kind_cost_no_bit(two: World, kind: str) -> None:
     a, harmed, requests = two.instances["a"], 0, 0
     while harmed < EACH:
@@ -67,7 +67,10 @@ def test_two_hundred_harmed_blocks_of_each_kind_cost_no_bit(two: World, kind: st
         wanted = a.ask(prompt)[0]
         wait_for(lambda: published(a))
         answer, more = read(two, kind, prompt)
-        assert answer.bits == wanted.bits
+        if kind == "stale":  # a block may have come whole before: what follows it is computed in other shapes
+            assert alike([answer], [wanted])
+        else:
+            assert answer.bits == wanted.bits
         assert more > 0, "it was read by name"
         harmed, requests = harmed + more, requests + 1
     print(f"{kind}: {harmed} blocks of {requests} requests")
