@@ -244,6 +244,14 @@ class Unjudged(PolicyError):
     default_hint = "'ndn-infer status' shows whether a guard runs; start one with 'ndn-infer produce --functions guard'"
 
 
+class ChildFailed(NdnInferError):
+    """A process of the network ended before it was ready; carries its own last words and exit status."""
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = status if 0 < status < 126 else 1
+
+
 class BadPacket(NdnInferError):
     pass
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ndn_infer.testbed.network import TopologyNetwork
-from ndn_infer.testbed.node_process import NodeProcess, our_module
+from ndn_infer.testbed.node_process import NodeProcess
+from ndn_infer.testbed.process_network import ProcessNetwork
 from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome
 
 ASKER = "asker"
@@ -40,9 +40,9 @@ class Asker:
     _reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, network: TopologyNetwork, node: str) -> Asker:
+    async def start(cls, network: ProcessNetwork, node: str) -> Asker:
         """Raises ChildFailed."""
-        command = our_module("ndn_infer.testbed.asker", *network.set_options())
+        command = network.module("ndn_infer.testbed.asker")
         found = cls(node, network.process(node, ASKER, command))
         await found.process.start(READY_TIMEOUT_S)
         found._reading = asyncio.create_task(found._read())

@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,18 +24,22 @@ from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.namespaces import PREFIX, UDP_PORT, Namespaces
 from ndn_infer.testbed.node_process import NodeProcess, our_module
-from ndn_infer.testbed.provision import NET, OPERATOR, Grounds, provision, zero_trust
+from ndn_infer.testbed.process_network import (
+    FORWARDER,
+    SYNC_GROUPS,
+    Say,
+    in_thread,
+    roles_of,
+    side_by_side,
+)
+from ndn_infer.testbed.provision import OPERATOR, Grounds, provision, zero_trust
 from ndn_infer.testbed.topology import LinkSpec, Topology, forwarding
+from ndn_infer.testbed.world import LinkBytes
 
 READY_TIMEOUT_S: Final = 120.0
 OURS: Final = "ndn-infer"
 NFD: Final = "nfd"
 FORWARDERS: Final = (OURS, NFD)
-FORWARDER: Final = "forwarder"
-SYNC_GROUPS: Final = (f"{NET}/sync/offers",)
-"""Interests of these go to everybody (State Vector Sync)."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class TopologyNetwork:
         self._processes[f"{node}/{title}"] = made
         return made
 
+    def module(self, module: str, *arguments: str) -> list[str]:
+        return our_module(module, *self.set_options(), *arguments)
+
     def running(self, node: str, title: str) -> NodeProcess | None:
         """The process, if it was started and lives."""
         found = self._processes.get(f"{node}/{title}")
@@ -110,7 +116,7 @@ class TopologyNetwork:
         """Everything up to the first question. Raises an NdnInferError."""
         nodes = [node.name for node in self.topology.nodes]
         self.say("keys and catalogue, as an operator issues them")
-        roles = {node.name: [*_roles(node.functions), "user"] for node in self.topology.nodes}
+        roles = {node.name: [*roles_of(node.functions), "user"] for node in self.topology.nodes}
         await in_thread(lambda: provision(self.grounds, roles))
         self.say(f"{len(nodes)} namespaces, {len(self.topology.links)} links, {self.setup.forwarder} in each node")
         await in_thread(self.namespaces.create)
@@ -228,8 +234,13 @@ class TopologyNetwork:
             nodes[node] = await managed.counters()
         for node, managed in self.managed.items():
             roles = [function for function in self.topology.node(node).functions if self.running(node, function)]
-            producers.update(await managed.producers(self.offers[node], _roles(roles)))
+            producers.update(await managed.producers(self.offers[node], roles_of(roles)))
         return Snapshot(nodes, producers)
+
+    async def link_bytes(self) -> list[LinkBytes]:
+        found: list[LinkBytes] = []
+        await in_thread(lambda: found.extend(self.namespaces.sent(link) for link in self.topology.links))
+        return found
 
     # ------------------------------------------------------------ removing
 
@@ -245,46 +256,6 @@ class TopologyNetwork:
         await asyncio.to_thread(shutil.rmtree, self.grounds.directory, ignore_errors=True)
 
 
-def _roles(functions: Iterable[str]) -> list[str]:
-    """Of what is written as in `functions=`: stage:0-9 is the role stage."""
-    return list(dict.fromkeys(function.partition(":")[0] for function in functions))
-
-
 async def _close(managed: ManagedNode) -> None:
     with contextlib.suppress(NdnInferError, OSError):
         await managed.close()
-
-
-async def in_thread(step: Callable[[], None]) -> None:
-    """Off the loop; when we are cancelled the step is waited for, so that it makes nothing after the clean-up."""
-    running = asyncio.ensure_future(asyncio.to_thread(step))
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.gather(running, return_exceptions=True)
-        raise
-
-
-async def side_by_side(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All at once; when one fails the others are waited for, so that nothing starts after the clean-up."""
-    for result in await asyncio.gather(*steps, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
-
-
-async def in_any_case(step: Coroutine[Any, Any, None]) -> None:
-    """Through to its end (it is bounded), however often we are cancelled meanwhile."""
-    running = asyncio.ensure_future(step)
-    cancelled = False
-    while not running.done():
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-def say(text: str) -> None:
-    """A step, on standard error."""
-    print(f"  {text}", file=sys.stderr, flush=True)

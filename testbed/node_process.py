@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ndn_infer.local.processes import ChildFailed
+from ndn_infer.errors import ChildFailed
 
 STOP_GRACE_S: Final = 5.0
 LOOK_AGAIN_S: Final = 0.05

@@ -32,10 +32,9 @@ from ndn_infer.node import networks
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.testbed.process_network import NET, SITE
 from ndn_infer.testbed.topology import Topology
 
-NET: Final = "/ndn-infer/testbed"
-SITE: Final = "lab"
 OPERATOR: Final = "Operator"
 """Its home lies among those of the nodes, whose names are lower case."""
 

@@ -115,3 +115,11 @@ def loads(text: str) -> dict[str, Any]:
 def dumps(document: Mapping[str, Any]) -> str:
     """One line; numbers that are none (NaN) are refused."""
     return json.dumps(document, allow_nan=False)
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """For people: figures, then what was claimed."""
+    lines = ["", *(f"  {name:20} {value}" for name, value in found["figures"].items()), ""]
+    lines.append("verdict: " + ("it holds" if found["holds"] else "it does NOT hold"))
+    lines += [f"  {'yes' if row['holds'] else 'NO ':4} {row['claim']} ({row['value']})" for row in found["claims"]]
+    return lines

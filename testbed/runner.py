@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from ndn_infer.errors import Timeout, UsageError
 from ndn_infer.testbed import nfd, result
 from ndn_infer.testbed.namespace_world import NamespaceWorld
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import NFD, Setup, TopologyNetwork, in_any_case
-from ndn_infer.testbed.scenario import Measured, Run, Scenario, document
+from ndn_infer.testbed.network import NFD, Setup, TopologyNetwork
+from ndn_infer.testbed.process_network import in_any_case
+from ndn_infer.testbed.process_world import play
+from ndn_infer.testbed.scenario import Run, Scenario
 from ndn_infer.testbed.topology import Topology
 
 FAILED: Final = 1
@@ -77,7 +80,7 @@ async def _work(plan: Plan, stop: asyncio.Event, judged: asyncio.Event) -> int:
             await network.start()
         found, tables = await _play(plan, network, say)
         _write(plan, network, found)
-        print(result.dumps(found) if plan.as_json else "\n".join([*tables, *report(found)]), flush=True)
+        print(result.dumps(found) if plan.as_json else "\n".join([*tables, *result.report(found)]), flush=True)
         judged.set()
         if plan.keep:
             await _linger(network, stop)
@@ -96,17 +99,9 @@ async def _play(plan: Plan, network: TopologyNetwork, say: _Narrator) -> tuple[d
     for note in network.namespaces.notes:
         world.note(note)
     say(f"{plan.scenario.name}: {plan.scenario.about}")
-    try:
-        before, links = await world.counters(), await world.link_bytes()
-        world.begin()
-        async with asyncio.timeout(plan.timeout_s or plan.scenario.limit_s):
-            await plan.scenario.play(world)
-        length = world.now()
-        measured = Measured.between((before, links), (await world.counters(), await world.link_bytes()))
-    finally:
-        await in_any_case(world.close())
-    run = Run(await asyncio.to_thread(revision), plan.setup.forwarder, plan.setup.zero_trust, length)
-    return document(plan.scenario, world, measured, run), world.record.tables
+    commit = await asyncio.to_thread(revision)
+    circumstances = partial(Run, commit, plan.setup.forwarder, plan.setup.zero_trust)
+    return await play(plan.scenario, world, plan.timeout_s, circumstances), world.record.tables
 
 
 def _write(plan: Plan, network: TopologyNetwork, found: dict[str, Any]) -> None:
@@ -131,14 +126,6 @@ def revision() -> str:
         return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
-
-
-def report(found: dict[str, Any]) -> list[str]:
-    """For people: figures, then what was claimed."""
-    lines = ["", *(f"  {name:20} {value}" for name, value in found["figures"].items()), ""]
-    lines.append("verdict: " + ("it holds" if found["holds"] else "it does NOT hold"))
-    lines += [f"  {'yes' if row['holds'] else 'NO ':4} {row['claim']} ({row['value']})" for row in found["claims"]]
-    return lines
 
 
 async def _linger(network: TopologyNetwork, stop: asyncio.Event) -> None:

@@ -27,8 +27,9 @@ Play = Callable[[World], Awaitable[None]]
 MakeTopology = Callable[[], Topology]
 
 NAMESPACES: Final = "namespaces"
+MININDN: Final = "Mini-NDN"
 VIRTUAL: Final = "virtual time"
-WORLDS: Final = (NAMESPACES, VIRTUAL)
+WORLDS: Final = (NAMESPACES, MININDN, VIRTUAL)
 
 
 @dataclass(frozen=True, slots=True)

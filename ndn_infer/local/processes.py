@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ndn_infer.console.logs import logs_as_json
-from ndn_infer.errors import NdnInferError
+from ndn_infer.errors import ChildFailed
 from ndn_infer.local.child_lines import JSON_LOGS, LastWords, shown
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,6 @@ RESTART_PAUSE_S: Final = 0.2
 STABLE_S: Final = 20.0
 """One that lived so long is started again at once, when it dies; others after ever longer pauses."""
 MAX_RESTART_PAUSE_S: Final = 30.0
-
-
-class ChildFailed(NdnInferError):
-    """A process of the network ended before it was ready; carries its own last words and exit status."""
-
-    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.exit_code = status if 0 < status < 126 else 1
 
 
 @dataclass(slots=True, eq=False)

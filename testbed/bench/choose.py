@@ -21,7 +21,8 @@ from ndn_infer.testbed.bench.forwarders import CannotMeasure
 from ndn_infer.testbed.bench.report import print_report
 from ndn_infer.testbed.namespace_world import NamespaceWorld, standing
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import Setup, say
+from ndn_infer.testbed.network import Setup
+from ndn_infer.testbed.process_network import say
 from ndn_infer.testbed.result import percentile
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.world import Prompt, PromptOutcome

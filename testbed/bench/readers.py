@@ -32,9 +32,9 @@ from ndn_infer.testbed.link_kinds import LinkKinds
 from ndn_infer.testbed.load import together
 from ndn_infer.testbed.namespace_world import NamespaceWorld, standing
 from ndn_infer.testbed.namespaces import check_machine
-from ndn_infer.testbed.network import Setup, TopologyNetwork, in_thread, say
+from ndn_infer.testbed.network import Setup, TopologyNetwork
 from ndn_infer.testbed.node_process import our_module
-from ndn_infer.testbed.provision import NET
+from ndn_infer.testbed.process_network import NET, in_thread, say
 from ndn_infer.testbed.world import Prompt, PromptOutcome
 
 TOPOLOGY: Final = "tree"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ndn_infer.testbed.evidence import produced
 from ndn_infer.testbed.load import together
-from ndn_infer.testbed.scenario import NAMESPACES, scenario
+from ndn_infer.testbed.scenario import MININDN, NAMESPACES, scenario
 from ndn_infer.testbed.world import Prompt, World
 
 STORY = "Rivers carry water, and names carry data to whoever asks for it. " * 12
@@ -76,7 +76,7 @@ async def edge_decode_core_prefill(world: World) -> None:
 
 @scenario(
     topology="pipeline", about="layers in three stages on three nodes, each token passes all of them",
-    settings=("engine.threads=1",), worlds=(NAMESPACES,),
+    settings=("engine.threads=1",), worlds=(NAMESPACES, MININDN),
 )  # fmt: skip
 async def pipeline(world: World) -> None:
     row = await world.ask("user", Prompt("What is the capital of France?", max_tokens=24))

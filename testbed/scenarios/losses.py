@@ -7,14 +7,14 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ndn_infer.testbed.result import percentile
-from ndn_infer.testbed.scenario import NAMESPACES, scenario
+from ndn_infer.testbed.scenario import VIRTUAL, scenario
 from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome, World
 
 TOKENS = 64
 LIMIT_S = 1200.0
-ROUNDS = {NAMESPACES: 4}
+ROUNDS = 4
 MANY_ROUNDS = 50
-"""In worlds where time costs nothing."""
+"""Where time costs nothing."""
 
 Break = Callable[[World, str], Awaitable[None]]
 
@@ -34,7 +34,7 @@ async def _rounds(world: World, break_it: Break, mend_it: Break) -> None:
     draw = random.Random(world.seed)
     await world.join("edge")
     pairs = []
-    for number in range(ROUNDS.get(world.kind, MANY_ROUNDS)):
+    for number in range(MANY_ROUNDS if world.kind == VIRTUAL else ROUNDS):
         prompt, seed = f"Tell a story about the number {number}.", number if number % 2 else None
         row = await _broken(world, Prompt(prompt, TOKENS, seed), draw.randrange(1, TOKENS - 8), break_it)
         await mend_it(world, row.at)

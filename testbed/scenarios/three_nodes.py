@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ndn_infer.testbed import evidence
-from ndn_infer.testbed.scenario import NAMESPACES, scenario
+from ndn_infer.testbed.scenario import VIRTUAL, scenario
 from ndn_infer.testbed.world import Prompt, World
 
 
@@ -24,7 +24,7 @@ async def three_nodes(world: World) -> None:
         evidence.AskEvidence(asdict(second), between, after),
     )
     world.claim("both questions were answered", first.complete and second.complete, first.error or second.error)
-    expect = evidence.DEFAULT_EXPECT if world.kind == NAMESPACES else ""  # hashes know nothing of France
+    expect = evidence.DEFAULT_EXPECT if world.kind != VIRTUAL else ""  # hashes know nothing of France
     for check in evidence.judge(*questions, expect=expect, roles=roles):
         world.claim(check.claim, check.holds, check.numbers)
     world.record.details["questions"] = [asdict(question) for question in questions]

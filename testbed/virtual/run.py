@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ndn_infer.errors import Timeout, UsageError
 from ndn_infer.testbed import result
-from ndn_infer.testbed.runner import FAILED, report, revision
+from ndn_infer.testbed.result import report
+from ndn_infer.testbed.runner import FAILED, revision
 from ndn_infer.testbed.virtual.play import Play, play
 
 

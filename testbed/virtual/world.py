@@ -22,7 +22,7 @@ from ndn_infer.namespace import Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.keys import USER
 from ndn_infer.testbed.evidence import FACE_COUNTERS, NodeCounters, Snapshot
-from ndn_infer.testbed.provision import NET, SITE
+from ndn_infer.testbed.process_network import NET, SITE
 from ndn_infer.testbed.result import RunRecord, Value
 from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology
 from ndn_infer.testbed.virtual.asking import read_answer

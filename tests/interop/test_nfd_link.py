@@ -24,7 +24,8 @@ from ndn_infer import ndn
 from ndn_infer.errors import RegistrationRefused
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.security.crypto import ECDSA, PrivateKey, Signer
-from ndn_infer.testbed.provision import NET, SITE, Grounds, provision
+from ndn_infer.testbed.process_network import NET, SITE
+from ndn_infer.testbed.provision import Grounds, provision
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.links import connect
 from ndn_infer.transport.link.registration import Registrar

@@ -16,7 +16,7 @@ from ndn_infer.cli import main, parse
 from ndn_infer.errors import KeyNotAllowed, Timeout
 from ndn_infer.local.network import CommonFlags
 from ndn_infer.namespace import KINDS
-from ndn_infer.testbed.runner import report
+from ndn_infer.testbed.result import report
 from ndn_infer.transport.objects.ledger import CONTENT_STORE, PRODUCER, Ledger
 
 DIGEST = "a1b2c3d0" + "5e" * 28
