@@ -6,7 +6,8 @@ know: what frames say, how many links there are: one process a link.
 
     python -m ndn_infer.testbed.delay_link NETNS1 NETNS2 DEVICE --delay-us 10000 --mbit 100 --loss 0
 
-makes DEVICE in both namespaces, prints READY, and carries frames until standard input closes or a signal comes.
+makes DEVICE in both namespaces (--far-device: another name in the second), prints READY, and carries frames until
+standard input closes or a signal comes.
 
     python -m ndn_infer.testbed.delay_link --udp 6363 --delay-us 10000 --loss 1 --seed 7
 
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer.testbed.namespace_entry import enter_namespace
+from ndn_infer.testbed.topology import LinkSpec
 
 TUN_DEVICE: Final = Path("/dev/net/tun")
 FRAME_BYTES: Final = 65_536
@@ -90,6 +92,14 @@ class Shaper:
 
     def next_wake(self) -> float | None:
         return self._queue[0][0] if self._queue else None
+
+
+def shape_options(link: LinkSpec) -> list[str]:
+    """What the command is told of a link of a topology."""
+    return [
+        f"--delay-us={link.delay_us}", f"--mbit={link.bandwidth_mbit}", f"--loss={link.loss_percent}",
+        f"--jitter-us={link.jitter_us}", f"--queue={link.queue_packets or QUEUE_PACKETS}",
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- devices
@@ -170,7 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             carry((near.fileno(), far.fileno()), (first, second), stop)
         return 0
     try:
-        taps = (open_tap(options.first, options.device), open_tap(options.second, options.device))
+        far_device = options.far_device or options.device
+        taps = (open_tap(options.first, options.device), open_tap(options.second, far_device))
     except OSError as error:
         print(f"ndn-infer: no link {options.first} - {options.second}: {error.strerror}", file=sys.stderr)
         return 1
@@ -184,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("first", nargs="?", default="")
     parser.add_argument("second", nargs="?", default="")
     parser.add_argument("device", nargs="?", default="")
+    parser.add_argument("--far-device", default="", metavar="DEVICE", help="its name in the second namespace")
     parser.add_argument("--udp", type=int, default=0, metavar="PORT", help="carry datagrams to this port instead")
     parser.add_argument("--delay-us", type=int, default=0)
     parser.add_argument("--jitter-us", type=int, default=0, help="variation of the delay")

@@ -7,7 +7,7 @@ under another interpreter, uses it too. Must not know: where counters come from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 DEFAULT_PROMPT: Final = "What is the capital of France?"
@@ -177,32 +177,3 @@ def _producer_rows(first: AskEvidence, second: AskEvidence) -> list[str]:
             middle = second.before.producers.get(key, {}).get(name, 0.0)
             lines.append(f"{key if not index else '':16}  {_row('', name, [*values, last[name]], middle)[12:]}"[:200])
     return lines
-
-
-def verdict(checks: Sequence[Check]) -> str:
-    lines = [f"  {'yes' if check.holds else 'NO ':4} {check.claim} ({check.numbers})" for check in checks]
-    return "\n".join(
-        ["verdict: " + ("it holds" if all(check.holds for check in checks) else "it does NOT hold"), *lines]
-    )
-
-
-def document(name: str, runner: str, questions: Sequence[AskEvidence], checks: Sequence[Check]) -> dict[str, Any]:
-    """Everything as one JSON document."""
-    return {
-        "topology": name,
-        "runner": runner,
-        "holds": all(check.holds for check in checks),
-        "checks": [asdict(check) for check in checks],
-        "questions": [
-            {
-                "text": question.answer.get("text"),
-                "ttft_s": question.answer.get("ttft_s"),
-                "total_s": question.answer.get("total_s"),
-                "tokens": len(question.answer.get("token_ids", [])),
-                "kv_blocks": question.answer.get("kv_blocks"),
-                "before": asdict(question.before),
-                "after": asdict(question.after),
-            }
-            for question in questions
-        ],
-    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,16 +66,21 @@ class InferApplication(Application):  # type: ignore[misc]
 class InferProducer(InferApplication):
     """`ndn-infer produce` for some functions (comma-separated)."""
 
-    def __init__(self, node: Any, *, python: str, functions: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, node: Any, *, python: str, functions: str, settings: Mapping[str, str], options: Sequence[str] = ()
+    ) -> None:
+        """`options` are further ones of the command (`--set=engine.threads=1`)."""
         super().__init__(node, python=python, settings=settings)
         self.functions = functions
+        self.options = options
         self.log = f"produce-{functions.replace(',', '-')}.log"
 
     def start(self) -> None:
         """Returns at once, as Mini-NDN's applications do; `wait_ready` waits."""
         super().start(
-            self.command("produce", "--functions", self.functions), logfile=self.log, envDict=self.environment
-        )
+            self.command("produce", *self.options, "--functions", self.functions),
+            logfile=self.log, envDict=self.environment,
+        )  # fmt: skip
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_S) -> None:
         """Until the producer says that it answers calls. Raises InferFailed."""
@@ -90,6 +95,17 @@ class InferProducer(InferApplication):
                 what = "ended" if ended else "was not ready in time"
                 raise InferFailed(f"{self.node.name}: produce {self.functions} {what}: {text.strip()[-500:]}")
             time.sleep(LOOK_AGAIN_S)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL: it says nothing. It can be started again."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.stop()
 
     def counters(self) -> dict[str, dict[str, float]]:
         """Counters of this node's producers, "node/role" -> counter -> number, from their signed status records."""

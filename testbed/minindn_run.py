@@ -1,22 +1,22 @@
-"""The three-node testbed in Mini-NDN: NFD in every node, our producers and consumer as Mini-NDN applications.
+"""A scenario in Mini-NDN: NFD in every node, static routes or NLSR, our producers as Mini-NDN applications.
 
-    sudo python3 testbed/minindn_run.py [topology file] [--python /path/to/venv/bin/python] [--work-dir DIR]
+    sudo python3 testbed/minindn_run.py [SCENARIO] [TOPOLOGY FILE] [--routing static|nlsr] [--python VENV/bin/python]
 
-Same topology file, same question twice, same evidence as `ndn-infer testbed run`, but every packet goes through NFD and
-the routes are made by Mini-NDN's NdnRoutingHelper. Prints the table and the verdict, ends with one JSON line; exit
-status 0 only if the verdict holds. Mini-NDN's interpreter needs nothing of ndn-infer: the daemons run under --python.
+Same pages, same topology files, same claims as `ndn-infer testbed run`, but nodes, links and forwarders are Mini-NDN's,
+and routes those of its NdnRoutingHelper or of NLSR. Prints figures and the verdict, ends with the result as one JSON
+line; exit status 0 only if every claim holds. Mini-NDN's interpreter needs nothing of ndn-infer: daemons and consumers
+run under --python.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
-import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,15 +26,14 @@ ROOT: Final = HERE.parent if (HERE.parent / "ndn_infer").is_dir() else HERE.pare
 if __name__ == "__main__":  # run as a script: our package is beside us, not installed for this interpreter
     sys.path[0] = str(ROOT)
 
-from ndn_infer.errors import NdnInferError  # noqa: E402
-from ndn_infer.testbed import evidence, nfdc_text, topology_file  # noqa: E402
+from ndn_infer.errors import NdnInferError, UsageError  # noqa: E402
+from ndn_infer.testbed import result, scenario, topology_file  # noqa: E402
+from ndn_infer.testbed.process_network import in_any_case  # noqa: E402
+from ndn_infer.testbed.process_world import ProcessWorld, play  # noqa: E402
+from ndn_infer.testbed.topology import Topology  # noqa: E402
 
-NET: Final = "/ndn-infer/testbed"
-STATUS_KEPT_S: Final = 0.6
-DATASET_KEPT_S: Final = 1.1
-"""A little longer than NFD's Content Store keeps a management dataset: what is read later is of today."""
-
-PROVISION_TIMEOUT_S: Final = 300.0
+BUILD_S: Final = 600.0
+FAILED: Final = 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,127 +41,79 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     venv = ROOT / ".venv" / "bin" / "python"
     default = str(venv) if venv.exists() else sys.executable
+    parser.add_argument("scenario", nargs="?", default="three_nodes", help="one of 'ndn-infer testbed list'")
+    parser.add_argument("--routing", default="static", choices=("static", "nlsr"), help="static: NdnRoutingHelper's")
+    parser.add_argument("--strategy", default="", choices=("", "asf", "best-route"), help="below our network's name")
+    parser.add_argument("--nlsr-security", action="store_true", help="NLSR signs and verifies what it says")
     parser.add_argument("--python", default=default, help=f"interpreter that has ndn-infer (default: {default})")
-    parser.add_argument("--prompt", default=evidence.DEFAULT_PROMPT)
-    parser.add_argument("--expect", default=evidence.DEFAULT_EXPECT, help="part of the right answer; empty: any")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenario's own choices")
+    parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of the scenario (its own limit)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the result there")
     parser.add_argument("--link", default="", metavar="MODULE:CLASS", help="another Mininet link class than TCLink")
     parser.add_argument("--cli", action="store_true", help="open Mini-NDN's command line after the verdict")
     return parser
 
 
-def check_topology(path: str) -> None:
-    """Read the file as `ndn-infer testbed run` does: Mini-NDN's own reader passes on whatever is misspelt. Raises
-    SystemExit with words."""
+def choose(name: str, path: str) -> tuple[scenario.Scenario, Topology, str]:
+    """The scenario, its topology and the file that Mini-NDN reads; `path` "" is the scenario's own.
+
+    The file is read as `ndn-infer testbed run` does: Mini-NDN's own reader passes on whatever is misspelt. Raises
+    UsageError.
+    """
+    found = scenario.find(name, bare=True)
+    if scenario.MININDN not in found.worlds or not isinstance(found.topology, str):
+        raise UsageError(f"{name} does not run in Mini-NDN", hint=f"it runs in: {', '.join(found.worlds)}")
+    path = path or str(topology_file.available()[found.topology])
+    topology = topology_file.load(path)
+    topology.roles()
+    return found, topology, path
+
+
+def link_class(named: str, topology: Topology) -> tuple[dict[str, Any], str]:
+    """What Mini-NDN is told of links, and a note: without netem in the kernel links are processes of ours."""
+    from ndn_infer.testbed.namespaces import has_netem
+
+    if named:
+        module, _, name = named.partition(":")
+        return {"link": getattr(importlib.import_module(module), name)}, f"links are {named}"
+    probe = "ndni-netem-probe"
+    subprocess.run(["ip", "netns", "add", probe], check=True)
     try:
-        topology_file.load(path)
-    except NdnInferError as error:
-        raise SystemExit(f"minindn_run: {error} ({error.hint})") from None
+        if has_netem(probe):
+            return {}, ""
+    finally:
+        subprocess.run(["ip", "netns", "del", probe], check=False)
+    from ndn_infer.testbed.minindn_link import delayed_links
+
+    return {"link": delayed_links(topology)}, "this kernel has no netem: processes of ours delay the links"
 
 
-def placement(hosts: Sequence[Any]) -> tuple[dict[str, list[str]], str]:
-    """Producers by node, and the consumer: the first node without any. Raises SystemExit with words."""
-    functions = {host.name: _functions(host) for host in hosts}
-    consumers = [name for name, names in functions.items() if not names]
-    if not consumers:
-        raise SystemExit("minindn_run: no node is left to ask: every node has functions=")
-    missing = {"tokenize", "prefill", "decode"} - {_role(name) for names in functions.values() for name in names}
-    if missing:
-        raise SystemExit(f"minindn_run: no node has functions={','.join(sorted(missing))}")
-    return functions, consumers[0]
+def say(text: str, began: float) -> None:
+    print(f"  {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
 
-def _role(function: str) -> str:
-    """stage:0-9 is of the role stage."""
-    return function.partition(":")[0]
+async def run(ndn: Any, chosen: scenario.Scenario, topology: Topology, options: argparse.Namespace) -> dict[str, Any]:
+    """Play it on a started Mini-NDN; the result document. Raises an NdnInferError, TimeoutError."""
+    from ndn_infer.testbed.minindn_network import MiniNdnNetwork, MiniNdnSetup
 
-
-def _functions(host: Any) -> list[str]:
-    text = host.params["params"].get("functions", "")
-    return [part for part in text.split(",") if part]
-
-
-def provision(python: str, directory: str, functions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Keys and catalogue below each node's home; returns each node's environment. Raises SystemExit with words."""
-    nodes = [f"--node={name}:{','.join([*map(_role, names), 'user'])}" for name, names in functions.items()]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [python, "-m", "ndn_infer.testbed.provision", directory, *nodes]
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=PROVISION_TIMEOUT_S, check=False
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"minindn_run: keys could not be made; does {python} have ndn-infer? (--python)")
-    settings: dict[str, dict[str, str]] = json.loads(done.stdout)
-    return settings
-
-
-class MiniNdnTestbed:
-    """A started Mini-NDN with our applications. `producers` by "node/function"."""
-
-    def __init__(self, ndn: Any, python: str) -> None:
-        from ndn_infer.testbed.minindn_apps import InferConsumer, InferProducer
-
-        self._ndn = ndn
-        self._hosts = list(ndn.net.hosts)
-        functions, self.consumer_node = placement(self._hosts)
-        self.roles = {_role(function): name for name, names in functions.items() for function in names}
-        settings = provision(python, ndn.workDir, functions)
-        self.producers: dict[str, Any] = {}
-        for name, names in functions.items():
-            for function in names:
-                app = InferProducer(ndn.net[name], python=python, functions=function, settings=settings[name])
-                self.producers[f"{name}/{function}"] = app
-        self.consumer = InferConsumer(
-            ndn.net[self.consumer_node], python=python, settings=settings[self.consumer_node]
-        )  # fmt: skip
-        self._addresses: dict[str, dict[str, str]] = {}
-
-    def start(self) -> None:
-        """NFD everywhere, producers, then routes for what they registered."""
-        from minindn.apps.app_manager import AppManager
-        from minindn.apps.nfd import Nfd
-        from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
-
-        AppManager(self._ndn, self._hosts, Nfd)
-        self._ndn.cleanups.append(self.stop)
-        for app in self.producers.values():
-            app.start()
-        for app in self.producers.values():
-            app.wait_ready()
-        routing = NdnRoutingHelper(self._ndn.net, "udp", "link-state")
-        for host in self._hosts:
-            offers = nfdc_text.registered(host.cmd("nfdc route list"), NET)
-            routing.addOrigin([host], offers)
-            neighbours = NdnRoutingHelper.getNeighborIP(host)
-            self._addresses[host.name] = {address: name for name, address in neighbours.items()}
-        routing.calculateRoutes()
-
-    def stop(self) -> None:
-        for app in self.producers.values():
-            app.stop()
-
-    def question(self, prompt: str) -> evidence.AskEvidence:
-        """Forwarders are read next to the question, so that reading producers' status is outside of what it counts."""
-        before = evidence.Snapshot(producers=self._producers(), nodes=self._nodes())
-        answer = self.consumer.ask(prompt)
-        nodes = self._nodes()
-        return evidence.AskEvidence(answer, before, evidence.Snapshot(nodes, self._producers()))
-
-    def _nodes(self) -> dict[str, evidence.NodeCounters]:
-        time.sleep(DATASET_KEPT_S)
-        return {
-            host.name: nfdc_text.node_counters(
-                host.cmd("nfdc cs info"), host.cmd("nfdc face list"), self._addresses[host.name]
-            )
-            for host in self._hosts
-        }
-
-    def _producers(self) -> dict[str, dict[str, float]]:
-        time.sleep(STATUS_KEPT_S)  # caches keep a status record for half a second
-        found: dict[str, dict[str, float]] = {}
-        for key, app in self.producers.items():
-            if key not in found:
-                found.update(app.counters())
+    tell = partial(say, began=time.monotonic())
+    settings = [*chosen.settings, *options.settings]
+    setup = MiniNdnSetup(
+        options.python, ROOT, options.routing, options.strategy, settings, options.nlsr_security
+    )  # fmt: skip
+    network = MiniNdnNetwork(ndn, topology, setup, tell)
+    world = ProcessWorld(network, seed=options.seed, kind=scenario.MININDN)
+    try:
+        async with asyncio.timeout(BUILD_S):
+            await network.start()
+        world.note(f"routing: {options.routing}; strategy: {options.strategy or 'best-route'}")
+        tell(f"{chosen.name}: {chosen.about}")
+        found = await play(chosen, world, options.timeout, partial(scenario.Run, "", "nfd", False))
+        print(*world.record.tables, sep="\n")
         return found
+    finally:
+        await in_any_case(network.stop())
 
 
 def main() -> int:
@@ -174,25 +125,31 @@ def main() -> int:
     ours = parser()
     theirs = Minindn.parseArgs(ours)
     options = theirs.parse_args()
-    default = options.topoFile == theirs.get_default("topoFile")
-    more: dict[str, Any] = {}
-    if options.link:
-        module, _, name = options.link.partition(":")
-        more["link"] = getattr(importlib.import_module(module), name)
-    topology = str(HERE / "topologies" / "three_nodes.conf") if default else options.topoFile
-    check_topology(topology)
-    ndn = Minindn(parser=ours, topoFile=topology, controller=None, **more)
+    given = "" if options.topoFile == theirs.get_default("topoFile") else options.topoFile
+    try:
+        chosen, topology, path = choose(options.scenario, given)
+    except NdnInferError as error:
+        raise SystemExit(f"minindn_run: {error} ({error.hint})") from None
+    more, note = link_class(options.link, topology)
+    if note:
+        print(f"  note: {note}", file=sys.stderr)
+    ndn = Minindn(parser=ours, topoFile=path, controller=None, **more)
     try:
         ndn.start()
-        testbed = MiniNdnTestbed(ndn, options.python)
-        testbed.start()
-        first, second = testbed.question(options.prompt), testbed.question(options.prompt)
-        checks = evidence.judge(first, second, expect=options.expect, roles=testbed.roles)
-        document = evidence.document(Path(ndn.topoFile).stem, "Mini-NDN with NFD", (first, second), checks)
-        print(evidence.table(first, second), evidence.verdict(checks), json.dumps(document), sep="\n", flush=True)
+        found = asyncio.run(run(ndn, chosen, topology, options))
+        print(*result.report(found), result.dumps(found), sep="\n", flush=True)
+        if options.out is not None:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / f"{chosen.name}.json").write_text(result.dumps(found) + "\n", "utf-8")
         if options.cli:
             MiniNDNCLI(ndn.net)
-        return 0 if document["holds"] else 1
+        return 0 if found["holds"] else FAILED
+    except NdnInferError as error:
+        print(f"minindn_run: {error} ({error.hint})", file=sys.stderr)
+        return FAILED
+    except TimeoutError:
+        print(f"minindn_run: {chosen.name} was not done in time (--timeout gives it more)", file=sys.stderr)
+        return FAILED
     finally:
         ndn.stop()
 

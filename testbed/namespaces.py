@@ -88,7 +88,7 @@ class Namespaces:
             self._made.append(self.name(node.name))
             _ip("-n", self.name(node.name), "link", "set", "lo", "up")
         shaped = [link for link in self.topology.links if link.shaped]
-        if shaped and not _has_netem(self.name(self.topology.nodes[0].name)):
+        if shaped and not has_netem(self.name(self.topology.nodes[0].name)):
             if TUN_DEVICE.exists():
                 self.relayed = shaped
                 self._note("this kernel has no netem: processes of ours delay the links")
@@ -177,7 +177,8 @@ class Namespaces:
                 _ip("netns", "del", self._made.pop())
 
 
-def _has_netem(namespace: str) -> bool:
+def has_netem(namespace: str) -> bool:
+    """Whether this kernel can delay packets; tried in a namespace, by its name."""
     found = _tc(namespace, "lo", "netem", "delay", "1us")
     if found:
         _ip("netns", "exec", namespace, "tc", "qdisc", "del", "dev", "lo", "root")

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from ndn_infer.errors import NdnInferError
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.testbed import nfd
-from ndn_infer.testbed.delay_link import QUEUE_PACKETS
+from ndn_infer.testbed import delay_link, nfd
 from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.managed import STATUS_KEPT_S, ManagedNode
 from ndn_infer.testbed.namespaces import PREFIX, UDP_PORT, Namespaces
@@ -135,11 +134,8 @@ class TopologyNetwork:
     async def _relay(self, link: LinkSpec) -> None:
         """A process that carries this link; its devices are there when it is ready."""
         first, second = self.namespaces.name(link.first), self.namespaces.name(link.second)
-        command = our_module(
-            "ndn_infer.testbed.delay_link", first, second, self.namespaces.device(link), f"--delay-us={link.delay_us}",
-            f"--mbit={link.bandwidth_mbit}", f"--loss={link.loss_percent}", f"--jitter-us={link.jitter_us}",
-            f"--queue={link.queue_packets or QUEUE_PACKETS}",
-        )  # fmt: skip
+        ends = (first, second, self.namespaces.device(link))
+        command = our_module("ndn_infer.testbed.delay_link", *ends, *delay_link.shape_options(link))
         title = f"link-{link.first}-{link.second}"
         made = NodeProcess(title, command, dict(os.environ), self.grounds.directory / f"{title}.log")
         self._processes[title] = made

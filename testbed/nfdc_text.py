@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ndn_infer.testbed.evidence import NodeCounters
 
@@ -50,13 +51,32 @@ def faces(text: str, neighbours: Mapping[str, str]) -> dict[str, dict[str, int]]
     return found
 
 
+def applications(text: str) -> dict[str, int]:
+    """Counters of the faces of `nfdc face list` over NFD's Unix socket, added up: all applications of the node."""
+    renamed = [line.replace("remote=fd://", "remote=fd://application:") for line in text.splitlines()]
+    return faces("\n".join(renamed), {"application": "all"}).get("all", {})
+
+
 def node_counters(cs_info: str, face_list: str, neighbours: Mapping[str, str]) -> NodeCounters:
-    return NodeCounters(*content_store(cs_info), faces(face_list, neighbours))
+    return NodeCounters(*content_store(cs_info), faces(face_list, neighbours), applications(face_list))
+
+
+@dataclass(frozen=True, slots=True)
+class RibEntry:
+    """A route of `nfdc route list`. `origin` says who made it: client or app (an application), nlsr, static."""
+
+    prefix: str
+    next_hop: int
+    origin: str
+
+
+def routes(text: str) -> list[RibEntry]:
+    """All routes of `nfdc route list`; lines that say something else are passed over."""
+    return [RibEntry(prefix, int(hop), origin) for prefix, hop, origin in _ROUTE.findall(text)]
 
 
 def registered(text: str, net: str) -> list[str]:
     """Prefixes below `net` of `nfdc route list` that applications registered (not routes to neighbours)."""
-    return sorted(
-        {prefix for prefix, _, origin in _ROUTE.findall(text)
-         if origin in ("app", "client") and prefix.startswith(f"{net}/")}
-    )  # fmt: skip
+    below = f"{net}/"
+    mine = [entry.prefix for entry in routes(text) if entry.origin in ("app", "client")]
+    return sorted({prefix for prefix in mine if prefix.startswith(below)})

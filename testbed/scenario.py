@@ -69,16 +69,21 @@ def scenario(
     return register
 
 
-def all_scenarios() -> dict[str, Scenario]:
-    """Those of testbed/scenarios/, by name."""
+def all_scenarios(*, bare: bool = False) -> dict[str, Scenario]:
+    """Those of testbed/scenarios/, by name. `bare`: this interpreter has the standard library alone (Mini-NDN's), and
+    pages that need more, which are for virtual time, are left out."""
     for module in pkgutil.iter_modules(scenarios.__path__):
-        importlib.import_module(f"{scenarios.__name__}.{module.name}")
+        try:
+            importlib.import_module(f"{scenarios.__name__}.{module.name}")
+        except ModuleNotFoundError:
+            if not bare:
+                raise
     return dict(sorted(_REGISTRY.items()))
 
 
-def find(name: str) -> Scenario:
-    """Raises UsageError, naming the nearest."""
-    known = all_scenarios()
+def find(name: str, *, bare: bool = False) -> Scenario:
+    """Raises UsageError, naming the nearest. `bare` as above."""
+    known = all_scenarios(bare=bare)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         near = f"; did you mean {close[0]!r}?" if close else ""

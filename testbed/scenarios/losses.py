@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ndn_infer.testbed.result import percentile
-from ndn_infer.testbed.scenario import VIRTUAL, scenario
+from ndn_infer.testbed.scenario import MININDN, VIRTUAL, scenario
 from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome, World
 
 TOKENS = 64
@@ -19,26 +19,26 @@ MANY_ROUNDS = 50
 Break = Callable[[World, str], Awaitable[None]]
 
 
-async def _broken(world: World, what: Prompt, position: int, break_it: Break) -> PromptOutcome:
-    """The answer to `what`, with something broken once `position` tokens are there."""
+async def _broken(world: World, node: str, what: Prompt, position: int, break_it: Break) -> PromptOutcome:
+    """The answer to `what`, asked at `node`, with something broken once `position` tokens are there."""
     progress = AnswerProgress()
-    reading = asyncio.ensure_future(world.ask("edge", what, progress))
+    reading = asyncio.ensure_future(world.ask(node, what, progress))
     if await progress.reached(position):
         await break_it(world, progress.at)
     return await reading
 
 
-async def _rounds(world: World, break_it: Break, mend_it: Break) -> None:
+async def _rounds(world: World, break_it: Break, mend_it: Break, node: str = "edge") -> None:
     """Answers with and without a break, greedy and by seed in turn, at positions drawn by the world's seed. The one
     without asks for a token more: it is another call, with the same tokens and one after them."""
     draw = random.Random(world.seed)
-    await world.join("edge")
+    await world.join(node)
     pairs = []
     for number in range(MANY_ROUNDS if world.kind == VIRTUAL else ROUNDS):
         prompt, seed = f"Tell a story about the number {number}.", number if number % 2 else None
-        row = await _broken(world, Prompt(prompt, TOKENS, seed), draw.randrange(1, TOKENS - 8), break_it)
+        row = await _broken(world, node, Prompt(prompt, TOKENS, seed), draw.randrange(1, TOKENS - 8), break_it)
         await mend_it(world, row.at)
-        pairs.append((row, await world.ask("edge", Prompt(prompt, TOKENS + 1, seed))))
+        pairs.append((row, await world.ask(node, Prompt(prompt, TOKENS + 1, seed))))
     lost = [row.error for row, _ in pairs if not row.complete]
     same = sum(row.ids == whole.ids[:TOKENS] for row, whole in pairs)
     gaps = [max(row.gaps_s, default=0.0) for row, _ in pairs]
@@ -95,3 +95,33 @@ async def cut_link(world: World) -> None:
             await world.heal("core", node)
 
     await _rounds(world, cut, mend)
+
+
+@scenario(
+    topology="ring",
+    limit_s=LIMIT_S,
+    about="the short way of an answer is lost in the middle, link or forwarder: routing finds the long one",
+    worlds=(MININDN,),
+)
+async def way_round(world: World) -> None:
+    """Nobody routes again: that is for a routing protocol, or for forwarders that know of several next hops."""
+    short: list[bool] = []
+
+    async def lose(world: World, at: str) -> None:
+        sent = {(link.first, link.second): link.back for link in await world.link_bytes()}
+        short.append(sent["gate", "north"] > sent["gate", "south"])
+        if len(short) % 2:
+            await world.cut("gate", "north")
+        else:
+            await world.kill_forwarder("north")
+
+    async def mend(world: World, at: str) -> None:
+        await world.start_forwarder("north")
+        await world.heal("gate", "north")
+
+    before = {(link.first, link.second): link.back for link in await world.link_bytes()}
+    await _rounds(world, lose, mend, "user")
+    after = {(link.first, link.second): link.back for link in await world.link_bytes()}
+    round_about = after["gate", "south"] - before["gate", "south"]
+    world.claim("answers began on the short way", all(short), len(short))
+    world.claim("and went on along the long one", round_about > 0, f"{round_about} bytes")

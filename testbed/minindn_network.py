@@ -1,0 +1,266 @@
+"""A Mini-NDN network as a world of real processes has it: NFD in every node, our producers as Mini-NDN applications.
+
+Owns: which process runs on which node, what is cut, reading counters. Runs under Mini-NDN's interpreter, which needs
+nothing of ndn-infer: our own processes run under `python`. Must not know: scenarios, how routes are found
+(minindn_routing.py), keys (provision.py, a process of its own).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from minindn.apps.nfd import Nfd
+from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
+
+from ndn_infer.errors import ChildFailed, NetworkError
+from ndn_infer.testbed import nfdc_text
+from ndn_infer.testbed.evidence import NodeCounters, Snapshot
+from ndn_infer.testbed.minindn_apps import InferApplication, InferFailed, InferProducer
+from ndn_infer.testbed.minindn_routing import NFD_CHANGES, NLSR, NlsrRoutes, Routing, StaticRoutes
+from ndn_infer.testbed.nfd import DATASET_KEPT_S
+from ndn_infer.testbed.node_process import NodeProcess
+from ndn_infer.testbed.process_network import (
+    FORWARDER,
+    NET,
+    SYNC_GROUPS,
+    Say,
+    in_thread,
+    roles_of,
+    side_by_side,
+)
+from ndn_infer.testbed.topology import LinkSpec, Topology
+from ndn_infer.testbed.world import LinkBytes
+
+PROVISION_TIMEOUT_S: Final = 300.0
+COMMAND_TIMEOUT_S: Final = 20.0
+FORWARDER_TIMEOUT_S: Final = 20.0
+LOOK_AGAIN_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class MiniNdnSetup:
+    """`python` has ndn-infer; `routing` is one of minindn_routing's; `strategy` forwards below our network's name ("":
+    NFD's best-route); `settings` are --set options of all nodes; with `nlsr_security` NLSR signs and verifies."""
+
+    python: str
+    root: Path
+    routing: str
+    strategy: str = ""
+    settings: Sequence[str] = ()
+    nlsr_security: bool = False
+
+
+@dataclass(slots=True)
+class MiniNdnNetwork:
+    """ProcessNetwork over a started Mini-NDN (`ndn`). `start`, then as you like, `stop` in any case."""
+
+    ndn: Any
+    topology: Topology
+    setup: MiniNdnSetup
+    say: Say = print
+    routing: Routing = field(init=False)
+    cut: set[LinkSpec] = field(default_factory=set)
+    _settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    _nfd: dict[str, Any] = field(default_factory=dict)
+    _producers: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _processes: list[NodeProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.setup.routing == NLSR:
+            self.routing = NlsrRoutes(self.ndn.net, self.execute, self.say, self.setup.nlsr_security)
+        else:
+            self.routing = StaticRoutes(self.ndn.net, self.execute, self.say)
+
+    # ------------------------------------------------------------ processes of a node
+
+    def enter(self, node: str) -> list[str]:
+        """The command that runs another one inside a node; it execs, so the pid is the same."""
+        return ["mnexec", "-a", str(self.ndn.net[node].pid)]
+
+    def _environment(self, node: str) -> dict[str, str]:
+        ours = InferApplication(self.ndn.net[node], python=self.setup.python, settings=self._settings[node])
+        return {**os.environ, "HOME": ours.homeDir, **ours.environment}
+
+    async def execute(self, node: str, *command: str) -> str:
+        """Run a program of NDN's on a node; returns what it printed, "" when it failed."""
+        home = self.ndn.net[node].params["params"]["homeDir"]
+        process = await asyncio.create_subprocess_exec(
+            *self.enter(node), *command, cwd=home, env={**os.environ, "HOME": home},
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            return ""
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return output.decode("utf-8", "replace") if process.returncode == 0 else ""
+
+    def module(self, module: str, *arguments: str) -> list[str]:
+        return [self.setup.python, "-m", module, *self._set_options(), *arguments, "--exit-with-parent"]
+
+    def _set_options(self) -> list[str]:
+        return [f"--set={text}" for text in self.setup.settings]
+
+    def process(self, node: str, title: str, command: Sequence[str], **options: Any) -> NodeProcess:
+        log = Path(self.ndn.net[node].params["params"]["homeDir"]) / "log" / f"{title}.log"
+        made = NodeProcess(
+            f"{title} on {node}", [*self.enter(node), *command], self._environment(node), log, **options
+        )  # fmt: skip
+        self._processes.append(made)
+        return made
+
+    # ------------------------------------------------------------ building
+
+    async def start(self) -> None:
+        """Everything up to the first question. Raises an NdnInferError."""
+        self.say("keys and catalogue, as an operator issues them")
+        await in_thread(self._provision)
+        self.say(f"{len(self.topology.nodes)} nodes, {len(self.topology.links)} links, NFD in each node")
+        for node in self.topology.nodes:
+            changes = list(NFD_CHANGES[self.setup.routing])
+            self._nfd[node.name] = Nfd(self.ndn.net[node.name], infoeditChanges=changes)
+        await side_by_side(self._start_nfd(node.name) for node in self.topology.nodes)
+        await self.routing.begin()
+        functions = [(node.name, function) for node in self.topology.nodes for function in node.functions]
+        self.say("producers: " + ", ".join(f"{function} on {node}" for node, function in functions))
+        await side_by_side(self.start_producer(node, function) for node, function in functions)
+        self.say(f"routes: {self.setup.routing}")
+        await self.routing.settle()
+
+    def _provision(self) -> None:
+        """Keys and catalogue below each node's home. Raises ChildFailed."""
+        nodes = [f"--node={n.name}:{','.join([*roles_of(n.functions), 'user'])}" for n in self.topology.nodes]
+        done = subprocess.run(
+            [self.setup.python, "-m", "ndn_infer.testbed.provision", self.ndn.workDir, *nodes],
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, cwd=self.setup.root,
+            stdout=subprocess.PIPE, text=True, timeout=PROVISION_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise ChildFailed(
+                "keys could not be made", status=done.returncode,
+                hint=f"does {self.setup.python} have ndn-infer? (--python)",
+            )  # fmt: skip
+        self._settings = json.loads(done.stdout)
+
+    async def _start_nfd(self, node: str) -> None:
+        """Returns when it answers. Raises ChildFailed."""
+        await in_thread(self._nfd[node].start)
+        until = time.monotonic() + FORWARDER_TIMEOUT_S
+        while not await self.execute(node, "nfdc", "cs", "info"):
+            if time.monotonic() > until:
+                raise ChildFailed(f"NFD does not answer on {node}", status=1)
+            await asyncio.sleep(LOOK_AGAIN_S)
+        strategies = {NET: self.setup.strategy} if self.setup.strategy else {}
+        for prefix, strategy in {**strategies, **dict.fromkeys(SYNC_GROUPS, "multicast")}.items():
+            full = f"/localhost/nfd/strategy/{strategy}"
+            if not await self.execute(node, "nfdc", "strategy", "set", "prefix", prefix, "strategy", full):
+                raise NetworkError(f"{node}: no strategy {strategy} at {prefix}")
+
+    # ------------------------------------------------------------ breaking and mending
+
+    def running(self, node: str, function: str) -> bool:
+        producer = self._producers.get((node, function))
+        return producer is not None and producer.running
+
+    async def start_producer(self, node: str, function: str) -> None:
+        producer = self._producers.get((node, function))
+        if producer is None:
+            producer = self._producers[node, function] = InferProducer(
+                self.ndn.net[node], python=self.setup.python, functions=function, settings=self._settings[node],
+                options=self._set_options(),
+            )  # fmt: skip
+        if producer.running:
+            return
+        producer.stop()
+        await in_thread(producer.start)
+        try:
+            await in_thread(producer.wait_ready)
+        except InferFailed as error:
+            raise ChildFailed(str(error), status=1) from None
+
+    async def kill(self, node: str, title: str) -> None:
+        if title == FORWARDER:
+            self._nfd[node].process.kill()
+            await in_thread(self._nfd[node].stop)
+        elif (node, title) in self._producers:
+            await in_thread(self._producers[node, title].kill)
+
+    async def terminate(self, node: str, title: str) -> None:
+        await in_thread(self._producers[node, title].stop)
+
+    async def start_forwarder(self, node: str) -> None:
+        if self._nfd[node].process is None:
+            await self._start_nfd(node)
+            await self.routing.back(node)
+
+    async def switch(self, link: LinkSpec, *, up: bool) -> None:
+        """Faces are permanent: they outlive a link that is down."""
+        (self.cut.discard if up else self.cut.add)(link)
+        for node, device in self._ends(link):
+            await self.execute(node, "ip", "link", "set", device, "up" if up else "down")
+
+    async def route(self) -> None:
+        await self.routing.follow(whole=not self.cut)
+
+    def _ends(self, link: LinkSpec) -> list[tuple[str, str]]:
+        """The device at each end: first, second."""
+        first, second = self.ndn.net[link.first], self.ndn.net[link.second]
+        near, far = first.connectionsTo(second)[0]
+        return [(link.first, near.name), (link.second, far.name)]
+
+    # ------------------------------------------------------------ looking
+
+    async def snapshot(self) -> Snapshot:
+        """Forwarders are read first, so that reading producers' status is outside of what was counted."""
+        await asyncio.sleep(DATASET_KEPT_S)
+        nodes: dict[str, NodeCounters] = {}
+        for node in self.topology.nodes:
+            cs_info, face_list = await asyncio.gather(
+                self.execute(node.name, "nfdc", "cs", "info"), self.execute(node.name, "nfdc", "face", "list")
+            )
+            if cs_info:  # a forwarder that was killed says nothing
+                addresses = NdnRoutingHelper.getNeighborIP(self.ndn.net[node.name])
+                by_address = {address: name for name, address in addresses.items()}
+                nodes[node.name] = nfdc_text.node_counters(cs_info, face_list, by_address)
+        return Snapshot(nodes, await asyncio.to_thread(self._counters))
+
+    def _counters(self) -> dict[str, dict[str, float]]:
+        """Of the producers that run; one that does not answer now is left out."""
+        found: dict[str, dict[str, float]] = {}
+        for (node, function), producer in self._producers.items():
+            key = f"{node}/{roles_of([function])[0]}"
+            if key not in found and producer.running:
+                found.update(producer.counters())
+        return found
+
+    async def link_bytes(self) -> list[LinkBytes]:
+        found = []
+        for link in self.topology.links:
+            sent = []
+            for node, device in self._ends(link):
+                shown = json.loads(await self.execute(node, "ip", "-s", "-j", "link", "show", "dev", device))
+                sent.append(int(shown[0]["stats64"]["tx"]["bytes"]))
+            found.append(LinkBytes(link.first, link.second, *sent))
+        return found
+
+    # ------------------------------------------------------------ removing
+
+    async def stop(self) -> None:
+        """Our processes, routing, forwarders; nodes and links are Mini-NDN's."""
+        await asyncio.gather(*(process.stop() for process in self._processes), return_exceptions=True)
+        applications = [*self._producers.values(), self.routing, *self._nfd.values()]
+        for application in applications:
+            if hasattr(application, "stop"):
+                await in_thread(application.stop)

@@ -1,0 +1,145 @@
+"""Routes in Mini-NDN: its static ones, or NLSR's; which strategy forwards by them.
+
+Owns: NLSR's daemons and settings, waiting until it has converged, what is routed again when a forwarder is back. Runs
+under Mini-NDN's interpreter. Must not know: applications, scenarios.
+
+Applications register with origin "client", as python-ndn's and NDNts' do; NFD tells NLSR of such prefixes
+(`rib.readvertise_nlsr`), NLSR floods them: nobody calls `nlsrc advertise`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from minindn.apps.nlsr import Nlsr
+from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
+
+from ndn_infer.errors import NetworkError, UsageError
+from ndn_infer.testbed import nfdc_text
+from ndn_infer.testbed.convergence import NodeRouting, missing
+from ndn_infer.testbed.process_network import NET, Say, in_thread
+
+STATIC: Final = "static"
+NLSR: Final = "nlsr"
+ROUTINGS: Final = (STATIC, NLSR)
+
+CONVERGENCE_S: Final = 300.0
+LOOK_AGAIN_S: Final = 1.0
+NLSR_SETTINGS: Final = (
+    ("neighbors.hello-interval", "30"),
+    ("neighbors.hello-timeout", "1"),
+    ("neighbors.adj-lsa-build-interval", "5"),
+    ("fib.routing-calc-interval", "1"),
+)
+"""As quick as NLSR lets it be: it sends a hello every 30 s at the most often, so a link that says nothing is believed
+to be up for that long."""
+
+NFD_CHANGES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
+    STATIC: (), NLSR: (("rib.readvertise_nlsr", "yes"),),
+}  # fmt: skip
+
+Execute = Callable[..., Awaitable[str]]
+"""Runs a command on a node (by name) and returns what it printed; "" when it failed."""
+
+
+class Routing(Protocol):
+    """Faces and routes of all nodes."""
+
+    async def begin(self) -> None:
+        """Before there are applications."""
+
+    async def settle(self) -> None:
+        """Every node has a route to every prefix that an application registered, over links that are up. Raises
+        NetworkError after a bound."""
+
+    async def back(self, node: str) -> None:
+        """The node's forwarder was started again."""
+
+    async def follow(self, *, whole: bool) -> None:
+        """A link was set down or up, and all routes are to be right; `whole`: no link is down, else nobody waits for
+        it. Raises UsageError where routes cannot follow."""
+
+
+@dataclass(slots=True)
+class StaticRoutes:
+    """Shortest paths by delay, by Mini-NDN's NdnRoutingHelper, over permanent faces."""
+
+    net: Any
+    execute: Execute
+    say: Say
+    _helper: Any = None
+
+    async def begin(self) -> None:
+        return
+
+    async def settle(self) -> None:
+        self._helper = NdnRoutingHelper(self.net, "udp", "link-state", True)
+        for host in self.net.hosts:
+            offers = nfdc_text.registered(await self.execute(host.name, "nfdc", "route", "list"), NET)
+            self._helper.addOrigin([host], offers)
+        await in_thread(self._helper.calculateRoutes)
+
+    async def back(self, node: str) -> None:
+        await in_thread(lambda: self._helper.addNodeRoutes(self.net[node]))
+
+    async def follow(self, *, whole: bool) -> None:
+        if not whole:
+            raise UsageError("static routes stay as they are made", hint="--routing nlsr finds other ways")
+
+
+@dataclass(slots=True)
+class NlsrRoutes:
+    """NLSR on every node; prefixes come to it from NFD."""
+
+    net: Any
+    execute: Execute
+    say: Say
+    security: bool = False
+    _daemons: dict[str, Any] = field(default_factory=dict)
+
+    async def begin(self) -> None:
+        for host in self.net.hosts:
+            await in_thread(lambda host=host: self._start(host))  # type: ignore[misc]
+
+    def _start(self, host: Any) -> None:
+        self._daemons[host.name] = daemon = Nlsr(
+            host, logLevel="WARN", security=self.security, infoeditChanges=list(NLSR_SETTINGS)
+        )
+        daemon.start()
+
+    async def settle(self) -> None:
+        began = time.monotonic()
+        neighbours = {host.name: frozenset(NdnRoutingHelper.getNeighborIP(host)) for host in self.net.hosts}
+        while lines := missing({host.name: await self._read(host.name) for host in self.net.hosts}, neighbours):
+            waited = time.monotonic() - began
+            dead = [name for name, daemon in self._daemons.items() if daemon.process.poll() is not None]
+            if dead or waited > CONVERGENCE_S:
+                what = f"NLSR ended on {', '.join(dead)}" if dead else f"NLSR has not converged after {waited:.0f} s"
+                raise NetworkError(f"{what}: {lines[0]}", hint="NLSR's own words are in WORKDIR/NODE/log/nlsr.log")
+            await asyncio.sleep(LOOK_AGAIN_S)
+        self.say(f"NLSR had converged after {time.monotonic() - began:.0f} s")
+
+    async def _read(self, node: str) -> NodeRouting:
+        routes, lsdb = await asyncio.gather(
+            self.execute(node, "nfdc", "route", "list"), self.execute(node, "nlsrc", "lsdb")
+        )
+        return NodeRouting.read(routes, lsdb, NET)
+
+    async def back(self, node: str) -> None:
+        """NLSR ends with its forwarder."""
+        await in_thread(self._daemons[node].stop)
+        await in_thread(self._daemons[node].start)
+        await self.settle()
+
+    async def follow(self, *, whole: bool) -> None:
+        """It finds out by itself: where a link is down nobody waits, an answer has other ways meanwhile."""
+        if whole:
+            await self.settle()
+
+    def stop(self) -> None:
+        for daemon in self._daemons.values():
+            daemon.stop()
