@@ -44,10 +44,16 @@ class BlockDiscovery:
 
     async def discover(self, value: bytes) -> Discovered | None:
         """The verified manifest of a block, from whichever producer the network asks; None when that one lacks it, or
-        there is none: computing a block costs less than asking again whether there is one."""
+        there is none: computing a block costs less than asking again whether there is one.
+
+        Where somebody waits here for the same block, the forwarder has an Interest of that name pending already, and
+        NFD says nothing to a second one that it cannot send elsewhere: then silence is believed soon."""
+        name = self._blocks.name(value)
+        awaited_here = self._host.server.wanted_until((name,)) > clock.monotonic()
         try:
-            found = await self._host.fetcher.discover(self._blocks.name(value), patient=False)
-        except NdnInferError:
+            async with asyncio.timeout(min(LEAST_PATIENCE_S, self.patience_s() / 4) if awaited_here else None):
+                found = await self._host.fetcher.discover(name, patient=False)
+        except (NdnInferError, TimeoutError):
             return None
         if found.manifest is None or not self._blocks.believes(found.signed_by.identity):
             return None

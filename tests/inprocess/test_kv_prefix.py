@@ -20,6 +20,7 @@ from ndn_infer.functions.producer import Producer
 from ndn_infer.kv import search
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
+from ndn_infer.kv.discovery import LEAST_PATIENCE_S
 from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, Holdings
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
@@ -242,6 +243,30 @@ def test_a_silent_holder_is_not_waited_for_where_others_have_it_all() -> None:
         asked = a.asked
         assert (await asker.kv.locate(more, identities(a))).held == 10
         assert a.asked == asked
+
+    in_network(work)
+
+
+def test_silence_is_believed_soon_about_a_block_that_somebody_waits_for_here() -> None:
+    """NFD says nothing to an Interest whose name is pending from elsewhere, and which it could send back there alone: a
+    prefill producer that looks for blocks which its caller awaits from it would wait for a whole search's patience."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        for station in (p, a, b):
+            station.server.answer(blocks_prefix(NET, MODEL, "kv"), lambda request: None)
+        (value,), (other,) = values_of(1), values_of(1, "another prompt")
+        name = asker.kv.blocks.name(value)
+        asker.server.promise(name)
+        waiting = asyncio.ensure_future(b.fetcher.await_object(name, hints=(asker.identity,), deadline_s=30))
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        assert (await asker.kv.locate([value])).held == 0
+        assert await since(began) <= LEAST_PATIENCE_S
+        began = asyncio.get_running_loop().time()
+        assert (await asker.kv.locate([other])).held == 0
+        assert await since(began) == pytest.approx(4 * asker.kv.discovery.patience_s(), rel=0.01)
+        asker.hold(value)
+        assert (await waiting).manifest is not None
 
     in_network(work)
 
