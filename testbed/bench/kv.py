@@ -6,6 +6,7 @@
     ndn-infer bench kv --layers        also: computing through layers while others arrive, slower links (kv_layers.py)
     ndn-infer bench kv --quick         256 and 1,024 tokens only
     ndn-infer bench kv --long          only finding and fetching, up to 16,384 tokens, no engine (kv_long.py)
+    ndn-infer bench kv --plot FILE     only the link speed above which a name beats computing, three models (kv_plot.py)
 
 Cold: our engine computes the whole prompt. Warm: this process knows nothing but the prompt; it finds the blocks by name
 through a forwarder, fetches and verifies them, and computes the first token; the first reader (`first`) gets them from
@@ -38,7 +39,7 @@ from ndn_infer.kv.connector import KvConnector
 from ndn_infer.local.prepare import prepared
 from ndn_infer.node.node import Node
 from ndn_infer.records.sampling import Sampling
-from ndn_infer.testbed.bench import kv_long
+from ndn_infer.testbed.bench import kv_long, kv_plot
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.fetch_child import ram_folder
 from ndn_infer.testbed.bench.fetch_client import Redis, connected
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
     """Measure and print. Raises CannotMeasure, WrongTokens."""
     if options.long:
         return kv_long.run(options, config)
+    if options.plot:
+        return kv_plot.run(options, config)
     lengths = tuple(options.tokens or (QUICK if options.quick else LENGTHS))
     folder = prepared(config, config.ask.model)
     threads = config.engine.threads

@@ -56,17 +56,21 @@ LEVEL_FROM: Final = 512
 
 def run(options: argparse.Namespace, config: Config) -> int:
     """Measure and print. Raises CannotMeasure."""
-    lengths = tuple(sorted(options.tokens or LENGTHS))
-    with ram_folder() as place, ours(Path(place), STORE_PACKETS) as target:
-        keys = Keys.make(Path(place), config)
-        with _holder(target, keys, lengths[-1]) as holder:
-            readers = asyncio.run(_measure(target, keys, lengths, holder, max(options.runs, 1)))
-    print_report("kv_long", _figures(readers), {}, _ratios(readers))
+    cells = measure(config, tuple(sorted(options.tokens or LENGTHS)), max(options.runs, 1))
+    print_report("kv_long", _figures(cells), {}, _ratios(cells))
     return 0
 
 
+def measure(config: Config, lengths: Sequence[int], runs: int) -> Cells:
+    """Every length `runs` times. Raises CannotMeasure."""
+    with ram_folder() as place, ours(Path(place), STORE_PACKETS) as target:
+        keys = Keys.make(Path(place), config)
+        with _holder(target, keys, lengths[-1]) as holder:
+            return asyncio.run(_measure(target, keys, lengths, holder, runs))
+
+
 @dataclass(slots=True)
-class _Cell:
+class Cell:
     """Every run of one reader at one length."""
 
     find_s: list[float] = field(default_factory=list)
@@ -91,13 +95,13 @@ class _Cell:
         return seconds * 1000 / (self.nbytes / 1e6)
 
 
-_Cells = Mapping[tuple[str, int], _Cell]
+Cells = Mapping[tuple[str, int], Cell]
 
 
-async def _measure(target: Target, keys: Keys, lengths: Sequence[int], holder: int, runs: int) -> _Cells:
+async def _measure(target: Target, keys: Keys, lengths: Sequence[int], holder: int, runs: int) -> Cells:
     node, _ = await joined(f"unix://{target.path}", keys.settings)
     pids = {"reader": os.getpid(), "forwarder": target.pid, "holder": holder}
-    cells: defaultdict[tuple[str, int], _Cell] = defaultdict(_Cell)
+    cells: defaultdict[tuple[str, int], Cell] = defaultdict(Cell)
     ids = prompt(lengths[-1], VOCABULARY)
     for turn in range(runs + 1):
         for length in lengths if turn else lengths[:1]:  # the first one of all warms up
@@ -108,7 +112,7 @@ async def _measure(target: Target, keys: Keys, lengths: Sequence[int], holder: i
     return {key: cell for key, cell in cells.items() if key[0] in READERS}
 
 
-async def _read(node: Node, ids: Sequence[int], pids: Mapping[str, int], cell: _Cell) -> None:
+async def _read(node: Node, ids: Sequence[int], pids: Mapping[str, int], cell: Cell) -> None:
     """Find and fetch all blocks of `ids`, knowing nobody."""
     connector = KvConnector(host_of(node), MODEL, FORMAT)
     gc.collect()
@@ -129,7 +133,7 @@ async def _read(node: Node, ids: Sequence[int], pids: Mapping[str, int], cell: _
     cell.nbytes = sum(block.nbytes for block in found.tensors)
 
 
-def _figures(cells: _Cells) -> dict[str, Any]:
+def _figures(cells: Cells) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for (reader, length), cell in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1])):
         figures[f"{reader}_{length}_find_ms"] = cell.find_ms
@@ -141,7 +145,7 @@ def _figures(cells: _Cells) -> dict[str, Any]:
     return figures
 
 
-def _ratios(cells: _Cells) -> dict[str, Any]:
+def _ratios(cells: Cells) -> dict[str, Any]:
     """Least over most goodput from LEVEL_FROM tokens on (1 is level), most over least time to find."""
     ratios: dict[str, Any] = {}
     for reader in READERS:

@@ -1,7 +1,7 @@
 """When KV blocks by name pay: the link speed above which fetching a prompt's blocks is sooner than computing them.
 
 Owns: this rule, the engines that are computed and not measured, the plot. Pure. Must not know: how anything is measured
-(vllm_kv.py, vllm_prefill.py).
+(vllm_kv.py, vllm_prefill.py; kv_long.py, kv_models.py).
 
 A prompt of n tokens has n // block whole blocks; its tail is computed either way. By name it takes one search, one
 round trip for the first segments, and the blocks' bytes at the speed of the link, or at that at which they are verified
@@ -41,13 +41,15 @@ UTILISED: Final = 0.4
 
 @dataclass(frozen=True, slots=True)
 class PromptEngine:
-    """`seconds(n)`: to compute n tokens of a prompt. `kv_bytes`: of one token. `longest`: prompt that is looked at."""
+    """`seconds(n)`: to compute n tokens of a prompt. `kv_bytes`: of one token. `longest`: prompt that is looked at.
+    `block`: tokens of a block."""
 
     title: str
     kv_bytes: int
     seconds: Callable[[float], float]
     longest: int
     measured: bool
+    block: int = BLOCK
 
 
 def computed_engine(title: str, parameters: float, kv_bytes: int, flops: float) -> PromptEngine:
@@ -66,7 +68,9 @@ COMPUTED: Final = (
 x 2 bytes."""
 
 
-def measured_engine(title: str, kv_bytes: int, points: Sequence[tuple[int, float]]) -> PromptEngine:
+def measured_engine(
+    title: str, kv_bytes: int, points: Sequence[tuple[int, float]], *, block: int = BLOCK
+) -> PromptEngine:
     """`points`: (tokens, seconds), rising; straight lines between them."""
 
     def seconds(tokens: float) -> float:
@@ -78,13 +82,13 @@ def measured_engine(title: str, kv_bytes: int, points: Sequence[tuple[int, float
             before = point
         return points[-1][1] * tokens / points[-1][0]
 
-    return PromptEngine(title, kv_bytes, seconds, points[-1][0], True)
+    return PromptEngine(title, kv_bytes, seconds, points[-1][0], True, block)
 
 
 def needed(engine: PromptEngine, tokens: int, search_s: float) -> float:
     """Bytes a second that a link must carry so that a prompt's blocks are sooner had by name; infinite where none is
     enough."""
-    blocks = (tokens - 1) // BLOCK * BLOCK
+    blocks = (tokens - 1) // engine.block * engine.block
     saved = engine.seconds(tokens) - engine.seconds(tokens - blocks) - search_s - ROUND_TRIP_S
     return engine.kv_bytes * blocks / saved if blocks and saved > 0 else math.inf
 

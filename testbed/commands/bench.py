@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='retrieval: JSON, a list of {"question": ..., "source": ..., "must_contain": ...}',
     )  # fmt: skip
     parser.add_argument("--trace", type=Path, metavar="FILE", help="trace: requests, one JSON object a line (or .gz)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="trace, vllm: write the plot there, as SVG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="kv, trace, vllm: write the plot there, as SVG")
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
