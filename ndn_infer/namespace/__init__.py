@@ -11,6 +11,7 @@ kinds below, its packets are `<base>/v=<version>/seg=<n>`, discovered through `<
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ndn_infer import ndn
@@ -50,11 +51,19 @@ from ndn_infer.namespace.kinds import TokenBlock as TokenBlock
 from ndn_infer.namespace.kinds import WitnessedLog as WitnessedLog
 from ndn_infer.ndn.name import Name
 
+_BY_LENGTH: Final[dict[int, tuple[type[Kind], ...]]] = {
+    length: tuple(kind for kind in KINDS if kind.pattern.count("/") == length)
+    for length in {kind.pattern.count("/") for kind in KINDS}
+}
+"""In their order, by the number of components below the network's name."""
 
+
+@lru_cache(maxsize=1024)
 def parse_base(net: Name, base: Name) -> Kind | None:
-    """The kind of a base name (without version and segment); None for a name of no kind."""
+    """The kind of a base name (without version and segment); None for a name of no kind. Several checks of one packet
+    ask for the same name."""
     texts = texts_of(net, base)
-    found = (cls._match(texts, exact=True) for cls in KINDS)
+    found = (cls._match(texts, exact=True) for cls in _BY_LENGTH.get(len(texts), ()))
     return next((kind for kind in found if kind is not None), None)
 
 

@@ -2,19 +2,17 @@
 
 Content Store hits and relay from a producer to a consumer, small and 8,000 B payloads, 1 to 64 faces, stores of 100 to
 1,000,000 packets (the largest with --full), delay of single packets, and `ndnget` (or ndncatchunks) with fixed windows
-and its default CUBIC. Loads are processes of their own on Unix sockets; with two cores they share them with the
-forwarder, as applications do.
+and its default CUBIC (`--cubic N`: only that, N downloads at each, forwarder_cubic.py). Loads are processes of their own
+on Unix sockets; with two cores they share them with the forwarder, as applications do.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +20,10 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from ndn_infer.config import Config
+from ndn_infer.testbed.bench import forwarder_cubic
 from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, nfd, nfd_version, ours
+from ndn_infer.testbed.bench.ndnget import download, wait_until_served
 from ndn_infer.testbed.bench.report import print_report
 
 PAYLOADS: Final = (100, 8000)
@@ -41,15 +41,13 @@ SETTINGS: Final = {
     **{f"fixed{size}": ("-p", "fixed", "-s", str(size)) for size in (16, 32, 64, 128)},
     "cubic": ("-p", "cubic"),
 }
-GOODPUT: Final = re.compile(r"Goodput: ([\d.]+) ([GMk]?)bit/s")
-UNITS: Final = {"G": 1.0, "M": 1e-3, "k": 1e-6, "": 1e-9}
-SERVE_READY_S: Final = 60.0
-GET_S: Final = 120.0
 
 Figures = dict[str, Any]
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
+    if options.cubic:
+        return forwarder_cubic.run(options.cubic)
     peer = nfd_version()
     relayed = options.runs * 2 * RELAY_PACKETS * len(PAYLOADS) + FILE_BYTES // 4000 * options.runs
     capacity = sum(ENTRIES) + MANY_ENTRIES * options.full + relayed + options.runs * ROUND_TRIPS
@@ -172,45 +170,11 @@ def catchunks(target: Target, turn: int) -> Figures:
         content.open("rb") as source,
         background([serve, "-q", name], env=environment, stdin=source, stderr=subprocess.DEVNULL),
     ):
-        _wait_until_served(get, name, environment)
-        figures["ndnget_relay_gbit_s"] = _goodput([get, *SETTINGS["fixed32"], name], environment)
+        wait_until_served(name, environment)
+        figures["ndnget_relay_gbit_s"], _ = download([get, *SETTINGS["fixed32"], name], environment)
         for title, setting in SETTINGS.items():
-            figures[f"ndnget_cs_{title}_gbit_s"] = _goodput([get, *setting, name], environment)
+            figures[f"ndnget_cs_{title}_gbit_s"], _ = download([get, *setting, name], environment)
     return figures
-
-
-def _wait_until_served(get: str, name: str, environment: dict[str, str]) -> None:
-    """ndnserve signs all segments before it registers; one version discovery tells that it is there."""
-    deadline = time.monotonic() + SERVE_READY_S
-    peek = shutil.which("ndnpeek")
-    if peek is None:
-        time.sleep(10)
-        return
-    while time.monotonic() < deadline:
-        command = [peek, "-P", "-f", "-p", "-w", "200", f"{name}/32=metadata"]
-        if subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.1)
-    raise CannotMeasure(f"{get}: nobody serves {name}")
-
-
-def _goodput(command: list[str], environment: dict[str, str]) -> float:
-    """ndnget sometimes stays after it has everything and has told its goodput: then it is ended."""
-    deadline = time.monotonic() + GET_S
-    with tempfile.TemporaryFile("w+") as said, background(
-        command, env=environment, output=subprocess.DEVNULL, stderr=said
-    ) as process:  # fmt: skip
-        while time.monotonic() < deadline:
-            ended = process.poll() is not None
-            said.seek(0)
-            text = said.read()
-            match = GOODPUT.search(text)
-            if match is not None:
-                return float(match[1]) * UNITS[match[2]]
-            if ended:
-                break
-            time.sleep(0.05)
-    raise CannotMeasure(f"{Path(command[0]).name} failed: {text[-300:]}")
 
 
 def _rate(title: str, found: dict[str, float]) -> Figures:

@@ -1,7 +1,9 @@
 """How long our engine computes prompts, with a prepared model and with random weights in the shape of larger ones.
 
 Owns: these shapes, the folders of random weights, the measurement. Must not know: networks. What a prompt costs depends
-on shapes and not on what the weights say, so nothing is downloaded; no token means anything.
+on shapes and not on what the weights say, so nothing is downloaded; no token means anything. Seconds are those of
+processors, divided by the number of threads: what a prompt takes at least where nothing else runs, also when measured
+where something else does.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.kv_node import load_engine, prompt
 from ndn_infer.testbed.bench.kv_pays import PromptEngine, measured_engine
 
-LENGTHS: Final = (128, 256, 512, 1024, 2048, 4096)
-LONGEST_S: Final = 15.0
+LENGTHS: Final = (128, 256, 512, 1024, 2048, 4096, 8000)
+LONGEST_S: Final = 10.0
 """After a prompt that took longer no longer one is computed."""
 FIRST: Final = Sampling(max_tokens=1)
 _POOL: Final = 1 << 20
@@ -87,12 +89,12 @@ SHAPES: Final = (LLAMA_1B, SMOLLM2_1700M)
 """Of 1 to 2 billion parameters: one with few heads for keys and values, one with as many as for queries."""
 
 
-def of_folder(title: str, folder: Path, threads: int, runs: int) -> PromptEngine:
+def of_folder(title: str, folder: Path, threads: int, runs: int, lengths: Sequence[int] = LENGTHS) -> PromptEngine:
     """Measure the model in a prepared folder: the best of `runs` at each length."""
     engine = load_engine(str(folder), threads)
     points: list[tuple[int, float]] = []
-    _first_token(engine, prompt(LENGTHS[0], engine.model_config.vocab_size))
-    for length in LENGTHS:
+    _first_token(engine, prompt(lengths[0], engine.model_config.vocab_size))
+    for length in lengths:
         ids = prompt(length, engine.model_config.vocab_size)
         points.append((length, min(_first_token(engine, ids) for _ in range(max(runs, 1)))))
         if points[-1][1] > LONGEST_S:
@@ -107,11 +109,11 @@ def of_shape(shape: Shape, threads: int, runs: int) -> PromptEngine:
 
 
 def _first_token(engine: Engine, ids: Sequence[int]) -> float:
-    """Seconds to the first token, of an engine that was idle."""
+    """Processor seconds of each thread up to the first token, of an engine that was idle."""
     while engine.prepare():
         pass
-    began = time.perf_counter()
+    began = time.process_time()
     stream = engine.start(ids, FIRST)
     while stream.finished is None:
         engine.step()
-    return time.perf_counter() - began
+    return (time.process_time() - began) / torch.get_num_threads()

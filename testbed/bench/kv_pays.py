@@ -101,6 +101,8 @@ TOKENS: Final = (128, 32_768)
 SPEEDS: Final = (1e6, 1e12)
 """Bits a second."""
 _SMALL: Final = 'font-size="11"'
+_LEGEND: Final = 28
+"""Height of two lines of words: those of curves that end close together stand one below the other."""
 _WORDS: Final = {6: "1 Mbit/s", 7: "10", 8: "100", 9: "1 Gbit/s", 10: "10", 11: "100", 12: "1 Tbit/s"}
 
 
@@ -128,11 +130,19 @@ def plot(engines: Sequence[PromptEngine], search_s: float, verified: float, mach
     limit = _y(verified * 8)
     parts += [line((LEFT, limit), (RIGHT, limit), DARK, dashes="2 3")]
     parts += _legend(limit, DARK, f"what one process verifies: {verified / 1e6:.0f} MB/s", "above it no link helps")
+    ends = []
     for engine, colour in zip(engines, (BLUE, GREEN, ORANGE, PINK, GREY), strict=False):
         points = _curve(engine, search_s)
         if points:
             parts += [polyline(points, colour, dashes="" if engine.measured else "6 4")]
-            parts += _legend(points[-1][1], colour, engine.title, f"{engine.kv_bytes:,} B a token")
+            ends.append((points[-1][1], colour, engine))
+    at = float(TOP)
+    for y, colour, engine in sorted(ends, key=lambda end: end[0]):
+        at = max(y, at)
+        if abs(at - limit) < _LEGEND:
+            at = limit + _LEGEND
+        parts += _legend(at, colour, engine.title, f"{engine.kv_bytes:,} B a token")
+        at += _LEGEND
     parts += [
         text(LEFT, HEIGHT - 8, f"measured on {machine}; search {search_s * 1e3:.1f} ms, round trip 20 ms", _SMALL)
     ]

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
     parser.add_argument("--layers", action="store_true", help="kv: also layer by layer while KV arrives, slower links")
     parser.add_argument("--accuracy", action="store_true", help="kv: also whether answers stay the same; minutes")
+    parser.add_argument("--cubic", type=int, metavar="N", help="forwarder: only ndnget's default, N downloads each")
     parser.add_argument("--long", action="store_true", help="kv: only finding and fetching, up to 16,384 tokens")
     parser.add_argument("--tokens", type=int, nargs="+", metavar="N", help="kv: lengths of prompts")
     parser.add_argument("--megabytes", type=float, metavar="MB", help="fetch: size of the object (100; quick: 20)")
