@@ -2,8 +2,8 @@
 
 Content Store hits and relay from a producer to a consumer, small and 8,000 B payloads, 1 to 64 faces, stores of 100 to
 1,000,000 packets (the largest with --full), delay of single packets, and `ndnget` (or ndncatchunks) with fixed windows
-and its default CUBIC (`--cubic N`: only that, N downloads at each, forwarder_cubic.py). Loads are processes of their own
-on Unix sockets; with two cores they share them with the forwarder, as applications do.
+and its default CUBIC (`--cubic N`: only that, N downloads at each, forwarder_cubic.py). Loads are processes of their
+own on Unix sockets; with two cores they share them with the forwarder, as applications do.
 """
 
 from __future__ import annotations
