@@ -190,6 +190,9 @@ class EngineConfig(ConfigSection):
     vllm_args: str = option(
         "", "further engine arguments of vLLM, a JSON object, e.g. {\"max_model_len\": 4096}; with kv_transfer_config "
         "it shares KV by name")  # fmt: skip
+    vllm_replay: int = option(
+        0, "an answer that goes on here, after so many tokens at most, has them decoded again, so that vLLM rounds as "
+        "it did; 0, or after more: they are computed as a prompt", low=0, high=1_000_000)  # fmt: skip
     speculation: str = option(
         "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
     )

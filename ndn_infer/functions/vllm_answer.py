@@ -86,6 +86,8 @@ class VllmHost:
         self.process = VllmProcess(
             config.vllm_python or sys.executable, engine_args(folder, config), environment(config)
         )
+        self.replay: Final = config.vllm_replay
+        """After so many tokens at most an answer is gone on with by decoding them again."""
         self._prefill, self._decode = Meter(), Meter()
         self._occupied = Occupied()
         self.prefilled = self.decoded = 0
@@ -178,6 +180,9 @@ class VllmAnswer:
         self._number = 0
         self._wanted = False
         self._began = self._last = 0.0
+        self._noted = False
+        self._replayed = 0
+        """Tokens still to come that readers have."""
         self._prompt = PromptTokens()
         self._spent = EngineSpent()
         self._matcher: TokenMatcher | None = None
@@ -231,8 +236,11 @@ class VllmAnswer:
         left = replace(params, max_tokens=params.max_tokens - len(made), score_prompt=False) if made else params
         salt = "" if self._order.job.domain is PUBLIC else self._order.job.domain.label
         self._last = clock.monotonic()
-        wanted = mapping.params_of(left, self._request.answered + len(made), self._engine.ends)
-        self._number = self._engine.process.begin(self._request.prompt + made, wanted, salt, self._on_made)
+        ids, answered = self._request.prompt + made, self._request.answered + len(made)
+        again = answered if answered <= self._engine.replay and not left.score_prompt else 0
+        prompt, self._replayed = ids[: len(ids) - again], again
+        wanted = mapping.params_of(left, answered - again, self._engine.ends, ids[len(prompt) :])
+        self._number = self._engine.process.begin(prompt, wanted, salt, self._on_made)
 
     # ------------------------------------------------------------ tokens out
 
@@ -248,9 +256,15 @@ class VllmAnswer:
             answer.fail(made.finish if made.finish.startswith("error") else f"vLLM ended it: {made.finish}")
             return
         answer.tell_prompt([Choice(*score) for score in made.scores])
-        if made.tokens and not answer.ids:
+        first = bool(made.tokens) and not self._noted
+        if first:
             self._note_first(made)
-        self._charge(made)
+        self._charge(made, first=first)
+        had = min(self._replayed, len(made.tokens))
+        self._replayed -= had
+        made = replace(made, tokens=made.tokens[had:])
+        if made.finish and not made.tokens:
+            answer.fail(f"vLLM ended it before it went on: {made.finish}")
         for token, finish in _with_finish(made):
             if not self._fits(token[0]):
                 self._engine.process.stop(self._number)
@@ -268,9 +282,9 @@ class VllmAnswer:
             self._matcher.accept(token)
         return True
 
-    def _charge(self, made: Made) -> None:
+    def _charge(self, made: Made, *, first: bool) -> None:
         engine, now = self._engine, clock.monotonic()
-        if not self._answer.ids:
+        if first:
             self._spent.prefill_s += made.spent_s
             engine.prefilled += self._prompt.computed
             engine.prefill_s += made.prompt_s
@@ -282,6 +296,7 @@ class VllmAnswer:
 
     def _note_first(self, made: Made) -> None:
         """Where the prompt's KV came from, for report and meter."""
+        self._noted = True
         total = len(self._request.prompt)
         cached, block = min(made.cached, total), self._engine.block_tokens()
         whole = cached // block

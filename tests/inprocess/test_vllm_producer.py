@@ -55,11 +55,15 @@ for line in sys.stdin:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, folder: Path, queue_limit: int = 16) -> AsyncIterator[tuple[Node, Node, VllmHost]]:
+async def world(
+    tmp_path: Path, folder: Path, queue_limit: int = 16, replay: int = 0
+) -> AsyncIterator[tuple[Node, Node, VllmHost]]:
     program = tmp_path / "python"
     program.write_text(f"#!{sys.executable}\n{COUNTER}")
     program.chmod(0o755)
-    engine = EngineConfig(backend="vllm", vllm_python=str(program), max_streams=4, queue_limit=queue_limit)
+    engine = EngineConfig(
+        backend="vllm", vllm_python=str(program), max_streams=4, queue_limit=queue_limit, vllm_replay=replay
+    )
     config = replace(
         Config(), engine=engine, call=replace(CallConfig(), deadline_s=20.0),
         fetch=replace(FetchConfig(), stream_idle_s=3.0),
@@ -80,10 +84,12 @@ async def world(tmp_path: Path, folder: Path, queue_limit: int = 16) -> AsyncIte
     network.close()
 
 
-async def read(reader: Node, prompt: int, tokens: int, most: int = 1 << 20, engine: str = "") -> list[TokenEvent]:
+async def read(
+    reader: Node, prompt: int, tokens: int, most: int = 1 << 20, engine: str = "", answered: int = 0
+) -> list[TokenEvent]:
     request = GenerateRequest(
         Sampling(tokens, ignore_eos=True), prompt=tuple(range(5, 5 + prompt)),
-        engine=engine or "bf16.bf16.vllm-0-digest.paged.cpu.raw",
+        engine=engine or "bf16.bf16.vllm-0-digest.paged.cpu.raw", answered=answered,
     )  # fmt: skip
     events: list[TokenEvent] = []
     async with aclosing(reader.caller.stream(Ask(("model", MODEL), "generate", request), TokenEvent)) as stream:
@@ -115,6 +121,21 @@ async def test_answers_end_with_a_receipt_and_go_on_after_a_pause(tmp_path: Path
         back = await read(reader, 30, 3000, most=made + 50)
         assert ids_of(back)[: made + 50] == [100 + (30 + at) % 500 for at in range(made + 50)]
         assert ids_of(left)[:20] == ids_of(back)[:20]
+
+
+async def test_an_answer_that_goes_on_is_decoded_again_up_to_where_it_was(tmp_path: Path, smollm2: ModelFolder) -> None:
+    async with world(tmp_path, smollm2.path, replay=30) as (producer, reader, host):
+        for answered, cached in ((20, 0), (30, 0), (31, 128)):  # of 140 tokens; the program has 128 of more than 128
+            events = await read(reader, 140, 10, answered=answered)
+            receipt = events[-1].receipt
+            assert ids_of(events) == [100 + (140 + at) % 500 for at in range(10)] and events[-1].finish == "length"
+            assert receipt is not None and receipt.prompt.local == cached
+            assert receipt.decode_us == (9 + (answered if not cached else 0)) * 2000
+        left = await read(reader, 30, 3000, most=20)
+        await until(lambda: not host.running, 20.0)
+        made = producer.counters["tokens_decoded"]
+        back = await read(reader, 30, 3000, most=made + 50)
+        assert ids_of(left)[:20] == ids_of(back)[:20] == [100 + (30 + at) % 500 for at in range(20)]
 
 
 async def test_paused_answers_take_no_places(tmp_path: Path, smollm2: ModelFolder) -> None:

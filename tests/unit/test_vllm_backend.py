@@ -40,6 +40,11 @@ def test_the_likeliest_token_is_vllms_own_choice_and_all_else_ours() -> None:
     assert mapping.params_of(Sampling(1), 0)["logprobs"] is None
 
 
+def test_what_is_replayed_is_chosen_here_and_counts_beside_the_tokens_wanted() -> None:
+    again = mapping.params_of(Sampling(7), 3, (), (5, 6))
+    assert again["max_tokens"] == 9 and again["extra_args"][mapping.EXTRA][1:] == [3, [5, 6]]
+
+
 def test_within_a_grammar_ours_chooses_and_end_tokens_end() -> None:
     held = mapping.params_of(Sampling(7, ignore_eos=True, grammar=Grammar("json_object"), stop_ids=(9,)), 0, {2})
     assert mapping.EXTRA in held["extra_args"] and held["stop_token_ids"] == [2, 9]
@@ -68,12 +73,18 @@ def test_a_row_chooses_as_our_engine_does_wherever_the_answer_broke_off(
             history.add(wanted[-1])
     extra = mapping.params_of(Sampling(temperature=1.0), 0)["extra_args"][mapping.EXTRA]
     assert isinstance(extra[0], str)
-    extra = [mapping.records.encode(sampling).hex(), broke_at]
+    extra = [mapping.records.encode(sampling).hex(), broke_at, []]
     output: list[int] = []
     going_on = AnswerRow(extra, prompt + wanted[:broke_at], output)
     for row in logits[broke_at:]:
         output.append(going_on.choose(row))
     assert wanted[:broke_at] + output == wanted
+    # and where what there is comes again, whatever is likely then
+    output = []
+    replaying = AnswerRow([extra[0], 0, wanted[:broke_at]], prompt, output)
+    for number, row in enumerate(logits):
+        output.append(replaying.choose(logits[0] if number < broke_at else row))
+    assert output == wanted
 
 
 def test_messages_come_back_as_they_were() -> None:

@@ -26,7 +26,8 @@ class AnswerRow:
     ) -> None:
         """`extra`: as mapping.EXTRA says. `grammars`: those of the model. Raises BadRecord, and what
         Grammars.matcher does."""
-        encoded, answered = extra
+        encoded, answered, replayed = extra
+        self._replayed = tuple(map(int, replayed))
         self._params = records.decode(Sampling, bytes.fromhex(encoded))
         self._prompt, self._output = len(prompt), output
         asked = len(prompt) - int(answered)
@@ -37,13 +38,15 @@ class AnswerRow:
             self._matcher = grammars.matcher(self._params.grammar, prompt[asked:])
 
     def choose(self, logits: NDArray[np.float32]) -> int:
-        """The next token by logits [vocab]. Raises ModelError when they are not numbers, or when the answer cannot go
-        on within its grammar."""
+        """The next token: those that are replayed, then by logits [vocab]. Raises ModelError when they are not numbers,
+        or when the answer cannot go on within its grammar."""
         for token in self._output[self._counted :]:
             if self._history is not None:
                 self._history.add(token)
             if self._matcher is not None:
                 self._matcher.accept(token)
         self._counted = len(self._output)
+        if self._counted < len(self._replayed):
+            return self._replayed[self._counted]
         allowed = self._matcher.allowed() if self._matcher is not None else None
         return choose(logits, self._params, self._prompt + len(self._output), self._history, allowed).token
