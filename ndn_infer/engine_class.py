@@ -52,7 +52,7 @@ class EngineClass:
             raise BadRecord(f"an engine class has {MOST_CHARACTERS} characters at most")
 
     def __str__(self) -> str:
-        return ".".join(getattr(self, item.name) for item in fields(self))
+        return f"{self.dtype}.{self.weights}.{self.implementation}.{self.attention}.{self.machine}.{self.kv}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

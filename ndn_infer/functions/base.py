@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
@@ -125,6 +125,8 @@ class Job:
     wire: bytes = b""
     """The bytes whose digest is in the call's name; of a private call the sealed request, by `caller`."""
     caller: Name = b""
+    afterwards: list[Callable[[], object]] = field(default_factory=list)
+    """What is done once the answer has left: nobody waits for it."""
 
     @property
     def hint(self) -> Name:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Final
 
 from ndn_infer import clock, ndn, records
@@ -119,7 +120,7 @@ class FunctionServer:
         work = Work(
             key, domain, asked.envelope, seat, lifetime, waiting=[request], began=clock.monotonic(),
             before=max(len(self._work), self.function.queue_length()), span=self._spans.begun(asked, key),
-            wire=asked.wire,
+            wire=asked.wire, record=asked.record,
         )  # fmt: skip
         self._work[key] = work
         lifetime.asked(asked.envelope.deadline_ms)
@@ -155,11 +156,11 @@ class FunctionServer:
 
     async def _answer(self, work: Work, plain: bytes) -> CallAnswer:
         domain, server, function = work.domain, self._host.server, self.function
-        request = await self._decode(plain)
+        request = work.record or await self._decode(plain)
         host = self._host if domain is PUBLIC else self._tenants_host
         job = Job(
             host, work.key.call, work.envelope, self._signer, domain, work.seat, work.promised, work.wire,
-            work.key.caller,
+            work.key.caller, work.afterwards,
         )  # fmt: skip
         if function.streams:
             work.before, work.estimate_s = function.queue_length(), function.first_event_s(request)
@@ -177,7 +178,7 @@ class FunctionServer:
         value = records.encode(result)
         engine = function.engine_class()
         if len(value) <= INLINE_ANSWER_BYTES and work.acknowledged is None:
-            self._records.follow(job, value, engine)
+            work.afterwards.append(partial(self._records.follow, job, value, engine))
             return CallAnswer(value=value, hint=self._hint)
         base = self._result(work)
         packets = server.publish(base, domain.seal(base, value), self._signer)
@@ -215,26 +216,40 @@ class FunctionServer:
 
     def _finish(self, work: Work, answer: CallAnswer) -> None:
         del self._work[work.key]
-        if not answer.code:
-            self._answers.put(work.key, answer)
-            if not self.function.streams:
-                taken_s = clock.monotonic() - work.began
-                self._host.meters.observe(m.CALL_SECONDS, taken_s, self.function.function)
-            self._admission.finished(work.units, work.began, others=len(self._work))
+        if answer.code:
+            self._failed(work, answer)
         else:
-            self._admission.failed(work.units, others=len(self._work))
-        if answer.code and work.acknowledged is not None:
-            self._host.counters["failed"] += 1
-            if not work.ended:
-                self._failures.put(work.key, answer, clock.monotonic())
-            self._host.server.break_promise(self._result(work), self._signer)
-        said = f"{answer.code}: {answer.error}" if answer.code else "done"
-        log.info("%s: call %s, %s", self.function.function, work.key.call.request[:8], said)
+            self._answers.put(work.key, answer)
         for request in work.waiting:
             if answer.code:
                 self._replies.fail(request, answer, work.domain, work.seat.who)
             else:
                 self._replies.reply(request, answer, work.domain)
+        if not answer.code:
+            self._admission.finished(work.units, work.began, others=len(self._work))
+        # packets leave at the end of the event loop's turn: what comes after them holds nobody up
+        asyncio.get_running_loop().call_soon(self._settle, work, answer)
+
+    def _failed(self, work: Work, answer: CallAnswer) -> None:
+        self._admission.failed(work.units, others=len(self._work))
+        if work.acknowledged is not None:
+            self._host.counters["failed"] += 1
+            if not work.ended:
+                self._failures.put(work.key, answer, clock.monotonic())
+            self._host.server.break_promise(self._result(work), self._signer)
+
+    def _settle(self, work: Work, answer: CallAnswer) -> None:
+        """What is left to do when those who waited have their answer."""
+        for action in work.afterwards:
+            try:
+                action()
+            except Exception:
+                log.exception("%s: after a call", self.function.function)
+        if not answer.code and not self.function.streams:
+            taken_s = clock.monotonic() - work.began
+            self._host.meters.observe(m.CALL_SECONDS, taken_s, self.function.function)
+        said = f"{answer.code}: {answer.error}" if answer.code else "done"
+        log.info("%s: call %s, %s", self.function.function, work.key.call.request[:8], said)
 
     async def close(self) -> None:
         await self._intake.close()

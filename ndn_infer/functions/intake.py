@@ -134,8 +134,8 @@ class Intake:
         if not asked.caller:
             if is_sealed_request(wire):
                 raise BadRecord("a sealed request in a shared call")
-            if len(wire) <= DECODED_HERE_BYTES:
-                records.decode(self._function.request_type, wire)  # rubbish takes no seat
+            if len(wire) <= DECODED_HERE_BYTES:  # rubbish takes no seat
+                asked = replace(asked, record=records.decode(self._function.request_type, wire))
             self._desk.admit(asked, WorkKey(asked.call), PUBLIC, wire)
             return
         access = self._host.access

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -202,14 +204,35 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
             choice = generation.choose(logits, history)
-            if self._take(generation, choice):
-                return
-            await self._seat(generation)
-            if history is not None:
-                history.add(choice.token)
-            start, cutter = len(generation.tokens) - 1, self._stages.cutter
-            step = cutter.step(generation.tokens[-1:], start, asked, generation.parent)
-            logits = await self._step(generation, step)
+            finish = self._take(generation, choice.token)
+            start, cutter = len(tokens) - 1, self._stages.cutter
+            step = cutter.step(tokens[-1:], start, asked, generation.parent)
+            async with self._inputs(generation, step, last=bool(finish)) as inputs:
+                if generation.answer.push(choice.token, choice.logprob, choice.top, finish):
+                    return
+                await self._seat(generation)
+                if history is not None:
+                    history.add(choice.token)
+                logits = await self._step(generation, step, inputs)
+
+    @asynccontextmanager
+    async def _inputs(
+        self, generation: _Generation, step: Step, *, last: bool
+    ) -> AsyncIterator[asyncio.Task[Tensor] | None]:  # fmt: skip
+        """What a step takes, asked of the stages before: they compute while its token is told. None where it may be
+        that nobody wants the step."""
+        if last or generation.answer.away or generation.params.stop:
+            yield None
+            return
+        pull = self._stages.pull(step, generation.tokens, generation.host, generation.spent)
+        inputs = asyncio.ensure_future(pull)
+        for _ in range(2):  # turns of the event loop: it begins in the first one, and packets leave at the end of it
+            await asyncio.sleep(0)
+        try:
+            yield inputs
+        finally:
+            inputs.cancel()
+            await asyncio.gather(inputs, return_exceptions=True)
 
     async def _prompt(self, generation: _Generation) -> Tensor:
         """Logits after the prompt. While a piece is computed here, the stages before compute the next one."""
@@ -260,14 +283,12 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         counters["steps_us"] += round((time.perf_counter() - began) * 1e6)
         return logits
 
-    def _take(self, generation: _Generation, choice: Choice) -> bool:
-        """One token; whether it was the last."""
-        params, whole = generation.params, self._stages.stage.whole
-        generation.tokens.append(choice.token)
-        finish = ""
-        matcher = generation.matcher
-        if choice.token in params.stop_ids or (matcher is not None and choice.token in matcher.ends):
-            finish = "stop"
-        elif generation.made >= params.max_tokens or len(generation.tokens) >= whole.context_length:
-            finish = "length"
-        return generation.answer.push(choice.token, choice.logprob, choice.top, finish)
+    def _take(self, generation: _Generation, token: int) -> str:
+        """One more token; why it is the last one, or ""."""
+        params, whole, matcher = generation.params, self._stages.stage.whole, generation.matcher
+        generation.tokens.append(token)
+        if token in params.stop_ids or (matcher is not None and token in matcher.ends):
+            return "stop"
+        if generation.made >= params.max_tokens or len(generation.tokens) >= whole.context_length:
+            return "length"
+        return ""

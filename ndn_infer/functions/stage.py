@@ -35,10 +35,12 @@ class RunStage(NamedFunction[StageRequest]):
         self._stages = host
         self._next = host.layers[1] + 1
         self.function = function_before(self._next, host.model)
+        self._holder = self._me = ""
 
     async def start(self, host: Host, signer: Signer) -> None:
         stage = await self._stages.start()
         self.take_at_most(8 * stage.whole.context_length)
+        self._holder, self._me = ndn.to_uri(host.hint(signer)), ndn.to_uri(signer.identity)
         if stage.ends:
             last, whole = self._next - 1, stage.whole.layers
             hint_text = f"offer decode:{stage.first}-{last}, which takes the activations of stages and gives tokens"
@@ -59,18 +61,23 @@ class RunStage(NamedFunction[StageRequest]):
     async def run(self, request: StageRequest, job: Job) -> Record:
         step = self._step(request)
         base = self._stages.activation(job.host.net, self._next, step.name)
-        holder = ndn.to_uri(job.hint)
         published = job.host.server.store.manifest(base)
         if published is not None:
-            return StageReport(step.name.hex(), holder, published.inline or b"")
+            return StageReport(step.name.hex(), self._holder, published.inline or b"")
         hidden, spent = self._stages.kept(step, job.host), StageCosts()
         if hidden is None:
             hidden = await self._stages.compute(step, request.before, job.host, spent=spent)
         content = self._stages.encode(hidden)
+        if len(content) <= INLINE_BYTES:  # nobody can ask for it by name before the answer is there
+            job.afterwards.append(lambda: self._publish(base, content, job))
+        else:
+            self._publish(base, content, job)
+        inline = content if len(content) <= INLINE_BYTES else b""
+        return StageReport(step.name.hex(), self._holder, inline, spent.told(self._me))
+
+    def _publish(self, base: Name, content: bytes, job: Job) -> None:
         job.host.server.publish(base, content, job.signer)
         job.host.counters["activations_published"] += 1
-        inline, told = content if len(content) <= INLINE_BYTES else b"", spent.told(ndn.to_uri(job.signer.identity))
-        return StageReport(step.name.hex(), holder, inline, told)
 
     def _step(self, request: StageRequest) -> Step:
         """The step that a request means. Raises CallError (another model, engine class or length of pieces),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ from ndn_infer.engine.stage import Sequences, Stage
 from ndn_infer.engine.step_costs import EngineSpent
 from ndn_infer.engine.weights import DTYPES
 from ndn_infer.engine_class import EngineClass
-from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NetworkError
+from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NdnInferError, NetworkError
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
@@ -34,11 +36,14 @@ from ndn_infer.security.signer_policy import signer_policy
 from ndn_infer.tensors import decode_tensor, encode_tensor
 from ndn_infer.torch_tensors import WIRE_DTYPES, raw_of
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.transport.calls.asking import Answered
 from ndn_infer.transport.objects.live_stream import version_now
 
 log = logging.getLogger(__name__)
 
 Then = Callable[[Stage, Tensor], None]
+MOST_GIVERS: Final = 1024
+"""Sequences of which is known who computes them."""
 
 
 class StageHost:
@@ -53,6 +58,7 @@ class StageHost:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._stage: Stage | None = None
         self._sequences: Sequences | None = None
+        self._givers: OrderedDict[bytes, Name] = OrderedDict()
         self.waiting = 0
 
     async def start(self) -> Stage:
@@ -143,10 +149,17 @@ class StageHost:
         """Content of the activation that a request asks for, by a signer that is believed. Raises CallError,
         NetworkError, KeyNotAllowed."""
         function, (before, spent) = function_before(self.stage.first, self.model), known
-        report = await host.caller.call(
-            Ask(SERVICE, function, request), StageReport,
-            on_answer=lambda answered: self._believe(answered.signed_by.identity, host),
-        )  # fmt: skip
+
+        def on_answer(answered: Answered) -> None:
+            self._believe(answered.signed_by.identity, host)
+            self._gave(step, answered.hint)
+
+        ask = Ask(SERVICE, function, request, first=self._givers.get(step.parent, b""))
+        try:
+            report = await host.caller.call(ask, StageReport, on_answer=on_answer)
+        except NdnInferError:
+            self._givers.pop(step.parent, None)
+            raise
         if report.chain != step.name.hex():
             raise BadRecord("a stage answered for other tokens")
         spent.add(report.spent)
@@ -161,6 +174,12 @@ class StageHost:
             log.info("an activation is computed again: %s", error)
             again = replace(request, before=tuple(before[: step.start]), again=version_now())
             return await self._ask(again, step, known, host)
+
+    def _gave(self, step: Step, hint: Name) -> None:
+        """Whoever gave a step has its KV: the next one is asked there, of however many that could compute it."""
+        self._givers[step.value] = hint
+        while len(self._givers) > MOST_GIVERS:
+            self._givers.popitem(last=False)
 
     async def _fetch(self, step: Step, report: StageReport, host: Host, *, past_caches: bool) -> bytes:
         """An activation from wherever the network has it, else from who published it: of several producers of one node,

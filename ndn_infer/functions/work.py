@@ -7,13 +7,13 @@ arrive, what any function computes. Pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ndn_infer.namespace import Call
 from ndn_infer.ndn.name import Name
-from ndn_infer.records import CallAnswer, Envelope
+from ndn_infer.records import CallAnswer, Envelope, Record
 from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.wire.shares import Seat
 
@@ -55,6 +55,8 @@ class ReceivedCall:
     who: Hashable
     caller: Name = b""
     wire: bytes = b""
+    record: Record | None = None
+    """The request, where it was decoded to see whether it is one."""
 
 
 @dataclass(slots=True)
@@ -76,9 +78,13 @@ class Work:
     before: int = 0
     estimate_s: float = 0.0
     span: Span | None = None
+    record: Record | None = None
+    """The request, as in ReceivedCall."""
     promised: list[Name] = field(default_factory=list)
     ended: str = ""
     wire: bytes = b""
+    afterwards: list[Callable[[], object]] = field(default_factory=list)
+    """What is done once the answer has left."""
 
 
 class Failures:

@@ -38,15 +38,15 @@ class Kind:
     """Whether its newest version replaces all others for good: a reader refuses older ones than it has seen."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name))
+        for name in _form(type(self)).fields:
+            _check(name, getattr(self, name))
 
     def to_name(self, net: Name) -> Name:
         """The name below `net`."""
-        parts = []
-        for part in self.pattern.split("/")[1:]:
-            parts.append(str(getattr(self, part[1:-1].replace("-", "_"))) if part.startswith("<") else part)
-        return net + b"".join(ndn.generic(part) for part in parts)
+        parts = _form(type(self)).parts
+        return net + b"".join(
+            ndn.generic(str(getattr(self, field)) if field else word) for field, word in parts
+        )  # fmt: skip
 
     @classmethod
     def parse(cls, net: Name, name: Name) -> Self | None:
@@ -67,19 +67,42 @@ class Kind:
 
     @classmethod
     def _match(cls, texts: list[str | None], *, exact: bool) -> Self | None:
-        parts = cls.pattern.split("/")[1:]
+        parts = _form(cls).parts
         if len(texts) < len(parts) or (exact and len(texts) != len(parts)):
             return None
         values: dict[str, str] = {}
-        for part, text in zip(parts, texts, strict=False):
-            if text is None or (not part.startswith("<") and part != text):
+        for (field, word), text in zip(parts, texts, strict=False):
+            if text is None or (not field and word != text):
                 return None
-            if part.startswith("<"):
-                values[part[1:-1].replace("-", "_")] = text
+            if field:
+                values[field] = text
         try:
             return cls(**values)
         except BadName:
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Of a kind: its fields, and its components, each (field, "") or ("", word)."""
+
+    fields: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...]
+
+
+_FORMS: Final[dict[type[Any], _Form]] = {}
+
+
+def _form(kind: type[Any]) -> _Form:
+    """Looked at once: names are made and read for every packet of a call."""
+    found = _FORMS.get(kind)
+    if found is None:
+        parts = [
+            (part[1:-1].replace("-", "_"), "") if part.startswith("<") else ("", part)
+            for part in kind.pattern.split("/")[1:]
+        ]  # fmt: skip
+        found = _FORMS[kind] = _Form(tuple(item.name for item in fields(kind)), tuple(parts))
+    return found
 
 
 def texts_of(net: Name, name: Name) -> list[str | None]:

@@ -178,6 +178,38 @@ def test_quick_work_is_answered_in_one_round_trip_and_speed_is_measured(tmp_path
     in_world(tmp_path, story)
 
 
+class Leaving(Work):
+    """Has something to do after each answer, which breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[int] = []
+
+    async def run(self, request: TokenizeRequest, job: Job) -> Record:
+        def note() -> None:
+            self.sent.append(job.host.counters["answers"] - before)
+
+        def breaks() -> None:
+            raise ValueError("the wheel came off")
+
+        before = job.host.counters["answers"]
+        job.afterwards.extend((breaks, note))
+        return await super().run(request, job)
+
+
+def test_what_comes_after_an_answer_neither_holds_it_up_nor_harms_it(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        work = Leaving()
+        await world.produce(work)
+        caller = (await world.node(world.core)).caller
+        for number in range(2):
+            assert (await caller.call(ask(f"0.01 {number}"), Text)).text == f"0.01 {number}"
+        await asyncio.sleep(0.1)
+        assert work.sent == [1, 1], "the answer was out before"
+
+    in_world(tmp_path, story)
+
+
 def test_work_that_fails_after_its_acknowledgement_tells_why_and_is_not_done_again(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         work = Work()

@@ -43,6 +43,7 @@ from ndn_infer.records import GenerateRequest, Sampling, TokenEvent, TokenLogpro
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
 from ndn_infer.transport.calls.caller import ResultLost  # noqa: E402
+from ndn_infer.transport.calls.candidates import Candidate, Said  # noqa: E402
 from ndn_infer.transport.link.links import Link  # noqa: E402
 from ndn_infer.wire import readership  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
@@ -296,6 +297,56 @@ def test_equal_prompts_share_activations(small: Model) -> None:
             assert stages.counter(0, "activations_published") == first
             await stages.ask([*PROMPTS[-1][:64], 5, 6, 7, 8, 9, 10, 11, 12], replace(GREEDY, max_tokens=1))
             assert stages.counter(0, "activations_published") == first + 1, "two pieces of three were there"
+
+    asyncio.run(run())
+
+
+class AnyOf:
+    """Chooses (transport.calls.candidates.Chooser): one of those that could, another one each time."""
+
+    def __init__(self, hints: Sequence[ndn.Name]) -> None:
+        self.hints, self.asked = list(hints), 0
+
+    async def candidates(self, call: Any, request: Any, *, settled: bool = False) -> Sequence[Candidate]:
+        self.asked += 1
+        self.hints.append(self.hints.pop(0))
+        return [Candidate((hint,)) for hint in self.hints]
+
+    def heard(self, call: Any, candidate: Candidate, said: Said) -> None:
+        pass
+
+    def refuses(self, identity: ndn.Name) -> str:
+        return ""
+
+
+def test_of_several_stages_one_has_a_sequence_until_it_dies(small: Model) -> None:
+    """Whoever gave a step has its KV. Another one that computes the same layers would compute all of it again."""
+    expected = alone(small, [(PROMPTS[3], GREEDY)])[0]
+
+    async def run() -> None:
+        async with line(small, (3,)) as pipeline:
+            pipeline.keychain.ensure(role("stage", node="s9"))
+            twins = {"s0": pipeline.peers[0], "s9": await pipeline.join()}
+            stages = StageHost(small.digest, small.path, pipeline.ranges[0], pipeline.config.engine)
+            await twins["s9"].offer(RunStage(stages), role("stage", node="s9"))
+            signers = {node: pipeline.keychain.signer_for(role("stage", node=node)) for node in twins}
+            chooser = AnyOf([twin.host.hint(signers[node]) for node, twin in twins.items()])
+            caller = pipeline.peers[-1].host.caller
+            caller._chooser = caller._asking._chooser = chooser
+            ids: list[int] = []
+            async for event in pipeline.events(PROMPTS[3], GREEDY):
+                assert event.finish != "error", event.error
+                ids += event.ids
+                if len(ids) == 6:
+                    assert chooser.asked == 1, "one step chose, for all that came after it"
+                    given = {node: twin.host.counters["activations_published"] for node, twin in twins.items()}
+                    assert min(given.values()) == 0
+                    holder, other = sorted(given, key=lambda node: -given[node])
+                    await twins.pop(holder).close()
+            assert ids == expected
+            assert twins[other].host.counters["activations_published"] > 0
+            assert sum(twin.host.counters["steps_computed_again"] for twin in twins.values()) > 0
+            await twins[other].close()
 
     asyncio.run(run())
 

@@ -34,6 +34,25 @@ def test_asked_at_one_place_only_nobody_else_is_asked() -> None:
     assert order.alone and not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1 and order.now == FIRST[0]
 
 
+@pytest.mark.parametrize("outcome", PASSED)
+def test_one_that_leads_is_asked_before_it_is_known_who_else_there_is(outcome: Outcome) -> None:
+    order = Order(FIRST[:1], led=True)
+    assert order.now == FIRST[0] and not order.passed(outcome, 5.0)
+    assert order.again(0.4) == 0.0, "the others are asked at once, however long that one is busy"
+    order.renew(FIRST[1:])
+    assert order.now == FIRST[1] and order.turn > 0, "under another name"
+    assert order.passed(outcome) and order.passed(outcome) and order.now == Candidate()
+    assert not order.passed(outcome)
+
+
+def test_where_nobody_else_is_known_the_network_is_asked_after_one_that_leads() -> None:
+    order = Order(FIRST[:1], led=True)
+    assert not order.passed(Outcome.CANNOT) and order.again(0.4) == 0.0
+    order.renew(())
+    assert order.now == Candidate() and order.turn == 1
+    assert not order.passed(Outcome.SILENT) and order.again(0.4) == 0.4, "from now on it is a call as any"
+
+
 def test_a_round_of_busy_ones_begins_again_when_the_first_has_time() -> None:
     order = Order(FIRST)
     for back_s in (2.0, 0.7, 0.0):

@@ -25,6 +25,9 @@ class Ask:
     """As in records.Envelope."""
     at: tuple[Name, ...] = ()
     """Forwarding hints: these producers are asked, and no others."""
+    first: Name = b""
+    """A forwarding hint: whoever is there is asked before anybody else, as it has what this call goes on from. Others
+    are looked for when it does not answer."""
     caller: str = ""
     """As in records.Envelope, where the producer pulls more of this caller than the request."""
     evidence: bool = True

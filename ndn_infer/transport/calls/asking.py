@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ndn_infer import clock, ndn, records
 from ndn_infer.errors import BadPacket, BadRecord, LeftOut, Nacked, NdnInferError, NetworkError, TrustError
@@ -45,11 +46,17 @@ class Answered:
     @property
     def hint(self) -> Name:
         """What leads to whoever answered; b"" when the answer does not say so, or names somebody else."""
-        try:
-            hint = ndn.from_uri(self.answer.hint) if self.answer.hint else b""
-        except NdnInferError:
-            return b""
-        return hint if hint.startswith(self.signed_by.identity) else b""
+        return _own_hint(self.answer.hint, self.signed_by.identity) if self.answer.hint else b""
+
+
+@lru_cache(maxsize=1024)
+def _own_hint(text: str, identity: Name) -> Name:
+    """A producer says the same in each of its answers."""
+    try:
+        hint = ndn.from_uri(text)
+    except NdnInferError:
+        return b""
+    return hint if hint.startswith(identity) else b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,10 @@ class Caller:
                 return (Candidate(ask.at),) if ask.at else ()
             return await self._chooser.candidates(call, ask.request, settled=settled)
 
-        order = Order(await candidates(False), only=bool(ask.at))
+        if ask.first:
+            order = Order((Candidate((ask.first,)),), led=True)
+        else:
+            order = Order(await candidates(False), only=bool(ask.at))
         return PreparedCall(
             call, call.to_name(self._net), inline, sources, caller, ask.advice, order, candidates, epoch, access, span,
             ask.evidence, ask.context,

@@ -82,10 +82,13 @@ class Chooser(Protocol):
 
 
 class Order:
-    """The candidates of one call. `first` are asked before whomever the network leads to; with `only` nobody else."""
+    """The candidates of one call. `first` are asked before whomever the network leads to; with `only` nobody else.
+    `led`: `first` is one that is asked before it is known who else there is; `again` ends that, and `renew` names the
+    others."""
 
-    def __init__(self, first: Sequence[Candidate] = (), *, only: bool = False) -> None:
-        self._all = list(first) if only else [*first, Candidate()]
+    def __init__(self, first: Sequence[Candidate] = (), *, only: bool = False, led: bool = False) -> None:
+        self._all = list(first) if only or led else [*first, Candidate()]
+        self.led = led
         self._place = 0
         self._back_s: list[float] = []
         self._cannot: set[tuple[Name, ...]] = set()
@@ -113,7 +116,7 @@ class Order:
         elif outcome is Outcome.CANNOT:
             self._cannot.add(self.now.at)
         self._place += 1
-        self.turn += not self.alone
+        self.turn += self.led or not self.alone
         return self._place < len(self._all)
 
     def again(self, pause_s: float) -> float | None:
@@ -121,6 +124,9 @@ class Order:
         has time. None when nobody may."""
         self._all = [one for one in self._all if one.at not in self._cannot]
         self.rounds += 1
+        if self.led:
+            self.led, self._back_s, pause_s = False, [], 0.0
+            self._all.append(Candidate())
         busy = min((back_s for back_s in self._back_s if back_s), default=pause_s) if self._back_s else pause_s
         self._place, self._back_s = 0, []
         return busy if self._all else None
