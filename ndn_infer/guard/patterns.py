@@ -82,8 +82,9 @@ class PatternSearch:
     _given: set[tuple[int, int]] = field(default_factory=set)
 
     def look(self, folded: FoldedText, *, last: bool, settled: int = SETTLED) -> Iterator[Spotted]:
-        """`settled`: so many characters must follow a match. Raises TimeoutError."""
-        text, base = folded.text, folded.base
+        """`settled`: so many characters must follow a match. One that was given out with fewer is looked at again when
+        there are more, and given out again where it goes on. Raises TimeoutError."""
+        text, base, growing = folded.text, folded.base, list[int]()
         at, self.held = max(self._at - base, 0), None
         while at <= len(text):
             match = self.wanted.pattern.search(text, at, partial=not last, timeout=SEARCH_S)
@@ -102,8 +103,10 @@ class PatternSearch:
             if self.wanted.holds(text[start:end]) and (base + start, base + end) not in self._given:
                 self._given.add((base + start, base + end))
                 yield Spotted(self.wanted.key, *folded.place(start, end))
+            if not last and end > len(text) - SETTLED and len(text) - start < WINDOW:
+                growing.append(base + start)
             at = max(end, start + 1)
-        self._at = base + at if self.held is None else self.held
+        self._at = min([base + at if self.held is None else self.held, *growing])
 
     def _hold(self, start: int, base: int) -> None:
         self.held = base + start if self.held is None else min(self.held, base + start)

@@ -7,7 +7,7 @@ and which needles a phrase is in each. Must not know: how characters are folded 
 |---|---|---|
 | words | letters and digits as leet writes them, one space for all else | words; single letters, anything between |
 | letters | the same without what is between | long phrases, split and joined in any way; rot13; backwards |
-| as it stands | without white space, case kept | base64 at its three alignments, hex |
+| as it stands | without white space, case kept | base64 at its three alignments, in itself too; hex, base32, binary |
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import base64
 import codecs
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 from ndn_infer.guard.needles import Needles
@@ -25,6 +26,8 @@ LONG: Final = 8
 """Letters from which a phrase is looked for across words. Shorter ones occur by chance where two words meet."""
 _LEAST_ENCODED: Final = 8
 """Characters of base64 that do not depend on what is around the phrase, at the least."""
+FEW: Final = 500
+"""Of more phrases in a policy, base64 of base64, base32 and binary are not looked for: they take most of the memory."""
 
 
 class Spotted(NamedTuple):
@@ -51,15 +54,33 @@ def encoded_forms(phrase: str) -> Iterator[str]:
     """The middle part of its base64 at each alignment, and its hex."""
     for said in {phrase, phrase.lower(), phrase.upper(), phrase.title(), phrase.capitalize()}:
         wire = said.encode("utf-8")
-        for before in range(3):
-            whole = base64.b64encode(b"\0" * before + wire).decode("ascii").rstrip("=")
-            first = (before * 8 + 5) // 6
-            last = (before + len(wire)) * 8 // 6
-            if last - first >= _LEAST_ENCODED:
-                yield whole[first:last]
+        yield from _base64(wire)
         if len(wire) * 2 >= _LEAST_ENCODED:
             yield wire.hex()
             yield wire.hex().upper()
+
+
+def deeper_forms(phrase: str) -> Iterator[str]:
+    """Its base64 in base64, its base32, its bits; as it is written and in lower case."""
+    for said in {phrase, phrase.lower()}:
+        wire = said.encode("utf-8")
+        for inner in _base64(wire):
+            yield from _base64(inner.encode("ascii"))
+        yield from _aligned(wire, base64.b32encode, 5)
+        yield "".join(f"{byte:08b}" for byte in wire)
+
+
+def _base64(wire: bytes) -> Iterator[str]:
+    return _aligned(wire, base64.b64encode, 6)
+
+
+def _aligned(wire: bytes, encode: Callable[[bytes], bytes], bits: int) -> Iterator[str]:
+    """What of its encoding, of so many bits a character, is the same whatever is around it, at each alignment."""
+    for before in range({5: 5, 6: 3}[bits]):
+        whole = encode(b"\0" * before + wire).decode("ascii")
+        first, last = -(-before * 8 // bits), (before + len(wire)) * 8 // bits
+        if last - first >= _LEAST_ENCODED:
+            yield whole[first:last]
 
 
 class PhraseBook:
@@ -70,9 +91,10 @@ class PhraseBook:
         words: dict[str, str] = {}
         letters: dict[str, str] = {}
         standing: dict[str, str] = {}
-        for rule, phrase in phrases:
+        wanted = list(phrases)
+        for rule, phrase in wanted:
             self._add(rule, phrase, words, letters)
-            for form in encoded_forms(phrase):
+            for form in chain(encoded_forms(phrase), deeper_forms(phrase) if len(wanted) <= FEW else ()):
                 standing.setdefault(form, rule)
         self.words, self.letters, self.standing = Needles(words), Needles(letters), Needles(standing)
 

@@ -2,6 +2,7 @@
 
     python -m tests.load.guard                          1,000 answers in virtual time, the disguises, generated prompts
     python -m tests.load.guard --wire 30                besides, answers over a forwarder, whose guard is killed
+    python -m tests.load.guard --processes 200          besides, over daemons that are killed, stopped and lie
     python -m tests.load.guard --prompts FILE.jsonl --field question     false alarms among prompts of a file
 
 Ends with one JSON line, and status 1 where a token was shown that no valid verdict covers.
@@ -32,6 +33,7 @@ from ndn_infer.models.linear_text import LinearText
 from ndn_infer.models.onnx_linear import read_linear
 from ndn_infer.models.registry import PACKAGED
 from tests.guard_play import ATTACKS, WORDS, play
+from tests.load import guard_processes
 
 PHRASES = (
     "project nightingale", "quarterly layoffs", "merger with initech", "master password", "acquire globex corporation",
@@ -87,11 +89,21 @@ VARIANTS: dict[str, tuple[Callable[[str], str], ...]] = {
     "hex": (lambda t: t.encode().hex(), lambda t: t.encode().hex(" "), lambda t: t.encode().hex().upper()),
     "rot13": (lambda t: codecs.encode(t, "rot13"), lambda t: codecs.encode(t.upper(), "rot13")),
     "backwards": (lambda t: t[::-1], lambda t: t.upper()[::-1]),
+    "base64 twice": (
+        lambda t: base64.b64encode(base64.b64encode(t.encode())).decode(),
+        lambda t: base64.b64encode(base64.b64encode(f"x{t}".encode()) + b"!").decode(),
+        lambda t: base64.b64encode(b"ab" + base64.b64encode(t.encode())).decode(),
+    ),
+    "base32": (
+        lambda t: base64.b32encode(t.encode()).decode(), lambda t: base64.b32encode(f"xy {t}.".encode()).decode(),
+    ),
+    "binary": (
+        lambda t: " ".join(f"{ord(c):08b}" for c in t), lambda t: "".join(f"{ord(c):08b}" for c in t),
+    ),
     "words apart": (lambda t: t.replace(" ", " (so to speak) "), lambda t: " ".join(reversed(t.split()))),
     "other ciphers": (
         lambda t: "".join(chr((ord(c) - 97 + 3) % 26 + 97) if c.isalpha() else c for c in t),
-        lambda t: " ".join(f"{ord(c):08b}" for c in t), lambda t: base64.b32encode(t.encode()).decode(),
-        lambda t: base64.b64encode(base64.b64encode(t.encode())).decode(),
+        lambda t: base64.b85encode(t.encode()).decode(),
     ),
 }  # fmt: skip
 """By kind. The last two are known to pass: they are counted, too."""
@@ -212,6 +224,7 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--wire", type=int, default=0, help="answers over a forwarder in this process")
+    parser.add_argument("--processes", type=int, default=0, help="answers over daemons")
     parser.add_argument("--prompts", type=Path, help="plain prompts, JSON Lines")
     parser.add_argument("--field", default="question")
     options = parser.parse_args()
@@ -230,8 +243,11 @@ def main() -> int:
     result["classifier"] = classified(prompts)
     if options.wire:
         result["wire"] = asyncio.run(on_the_wire(options.wire, options.seed))
-    print(json.dumps(result))
     bad = result["virtual"]["uncovered_tokens"] or (options.wire and result["wire"]["wrong"])  # type: ignore[index]
+    if options.processes:
+        outcome = asyncio.run(guard_processes.run(options.processes, options.seed))
+        result["processes"], bad = vars(outcome), bad or outcome.uncovered or outcome.leaked
+    print(json.dumps(result))
     return 1 if bad else 0
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ndn_infer.errors import BadRecord
 from ndn_infer.guard.answer_judge import AnswerJudge
+from ndn_infer.guard.enforcement import Demand, Enforcer
 from ndn_infer.guard.judge import PolicyRules, TextJudge
 from ndn_infer.guard.language import language_of
 from ndn_infer.guard.personal import iban, luhn
@@ -18,6 +19,7 @@ from ndn_infer.guard.policy_file import read_policy
 from ndn_infer.guard.policy_form import decode, encode, policy_of
 from ndn_infer.guard.text_verdict import redacted, verdict_on_texts
 from ndn_infer.guard.trial import try_text
+from ndn_infer.records import TokenEvent
 
 pytest.importorskip("regex")
 pytest.importorskip("confusable_homoglyphs")
@@ -55,11 +57,50 @@ def rules_hit(text: str) -> set[str]:
         "pro\u200bject\u200d night\u2060ingale", base64.b64encode(b"on project nightingale.").decode(),
         codecs.encode("project nightingale", "rot13"), "project%20nightingale", "%70roject nightingale",
         "&#112;roject nightingale", "elagnithgin tcejorp", "a b0mb!", "b.o.m.b", "ｂｏｍｂ",
+        base64.b64encode(b"a" + base64.b64encode(b"on project nightingale.")).decode(),
         b"project nightingale".hex(), "𝐩𝐫𝐨𝐣𝐞𝐜𝐭 𝖓𝖎𝖌𝖍𝖙𝖎𝖓𝖌𝖆𝖑𝖊", "pro\nject\nnightin\tgale",
     ],
 )  # fmt: skip
 def test_a_phrase_is_found_however_it_is_written(text: str) -> None:
     assert rules_hit(f"it is {text} that we mean") == {"codename"}
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_where_an_encoded_text_begins_changes_nothing(before: int) -> None:
+    said = b"abcdef"[:before] + b"project nightingale!"
+    for wire in (base64.b64encode(said), base64.b64encode(base64.b64encode(said)), base64.b32encode(said)):
+        assert "codename" in rules_hit(f"see {wire.decode()} there")
+
+
+def test_the_bits_of_a_phrase_are_found() -> None:
+    bits = [f"{byte:08b}" for byte in b"project nightingale"]
+    assert "codename" in rules_hit("".join(bits)) and "codename" in rules_hit(" ".join(bits))
+    assert "codename" not in rules_hit(" ".join(bits[:9]))
+
+
+@pytest.mark.parametrize("hold_back", [1, 2, 8])
+def test_what_a_match_goes_on_with_after_it_had_to_be_told_is_redacted_too(hold_back: int) -> None:
+    """A hold-back may end within a match that stands already and becomes longer."""
+    mail = {"id": "mail", "kind": "personal", "types": ["email"], "action": "redact"}
+    policy, text = (
+        policy_of({"name": "m", "hold_back": hold_back, "rules": [mail]}),
+        "Mail jo.doe@mail.example.com today!",
+    )
+    whole = 0
+    for cut in range(1, 9):
+        judge, reader = AnswerJudge(PolicyRules(policy, "answer"), "/x"), Enforcer(Demand(policy.digest, 64, 9.0), "/x")
+        shown, last = "", (len(text) - 1) // cut
+        for number in range(last + 1):
+            event = TokenEvent((number,), text[number * cut :][:cut], "stop" if number == last else "")
+            given = reader.on_event(event, 0.0, 0)
+            if not judge.over:
+                judge.push(event.ids, event.text, last=bool(event.finish))
+                verdict = judge.verdict(0)
+                given += reader.on_verdict(verdict, "", 0.0, 0) if verdict else []
+            shown += "".join(one.text for one in given)
+        whole += reader.complete
+        assert shown == "Mail [email] today!" or (not reader.complete and "Mail [email] today!".startswith(shown))
+    assert whole >= hold_back // 2
 
 
 @pytest.mark.parametrize("text", ["bombastic", "projects, nightingales", "2024-01-02 12:30", "3.14159265358979323846"])
