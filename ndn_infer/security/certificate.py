@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 from ndn_infer import ndn
@@ -59,11 +60,11 @@ class Certificate:
     @property
     def key_name(self) -> Name:
         """`<identity>/KEY/<key id>`."""
-        return ndn.prefix(self.name, -2)
+        return _above(self.name, 2)
 
     @property
     def identity(self) -> Name:
-        return ndn.prefix(self.name, -4)
+        return _above(self.name, 4)
 
     @property
     def self_signed(self) -> bool:
@@ -95,6 +96,17 @@ class KeyLocator:
     is_certificate: bool
 
 
+_LOCATORS: Final = 512
+"""Names of keys and certificates that are not taken apart again: every packet of a stream names the same one."""
+
+
+@lru_cache(maxsize=_LOCATORS)
+def _above(name: Name, count: int) -> Name:
+    """`name` without its last `count` components."""
+    return ndn.prefix(name, -count)
+
+
+@lru_cache(maxsize=_LOCATORS)
 def split_locator(locator: Name) -> KeyLocator | None:
     """A certificate name or a key name taken apart; None when it is neither."""
     parts = ndn.components(locator)

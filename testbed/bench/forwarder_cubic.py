@@ -79,8 +79,12 @@ def _served(running: ExitStack, target: Target, serve: str, get: str, content: P
 
 
 def _download(command: list[str], environment: dict[str, str]) -> Download:
-    """What ndnget says of one download."""
-    speed, said = download(command, environment)
+    """What ndnget says of one download; nothing but "failed" of one that it gave up."""
+    try:
+        speed, said = download(command, environment)
+    except CannotMeasure as error:
+        tqdm.write(str(error))
+        return {"gbit_s": 0.0, "failed": 1.0}
     counts = {name: pattern.search(said) for name, pattern in _COUNTS.items()}
     return {"gbit_s": speed, **{name: float(count[1]) for name, count in counts.items() if count is not None}}
 
@@ -98,6 +102,7 @@ def _figures(title: str, found: Mapping[tuple[str, str], list[Download]]) -> dic
     rows = found[title, "cubic"]
     for name in _COUNTS:
         figures[f"{title}_cubic_{name}_median"] = statistics.median(row.get(name, 0.0) for row in rows)
+    figures[f"{title}_cubic_downloads_failed"] = sum(row.get("failed", 0.0) > 0 for row in rows)
     figures[f"{title}_cubic_downloads_with_timeouts"] = sum(row.get("timeouts", 0.0) > 0 for row in rows)
     return figures
 
