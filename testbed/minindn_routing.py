@@ -29,6 +29,7 @@ ROUTINGS: Final = (STATIC, NLSR)
 
 CONVERGENCE_S: Final = 300.0
 LOOK_AGAIN_S: Final = 1.0
+FACE_ATTEMPTS: Final = 3
 NLSR_SETTINGS: Final = (
     ("neighbors.hello-interval", "30"),
     ("neighbors.hello-timeout", "1"),
@@ -81,7 +82,12 @@ class StaticRoutes:
         for host in self.net.hosts:
             offers = nfdc_text.registered(await self.execute(host.name, "nfdc", "route", "list"), NET)
             self._helper.addOrigin([host], offers)
-        await in_thread(self._helper.calculateRoutes)
+        for _ in range(FACE_ATTEMPTS):
+            try:
+                return await in_thread(self._helper.calculateRoutes)
+            except ValueError as error:  # nfdc answered nothing when it was told to make a face
+                self.say(f"Mini-NDN made no face ({error}): once more")
+        raise NetworkError("Mini-NDN could not make faces", hint="WORKDIR/NODE/log/nfd.log has NFD's own words")
 
     async def back(self, node: str) -> None:
         await in_thread(lambda: self._helper.addNodeRoutes(self.net[node]))

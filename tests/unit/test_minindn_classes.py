@@ -201,6 +201,7 @@ class FakeNlsr(FakeApplication):
 class FakeRouting:
     origins: dict[str, list[str]] = {}
     again: list[str] = []
+    failures = 0
 
     def __init__(self, net: Any, face: str, kind: str, permanent: bool) -> None:
         assert (face, kind, permanent) == ("udp", "link-state", True)
@@ -211,6 +212,9 @@ class FakeRouting:
 
     def calculateRoutes(self) -> None:
         self.again.clear()
+        if self.failures:
+            FakeRouting.failures -= 1
+            raise ValueError(-1)
 
     def addNodeRoutes(self, node: FakeNode) -> None:
         self.again.append(node.name)
@@ -409,6 +413,21 @@ async def test_a_network_with_static_routes(network: Callable[..., Any]) -> None
         assert [(row.first, row.forth, row.back) for row in await found.link_bytes()][0] == (link.first, 1234, 1234)
     finally:
         await found.stop()
+
+
+async def test_a_face_that_mini_ndn_did_not_make_is_tried_again(network: Callable[..., Any]) -> None:
+    for failures, holds in ((2, True), (3, False)):
+        FakeRouting.failures = failures
+        found = network()
+        try:
+            if holds:
+                await found.start()
+            else:
+                with pytest.raises(NetworkError, match="could not make faces"):
+                    await found.start()
+        finally:
+            await found.stop()
+    assert FakeRouting.failures == 0
 
 
 async def test_what_is_killed_cut_and_started_again(network: Callable[..., Any]) -> None:
