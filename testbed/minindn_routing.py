@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from minindn.apps.nlsr import Nlsr
@@ -21,7 +22,7 @@ from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
 from ndn_infer.errors import NetworkError, UsageError
 from ndn_infer.testbed import nfdc_text
 from ndn_infer.testbed.convergence import NodeRouting, missing
-from ndn_infer.testbed.process_network import NET, Say, in_thread
+from ndn_infer.testbed.process_network import NET, Say, in_thread, side_by_side
 
 STATIC: Final = "static"
 NLSR: Final = "nlsr"
@@ -108,8 +109,12 @@ class NlsrRoutes:
     _daemons: dict[str, Any] = field(default_factory=dict)
 
     async def begin(self) -> None:
-        for host in self.net.hosts:
-            await in_thread(lambda host=host: self._start(host))  # type: ignore[misc]
+        starting = [partial(in_thread, partial(self._start, host)) for host in self.net.hosts]
+        if self.security:  # the keys of all are made below one root, by whoever comes first
+            for start in starting:
+                await start()
+        else:
+            await side_by_side(start() for start in starting)
 
     def _start(self, host: Any) -> None:
         self._daemons[host.name] = daemon = Nlsr(
