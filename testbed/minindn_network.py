@@ -24,7 +24,7 @@ from ndn_infer.errors import ChildFailed, NetworkError
 from ndn_infer.testbed import nfdc_text
 from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.minindn_apps import InferApplication, InferFailed, InferProducer
-from ndn_infer.testbed.minindn_routing import NFD_CHANGES, NLSR, NlsrRoutes, Routing, StaticRoutes
+from ndn_infer.testbed.minindn_routing import NFD_CHANGES, NLSR, NlsrRoutes, Routing, StaticRoutes, edit
 from ndn_infer.testbed.nfd import DATASET_KEPT_S
 from ndn_infer.testbed.node_process import NodeProcess
 from ndn_infer.testbed.process_network import (
@@ -129,8 +129,8 @@ class MiniNdnNetwork:
         await in_thread(self._provision)
         self.say(f"{len(self.topology.nodes)} nodes, {len(self.topology.links)} links, NFD in each node")
         for node in self.topology.nodes:
-            changes = list(NFD_CHANGES[self.setup.routing])
-            self._nfd[node.name] = Nfd(self.ndn.net[node.name], infoeditChanges=changes)
+            self._nfd[node.name] = made = Nfd(self.ndn.net[node.name])
+            await edit(self.execute, node.name, made.confFile, NFD_CHANGES[self.setup.routing])
         await side_by_side(self._start_nfd(node.name) for node in self.topology.nodes)
         await self.routing.begin()
         functions = [(node.name, function) for node in self.topology.nodes for function in node.functions]

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol
 
 from minindn.apps.nlsr import Nlsr
@@ -46,6 +45,18 @@ NFD_CHANGES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
 
 Execute = Callable[..., Awaitable[str]]
 """Runs a command on a node (by name) and returns what it printed; "" when it failed."""
+
+
+async def edit(execute: Execute, node: str, path: str, changes: Iterable[tuple[str, str]]) -> None:
+    """Set keys of a configuration file of a node. Raises NetworkError.
+
+    Not by Mini-NDN's `infoeditChanges`: after each it sends an empty line to the node's shell, whose prompt to that
+    line is taken for the end of a later command, so that nothing the shell is told afterwards is waited for.
+    """
+    for key, value in changes:
+        words = 'infoedit -f "$0" -s "$1" -v "$2" && echo done'
+        if not await execute(node, "sh", "-c", words, path, key, value):
+            raise NetworkError(f"{node}: {key} could not be set in {path}", hint="is infoedit on PATH?")
 
 
 class Routing(Protocol):
@@ -109,18 +120,17 @@ class NlsrRoutes:
     _daemons: dict[str, Any] = field(default_factory=dict)
 
     async def begin(self) -> None:
-        starting = [partial(in_thread, partial(self._start, host)) for host in self.net.hosts]
         if self.security:  # the keys of all are made below one root, by whoever comes first
-            for start in starting:
-                await start()
+            for host in self.net.hosts:
+                await self._begin(host)
         else:
-            await side_by_side(start() for start in starting)
+            await side_by_side(self._begin(host) for host in self.net.hosts)
 
-    def _start(self, host: Any) -> None:
-        self._daemons[host.name] = daemon = Nlsr(
-            host, logLevel="WARN", security=self.security, infoeditChanges=list(NLSR_SETTINGS)
-        )
-        daemon.start()
+    async def _begin(self, host: Any) -> None:
+        daemon = await asyncio.to_thread(Nlsr, host, logLevel="WARN", security=self.security)
+        await edit(self.execute, host.name, daemon.confFile, NLSR_SETTINGS)
+        self._daemons[host.name] = daemon
+        await in_thread(daemon.start)
 
     async def settle(self) -> None:
         began = time.monotonic()

@@ -176,8 +176,9 @@ class FakeApplication:
 class FakeNfd(FakeApplication):
     started: list[str] = []
 
-    def __init__(self, node: FakeNode, infoeditChanges: Any = None) -> None:
+    def __init__(self, node: FakeNode) -> None:
         super().__init__(node)
+        self.confFile = f"{self.homeDir}/nfd.conf"
 
     def start(self, *_: Any) -> None:  # type: ignore[override]
         self.started.append(self.node.name)
@@ -187,8 +188,9 @@ class FakeNfd(FakeApplication):
 class FakeNlsr(FakeApplication):
     ended: set[str] = set()
 
-    def __init__(self, node: FakeNode, logLevel: str, security: bool, infoeditChanges: Any) -> None:
+    def __init__(self, node: FakeNode, logLevel: str, security: bool) -> None:
         super().__init__(node)
+        self.confFile = f"{self.homeDir}/nlsr.conf"
 
     def start(self, *_: Any) -> None:  # type: ignore[override]
         name, ended = self.node.name, self.ended
@@ -352,6 +354,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "mnexec": 'shift 2; exec "$@"',
         "nfdc": 'echo "nfdc $*" >> did; [ -f "$1-$2" ] && cat "$1-$2" || echo done',
         "nlsrc": "cat lsdb",
+        "infoedit": 'echo "infoedit ${2##*/} $4 $6" >> did',
         "ip": """echo "ip $*" >> did; echo '[{"stats64": {"tx": {"bytes": 1234}}}]'""",
     }  # fmt: skip
     for name, script in scripts.items():
@@ -481,6 +484,8 @@ async def test_nlsr_is_waited_for_and_its_end_is_said(
     _write_lsdb(found)
     again = network("nlsr")
     await again.start()
+    changed = {"infoedit nfd.conf rib.readvertise_nlsr yes", "infoedit nlsr.conf neighbors.hello-interval 30"}
+    assert changed <= set(_did(again, "core"))
     FakeNlsr.ended.add("core")
     _write_lsdb(again, but="compute")
     with pytest.raises(NetworkError, match="NLSR ended on core"):
