@@ -211,8 +211,11 @@ class MiniNdnNetwork:
         for node, device in self._ends(link):
             await self.execute(node, "ip", "link", "set", device, "up" if up else "down")
 
-    async def route(self) -> None:
-        await self.routing.follow(whole=not self.cut)
+    async def route(self, *, moved: bool = False) -> None:
+        if moved:
+            self.routing.check_moving()
+        elif not self.cut:
+            await self.routing.restored()
 
     def _ends(self, link: LinkSpec) -> list[tuple[str, str]]:
         """The device at each end: first, second."""

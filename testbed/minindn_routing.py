@@ -72,9 +72,11 @@ class Routing(Protocol):
     async def back(self, node: str) -> None:
         """The node's forwarder was started again."""
 
-    async def follow(self, *, whole: bool) -> None:
-        """A link was set down or up, and all routes are to be right; `whole`: no link is down, else nobody waits for
-        it. Raises UsageError where routes cannot follow."""
+    async def restored(self) -> None:
+        """All links are up again: returns when routes are as they were."""
+
+    def check_moving(self) -> None:
+        """A node changed its links. Raises UsageError where routes cannot follow."""
 
 
 @dataclass(slots=True)
@@ -104,9 +106,11 @@ class StaticRoutes:
     async def back(self, node: str) -> None:
         await in_thread(lambda: self._helper.addNodeRoutes(self.net[node]))
 
-    async def follow(self, *, whole: bool) -> None:
-        if not whole:
-            raise UsageError("static routes stay as they are made", hint="--routing nlsr finds other ways")
+    async def restored(self) -> None:
+        """Faces are permanent, and routes stayed."""
+
+    def check_moving(self) -> None:
+        raise UsageError("static routes stay as they are made, no node can move", hint="--routing nlsr")
 
 
 @dataclass(slots=True)
@@ -156,10 +160,11 @@ class NlsrRoutes:
         await in_thread(self._daemons[node].start)
         await self.settle()
 
-    async def follow(self, *, whole: bool) -> None:
-        """It finds out by itself: where a link is down nobody waits, an answer has other ways meanwhile."""
-        if whole:
-            await self.settle()
+    async def restored(self) -> None:
+        await self.settle()
+
+    def check_moving(self) -> None:
+        """It finds out by itself, and an answer has other next hops meanwhile."""
 
     def stop(self) -> None:
         for daemon in self._daemons.values():

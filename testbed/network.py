@@ -166,7 +166,7 @@ class TopologyNetwork:
     def _reachable(self, node: str) -> list[str]:
         return [link.other(node) for link in self.topology.links_of(node) if link not in self.cut]
 
-    async def route(self) -> None:
+    async def route(self, *, moved: bool = False) -> None:
         """Every prefix that a node's applications registered, told to all others along shortest paths over the links
         that are not cut; whatever was routed otherwise before is no more."""
         whole = replace(self.topology, links=tuple(link for link in self.topology.links if link not in self.cut))

@@ -55,8 +55,10 @@ class ProcessNetwork(Protocol):
     async def switch(self, link: LinkSpec, *, up: bool) -> None:
         """Set a link down, or up again with its faces."""
 
-    async def route(self) -> None:
-        """Routes that lead over the links that there are, where the network has nothing that finds them by itself."""
+    async def route(self, *, moved: bool = False) -> None:
+        """Routes that lead over the links that there are, where the network has nothing that finds them by itself.
+        `moved`: a node left one link for another, in the middle of what it does. Raises UsageError where routes cannot
+        follow that."""
 
     async def snapshot(self) -> Snapshot:
         """Counters of the forwarders and producers that answer."""

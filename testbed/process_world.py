@@ -107,7 +107,7 @@ class ProcessWorld:
         self._event(f"move {node} from {old} to {new}")
         await self.network.switch(links[0], up=False)
         await self.network.switch(links[1], up=True)
-        await self.network.route()
+        await self.network.route(moved=True)
 
     def _role(self, node: str, role: str) -> str:
         self.topology.check(node, role)
