@@ -111,6 +111,13 @@ def asks_prefix(prefix: Name) -> Name:
     return prefix + ndn.generic("ask")
 
 
+def is_question(net: Name, name: Name) -> bool:
+    """Whether `name` lies below `asks_prefix` of an identity of `net`, or of one instance of it."""
+    parts = ndn.components(name[len(net) :]) if name.startswith(net) else []
+    ask = ndn.generic("ask")
+    return ask in parts[3:4] or (ndn.generic("instance") in parts[3:4] and ask in parts[5:6])
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """`kind` is None for a name of no kind; `rest` is what follows the base name, one line each."""

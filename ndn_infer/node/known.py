@@ -22,6 +22,7 @@ from ndn_infer.namespace import (
     Result,
     Role,
     TokenBlock,
+    is_question,
     parse_base,
 )
 from ndn_infer.ndn.name import Name
@@ -54,7 +55,9 @@ def detour(config: Config) -> Detour:
             for role in roles:
                 yield Role(machine.site, machine.node, role).to_name(net)
 
-    return Detour(whereabouts, beginning=len(ndn.components(net)) + 3)
+    # a question to one identity is answered by nobody else
+    beginning = len(ndn.components(net)) + 3
+    return Detour(whereabouts, beginning=beginning, one_place=lambda name: is_question(net, name))
 
 
 def likely_roles(net: Name, name: Name) -> tuple[str, ...]:

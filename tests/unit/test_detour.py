@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from ndn_infer import ndn
+from ndn_infer.namespace import asks_prefix, is_question
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SignatureInfo, decode_interest, digest_signer, encode_interest
@@ -34,6 +35,16 @@ def nack(detour: Detour, wire: bytes, reason: int = lp.REASON_NO_ROUTE, now: flo
 
 def out(detour: Detour, wire: bytes, now: float = 0.0) -> bytes:
     return detour.outgoing(wire, now)
+
+
+def test_a_question_to_one_identity_is_asked_of_nobody_else() -> None:
+    """Roles that a node has not were asked of everybody: 2,400 Nacks a call in a network of twenty producers."""
+    detour = Detour(
+        lambda name: (A, B), beginning=4, one_place=lambda name: is_question(NET, name)
+    )  # fmt: skip
+    for below in (C, C + ndn.from_uri("/instance/0123")):
+        assert nack(detour, interest(asks_prefix(below) + ndn.from_uri("/offer"))) is None
+    assert nack(detour, interest(KV)) and nack(detour, interest(C + ndn.from_uri("/KEY/1"))), "others may have these"
 
 
 def detour_to(*identities: Name) -> Detour:

@@ -75,10 +75,14 @@ NOTHING: Final = Turn()
 
 class Detour:
     """Of one application. `whereabouts` may be added to at any time; earlier ones are asked first. `beginning` is how
-    many components names have in common whose holder is expected to be one."""
+    many components names have in common whose holder is expected to be one. `one_place` tells names that nobody answers
+    but where they lead: a Nack for them is final."""
 
-    def __init__(self, *whereabouts: Whereabouts, beginning: int) -> None:
+    def __init__(
+        self, *whereabouts: Whereabouts, beginning: int, one_place: Callable[[Name], bool] = lambda name: False
+    ) -> None:  # fmt: skip
         self.whereabouts = list(whereabouts)
+        self._one_place = one_place
         self._beginning = beginning
         self._ways: OrderedDict[Name, _Way] = OrderedDict()
         self._learned: OrderedDict[Name, Name] = OrderedDict()
@@ -114,7 +118,7 @@ class Detour:
         name, way = interest.name, self._ways.get(interest.name)
         if way is not None and interest.hints != (way.hint,):
             return NOTHING  # an older one of this name; the newer is on its way
-        if reason != lp.REASON_NO_ROUTE or (way is None and interest.hints):
+        if reason != lp.REASON_NO_ROUTE or (way is None and (interest.hints or self._one_place(name))):
             return self._give_up(interest)
         start = self._start(name)
         if way is None:
