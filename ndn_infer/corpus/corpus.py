@@ -23,12 +23,12 @@ from ndn_infer.corpus.journal import Journal
 from ndn_infer.corpus.late import TokenIndex
 from ndn_infer.corpus.lineage import Lineage
 from ndn_infer.corpus.passages import CorpusPassage
-from ndn_infer.corpus.ranking import Indexes, IndexQuery, Ranking, resolved
+from ndn_infer.corpus.ranking import ORDERS, Indexes, IndexQuery, Ranking, resolved
 from ndn_infer.corpus.words import WordIndex
 from ndn_infer.errors import DamagedCache, StorageError
 
 RECIPE: Final = "ndn-infer corpus 2"
-"""Names how passages become rows. Change it with windows(), rankings or readers: cached indexes depend on them."""
+"""Names how passages become rows. Change it with windows() or readers: cached indexes depend on them."""
 INDEX_FILE: Final = "index.bin"
 
 _ABANDONED_AFTER_S: Final = 24 * 3600.0
@@ -103,11 +103,11 @@ class Corpus:
 
 
 def corpus_digest(passages: tuple[CorpusPassage, ...], embedder_id: str, ranking: Ranking) -> str:
-    """SHA-256, in hex, over RECIPE, the embedder's id, the ranking, and source, title, text, index and page of every
-    passage in order, each preceded by its length in bytes. Nothing of the machine, the folder's own place or the time
-    goes into it."""
+    """SHA-256, in hex, over RECIPE, the embedder's id, the ranking as ORDERS names it, and source, title, text, index
+    and page of every passage in order, each preceded by its length in bytes. Nothing of the machine, the folder's own
+    place or the time goes into it."""
     hasher = hashlib.sha256()
-    fields = [RECIPE, embedder_id, ranking]
+    fields = [RECIPE, embedder_id, ORDERS[ranking]]
     for passage in passages:
         fields += (passage.source, passage.title, passage.text, str(passage.index), str(passage.page))
     for field in fields:

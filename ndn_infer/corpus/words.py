@@ -34,6 +34,7 @@ class WordIndex:
         self._library: Any = bm25s
         self._stemmer: Any = Stemmer.Stemmer(_LANGUAGE)
         self._index: Any = None
+        self._texts = len(texts)
         stems = self._stems(texts)
         if any(stems):
             self._index = bm25s.BM25()
@@ -41,12 +42,17 @@ class WordIndex:
 
     def best(self, question: str, count: int) -> list[tuple[int, float]]:
         """At most `count` texts that share a word with the question, best first, equal ones in order: place, score."""
-        (stems,) = self._stems([question])
-        if self._index is None or not stems:
-            return []
-        scores: npt.NDArray[np.float32] = self._index.get_scores(stems)
+        scores = self.scores(question)
         found = np.argsort(-scores, kind="stable")[:count]
         return [(int(at), float(scores[at])) for at in found if scores[at] > 0]
+
+    def scores(self, question: str) -> npt.NDArray[np.float32]:
+        """Of all texts; 0 where one shares no word with the question."""
+        (stems,) = self._stems([question])
+        if self._index is None or not stems:
+            return np.zeros(self._texts, np.float32)
+        found: npt.NDArray[np.float32] = np.asarray(self._index.get_scores(stems), np.float32)
+        return found
 
     def _stems(self, texts: Sequence[str]) -> list[list[str]]:
         stems: list[list[str]] = self._library.tokenize(

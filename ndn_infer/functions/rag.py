@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.corpus.build import Progress
 from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.corpus.passages import CorpusPassage
@@ -28,6 +29,15 @@ from ndn_infer.security.domains import PUBLIC, Domain
 from ndn_infer.security.private_corpus import close_passage, corpus_in
 
 log = logging.getLogger(__name__)
+
+STEP_S: Final = 0.02
+"""Answers to private lookups leave at multiples of this after their calls came: what an index had to look at takes some
+milliseconds more or less, and does not show."""
+
+
+def until_step(elapsed_s: float, step_s: float = STEP_S) -> float:
+    """Seconds from now to the next multiple of `step_s`, of what has taken `elapsed_s`."""
+    return max(math.ceil(elapsed_s / step_s) * step_s - elapsed_s, 0.0)
 
 
 def record_of(passage: CorpusPassage) -> PassageRecord:
@@ -86,9 +96,12 @@ class Lookup(NamedFunction[LookupRequest]):
         self._place.check(job)
         if not request.query.strip():
             raise PromptError("the question is empty")
+        began = clock.monotonic()
         asked = await self._asked(Embedding(job.host.caller, self._embedder, job.domain.label), request.query)
         hits = await asyncio.to_thread(self._corpus.lookup, asked, request.limit)
         job.host.counters["lookups"] += 1
+        if job.domain is not PUBLIC:
+            await asyncio.sleep(until_step(clock.monotonic() - began))
         return Hits(tuple(Hit(self._names[hit.passage], round(hit.score, 6), round(hit.rank, 6)) for hit in hits))
 
     async def _asked(self, embedding: Embedding, question: str) -> IndexQuery:

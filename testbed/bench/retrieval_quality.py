@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,8 @@ import numpy as np
 
 from ndn_infer.corpus.build import Embedder, Progress
 from ndn_infer.corpus.corpus import Corpus
-from ndn_infer.corpus.late import TokenVectors
+from ndn_infer.corpus.index import Vectors
+from ndn_infer.corpus.late import TokenVectors, normed
 from ndn_infer.corpus.passages import CorpusPassage
 from ndn_infer.corpus.ranking import RANKINGS, IndexQuery
 
@@ -56,21 +57,23 @@ def load_questions(path: Path) -> list[CorpusQuestion]:
     return [CorpusQuestion(row["question"], row.get("source") or row["topic"], row["must_contain"]) for row in rows]
 
 
+def window_vectors(
+    folder: Path, questions: Sequence[CorpusQuestion], model: Path, cache: Path
+) -> tuple[Vectors, Vectors]:  # fmt: skip
+    """What the index of this corpus holds of its windows, and the vectors of the questions; all of length 1."""
+    corpus, tokens = _opened(folder, model, cache, None)
+    index = corpus.indexes.vectors
+    windows = np.array(index.windows, np.float32)
+    if len(index.clusters):
+        windows = windows[index.place] * index.scales[index.place][:, None]
+    return normed(windows), normed(tokens([question.question for question in questions]).pooled())
+
+
 def measured(
     folder: Path, questions: Sequence[CorpusQuestion], model: Path, cache: Path, progress: Progress | None = None
 ) -> Quality:
     """Every ranking over one index. `model` is the folder of a prepared text embedder."""
-    from ndn_infer.engine.text_embedder import TextEmbedder
-
-    text_embedder = TextEmbedder.load(model)
-
-    def tokens(texts: list[str]) -> TokenVectors:
-        read = text_embedder.encode_tokens(texts)
-        bounds = np.cumsum([0, *read.lengths]).astype(np.int64)
-        return TokenVectors(bounds, np.array(read.ids, np.int32), read.vectors.astype(np.float32))
-
-    embedder = Embedder(text_embedder.encode, tokens, progress)
-    corpus = Corpus.open(folder, cache, embedder=embedder, embedder_id=model.name, ranking="rerank")
+    corpus, tokens = _opened(folder, model, cache, progress)
     hits: dict[str, int] = dict.fromkeys(RANKINGS, 0)
     missed: dict[str, list[str]] = {ranking: [] for ranking in RANKINGS}
     for question in questions:
@@ -88,3 +91,21 @@ def measured(
         formats[suffix] = formats.get(suffix, 0) + 1
     unanswerable = [q.question for q in questions if not any(map(q.answered_by, corpus.passages))]
     return Quality(len(corpus.passages), formats, tuple(unanswerable), hits, missed)
+
+
+def _opened(
+    folder: Path, model: Path, cache: Path, progress: Progress | None
+) -> tuple[Corpus, Callable[[list[str]], TokenVectors]]:
+    """The corpus, and its embedder of tokens."""
+    from ndn_infer.engine.text_embedder import TextEmbedder
+
+    text_embedder = TextEmbedder.load(model)
+
+    def tokens(texts: list[str]) -> TokenVectors:
+        read = text_embedder.encode_tokens(texts)
+        bounds = np.cumsum([0, *read.lengths]).astype(np.int64)
+        return TokenVectors(bounds, np.array(read.ids, np.int32), read.vectors.astype(np.float32))
+
+    embedder = Embedder(text_embedder.encode, tokens, progress)
+    corpus = Corpus.open(folder, cache, embedder=embedder, embedder_id=model.name, ranking="rerank")
+    return corpus, tokens

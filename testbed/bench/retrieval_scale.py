@@ -7,19 +7,18 @@ those of texts lie in topics, with noise as strong as the centres themselves, so
 
 from __future__ import annotations
 
-import os
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ndn_infer.corpus.array_file import open_arrays, write_arrays
 from ndn_infer.corpus.index import VectorIndex, Vectors, index_arrays
-from ndn_infer.errors import EngineUnavailable
+from ndn_infer.testbed.bench.memory import resident_mb
+from ndn_infer.testbed.bench.retrieval_peers import exact_best
 
 WIDTH: Final = 384
 TOPICS: Final = 5000
@@ -53,9 +52,9 @@ def measured_scale(passages: int, folder: Path) -> Scale:
     write_arrays(path, {"passages": passages}, arrays)
     wrote = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    exact = _exact(vectors, queries)
+    exact = exact_best(vectors, queries, TOP)
     del arrays, vectors
-    before = _resident()
+    before = resident_mb()
     opening = time.perf_counter()
     index = VectorIndex.of(open_arrays(path)[1])
     opened = time.perf_counter()
@@ -67,7 +66,7 @@ def measured_scale(passages: int, folder: Path) -> Scale:
     recall = float(np.mean([len(have & want) / TOP for have, want in zip(found, exact, strict=True)]))
     return Scale(
         passages, built - started, wrote - built, opened - opening, path.stat().st_size / 1e6, peak,
-        _resident() - before, float(np.percentile(times, 50)), float(np.percentile(times, 99)), recall,
+        resident_mb() - before, float(np.percentile(times, 50)), float(np.percentile(times, 99)), recall,
     )  # fmt: skip
 
 
@@ -83,53 +82,3 @@ def synthetic(passages: int) -> tuple[Vectors, Vectors]:
     near = vectors[draw.integers(0, passages, QUERIES)]
     queries = near + 0.7 * draw.standard_normal(near.shape, np.float32) / np.sqrt(np.float32(WIDTH))
     return vectors, (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _exact(vectors: Vectors, queries: Vectors) -> list[set[int]]:
-    best_scores = np.full((len(queries), TOP), -2.0, np.float32)
-    best = np.zeros((len(queries), TOP), np.int64)
-    for start in range(0, len(vectors), _CHUNK):
-        part = queries @ vectors[start : start + _CHUNK].T
-        numbers = np.broadcast_to(np.arange(start, start + part.shape[1]), part.shape)
-        scores, places = np.hstack((best_scores, part)), np.hstack((best, numbers))
-        keep = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
-        best_scores, best = np.take_along_axis(scores, keep, 1), np.take_along_axis(places, keep, 1)
-    return [set(map(int, row)) for row in best]
-
-
-def _resident() -> float:
-    """MB of this process, mapped files included."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def usearch_index() -> Callable[..., Any]:
-    """usearch's class of indexes. Raises EngineUnavailable where it is not installed."""
-    try:
-        from usearch.index import Index
-    except ImportError as error:
-        raise EngineUnavailable(
-            f"usearch, which this is compared with, cannot be loaded ({error})",
-            hint="pip install usearch, or leave it out with --no-peers",
-        ) from error
-    made: Callable[..., Any] = Index
-    return made
-
-
-def usearch_compared(vectors: Vectors, queries: Vectors) -> dict[str, Any]:
-    """The same by usearch's graph (HNSW, 8 bits), for the choice between both. Raises EngineUnavailable."""
-    make = usearch_index()
-    started = time.perf_counter()
-    index = make(ndim=vectors.shape[1], metric="cos", dtype="i8")
-    index.add(np.arange(len(vectors)), vectors)
-    built, times, found = time.perf_counter() - started, [], []
-    for query in queries:
-        at = time.perf_counter()
-        found.append(set(map(int, index.search(query, TOP).keys)))
-        times.append(1000 * (time.perf_counter() - at))
-    exact = _exact(vectors, queries)
-    return {
-        "build_s": built, "p50_ms": float(np.percentile(times, 50)), "p99_ms": float(np.percentile(times, 99)),
-        "recall": float(np.mean([len(have & want) / TOP for have, want in zip(found, exact, strict=True)])),
-        "memory_mb": index.memory_usage / 1e6,
-    }  # fmt: skip

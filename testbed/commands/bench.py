@@ -71,6 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forwarder", choices=("ndn-infer", "nfd"), help="pipeline: a node for each stage, with this")
     parser.add_argument("--profile", action="store_true", help="fetch: where the time of our fetching process goes")
     parser.add_argument("--passages", type=int, metavar="N", help="retrieval: an index of N synthetic passages instead")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="retrieval: index 10,000 real passages (or --passages N), killed and resumed, one file changed; minutes",
+    )  # fmt: skip
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="retrieval: a corpus of your own, with --questions")
     parser.add_argument(
         "--questions", type=Path, metavar="FILE",

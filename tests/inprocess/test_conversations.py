@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ndn_infer import catalog
+from ndn_infer.apps.gateway_talks import GatewayTalks
 from ndn_infer.client import Answer, Client
 from ndn_infer.client.answer_parts import AnswerParts
 from ndn_infer.client.tool_use import ToolUse
@@ -197,6 +198,7 @@ async def test_what_outgrows_the_context_is_handled_as_stated(tmp_path: Path, sm
     async with moving_world(tmp_path, smollm2, 1) as world:
         for policy in ("refuse", CUT, SUMMARY):
             await _outgrows(world.one, policy)
+            await _outgrows_at_a_gateway(world.one, policy)
 
 
 LONG = "Tell me more about lighthouses and the people who look after them, please. " * 8
@@ -226,6 +228,34 @@ async def _outgrows(one: Member, policy: str) -> None:
     assert found.messages == chat.messages and found.steps == chat.steps
     with pytest.raises(PromptTooLong):
         await one.ask(chat, LONG * 9, 8)
+
+
+async def _outgrows_at_a_gateway(one: Member, policy: str) -> None:
+    """The same where messages come one request at a time, and the conversation by its name."""
+    conversations = Conversations(one.conversations.saved, one.config)
+    talks, record = GatewayTalks(conversations), await one.client.conversation().resolve_model("short")
+
+    async def asked(text: str) -> Answer:
+        talk = await talks.open(f"gateway-{policy}", [Message("user", text)], PUBLIC.label, "")
+        conversation = one.client.conversation(PUBLIC.label)
+        ids = await talk.prompt(conversation, record, (), 8)
+        answer = conversation.generate(record, ids, Sampling(8, ignore_eos=True))
+        async for _ in answer:
+            pass
+        talk.over(answer)
+        return answer
+
+    for number in range(2):
+        await asked(f"{number}: {LONG}")
+    if policy == "refuse":
+        with pytest.raises(PromptTooLong):
+            await asked(f"2: {LONG}")
+    else:
+        assert len((await asked(f"2: {LONG}")).prompt_ids) + 8 <= SHORT
+    await talks.close()
+    kept = (await conversations.saved.load(f"gateway-{policy}")).record
+    assert [step.kind for step in kept.steps] == ([] if policy == "refuse" else [policy])
+    assert len(kept.messages) == (4 if policy == "refuse" else 6), "prompts are shortened, the conversation is not"
 
 
 def test_a_prompt_after_a_step() -> None:

@@ -26,10 +26,11 @@ from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.cite import CheckCitations
 from ndn_infer.functions.embedding import Embedding
-from ndn_infer.functions.rag import CorpusPlace, corpus_functions, open_corpus
+from ndn_infer.functions.rag import STEP_S, CorpusPlace, corpus_functions, open_corpus, until_step
 from ndn_infer.library.retrieval import WantedPassages, look_up, merged
 from ndn_infer.ndn import lp
-from ndn_infer.records import CorpusRecord, PassageRecord, Record
+from ndn_infer.ndn.packet import decode_data, decode_interest
+from ndn_infer.records import CorpusRecord, Hits, LookupRequest, PassageRecord, Record
 from ndn_infer.records.cite import CITE, SUBJECT, Citations, CiteRequest
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.domains import PUBLIC, Domain, TenantDomain
@@ -176,6 +177,44 @@ async def test_corpora_of_two_machines_answer_one_question(net: Net) -> None:
     assert again.cited == found.cited and len(said) == 1 and "corpus gone did not answer" in said[0]
     with pytest.raises(NdnInferError):
         await look_up(asker, [gone], wanted, said.append)
+
+
+PAIRS = [
+    ("What became of the merger with Initech?", "What became of the parade with Marilyn?"),
+    ("Does the rent of the office rise in July", "Does the crew of the vessel sing in Oslo"),
+]
+"""A question whose words the corpus has, and one of the same length whose words it has not."""
+
+
+async def test_packets_of_a_lookup_do_not_tell_whether_it_hits(net: Net) -> None:
+    """As many packets each way, as long, below names of one shape: for what the corpus has and for what it has not."""
+    many = TEXTS | {f"{n:03}.md": f"# Part {n:03}\n\nThe file {n:03} of the archive is kept apart." for n in range(40)}
+    await net.serve(many, EPOCH, ALIAS, net.producer)
+    member = net.corpora(EPOCH)
+    record = await member.private(ALIAS)
+
+    async def shape(question: str) -> list[tuple[int, int, int]]:
+        del net.wire[:]
+        hits = await member.caller.call(
+            Ask(("corpus", record.digest), "lookup", LookupRequest(question, 5), EPOCH.label), Hits
+        )
+        assert len(hits.hits) == 5
+        found = []
+        for wire in net.wire:
+            if wire[:1] in (b"\x05", b"\x06"):
+                name = decode_interest(wire).name if wire[:1] == b"\x05" else decode_data(wire).name
+                found.append((wire[0], len(ndn.components(name)), len(wire) // 32))
+        return sorted(found)
+
+    for known, unknown in PAIRS:
+        assert len(known) == len(unknown)
+        assert await shape(known) == await shape(unknown) != []
+
+
+def test_answers_leave_at_steps() -> None:
+    for elapsed in (0.0, 0.001, 0.0199, 0.02, 0.0201, 1.003):
+        left = elapsed + until_step(elapsed)
+        assert 0 <= left - elapsed <= STEP_S and abs(left / STEP_S - round(left / STEP_S)) < 1e-6
 
 
 @pytest.mark.parametrize("domain", [PUBLIC, EPOCH], ids=["public", "private"])

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from ndn_infer.corpus.array_file import open_arrays, write_arrays
 from ndn_infer.corpus.build import Embedder
 from ndn_infer.corpus.corpus import INDEX_FILE, Corpus, corpus_digest
 from ndn_infer.corpus.index import Vectors
-from ndn_infer.corpus.late import TokenVectors
-from ndn_infer.corpus.ranking import RANKINGS, IndexQuery
+from ndn_infer.corpus.late import TokenIndex, TokenVectors
+from ndn_infer.corpus.ranking import BY_VECTORS, BY_WORDS, RANKINGS, IndexQuery
 from ndn_infer.corpus.windows import WINDOW_CHARS, windows
 from ndn_infer.errors import ModelError, StorageError
+from tests.unit.test_domains import calm_z
 
 WIDTH = 64
 
@@ -290,3 +292,45 @@ def test_windows_cover_the_text() -> None:
     assert " ".join(parts) == " ".join(text.split())
     assert len(parts) == 3 and all(len(part) <= WINDOW_CHARS or " " not in part for part in parts)
     assert windows("") == [""]
+
+
+# ------------------------------------------------------------ what a lookup looks at
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """600 passages of one length; the first 300 words that questions may have stand in some of them."""
+    folder = tmp_path_factory.mktemp("many")
+    draw = np.random.default_rng(3)
+    for number in range(600):
+        words = [f"word{word:03}" for word in draw.integers(0, 300, 24)]
+        (folder / f"{number:03}.txt").write_text(" ".join(words))
+    return opened(folder, tmp_path_factory.mktemp("cache"), ranking="rerank")
+
+
+def questions(first: int) -> list[IndexQuery]:
+    """Of five words each, of one length; from 300 on words that are in no passage."""
+    return [query(" ".join(f"word{first + (5 * n + i) % 300:03}" for i in range(5))) for n in range(60)]
+
+
+def test_as_many_passages_are_compared_for_any_question(many: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    scores = TokenIndex.scores
+
+    def counted(self: TokenIndex, question: TokenVectors, rows: Sequence[int]) -> Any:
+        looked.append(len(rows))
+        return scores(self, question, rows)
+
+    monkeypatch.setattr(TokenIndex, "scores", counted)
+    assert many.indexes.words is not None
+    for first, in_corpus in ((0, True), (300, False)):
+        for asked in questions(first):
+            assert bool(many.indexes.words.best(asked.text, 5)) == in_corpus
+            assert len(many.lookup(asked, 5)) == 5
+    assert set(looked) == {BY_VECTORS + BY_WORDS}, "one window each"
+
+
+def test_the_time_of_a_lookup_does_not_tell_whether_the_corpus_has_the_words(many: Corpus) -> None:
+    """Mann-Whitney, as in test_domains.py: six standard deviations of the best of five tries."""
+    known, unknown = questions(0), questions(300)
+    assert calm_z(lambda n: many.lookup(known[n % 60], 5), lambda n: many.lookup(unknown[n % 60], 5), 60) < 6
