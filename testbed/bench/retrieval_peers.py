@@ -23,7 +23,7 @@ _CHUNK: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class IndexCost:
     """`recall`: of the TOP of an exact search in 32 bits, those in the index's TOP. `memory_mb`: what the process has
     more of, pages of a mapped file included, once the index was opened from its file and asked."""
 
@@ -49,7 +49,7 @@ def usearch_index() -> Callable[..., Any]:
     return made
 
 
-def side_by_side(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, dict[str, float]]:
+def side_by_index_cost(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, dict[str, float]]:
     """Of vectors of length 1, one a passage; `folder` gets both files. Raises EngineUnavailable."""
     make = usearch_index()
     exact = exact_best(vectors, queries, TOP)
@@ -72,7 +72,7 @@ def exact_best(vectors: Vectors, queries: Vectors, count: int) -> list[set[int]]
     return [set(map(int, row)) for row in best]
 
 
-def _ours(vectors: Vectors, queries: Vectors, exact: list[set[int]], path: Path) -> Side:
+def _ours(vectors: Vectors, queries: Vectors, exact: list[set[int]], path: Path) -> IndexCost:
     began = time.perf_counter()
     count = len(vectors)
     write_arrays(path, {"n": count}, index_arrays(vectors, np.ones(count, np.float32), np.arange(count + 1)))
@@ -80,12 +80,12 @@ def _ours(vectors: Vectors, queries: Vectors, exact: list[set[int]], path: Path)
     index = VectorIndex.of(open_arrays(path)[1])
     opened = time.perf_counter() - built
     times, recall = _asked(lambda query: {place for place, _ in index.best(query, TOP)}, queries, exact)
-    return _side(built - began, opened, times, recall, resident_mb() - before, path)
+    return _index_cost(built - began, opened, times, recall, resident_mb() - before, path)
 
 
 def _theirs(
     make: Callable[..., Any], vectors: Vectors, queries: Vectors, exact: list[set[int]], path: Path
-) -> Side:  # fmt: skip
+) -> IndexCost:  # fmt: skip
     began = time.perf_counter()
     index = make(ndim=vectors.shape[1], metric="cos", dtype="i8")
     index.add(np.arange(len(vectors)), vectors)
@@ -97,12 +97,14 @@ def _theirs(
     index.view(str(path))  # mapped, as ours is
     opened = time.perf_counter() - opening
     times, recall = _asked(lambda query: set(map(int, index.search(query, TOP).keys)), queries, exact)
-    return _side(built - began, opened, times, recall, resident_mb() - before, path)
+    return _index_cost(built - began, opened, times, recall, resident_mb() - before, path)
 
 
-def _side(build_s: float, open_s: float, times: list[float], recall: float, memory_mb: float, path: Path) -> Side:
+def _index_cost(
+    build_s: float, open_s: float, times: list[float], recall: float, memory_mb: float, path: Path
+) -> IndexCost:
     p50, p99 = (float(np.percentile(times, part)) for part in (50, 99))
-    return Side(build_s, path.stat().st_size / 1e6, open_s, p50, p99, recall, memory_mb)
+    return IndexCost(build_s, path.stat().st_size / 1e6, open_s, p50, p99, recall, memory_mb)
 
 
 def _asked(
