@@ -49,7 +49,7 @@ def usearch_index() -> Callable[..., Any]:
     return made
 
 
-def side_by_index_cost(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, dict[str, float]]:
+def side_by_side(vectors: Vectors, queries: Vectors, folder: Path) -> dict[str, dict[str, float]]:
     """Of vectors of length 1, one a passage; `folder` gets both files. Raises EngineUnavailable."""
     make = usearch_index()
     exact = exact_best(vectors, queries, TOP)
