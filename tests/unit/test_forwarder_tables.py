@@ -280,6 +280,24 @@ def test_name_order_is_a_sorted_set(steps: list[tuple[int, bool]], prefix: int) 
     assert list(order.below(wanted)) == sorted(name for name in model if name.startswith(wanted))
 
 
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 1500), st.booleans()), max_size=4))
+def test_many_names_at_once_are_as_each_alone(steps: list[tuple[int, int, bool]]) -> None:
+    order, model = NameOrder(), set[bytes]()
+    for first, count, one_by_one in steps:
+        batch = {uri(f"/{number % 40}/{number}") for number in range(first, first + count)} - model
+        if one_by_one:
+            for name in batch:
+                order.add(name)
+        else:
+            order.add_all(batch)
+        model |= batch
+        for name in sorted(model)[::7]:
+            order.remove(name)
+            model.discard(name)
+    assert list(order.below(b"")) == sorted(model)
+    assert list(order.below(uri("/7"))) == sorted(name for name in model if name.startswith(uri("/7")))
+
+
 # ---------------------------------------------------------------- parsers
 
 

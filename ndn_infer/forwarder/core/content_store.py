@@ -252,8 +252,7 @@ class ContentStore:
         return None
 
     def _below(self, prefix: Name) -> Iterator[Name]:
-        for name in self._unordered:
-            self._order.add(name)
+        self._order.add_all(self._unordered)
         self._unordered.clear()
         return self._order.below(prefix)
 

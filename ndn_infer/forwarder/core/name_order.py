@@ -7,8 +7,8 @@ of a name sort in NDN's canonical order as long as types and lengths stay below 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ndn_infer.ndn.name import Name
@@ -33,6 +33,28 @@ class NameOrder:
         if len(chunk) > 2 * CHUNK_NAMES:
             self._chunks[at : at + 1] = [chunk[:CHUNK_NAMES], chunk[CHUNK_NAMES:]]
             self._lasts[at : at + 1] = [chunk[CHUNK_NAMES - 1], chunk[-1]]
+
+    def add_all(self, names: Iterable[Name]) -> None:
+        """None of `names` may be in the set, or come twice. Many at once cost a tenth of `add` for each."""
+        fresh, first, at = sorted(names), 0, 0
+        if not self._chunks and fresh:
+            self._chunks, self._lasts = [[]], [fresh[0]]
+        while first < len(fresh):
+            at = min(bisect_left(self._lasts, fresh[first], at), len(self._chunks) - 1)
+            last = at == len(self._chunks) - 1
+            end = len(fresh) if last else bisect_right(fresh, self._lasts[at], first)
+            at += self._mix(at, fresh[first:end])
+            first = end
+
+    def _mix(self, at: int, names: list[Name]) -> int:
+        """Put sorted names into one chunk; how many chunks it has become."""
+        whole = self._chunks[at] + names
+        whole.sort()  # two sorted runs: they are merged
+        step = len(whole) if len(whole) <= 2 * CHUNK_NAMES else CHUNK_NAMES
+        parts = [whole[place : place + step] for place in range(0, len(whole), step)]
+        self._chunks[at : at + 1] = parts
+        self._lasts[at : at + 1] = [part[-1] for part in parts]
+        return len(parts)
 
     def remove(self, name: Name) -> None:
         """Raises KeyError when `name` is not in the set."""
