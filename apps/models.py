@@ -46,7 +46,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
     elif options.action == "digest":
         print(folder.digest)
     else:
-        print(f"{record.alias}: {record.kind}, {record.architecture}, {record.context_tokens} tokens of context")
+        reads = f"{record.context_tokens} tokens of context" if record.context_tokens else f"{record.vocabulary} terms"
+        print(f"{record.alias}: {record.kind}, {record.architecture}, {reads}")
         print(f"  digest {folder.digest}\n  in {folder.path}")
     return 0
 
