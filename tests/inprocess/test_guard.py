@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndn_infer import records
+from ndn_infer import ndn, records
 from ndn_infer.errors import Blocked, CallError, Unjudged
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.guard.function import JudgeAnswers
@@ -53,6 +53,25 @@ async def test_a_phrase_split_over_events_is_never_shown(tmp_path: Path) -> None
         shown = "".join(await told(w, ["Ask about ", "pro", "je", "ct nigh", "tin", "gale", " now."], answer))
         assert shown == "Ask about " and answer.finish == "content_filter"
         assert answer.stopped is not None and answer.stopped.rules == ("codename",)
+
+
+async def test_an_answer_that_is_stopped_is_read_no_further_by_reader_or_guard(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as w:
+        answer = w.answer()
+        reading = asyncio.ensure_future(read(answer))
+        stream = await w.function.opened()
+        for number, text in enumerate(("We mean ", "project ", "nightingale"), 1):
+            stream.append(records.encode(TokenEvent((number,), text)))
+        await reading
+        assert answer.finish == "content_filter"
+        heard: list[bytes] = []
+        w.producer.link.tamper_down = lambda wire: heard.append(wire) or wire
+        for number in range(4, 12):
+            stream.append(records.encode(TokenEvent((number,), "more ")))
+        fine = w.answer((9,))
+        assert "".join(await told(w, ["It ", "rains."], fine)) == "It rains."  # they would have asked meanwhile
+        asked = b"".join(heard)
+        assert ndn.from_uri(fine.stream_name) in asked and ndn.from_uri(answer.stream_name) not in asked
 
 
 async def test_spans_are_redacted(tmp_path: Path) -> None:

@@ -138,18 +138,19 @@ async def test_a_classifier_that_does_not_answer_holds_nobody_longer_than_the_po
 class Forged(ClassifyTexts):
     """Takes everything for harmless, with the key of another role."""
 
-    role = "embed"
+    role, asked = "embed", 0
 
     async def run(self, request: ClassifyRequest, job: Job) -> Scores:
+        self.asked += 1
         return Scores(("benign", "prompt_injection", "jailbreak", "data_exfiltration"), (ScoreRow((1, 0, 0, 0)),))
 
 
 async def test_the_word_of_another_role_is_none(tmp_path: Path, classifier: Any) -> None:
     function = classifier(Forged)
-    async with guarded(tmp_path, policy(function, wait_s=2), function) as w:
-        for text in (PLAIN, ATTACK):
-            with pytest.raises(Unjudged):
-                await ask(w, text)
+    async with guarded(tmp_path, policy(function, wait_s=1), function) as w:
+        with pytest.raises(Unjudged):
+            await ask(w, ATTACK)
+        assert function.asked
 
 
 class Odd(ClassifyTexts):

@@ -55,7 +55,7 @@ def test_a_prepared_classifier_is_the_same_and_has_a_digest(onnx: Path, tmp_path
     assert again.digest == made.digest == open_model(made.digest, tmp_path / "cache").digest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_an_error_or_the_same_kind_of_model(onnx: Path, data: st.DataObject) -> None:
     content = bytearray(onnx.read_bytes())
