@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
+from ndn_infer.forwarder.core import content_store
 from ndn_infer.forwarder.core.content_store import ENTRY_OVERHEAD_BYTES, ContentStore
 from ndn_infer.forwarder.core.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.core.fib import Fib, NextHop
@@ -296,6 +297,20 @@ def test_many_names_at_once_are_as_each_alone(steps: list[tuple[int, int, bool]]
             model.discard(name)
     assert list(order.below(b"")) == sorted(model)
     assert list(order.below(uri("/7"))) == sorted(name for name in model if name.startswith(uri("/7")))
+
+
+def test_names_of_bulk_data_are_found_by_prefix_before_and_after_they_were_put_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(content_store, "UNORDERED_MOST", 10)
+    cs = ContentStore(50, 1 << 20)
+    for number in range(80):
+        name = uri(f"/{number}/x")
+        cs.insert(name, b"x", 1000, 0.0)
+        if number % 7 == 3:
+            assert cs.has_below(uri(f"/{number}")) and not cs.has_below(uri(f"/{number + 1}"))
+    assert [cs.has_below(uri(f"/{number}")) for number in range(80)] == [number >= 30 for number in range(80)]
+    assert cs.erase(uri("/40"), 10) == 1 and not cs.has_below(uri("/40"))
 
 
 # ---------------------------------------------------------------- parsers

@@ -21,6 +21,8 @@ from ndn_infer.ndn.name import Name, ends_in_digest
 ENTRY_OVERHEAD_BYTES: Final = 400
 """What one entry costs beside its packet and its name, counted against the byte bound."""
 
+UNORDERED_MOST: Final = 8192
+"""Names that wait to be put in order: what a look-up by prefix may have to do first, a millisecond or two."""
 MAX_STALE_SCANNED: Final = 1024
 """A MustBeFresh look-up by prefix gives up after so many stale packets: a miss is always allowed, a stop is not."""
 
@@ -117,6 +119,8 @@ class ContentStore:
             self._take_out(name, old)
         else:
             self._unordered[name] = None
+            if len(self._unordered) >= UNORDERED_MOST:
+                self._put_in_order()
         kind = self.classes.of(name)
         size = _size(name, wire)
         (self._protected if kind.protected else self._plain)[name] = CsEntry(wire, fresh_until, kind)
@@ -252,9 +256,12 @@ class ContentStore:
         return None
 
     def _below(self, prefix: Name) -> Iterator[Name]:
+        self._put_in_order()
+        return self._order.below(prefix)
+
+    def _put_in_order(self) -> None:
         self._order.add_all(self._unordered)
         self._unordered.clear()
-        return self._order.below(prefix)
 
     def _forget(self, name: Name, entry: CsEntry) -> None:
         self._take_out(name, entry)
