@@ -24,7 +24,6 @@ from ndn_infer.namespace import asks_prefix
 from ndn_infer.offers.live.chooser import OfferChooser
 from ndn_infer.offers.live.offers import Offers, Silence, Where
 from ndn_infer.offers.live.publishing import OfferGroup
-from ndn_infer.offers.live.seeking import Seeking
 from ndn_infer.records import Record, TokenizeRequest
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.keychain import Keychain
@@ -292,22 +291,6 @@ async def test_who_was_lost_is_asked_again_when_nobody_else_is_left(world: World
     await asyncio.gather(ask(asker, "y"), ask(asker, "z"))
     assert offers.asked == 3, "of two calls one asks, its process and its identity"
     assert [entry.gone_since for entry in offers.entries()] == [None]
-
-
-async def test_a_call_waits_for_who_was_lost_no_longer_than_half_a_second() -> None:
-    asked: list[ndn.Name] = []
-
-    async def pull(name: ndn.Name) -> None:
-        asked.append(name)
-        await asyncio.sleep(0.0 if name == b"quick" else 60.0)
-
-    seeking = Seeking(pull)
-    await seeking.seek((b"quick", b"dead"), lambda: len(asked) == 2)
-    assert asked == [b"quick", b"dead"], "and waits no longer than it must"
-    await seeking.seek((b"other",), lambda: False)
-    assert asked == [b"quick", b"dead"], "a moment ago"
-    await seeking.close()
-    await seeking.seek((), lambda: False)
 
 
 def test_who_is_silent_is_left_alone_for_longer_each_time() -> None:

@@ -29,7 +29,8 @@ class Seeking:
 
     def __init__(self, pull: Callable[[Name], Awaitable[object]]) -> None:
         self._pull = pull
-        self._asking: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        """The newest of them, and those before it that are about to end."""
         self._asked_at: float | None = None
         self._told = asyncio.Event()
 
@@ -37,19 +38,30 @@ class Seeking:
         """Ask all of `lost` at once, unless that was done a moment ago. Waits until `found`, or all have answered."""
         now = clock.monotonic()
         if lost and (self._asked_at is None or now - self._asked_at >= AGAIN_S):
-            await self.close()
-            self._asked_at = now
-            self._asking = asyncio.get_running_loop().create_task(self._ask(lost))
+            self._asked_at = now  # nothing is awaited before: of calls at the same time one asks
+            self._begin(lost)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WAIT_S):
-                while not found() and self._asking is not None and not self._asking.done():
+                while self._asking and not found():
                     self._told.clear()
                     await self._told.wait()
 
     async def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        asking = [*self._asking]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    def _begin(self, lost: Sequence[Name]) -> None:
+        for before in self._asking:
+            before.cancel()
+        asking = asyncio.get_running_loop().create_task(self._ask(lost))
+        self._asking.add(asking)
+        asking.add_done_callback(self._ended)
+
+    def _ended(self, asking: asyncio.Task[None]) -> None:
+        self._asking.discard(asking)
+        self._told.set()
 
     async def _ask(self, lost: Sequence[Name]) -> None:
         async with asyncio.TaskGroup() as asking:
