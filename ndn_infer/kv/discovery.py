@@ -47,11 +47,12 @@ class BlockDiscovery:
         there is none: computing a block costs less than asking again whether there is one.
 
         Where somebody waits here for the same block, the forwarder has an Interest of that name pending already, and
-        NFD says nothing to a second one that it cannot send elsewhere: then silence is believed soon."""
+        NFD says nothing to a second one that it cannot send elsewhere: then silence is believed after two round trips,
+        as long as an answer that is not computed takes. Holders that are known are asked beside it, and waited for."""
         name = self._blocks.name(value)
         awaited_here = self._host.server.wanted_until((name,)) > clock.monotonic()
         try:
-            async with asyncio.timeout(min(LEAST_PATIENCE_S, self.patience_s() / 4) if awaited_here else None):
+            async with asyncio.timeout(self.patience_s() / 4 if awaited_here else None):
                 found = await self._host.fetcher.discover(name, patient=False)
         except (NdnInferError, TimeoutError):
             return None

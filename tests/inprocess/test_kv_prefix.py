@@ -271,6 +271,26 @@ def test_silence_is_believed_soon_about_a_block_that_somebody_waits_for_here() -
     in_network(work)
 
 
+@pytest.mark.parametrize("round_trip_s", [0.02, 0.3, 0.6])
+def test_what_somebody_waits_for_here_is_found_however_far_its_holder_is(round_trip_s: float) -> None:
+    """Silence is believed soon, and not before an answer can be there."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        known, value = values_of(2)
+        p.hold(known, value)
+        p.say_nothing()  # to questions: what it has is found under its own name or not at all
+        assert right((await asker.kv.find_prefix([known])).tensors, [known])
+        assert asker.fetcher.round_trip_s == pytest.approx(round_trip_s, rel=0.1)
+        name = asker.kv.blocks.name(value)
+        asker.server.promise(name)
+        waiting = asyncio.ensure_future(b.fetcher.await_object(name, hints=(asker.identity,), deadline_s=30))
+        await asyncio.sleep(1)
+        assert (await asker.kv.locate([value])).held == 1
+        waiting.cancel()
+
+    in_network(work, delay_s=round_trip_s / 2)
+
+
 def test_what_left_the_store_is_not_claimed() -> None:
     async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
         values = values_of(6)
