@@ -226,7 +226,7 @@ def world(folder: Path, model: Path) -> Iterator[World]:
         made.start("base")
         made.start("a")
         made.start("b", socket="relay", peers=peers, load_timeout_s=5)
-        made.start("sync", peers=peers, load="sync", wait_ms=5000, lookup_ms=4000)
+        made.start("sync", peers=peers, load="sync", wait_ms=1000, lookup_ms=900)
         with running(made):
             yield made
 
