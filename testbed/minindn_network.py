@@ -237,7 +237,10 @@ class MiniNdnNetwork:
                 addresses = NdnRoutingHelper.getNeighborIP(self.ndn.net[node.name])
                 by_address = {address: name for name, address in addresses.items()}
                 nodes[node.name] = nfdc_text.node_counters(cs_info, face_list, by_address)
-        return Snapshot(nodes, await asyncio.to_thread(self._counters))
+        try:
+            return Snapshot(nodes, await asyncio.to_thread(self._counters))
+        except InferFailed as error:
+            raise ChildFailed(str(error), status=1) from None
 
     def _counters(self) -> dict[str, dict[str, float]]:
         """Of the producers that run; one that does not answer now is left out."""

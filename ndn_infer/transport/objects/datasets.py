@@ -36,17 +36,18 @@ class Datasets:
         self._endpoint = endpoint
 
     async def fetch(self, module: str, dataset: str) -> bytes:
-        """The newest version of a dataset."""
+        """The newest version of a dataset. NFD names the last segment in that segment alone, others in all of them."""
         name = _PREFIX + ndn.generic(module) + ndn.generic(dataset)
         data, _ = await self._endpoint.express(name, can_be_prefix=True, must_be_fresh=True, lifetime_ms=2000)
-        pieces = [data.content]
-        base = ndn.prefix(data.name, -1)
-        final = data.final_block
-        last = 0 if final is None else ndn.component_number(final, ndn.SEGMENT)
-        for number in range(1, min(last, MAX_SEGMENTS) + 1):
-            segment, _ = await self._endpoint.express(base + ndn.segment(number), lifetime_ms=2000)
-            pieces.append(segment.content)
-        return b"".join(pieces)
+        base, pieces = ndn.prefix(data.name, -1), []
+        for number in range(MAX_SEGMENTS):
+            wanted = base + ndn.segment(number)
+            if data.name != wanted:
+                data, _ = await self._endpoint.express(wanted, lifetime_ms=2000)
+            pieces.append(data.content)
+            if data.final_block is not None and ndn.component_number(data.final_block, ndn.SEGMENT) <= number:
+                return b"".join(pieces)
+        raise BadPacket(f"{ndn.to_uri(name)} has more than {MAX_SEGMENTS} segments")
 
     async def general(self) -> dict[str, Any]:
         content = await self.fetch("status", "general")
