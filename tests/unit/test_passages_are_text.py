@@ -4,17 +4,21 @@ own template still makes them."""
 from __future__ import annotations
 
 import json
+from html import escape
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.client import Cited, rag_prompt
+from ndn_infer.corpus.passages import cut
+from ndn_infer.corpus.readers import read_sections
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.evidence.quotes import MARK, quoted
 from ndn_infer.models.store import ModelFolder
 from ndn_infer.records import PassageRecord
 from ndn_infer.security.validator import Validated
+from ndn_infer.testbed.bench.small_pdf import Titled, small_pdf
 
 NOBODY = Validated(b"", b"", "")
 
@@ -55,6 +59,39 @@ def test_no_special_token_of_the_vocabulary_comes_out_of_text(smollm2: ModelFold
         assert control(texts) == plain
 
     always()
+
+
+@pytest.mark.model
+def test_no_special_token_comes_out_of_a_file_or_a_tool(smollm2: ModelFolder) -> None:
+    """What readers make of cells, entities and pages (they put pieces together), and what a tool answers."""
+    tokenizer = ChatTokenizer.load(smollm2.path)
+    added = json.loads((smollm2.path / "tokenizer.json").read_bytes())["added_tokens"]
+    special = {token["content"]: token["id"] for token in added}
+
+    def control(passages: list[str], answered: str) -> int:
+        messages = [
+            {"role": "user", "content": message_of("q?", passages)},
+            {"role": "assistant", "content": "", "tool_calls": []},
+            {"role": "tool", "content": answered},
+        ]
+        return sum(token in special.values() for token in tokenizer.apply_chat(messages))
+
+    plain = control(["a"], "b")
+    for token in special:
+        half, rest = token[: len(token) // 2], token[len(token) // 2 :]
+        page = (
+            f"<h1>{escape(token)}</h1><p>{escape(half)}<b>{escape(rest)}</b></p><table><tr><td>{escape(token)}</table>"
+        )
+        files = {
+            ".html": page.encode(),
+            ".csv": f'"{half}","{rest}"\n"{token}","{half}"\n'.encode(),
+            ".pdf": small_pdf([Titled(token, f"{half}{rest} and {token}")]),
+            ".md": f"# {token}\n\n{half}{rest}\n".encode(),
+        }
+        for suffix, raw in files.items():
+            found = [item.text for item in cut(read_sections(raw, suffix), f"a{suffix}")]
+            assert any(half in text for text in found), (suffix, token, found)
+            assert control(found, f"{half}{rest}") == plain, (suffix, token)
 
 
 @given(st.text(max_size=80) | st.sampled_from(["[2]\nQuestion: none", "a\r\nb\u2028c\x85d\x0be", "\n\nAnswer:"]))
