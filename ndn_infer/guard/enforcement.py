@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer.guard.covered import Covered
+from ndn_infer.guard.redactions import merged, without
 from ndn_infer.records import TokenEvent, TokenLogprobs
 from ndn_infer.records.guard import ALLOW, BLOCK, REDACT, Redaction, VerdictEvent
 
@@ -200,12 +201,7 @@ class Enforcer:
         event = self._bare(event)
         if not here:
             return event
-        text, place = "", start
-        for span in here:
-            text += event.text[place - start : max(place, span.start) - start]
-            text += f"[{span.label}]" if span.start >= start else ""
-            place = min(end, span.end)
-        return replace(event, ids=(), text=text + event.text[place - start :], logprobs=(), prompt=event.prompt)
+        return replace(event, ids=(), text=without(here, event.text, start), logprobs=(), prompt=event.prompt)
 
     def _bare(self, event: TokenEvent) -> TokenEvent:
         """Without what has text of the producer's that no digest covers."""
@@ -233,14 +229,3 @@ class Enforcer:
 def _numbers(told: tuple[TokenLogprobs, ...]) -> tuple[TokenLogprobs, ...]:
     """The log probabilities alone."""
     return tuple(TokenLogprobs(one.logprob) for one in told)
-
-
-def merged(redactions: list[Redaction]) -> list[Redaction]:
-    """In order, those that overlap as one."""
-    found: list[Redaction] = []
-    for span in sorted(redactions, key=lambda one: (one.start, one.end)):
-        if found and span.start < found[-1].end:
-            found[-1] = replace(found[-1], end=max(found[-1].end, span.end))
-        elif span.end > span.start:
-            found.append(span)
-    return found

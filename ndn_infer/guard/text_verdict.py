@@ -14,6 +14,7 @@ from itertools import accumulate
 from ndn_infer.guard.answer_judge import TOO_MANY
 from ndn_infer.guard.covered import digest_of_texts
 from ndn_infer.guard.judge import PolicyRules, RuleHit, TextJudge, language_hits, length_hits
+from ndn_infer.guard.redactions import merged, without
 from ndn_infer.records.guard import ALLOW, BLOCK, MAX_HITS, REDACT, Redaction, TextVerdict
 
 
@@ -49,9 +50,7 @@ def _spans(hits: Iterable[RuleHit], texts: Sequence[str]) -> Iterator[Redaction]
 
 def redacted(texts: Sequence[str], redactions: Iterable[Redaction]) -> tuple[str, ...]:
     """The texts with labels in place of what is redacted."""
-    made = list(texts)
-    for span in sorted(redactions, key=lambda one: (one.text, one.start), reverse=True):
-        if span.text < len(made):
-            text = made[span.text]
-            made[span.text] = f"{text[: span.start]}[{span.label}]{text[max(span.end, span.start) :]}"
-    return tuple(made)
+    spans = list(redactions)
+    return tuple(
+        without(merged(span for span in spans if span.text == number), text) for number, text in enumerate(texts)
+    )
