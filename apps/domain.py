@@ -24,7 +24,7 @@ from pathlib import Path
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import CertificateUnavailable, NetworkError, UsageError
-from ndn_infer.files import write_at_once
+from ndn_infer.files import path_of, write_at_once
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import DOMAIN, DomainKey, EncryptionKey, operator_identity
 from ndn_infer.ndn.name import Name
@@ -123,8 +123,8 @@ def _add(options: argparse.Namespace, config: Config, keychain: Keychain, shop: 
 
 def _member(value: str, net: Name, keychain: Keychain, shop: DomainStore, config: Config) -> DomainMember:
     """A member by the file of its card, or by the identity of a role whose signing key is here."""
-    if Path(value).exists():
-        signed = _read(Path(value), net, keychain, config)
+    if path_of(value).exists():
+        signed = _read(path_of(value), net, keychain, config)
         if EncryptionKey.parse(net, signed.base) is None:
             raise UsageError(f"{value} holds {ndn.to_uri(signed.base)}, which is not an encryption key")
         return store.member_of_card(net, signed)
@@ -159,9 +159,9 @@ def _export(options: argparse.Namespace, config: Config, keychain: Keychain, sho
 
 def _join(options: argparse.Namespace, config: Config, keychain: Keychain, shop: DomainStore) -> int:
     net = net_name(config)
-    if not Path(options.values[0]).exists():
+    if not path_of(options.values[0]).exists():
         return _join_by_name(options.values[0], config, keychain, shop)
-    signed = _read(Path(options.values[0]), net, keychain, config)
+    signed = _read(path_of(options.values[0]), net, keychain, config)
     named = DomainKey.parse(net, signed.base)
     if named is None:
         raise UsageError(f"{options.values[0]} holds {ndn.to_uri(signed.base)}, which is not a domain key")

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ndn_infer import catalog
-from ndn_infer.client.policies import find_policy, policy_in_file
+from ndn_infer.client.policies import find_policy, in_file, policy_in_file
 from ndn_infer.config import Config
 from ndn_infer.errors import EngineUnavailable, PolicyError, UsageError
 from ndn_infer.functions.registry import ROLES
@@ -70,8 +70,7 @@ def _sign(options: argparse.Namespace, config: Config, file: str) -> int:
 
 
 def _show(options: argparse.Namespace, config: Config, text: str) -> int:
-    path = Path(text).expanduser()
-    wire = policy_in_file(path) if path.is_file() else asyncio.run(_fetched(config, text))
+    wire = in_file(text) or asyncio.run(_fetched(config, text))
     if options.json:
         print(wire.decode("utf-8"))
     else:

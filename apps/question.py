@@ -15,6 +15,7 @@ from typing import Final, TypeVar, cast
 from ndn_infer.apps.answer_shape import shape_given
 from ndn_infer.config import Config
 from ndn_infer.errors import PromptError, UsageError
+from ndn_infer.files import path_of
 from ndn_infer.library.parameters import HowToAnswer, sampling_of
 from ndn_infer.records.sampling import Sampling, words_of
 from ndn_infer.security.domain_store import DomainStore, tenant_of
@@ -142,7 +143,7 @@ def _documents(given: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
     aliases: dict[str, None] = {}
     folders: dict[Path, None] = {}
     for text in given:
-        folder = Path(text).expanduser()
+        folder = path_of(text)
         if text and folder.is_dir():
             folders[folder] = None
         elif not text or folder.exists() or text.startswith(("/", ".", "~")) or "/" in text:

@@ -1,6 +1,6 @@
 """Files of this machine that several processes read and write: written at once, locked, put aside when damaged.
 
-Owns: how that is done. Must not know: what is in any file.
+Owns: how that is done, and which path a user's text is. Must not know: what is in any file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,22 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ndn_infer.errors import StorageError
+from ndn_infer.errors import StorageError, UsageError
+
+
+def path_of(text: str | Path) -> Path:
+    """The path that a user's text is, ~ being a home; something may lie there or not. Raises UsageError for a text that
+    no path here can be."""
+    try:
+        path = Path(text).expanduser()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UsageError(f"{str(text)[:80]!r} is no path here: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:  # no such user; a zero byte
+        raise UsageError(f"{str(text)[:80]!r} is no path here: {error}") from error
+    return path
 
 
 def write_at_once(path: Path, *content: bytes | memoryview, mode: int = 0o600) -> None:

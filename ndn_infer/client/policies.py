@@ -12,6 +12,7 @@ from typing import Final
 
 from ndn_infer import records
 from ndn_infer.errors import BadRecord, DigestMismatch, NetworkError, UsageError
+from ndn_infer.files import path_of
 from ndn_infer.guard.policy import digest_of
 from ndn_infer.guard.policy_file import read_policy
 from ndn_infer.guard.policy_form import encode
@@ -59,13 +60,14 @@ async def _by_digest(digest: str, node: Node) -> bytes:
 
 
 def in_file(text: str) -> bytes | None:
-    """The canonical form of the policy in this file; None for a text that is no file here and may be a name. Raises
-    UsageError for a file that is not there, cannot be read, or holds no policy."""
-    path = Path(text).expanduser()
-    if path.exists() or text.lower().endswith(_ENDINGS):
+    """The canonical form of the policy in this file; None for a text that is no file here and may be a name (a folder
+    of that name is none). Raises UsageError for a file that is not there, cannot be read, or holds no policy."""
+    path = path_of(text)
+    if (path.exists() and not path.is_dir()) or text.lower().endswith(_ENDINGS):
         return policy_in_file(path)
     if not _ALIAS.fullmatch(text):
-        raise UsageError(f"there is no policy file {text}")
+        hint = "it is a folder" if path.is_dir() else ""
+        raise UsageError(f"there is no policy file {text[:300]}", hint=hint)
     return None
 
 

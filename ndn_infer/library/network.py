@@ -25,6 +25,7 @@ from ndn_infer.client import Client
 from ndn_infer.config import Config
 from ndn_infer.errors import FetchIncomplete, UsageError
 from ndn_infer.evidence.live.remember import evidence_of, remember, remember_whole
+from ndn_infer.files import path_of
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.library import retrieval
 from ndn_infer.library.chat import Chat, ChatParts, ChatReply
@@ -237,5 +238,5 @@ class Network:
 
 
 def _folder(text: str | Path) -> Path | None:
-    path = Path(text).expanduser()
+    path = path_of(text)
     return path if path.is_dir() else None

@@ -16,6 +16,7 @@ from ndn_infer import catalog
 from ndn_infer.config import Config, with_flags
 from ndn_infer.console.progress import ProgressLine
 from ndn_infer.errors import MissingKey, NdnInferError, UnknownModel
+from ndn_infer.files import path_of
 from ndn_infer.models.store import ModelFolder, list_models, open_model, prepare
 from ndn_infer.records import ModelRecord
 from ndn_infer.security.keychain import Keychain
@@ -73,7 +74,7 @@ def full_digest(config: Config, text: str) -> str:
 
 def is_path(text: str) -> bool:
     """Whether a user means a model's folder or file, and not an alias or a Hugging Face id."""
-    path = Path(text).expanduser()
+    path = path_of(text)
     return (
         text.startswith(("/", "./", "../", "~")) or text in (".", "..") or text.lower().endswith(".gguf")
         or text.lower().endswith(".onnx")

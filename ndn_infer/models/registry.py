@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ndn_infer.errors import UnknownModel
+from ndn_infer.files import path_of
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def resolve(source: str, *, progress: Progress | None = None) -> ModelSource:
     for packaged in PACKAGED:
         if source.lower() in (packaged.alias, packaged.package):
             return _from_package(packaged)
-    path = Path(source).expanduser()
+    path = path_of(source)
     if path.is_dir():
         return ModelSource(f"folder:{path.resolve()}", "folder", path.resolve())
     if path.is_file():

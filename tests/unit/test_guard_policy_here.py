@@ -45,6 +45,25 @@ def test_a_network_offers_what_the_rules_of_its_policy_ask(tmp_path: Path, kind:
     wire = policy_in_file(file)
     catalog.publish(config.catalog_dir, ensure_keys(config, ()), PolicyRecord(kind, decode(wire).digest, wire))
     assert functions_of_policy(config, kind) == RULES[kind][1]
+    assert functions_of_policy(config, decode(wire).digest) == RULES[kind][1]
+
+
+def test_a_folder_does_not_hide_the_policy_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "house").mkdir()
+    config, wire = here(tmp_path / "data"), policy_in_file(written(tmp_path, "phrases"))
+    catalog.publish(config.catalog_dir, ensure_keys(config, ()), PolicyRecord("house", decode(wire).digest, wire))
+    assert functions_of_policy(config, "house") == ("guard",)
+    for text in ("./house", str(tmp_path)):
+        with pytest.raises(UsageError, match="there is no policy file") as refused:
+            functions_of_policy(config, text)
+        assert refused.value.hint == "it is a folder"
+
+
+@pytest.mark.parametrize("text", ["~no-such-user-here/p.toml", "n" * 300, "p" * 300 + ".toml", "a\0.toml"])
+def test_what_can_be_no_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError):
+        functions_of_policy(here(tmp_path), text)
 
 
 async def test_no_network_is_brought_up_for_a_policy_that_is_not_here(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ndn_infer.config import Config
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.evidence.live import vouched as signed
 from ndn_infer.evidence.live.vouched import Vouched
+from ndn_infer.files import path_of
 from ndn_infer.node.node import Node
 from ndn_infer.security.keychain import Keychain
 
@@ -92,7 +93,7 @@ class Shelf:
         return []
 
     def _file(self, reference: str, topic: str) -> Path | None:
-        path = Path(reference).expanduser()
+        path = path_of(reference)
         if path.is_file():
             return path
         files = self.files(topic)
