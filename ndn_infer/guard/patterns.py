@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ndn_infer.errors import BadRecord
 from ndn_infer.guard.normal import Unit, fold
 from ndn_infer.guard.phrases import Spotted
 
@@ -67,9 +68,18 @@ class WantedPattern:
 
     @classmethod
     def of(cls, key: str, pattern: str, *, case: bool, holds: Callable[[str], bool] = _any) -> WantedPattern:
+        """Raises BadRecord for a pattern that `regex` does not read, or by which the empty text is a match."""
         import regex
 
-        return cls(key, regex.compile(pattern, regex.V0 | (0 if case else regex.IGNORECASE)), holds)
+        rule = key.partition("\n")[0]
+        try:
+            made = regex.compile(pattern, regex.V0 | (0 if case else regex.IGNORECASE))
+            empty = made.search("", timeout=SEARCH_S) is not None
+        except (regex.error, RecursionError, OverflowError, TimeoutError) as error:
+            raise BadRecord(f"rule {rule}: pattern: {error}") from error
+        if empty:
+            raise BadRecord(f"rule {rule}: the pattern matches the empty text")
+        return cls(key, made, holds)
 
 
 @dataclass(slots=True)

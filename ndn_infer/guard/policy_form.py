@@ -25,6 +25,10 @@ _WHOLE: Final = (p.TopicRule, p.ClassifierRule, p.LanguageRule, p.LengthRule)
 """Rules about a text as a whole: there is no span of it to redact."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
+_OTHERWISE: Final = re.compile(r"\{(?!(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)\})|\[:\^?\w+:\]")
+"""What `regex` reads as tolerance for errors or as a class by its name, and `re` as text. Escaped characters are
+no part of it."""
 _URI: Final = re.compile(r"/[^\s]{1,1000}")
 
 Check = Callable[[Any], bool]
@@ -179,7 +183,11 @@ def _plain(value: Any) -> Any:
 
 
 def _check_pattern(rule: p.PatternRule) -> None:
-    """What Python's own `re` reads, of a bounded width: a match that never ends could never be shown."""
+    """What Python's own `re` reads, of a bounded width: a match that never ends could never be shown. And nothing that
+    `regex`, which guards look with, reads in another way (WantedPattern.of compiles it there): `{e}` is text to `re`,
+    and to `regex` leave to match anything."""
+    if _OTHERWISE.search(_ESCAPED.sub("_", rule.pattern)):
+        raise BadRecord(f"rule {rule.id}: pattern: write \\{{ for the sign {{, and no class by its name")
     try:
         parser: Any = vars(re)["_parser"]
         least, most = parser.parse(rule.pattern).getwidth()
