@@ -46,6 +46,18 @@ def alike(answers: list[Answer], wanted: list[Answer]) -> bool:
     )
 
 
+def equal_up_to_a_tie(answer: Answer, wanted: Answer) -> bool:
+    """The same tokens, as likely, up to one in whose place two were about as likely; what follows is another answer."""
+    for token, logprob, other, likely in zip(
+        answer.ids, answer.logprobs, wanted.ids, wanted.logprobs, strict=True
+    ):  # fmt: skip
+        if abs(logprob - likely) > 0.5:
+            return False
+        if token != other:
+            break
+    return True
+
+
 def whole_blocks(prompt: list[int]) -> int:
     return (len(prompt) - 1) // BLOCK * BLOCK
 
@@ -71,19 +83,19 @@ def test_fifty_prompts_give_the_same_bits(shared: World) -> None:
         assert instance.count("named_kv_kv_blocks_loaded") * BLOCK == hits
 
 
-def test_eight_at_once_and_preemption_give_the_same_tokens(shared: World) -> None:
-    """Tokens: who waits for blocks is computed beside others than without. Where the step waits, it is beside the same
+def test_eight_at_once_and_preemption_give_the_same_answers(shared: World) -> None:
+    """Up to ties: who waits for blocks, or was preempted, is computed beside others than without. Where the step waits, it is beside the same
     ones, and bits are equal as well."""
     base, a, b, sync = (shared.instances[name] for name in ("base", "a", "b", "sync"))
     common = shared.prompt(512)
     short = [common[: 256 + 128 * (number % 3)] + shared.prompt(40 + 30 * number) for number in range(8)]
     long = [shared.prompt(900 + 10 * number) for number in range(8)]
     for prompts, tokens in ((short, 8), (long, 130)):
-        wanted = [answer.ids for answer in base.ask(*prompts, tokens=tokens)]
-        assert [answer.ids for answer in a.ask(*prompts, tokens=tokens)] == wanted
+        wanted = base.ask(*prompts, tokens=tokens)
+        assert all(map(equal_up_to_a_tie, a.ask(*prompts, tokens=tokens), wanted))
         wait_for(lambda: published(a))
         answers = b.ask(*prompts, tokens=tokens)
-        assert [answer.ids for answer in answers] == wanted
+        assert all(map(equal_up_to_a_tie, answers, wanted))
         assert all(answer.cached for answer in answers)
         if tokens == 8:
             hit, waited = base.ask(*prompts, tokens=tokens), sync.ask(*prompts, tokens=tokens)
