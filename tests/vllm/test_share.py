@@ -84,8 +84,8 @@ def test_fifty_prompts_give_the_same_bits(shared: World) -> None:
 
 
 def test_eight_at_once_and_preemption_give_the_same_answers(shared: World) -> None:
-    """Up to ties: who waits for blocks, or was preempted, is computed beside others than without. Where the step waits, it is beside the same
-    ones, and bits are equal as well."""
+    """Up to ties: who waits for blocks, or was preempted, is computed beside others than without. Where the step waits,
+    it is beside the same ones, and bits are equal."""
     base, a, b, sync = (shared.instances[name] for name in ("base", "a", "b", "sync"))
     common = shared.prompt(512)
     short = [common[: 256 + 128 * (number % 3)] + shared.prompt(40 + 30 * number) for number in range(8)]
