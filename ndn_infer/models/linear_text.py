@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ MAX_LABELS: Final = 64
 MAX_TERMS: Final = 1 << 20
 MAX_RUN: Final = 5
 """Words of the longest term."""
+MAX_NUMBER: Final = 1e6
+"""Of idf, coefficients and intercepts, either sign: whatever a text has, no sum of theirs leaves 32-bit floats."""
 MAX_FILE: Final = 64 << 20
 _FORM: Final = "tf-idf softmax 1"
 _WORD: Final = re.compile(WORDS)
@@ -55,15 +58,14 @@ class LinearText:
             raise ValueError(f"it has not 2 to {MAX_LABELS} labels, each a word of its own")
         if not 1 <= len(terms) <= MAX_TERMS or len(set(terms)) != len(terms) or not all(map(_is_term, terms)):
             raise ValueError(f"it has not 1 to {MAX_TERMS} terms, each of up to {MAX_RUN} words")
-        made = cls(
-            tuple(labels), tuple(terms), np.array(idf, np.float32),
-            np.array(coefficients, np.float32).reshape(len(labels), -1), np.array(intercepts, np.float32),
-        )  # fmt: skip
-        numbers = (made.idf, made.coefficients, made.intercepts)
-        shapes = ((len(terms),), (len(labels), len(terms)), (len(labels),))
-        if tuple(array.shape for array in numbers) != shapes or not all(np.isfinite(array).all() for array in numbers):
+        numbers = tuple(np.array(row, np.float64) for row in (idf, coefficients, intercepts))
+        shapes = ((len(terms),), (len(labels) * len(terms),), (len(labels),))
+        if tuple(array.shape for array in numbers) != shapes:
             raise ValueError("its numbers are not those of its labels and terms")
-        return made
+        if not all((np.abs(array) <= MAX_NUMBER).all() for array in numbers):  # NaN is no number of these either
+            raise ValueError(f"a number of it is not within {MAX_NUMBER:.0f} of zero")
+        idfs, rows, added = (array.astype(np.float32) for array in numbers)
+        return cls(tuple(labels), tuple(terms), idfs, rows.reshape(len(labels), len(terms)), added)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -107,9 +109,11 @@ def read_classifier(folder: Path) -> LinearText:
         if said["form"] != _FORM:
             raise ValueError(f"its form is {said['form']!r}, not {_FORM!r}")
         rows = said["coefficients"]
-        if len(rows) != len(said["labels"]):
-            raise ValueError("it has not a row of coefficients for each label")
+        if len(rows) != len(said["labels"]) or any(len(row) != len(said["terms"]) for row in rows):
+            raise ValueError("it has not a row of coefficients for each label, with one for each term")
         numbers = [number for row in rows for number in row]
+        if not all(type(number) in (int, float) for number in chain(numbers, said["idf"], said["intercepts"])):
+            raise ValueError("its numbers are not all numbers")
         return LinearText.of(said["labels"], said["terms"], said["idf"], numbers, said["intercepts"])
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is no classifier of texts ({error})") from error

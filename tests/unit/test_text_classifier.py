@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.errors import ModelError
-from ndn_infer.models.linear_text import FILE, LinearText, read_classifier
+from ndn_infer.models.linear_text import FILE, MAX_NUMBER, LinearText, read_classifier
 from ndn_infer.models.onnx_linear import read_linear
 from ndn_infer.models.registry import PACKAGED
 from ndn_infer.models.store import open_model, prepare
@@ -93,7 +93,9 @@ def test_words_and_runs_of_words_count(tmp_path: Path) -> None:
         {"labels": ["one"]}, {"labels": ["calm", "calm"]}, {"labels": ["calm", "no label"]}, {"terms": ["rain"]},
         {"terms": ["rain", "rain"]}, {"terms": ["rain", "a b c d e f"]}, {"terms": ["rain", "é"]}, {"idf": [1.0]},
         {"idf": [1.0, 1e999]}, {"coefficients": [[1.0, 1.0]]}, {"intercepts": [0.0]}, {"form": "other"}, {"idf": None},
-        {"coefficients": [[1.0, "x"], [1.0, 1.0]]},
+        {"coefficients": [[1.0, "x"], [1.0, 1.0]]}, {"coefficients": [[1.0, 2.0, 3.0], [4.0]]},
+        {"coefficients": [[1.0, 3e38], [3e38, 3e38]]}, {"coefficients": [[1.0, "2"], [1.0, True]]},
+        {"idf": [1.0, 10**400]}, {"idf": [1.0, float("nan")]}, {"intercepts": [1e300, 0.0]},
     ],
 )  # fmt: skip
 def test_a_classifier_that_does_not_fit_itself_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
@@ -102,3 +104,14 @@ def test_a_classifier_that_does_not_fit_itself_is_refused(tmp_path: Path, change
     (tmp_path / FILE).write_text(json.dumps(said | change))
     with pytest.raises(ModelError):
         read_classifier(tmp_path)
+
+
+NUMBERS = st.floats(-MAX_NUMBER, MAX_NUMBER)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(NUMBERS, min_size=8, max_size=8), st.text("rainedflg ", max_size=80))
+def test_whatever_its_numbers_are_its_scores_are_some(numbers: list[float], text: str) -> None:
+    model = LinearText.of(["calm", "angry"], ["rain", "red flag"], numbers[:2], numbers[2:6], numbers[6:])
+    scores = model.scores(f"rain {text} red flag")
+    assert sum(scores) == pytest.approx(1) and all(0 <= score <= 1 for score in scores)
