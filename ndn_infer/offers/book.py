@@ -27,7 +27,8 @@ MAX_PROCESSES: Final = 16
 """Of one identity."""
 FUTURE_US: Final = 60_000_000
 GONE_S: Final = 2.0
-"""Who was lost is not asked for so long, and then not before it says something new."""
+"""Who was lost is not asked for so long, and then not before it says something new; where nobody else is left, not
+before it says something that is newer than its loss."""
 UNKNOWN_CALL_S: Final = 10.0
 UNKNOWN_PROMPT_S: Final = 0.5
 MAX_ASKED: Final = 64
@@ -100,9 +101,12 @@ class Book:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, offer: ProducerOffer, signer: Name, now: float, wall_us: int) -> OfferEntry | None:
-        """An offer whose signature was verified as that of the identity `signer`. None for one that says nothing new:
-        older than the last, or over. Raises BadRecord for one that speaks for somebody else."""
+    def take(
+        self, offer: ProducerOffer, signer: Name, now: float, wall_us: int, *, sought: bool = False
+    ) -> OfferEntry | None:  # fmt: skip
+        """An offer whose signature was verified as that of the identity `signer`. `sought`: it was asked for as nobody
+        else is left. None for one that says nothing new: older than the last, or over. Raises BadRecord for one that
+        speaks for somebody else."""
         hint = self._hint(offer, signer)
         known = self._entries.get(hint)
         if offer.until_us <= wall_us or (known is not None and offer.made_us <= known.offer.made_us):
@@ -113,8 +117,10 @@ class Book:
         if known is None:
             known = OfferEntry(offer, signer, hint, until, now, offer.queue)
             self._make_room(signer, now)
-        elif known.gone_since is not None and now - known.gone_since >= GONE_S:
-            known.gone_since = None
+        elif known.gone_since is not None:
+            lost_us = wall_us - (now - known.gone_since) * 1e6
+            if now - known.gone_since >= GONE_S or (sought and offer.made_us > lost_us):
+                known.gone_since = None
         known.offer, known.until, known.heard = offer, until, now
         known.told_queue(offer.queue, now)
         known.asked.clear()

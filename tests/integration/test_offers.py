@@ -15,7 +15,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.apps.offers import as_json, print_offers
 from ndn_infer.errors import Busy, CallError
 from ndn_infer.namespace import asks_prefix
-from ndn_infer.offers.live.offers import Offers, Silence, Where
+from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.transport.calls.direct import DirectAsk
@@ -202,17 +202,6 @@ async def test_who_was_lost_is_asked_again_when_nobody_else_is_left(world: World
     await asyncio.gather(ask(asker, "y"), ask(asker, "z"))
     assert offers.asked == 3, "of two calls one asks, its process and its identity"
     assert [entry.gone_since for entry in offers.entries()] == [None]
-
-
-def test_who_is_silent_is_left_alone_for_longer_each_time() -> None:
-    assert [silence.length_s for silence in _silences(6)] == [2, 4, 8, 16, 30, 30]
-
-
-def _silences(count: int) -> list[Silence]:
-    found: list[Silence] = []
-    for _ in range(count):
-        found.append(Silence.after(found[-1] if found else None, 0.0))
-    return found
 
 
 async def test_offers_spread_in_the_group_and_nobody_is_asked_for_them(world: World) -> None:

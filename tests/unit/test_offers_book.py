@@ -80,6 +80,15 @@ def test_who_is_gone_comes_back_with_a_new_offer_and_not_at_once() -> None:
     assert book.identities(3.0) == [identity()]
 
 
+@pytest.mark.parametrize(("made_s", "back"), [(1.4, False), (1.6, True)])
+def test_where_nobody_else_is_left_what_it_says_after_its_loss_is_enough(made_s: float, back: bool) -> None:
+    book = book_of(one := offer())
+    book.gone(hint(), 1.5)
+    wall_us = WALL_US + 1_700_000
+    book.take(newer(one, made_s), identity(), 1.7, wall_us, sought=True)  # type: ignore[arg-type]
+    assert book.identities(1.7) == [identity()] * back
+
+
 def test_an_answer_is_as_good_as_an_offer() -> None:
     book = book_of(offer())
     book.gone(hint(), 1.0)

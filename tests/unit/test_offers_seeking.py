@@ -63,13 +63,28 @@ def test_and_half_a_second_at_most() -> None:
 
 def test_of_calls_at_the_same_time_one_asks_and_nothing_is_left() -> None:
     async def work() -> None:
-        asked, before = Asked(dead=SLOW_S), asyncio.all_tasks()
-        await asked.seek()
-        await asyncio.sleep(AGAIN_S)
-        assert await asyncio.gather(*(asked.seek() for _ in range(3))) == pytest.approx([WAIT_S] * 3)
-        assert len(asked.names) == 2, "one question more"
-        await asked.seeking.close()
-        assert asked.ended == 2 and asyncio.all_tasks() == before
+        asked, before = Asked(dead=AGAIN_S), asyncio.all_tasks()
+        for count in (1, 2):
+            assert await asyncio.gather(*(asked.seek() for _ in range(3))) == pytest.approx([WAIT_S] * 3)
+            assert len(asked.names) == count
+            await asyncio.sleep(AGAIN_S)
+        asking = asyncio.ensure_future(asked.seek())
+        await asyncio.sleep(0.1)
+        await asyncio.gather(asked.seeking.close(), asking)
+        assert asked.ended == 3 and asyncio.all_tasks() == before
+
+    run_virtual(work)
+
+
+def test_calls_that_others_can_answer_do_not_wait_for_each_other() -> None:
+    async def work() -> None:
+        asked = Asked(dead=SLOW_S, near=0.02)
+        asking = asyncio.ensure_future(asked.seeking.seek((b"dead",), lambda: False))
+        await asyncio.sleep(0.1)
+        began = clock.monotonic()
+        await asked.seeking.seek((b"near",), lambda: False)
+        assert clock.monotonic() - began == pytest.approx(0.02) and asked.names == [b"dead", b"near"]
+        await asyncio.gather(asked.seeking.close(), asking)
 
     run_virtual(work)
 

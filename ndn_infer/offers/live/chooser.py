@@ -16,7 +16,7 @@ from ndn_infer import chain, clock, ndn
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Answering, OfferEntry
-from ndn_infer.offers.choice import Estimate, Wanted, rank
+from ndn_infer.offers.choice import Estimate, Wanted, can_answer, rank
 from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import GenerateRequest, Record
@@ -71,7 +71,10 @@ class OfferChooser:
             await self._offers.settled()
         order = self.order(call, request)
         if not order:
-            await self._offers.seek(lambda: bool(self.order(call, request)))
+            wanted = self._calls[call.request].wanted
+            await self._offers.seek(
+                call.function, lambda entry: can_answer(entry, wanted) and not self.refuses(entry.identity)
+            )
             order = self.order(call, request)
         now = clock.monotonic()
         made = self._calls[call.request]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from ndn_infer.namespace import Call, CallClass, Instance, Machine, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Book, OfferEntry
 from ndn_infer.offers.live.seeking import Seeking
+from ndn_infer.offers.live.silences import Silences
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
@@ -36,8 +37,6 @@ PULL_MS: Final = 1000
 ROUTES_S: Final = 1.0
 FIRST_S: Final = 0.25
 """The first call waits for offers so long."""
-SILENT_S: Final = (2.0, 30.0)
-"""Who did not answer is not looked at again before the first, then twice that each time, the second at most."""
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
 ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage", "guard", "audit", "cite", "classify")
@@ -71,20 +70,6 @@ class Where:
         return cls(net, endpoint, validator, Direct(endpoint, validator), tuple(names), config.offers.refresh_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Of a producer that did not answer: until when it is left alone, and how long that is."""
-
-    until: float
-    length_s: float
-
-    @classmethod
-    def after(cls, before: Silence | None, now: float) -> Silence:
-        least, most = SILENT_S
-        length_s = least if before is None else min(2 * before.length_s, most)
-        return cls(now + length_s, length_s)
-
-
 class Offers:
     """One application's. `close` ends what it is about."""
 
@@ -93,9 +78,9 @@ class Offers:
         self.where = where
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
-        self._silent: dict[Name, Silence] = {}
+        self._silences = Silences()
         turns = asyncio.Semaphore(AT_ONCE)
-        self._seeking = Seeking(lambda name: self._pull(name, turns))
+        self._seeking = Seeking(lambda name: self._pull(name, turns, sought=True))
         self._roles: tuple[str, ...] = FIRST_ROLES
         self.asked = 0
         """Questions for offers so far."""
@@ -128,12 +113,14 @@ class Offers:
         if self._looking is not None:
             await asyncio.wait((self._looking,), timeout=ROUTES_S + PULL_MS / 1000)
 
-    async def seek(self, found: Callable[[], bool]) -> None:
-        """Nobody who is known may be asked: those who were lost or silent are asked for their offers again, however
-        short ago that was. Waits until `found`, or until all of them have answered (seeking.py)."""
-        lost = [entry for entry in self.entries() if entry.gone_since is not None]
-        names = dict.fromkeys((*(name for entry in lost for name in (entry.hint, entry.identity)), *self._silent))
-        await self._seeking.seek(tuple(names)[:MAX_PULLED], found)
+    async def seek(self, function: str, able: Callable[[OfferEntry], bool]) -> None:
+        """Nobody who is known may be asked for a call of `function`: those who were lost and whose offers are `able`,
+        and the silent who may answer it, are asked for their offers again, however short ago that was. Waits until
+        somebody able is there, or until all of them have answered (seeking.py)."""
+        lost = [entry for entry in self.entries() if entry.gone_since is not None and able(entry)]
+        known = (name for entry in lost for name in (entry.hint, entry.identity))
+        names = tuple(dict.fromkeys((*known, *self._hoped(function))))[:MAX_PULLED]
+        await self._seeking.seek(names, lambda: any(one.gone_since is None and able(one) for one in self.entries()))
 
     def doubt(self) -> None:
         """Somebody is not where he was: the next call looks again, however young the last look is."""
@@ -144,17 +131,18 @@ class Offers:
         """Look now, and wait for all that answer."""
         self._looked_at = clock.monotonic()
         self._roles = tuple(dict.fromkeys((*ROLES, *self._roles)))
-        self._silent.clear()
+        self._silences.clear()
         await self._look()
 
-    def take(self, offer: ProducerOffer, signed_by: Validated) -> OfferEntry | None:
-        """An offer whose signature was verified, wherever it came from. None when it says nothing new; what its key may
-        not answer is left out of it. Raises BadRecord for one that speaks for others."""
+    def take(self, offer: ProducerOffer, signed_by: Validated, *, sought: bool = False) -> OfferEntry | None:
+        """An offer whose signature was verified, wherever it came from; `sought` as in Book.take. None when it says
+        nothing new; what its key may not answer is left out of it. Raises BadRecord for one that speaks for others."""
         allowed = tuple(one for one in offer.functions if self._may_answer(one, signed_by))
         if len(allowed) < len(offer.functions):
             log.warning("%s offers functions that its key may not answer", ndn.to_uri(signed_by.identity))
             offer = replace(offer, functions=allowed)
-        return self.book.take(offer, signed_by.identity, clock.monotonic(), clock.wall_us())
+        now, wall_us = clock.monotonic(), clock.wall_us()
+        return self.book.take(offer, signed_by.identity, now, wall_us, sought=sought)
 
     def take_wire(self, content: bytes, signed_by: Validated) -> OfferEntry | None:
         """As `take`, from the verified content of a publication. Raises BadRecord."""
@@ -197,11 +185,11 @@ class Offers:
         there = {ndn.prefix(name, -2) for name in answered} | {*answered}
         await self._pull_all((name for name in roles if name not in there), now)
         known = {*named, *processes, *roles}
-        self._silent = {prefix: silence for prefix, silence in self._silent.items() if prefix in known}
+        self._silences.keep(known, {name for entry in self.entries() for name in (entry.hint, entry.identity)})
 
     async def _pull_all(self, prefixes: Iterable[Name], now: float) -> list[Name]:
         """Those that answered, of those that were not silent lately."""
-        due = [one for one in dict.fromkeys(prefixes) if one not in self._silent or now >= self._silent[one].until]
+        due = [one for one in dict.fromkeys(prefixes) if self._silences.due(one, now)]
         asked, turns = due[:MAX_PULLED], asyncio.Semaphore(AT_ONCE)
         told = await asyncio.gather(*(self._pull(prefix, turns) for prefix in asked))
         return [prefix for prefix, answered in zip(asked, told, strict=True) if answered]
@@ -232,27 +220,32 @@ class Offers:
         return processes, [name for name in names if self._is_wanted(Role.parse(net, name))]
 
     def _is_wanted(self, place: Instance | Role | None) -> bool:
-        """A role that is not one of ours may answer anything."""
-        if place is None or place.role in NO_OFFERS:
-            return False
-        return place.role in self._roles or place.role not in ROLES
+        return _has_role(place, self._roles)
 
-    async def _pull(self, prefix: Name, turns: asyncio.Semaphore) -> bool:
-        """Whether it answered, and is believed."""
+    def _hoped(self, function: str) -> list[Name]:
+        """Silent ones that may answer calls of it."""
+        net, roles = self.where.net, (role_of(function),)
+        return [
+            name
+            for name in self._silences.hoped()
+            if _has_role(Instance.parse(net, name) or Role.parse(net, name), roles)
+        ]
+
+    async def _pull(self, prefix: Name, turns: asyncio.Semaphore, *, sought: bool = False) -> bool:
+        """Whether it answered, and is believed. `sought`: not as it was due, but as nobody else is left."""
         async with turns:
             self.asked += 1
             try:
                 told = await self.where.direct.ask(
                     DirectAsk(prefix, OFFER, OfferQuery(), lifetime_ms=PULL_MS), ProducerOffer
                 )
-                self.take(told.record, told.signed_by)
+                self.take(told.record, told.signed_by, sought=sought)
             except NdnInferError as error:
-                before = self._silent.get(prefix)
-                self._silent[prefix] = Silence.after(before, clock.monotonic())
+                self._silences.failed(prefix, error, clock.monotonic(), looked=not sought)
                 if not isinstance(error, NetworkError | CallError):
                     log.warning("the offer of %s is not believed: %s", ndn.to_uri(prefix), error)
                 return False
-            self._silent.pop(prefix, None)
+            self._silences.answered(prefix)
             return True
 
     def _may_answer(self, offered: OfferedFunction, signed_by: Validated) -> bool:
@@ -265,6 +258,13 @@ class Offers:
 
 
 _PARAMETERS: Final = bytes((ndn.PARAMETERS_DIGEST, 32)) + bytes(32)
+
+
+def _has_role(place: Instance | Role | None, roles: Collection[str]) -> bool:
+    """A role that is not one of ours may answer anything."""
+    if place is None or place.role in NO_OFFERS:
+        return False
+    return place.role in roles or place.role not in ROLES
 
 
 def role_of(function: str) -> str:

@@ -29,45 +29,39 @@ class Seeking:
 
     def __init__(self, pull: Callable[[Name], Awaitable[object]]) -> None:
         self._pull = pull
-        self._asking: set[asyncio.Task[None]] = set()
-        """The newest of them, and those before it that are about to end."""
-        self._asked_at: float | None = None
+        self._asking: dict[Name, asyncio.Task[None]] = {}
+        self._asked_at: dict[Name, float] = {}
+        """Those of the last AGAIN_S."""
         self._told = asyncio.Event()
 
     async def seek(self, lost: Sequence[Name], found: Callable[[], bool]) -> None:
-        """Ask all of `lost` at once, unless that was done a moment ago. Waits until `found`, or all have answered."""
+        """Ask all of `lost` at once, those left out that were asked a moment ago. Waits until `found`, or all of them
+        have answered."""
         now = clock.monotonic()
-        if lost and (self._asked_at is None or now - self._asked_at >= AGAIN_S):
-            self._asked_at = now  # nothing is awaited before: of calls at the same time one asks
-            self._begin(lost)
+        self._asked_at = {name: at for name, at in self._asked_at.items() if now - at < AGAIN_S}
+        for name in lost:
+            if name not in self._asked_at and name not in self._asking:
+                self._asked_at[name] = now
+                self._begin(name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WAIT_S):
-                while self._asking and not found():
+                while any(name in self._asking for name in lost) and not found():
                     self._told.clear()
                     await self._told.wait()
 
     async def close(self) -> None:
-        asking = [*self._asking]
+        asking = [*self._asking.values()]
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
-    def _begin(self, lost: Sequence[Name]) -> None:
-        for before in self._asking:
-            before.cancel()
-        asking = asyncio.get_running_loop().create_task(self._ask(lost))
-        self._asking.add(asking)
-        asking.add_done_callback(self._ended)
+    def _begin(self, name: Name) -> None:
+        async def ask() -> None:
+            await self._pull(name)
 
-    def _ended(self, asking: asyncio.Task[None]) -> None:
-        self._asking.discard(asking)
-        self._told.set()
+        def ended(asking: asyncio.Task[None]) -> None:
+            del self._asking[name]
+            self._told.set()
 
-    async def _ask(self, lost: Sequence[Name]) -> None:
-        async with asyncio.TaskGroup() as asking:
-            for name in lost:
-                asking.create_task(self._ask_one(name))
-
-    async def _ask_one(self, name: Name) -> None:
-        await self._pull(name)
-        self._told.set()
+        self._asking[name] = asyncio.get_running_loop().create_task(ask())
+        self._asking[name].add_done_callback(ended)
