@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,12 @@ from ndn_infer import clock, ndn
 from ndn_infer.forwarder.shell.inprocess import MemoryLink
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
+from ndn_infer.offers.book import Answering
 from ndn_infer.offers.live.chooser import OfferChooser
-from ndn_infer.records import TokenizeRequest
+from ndn_infer.records import GenerateRequest, Sampling, TokenizeRequest
 from ndn_infer.testbed.virtual.loop import run_virtual
 from tests.harness import Node, role
-from tests.offer_world import SUBJECT, Producing, World, offer_world
+from tests.offer_world import NAMES, SUBJECT, Producing, World, offer_world
 
 CALL = Call(*SUBJECT, "tokenize", CallClass.SHARED, "0" * 64)
 FRESH_S = 2.1
@@ -136,3 +138,48 @@ def test_the_silent_that_may_answer_are_asked_again_and_looked_at_when_they_are_
         assert [entry.hint for entry in one.offers.entries()] == [made.hint]
 
     in_world(work)
+
+
+class Prompt(tuple[int, ...]):
+    """Counts how often its chain is computed."""
+
+    chained = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        Prompt.chained += isinstance(at, slice)
+        return super().__getitem__(at)
+
+
+def test_the_chain_of_a_prompt_is_computed_once_however_many_are_asked() -> None:
+    async def work(world: World) -> None:
+        one = await asking(world)
+        await lose_all(world, one)
+        request = GenerateRequest(Sampling(1), prompt=Prompt(range(640)))
+        found = await one.chooser.candidates(CALL, request)
+        assert len(found) >= 1 and Prompt.chained == 1
+
+    in_world(work)
+
+
+def test_an_equal_call_goes_where_it_went_although_nobody_was_there_meanwhile() -> None:
+    async def work(world: World) -> None:
+        one = await asking(world)
+        (first, *_), _ = await lose_all(world, one)
+        assert (await one.candidates())[0][0] == first, "although it is the farthest"
+
+    in_world(work)
+
+
+async def lose_all(world: World, one: Asking) -> tuple[list[Name], float]:
+    """Three producers are found, and all of them lost. Whom a call would have asked; the first is far away."""
+    for node in NAMES:
+        await world.produce(node)
+    await one.offers.look()
+    asked = await one.candidates()
+    for entry in one.offers.entries():
+        one.offers.book.answered(entry.hint, Answering(0.4 if entry.hint == asked[0][0] else 0.01), clock.monotonic())
+    await asyncio.sleep(FRESH_S)
+    for entry in one.offers.entries():
+        one.offers.book.gone(entry.hint, clock.monotonic())
+    await asyncio.sleep(0.01)
+    return asked

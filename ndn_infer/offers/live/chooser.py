@@ -69,13 +69,13 @@ class OfferChooser:
             self._faults.listen(self._offers.where.direct)
         if settled:
             await self._offers.settled()
-        order = self.order(call, request)
+        wanted = self._wanted(call, request)
+        order = self._order(call, wanted)
         if not order:
-            wanted = self._calls[call.request].wanted
             await self._offers.seek(
                 call.function, lambda entry: can_answer(entry, wanted) and not self.refuses(entry.identity)
             )
-            order = self.order(call, request)
+            order = self._order(call, wanted)
         now = clock.monotonic()
         made = self._calls[call.request]
         if order:
@@ -87,19 +87,20 @@ class OfferChooser:
 
     def order(self, call: Call, request: Record) -> list[Estimate]:
         """All who can answer, best first, with the estimates."""
+        return self._order(call, self._wanted(call, request))
+
+    def _order(self, call: Call, wanted: Wanted) -> list[Estimate]:
         now = clock.monotonic()
-        wanted = self._wanted(call, request)
         kind = (call.subject_kind, call.subject, call.function, call.call_class)
         order = rank(wanted, [one for one in self._offers.book.entries(now) if not self.refuses(one.identity)], now)
         order = sorted(order, key=lambda one: self._cannot.get((one.entry.hint, kind), 0.0) > now)
         before = self._calls.pop(call.request, None)
-        self._calls[call.request] = _Made(wanted, now, kind=kind)
+        hint = before.hint if before is not None and now - before.at < EQUAL_S else b""
+        self._calls[call.request] = _Made(wanted, now, hint, kind)  # asked there still when nobody could be asked now
         while len(self._calls) > MAX_CALLS:
             self._calls.popitem(last=False)
-        if before is not None and now - before.at < EQUAL_S:
-            again = [one for one in order if one.entry.hint == before.hint and one.entry.busy_until <= now]
-            order = again + [one for one in order if one not in again]
-        return order
+        again = [one for one in order if one.entry.hint == hint and one.entry.busy_until <= now]
+        return again + [one for one in order if one not in again]
 
     def heard(self, call: Call, candidate: Candidate, said: Said) -> None:
         """What became of asking `candidate`."""
