@@ -6,6 +6,7 @@ Owns: how that is done, and which path a user's text is. Must not know: what is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -53,6 +54,24 @@ def write_at_once(path: Path, *content: bytes | memoryview, mode: int = 0o600) -
             os.close(directory)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def append_whole(path: Path, record: bytes) -> None:
+    """Put a record behind those of its size: one that was only begun, at any time before, is cut off first, so that
+    every record of the file stays where it can be read. On disk at return. One writer at a time. Raises OSError; then
+    the file is as it was, or has a beginning that the next one cuts off."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        whole = size - size % len(record)
+        os.ftruncate(descriptor, whole)
+        written = os.pwrite(descriptor, record, whole)
+        if written < len(record):
+            os.ftruncate(descriptor, whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path, limit: int) -> bytes | None:

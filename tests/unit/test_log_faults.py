@@ -134,3 +134,14 @@ def test_one_of_many_who_erase_at_once_does(tmp_path: Path) -> None:
         done = list(threads.map(lambda _: users.erase(USER, said_of), range(20)))
     assert sorted(done) == [*[b""] * 19, key]
     assert (tmp_path / "erased").read_bytes() == key
+
+
+@pytest.mark.parametrize("stray", [1, 5, 15])
+def test_an_id_that_was_half_written_spoils_no_other(tmp_path: Path, stray: int) -> None:
+    (tmp_path / "erased").write_bytes(b"k" * 16 + bytes(stray))
+    users = UserKeys(tmp_path)
+    key = key_id(users.public(USER))
+    assert users.erase(USER, said_of) == key
+    again = UserKeys(tmp_path)
+    assert again.erased(key) and again.erased(b"k" * 16)
+    assert (tmp_path / "erased").read_bytes() == b"k" * 16 + key

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer.errors import StorageError
-from ndn_infer.files import read_private, write_at_once
+from ndn_infer.files import append_whole, read_private, write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.prompt_log.entries import KEY_ID_BYTES, key_id
 from ndn_infer.security.domain_keys import DecryptionKey
@@ -142,10 +142,7 @@ class UserKeys:
         self._live.discard(key)
 
     def _remember(self, gone: bytes) -> None:
-        with (self._folder / _ERASED).open("ab") as file:
-            file.write(gone)
-            file.flush()
-            os.fsync(file.fileno())
+        append_whole(self._folder / _ERASED, gone)
         self._erased.add(gone)
 
     def _read(self, path: Path) -> DecryptionKey | None:
