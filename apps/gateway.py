@@ -157,11 +157,13 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
 
 
 async def _logged(client: Client, node: Node, ends: AsyncExitStack) -> LoggedRequests:
-    """Where requests are recorded, in the name of this machine's user. Raises MissingKey, RegistrationRefused."""
+    """Where requests are recorded, in the name of this machine's user. Raises MissingKey, RegistrationRefused,
+    StorageError."""
     inputs = client.inputs()
     await inputs.announce()
     writers = LogWriters(node, GATEWAY, node.signer_as(USER), inputs)
     ends.push_async_callback(writers.close)
+    await writers.start()
     return LoggedRequests(writers)
 
 

@@ -40,8 +40,11 @@ class Producer:
         host.meters.read_from(("producer", id(self)), lambda: producer_samples(host, lambda: self._servers))
 
     async def begin(self) -> None:
-        """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`."""
+        """Talk to the forwarder and serve the certificates that vouch for ours; before the first `offer`. Raises
+        StorageError where calls are to be recorded and cannot be."""
         await self._presence.begin()
+        if self._host.log_writers is not None:
+            await self._host.log_writers.start()
 
     async def offer_object(self, base: Name, signer: Signer) -> None:
         """Serve and announce one object that the store holds already (a catalogue record)."""

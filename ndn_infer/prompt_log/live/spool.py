@@ -1,6 +1,6 @@
-"""The spool: sealed entries of one log that wait for it, as files, at most so many bytes.
+"""The spool: sealed entries of one log that wait for it, as files, at most so many bytes, and those that it refused.
 
-Owns: their order and their bound. Must not know: what is in them (they are encrypted to their users), the network.
+Owns: their order and their bounds. Must not know: what is in them (they are encrypted to their users), the network.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ _MOST: Final = 8 << 20
 
 
 class Spool:
-    """`folder` is made when something waits. One process has it; its threads may call at once."""
+    """`folder` is made when something waits. One process has it; its threads may call at once. Raises StorageError."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
         self._most = most_bytes
-        sizes = {path: path.stat().st_size for path in sorted(folder.glob("*.entry"))} if folder.is_dir() else {}
-        self._sizes: dict[Path, int] = sizes
-        self._next = int(max(sizes).stem) + 1 if sizes else 1
+        try:
+            self._sizes, refused = _sizes(folder, "entry"), _sizes(folder, "refused")
+        except OSError as error:
+            raise StorageError(f"cannot read {folder}: {error.strerror}") from error
+        self._refused_bytes = sum(refused.values())
+        self._next = max((int(path.stem) for path in (*self._sizes, *refused)), default=0) + 1
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -62,8 +65,33 @@ class Spool:
         return None
 
     def done(self) -> None:
-        """The oldest is in the log."""
+        """The oldest is in the log. Raises StorageError; then it is still the oldest."""
         with self._lock:
             path = next(iter(self._sizes))
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot remove {path}: {error.strerror}") from error
             del self._sizes[path]
+
+    def set_aside(self) -> Path | None:
+        """The oldest will never be in the log. Where it is now, for whoever looks into it; None where what was set
+        aside has as many bytes as may wait: then it is gone. Raises StorageError; then it is still the oldest."""
+        with self._lock:
+            path = next(iter(self._sizes))
+            aside = path.with_suffix(".refused") if self._refused_bytes + self._sizes[path] <= self._most else None
+            try:
+                path.unlink() if aside is None else path.replace(aside)
+            except FileNotFoundError:
+                aside = None
+            except OSError as error:
+                raise StorageError(f"cannot set {path} aside: {error.strerror}") from error
+            size = self._sizes.pop(path)
+            self._refused_bytes += size if aside is not None else 0
+            return aside
+
+
+def _sizes(folder: Path, ending: str) -> dict[Path, int]:
+    """Of the spool's own files, in their order."""
+    paths = [path for path in sorted(folder.glob(f"*.{ending}")) if len(path.stem) == 16 and path.stem.isdecimal()]
+    return {path: path.stat().st_size for path in paths}

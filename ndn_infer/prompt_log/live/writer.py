@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ndn_infer import clock, ndn, records
-from ndn_infer.errors import CallError, NdnInferError, NetworkError, TrustError
+from ndn_infer.errors import CallError, NdnInferError
 from ndn_infer.prompt_log.entries import seal
 from ndn_infer.prompt_log.live.client import LogClient
 from ndn_infer.prompt_log.live.log import UNKNOWN_KEY
 from ndn_infer.prompt_log.live.spool import Spool
 from ndn_infer.prompt_log.policy import LogPolicy
 from ndn_infer.prompt_log.said import PromptRecord
-from ndn_infer.records.codes import UNREACHABLE
+from ndn_infer.records.codes import BAD_REQUEST, UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class LogWriter:
     spool: Spool
     wait_s: float
     lost: int = 0
-    """Records of answers that no log will have: the spool was full, or could not be written."""
+    """Records that no log will have: the spool was full, or could not be written; or the log refused them for good."""
     _keys: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     _away: str = ""
     _sending: asyncio.Task[None] | None = None
@@ -128,6 +128,11 @@ class LogWriter:
 
     # ------------------------------------------------------------ what waits
 
+    def go_on(self) -> None:
+        """Send what an earlier process left."""
+        if len(self.spool):
+            self._deliver()
+
     def _deliver(self) -> None:
         if self._sending is None:
             self._sending = asyncio.get_running_loop().create_task(self._send())
@@ -135,29 +140,42 @@ class LogWriter:
     async def _send(self) -> None:
         pause = FIRST_PAUSE_S
         try:
-            while (entry := await asyncio.to_thread(self.spool.first)) is not None:
+            while True:
                 try:
-                    done = await self.client.append(entry)
-                except (NetworkError, TrustError, CallError) as error:
-                    if isinstance(error, CallError) and error.code == UNKNOWN_KEY:
-                        await self._lost(f"its log has another key by now: {error}")
-                        continue
+                    if not await self._send_first():
+                        return
+                except (NdnInferError, OSError) as error:
                     self._note(str(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
-                    continue
-                pause, self._away = FIRST_PAUSE_S, ""
-                if done.erased:
-                    self._keys.clear()
-                await asyncio.to_thread(self.spool.done)
+                else:
+                    pause, self._away = FIRST_PAUSE_S, ""
         finally:
             self._sending = None
 
-    async def _lost(self, why: str) -> None:
+    async def _send_first(self) -> bool:
+        """The oldest waits no more; False where nothing does. Raises NdnInferError where it still does."""
+        entry = await asyncio.to_thread(self.spool.first)
+        if entry is None:
+            return False
+        try:
+            done = await self.client.append(entry)
+        except CallError as error:
+            if error.code not in (UNKNOWN_KEY, BAD_REQUEST):
+                raise
+            await self._set_aside(str(error))
+        else:
+            if done.erased:
+                self._keys.clear()
+            await asyncio.to_thread(self.spool.done)
+        return True
+
+    async def _set_aside(self, why: str) -> None:
+        """What the log refuses whenever it is asked: nothing behind it waits for it."""
+        aside = await asyncio.to_thread(self.spool.set_aside)
         self.lost += 1
-        log.error("a record is lost: %s", why)
         self._keys.clear()
-        await asyncio.to_thread(self.spool.done)
+        log.error("a record is not in the log, which refuses it: %s (%s)", why, aside or "not kept")
 
     def _note(self, why: str) -> None:
         if not self._away:
