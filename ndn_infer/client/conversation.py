@@ -92,7 +92,7 @@ class Conversation(AskingState):
         label = alias.replace("/", "--")
         base = CatalogRecord(kind, label).to_name(self._node.net)
         try:
-            fetched = await self.fetcher.fetch(base)
+            fetched = await self.fetcher.fetch(base, most=records.most_bytes(cls))
         except NetworkError as error:
             hint = "'ndn-infer status' shows what this network offers; start a producer with 'ndn-infer produce'"
             raise UnknownModel(f"no {kind} called {alias!r} is offered in this network", hint=hint) from error

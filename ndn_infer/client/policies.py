@@ -40,11 +40,13 @@ def policy_in_file(path: Path) -> bytes:
 
 async def find_policy(text: str, node: Node) -> bytes:
     """Its canonical form. A text that names a file here is that file. Raises UsageError, NetworkError, TrustError,
-    DigestMismatch."""
+    DigestMismatch, BadRecord."""
     if (here := await asyncio.to_thread(in_file, text)) is not None:
         return here
     try:
-        fetched = await node.fetcher.fetch(CatalogRecord("policy", text).to_name(node.net))
+        fetched = await node.fetcher.fetch(
+            CatalogRecord("policy", text).to_name(node.net), most=records.most_bytes(PolicyRecord)
+        )
     except NetworkError as error:
         if _DIGEST.fullmatch(text):
             return await _by_digest(text, node)
@@ -55,7 +57,7 @@ async def find_policy(text: str, node: Node) -> bytes:
 
 
 async def _by_digest(digest: str, node: Node) -> bytes:
-    fetched = await node.fetcher.fetch(PolicyObject(digest).to_name(node.net))
+    fetched = await node.fetcher.fetch(PolicyObject(digest).to_name(node.net), most=MAX_POLICY)
     return _checked(bytes(fetched.content), digest)
 
 

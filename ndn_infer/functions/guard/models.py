@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ndn_infer import records
+from ndn_infer import clock, records
 from ndn_infer.errors import BadRecord
 from ndn_infer.functions.base import Host
 from ndn_infer.functions.embedding import EMBED_BATCH, Embedding
@@ -36,7 +36,8 @@ class NetworkModels:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._digests: OrderedDict[str, str] = OrderedDict()
+        self._digests: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        """Until when each is kept, and what it means."""
         self._examples: OrderedDict[tuple[str, tuple[str, ...], str], np.ndarray] = OrderedDict()
 
     async def hits(self, rules: PolicyRules, text: str, domain: str) -> list[RuleHit]:
@@ -80,16 +81,19 @@ class NetworkModels:
         return kept
 
     async def _digest(self, alias: str) -> str:
-        """What the operator says that an alias means."""
+        """What the operator says that an alias means, as long as his record may be taken for the newest."""
         if len(alias) == _DIGEST:
             return alias
-        if (kept := self._digests.get(alias)) is None:
+        until, digest = self._digests.get(alias, (0.0, ""))
+        if not digest or clock.monotonic() >= until:
             base = CatalogRecord("model", alias.replace("/", "--")).to_name(self._host.net)
-            fetched = await self._host.fetcher.fetch(base)
-            kept = self._digests[alias] = records.decode(ModelRecord, fetched.content).digest
+            fetched = await self._host.fetcher.fetch(base, most=records.most_bytes(ModelRecord))
+            digest = records.decode(ModelRecord, fetched.content).digest
+            self._digests[alias] = clock.monotonic() + fetched.fresh_s, digest
+            self._digests.move_to_end(alias)
             while len(self._digests) > MOST_KEPT:
                 self._digests.popitem(last=False)
-        return kept
+        return digest
 
 
 def readings(text: str) -> list[str]:

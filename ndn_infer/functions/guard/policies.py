@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Final
 
 from ndn_infer import ndn
-from ndn_infer.errors import BadRecord, DigestMismatch
+from ndn_infer.errors import DigestMismatch
 from ndn_infer.functions.base import Job
 from ndn_infer.guard.judge import PolicyRules
 from ndn_infer.guard.policy import WHERE, GuardPolicy, digest_of
@@ -40,12 +40,7 @@ class ReadyPolicies:
     async def _fetched(self, digest: str, job: Job) -> bytes:
         hints = (ndn.from_uri(job.envelope.caller),) if job.envelope.caller else ()
         base = PolicyObject(digest).to_name(job.host.net)
-        found = await job.host.fetcher.discover(base, hints=hints)
-        if found.manifest is None:
-            raise BadRecord(f"nobody has the policy {digest}")
-        if found.manifest.size > MAX_POLICY:
-            raise BadRecord(f"a policy of {found.manifest.size} bytes; {MAX_POLICY} are the most")
-        return bytes((await job.host.fetcher.collect(found, hints=hints)).content)
+        return bytes((await job.host.fetcher.fetch(base, hints=hints, most=MAX_POLICY)).content)
 
 
 def _read(wire: bytes, digest: str) -> GuardPolicy:

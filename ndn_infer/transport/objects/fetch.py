@@ -16,6 +16,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import (
     BadPacket,
+    BadRecord,
     DigestMismatch,
     FetchIncomplete,
     NdnInferError,
@@ -103,27 +104,29 @@ class Fetcher:
     # ------------------------------------------------------------ reading
 
     async def fetch(
-        self, base: Name, *, hints: tuple[Name, ...] = (), elsewhere: Sequence[Name] = ()
+        self, base: Name, *, hints: tuple[Name, ...] = (), elsewhere: Sequence[Name] = (), most: int = 0
     ) -> Fetched:  # fmt: skip
-        """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError.
+        """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError; BadRecord for
+        one of more than `most` bytes (0: of any number), of which nothing is fetched but what says so.
 
         When its segments cannot be had, the metadata may be an old one that somebody played back: it is asked for
         again past caches, and if there is a newer version that one is fetched. So it is when the content is not what
-        the name says (self_certified.py). `elsewhere` are identities to ask then, one after the other.
+        the name says (self_certified.py), or too large. `elsewhere` are identities to ask then, one after the other.
         """
         error: NdnInferError | None = None
         tried: Name = b""
         places = [hints, hints, *((identity,) for identity in elsewhere if (identity,) != hints)]
         for number, place in enumerate(places):
-            if number == 1 and not isinstance(error, FetchIncomplete | DigestMismatch):
+            if number == 1 and not isinstance(error, FetchIncomplete | DigestMismatch | BadRecord):
                 continue  # nothing came: caches have no part in that
             try:
                 found = await self.discover(base, hints=place, past_caches=number > 0)
                 if number == 1 and (found.manifest is None or found.manifest.name == tried):
                     continue
                 tried = found.manifest.name if found.manifest is not None else b""
+                _check_most(found, most)
                 return await self.collect(found, hints=place)
-            except (NetworkError, TrustError) as failed:
+            except (NetworkError, TrustError, BadRecord) as failed:
                 error = failed if error is None or isinstance(failed, TrustError) else error
         assert error is not None
         raise error
@@ -154,7 +157,9 @@ class Fetcher:
         source = source_of(found.arrival, manifest.name)
         if manifest.inline is not None:
             self._accept(found, manifest.inline)
-            return Fetched(manifest.name, manifest.inline, found.signed_by, source, 0, 0)
+            return Fetched(
+                manifest.name, manifest.inline, found.signed_by, source, 0, 0, fresh_s=found.fresh_s
+            )  # fmt: skip
         began = clock.monotonic()
         segments = await self._segments(manifest, hints, have=have)
         await self._pull(segments, progress)
@@ -168,7 +173,9 @@ class Fetcher:
             of = CONTENT_STORE if stored == manifest.segments else source
             how = Came(b"", began, manifest.segments, len(content))
             self._ledger.collected(manifest.name, of, found.signed_by, how)
-        return Fetched(manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds)
+        return Fetched(
+            manifest.name, content, found.signed_by, source, manifest.segments, stored, seconds, found.fresh_s
+        )  # fmt: skip
 
     async def read_into(
         self, found: Discovered, buffer: bytearray | memoryview, *, hints: tuple[Name, ...] = (),
@@ -354,6 +361,12 @@ class Fetcher:
                 if at >= end:
                     break
         return b"".join(found)
+
+
+def _check_most(found: Discovered, most: int) -> None:
+    if most and found.manifest is not None and found.manifest.size > most:
+        size, name = found.manifest.size, ndn.to_uri(found.manifest.name)
+        raise BadRecord(f"{name} has {size} bytes; {most} are the most that are read of it")
 
 
 def _check_size(manifest: Manifest, size: int) -> None:

@@ -19,7 +19,8 @@ from ndn_infer.wire.segments import uniform_bytes
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A whole object, verified. `source` says where its metadata came from; `segments_from_store` counts segments that
-    this machine's Content Store gave. `seconds` is the time from asking for segments to the last byte."""
+    this machine's Content Store gave. `seconds` is the time from asking for segments to the last byte. For `fresh_s`
+    its producer lets it be taken for the newest."""
 
     name: Name
     content: bytes
@@ -28,6 +29,7 @@ class Fetched:
     segments: int
     segments_from_store: int
     seconds: float = 0.0
+    fresh_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Discovered:
     arrival: Arrival
     began: float = 0.0
     """When it was asked for, by clock.monotonic."""
+
+    @property
+    def fresh_s(self) -> float:
+        """For so long it may be taken for the newest."""
+        return self.data.freshness_ms / 1000
 
     @property
     def in_place(self) -> bool:

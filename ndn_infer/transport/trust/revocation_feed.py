@@ -55,7 +55,7 @@ class RevocationFeed:
     async def refresh(self) -> bool:
         """Look for a newer list; whether there is one that is valid now. Never raises for what the network does."""
         try:
-            fetched = await self._fetcher.fetch(self._base)
+            fetched = await self._fetcher.fetch(self._base, most=records.most_bytes(RevocationList))
             new = records.decode(RevocationList, fetched.content)
         except NdnInferError as error:
             log.debug("no deny list: %s", error)
