@@ -18,13 +18,18 @@ from typing import Any, Final
 from minindn.apps.application import Application
 from minindn.util import getPopen
 
+from ndn_infer.errors import ChildFailed
+
 READY_TIMEOUT_S: Final = 120.0
 COMMAND_TIMEOUT_S: Final = 90.0
 LOOK_AGAIN_S: Final = 0.1
 
 
-class InferFailed(RuntimeError):
+class InferFailed(ChildFailed):
     """A daemon or command of ours did not do its work; the message ends with its last words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=1)
 
 
 class InferApplication(Application):  # type: ignore[misc]
@@ -59,7 +64,10 @@ class InferApplication(Application):  # type: ignore[misc]
         if process.returncode != 0:
             words = (errors or output).decode("utf-8", "replace").strip()
             raise InferFailed(f"{self.node.name}: {arguments[0]} failed: {words[-500:]}")
-        document: dict[str, Any] = json.loads(output)
+        try:
+            document: dict[str, Any] = json.loads(output)
+        except ValueError:
+            raise InferFailed(f"{self.node.name}: {arguments[0]} printed no JSON: {output[-500:]!r}") from None
         return document
 
 
@@ -76,25 +84,45 @@ class InferProducer(InferApplication):
         self.log = f"produce-{functions.replace(',', '-')}.log"
 
     def start(self) -> None:
-        """Returns at once, as Mini-NDN's applications do; `wait_ready` waits."""
-        super().start(
-            self.command("produce", *self.options, "--functions", self.functions),
-            logfile=self.log, envDict=self.environment,
-        )  # fmt: skip
+        """Returns at once, as Mini-NDN's applications do; `wait_ready` waits.
+
+        Not by Application.start, which gives no standard input: the producer holds a pipe of ours and ends when it
+        closes, however we end. Its log begins anew, so that READY in it is this start's.
+        """
+        if self.process is None:
+            self.logfile = (Path(self.logDir) / self.log).open("wb")
+            self.process = getPopen(
+                self.node, self.command("produce", *self.options, "--functions", self.functions, "--exit-with-parent"),
+                self.environment, stdin=subprocess.PIPE, stdout=self.logfile, stderr=self.logfile,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """SIGTERM, after Mini-NDN's grace SIGKILL. It can be started again."""
+        pipe = self.process.stdin if self.process is not None else None
+        super().stop()
+        if pipe is not None:
+            pipe.close()
+
+    def ready(self) -> bool:
+        """The producer says that it answers calls. Raises InferFailed when it ended."""
+        if not self.running:
+            raise self._unready("ended")
+        return any(line.startswith("READY") for line in self._said().splitlines())
 
     def wait_ready(self, timeout: float = READY_TIMEOUT_S) -> None:
-        """Until the producer says that it answers calls. Raises InferFailed."""
-        path = Path(self.logDir) / self.log
+        """Until `ready`. Raises InferFailed."""
         deadline = time.monotonic() + timeout
-        while True:
-            text = path.read_text("utf-8", "replace") if path.exists() else ""
-            if any(line.startswith("READY") for line in text.splitlines()):
-                return
-            ended = self.process is None or self.process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                what = "ended" if ended else "was not ready in time"
-                raise InferFailed(f"{self.node.name}: produce {self.functions} {what}: {text.strip()[-500:]}")
+        while not self.ready():
+            if time.monotonic() > deadline:
+                raise self._unready("was not ready in time")
             time.sleep(LOOK_AGAIN_S)
+
+    def _unready(self, what: str) -> InferFailed:
+        return InferFailed(f"{self.node.name}: produce {self.functions} {what}: {self._said().strip()[-500:]}")
+
+    def _said(self) -> str:
+        path = Path(self.logDir) / self.log
+        return path.read_text("utf-8", "replace") if path.exists() else ""
 
     @property
     def running(self) -> bool:

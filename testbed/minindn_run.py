@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ from ndn_infer.testbed.topology import Topology  # noqa: E402
 
 BUILD_S: Final = 600.0
 FAILED: Final = 1
+ENDED_BY: Final = (signal.SIGTERM, signal.SIGHUP)
+"""End us as Ctrl-C does, with everything removed: exit status 128 and the signal's number."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,6 +96,25 @@ def say(text: str, began: float) -> None:
     print(f"  {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
 
+def watch_signals() -> None:
+    """From now on the first signal of ENDED_BY raises SystemExit in whatever runs, and further ones do nothing. One
+    that is ignored (nohup) stays so."""
+
+    def end(number: int, _: Any) -> None:
+        ignore_signals()
+        raise SystemExit(128 + number)
+
+    for number in ENDED_BY:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def ignore_signals() -> None:
+    """While everything is removed."""
+    for number in (*ENDED_BY, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 async def run(ndn: Any, chosen: scenario.Scenario, topology: Topology, options: argparse.Namespace) -> dict[str, Any]:
     """Play it on a started Mini-NDN; the result document. Raises an NdnInferError, TimeoutError."""
     from ndn_infer.testbed.minindn_network import MiniNdnNetwork, MiniNdnSetup
@@ -133,14 +155,12 @@ def main() -> int:
     more, note = link_class(options.link, topology)
     if note:
         print(f"  note: {note}", file=sys.stderr)
+    watch_signals()
     ndn = Minindn(parser=ours, topoFile=path, controller=None, **more)
     try:
         ndn.start()
         found = asyncio.run(run(ndn, chosen, topology, options))
-        print(*result.report(found), result.dumps(found), sep="\n", flush=True)
-        if options.out is not None:
-            options.out.mkdir(parents=True, exist_ok=True)
-            (options.out / f"{chosen.name}.json").write_text(result.dumps(found) + "\n", "utf-8")
+        show(found, options.out)
         if options.cli:
             MiniNDNCLI(ndn.net)
         return 0 if found["holds"] else FAILED
@@ -151,7 +171,16 @@ def main() -> int:
         print(f"minindn_run: {chosen.name} was not done in time (--timeout gives it more)", file=sys.stderr)
         return FAILED
     finally:
+        ignore_signals()
         ndn.stop()
+
+
+def show(found: dict[str, Any], folder: Path | None) -> None:
+    """Print the result document, and write it into `folder`."""
+    print(*result.report(found), result.dumps(found), sep="\n", flush=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{found['scenario']}.json").write_text(result.dumps(found) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

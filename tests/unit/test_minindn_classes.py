@@ -1,7 +1,7 @@
 """The Mini-NDN classes against a small stand-in of Mini-NDN's interface, and (marked) in Mini-NDN itself.
 
-The stand-in has the behaviour the classes rely on, as in Mini-NDN 0.7: Application makes <home>/log, `start` appends
-output to a log file there, `stop` ends the process; getPopen runs in the node's home with HOME set.
+The stand-in has the behaviour the classes rely on, as in Mini-NDN 0.7: Application makes <home>/log, `start` begins a
+log file there anew, `stop` ends the process; getPopen runs in the node's home with HOME set.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -232,7 +233,7 @@ shift 2
 echo "$PYTHONPATH|$NDN_CLIENT_TRANSPORT|$NODE_SETTING|$*" >> "$HOME/calls"
 case "$1" in
   produce) [ -n "$BROKEN" ] && { echo "ndn-infer: no keys here" >&2; exit 4; }
-           echo "loading"; echo "READY $3"; exec sleep 60 ;;
+           echo "loading"; [ -n "$MUTE" ] || echo "READY $3"; exec cat ;;
   ask) [ "$5" = "sleep" ] && exec sleep 60
        [ "$5" = "fail" ] && { echo "ndn-infer: nobody answered" >&2; exit 3; }
        echo '{"text": "Paris", "token_ids": [1]}' ;;
@@ -294,7 +295,7 @@ def test_producer_starts_in_its_nodes_environment(apps: Any, python: str, core: 
         producer.wait_ready(20.0)
         assert producer.process.poll() is None
         # no PYTHONPATH of Mini-NDN's, and the forwarder is the one that client.conf names
-        assert _calls(core) == ["||core|produce --functions decode"]
+        assert _calls(core) == ["||core|produce --functions decode --exit-with-parent"]
     finally:
         process = producer.process
         producer.stop()
@@ -317,6 +318,30 @@ def test_producer_that_never_gets_ready_is_given_up(apps: Any, core: FakeNode, t
     producer.start()
     with pytest.raises(apps.InferFailed, match="was not ready in time"):
         producer.wait_ready(0.3)
+    producer.stop()
+
+
+def test_an_old_ready_does_not_count(apps: Any, python: str, core: FakeNode) -> None:
+    producer = apps.InferProducer(core, python=python, functions="decode", settings={})
+    producer.start()
+    producer.wait_ready(20.0)
+    producer.kill()
+    assert not producer.running
+    producer.environment["MUTE"] = "1"
+    producer.start()
+    with pytest.raises(apps.InferFailed, match="was not ready in time"):
+        producer.wait_ready(0.3)
+    producer.stop()
+
+
+def test_a_producer_ends_when_we_do(apps: Any, python: str, core: FakeNode) -> None:
+    """Whatever ends us closes the pipe."""
+    producer = apps.InferProducer(core, python=python, functions="decode", settings={})
+    producer.start()
+    producer.wait_ready(20.0)
+    process = producer.process
+    process.stdin.close()
+    process.wait(20.0)
     producer.stop()
 
 
@@ -406,7 +431,7 @@ async def test_a_network_with_static_routes(network: Callable[..., Any]) -> None
         for below, strategy in (("", "asf"), ("/sync/offers", "multicast")):
             words = f"prefix /ndn-infer/testbed{below} strategy /localhost/nfd/strategy/{strategy}"
             assert f"nfdc strategy set {words}" in _did(found, "edge")
-        assert any(line.endswith("produce --set=engine.threads=1 --functions prefill") for line in
+        assert any(line.endswith("produce --set=engine.threads=1 --functions prefill --exit-with-parent") for line in
                    _calls(found.ndn.net["compute"]))  # fmt: skip
         shot = await found.snapshot()
         assert shot.nodes["edge"].faces["core"]["out_interests"] == 17
@@ -529,6 +554,63 @@ def test_the_script_needs_nothing_but_the_standard_library() -> None:
     command = [sys.executable, "-S", "-E", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "fifty_readers\n", done.stderr[-500:]
+
+
+STAND_IN = """
+import sys, time
+from types import ModuleType, SimpleNamespace
+
+def module(name, **content):
+    made = ModuleType(name)
+    made.__dict__.update(content)
+    sys.modules[name] = made
+
+def here(what):
+    print(what, flush=True)
+
+class Minindn:
+    def __init__(self, **_):
+        self.net = {}
+    parseArgs = staticmethod(lambda ours: ours.add_argument("topoFile", nargs="?") and ours)
+    def start(self):
+        if WHERE == "nodes":
+            here("HERE")
+            time.sleep(60)
+    def stop(self):
+        here("nodes are gone")
+
+class Network:
+    def __init__(self, ndn, topology, *_):
+        self.topology = topology
+    async def start(self):
+        import asyncio
+        here("HERE")
+        await asyncio.sleep(60)
+    async def stop(self):
+        here("processes are gone")
+
+module("minindn.minindn", Minindn=Minindn)
+module("minindn.util", MiniNDNCLI=None)
+module("mininet.log", setLogLevel=lambda level: None)
+module("ndn_infer.testbed.minindn_network", MiniNdnNetwork=Network, MiniNdnSetup=lambda *_: None)
+from ndn_infer.testbed import minindn_run
+sys.argv = ["minindn_run", "three_nodes", "--link=types:SimpleNamespace"]
+sys.exit(minindn_run.main())
+"""
+
+
+@pytest.mark.parametrize("where", ["nodes", "network"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(where: str, number: signal.Signals) -> None:
+    """In the middle of Mini-NDN's own start, and of ours."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); WHERE = {where!r}\n{STAND_IN}"
+    process = subprocess.Popen([sys.executable, "-S", "-E", "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "HERE\n"
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    gone = ["processes are gone"] * (where == "network") + ["nodes are gone"]
+    assert (process.returncode, output.splitlines()) == (128 + number, gone)
 
 
 # ---------------------------------------------------------------- Mini-NDN itself
