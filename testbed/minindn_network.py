@@ -8,6 +8,7 @@ nothing of ndn-infer: our own processes run under `python`. Must not know: scena
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
 from ndn_infer.errors import ChildFailed, NetworkError
 from ndn_infer.testbed import nfdc_text
 from ndn_infer.testbed.evidence import NodeCounters, Snapshot
-from ndn_infer.testbed.minindn_apps import InferApplication, InferFailed, InferProducer
+from ndn_infer.testbed.minindn_apps import READY_TIMEOUT_S, InferApplication, InferFailed, InferProducer
 from ndn_infer.testbed.minindn_routing import NFD_CHANGES, NLSR, NlsrRoutes, Routing, StaticRoutes, edit
 from ndn_infer.testbed.nfd import DATASET_KEPT_S
 from ndn_infer.testbed.node_process import NodeProcess
@@ -91,21 +92,34 @@ class MiniNdnNetwork:
 
     async def execute(self, node: str, *command: str) -> str:
         """Run a program of NDN's on a node; returns what it printed, "" when it failed."""
+        status, output = await self._run(node, command)
+        return output if status == 0 else ""
+
+    async def insist(self, node: str, *command: str) -> str:
+        """As `execute`. Raises NetworkError when it failed."""
+        status, output = await self._run(node, command)
+        if status != 0:
+            raise NetworkError(f"{node}: {' '.join(command)} failed (status {status})")
+        return output
+
+    async def _run(self, node: str, command: Sequence[str]) -> tuple[int, str]:
+        """(exit status, what it printed); one that was too slow is ended."""
         home = self.ndn.net[node].params["params"]["homeDir"]
         process = await asyncio.create_subprocess_exec(
             *self.enter(node), *command, cwd=home, env={**os.environ, "HOME": home},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
+        output = b""
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            return ""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    output, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return output.decode("utf-8", "replace") if process.returncode == 0 else ""
+        assert process.returncode is not None
+        return process.returncode, output.decode("utf-8", "replace")
 
     def module(self, module: str, *arguments: str) -> list[str]:
         return [self.setup.python, "-m", module, *self._set_options(), *arguments, "--exit-with-parent"]
@@ -183,33 +197,43 @@ class MiniNdnNetwork:
             )  # fmt: skip
         if producer.running:
             return
-        producer.stop()
+        await in_thread(producer.stop)
         await in_thread(producer.start)
         try:
-            await in_thread(producer.wait_ready)
-        except InferFailed as error:
-            raise ChildFailed(str(error), status=1) from None
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while not producer.ready():
+                    await asyncio.sleep(LOOK_AGAIN_S)
+        except TimeoutError:
+            await in_thread(producer.stop)
+            raise ChildFailed(f"{function} on {node} was not ready after {READY_TIMEOUT_S:g} s", status=1) from None
 
     async def kill(self, node: str, title: str) -> None:
         if title == FORWARDER:
-            self._nfd[node].process.kill()
+            if self.forwards(node):
+                self._nfd[node].process.kill()
             await in_thread(self._nfd[node].stop)
-        elif (node, title) in self._producers:
+        elif self.running(node, title):
             await in_thread(self._producers[node, title].kill)
 
     async def terminate(self, node: str, title: str) -> None:
-        await in_thread(self._producers[node, title].stop)
+        if self.running(node, title):
+            await in_thread(self._producers[node, title].stop)
+
+    def forwards(self, node: str) -> bool:
+        process = self._nfd[node].process
+        return process is not None and process.poll() is None
 
     async def start_forwarder(self, node: str) -> None:
-        if self._nfd[node].process is None:
+        if not self.forwards(node):
+            await in_thread(self._nfd[node].stop)
             await self._start_nfd(node)
             await self.routing.back(node)
 
     async def switch(self, link: LinkSpec, *, up: bool) -> None:
-        """Faces are permanent: they outlive a link that is down."""
-        (self.cut.discard if up else self.cut.add)(link)
+        """Faces are permanent: they outlive a link that is down. Raises NetworkError."""
         for node, device in self._ends(link):
-            await self.execute(node, "ip", "link", "set", device, "up" if up else "down")
+            await self.insist(node, "ip", "link", "set", device, "up" if up else "down")
+        (self.cut.discard if up else self.cut.add)(link)
 
     async def route(self, *, moved: bool = False) -> None:
         if moved:
@@ -237,10 +261,7 @@ class MiniNdnNetwork:
                 addresses = NdnRoutingHelper.getNeighborIP(self.ndn.net[node.name])
                 by_address = {address: name for name, address in addresses.items()}
                 nodes[node.name] = nfdc_text.node_counters(cs_info, face_list, by_address)
-        try:
-            return Snapshot(nodes, await asyncio.to_thread(self._counters))
-        except InferFailed as error:
-            raise ChildFailed(str(error), status=1) from None
+        return Snapshot(nodes, await asyncio.to_thread(self._counters))
 
     def _counters(self) -> dict[str, dict[str, float]]:
         """Of the producers that run; one that does not answer now is left out."""
@@ -248,18 +269,26 @@ class MiniNdnNetwork:
         for (node, function), producer in self._producers.items():
             key = f"{node}/{roles_of([function])[0]}"
             if key not in found and producer.running:
-                found.update(producer.counters())
+                with contextlib.suppress(InferFailed):
+                    found.update(producer.counters())
         return found
 
     async def link_bytes(self) -> list[LinkBytes]:
+        """Raises NetworkError."""
         found = []
         for link in self.topology.links:
-            sent = []
-            for node, device in self._ends(link):
-                shown = json.loads(await self.execute(node, "ip", "-s", "-j", "link", "show", "dev", device))
-                sent.append(int(shown[0]["stats64"]["tx"]["bytes"]))
+            sent = [await self._sent(node, device) for node, device in self._ends(link)]
             found.append(LinkBytes(link.first, link.second, *sent))
         return found
+
+    async def _sent(self, node: str, device: str) -> int:
+        """Bytes that a device sent since it was made. Raises NetworkError."""
+        command = ("ip", "-s", "-j", "link", "show", "dev", device)
+        said = await self.insist(node, *command)
+        try:
+            return int(json.loads(said)[0]["stats64"]["tx"]["bytes"])
+        except (ValueError, LookupError, TypeError):
+            raise NetworkError(f"{node}: {' '.join(command)} said {said[:200]!r}") from None
 
     # ------------------------------------------------------------ removing
 

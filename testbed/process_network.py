@@ -53,7 +53,7 @@ class ProcessNetwork(Protocol):
         """With its faces, and the routes that it had. Raises ChildFailed, NetworkError."""
 
     async def switch(self, link: LinkSpec, *, up: bool) -> None:
-        """Set a link down, or up again with its faces."""
+        """Set a link down, or up again with its faces. Raises NetworkError."""
 
     async def route(self, *, moved: bool = False) -> None:
         """Routes that lead over the links that there are, where the network has nothing that finds them by itself.

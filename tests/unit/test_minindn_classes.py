@@ -6,6 +6,7 @@ log file there anew, `stop` ends the process; getPopen runs in the node's home w
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -237,7 +238,9 @@ case "$1" in
   ask) [ "$5" = "sleep" ] && exec sleep 60
        [ "$5" = "fail" ] && { echo "ndn-infer: nobody answered" >&2; exit 3; }
        echo '{"text": "Paris", "token_ids": [1]}' ;;
-  status) echo '{"producers": [{"identity": "/n/lab/core/decode", "counters": {"calls": 1}},
+  status) [ -f silent ] && { echo "ndn-infer: nobody answered" >&2; exit 3; }
+          [ -f babble ] && { echo "what?"; exit 0; }
+          echo '{"producers": [{"identity": "/n/lab/core/decode", "counters": {"calls": 1}},
           {"identity": "/n/lab/compute/prefill", "counters": {"calls": 7}},
           {"identity": "/n/lab/core/tokenize", "error": "no answer"}]}' ;;
 esac
@@ -380,7 +383,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "nfdc": 'echo "nfdc $*" >> did; [ -f "$1-$2" ] && cat "$1-$2" || echo done',
         "nlsrc": "cat lsdb",
         "infoedit": 'echo "infoedit ${2##*/} $4 $6" >> did',
-        "ip": """echo "ip $*" >> did; echo '[{"stats64": {"tx": {"bytes": 1234}}}]'""",
+        "ip": """echo "ip $*" >> did; [ -f babble ] && { echo what; exit; }; [ -f silent ] && exit 1; echo '[{"stats64": {"tx": {"bytes": 1234}}}]'""",
     }  # fmt: skip
     for name, script in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -482,6 +485,66 @@ async def test_what_is_killed_cut_and_started_again(network: Callable[..., Any])
         await found.kill("core", FORWARDER)
         await found.start_forwarder("core")
         assert FakeNfd.started == ["core"] and FakeRouting.again == ["core"]
+    finally:
+        await found.stop()
+
+
+async def test_what_cannot_be_read_is_left_out_or_said(network: Callable[..., Any]) -> None:
+    found = network()
+    try:
+        await found.start()
+        home = Path(found.ndn.net["core"].params["params"]["homeDir"])
+        link = next(link for link in found.topology.links if "core" in (link.first, link.second))
+        for broken in ("silent", "babble"):
+            (home / broken).touch()
+            assert (await found.snapshot()).producers == {"compute/prefill": {"calls": 7}}
+            with pytest.raises(NetworkError, match="core: ip -s -j link show dev core-eth0"):
+                await found.link_bytes()
+            (home / broken).unlink()
+        (home / "silent").touch()
+        with pytest.raises(NetworkError, match="core: ip link set core-eth0 down failed"):
+            await found.switch(link, up=False)
+        assert found.cut == set()
+    finally:
+        await found.stop()
+
+
+async def test_orders_may_come_twice(network: Callable[..., Any]) -> None:
+    """As in namespaces: what does not run is not ended, what runs is not started."""
+    found = network()
+    try:
+        await found.start()
+        for node, title in (("core", FORWARDER), ("core", FORWARDER), ("core", "decode"), ("core", "decode"),
+                            ("edge", "decode")):  # fmt: skip
+            await found.kill(node, title)
+            await found.terminate(node, title)
+        assert not found.running("core", "decode")
+        FakeNfd.started.clear()
+        for _ in range(2):
+            await found.start_forwarder("core")
+            await found.start_producer("core", "decode")
+        assert FakeNfd.started == ["core"] and found.running("core", "decode")
+        found._nfd["core"].process.kill()  # ended by itself
+        found._nfd["core"].process.wait()
+        await found.start_forwarder("core")
+        assert FakeNfd.started == ["core", "core"]
+    finally:
+        await found.stop()
+
+
+async def test_a_run_that_is_cancelled_does_not_wait_for_a_producer(network: Callable[..., Any]) -> None:
+    found = network()
+    try:
+        await found.start()
+        await found.terminate("core", "decode")
+        found._producers["core", "decode"].environment["MUTE"] = "1"
+        starting = asyncio.ensure_future(found.start_producer("core", "decode"))
+        while not found.running("core", "decode"):
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        async with asyncio.timeout(60):  # not the two minutes that a producer has
+            with pytest.raises(asyncio.CancelledError):
+                await starting
     finally:
         await found.stop()
 
