@@ -3,8 +3,8 @@
 Owns: the text format of NLSR's status tool, and what is still missing. Pure, standard library alone. Must not know: how
 commands are run, how long anybody waits.
 
-Converged means: every node has heard of every router which neighbours it has and which prefixes its applications
-registered, and has a route to every such prefix.
+Converged means: every node has heard of every router that it can reach which neighbours it has and which prefixes its
+applications registered, and has a route to every such prefix.
 """
 
 from __future__ import annotations
@@ -72,10 +72,11 @@ def _node(router: str) -> str:
 
 def missing(nodes: Mapping[str, NodeRouting], neighbours: Mapping[str, frozenset[str]]) -> list[str]:
     """A line for every thing that a node does not know yet, or has no way to; none: it has converged. `neighbours` are
-    those over links that are up."""
+    those over links that are up; what is beyond them all tells a node nothing, and nothing of it is missing."""
     lines = []
     for node, here in nodes.items():
-        for other, there in nodes.items():
+        for other in sorted(_reached(node, neighbours)):
+            there = nodes[other]
             heard = here.heard.get(other, RouterState())
             unmet = neighbours[other] ^ heard.neighbours
             unheard = there.registered - heard.prefixes
@@ -87,3 +88,12 @@ def missing(nodes: Mapping[str, NodeRouting], neighbours: Mapping[str, frozenset
             if unrouted:
                 lines.append(f"{node} has no route to {min(unrouted)} of {other} ({len(unrouted)} missing)")
     return lines
+
+
+def _reached(node: str, neighbours: Mapping[str, frozenset[str]]) -> set[str]:
+    """From a node over any number of links, itself among them."""
+    found, new = {node}, {node}
+    while new:
+        new = {other for at in new for other in neighbours[at]} - found
+        found |= new
+    return found

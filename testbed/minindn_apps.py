@@ -35,6 +35,8 @@ class InferFailed(ChildFailed):
 class InferApplication(Application):  # type: ignore[misc]
     """Base: the environment of a node. `settings` are environment variables that make a command one of this node."""
 
+    process: subprocess.Popen[bytes] | None
+
     def __init__(self, node: Any, *, python: str, settings: Mapping[str, str]) -> None:
         super().__init__(node)
         self.python = python
@@ -126,7 +128,8 @@ class InferProducer(InferApplication):
 
     @property
     def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        process = self.process
+        return process is not None and process.poll() is None
 
     def kill(self) -> None:
         """SIGKILL: it says nothing. It can be started again."""

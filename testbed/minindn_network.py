@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -151,7 +151,7 @@ class MiniNdnNetwork:
         self.say("producers: " + ", ".join(f"{function} on {node}" for node, function in functions))
         await side_by_side(self.start_producer(node, function) for node, function in functions)
         self.say(f"routes: {self.setup.routing}")
-        await self.routing.settle()
+        await self.routing.settle(self._neighbours())
 
     def _provision(self) -> None:
         """Keys and catalogue below each node's home. Raises ChildFailed."""
@@ -201,8 +201,7 @@ class MiniNdnNetwork:
         await in_thread(producer.start)
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                while not producer.ready():
-                    await asyncio.sleep(LOOK_AGAIN_S)
+                await _until(producer.ready)
         except TimeoutError:
             await in_thread(producer.stop)
             raise ChildFailed(f"{function} on {node} was not ready after {READY_TIMEOUT_S:g} s", status=1) from None
@@ -227,7 +226,7 @@ class MiniNdnNetwork:
         if not self.forwards(node):
             await in_thread(self._nfd[node].stop)
             await self._start_nfd(node)
-            await self.routing.back(node)
+            await self.routing.back(node, self._neighbours())
 
     async def switch(self, link: LinkSpec, *, up: bool) -> None:
         """Faces are permanent: they outlive a link that is down. Raises NetworkError."""
@@ -239,7 +238,13 @@ class MiniNdnNetwork:
         if moved:
             self.routing.check_moving()
         elif not self.cut:
-            await self.routing.restored()
+            await self.routing.restored(self._neighbours())
+
+    def _neighbours(self) -> dict[str, frozenset[str]]:
+        """Of every node that forwards: those that do too, over links that are up."""
+        here = [node.name for node in self.topology.nodes if self.forwards(node.name)]
+        links = {node: [link for link in self.topology.links_of(node) if link not in self.cut] for node in here}
+        return {node: frozenset({link.other(node) for link in links[node]} & {*here}) for node in here}
 
     def _ends(self, link: LinkSpec) -> list[tuple[str, str]]:
         """The device at each end: first, second."""
@@ -299,3 +304,11 @@ class MiniNdnNetwork:
         for application in applications:
             if hasattr(application, "stop"):
                 await in_thread(application.stop)
+
+
+async def _until(ready: Callable[[], bool]) -> None:
+    """Not in a thread: whoever is cancelled need not wait for it."""
+    while True:
+        if ready():
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)

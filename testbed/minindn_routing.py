@@ -59,20 +59,24 @@ async def edit(execute: Execute, node: str, path: str, changes: Iterable[tuple[s
             raise NetworkError(f"{node}: {key} could not be set in {path}", hint="is infoedit on PATH?")
 
 
+Neighbours = Mapping[str, frozenset[str]]
+"""Of every node that forwards, over links that are up."""
+
+
 class Routing(Protocol):
     """Faces and routes of all nodes."""
 
     async def begin(self) -> None:
         """Before there are applications."""
 
-    async def settle(self) -> None:
-        """Every node has a route to every prefix that an application registered, over links that are up. Raises
+    async def settle(self, neighbours: Neighbours) -> None:
+        """Every node has a route to every prefix that an application registered on a node which it can reach. Raises
         NetworkError after a bound."""
 
-    async def back(self, node: str) -> None:
+    async def back(self, node: str, neighbours: Neighbours) -> None:
         """The node's forwarder was started again."""
 
-    async def restored(self) -> None:
+    async def restored(self, neighbours: Neighbours) -> None:
         """All links are up again: returns when routes are as they were."""
 
     def check_moving(self) -> None:
@@ -91,7 +95,7 @@ class StaticRoutes:
     async def begin(self) -> None:
         return
 
-    async def settle(self) -> None:
+    async def settle(self, neighbours: Neighbours) -> None:
         self._helper = NdnRoutingHelper(self.net, "udp", "link-state", True)
         for host in self.net.hosts:
             offers = nfdc_text.registered(await self.execute(host.name, "nfdc", "route", "list"), NET)
@@ -103,10 +107,10 @@ class StaticRoutes:
                 self.say(f"Mini-NDN made no face ({error}): once more")
         raise NetworkError("Mini-NDN could not make faces", hint="WORKDIR/NODE/log/nfd.log has NFD's own words")
 
-    async def back(self, node: str) -> None:
+    async def back(self, node: str, neighbours: Neighbours) -> None:
         await in_thread(lambda: self._helper.addNodeRoutes(self.net[node]))
 
-    async def restored(self) -> None:
+    async def restored(self, neighbours: Neighbours) -> None:
         """Faces are permanent, and routes stayed."""
 
     def check_moving(self) -> None:
@@ -136,12 +140,11 @@ class NlsrRoutes:
         self._daemons[host.name] = daemon
         await in_thread(daemon.start)
 
-    async def settle(self) -> None:
+    async def settle(self, neighbours: Neighbours) -> None:
         began = time.monotonic()
-        neighbours = {host.name: frozenset(NdnRoutingHelper.getNeighborIP(host)) for host in self.net.hosts}
-        while lines := missing({host.name: await self._read(host.name) for host in self.net.hosts}, neighbours):
+        while lines := missing({node: await self._read(node) for node in neighbours}, neighbours):
             waited = time.monotonic() - began
-            dead = [name for name, daemon in self._daemons.items() if daemon.process.poll() is not None]
+            dead = [node for node in neighbours if self._daemons[node].process.poll() is not None]
             if dead or waited > CONVERGENCE_S:
                 what = f"NLSR ended on {', '.join(dead)}" if dead else f"NLSR has not converged after {waited:.0f} s"
                 raise NetworkError(f"{what}: {lines[0]}", hint="NLSR's own words are in WORKDIR/NODE/log/nlsr.log")
@@ -154,14 +157,14 @@ class NlsrRoutes:
         )
         return NodeRouting.read(routes, lsdb, NET)
 
-    async def back(self, node: str) -> None:
+    async def back(self, node: str, neighbours: Neighbours) -> None:
         """NLSR ends with its forwarder."""
         await in_thread(self._daemons[node].stop)
         await in_thread(self._daemons[node].start)
-        await self.settle()
+        await self.settle(neighbours)
 
-    async def restored(self) -> None:
-        await self.settle()
+    async def restored(self, neighbours: Neighbours) -> None:
+        await self.settle(neighbours)
 
     def check_moving(self) -> None:
         """It finds out by itself, and an answer has other next hops meanwhile."""

@@ -98,6 +98,18 @@ def test_a_link_that_is_down_must_be_known_to_be_down() -> None:
     assert any("link core - edge" in line for line in missing(CONVERGED, apart))
 
 
+def test_beyond_a_cut_nothing_is_missing() -> None:
+    """edge went on to register /d, which nobody on the other side can hear of."""
+    alone = {node: {**HEARD, node: replace(HEARD[node], neighbours=frozenset())} for node in TWO}
+    edge = {**alone["edge"], "edge": RouterState(frozenset(), frozenset({"/c", "/d"}))}
+    nodes = {
+        "core": NodeRouting(frozenset({"/a", "/b"}), frozenset({"/a", "/b"}), alone["core"]),
+        "edge": NodeRouting(frozenset({"/c", "/d"}), frozenset({"/c", "/d"}), edge),
+    }
+    assert missing(nodes, {"core": frozenset(), "edge": frozenset()}) == []
+    assert missing(nodes, TWO) != []
+
+
 # ---------------------------------------------------------------- any text
 
 WORDS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)

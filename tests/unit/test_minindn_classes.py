@@ -14,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from ndn_infer.errors import ChildFailed, NetworkError, UsageError
 from ndn_infer.testbed import evidence, minindn_run, nfdc_text, topology_file
 from ndn_infer.testbed.evidence import AskEvidence, NodeCounters, Snapshot
 from ndn_infer.testbed.process_network import FORWARDER
+from ndn_infer.testbed.topology import LinkSpec
 from ndn_infer.testbed.topology_file import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -383,7 +385,8 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "nfdc": 'echo "nfdc $*" >> did; [ -f "$1-$2" ] && cat "$1-$2" || echo done',
         "nlsrc": "cat lsdb",
         "infoedit": 'echo "infoedit ${2##*/} $4 $6" >> did',
-        "ip": """echo "ip $*" >> did; [ -f babble ] && { echo what; exit; }; [ -f silent ] && exit 1; echo '[{"stats64": {"tx": {"bytes": 1234}}}]'""",
+        "ip": """echo "ip $*" >> did; [ -f babble ] && { echo what; exit; }; [ -f silent ] && exit 1
+                 echo '[{"stats64": {"tx": {"bytes": 1234}}}]'""",
     }  # fmt: skip
     for name, script in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -532,6 +535,11 @@ async def test_orders_may_come_twice(network: Callable[..., Any]) -> None:
         await found.stop()
 
 
+def _wait_for(state: Callable[[], bool]) -> None:
+    while not state():
+        time.sleep(0.01)
+
+
 async def test_a_run_that_is_cancelled_does_not_wait_for_a_producer(network: Callable[..., Any]) -> None:
     found = network()
     try:
@@ -539,8 +547,7 @@ async def test_a_run_that_is_cancelled_does_not_wait_for_a_producer(network: Cal
         await found.terminate("core", "decode")
         found._producers["core", "decode"].environment["MUTE"] = "1"
         starting = asyncio.ensure_future(found.start_producer("core", "decode"))
-        while not found.running("core", "decode"):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_wait_for, lambda: found.running("core", "decode"))
         starting.cancel()
         async with asyncio.timeout(60):  # not the two minutes that a producer has
             with pytest.raises(asyncio.CancelledError):
@@ -549,11 +556,11 @@ async def test_a_run_that_is_cancelled_does_not_wait_for_a_producer(network: Cal
         await found.stop()
 
 
-def _write_lsdb(network: Any, but: str = "") -> None:
-    """What nlsrc says on every node: all routers, or all but one."""
+def _write_lsdb(network: Any, but: str = "", cut: Collection[LinkSpec] = ()) -> None:
+    """What nlsrc says on every node: all routers, or all but one; all links, or all but those that are cut."""
     lines: list[str] = []
     for name in set(network.ndn.net) - {but}:
-        linked = [link.other(name) for link in network.topology.links_of(name)]
+        linked = [link.other(name) for link in network.topology.links_of(name) if link not in cut]
         lines += [f"  OriginRouter: /r/{name}", *(f"    Adjacent 0: (name=/r/{n}, uri=x, cost=1)" for n in linked)]
         lines += [f"    Name 0: {prefix}" for prefix in nfdc_text.registered(ROUTES, "/ndn-infer/testbed")]
     for host in network.ndn.net.values():
@@ -581,6 +588,30 @@ async def test_nlsr_is_waited_for_and_its_end_is_said(
         await again.route()
     await again.stop()
     FakeNlsr.ended.clear()
+
+
+async def test_a_forwarder_that_is_back_does_not_wait_for_what_is_cut(
+    network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """compute is cut off, and NLSR has noticed; core is started again."""
+    from ndn_infer.testbed import minindn_routing
+
+    monkeypatch.setattr(minindn_routing, "CONVERGENCE_S", 0.0)
+    found = network("nlsr")
+    _write_lsdb(found)
+    await found.start()
+    try:
+        for link in found.topology.links_of("compute"):
+            await found.switch(link, up=False)
+        await found.kill("core", FORWARDER)
+        _write_lsdb(found, cut=found.topology.links_of("compute"))
+        await found.start_forwarder("core")
+        await found.kill("core", FORWARDER)
+        _write_lsdb(found)  # NLSR has not noticed
+        with pytest.raises(NetworkError, match="link core - compute is there, or is not"):
+            await found.start_forwarder("core")
+    finally:
+        await found.stop()
 
 
 def test_provision_without_ndn_infer_says_what_to_do(apps: Any, tmp_path: Path) -> None:
