@@ -58,14 +58,16 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def choose(name: str, path: str) -> tuple[scenario.Scenario, Topology, str]:
+def choose(name: str, path: str, routing: str) -> tuple[scenario.Scenario, Topology, str]:
     """The scenario, its topology and the file that Mini-NDN reads; `path` "" is the scenario's own.
 
     The file is read as `ndn-infer testbed run` does: Mini-NDN's own reader passes on whatever is misspelt. Raises
     UsageError.
     """
     found = scenario.find(name, bare=True)
-    if scenario.MININDN not in found.worlds or not isinstance(found.topology, str):
+    if scenario.MININDN_NLSR in found.worlds and routing != "nlsr":
+        raise UsageError(f"{name} does not run in Mini-NDN with {routing} routes", hint="--routing nlsr")
+    if not {scenario.MININDN, scenario.MININDN_NLSR} & {*found.worlds} or not isinstance(found.topology, str):
         raise UsageError(f"{name} does not run in Mini-NDN", hint=f"it runs in: {', '.join(found.worlds)}")
     path = path or str(topology_file.available()[found.topology])
     topology = topology_file.load(path)
@@ -149,7 +151,7 @@ def main() -> int:
     options = theirs.parse_args()
     given = "" if options.topoFile == theirs.get_default("topoFile") else options.topoFile
     try:
-        chosen, topology, path = choose(options.scenario, given)
+        chosen, topology, path = choose(options.scenario, given, options.routing)
     except NdnInferError as error:
         raise SystemExit(f"minindn_run: {error} ({error.hint})") from None
     more, note = link_class(options.link, topology)

@@ -30,6 +30,8 @@ NAMESPACES: Final = "namespaces"
 MININDN: Final = "Mini-NDN"
 VIRTUAL: Final = "virtual time"
 WORLDS: Final = (NAMESPACES, MININDN, VIRTUAL)
+MININDN_NLSR: Final = "Mini-NDN with NLSR"
+"""In place of MININDN: routes have to change in the middle, and Mini-NDN's static ones stay as they are made."""
 
 
 @dataclass(frozen=True, slots=True)

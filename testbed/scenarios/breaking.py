@@ -7,8 +7,11 @@ from itertools import pairwise
 
 from ndn_infer.testbed.evidence import Snapshot, produced
 from ndn_infer.testbed.load import open_loop
-from ndn_infer.testbed.scenario import scenario
+from ndn_infer.testbed.scenario import MININDN_NLSR, NAMESPACES, VIRTUAL, scenario
 from ndn_infer.testbed.world import AnswerProgress, Prompt, World
+
+FOLLOWED = (NAMESPACES, MININDN_NLSR, VIRTUAL)
+"""Where routes follow a node that moves."""
 
 
 def _unanswered(before: Snapshot, after: Snapshot, node: str) -> int:
@@ -20,7 +23,11 @@ def _unanswered(before: Snapshot, after: Snapshot, node: str) -> int:
     return counts[1] - counts[0]
 
 
-@scenario(topology="mobile", about="a phone changes its cell in the middle of an answer: no token lost or doubled")
+@scenario(
+    topology="mobile",
+    about="a phone changes its cell in the middle of an answer: no token lost or doubled",
+    worlds=FOLLOWED,
+)
 async def mobile_consumer(world: World) -> None:
     await world.join("phone", "desk")
     await world.ask("phone", Prompt("Hello.", max_tokens=4))
@@ -40,7 +47,7 @@ async def mobile_consumer(world: World) -> None:
     world.claim("Interests that brought nothing", True, _unanswered(before, after, "phone"))
 
 
-@scenario(topology="mobile", about="a van that decodes changes its depot in the middle of an answer")
+@scenario(topology="mobile", about="a van that decodes changes its depot in the middle of an answer", worlds=FOLLOWED)
 async def mobile_producer(world: World) -> None:
     await world.join("desk")
     await world.ask("desk", Prompt("Hello.", max_tokens=4))

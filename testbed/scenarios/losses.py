@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ndn_infer.testbed.result import percentile
-from ndn_infer.testbed.scenario import MININDN, VIRTUAL, scenario
+from ndn_infer.testbed.scenario import MININDN_NLSR, VIRTUAL, scenario
 from ndn_infer.testbed.world import AnswerProgress, Prompt, PromptOutcome, World
 
 TOKENS = 64
@@ -101,7 +101,7 @@ async def cut_link(world: World) -> None:
     topology="ring",
     limit_s=LIMIT_S,
     about="the short way of an answer is lost in the middle, link or forwarder: routing finds the long one",
-    worlds=(MININDN,),
+    worlds=(MININDN_NLSR,),
 )
 async def way_round(world: World) -> None:
     """Nobody routes again: that is for a routing protocol, or for forwarders that know of several next hops."""

@@ -7,6 +7,7 @@ log file there anew, `stop` ends the process; getPopen runs in the node's home w
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import shlex
@@ -23,7 +24,7 @@ from typing import Any
 import pytest
 
 from ndn_infer.errors import ChildFailed, NetworkError, UsageError
-from ndn_infer.testbed import evidence, minindn_run, nfdc_text, topology_file
+from ndn_infer.testbed import evidence, minindn_run, nfdc_text, scenario, topology_file
 from ndn_infer.testbed.evidence import AskEvidence, NodeCounters, Snapshot
 from ndn_infer.testbed.process_network import FORWARDER
 from ndn_infer.testbed.topology import LinkSpec
@@ -629,22 +630,36 @@ def test_provision_without_ndn_infer_says_what_to_do(apps: Any, tmp_path: Path) 
 
 
 def test_a_scenario_and_its_topology_are_chosen_before_mini_ndn_reads_anything(tmp_path: Path) -> None:
-    chosen, topology, path = minindn_run.choose("cut_link", "")
+    chosen, topology, path = minindn_run.choose("cut_link", "", "static")
     assert (chosen.name, topology.name, Path(path)) == ("cut_link", "two_decoders", FOLDER / "two_decoders.conf")
     with pytest.raises(UsageError, match="thousand_nodes does not run in Mini-NDN"):
-        minindn_run.choose("thousand_nodes", "")
+        minindn_run.choose("thousand_nodes", "", "nlsr")
     file = tmp_path / "x.conf"
     file.write_text("[nodes]\na: function=decode\nb\n[links]\na:b delay=1ms")
     with pytest.raises(UsageError, match="x.conf:2: unknown node parameter 'function'; did you mean 'functions'"):
-        minindn_run.choose("three_nodes", str(file))
+        minindn_run.choose("three_nodes", str(file), "static")
     file.write_text("[nodes]\na: functions=decode\nb: _\n[links]\na:b delay=1ms")
     with pytest.raises(UsageError, match="no node has functions=prefill,tokenize"):
-        minindn_run.choose("three_nodes", str(file))
+        minindn_run.choose("three_nodes", str(file), "static")
+
+
+@pytest.mark.parametrize("name", ["mobile_consumer", "mobile_producer", "way_round"])
+def test_what_needs_new_routes_is_refused_with_static_ones_before_anything_is_built(name: str) -> None:
+    assert minindn_run.choose(name, "", "nlsr")[0].name == name
+    with pytest.raises(UsageError, match=f"{name} does not run in Mini-NDN with static routes") as caught:
+        minindn_run.choose(name, "", "static")
+    assert "--routing nlsr" in caught.value.hint
+
+
+def test_every_scenario_that_moves_a_node_says_so() -> None:
+    for name, item in scenario.all_scenarios().items():
+        if ".move(" in inspect.getsource(item.play):
+            assert scenario.MININDN not in item.worlds, name
 
 
 def test_the_script_needs_nothing_but_the_standard_library() -> None:
     """As Mini-NDN's interpreter has it: no site-packages."""
-    code = "from ndn_infer.testbed import minindn_run; print(minindn_run.choose('fifty_readers', '')[0].name)"
+    code = "from ndn_infer.testbed import minindn_run; print(minindn_run.choose('fifty_readers', '', 'static')[0].name)"
     command = [sys.executable, "-S", "-E", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "fifty_readers\n", done.stderr[-500:]

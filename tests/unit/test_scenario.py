@@ -12,7 +12,7 @@ from ndn_infer.errors import UsageError
 from ndn_infer.testbed import result
 from ndn_infer.testbed.evidence import NodeCounters, Snapshot
 from ndn_infer.testbed.result import RunRecord
-from ndn_infer.testbed.scenario import WORLDS, all_scenarios, find, scenario
+from ndn_infer.testbed.scenario import MININDN_NLSR, WORLDS, all_scenarios, find, scenario
 from ndn_infer.testbed.world import AnswerProgress, PromptOutcome, copies
 
 THREE = PromptOutcome("edge", 1.0, (5, 6, 7), "abc", ttft_s=0.5, gaps_s=(0.1, 0.3), total_s=0.9, at="core")
@@ -25,7 +25,7 @@ def test_every_scenario_has_a_topology_a_line_and_a_world() -> None:
     for item in found.values():
         assert item.load_topology().nodes
         assert item.about and "\n" not in item.about and len(item.about) < 100
-        assert item.worlds and set(item.worlds) <= set(WORLDS)
+        assert item.worlds and set(item.worlds) <= {*WORLDS, MININDN_NLSR}
 
 
 def test_an_unknown_scenario_names_the_nearest() -> None:
