@@ -37,8 +37,8 @@ from ndn_infer.transport.objects.stream_pull import OnProgress
 log = logging.getLogger(__name__)
 
 OVERLOOKED_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Pauses of an answer that broke off, while only producers of another engine class are found: one of its own class may
-have been too busy to say that it is there. Each time it is looked for again."""
+"""Pauses of an answer that broke off, while only producers of another engine class are found, and one of its own class
+may be there that was too busy to say so, or is behind a link that is cut. Each time it is looked for again."""
 
 
 @dataclass(slots=True)
@@ -165,7 +165,7 @@ class Answer:
                         async for event in events:
                             yield event
                 except CallError as error:
-                    if known and error.code == WRONG_ENGINE and (pause_s := next(pauses, 0.0)):
+                    if known and self._may_be_overlooked(error) and (pause_s := next(pauses, 0.0)):
                         await asyncio.sleep(pause_s)
                         continue
                     self._ask_another_class(error)
@@ -191,6 +191,10 @@ class Answer:
             self.conversation.names.look(self.conversation.meters, self.conversation.ledger.uses())
         if self.on_over is not None:
             self.on_over(self)
+
+    def _may_be_overlooked(self, error: CallError) -> bool:
+        """Whether this refusal of another class came as one of its own was not found that may be there."""
+        return error.code == WRONG_ENGINE and not self.at and self.conversation.engines.may_come(self.model.digest)
 
     def _ask_another_class(self, error: CallError) -> None:
         """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer

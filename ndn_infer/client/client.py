@@ -63,7 +63,8 @@ class Client:
         """Whom this client does not ask."""
         faults = Faults(self.faults, [*map(ndn.from_uri, node.config.audit.trusted)])
         self._chooser = OfferChooser(self.offers, faults) if node.config.offers.choose == "soonest" else None
-        self._engines = EngineChoice(node.config, self.offers.engines)
+        may_come = self.offers.may_come if self._chooser is not None else lambda model, engine: False
+        self._engines = EngineChoice(node.config, self.offers.engines, may_come=may_come)
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""
         self.receipts = ReceiptJournal.of(node.config)

@@ -33,10 +33,15 @@ def choose_engine(config: Config, offered: Sequence[str] = ()) -> str:
 class EngineChoice:
     """The class to ask for, by model digest; conversations of one client share it."""
 
-    def __init__(self, config: Config, offered: Callable[[str], Sequence[str]] = lambda model: ()) -> None:
-        """`offered`: classes that producers of a model offer now, the most offered first."""
+    def __init__(
+        self, config: Config, offered: Callable[[str], Sequence[str]] = lambda model: (), *,
+        may_come: Callable[[str, str], bool] = lambda model, engine: False,
+    ) -> None:  # fmt: skip
+        """`offered`: classes that producers of a model offer now, the most offered first. `may_come`: as
+        Offers.may_come."""
         self._config = config
         self._offered = offered
+        self._may_come = may_come
         self._chosen: dict[str, str] = {}
         self._only: set[str] = set()
 
@@ -45,6 +50,10 @@ class EngineChoice:
         if model not in self._chosen:
             self._chosen[model] = choose_engine(self._config, self._offered(model))
         return self._chosen[model]
+
+    def may_come(self, model: str) -> bool:
+        """Whether a producer of the class that is asked for may be there although nothing is heard of it."""
+        return self._may_come(model, self.of(model))
 
     def only(self, model: str, engine: str) -> None:
         """From now on this class answers for a model, or nobody does. Raises BadRecord for what is no class."""

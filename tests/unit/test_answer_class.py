@@ -21,8 +21,11 @@ OFFERED = "bf16.bf16.llama-torch-3.grouped.neon.raw"
 REFUSAL = CallError("another engine", code=WRONG_ENGINE, offered=OFFERED)
 
 
-def answer_by(*streams: tuple[int, Exception | None]) -> tuple[Answer, list[tuple[int, ...]]]:
-    """Each stream gives so many tokens, then ends so; the prompts that were asked."""
+def answer_by(
+    *streams: tuple[int, Exception | None], may_come: bool = True, at: tuple[bytes, ...] = ()
+) -> tuple[Answer, list[tuple[int, ...]]]:
+    """Each stream gives so many tokens, then ends so; the prompts that were asked. `may_come`: another producer of its
+    class may be there."""
     asked: list[tuple[int, ...]] = []
 
     async def stream(ask: Any, *given: Any, **more: Any) -> AsyncGenerator[tuple[TokenEvent, Any]]:
@@ -35,12 +38,13 @@ def answer_by(*streams: tuple[int, Exception | None]) -> tuple[Answer, list[tupl
         if end is not None:
             raise end
 
+    engines = EngineChoice(Config(), may_come=lambda model, engine: may_come)
     conversation = SimpleNamespace(
-        engines=EngineChoice(Config()), caller=SimpleNamespace(stream=stream), turn=((), ()), domain="public",
-        evidence=False, meters=None, receipts=None, ledger=None,
+        engines=engines, caller=SimpleNamespace(stream=stream), turn=((), ()), domain="public", evidence=False,
+        meters=None, receipts=None, ledger=None,
     )  # fmt: skip
     model = ModelRecord("m", "d" * 64, "causal-lm", "llama", 2048, 49152)
-    return Answer(cast(Any, conversation), model, (1, 2), Sampling(6)), asked
+    return Answer(cast(Any, conversation), model, (1, 2), Sampling(6), at=at), asked
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,15 @@ async def test_and_not_for_ever_and_each_time_that_it_breaks_off() -> None:
         async for _ in answer:
             pass
     assert len(asked) == 7 and len(answer.ids) == 2
+
+
+@pytest.mark.parametrize(("may_come", "at"), [(False, ()), (True, (b"n",))])
+async def test_where_none_may_come_the_refusal_ends_it_at_once(may_come: bool, at: tuple[bytes, ...]) -> None:
+    answer, asked = answer_by((2, ResultLost("gone")), (0, REFUSAL), may_come=may_come, at=at)
+    with pytest.raises(CallError):
+        async for _ in answer:
+            pass
+    assert len(asked) == 2 and answer.ids == [2, 2]
 
 
 async def test_one_that_has_not_begun_asks_for_the_class_that_is_offered() -> None:

@@ -1,7 +1,8 @@
 """The offers that one application knows: looked at where they are, while calls are made.
 
 Owns: where offers are looked for (this machine's forwarder, nodes that the operator names, a sync group), how often,
-what is believed of them. Must not know: who is chosen (choice.py), how calls are made.
+what is believed of them, who may be there and is not heard. Must not know: who is chosen (chooser.py), how calls are
+made.
 
 Nothing is asked while nobody calls. A call waits for offers once, and not for long: without them the network leads it
 to somebody.
@@ -22,6 +23,7 @@ from ndn_infer.errors import BadName, CallError, NdnInferError, NetworkError
 from ndn_infer.namespace import Call, CallClass, Instance, Machine, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Book, OfferEntry
+from ndn_infer.offers.choice import Wanted, can_answer
 from ndn_infer.offers.live.seeking import Seeking
 from ndn_infer.offers.live.silences import Silences
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
@@ -160,6 +162,16 @@ class Offers:
             if any((one.function, one.subject) == ("generate", model) for one in entry.offer.functions)
         )
         return sorted(filter(None, counts), key=lambda engine: (-counts[engine], engine))
+
+    def may_come(self, model: str, engine: str) -> bool:
+        """Whether a producer of this model and engine class may be there of which nothing is heard now: it was lost, or
+        silent since it was looked for. Not where the network says that no way leads to it."""
+        wanted, known = Wanted("generate", ("model", model), b"", engine=engine), list(self.entries())
+        ours = [one for one in known if one.offer.engine == engine and can_answer(one, wanted)]
+        others = {name for one in known if one not in ours for name in (one.hint, one.identity)}
+        if any(not self._silences.is_nowhere(one.hint) for one in ours):
+            return True
+        return any(name not in others for name in self._hoped(wanted.function))
 
     async def close(self) -> None:
         await self._seeking.close()
