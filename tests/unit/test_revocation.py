@@ -117,8 +117,9 @@ class Network:
     def __init__(self) -> None:
         self.found: RevocationList | None = None
 
-    async def fetch(self, base: ndn.Name) -> Any:
+    async def fetch(self, base: ndn.Name, *, most: int) -> Any:
         assert base == CatalogRecord("keys", "revoked").to_name(NET)
+        assert self.found is None or len(records.encode(self.found)) <= most
         if self.found is None:
             raise Timeout("nobody has it")
         return SimpleNamespace(content=records.encode(self.found))
