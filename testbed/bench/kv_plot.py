@@ -11,6 +11,7 @@ Owns: the composition. Must not know: how engine and network work.
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any, Final
 
 import torch
@@ -30,25 +31,32 @@ def run(options: argparse.Namespace, config: Config) -> int:
     """Measure, draw and print. Raises CannotMeasure."""
     threads, runs = config.engine.threads, options.runs
     cell = kv_long.measure(config, (SEARCHED,), max(runs, 1))["warm", SEARCHED]
-    search_s, verified = cell.find_ms / 1000, 1e9 / cell.cpu_ms_a_megabyte("reader")
+    search_s, verified = of_processors(cell)
     folder = prepared(config, config.ask.model)
     engines = [of_folder(f"{config.ask.model} (measured)", folder.path, threads, runs)]
     engines += [of_shape(shape, threads, runs) for shape in SHAPES]
     words = f"{machine()['cpu']}, {torch.get_num_threads()} thread(s), seconds of processors"
     drawn = plot([*engines, *COMPUTED[:2]], search_s, verified, words)
     options.plot.write_text(drawn, encoding="utf-8")
-    figures = {"search_ms": cell.find_ms, "verified_mb_s": verified / 1e6}
+    figures: dict[str, Any] = {"search_ms": search_s * 1000, "verified_mb_s": verified / 1e6}
     for engine in engines:
-        figures |= _figures(engine, search_s)
+        figures |= link_figures(engine, search_s)
     print_report("kv_plot", figures, {}, {})
     return 0
 
 
-def _figures(engine: PromptEngine, search_s: float) -> dict[str, Any]:
-    """What was measured of one engine, and the link that it would take."""
+def of_processors(cell: kv_long.Cell) -> tuple[float, float]:
+    """What one reader's process needs of a processor: seconds of a search, and bytes that it verifies and decodes in a
+    second."""
+    return cell.find_cpu_ms / 1000, 1e9 / cell.cpu_ms_a_megabyte("reader")
+
+
+def link_figures(engine: PromptEngine, search_s: float) -> dict[str, Any]:
+    """What was measured of one engine, and the link that it would take; None where no link is enough."""
     figures: dict[str, Any] = {f"{engine.title}: KV of a token, bytes": engine.kv_bytes}
     for length in LENGTHS:
         if length <= engine.longest:
+            speed = needed(engine, length, search_s)
             figures[f"{engine.title}: {length} tokens, s"] = engine.seconds(length)
-            figures[f"{engine.title}: {length} tokens, Mbit/s"] = needed(engine, length, search_s) * 8e-6
+            figures[f"{engine.title}: {length} tokens, Mbit/s"] = speed * 8e-6 if math.isfinite(speed) else None
     return figures
