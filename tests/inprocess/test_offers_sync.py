@@ -14,7 +14,7 @@ from ndn_infer.functions.compose import build_producer
 from ndn_infer.node.node import Node
 from ndn_infer.security.keychain import Keychain
 from tests.harness import NET, keychain_in, role
-from tests.integration.test_offers import Echo
+from tests.offer_world import Echo
 
 CONFIG = replace(
     Config(), trust=replace(Config().trust, revocations="off"), offers=OffersConfig(sync="on", refresh_s=600.0)
