@@ -76,7 +76,7 @@ class AnswerMeter:
             self._meters.add(m.PROMPT_TOKENS, self._model, source, by=tokens)
         self._meters.observe(m.REQUEST_COMPUTED, prompt.computed, self._model)
         if self.span is not None:
-            self.span.attributes["gen_ai.usage.cache_read.input_tokens"] = self._prompt_tokens - prompt.computed
+            self.span.attributes["gen_ai.usage.cache_read.input_tokens"] = prompt.total - prompt.computed
 
     def _tell(self, event: str) -> None:
         if self.span is not None:

@@ -181,8 +181,13 @@ class VllmAnswer:
         self._wanted = False
         self._began = self._last = 0.0
         self._noted = False
+        self._again = 0
+        """Tokens of the answer so far that are decoded again."""
         self._replayed = 0
-        """Tokens still to come that readers have."""
+        """Those of them that are still to come."""
+        self._replays = engine.replay
+        """After so many tokens at most they are: once. Who is away meanwhile finds more of the answer, not all of it
+        begun again."""
         self._prompt = PromptTokens()
         self._spent = EngineSpent()
         self._matcher: TokenMatcher | None = None
@@ -195,10 +200,11 @@ class VllmAnswer:
         if not self._wanted:
             return Progress("queued")
         total = len(self._request.prompt) // self._engine.block_tokens()
-        return Progress("decode") if self._answer.ids else Progress("prefill", 0, 0, total)
+        return Progress("decode") if self._noted else Progress("prefill", 0, 0, total)
 
     def receipt(self) -> Receipt:
-        """As AnswerInMaking.receipt: its share of the processor time of vLLM's processes, none of a GPU's."""
+        """As AnswerInMaking.receipt: its share of the processor time of vLLM's processes, none of a GPU's. Tokens that
+        were decoded again are none of the prompt's, and their time is that of decoding."""
         return receipt_of(
             str(self._engine.engine_class), self._prompt, self._spent, bytes_in=len(self._order.job.wire)
         )  # fmt: skip
@@ -237,8 +243,8 @@ class VllmAnswer:
         salt = "" if self._order.job.domain is PUBLIC else self._order.job.domain.label
         self._last = clock.monotonic()
         ids, answered = self._request.prompt + made, self._request.answered + len(made)
-        again = answered if answered <= self._engine.replay and not left.score_prompt else 0
-        prompt, self._replayed = ids[: len(ids) - again], again
+        again = answered if answered <= self._replays and not left.score_prompt else 0
+        prompt, self._again, self._replayed, self._replays = ids[: len(ids) - again], again, again, 0
         wanted = mapping.params_of(left, answered - again, self._engine.ends, ids[len(prompt) :])
         self._number = self._engine.process.begin(prompt, wanted, salt, self._on_made)
 
@@ -263,6 +269,8 @@ class VllmAnswer:
         had = min(self._replayed, len(made.tokens))
         self._replayed -= had
         made = replace(made, tokens=made.tokens[had:])
+        if made.tokens and not answer.ids:
+            self._order.times.first_token.measured(1, clock.monotonic() - self._began)
         if made.finish and not made.tokens:
             answer.fail(f"vLLM ended it before it went on: {made.finish}")
         for token, finish in _with_finish(made):
@@ -297,10 +305,10 @@ class VllmAnswer:
     def _note_first(self, made: Made) -> None:
         """Where the prompt's KV came from, for report and meter."""
         self._noted = True
-        total = len(self._request.prompt)
-        cached, block = min(made.cached, total), self._engine.block_tokens()
+        total, block = len(self._request.prompt), self._engine.block_tokens()
+        cached = min(made.cached, total - self._again)
         whole = cached // block
-        self._prompt = PromptTokens(local=cached, computed=total - cached)
+        self._prompt = PromptTokens(local=cached, computed=total - self._again - cached)
         sources = KvSources(
             local=whole,
             recomputed=max(total // block - whole, 0),
@@ -310,7 +318,6 @@ class VllmAnswer:
         meter = self._answer.meter
         meter.waited_s = made.waited_s
         meter.prompt_from(self._prompt)
-        self._order.times.first_token.measured(1, clock.monotonic() - self._began)
 
 
 def _with_finish(made: Made) -> Iterator[tuple[Told, str]]:

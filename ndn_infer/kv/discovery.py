@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from ndn_infer import clock
-from ndn_infer.errors import NdnInferError
+from ndn_infer import clock, ndn
+from ndn_infer.errors import BadRecord, KeyNotAllowed, NdnInferError, NetworkError, Timeout
 from ndn_infer.kv import holders as questions
 from ndn_infer.kv.holders import HolderBook
 from ndn_infer.kv.host import KvHost
@@ -79,26 +79,36 @@ class BlockDiscovery:
             return False
         return self.holders.to_ask((signer,), clock.monotonic())[:1] == [signer]
 
-    async def claimed(
-        self, value: bytes, identity: Name, version: int
-    ) -> tuple[Discovered, tuple[Name, ...]] | None:  # fmt: skip
-        """The verified manifest of the version that `identity` claimed, and the hints that led to it; None when it
-        cannot be had."""
+    async def claimed(self, value: bytes, identity: Name, version: int) -> tuple[Discovered, tuple[Name, ...]]:
+        """The verified manifest of the version that `identity` claimed, and the hints that led to it. Raises Timeout or
+        Nacked when nothing comes, another NdnInferError for what comes and is not that."""
         way = self.holders.way(identity, clock.monotonic())
-        for hints in dict.fromkeys((way, (identity,))):
-            found = await self._had(value, version, hints)
-            if found is not None:
-                return found, hints
-            if not hints:
+        if not way:
+            try:
+                return await self._had(value, version, way), way
+            except NdnInferError:
                 self.holders.strayed(identity)
-        return None
+        return await self._had(value, version, (identity,)), (identity,)
 
-    async def _had(self, value: bytes, version: int, hints: tuple[Name, ...]) -> Discovered | None:
-        """The believed manifest of this version from where `hints` lead."""
+    def not_kept(self, identity: Name, error: NdnInferError) -> bool:
+        """A block that `identity` claimed could not be had from it. Whether that is news. If nothing came, it may be
+        behind a link that is down, and is asked again soon; if something else came, it claims what it has not."""
+        now = clock.monotonic()
+        if isinstance(error, NetworkError):
+            self.holders.silent(identity, now)
+            return False
+        return self.holders.lied(identity, now)
+
+    async def _had(self, value: bytes, version: int, hints: tuple[Name, ...]) -> Discovered:
+        """The believed manifest of this version from where `hints` lead. Raises as `claimed`."""
         name, patient = self._blocks.name(value), bool(hints)
         try:
-            async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is no liar
+            async with asyncio.timeout(4 * self.patience_s()):  # who is only slow is waited for
                 found = await self._host.fetcher.discover(name, hints=hints, version=version, patient=patient)
-        except (NdnInferError, TimeoutError):
-            return None
-        return found if found.manifest is not None and self._blocks.believes(found.signed_by.identity) else None
+        except TimeoutError as error:
+            raise Timeout(f"no answer for {ndn.to_uri(name)}") from error
+        if found.manifest is None:
+            raise BadRecord(f"{ndn.to_uri(name)} is not there")
+        if not self._blocks.believes(found.signed_by.identity):
+            raise KeyNotAllowed(f"{ndn.to_uri(found.signed_by.identity)} is not believed here")
+        return found

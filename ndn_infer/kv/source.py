@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Generic
 
-from ndn_infer import clock, ndn
+from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.host import KvHost
@@ -33,7 +33,10 @@ class SourceFetcher(Generic[B]):
         """The manifest of a block, and whom to ask for its segments."""
         if source.found is None and source.claims:
             identity, version = source.claims[0]
-            return await self._discovery.claimed(source.value, identity, version) or (None, ())
+            try:
+                return await self._discovery.claimed(source.value, identity, version)
+            except NdnInferError:
+                return None, ()
         return source.found, ()
 
     async def fetch_source(self, source: BlockSource) -> tuple[B, Discovered] | None:
@@ -43,21 +46,31 @@ class SourceFetcher(Generic[B]):
             if block is not None:
                 return block, source.found
         for identity, version in source.claims:
-            had = await self._discovery.claimed(source.value, identity, version)
-            block = None if had is None else await self.fetch_found(source.value, *had)
-            if had is not None and block is not None:
+            try:
+                found, hints = await self._discovery.claimed(source.value, identity, version)
+                block = await self._read(source.value, found, hints)
+            except NdnInferError as error:
+                self._host.counters["kv_claims_false"] += 1
+                if self._discovery.not_kept(identity, error):
+                    log.warning("%s does not hold a KV block that it listed: %s", ndn.to_uri(identity), error)
+            else:
                 self._discovery.holders.heard(identity)
-                return block, had[0]
-            self._host.counters["kv_claims_false"] += 1
-            if self._discovery.holders.lied(identity, clock.monotonic()):
-                log.warning("%s does not hold a KV block that it listed", ndn.to_uri(identity))
+                return block, found
         # A false claim may have ended the search before an honest answer came.
-        found = await self._discovery.discover(source.value) if source.claims else None
-        block = None if found is None else await self.fetch_found(source.value, found)
-        return None if found is None or block is None else (block, found)
+        other = await self._discovery.discover(source.value) if source.claims else None
+        had = None if other is None else await self.fetch_found(source.value, other)
+        return None if other is None or had is None else (had, other)
 
     async def fetch_found(self, value: bytes, item: Discovered, hints: tuple[Name, ...] = ()) -> B | None:
-        """The block of a discovered manifest; once more straight from its signer when the network leads elsewhere."""
+        """The block of a discovered manifest, or None; once more straight from its signer when the network leads
+        elsewhere."""
+        try:
+            return await self._read(value, item, hints)
+        except NdnInferError:
+            return None
+
+    async def _read(self, value: bytes, item: Discovered, hints: tuple[Name, ...]) -> B:
+        """As fetch_found. Raises what the last try ended with."""
         base = self._blocks.name(value)
         try:
             assert item.manifest is not None
@@ -73,7 +86,7 @@ class SourceFetcher(Generic[B]):
         except NdnInferError as error:
             log.warning("KV block %s is computed instead: %s", value.hex()[:16], error)
             self._host.counters["kv_blocks_refused"] += 1
-            return None
+            raise
         self._blocks.keep(value, block, Origin(item.signed_by.identity, item))
         self._host.counters["kv_blocks_fetched"] += 1
         return block

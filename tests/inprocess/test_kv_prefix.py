@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ndn_infer import chain, ndn, records
+from ndn_infer import chain, clock, ndn, records
 from ndn_infer.config import FetchConfig
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.prefill import Prefill
@@ -21,12 +21,12 @@ from ndn_infer.kv import search
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.kv.discovery import LEAST_PATIENCE_S
-from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, Holdings
+from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, SILENT_S, Holdings
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader
 from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn import lp
-from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.records import CallAnswer, Record
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.testbed.virtual.loop import run_virtual
@@ -203,6 +203,26 @@ def test_a_liar_costs_a_trip_and_is_not_asked_again() -> None:
         assert a.asked == asked
 
     in_network(work)
+
+
+@pytest.mark.parametrize("what", ["everything", "segments"])
+def test_a_holder_behind_a_cut_link_is_asked_again_soon(what: str) -> None:
+    """Nothing came of what it claims. That is no lie."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(4)
+        a.hold(*values)
+        located = await asker.kv.locate(values, identities(a))
+        assert located.held == 4
+        a.links[-1].tamper_up = lambda wire: None if what == "everything" or METADATA not in wire else wire
+        assert (await asker.kv.fetcher.fetch(located)).tensors == []
+        assert asker.host.counters["kv_claims_false"] == 4
+        a.links[-1].tamper_up = None
+        await asyncio.sleep(SILENT_S)
+        assert asker.kv.discovery.holders.to_ask(identities(a), clock.monotonic()) == [a.identity]
+        assert right((await asker.kv.find_prefix(values, identities(a))).tensors, values)
+
+    in_network(work, anycast=("p",), fetch=FetchConfig(deadline_s=2.0))
 
 
 def test_a_liar_who_answers_first_hides_nobody() -> None:

@@ -29,14 +29,20 @@ from tests.inprocess.test_streams import until
 
 MODEL = "cd" * 32
 COUNTER = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 stopped, lock = set(), threading.Lock()
 def say(**what):
     with lock:
         print(json.dumps(what), flush=True)
 def answer(order):
     size, most = len(order["ids"]), order["params"]["max_tokens"]
+    extra = order["params"].get("extra_args")
+    replayed = len(extra["ndn_infer"][2]) if extra else 0
+    with lock, open(sys.argv[0] + ".begun", "a") as begun:
+        print(size, replayed, file=begun)
     for at in range(most):
+        while at == replayed and os.path.exists(sys.argv[0] + ".hold") and order["number"] not in stopped:
+            time.sleep(0.01)
         if order["number"] in stopped:
             return
         token = [100 + (size + at) % 500, -0.5, []]
@@ -136,6 +142,42 @@ async def test_an_answer_that_goes_on_is_decoded_again_up_to_where_it_was(tmp_pa
         made = producer.counters["tokens_decoded"]
         back = await read(reader, 30, 3000, most=made + 50)
         assert ids_of(left)[:20] == ids_of(back)[:20] == [100 + (30 + at) % 500 for at in range(20)]
+
+
+async def test_tokens_decoded_again_are_no_prompt_and_no_first_token(tmp_path: Path, smollm2: ModelFolder) -> None:
+    hold = tmp_path / "python.hold"
+    hold.touch()
+    async with world(tmp_path, smollm2.path, replay=100) as (_, reader, host):
+        reading = asyncio.ensure_future(read(reader, 140, 10, answered=100))
+        await until(lambda: host.decoded == 99)  # the first one came with the prompt
+        (answer,) = host.running
+        first_token = answer._order.times.first_token
+        assert answer.progress().state == "decode" and first_token.unit_s == 0.0
+        hold.unlink()
+        receipt = (await reading)[-1].receipt
+        assert receipt is not None and (receipt.prompt.local, receipt.prompt.computed) == (0, 40)
+        assert host.prefilled == 40 and host.decoded == 109 and first_token.unit_s > 0.0
+
+
+async def test_a_reader_who_comes_back_has_nothing_decoded_again(tmp_path: Path, smollm2: ModelFolder) -> None:
+    """Neither what was made before it left, nor twice what another producer had made."""
+    hold, begun = tmp_path / "python.hold", tmp_path / "python.begun"
+    async with world(tmp_path, smollm2.path, replay=5000) as (producer, reader, host):
+        await read(reader, 30, 3000, most=20)
+        await until(lambda: not host.running, 20.0)
+        made = producer.counters["tokens_decoded"]
+        await read(reader, 30, 3000, most=made + 10)
+        assert begun.read_text().splitlines() == ["30 0", f"{30 + made} 0"]
+        await until(lambda: not host.running, 20.0)
+        begun.unlink()
+        hold.touch()
+        left = asyncio.ensure_future(read(reader, 50, 10, answered=15))
+        await until(lambda: bool(host.running) and begun.exists())
+        left.cancel()
+        await until(lambda: not host.running, 20.0)
+        hold.unlink()
+        assert len(ids_of(await read(reader, 50, 10, answered=15))) == 10
+        assert begun.read_text().splitlines() == ["35 15", "50 0"]
 
 
 async def test_paused_answers_take_no_places(tmp_path: Path, smollm2: ModelFolder) -> None:
