@@ -84,6 +84,21 @@ def test_harm_to_a_block_is_reported_and_not_placed(harm: str) -> None:
     played(work)
 
 
+def test_a_hostile_link_makes_few_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """One for each block, whatever number of its packets is refused."""
+
+    async def work(a: Instance, b: Instance) -> None:
+        await a.hold(VALUES[:4])
+        found = await b.find(a)
+        b.links[-1].tamper_down = lambda wire: flipped(wire) if len(wire) > 4000 else wire
+        running = await b.load(found)
+        assert len(running.failed) == 4 and b.endpoint.stats.refused >= 4 * 4
+        lines = [record.getMessage() for record in caplog.records if "refused a packet" in record.getMessage()]
+        assert len(lines) == 4 and len({line.split(":")[0] for line in lines}) == 4
+
+    played(work)
+
+
 def test_a_manifest_under_another_name_is_refused() -> None:
     async def work(a: Instance, b: Instance) -> None:
         await a.hold(VALUES[:3])

@@ -7,7 +7,6 @@ was seen), and asking again past caches. Must not know: segments, what an object
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 from dataclasses import replace
@@ -34,8 +33,6 @@ from ndn_infer.transport.objects.fetched import Discovered, FetchStats
 from ndn_infer.transport.objects.pull import PullLoop, Want
 from ndn_infer.wire import again
 from ndn_infer.wire.manifest import Manifest, decode_manifest, is_absent, said_at
-
-log = logging.getLogger(__name__)
 
 METADATA_PAUSES_S = (0.0, 0.0, 0.1, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6)
 """Before each attempt at a metadata packet: the last ones come after the validator forgot a bad certificate."""
@@ -95,7 +92,7 @@ class Discovery:
                 refused.add(data.wire)
             except (TrustError, BadPacket) as error:
                 self._counts.bad_packets += 1
-                log.warning("refused metadata of %s: %s", ndn.to_uri(base), error)
+                self._pulls.tell_refused(base, error)
                 self._pulls.on_refused(name, error, b"")
                 last = error
         assert last is not None

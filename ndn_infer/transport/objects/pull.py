@@ -18,11 +18,12 @@ from ndn_infer import ndn
 from ndn_infer.config import FetchConfig
 from ndn_infer.errors import BadPacket, Nacked, NdnInferError, Timeout, TrustError
 from ndn_infer.ndn.lp import REASON_NO_ROUTE, REASON_TEXT
-from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import encode_interest
 from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.wire.congestion import CubicWindow
 from ndn_infer.wire.puller import Failure, Key, Puller, PullStats
+from ndn_infer.wire.refusals import Refusals
 from ndn_infer.wire.segments import InOrder, Segments
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class SegmentPull:
         try:
             wanted = self.segments.accept(number, wire)
         except (TrustError, BadPacket) as error:
-            log.warning("refused a packet: %s", error)
             loop.endpoint.stats.refused += 1
+            loop.tell_refused(self.segments.prefix, error)
             loop.on_refused(self.segments.name(number), error, bytes(wire))
             self._refuse(number, error)
             return
@@ -126,6 +127,7 @@ class PullLoop:
         self._pumping = False
         self._pump_due = False
         self._next_pull = 1
+        self._refusals = Refusals()
         self._counted = (0, 0)
         """Packets sent again and timeouts that the endpoint knows of."""
 
@@ -198,6 +200,13 @@ class PullLoop:
     def nacked(self, key: int, reason: int) -> None:
         self.puller.on_nack(key, reason, self._loop.time())
         self.pump_soon()
+
+    def tell_refused(self, subject: Name, error: NdnInferError) -> None:
+        """To the log: one line for each `subject` and kind of error, the rest are counted."""
+        more = self._refusals.take(subject, error.kind, self._loop.time())
+        if more is not None:
+            since = f" ({more} more since the last such line)" if more else ""
+            log.warning("refused a packet of %s: %s%s", ndn.to_uri(subject), error, since)
 
     def refused(self, key: int) -> None:
         self.puller.refused(key, self._loop.time())
@@ -302,7 +311,7 @@ class PullLoop:
             want.accept(wire, arrival)
         except (TrustError, BadPacket) as error:
             want.refusals += 1
-            log.warning("refused a packet for %s: %s", ndn.to_uri(want.name), error)
+            self.tell_refused(_object_of(want.name), error)
             self.on_refused(want.name, error, wire)
             if want.refusals > DISTRUST_ATTEMPTS:
                 self.puller.forget(want)
@@ -336,6 +345,12 @@ class PullLoop:
             pull = self._pulls.get(key // _KEYS_A_PULL)
             if pull is not None:
                 pull.fail(failure)
+
+
+def _object_of(name: Name) -> Name:
+    """Whose metadata a packet is asked for, whatever comes after that; else the name itself."""
+    parts = ndn.components(name)
+    return b"".join(parts[: parts.index(METADATA)]) if METADATA in parts else name
 
 
 def _error_of(failure: Failure, name: Name) -> NdnInferError:
