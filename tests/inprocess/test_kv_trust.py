@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -167,11 +168,13 @@ def test_after_a_restart_the_signature_in_the_store_tells_who_computed_a_block()
 async def test_activations_of_a_stage_that_the_policy_does_not_name_are_not_used() -> None:
     stage, site = StageHost.__new__(StageHost), NET + ndn.from_uri("/lab")
     stage.model, stage._stage = MODEL, SimpleNamespace(first=15)  # type: ignore[assignment]
-    step = SimpleNamespace(name=bytes(32))
+    stage._givers = OrderedDict()
+    step = SimpleNamespace(name=bytes(32), parent=bytes(32), value=bytes(32))
 
     class Caller:
         async def call(self, *_: Any, on_answer: Callable[[Any], None]) -> StageReport:
-            on_answer(SimpleNamespace(signed_by=SimpleNamespace(identity=site + ndn.from_uri("/n1/stage"))))
+            signed_by = SimpleNamespace(identity=site + ndn.from_uri("/n1/stage"))
+            on_answer(SimpleNamespace(signed_by=signed_by, hint=b""))
             return StageReport(bytes(32).hex(), "", b"numbers")
 
     def host(signers: str) -> Any:
