@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
 from ndn_infer import ndn
-from ndn_infer.errors import NdnInferError
 from ndn_infer.functions.base import Job
 from ndn_infer.prompt_log.live.writer import LogWriter
 from ndn_infer.prompt_log.live.writers import LogWriters
@@ -68,7 +67,7 @@ async def recorded_call(job: Job, request: Record, work: Awaitable[T]) -> T:
         if hasattr(work, "close"):
             work.close()  # a coroutine that was not begun is not waited for
         if call is not None:
-            call.answered(code_of(error) if isinstance(error, NdnInferError) else "gone")
+            call.answered(code_of(error) if isinstance(error, Exception) else "gone")
         raise
     if call is not None:
         call.answered("stream" if isinstance(answer, LiveStream) else "done", answer)

@@ -8,10 +8,11 @@ begun; Python's own `re` cannot.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ndn_infer.errors import BadRecord
+from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.guard.normal import Unit, fold
 from ndn_infer.guard.phrases import Spotted
 
@@ -21,6 +22,17 @@ SETTLED: Final = 16
 """Characters that must follow a match before it is given out, as more of them may belong to it."""
 SEARCH_S: Final = 0.5
 """For one search; a pattern that takes longer is not judged by, and nothing is shown."""
+TOO_SLOW: Final = "pattern"
+"""Code: a pattern of the policy takes too long."""
+
+
+@contextmanager
+def patterns_in_time() -> Iterator[None]:
+    """Around all that searches for patterns: a search that takes too long raises CallError."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise CallError("a pattern of the policy takes too long", code=TOO_SLOW) from error
 
 
 class FoldedText:

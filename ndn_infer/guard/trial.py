@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ndn_infer.guard.answer_judge import AnswerJudge
 from ndn_infer.guard.enforcement import Demand, Enforcer
 from ndn_infer.guard.judge import PolicyRules
+from ndn_infer.guard.patterns import patterns_in_time
 from ndn_infer.guard.policy import PROMPT
 from ndn_infer.guard.text_verdict import redacted, verdict_on_texts
 from ndn_infer.records import TokenEvent
@@ -30,9 +31,13 @@ class TriedText:
 
 
 def try_text(rules: PolicyRules, pieces: Iterable[str]) -> TriedText:
-    """`pieces`: the text, an event for each. Each counts as one token. A prompt is judged as one message."""
-    if rules.where == PROMPT:
-        return _try_prompt(rules, "".join(pieces))
+    """`pieces`: the text, an event for each. Each counts as one token. A prompt is judged as one message. Raises
+    CallError where a pattern takes too long."""
+    with patterns_in_time():
+        return _try_prompt(rules, "".join(pieces)) if rules.where == PROMPT else _try_answer(rules, pieces)
+
+
+def _try_answer(rules: PolicyRules, pieces: Iterable[str]) -> TriedText:
     judge, reader = AnswerJudge(rules, ANSWER), Enforcer(Demand(rules.policy.digest, 1024, 600.0), ANSWER)
     shown, hit = "", dict[str, None]()
     events = [*((piece, "") for piece in pieces), ("", "stop")]

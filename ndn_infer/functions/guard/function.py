@@ -17,6 +17,7 @@ from ndn_infer.functions.guard.open_verdicts import OpenVerdicts
 from ndn_infer.functions.guard.policies import ReadyPolicies
 from ndn_infer.guard.answer_judge import AnswerJudge
 from ndn_infer.guard.judge import PolicyRules, RuleHit
+from ndn_infer.guard.patterns import patterns_in_time
 from ndn_infer.guard.policy import ANSWER, PROMPT
 from ndn_infer.guard.secrets import secret_forms
 from ndn_infer.guard.text_verdict import verdict_on_texts
@@ -57,7 +58,8 @@ class JudgeAnswers(NamedFunction[JudgeRequest]):
         running = _running(request, job)
         self._open.admit()
         rules = await self._policies.rules(request.policy, request.given, ANSWER, job)
-        judge = await asyncio.to_thread(AnswerJudge, rules, request.answer, request.before)
+        with patterns_in_time():
+            judge = await asyncio.to_thread(AnswerJudge, rules, request.answer, request.before)
         self._open.admit()  # others came while this one was made ready
         stream = job.open_stream()
         job.host.counters["answers_judged"] += 1
@@ -78,13 +80,12 @@ class JudgeAnswers(NamedFunction[JudgeRequest]):
             _tell(stream, judge.failed(clock.wall_us(), "the answer ended without saying why"), judging.job)
         except NdnInferError as error:
             _tell(stream, judge.failed(clock.wall_us(), f"{error.kind}: {error}", code_of(error)), judging.job)
-        except TimeoutError:
-            _tell(stream, judge.failed(clock.wall_us(), "a pattern takes too long", "pattern"), judging.job)
 
     async def _next(self, judging: _Judging, event: TokenEvent) -> VerdictEvent | None:
         """What one more event of the answer gives rise to."""
         judge = judging.judge
-        await asyncio.to_thread(judge.push, event.ids, event.text, last=bool(event.finish))
+        with patterns_in_time():
+            await asyncio.to_thread(judge.push, event.ids, event.text, last=bool(event.finish))
         found: list[RuleHit] | None = None
         if (text := judge.due()) is not None:
             assert self._models is not None
@@ -143,6 +144,7 @@ class ScreenTexts(NamedFunction[ScreenRequest]):
         assert self._models is not None
         rules = await self._policies.rules(request.policy, request.given, PROMPT, job)
         whole = await self._models.hits(rules, "\n".join(request.texts), job.domain.label) if rules.whole else []
-        verdict = await asyncio.to_thread(verdict_on_texts, rules, request.texts, whole, clock.wall_us())
+        with patterns_in_time():
+            verdict = await asyncio.to_thread(verdict_on_texts, rules, request.texts, whole, clock.wall_us())
         job.host.counters[f"prompts_{verdict.action}"] += 1
         return verdict

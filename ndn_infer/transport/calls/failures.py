@@ -21,7 +21,7 @@ from ndn_infer.errors import (
     UsageError,
 )
 from ndn_infer.records import CallAnswer
-from ndn_infer.records.codes import FAILED, NO_ROOM, NOT_TRUSTED, UNREACHABLE
+from ndn_infer.records.codes import BAD_REQUEST, FAILED, INTERNAL, NO_ROOM, NOT_TRUSTED, UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +34,24 @@ def failure(error: Exception, what: str) -> CallAnswer:
         back_ms = round(error.retry_after_s * 1000)
         return CallAnswer(code=error.code, error=text, offered=error.offered, retry_after_ms=back_ms)
     if isinstance(error, UsageError | BadRecord | BadPacket):
-        return CallAnswer(code="bad-request", error=text)
+        return CallAnswer(code=BAD_REQUEST, error=text)
+    code = code_of(error)
     if isinstance(error, NdnInferError):
-        code = code_of(error)
         log.warning("%s failed (%s): %s", what, code, error)
         return CallAnswer(code=code, error=f"{error.kind}: {error}")
     log.error("%s failed", what, exc_info=error)
-    return CallAnswer(code="internal", error=f"{type(error).__name__} in {what}")
+    return CallAnswer(code=code, error=f"{type(error).__name__} in {what}")
 
 
-def code_of(error: NdnInferError) -> str:
+def code_of(error: Exception) -> str:
     """The code of what went wrong while somebody was asked to do something. A fault of the network, of a neighbour or
     of a full disk is none of the producer: it is told from a defect, since others may do better."""
+    if not isinstance(error, NdnInferError):
+        return INTERNAL
     if isinstance(error, CallError):
         return error.code
     if isinstance(error, UsageError | BadRecord | BadPacket):
-        return "bad-request"
+        return BAD_REQUEST
     if isinstance(error, NetworkError | CertificateUnavailable | RevocationsUnknown):
         return UNREACHABLE
     if isinstance(error, TrustError) and not isinstance(error, MissingKey):
