@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ndn_infer"
 
 GROUND = {"errors", "addresses", "clock", "ndn", "config", "namespace", "records", "tensors", "chain", "engine_class"}
-GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", "web_pages", "telemetry"}
+GROUND |= {"records.grammar", "records.sampling", "files", "hermes", "metrics", "web_pages", "telemetry", "together"}
 OBJECTS = GROUND | {"wire", "security", "storage", "transport.link", "transport.objects"}
 TRANSPORT = OBJECTS | {"transport.calls", "transport.trust", "repo"}
 OFFERS = {"offers", "offers.live"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "addresses": {"errors"},
     "clock": set(),
+    "together": set(),
     "files": {"errors"},
     "web_pages": {"addresses"},
     "telemetry": {"clock"},
@@ -120,6 +121,7 @@ ONLY: dict[str, set[str]] = {
     "aiohttp": {"forwarder", "gateway", "metrics", "telemetry", "testbed"},
     "prometheus_client": {"metrics", "vllm"},
     "asyncio": {
+        "together",
         "prompt_log",
         "transport",
         "telemetry",

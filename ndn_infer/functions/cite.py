@@ -14,6 +14,7 @@ from ndn_infer.evidence.citations import citations
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.records import PassageRecord
 from ndn_infer.records.cite import CITE, SUBJECT, Citations, CiteRequest
+from ndn_infer.together import together
 from ndn_infer.transport.objects.passages import PassageReader
 
 AT_ONCE: Final = 8
@@ -44,7 +45,7 @@ class CheckCitations(NamedFunction[CiteRequest]):
             async with room:
                 return await reader.read(uri)
 
-        passages = await asyncio.gather(*map(read, request.passages))
+        passages = await together(map(read, request.passages))
         found = await asyncio.to_thread(citations, request.question, request.answer, passages)
         job.host.counters["answers_cited" if found.cited else "answers_uncited"] += 1
         return found

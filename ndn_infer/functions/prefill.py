@@ -23,6 +23,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record, TokenBlockRecord
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.crypto import Signer
+from ndn_infer.together import together
 from ndn_infer.transport.objects.fetch import Fetcher
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Prefill(NamedFunction[PrefillRequest]):
             return records.decode(TokenBlockRecord, job.domain.open(base, fetched.content)).ids
 
         async with job.pulling() as fetcher:
-            blocks = await asyncio.gather(*(pull(fetcher, value) for value in values))
+            blocks = await together(pull(fetcher, value) for value in values)
         ids = [token for block in blocks for token in block]
         if await asyncio.to_thread(connector.blocks.chain, ids) != values:
             raise BadRecord("token blocks do not hash to the chain that names them")

@@ -24,6 +24,7 @@ from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources
 from ndn_infer.records.prefill import PrefillRequest
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.together import together
 from ndn_infer.transport.calls.ask import Ask
 
 if TYPE_CHECKING:
@@ -185,8 +186,8 @@ class KvLoader:
         if not plan.fetch:
             return FoundBlocks([], []), FoundBlocks([], [])
         began = clock.monotonic()
-        head, tail = await asyncio.gather(
-            self._compute(ids, located, plan.recompute), self._connector.fetcher.fetch(located, plan.recompute)
+        head, tail = await together(
+            (self._compute(ids, located, plan.recompute), self._connector.fetcher.fetch(located, plan.recompute))
         )
         now = clock.monotonic()
         effort.kv_s = now - began

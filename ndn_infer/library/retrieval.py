@@ -20,6 +20,7 @@ from ndn_infer.local.network import EmbeddedNetwork
 from ndn_infer.local.prepare import prepared
 from ndn_infer.records import CorpusRecord
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.together import together
 
 NOT_FOUND: Final = "The documents do not hold an answer to this."
 
@@ -74,7 +75,7 @@ async def resolved(
     if folder is not None:
         private = conversation.domain != PUBLIC.label
         named.append(await conversation.resolve_corpus(folder.digest) if private else folder)
-    return (*named, *await asyncio.gather(*map(conversation.resolve_corpus, aliases)))
+    return (*named, *await together(map(conversation.resolve_corpus, aliases)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.functions.generation import check_request, sampling_params
 from ndn_infer.records import GenerateRequest
 from ndn_infer.records.sampling import Sampling
+from ndn_infer.together import together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +145,7 @@ class AnswerCheck:
             async with room:
                 return await self._span(checked, span, kv[: (prompt + span.first) // size])
 
-        return next((wrong for wrong in await asyncio.gather(*map(one, spans)) if wrong >= 0), -1)
+        return next((wrong for wrong in await together(map(one, spans)) if wrong >= 0), -1)
 
     async def _span(self, checked: CheckedAnswer, span: AnswerSpan, before: Sequence[Tensor]) -> int:
         request, params, said = checked.request, checked.params, checked.said

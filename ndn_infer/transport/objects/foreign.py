@@ -17,6 +17,7 @@ from ndn_infer.errors import BadPacket, FetchIncomplete, Nacked, Timeout
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import SIGNATURE_DIGEST_SHA256, Data, digest_signer
+from ndn_infer.together import together
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, MAX_SEGMENTS
 
@@ -57,12 +58,7 @@ async def fetch_foreign(endpoint: Endpoint, base: Name, *, version: int | None =
             raise BadPacket(f"{ndn.to_uri(versioned)} has more than {MAX_OBJECT_BYTES} bytes")
         return data
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(number)) for number in range(1, count)]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    packets = [first, *(task.result() for task in tasks)]
+    packets = [first, *await together(one(number) for number in range(1, count))]
     claims = {data.signature_info.key_locator: None for data in packets if data.signature_info.key_locator is not None}
     digests = sum(data.signature_info.type == SIGNATURE_DIGEST_SHA256 for data in packets)
     return ForeignObject(versioned, b"".join(data.content for data in packets), count, digests, tuple(claims))
