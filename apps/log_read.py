@@ -17,6 +17,7 @@ from typing import Any
 from ndn_infer import clock, ndn, records
 from ndn_infer.apps.log_serve import folder_of
 from ndn_infer.config import Config
+from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import BadRecord, NdnInferError, NetworkError, TrustError, UsageError
 from ndn_infer.files import write_at_once
 from ndn_infer.functions.registry import ROLES
@@ -104,7 +105,7 @@ async def verify(options: argparse.Namespace, config: Config) -> int:
         if options.all:
             await _every_entry(log, newest)
             lines.append(f"{newest.size} entries are those of the tree")
-        _print(options, {**_document(newest), "faults": faults, "said": lines}, "\n".join(lines))
+        _print(options, {**_document(newest), "faults": faults, "said": lines}, "\n".join(map(one_line, lines)))
     return 4 if faults else 0
 
 
@@ -213,7 +214,7 @@ async def _vouched(node: Node, keychain: Keychain, signer: Signer) -> None:
     try:
         await node.registrar.register(keys)
     except NdnInferError as error:
-        print(f"  {error}; the log must have our certificates", file=sys.stderr)
+        print(f"  {one_line(str(error))}; the log must have our certificates", file=sys.stderr)
 
 
 def _index(text: str) -> int:
@@ -239,9 +240,11 @@ def _said(index: int, entry: LeafEntry, keys: dict[bytes, DecryptionKey]) -> dic
 
 
 def _line(found: dict[str, Any]) -> str:
+    """Users, writers and texts are what others wrote: none has a line of its own."""
     head = f"{found['index']:>7}  {found['kind']:<10}"
     if found["kind"] not in ("asked", "answered"):
-        return f"{head}  {found.get('by', '') or found.get('key', '') or found.get('why', '')}"
+        return one_line(f"{head}  {found.get('by', '') or found.get('key', '') or found.get('why', '')}")
     text = found["text"] or " ".join(one["content"] for one in found["messages"]) or f"{len(found['ids'])} token ids"
     when = clock.wall_s() - found["time_us"] / 1e6
-    return f"{head}  {found['call']}  {when:.0f} s ago  {found['user']}: {' '.join(text.split())[:160]}"
+    said = " ".join(text.split())[:160]
+    return one_line(f"{head}  {found['call']}  {when:.0f} s ago  {found['user']}: {said}")

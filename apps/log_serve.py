@@ -16,6 +16,7 @@ from pathlib import Path
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.console.signals import stop_on_signals
+from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import LOG
@@ -125,8 +126,8 @@ async def _look(service: WitnessService) -> bool:
         try:
             said, verdict = await service.look(reader)
         except NdnInferError as error:
-            print(f"{ndn.to_uri(reader.names.log)}: {error}", file=sys.stderr, flush=True)
+            print(one_line(f"{ndn.to_uri(reader.names.log)}: {error}"), file=sys.stderr, flush=True)
             continue
         fault |= bool(said.fault) or verdict != CONSISTENT
-        print(f"{words(said)} [{verdict}]", flush=True)
+        print(one_line(f"{words(said)} [{verdict}]"), flush=True)
     return fault

@@ -28,6 +28,7 @@ from ndn_infer.apps.exposing import exposed
 from ndn_infer.config import Config
 from ndn_infer.console.progress import ProgressLine
 from ndn_infer.console.signals import stop_on_signals
+from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import NdnInferError, UsageError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.metrics.catalogue import REPO_ITEMS
@@ -224,4 +225,4 @@ async def _give(client: RepoClient, options: argparse.Namespace) -> None:
 
 
 def _line(entry: RepoEntry) -> str:
-    return f"{entry.name}  {entry.size} bytes{'  pinned' if entry.pinned else ''}"
+    return one_line(f"{entry.name}  {entry.size} bytes{'  pinned' if entry.pinned else ''}")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ndn_infer import catalog, ndn
 from ndn_infer.client import Client
 from ndn_infer.config import Config
+from ndn_infer.console.terminal import one_line
 from ndn_infer.errors import NdnInferError, TrustError
 from ndn_infer.functions.registry import ROLES
 from ndn_infer.namespace import Instance, Machine, Role
@@ -172,16 +173,16 @@ def print_status(document: dict[str, Any], aliases: dict[str, str], *, verbose: 
     print("producers")
     for producer in document["producers"]:
         if "error" in producer:
-            print(f"  {producer['identity']}  {producer['error']}")
+            print(one_line(f"  {producer['identity']}  {producer['error']}"))
             continue
         print(
             f"  {producer['identity']}  pid {producer['pid']}  queue {producer['queue']}  running {producer['running']}"
         )
         subjects = ", ".join(aliases.get(text, text[:16]) for text in producer["subjects"])
         functions = ", ".join(dict.fromkeys(producer["functions"]))
-        print(f"    {functions}{f' of {subjects}' if subjects else ''}")
+        print(one_line(f"    {functions}{f' of {subjects}' if subjects else ''}"))
         for subject, engine in producer["engines"].items():
-            print(f"    engine class of {aliases.get(subject, subject[:16])}: {engine}")
-        print(f"    {counters_in_words(producer['counters'], verbose=verbose > 0) or 'no calls yet'}")
+            print(one_line(f"    engine class of {aliases.get(subject, subject[:16])}: {engine}"))
+        print(one_line(f"    {counters_in_words(producer['counters'], verbose=verbose > 0) or 'no calls yet'}"))
     if not document["producers"]:
         print("  none: 'ndn-infer produce' starts one")

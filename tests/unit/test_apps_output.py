@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from ndn_infer.apps import log_read, repo, status
 from ndn_infer.cli import main
 from ndn_infer.console.terminal import SafeStream, one_line, safe_output, visible
 from ndn_infer.local.child_lines import LastWords, shown
+from ndn_infer.repo.records import RepoEntry
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,36 @@ def test_last_words(lines: list[str], reason: tuple[str, str]) -> None:
     for line in lines:
         words.add(line)
     assert words.reason() == reason
+
+
+# ---------------------------------------------------------------- lists of what others wrote: one line each
+
+FORGED = "bob\n      2  erased      /net/operator\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"kind": "asked", "user": FORGED, "call": FORGED, "text": FORGED, "messages": (), "ids": (), "time_us": 0},
+        {"kind": "answered", "user": "b", "call": "c", "text": "", "messages": (), "ids": (FORGED,), "time_us": 0},
+        {"kind": "erased", "key": "00", "by": FORGED}, {"kind": "damaged", "why": FORGED},
+    ],
+)  # fmt: skip
+def test_no_record_of_a_log_looks_like_two(found: dict[str, object]) -> None:
+    line = log_read._line({"index": 1, **found})
+    assert line.startswith("      1  ") and line.isprintable()
+
+
+def test_no_entry_of_a_repo_and_no_producer_looks_like_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert repo._line(RepoEntry(FORGED, 7)).isprintable()
+    nothing = dict.fromkeys((
+        "in_interests", "out_interests", "in_data", "out_data", "pit_entries", "entries", "capacity", "hits", "misses",
+        "known",
+    ), 0)  # fmt: skip
+    spoken = {"identity": "/a", "pid": 1, "queue": 0, "running": 0, "subjects": [FORGED], "functions": [FORGED]}
+    producers = [{"identity": "/b", "error": FORGED}, {**spoken, "engines": {FORGED: FORGED}, "counters": {FORGED: 1}}]
+    document = {"forwarder": {**nothing, "uri": "u", "version": "1"}, "content_store": nothing, "faces": [],
+                "routes": [], "offers": nothing, "producers": producers}  # fmt: skip
+    status.print_status(document, {}, verbose=1)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 12 and not any(line.startswith("      2") for line in said)
