@@ -17,6 +17,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -98,17 +100,37 @@ def say(text: str, began: float) -> None:
     print(f"  {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
 
-def watch_signals() -> None:
-    """From now on the first signal of ENDED_BY raises SystemExit in whatever runs, and further ones do nothing. One
-    that is ignored (nohup) stays so."""
+@dataclass(slots=True)
+class Ending:
+    """The first signal of ENDED_BY ends what runs, further ones do nothing. One that is ignored (nohup) stays so.
 
-    def end(number: int, _: Any) -> None:
+    In the loop it cancels `run`, so that steps in threads are over before what they made is removed; elsewhere it
+    raises SystemExit.
+    """
+
+    status: int = FAILED
+    _loop: asyncio.AbstractEventLoop | None = None
+    _task: asyncio.Task[Any] | None = None
+
+    def watch(self) -> None:
+        for number in ENDED_BY:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._end)
+
+    async def run(self, step: Coroutine[Any, Any, Any]) -> Any:
+        """What `step` returns. Raises CancelledError on a signal, when it is over."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            return await step
+        finally:
+            self._loop = self._task = None
+
+    def _end(self, number: int, _: Any) -> None:
         ignore_signals()
-        raise SystemExit(128 + number)
-
-    for number in ENDED_BY:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+        self.status = 128 + number
+        if self._loop is None or self._task is None:
+            raise SystemExit(self.status)
+        self._loop.call_soon_threadsafe(self._task.cancel)
 
 
 def ignore_signals() -> None:
@@ -157,24 +179,34 @@ def main() -> int:
     more, note = link_class(options.link, topology)
     if note:
         print(f"  note: {note}", file=sys.stderr)
-    watch_signals()
+    ending = Ending()
+    ending.watch()
     ndn = Minindn(parser=ours, topoFile=path, controller=None, **more)
     try:
         ndn.start()
-        found = asyncio.run(run(ndn, chosen, topology, options))
-        show(found, options.out)
-        if options.cli:
+        status = judged(ending, run(ndn, chosen, topology, options), options.out)
+        if options.cli and status <= FAILED:
             MiniNDNCLI(ndn.net)
+        return status
+    finally:
+        ignore_signals()
+        ndn.stop()
+
+
+def judged(ending: Ending, playing: Coroutine[Any, Any, dict[str, Any]], folder: Path | None) -> int:
+    """Play, print and write what came of it; the exit status."""
+    try:
+        found = asyncio.run(ending.run(playing))
+        show(found, folder)
         return 0 if found["holds"] else FAILED
     except NdnInferError as error:
         print(f"minindn_run: {error} ({error.hint})", file=sys.stderr)
         return FAILED
     except TimeoutError:
-        print(f"minindn_run: {chosen.name} was not done in time (--timeout gives it more)", file=sys.stderr)
+        print("minindn_run: it was not done in time (--timeout gives it more)", file=sys.stderr)
         return FAILED
-    finally:
-        ignore_signals()
-        ndn.stop()
+    except asyncio.CancelledError:
+        return ending.status
 
 
 def show(found: dict[str, Any], folder: Path | None) -> None:
