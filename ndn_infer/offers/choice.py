@@ -35,6 +35,8 @@ LEAST_DRAW: Final = 1e-3
 MOST_NOISE: Final = -math.log(-math.log(1 - LEAST_DRAW)) + math.log(-math.log(LEAST_DRAW))
 """Between the smallest and the largest draw, in units of the scale: 8.8."""
 UNKNOWN_TPS: Final = 1000.0
+LEAST_TPS: Final = 1e-3
+"""Whoever offers less is taken for this: seconds stay finite, and the order one."""
 UNKNOWN_CALL_S: Final = 1.0
 
 
@@ -121,7 +123,7 @@ def _prompt_s(entry: OfferEntry, tokens: int, held: int, most: int, best_tps: fl
     """From its turn to the first token: what it has not got is computed, or fetched where others have it."""
     if not tokens:
         return 0.0
-    tps, fetch_tps = entry.offer.prefill_tps or best_tps, entry.offer.fetch_tps
+    tps, fetch_tps = max(entry.offer.prefill_tps or best_tps, LEAST_TPS), entry.offer.fetch_tps
     computed = (tokens - held) / tps
     if not fetch_tps or most <= held:
         return computed

@@ -97,6 +97,17 @@ def test_equal_producers_share_and_equal_calls_stay_together(count: int, salt: i
     assert first(*entries, seed="same") == first(*again, seed="same")
 
 
+def test_who_offers_hardly_any_speed_comes_last_and_always_in_the_same_place() -> None:
+    """Seconds by such a speed are more than a number holds."""
+    slow, slower, usual = offer("n1", prefill_tps=2e-311), offer("n2", prefill_tps=1e-320), offer("n3")
+    rows = [entry_of(one) for one in (slow, slower, usual)]
+    for seed in ("a", "b", "c", "d"):
+        call = wanted(seed=seed)
+        order = [one.entry for one in rank(call, rows, 0.0)]
+        assert order == [one.entry for one in rank(call, rows[::-1], 0.0)] and order[0] is rows[2]
+        assert [one.entry for one in rank(call, rows[:2], 0.0)] == [one.entry for one in rank(call, rows[1::-1], 0.0)]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 20), st.integers(0, 8), st.floats(0, 5000), st.floats(0, 0.3)), min_size=1, max_size=8
