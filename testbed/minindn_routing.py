@@ -29,6 +29,8 @@ ROUTINGS: Final = (STATIC, NLSR)
 
 CONVERGENCE_S: Final = 300.0
 LOOK_AGAIN_S: Final = 1.0
+SAY_AGAIN_S: Final = 30.0
+"""While it is waited for, what is missing is said so often."""
 FACE_ATTEMPTS: Final = 3
 NLSR_SETTINGS: Final = (
     ("neighbors.hello-interval", "30"),
@@ -141,13 +143,16 @@ class NlsrRoutes:
         await in_thread(daemon.start)
 
     async def settle(self, neighbours: Neighbours) -> None:
-        began = time.monotonic()
+        began = said = time.monotonic()
         while lines := missing({node: await self._read(node) for node in neighbours}, neighbours):
             waited = time.monotonic() - began
             dead = [node for node in neighbours if self._daemons[node].process.poll() is not None]
             if dead or waited > CONVERGENCE_S:
                 what = f"NLSR ended on {', '.join(dead)}" if dead else f"NLSR has not converged after {waited:.0f} s"
                 raise NetworkError(f"{what}: {lines[0]}", hint="NLSR's own words are in WORKDIR/NODE/log/nlsr.log")
+            if time.monotonic() - said >= SAY_AGAIN_S:
+                said = time.monotonic()
+                self.say(f"NLSR has not converged after {waited:.0f} s: {lines[0]}")
             await asyncio.sleep(LOOK_AGAIN_S)
         self.say(f"NLSR had converged after {time.monotonic() - began:.0f} s")
 

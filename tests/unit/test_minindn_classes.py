@@ -573,10 +573,15 @@ async def test_nlsr_is_waited_for_and_its_end_is_said(
 ) -> None:
     from ndn_infer.testbed import minindn_routing
 
-    monkeypatch.setattr(minindn_routing, "CONVERGENCE_S", 0.0)
+    monkeypatch.setattr(minindn_routing, "CONVERGENCE_S", 0.1)
+    monkeypatch.setattr(minindn_routing, "LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr(minindn_routing, "SAY_AGAIN_S", 0.0)
+    said: list[str] = []
     found = network("nlsr")
+    found.routing.say = said.append
     with pytest.raises(NetworkError, match="NLSR has not converged after 0 s: edge has not heard that the link"):
         await found.start()
+    assert any("not converged after 0 s: edge has not heard that the link" in line for line in said)
     await found.stop()
     _write_lsdb(found)
     again = network("nlsr")
