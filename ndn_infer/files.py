@@ -13,8 +13,11 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ndn_infer.errors import StorageError, UsageError
+
+PRIVATE_KEY: Final = "private key"
 
 
 def path_of(text: str | Path) -> Path:
@@ -74,16 +77,16 @@ def append_whole(path: Path, record: bytes) -> None:
         os.close(descriptor)
 
 
-def read_private(path: Path, limit: int) -> bytes | None:
-    """At most `limit` bytes of a file with keys, or None where there is none. Refuses a file that others may read.
-    Raises StorageError."""
+def read_private(path: Path, limit: int, what: str = PRIVATE_KEY) -> bytes | None:
+    """At most `limit` bytes of a file that is for this user alone, or None where there is none. Refuses a file that
+    others may read; `what` it is, for words. Raises StorageError."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
+                renew = ", and make a new key if others may have read it" if what == PRIVATE_KEY else ""
                 raise StorageError(
-                    f"private key {path} can be read or changed by others (mode {mode:04o})",
-                    hint=f"chmod 600 {path}, and make a new key if others may have read it",
+                    f"{what} {path} can be read or changed by others (mode {mode:04o})", hint=f"chmod 600 {path}{renew}"
                 )
             return file.read(limit)
     except FileNotFoundError:

@@ -10,15 +10,18 @@ conversation of another user goes on as a branch below one's own name, since nob
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 
 from ndn_infer.config import Config
-from ndn_infer.errors import FetchIncomplete, NetworkError, Timeout
+from ndn_infer.errors import FetchIncomplete, NetworkError, StorageError, Timeout, TrustError
 from ndn_infer.library.chat import Chat, ChatParts
 from ndn_infer.library.saved import LoadedChat, SavedAs, SavedChats
 from ndn_infer.records.chat import ChatMessage, ChatRecord
 from ndn_infer.security.domains import PUBLIC
+
+log = logging.getLogger(__name__)
 
 MAX_LABEL = 56
 
@@ -57,14 +60,18 @@ class Conversations:
         return Continued(self._chat(found, parts.domain), label, found)
 
     async def keep(self, continued: Continued, repo: str = "") -> tuple[SavedAs, str]:
-        """The new state, and its label: another one where somebody saved under this label meanwhile. Raises as
-        SavedChats.save."""
+        """The new state, and its label: another one where somebody saved under this label meanwhile, or may have: what
+        is there cannot be read, or not be believed. Raises as SavedChats.save."""
         chat, label = continued.chat, continued.label
         try:
             newest = await self.saved.newest(label, chat.domain)
+            branches = bool(newest) and newest != chat.source
         except NetworkError:
-            newest = ""
-        if newest and newest != chat.source:
+            branches = False
+        except (StorageError, TrustError) as error:
+            log.warning("what is saved as %r is left as it is: %s", label, error)
+            branches = True
+        if branches:
             label = f"{label[:MAX_LABEL]}-{secrets.token_hex(3)}"
         return await self.save(chat, label, repo), label
 

@@ -20,12 +20,11 @@ from ndn_infer.client import Client
 from ndn_infer.errors import (
     BadName,
     BadRecord,
-    CallError,
     FetchIncomplete,
     Nacked,
+    NdnInferError,
     NetworkError,
     StorageError,
-    TrustError,
     UsageError,
 )
 from ndn_infer.library.kept_chats import KeptChats
@@ -87,23 +86,26 @@ class SavedChats:
 
     async def save(self, label: str, record: ChatRecord, *, domain: str, repo: str = "") -> SavedAs:
         """Publish a conversation as `label` in the domain of this label, and have the repo of this machine, or `repo`
-        (an identity's URI), keep it, or a file where none does. Saved again it is a new version. Raises BadName,
-        UsageError for one that is too long, MissingKey, RegistrationRefused."""
-        base = self.base(label, domain)
+        (an identity's URI), keep it, or a file where none does: it is written before the repo is asked, so that whoever
+        does not wait for the repo has it. Saved again it is a new version. Raises BadName, UsageError for one that is
+        too long, MissingKey, RegistrationRefused."""
+        base, keeper = self.base(label, domain), self._repo(repo)
         content = self._domain(domain).seal(base, _encoded(record))
         there = await self.client.publish(base, content, freshness_ms=FRESHNESS_MS)
+        name, hint = ndn.from_uri(there.source), ndn.from_uri(there.hint)
+        file, unwritten = await self._to_disk(base, name, content)
         try:
-            kept = await self._keep(ndn.from_uri(there.source), ndn.from_uri(there.hint), repo)
-        except (NetworkError, CallError, TrustError) as error:
+            entry = await keeper.insert(name, hints=(hint,), pin=True, deadline_s=REPO_WAIT_S)
+        except NdnInferError as error:
             log.info("no repo keeps %s: %s", there.source, error)
-            return SavedAs(there.source, False, str(error), await self._to_disk(base, there.source, content))
-        await asyncio.to_thread(self._files.drop, base)
-        return SavedAs(kept, True)
+            return SavedAs(there.source, False, "; ".join(filter(None, (str(error), unwritten))), file)
+        await asyncio.to_thread(self._files.drop, base, ndn.last_version(name))
+        return SavedAs(entry.name, True)
 
     async def load(self, label: str, *, domain: str = PUBLIC.label) -> LoadedChat:
         """A conversation by its label (this machine's user saved it, in `domain`) or by its whole name. Raises BadName,
         FetchIncomplete when there is none, a NetworkError, a TrustError, BadRecord, MissingKey for a domain whose key
-        is not here."""
+        is not here, StorageError for a file here that cannot be read."""
         if label.startswith("/"):
             return await self._load(_base_of(self.node.net, label))
         missing: NetworkError | None = None
@@ -115,8 +117,8 @@ class SavedChats:
         raise FetchIncomplete(f"there is no saved conversation {label!r}: {missing}", hint=_WHERE) from missing
 
     async def newest(self, label: str, domain: str) -> str:
-        """The versioned name of what is saved as `label` now; "" where there is nothing. Raises BadName, a TrustError,
-        a NetworkError where that cannot be said."""
+        """The versioned name of what is saved as `label` now; "" where there is nothing. Raises BadName, and a
+        TrustError, a NetworkError, StorageError where that cannot be said."""
         base = self.base(label, domain)
         own = await self._own(base)
         known = [own.manifest] if own is not None else []
@@ -171,14 +173,12 @@ class SavedChats:
     def _files(self) -> KeptChats:
         return KeptChats.of(self.node.config, MOST_BYTES)
 
-    async def _to_disk(self, base: Name, name: str, content: bytes) -> Path | None:
-        version = ndn.split_version(ndn.from_uri(name))[1]
-        assert version is not None
+    async def _to_disk(self, base: Name, name: Name, content: bytes) -> tuple[Path | None, str]:
+        """Where it is now, or why it is not."""
         try:
-            return await asyncio.to_thread(self._files.keep, base, version, content)
+            return await asyncio.to_thread(self._files.keep, base, ndn.last_version(name), content), ""
         except (StorageError, UsageError) as error:
-            log.error("a conversation could not be kept: %s", error)
-            return None
+            return None, str(error)
 
     async def _own(self, base: Name) -> ObjectPackets | None:
         """What this user has published under this name: here, or in a process before or beside this one, where that is
@@ -193,12 +193,11 @@ class SavedChats:
         await self.client.serve(base, packets)
         return packets
 
-    async def _keep(self, name: Name, hint: Name, repo: str) -> str:
+    def _repo(self, repo: str) -> RepoClient:
+        """Raises BadName, MissingKey."""
         node = self.node
         identity = ndn.from_uri(repo) if repo else role_identity(node.config, REPO)
-        client = RepoClient(node.endpoint, node.validator, node.net, identity, node.signer_as(USER))
-        entry = await client.insert(name, hints=(hint,), pin=True, deadline_s=REPO_WAIT_S)
-        return entry.name
+        return RepoClient(node.endpoint, node.validator, node.net, identity, node.signer_as(USER))
 
     async def _load(self, base: Name) -> LoadedChat:
         """The newest version, of those in the network and the one that this process has published."""

@@ -72,7 +72,7 @@ class FaultFile:
         """Raises StorageError for a file that is none of ours."""
         book = FaultBook()
         try:
-            for item in parse(read_private(self._path, MAX_FILE) or b"[]", MAX_FILE):
+            for item in parse(read_private(self._path, MAX_FILE, "list of faults") or b"[]", MAX_FILE):
                 book.add(_fault(item))
         except BadRecord as error:
             raise StorageError(f"{self._path} is damaged ({error})", hint="remove it, and audit again") from error

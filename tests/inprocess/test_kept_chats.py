@@ -3,6 +3,7 @@ another process saved meanwhile is replaced; damaged files are of no use and do 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,17 +14,26 @@ import pytest
 from ndn_infer import ndn
 from ndn_infer.client import Client
 from ndn_infer.config import Config
-from ndn_infer.errors import FetchIncomplete, NetworkError, UsageError
+from ndn_infer.errors import (
+    BadName,
+    BadRecord,
+    FetchIncomplete,
+    NdnInferError,
+    NetworkError,
+    StorageError,
+    UsageError,
+)
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.library import kept_chats
 from ndn_infer.library.chat import ChatParts
-from ndn_infer.library.continuing import Continued, Conversations
+from ndn_infer.library.continuing import Continued, Conversations, record_of
 from ndn_infer.library.kept_chats import KeptChats
 from ndn_infer.library.saved import SavedChats
 from ndn_infer.namespace import Role
 from ndn_infer.node.keys import machine_identity
 from ndn_infer.node.node import Node as JoinedNode
 from ndn_infer.records import Message
+from ndn_infer.repo.records import RepoClient, RepoEntry
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
@@ -115,7 +125,7 @@ async def test_a_private_one_is_sealed_on_the_disk(machine: Machine) -> None:
             await two.saved.load("deal")
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", b"ndn-infer conversation 1\n/other\n7\nabc", b"\xff" * 9000])
+@pytest.mark.parametrize("damage", [b"", b"x", b"ndn-infer conversation 2\n/other\n7\nabc", b"\xff" * 9000])
 async def test_a_damaged_file_is_no_conversation(machine: Machine, damage: bytes) -> None:
     async with machine.process() as one:
         await say(one, "trip", "where to?")
@@ -127,6 +137,73 @@ async def test_a_damaged_file_is_no_conversation(machine: Machine, damage: bytes
         assert (await say(two, "trip", "anew"))[0].found is None
 
 
+async def test_it_is_on_the_disk_before_a_repo_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does not wait for a repo that is silent has it nevertheless."""
+    asked = asyncio.Event()
+
+    async def silent(*_: object, **__: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with machine.process() as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(RepoClient, "insert", silent)
+            saying = asyncio.ensure_future(say(one, "trip", "where to?"))
+            await asked.wait()
+            saying.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await saying
+    async with machine.process() as two:
+        assert (await two.saved.load("trip")).messages[0].content == "where to?"
+
+
+@pytest.mark.parametrize("error", [BadRecord("no entry"), StorageError("no room")])
+async def test_whatever_a_repo_does_it_is_on_the_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, error: NdnInferError
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RepoClient, "insert", fails)
+    async with machine.process() as one:
+        going = await one.go_on("trip", ChatParts(one.saved.client, one.config, "m", PUBLIC.label))
+        going.chat.messages.append(Message("user", "where to?"))
+        saved, _ = await one.keep(going)
+        assert not saved.kept and saved.file is not None and saved.why == str(error)
+        with pytest.raises(BadName):
+            await one.saved.save("other", record_of(going.chat), domain=PUBLIC.label, repo="/no/repo")
+
+
+async def test_only_what_a_repo_has_goes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process kept a newer state while the repo was asked: that one stays."""
+    async with machine.process() as one:
+        files = one.saved._files
+
+        async def keeps(_: object, name: ndn.Name, **__: object) -> RepoEntry:
+            if newer:
+                files.keep(ndn.prefix(name, -1), ndn.last_version(name) + 1, b"newer")
+            return RepoEntry(ndn.to_uri(name), 1)
+
+        monkeypatch.setattr(RepoClient, "insert", keeps)
+        for newer in (False, True):
+            assert (await say(one, "trip", "where to?"))[1] == "trip"
+            found = await asyncio.to_thread(files.find, one.saved.base("trip", PUBLIC.label))
+            assert (found is not None and found[1] == b"newer") is newer
+
+
+async def test_what_cannot_be_read_here_is_left_and_the_answer_kept(machine: Machine) -> None:
+    async with machine.process() as one:
+        going, _ = await say(one, "trip", "where to?")
+        (kept,) = (machine.config.keys_dir.parent / "conversations").glob("*.chat")
+        kept.chmod(0o644)
+        going.chat.messages += [Message("user", "and when?"), Message("assistant", "soon")]
+        saved, label = await one.keep(going)
+        assert label.startswith("trip-") and saved.file is not None and saved.file != kept
+        kept.chmod(0o600)
+        assert len((await one.saved.load("trip")).messages) == 2
+        assert len((await one.saved.load(label)).messages) == 4
+
+
 def test_files_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_chats, "MOST_FILES", 2)
     kept, names = KeptChats(tmp_path / "c", 100), [ndn.from_uri(f"/n/{number}") for number in range(3)]
@@ -136,7 +213,7 @@ def test_files_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert kept.find(names[0]) == (8, b"newer") and kept.find(names[2]) is None
     with pytest.raises(UsageError, match="holds 2"):
         kept.keep(names[2], 7, b"abc")
-    kept.drop(names[1])
+    kept.drop(names[1], 7)
     kept.keep(names[2], 7, b"abc")
     kept.keep(names[2], 9, b"x" * 9000)
     assert kept.find(names[2]) is None, "larger than a conversation may be"

@@ -58,7 +58,7 @@ class Spool:
         with self._lock:
             while self._sizes:
                 path = next(iter(self._sizes))
-                content = read_private(path, _MOST)
+                content = read_private(path, _MOST, "record")
                 if content is not None:
                     return content
                 del self._sizes[path]

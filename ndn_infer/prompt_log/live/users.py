@@ -103,7 +103,7 @@ class UserKeys:
         """What the log is still to say of keys, by their ids; a key that a crash left of them is destroyed now. Raises
         StorageError."""
         paths = sorted(self._folder.glob("*.unsaid"))
-        found = {bytes.fromhex(path.stem): read_private(path, _MAX_SAID) or b"" for path in paths}
+        found = {bytes.fromhex(path.stem): read_private(path, _MAX_SAID, "erasure") or b"" for path in paths}
         with self._lock:
             left = {user: key_id(public) for user, public in self._public.items()}
             for user, key in left.items():

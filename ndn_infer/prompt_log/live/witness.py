@@ -34,7 +34,7 @@ class Witness:
 
     def seen(self, log: Name) -> Witnessed | None:
         """Raises StorageError, BadRecord."""
-        content = read_private(self._path(log), _MOST)
+        content = read_private(self._path(log), _MOST, "what was seen of a log")
         return records.decode(Witnessed, content) if content is not None else None
 
     async def look(self, reader: LogReader) -> tuple[Witnessed, str]:
