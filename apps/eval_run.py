@@ -85,7 +85,6 @@ class _Evaluating:
         how = self._how()
         marks = (suite.digest, model.digest, str(how.again), str(how.at), str(len(items)))
         journal = RunJournal.of(shelf.folder / "runs", *marks)
-        ends.callback(journal.close)
         run = SuiteRun(client, suite, items, model, how, journal)
         score = await self._watched(run, record)
         made = vouch_score(node.net, node.signer_as("user"), score)
@@ -116,7 +115,6 @@ class _Evaluating:
         conversation.engines.only(model.digest, theirs.engine)
         how = self._how()
         journal = RunJournal.of(shelf.folder / "runs", there[0].name, str(how.again), str(how.at))
-        ends.callback(journal.close)
         run = SuiteRun(client, suite, items, model, how, journal)
         with ProgressLine(quiet=options.quiet or options.json) as progress:
             run.on_item = lambda done, total: progress(f"{suite.name} again", done, total)

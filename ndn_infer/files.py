@@ -18,6 +18,7 @@ from typing import Final
 from ndn_infer.errors import StorageError, UsageError
 
 PRIVATE_KEY: Final = "private key"
+_BLOCK: Final = 4096
 
 
 def path_of(text: str | Path) -> Path:
@@ -63,18 +64,46 @@ def append_whole(path: Path, record: bytes) -> None:
     """Put a record behind those of its size: one that was only begun, at any time before, is cut off first, so that
     every record of the file stays where it can be read. On disk at return. One writer at a time. Raises OSError; then
     the file is as it was, or has a beginning that the next one cuts off."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
-        whole = size - size % len(record)
-        os.ftruncate(descriptor, whole)
-        written = os.pwrite(descriptor, record, whole)
-        if written < len(record):
-            os.ftruncate(descriptor, whole)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _put_at(descriptor, size - size % len(record), record)
         os.fsync(descriptor)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """The same with lines, each of which ends with a line feed; on disk when the system writes it."""
+    with _opened(path) as descriptor:
+        _put_at(descriptor, _lines_end(descriptor), line)
+
+
+def _lines_end(descriptor: int) -> int:
+    """Where the last whole line ends."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        first = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - first, first).rfind(b"\n")
+        if found >= 0:
+            return first + found + 1
+        end = first
+    return 0
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _put_at(descriptor: int, end: int, content: bytes) -> None:
+    """As the last of the file. Raises OSError, also where not all of it was taken: then none of it is there."""
+    if os.fstat(descriptor).st_size > end:
+        os.ftruncate(descriptor, end)
+    if os.write(descriptor, content) < len(content):
+        os.ftruncate(descriptor, end)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_private(path: Path, limit: int, what: str = PRIVATE_KEY) -> bytes | None:

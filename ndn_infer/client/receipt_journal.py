@@ -9,9 +9,7 @@ cannot be written is not worth an answer: it is logged.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,30 +40,16 @@ class ReceiptJournal:
 
     def add(self, entry: KeptReceipt) -> None:
         try:
-            if self._size() > self._most // 2:
-                self._turn()
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, write_line(entry))
-            finally:
-                os.close(descriptor)
+            line = write_line(entry)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with files.locked(self.path.with_suffix(".lock")):
+                if self.path.exists() and self.path.stat().st_size > self._most // 2:
+                    self.path.replace(self.older)
+                files.append_line(self.path, line)
         except (OSError, BadRecord) as error:
             if not self._warned:
                 log.warning("receipts are not kept: %s", error)
             self._warned = True
-
-    def _size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return 0
-
-    def _turn(self) -> None:
-        """One process at a time: another one that comes meanwhile goes on in the file that there is."""
-        with contextlib.suppress(BlockingIOError), files.locked(self.path.with_suffix(".lock"), wait=False):
-            if self._size() > self._most // 2:
-                self.path.replace(self.older)
 
     @property
     def older(self) -> Path:

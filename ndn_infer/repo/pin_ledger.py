@@ -15,7 +15,7 @@ from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadName, CallError, StorageError
-from ndn_infer.files import write_at_once
+from ndn_infer.files import append_line, write_at_once
 from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
@@ -94,8 +94,7 @@ class PinLedger:
         if self._file is None:
             return
         try:
-            with self._file.open("ab") as opened:
-                opened.write(line)
+            append_line(self._file, line)
         except OSError as error:
             log.warning("cannot write %s: %s", self._file, error.strerror)
 

@@ -123,12 +123,13 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_forgotten(tmp_path: Pa
     journal = RunJournal.of(tmp_path, "suite", "model")
     for outcome in outcomes[:3]:
         journal.add(outcome, "class")
-    journal.close()
     with journal.path.open("ab") as file:
         file.write(b'{"engine": "class", "outcome": {"id": "9')
     again = RunJournal.of(tmp_path, "suite", "model")
     assert list(again.outcomes.values()) == list(outcomes[:3]) and again.engines == {"class"}
     assert RunJournal.of(tmp_path, "suite", "other").outcomes == {}
+    again.add(outcomes[3], "class")  # behind what was only begun
+    assert list(RunJournal.of(tmp_path, "suite", "model").outcomes.values()) == list(outcomes[:4])
     again.over()
     assert RunJournal.of(tmp_path, "suite", "model").outcomes == {}
 

@@ -1,13 +1,14 @@
-"""Files with keys: read by their owner alone. Texts of users as paths."""
+"""Files with keys: read by their owner alone. Texts of users as paths. Records and lines behind others."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ndn_infer.errors import StorageError, UsageError
-from ndn_infer.files import path_of, read_private, write_at_once
+from ndn_infer.files import append_line, append_whole, path_of, read_private, write_at_once
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -33,3 +34,24 @@ def test_a_text_is_a_path_whether_something_lies_there_or_not(tmp_path: Path, mo
     (tmp_path / "there").write_text("")
     assert path_of("~/there").is_file() and path_of(tmp_path / "there") == tmp_path / "there"
     assert not path_of("~/none").exists() and not path_of("~/there/below").exists()
+
+
+@pytest.mark.parametrize("stray", [b"", b"x", b"y" * 9000])
+def test_what_was_only_begun_spoils_nothing_that_follows(tmp_path: Path, stray: bytes) -> None:
+    lines, records = tmp_path / "lines", tmp_path / "records"
+    for path, put, whole in ((lines, append_line, b"one\n"), (records, append_whole, b"four")):
+        for before in (b"", whole):
+            path.write_bytes(before + stray)
+            put(path, whole)
+            left = stray[: len(stray) // 4 * 4] if put is append_whole else b""
+            assert path.read_bytes() == before + left + whole
+
+
+def test_what_is_not_taken_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lines"
+    append_line(path, b"one\n")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:2]))
+    with pytest.raises(OSError, match="No space"):
+        append_line(path, b"two\n")
+    assert path.read_bytes() == b"one\n"

@@ -15,6 +15,7 @@ from ndn_infer.evidence.json_fields import read_object
 from ndn_infer.evidence.plain_json import canonical
 from ndn_infer.evidence.score import MAX_TEXT_KEPT, ItemOutcome
 from ndn_infer.evidence.suite import MAX_ITEMS
+from ndn_infer.files import append_line
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class RunJournal:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._read()
-            self._file = path.open("ab")
+            path.touch(0o600)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
@@ -47,19 +48,14 @@ class RunJournal:
     def add(self, outcome: ItemOutcome, engine: str) -> None:
         """Raises StorageError."""
         try:
-            self._file.write(canonical({"engine": engine, "outcome": outcome.as_json()}) + b"\n")
-            self._file.flush()
+            append_line(self.path, canonical({"engine": engine, "outcome": outcome.as_json()}) + b"\n")
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
     def over(self, failed: int = 0) -> None:
         """The run is over: forgotten, unless so many items failed, which the next run of the same asks again."""
-        self.close()
         if not failed:
             self.path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        self._file.close()
 
     def _read(self) -> None:
         if not self.path.exists() or self.path.stat().st_size > MAX_BYTES:
