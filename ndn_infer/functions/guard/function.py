@@ -16,7 +16,7 @@ from ndn_infer.functions.guard.models import NetworkModels
 from ndn_infer.functions.guard.open_verdicts import OpenVerdicts
 from ndn_infer.functions.guard.policies import ReadyPolicies
 from ndn_infer.guard.answer_judge import AnswerJudge
-from ndn_infer.guard.judge import PolicyRules, RuleHit
+from ndn_infer.guard.judge import PolicyRules
 from ndn_infer.guard.patterns import patterns_in_time
 from ndn_infer.guard.policy import ANSWER, PROMPT
 from ndn_infer.guard.secrets import secret_forms
@@ -85,12 +85,13 @@ class JudgeAnswers(NamedFunction[JudgeRequest]):
         """What one more event of the answer gives rise to."""
         judge = judging.judge
         with patterns_in_time():
-            await asyncio.to_thread(judge.push, event.ids, event.text, last=bool(event.finish))
-        found: list[RuleHit] | None = None
-        if (text := judge.due()) is not None:
-            assert self._models is not None
-            found = await self._models.hits(judging.rules, text, judging.job.domain.label)
-        return judge.verdict(clock.wall_us(), found)
+            text, verdict = await asyncio.to_thread(_pushed, judge, event, clock.wall_us())
+        if text is None:
+            return verdict
+        assert self._models is not None
+        found = await self._models.hits(judging.rules, text, judging.job.domain.label)
+        with patterns_in_time():
+            return await asyncio.to_thread(judge.verdict, clock.wall_us(), found)
 
 
 class _Judging:
@@ -100,6 +101,13 @@ class _Judging:
 
     def __init__(self, judge: AnswerJudge, rules: PolicyRules, running: RunningStream, job: Job) -> None:
         self.judge, self.rules, self.running, self.job = judge, rules, running, job
+
+
+def _pushed(judge: AnswerJudge, event: TokenEvent, now_us: int) -> tuple[str | None, VerdictEvent | None]:
+    """The text that models are to be asked about, or what can be said without them. Patterns take their time."""
+    judge.push(event.ids, event.text, last=bool(event.finish))
+    text = judge.due()
+    return text, judge.verdict(now_us) if text is None else None
 
 
 def _tell(stream: LiveStream, verdict: VerdictEvent, job: Job) -> None:

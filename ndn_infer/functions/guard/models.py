@@ -5,7 +5,9 @@ Owns: those calls, and what their answers mean for a rule. Must not know: verdic
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,6 +25,9 @@ from ndn_infer.records.classify import MAX_TEXTS, ClassifyRequest, Scores
 from ndn_infer.transport.calls.ask import Ask
 
 MOST_KEPT: Final = 64
+MOST_CALLS: Final = 16
+"""Calls about one text for one rule. A text that takes more is not judged: about 340,000 characters for a classifier,
+500,000 for a topic."""
 PART: Final = 600
 """Characters of a text that are compared with examples at once: an embedder reads 256 tokens or more."""
 SENTENCE: Final = 200
@@ -57,13 +62,14 @@ class NetworkModels:
         part, and each part has to be of what is allowed."""
         embedder = await self._digest(rule.embedder or self._host.config.ask.embedder)
         embedding = Embedding(self._host.caller, embedder, domain)
-        near = await _nearness(embedding, await self._examples_of(rule, embedding), text, PART)
+        search = _Search(embedding, await self._examples_of(rule, embedding), MOST_CALLS)
+        near = await search.nearness(text, PART)
         return max(near) >= rule.similarity if rule.deny else min(near) < rule.similarity
 
     async def _class(self, rule: ClassifierRule, text: str, domain: str) -> bool:
         """One of its readings is enough."""
         subject = ("model", await self._digest(rule.model))
-        texts = readings(text)
+        texts = await asyncio.to_thread(readings, text)
         for first in range(0, len(texts), MAX_TEXTS):
             asked = tuple(texts[first : first + MAX_TEXTS])
             scores = await self._host.caller.call(Ask(subject, "classify", ClassifyRequest(asked), domain), Scores)
@@ -97,8 +103,20 @@ class NetworkModels:
 
 
 def readings(text: str) -> list[str]:
-    """What a classifier is asked about: the text as it stands and as it is folded, part by part."""
-    return [said[part] for said in dict.fromkeys((text, folded(text))) for part in parts_of(said, SENTENCE)]
+    """What a classifier is asked about: the text as it stands and as it is folded, part by part. Raises BadRecord for
+    one that is too long. Takes a microsecond for each character."""
+    found: list[str] = []
+    for fold in (str, folded):  # a text that is too long is not folded
+        said = fold(text)
+        if not found or said != text:
+            found += [said[part] for part in parts_of(said, SENTENCE)]
+        _check_calls(len(found), MAX_TEXTS * MOST_CALLS, text)
+    return found
+
+
+def _check_calls(parts: int, most: int, text: str) -> None:
+    if parts > most:
+        raise BadRecord(f"a text of {len(text)} characters is more than a model is asked about: {most} parts at most")
 
 
 def _places(rule: ClassifierRule, scores: Scores, texts: int) -> list[int]:
@@ -111,24 +129,35 @@ def _places(rule: ClassifierRule, scores: Scores, texts: int) -> list[int]:
     return [scores.labels.index(label) for label in dict.fromkeys(rule.labels)]
 
 
-async def _nearness(embedding: Embedding, examples: np.ndarray, text: str, size: int) -> list[float]:
-    """Of each part, the cosine to its nearest example. Parts that are longer than the model reads (its tokens may be
-    characters) are asked again in smaller ones. Raises BadRecord where even the smallest are."""
-    near, parts = list[float](), [part for part in parts_of(text, size) if text[part].strip()]
-    for first in range(0, len(parts), EMBED_BATCH):
-        batch = parts[first : first + EMBED_BATCH]
-        vectors, cut = await embedding.counted([text[part] for part in batch])
-        if not np.isfinite(vectors).all():
-            raise BadRecord("embed answered with what are no numbers")
-        if not cut:
-            near += np.max(vectors @ examples.T, axis=1).tolist()
-        elif size <= LEAST_PART:
-            raise BadRecord(
-                f"the embedder reads less than {LEAST_PART} characters: a rule about topics cannot be asked"
-            )
-        else:
-            near += await _nearness(embedding, examples, text[batch[0].start : batch[-1].stop], size // 3)
-    return near
+@dataclass(slots=True)
+class _Search:
+    """Of one text, by at most `calls` calls."""
+
+    embedding: Embedding
+    examples: np.ndarray
+    calls: int
+
+    async def nearness(self, text: str, size: int) -> list[float]:
+        """Of each part, the cosine to its nearest example. Parts that are longer than the model reads (its tokens may
+        be characters) are asked again in smaller ones. Raises BadRecord where even the smallest are, and for a text
+        that is too long."""
+        near, parts = list[float](), [part for part in parts_of(text, size) if text[part].strip()]
+        _check_calls(len(parts), max(0, self.calls) * EMBED_BATCH, text)
+        for first in range(0, len(parts), EMBED_BATCH):
+            batch = parts[first : first + EMBED_BATCH]
+            self.calls -= 1
+            vectors, cut = await self.embedding.counted([text[part] for part in batch])
+            if not np.isfinite(vectors).all():
+                raise BadRecord("embed answered with what are no numbers")
+            if not cut:
+                near += np.max(vectors @ self.examples.T, axis=1).tolist()
+            elif size <= LEAST_PART:
+                raise BadRecord(
+                    f"the embedder reads less than {LEAST_PART} characters: a rule about topics cannot be asked"
+                )
+            else:
+                near += await self.nearness(text[batch[0].start : batch[-1].stop], size // 3)
+        return near
 
 
 def parts_of(text: str, size: int) -> list[slice]:
