@@ -8,7 +8,7 @@ come back as hits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ndn_infer.guard.language import language_of
@@ -49,6 +49,8 @@ class PolicyRules:
 
     policy: GuardPolicy
     where: str
+    books: dict[tuple[tuple[str, str], ...], PhraseBook] = field(default_factory=dict, compare=False, repr=False)
+    """Those that were made, by their phrases: prompts and answers mostly have the same."""
 
     @cached_property
     def by_id(self) -> dict[str, GuardRule]:
@@ -57,7 +59,10 @@ class PolicyRules:
     @cached_property
     def book(self) -> PhraseBook:
         phrases = [rule for rule in self.by_id.values() if isinstance(rule, PhraseRule)]
-        return PhraseBook((rule.id, phrase) for rule in phrases for phrase in rule.phrases)
+        pairs = tuple((rule.id, phrase) for rule in phrases for phrase in rule.phrases)
+        if pairs not in self.books:
+            self.books[pairs] = PhraseBook(pairs)
+        return self.books[pairs]
 
     @cached_property
     def wanted(self) -> tuple[WantedPattern, ...]:

@@ -19,15 +19,21 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
-from ndn_infer.guard.needles import Needles
+from ndn_infer.errors import BadRecord
+from ndn_infer.guard.needles import ROOT, Needles
 from ndn_infer.guard.normal import SIGNS, Unit, fold, skeleton
+from ndn_infer.records.guard import MAX_POLICY
 
 LONG: Final = 8
 """Letters from which a phrase is looked for across words. Shorter ones occur by chance where two words meet."""
 _LEAST_ENCODED: Final = 8
 """Characters of base64 that do not depend on what is around the phrase, at the least."""
-FEW: Final = 500
-"""Of more phrases in a policy, base64 of base64, base32 and binary are not looked for: they take most of the memory."""
+MOST_DEEPER: Final = 8_000
+MOST_ENCODED: Final = 40_000
+MOST: Final = MAX_POLICY
+"""Characters of a policy's phrases, bytes of UTF-8 or as they are folded, whichever are more. Of more than the first,
+base64 of base64, base32 and bits are not looked for, which take 60 states a character; of more than the second, base64
+and hex neither, which take 40; more than the third are refused. So a book has two million states at most."""
 
 
 class Spotted(NamedTuple):
@@ -87,16 +93,21 @@ class PhraseBook:
     """The phrases of a policy's rules, made once."""
 
     def __init__(self, phrases: Iterable[tuple[str, str]]) -> None:
-        """Pairs of a rule's id and a phrase."""
+        """Pairs of a rule's id and a phrase. Raises BadRecord for more than are looked for."""
         words: dict[str, str] = {}
         letters: dict[str, str] = {}
         standing: dict[str, str] = {}
         wanted = list(phrases)
+        size = sum(max(len(phrase.encode("utf-8")), len(_skeleton_of(phrase))) for _, phrase in wanted)
+        if size > MOST:
+            raise BadRecord(f"phrases of {size} characters together; {MOST} are the most")
         for rule, phrase in wanted:
             self._add(rule, phrase, words, letters)
-            for form in chain(encoded_forms(phrase), deeper_forms(phrase) if len(wanted) <= FEW else ()):
+            encoded = encoded_forms(phrase) if size <= MOST_ENCODED else ()
+            for form in chain(encoded, deeper_forms(phrase) if size <= MOST_DEEPER else ()):
                 standing.setdefault(form, rule)
         self.words, self.letters, self.standing = Needles(words), Needles(letters), Needles(standing)
+        self.states = len(self.words) + len(self.letters) + len(self.standing)
 
     @staticmethod
     def _add(rule: str, phrase: str, words: dict[str, str], letters: dict[str, str]) -> None:
@@ -117,19 +128,19 @@ class _Reading:
 
     def __init__(self, needles: Needles[str], trims: bool) -> None:
         self.needles, self.trims = needles, trims
-        self._node = needles.root
+        self._node = ROOT
         self._places: deque[tuple[int, int]] = deque(maxlen=needles.longest + 1)
 
     def take(self, char: str, start: int, end: int) -> Iterator[Spotted]:
         self._places.append((start, end))
         self._node = self.needles.step(self._node, char)
-        for length, rule in self._node.ends:
+        for length, rule in self.needles.ends(self._node):
             first, last = (1, 2) if self.trims else (0, 1)
             yield Spotted(rule, self._places[first - length][0], self._places[-last][1])
 
     @property
     def held(self) -> int | None:
-        depth = self._node.depth - (1 if self.trims else 0)
+        depth = self.needles.depth(self._node) - (1 if self.trims else 0)
         return self._places[-depth][0] if depth > 0 else None
 
 
