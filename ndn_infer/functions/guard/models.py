@@ -62,7 +62,7 @@ class NetworkModels:
         part, and each part has to be of what is allowed."""
         embedder = await self._digest(rule.embedder or self._host.config.ask.embedder)
         embedding = Embedding(self._host.caller, embedder, domain)
-        search = _Search(embedding, await self._examples_of(rule, embedding), MOST_CALLS)
+        search = _TopicSearch(embedding, await self._examples_of(rule, embedding), MOST_CALLS)
         near = await search.nearness(text, PART)
         return max(near) >= rule.similarity if rule.deny else min(near) < rule.similarity
 
@@ -130,7 +130,7 @@ def _places(rule: ClassifierRule, scores: Scores, texts: int) -> list[int]:
 
 
 @dataclass(slots=True)
-class _Search:
+class _TopicSearch:
     """Of one text, by at most `calls` calls."""
 
     embedding: Embedding
