@@ -152,6 +152,7 @@ class ChatSession:
             if label != self._continued.label:
                 self._continued = replace(self._continued, label=label)
                 self._say("somebody else went on with it meanwhile: this is a branch now")
+            self._say(f"saved: {saved.name}")
             self._told(saved)
 
     def _line_end(self, text: str) -> None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar, Unpack
 
 from ndn_infer.client import Cited
+from ndn_infer.client.citing import CheckedCitations
 from ndn_infer.errors import UsageError
 from ndn_infer.hermes import Piece
 from ndn_infer.library.chat import Chat, ChatReply
@@ -197,6 +198,9 @@ class SyncDocuments:
 
     def search(self, question: str, *, limit: int = 5) -> tuple[Cited, ...]:
         return self.thread.run(lambda: self.documents.search(question, limit=limit))
+
+    def cite(self, reply: SyncReply) -> CheckedCitations | None:
+        return self.thread.run(lambda: self.documents.cite(reply.reply))
 
 
 class SyncNetwork:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from ndn_infer.client import Answer, Cited, Conversation, Timing, rag_prompt
+from ndn_infer.client.citing import CheckedCitations, checked_citations
+from ndn_infer.errors import UsageError
 from ndn_infer.library.chat import ChatParts, ChatReply
 from ndn_infer.library.parameters import HowToAnswer, checked, sampling_of
 from ndn_infer.library.retrieval import NOT_FOUND, WantedPassages, look_up
@@ -32,6 +34,15 @@ class Documents:
         """The passages nearest to `question`, best first, each verified."""
         conversation = self.parts.client.conversation()
         return await conversation.lookup(self.corpus, question, limit)
+
+    async def cite(self, reply: ChatReply) -> CheckedCitations | None:
+        """Which passages a reply of `ask` cites, and what in it is from none of them: `found`, as we find it ourselves;
+        `by` names who signed the same. None where there were no passages. Raises UsageError for a reply that was not
+        read to its end."""
+        asked = reply.question
+        if not isinstance(asked, _FromPassages) or reply.answer is None or not reply.finish:
+            raise UsageError("this is no answer from documents that has ended", hint="read a reply of 'ask' to its end")
+        return await checked_citations(reply.answer, asked.question)
 
 
 @dataclass(slots=True, eq=False)

@@ -20,17 +20,19 @@ from ndn_infer.client.citing import checked_citations
 from ndn_infer.client.corpora import Corpora
 from ndn_infer.config import CallConfig, Config
 from ndn_infer.corpus.corpus import Corpus
-from ndn_infer.errors import CallError, NdnInferError, UnknownModel
+from ndn_infer.errors import CallError, NdnInferError, UnknownModel, UsageError
 from ndn_infer.evidence.citations import objections
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.base import Job, NamedFunction
 from ndn_infer.functions.cite import CheckCitations
 from ndn_infer.functions.embedding import Embedding
 from ndn_infer.functions.rag import STEP_S, CorpusPlace, corpus_functions, open_corpus, until_step
+from ndn_infer.library.chat import ChatReply
+from ndn_infer.library.documents import Documents, _FromPassages
 from ndn_infer.library.retrieval import WantedPassages, look_up, merged
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.packet import decode_data, decode_interest
-from ndn_infer.records import CorpusRecord, Hits, LookupRequest, PassageRecord, Record
+from ndn_infer.records import CorpusRecord, Hits, LookupRequest, PassageRecord, Record, Sampling
 from ndn_infer.records.cite import CITE, SUBJECT, Citations, CiteRequest
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.security.domains import PUBLIC, Domain, TenantDomain
@@ -234,6 +236,13 @@ async def test_citations_are_checked_by_name_and_signed(net: Net, domain: Domain
     assert checked is not None and checked.by.endswith("/cite") and checked.found == alone.found
     assert checked.found == Citations((1,), (), 3, 0) and not checked.denied
     assert bool(checked.result) == (domain is PUBLIC)
+    documents = Documents(None, served)  # type: ignore[arg-type]
+    reply = ChatReply(_FromPassages(documents, QUESTION, Sampling()))
+    with pytest.raises(UsageError, match="has ended"):
+        await documents.cite(reply)
+    reply.answer = SimpleNamespace(**vars(read), finish="stop")  # type: ignore[assignment]
+    again = await documents.cite(reply)
+    assert again is not None and (again.found, again.by) == (checked.found, checked.by)
     read.text = "It was sold to Globex in Vienna."
     poor = await checked_citations(read, QUESTION)  # type: ignore[arg-type]
     assert (
