@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ndn_infer import cli
 from ndn_infer.apps.chat_lines import MORE, PROMPT, ChatCommand, parse, together
+from ndn_infer.apps.chat_session import ChatOptions, ChatSession
+from ndn_infer.library.continuing import Continued
+from ndn_infer.library.saved import SavedAs
 from tests.daemons import environment_in, run_command
 
 
@@ -73,3 +77,15 @@ def test_errors_say_what_to_do(tmp_path: Path, arguments: list[str], status: int
     environment = environment_in(tmp_path, tmp_path, NDN_INFER_PATHS_RUNTIME_DIR=str(tmp_path / "run"))
     done = run_command("chat", *arguments, environment=environment, text="Hello\n")
     assert done.returncode == status and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_each_new_state_of_what_goes_on_has_its_name_said(kept: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    state = SavedAs("/n/s/m/user/chat/public/trip/v=7", kept, "" if kept else "no repo", None if kept else Path("/f"))
+    chat = SimpleNamespace(chat=SimpleNamespace(steps=[]))
+    network = SimpleNamespace(conversation=lambda **_: chat, keep=lambda going, repo: (state, going.label))
+    options = ChatOptions({}, None, "", "", quiet=False)
+    session = ChatSession(network, options, None)  # type: ignore[arg-type]
+    session._continued = Continued(chat.chat, "trip")  # type: ignore[arg-type]
+    session._after(0)
+    assert f"saved: {state.name}\n" in capsys.readouterr().err
