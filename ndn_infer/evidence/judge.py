@@ -134,18 +134,19 @@ class Judge:
             return Finding(State.BROKEN, _why(error, "Data", data.name), key.name)
         return Finding(State.VERIFIED, key=key.name)
 
-    async def key(self, locator: Name, depth: int = 0) -> JudgedKey:
-        """The key that a key locator names, and the chain of those that vouch for it."""
+    async def key(self, locator: Name, above: tuple[Name, ...] = ()) -> JudgedKey:
+        """The key that a key locator names, and the chain of those that vouch for it. `above`: the keys for which it
+        does, directly or not."""
         located = certs.split_locator(locator)
         if located is None:
             return JudgedKey(locator, Finding(State.BROKEN, "this is the name of no key"))
         known = self._keys.get(located.key_name)
         if known is None:
-            known = await self._judge_key(located.key_name, locator, depth)
+            known = await self._judge_key(located.key_name, locator, above)
             self._keys[located.key_name] = known
         return known
 
-    async def _judge_key(self, key_name: Name, locator: Name, depth: int) -> JudgedKey:
+    async def _judge_key(self, key_name: Name, locator: Name, above: tuple[Name, ...]) -> JudgedKey:
         anchor = self._trust.anchor
         if key_name == anchor.key_name:
             good = anchor.valid_at(self._trust.now)
@@ -159,9 +160,14 @@ class Judge:
             return JudgedKey(key_name, Finding(State.BROKEN, str(error)))
         if certificate is None:
             return JudgedKey(key_name, Finding(State.MISSING, "its certificate is not here"))
-        if depth >= MAX_DEPTH:
+        if len(above) >= MAX_DEPTH:
             return JudgedKey(key_name, Finding(State.BROKEN, "too many certificates lead to the anchor"), certificate)
-        issuer = await self.key(certificate.issuer_locator, depth + 1)
+        above = (*above, key_name)
+        vouching = certs.split_locator(certificate.issuer_locator)
+        if vouching is not None and vouching.key_name in above:
+            why = "who vouches for it rests on it: no chain leads to the anchor"
+            return JudgedKey(key_name, Finding(State.BROKEN, why), certificate)
+        issuer = await self.key(certificate.issuer_locator, above)
         return JudgedKey(key_name, await self._certificate(certificate, issuer), certificate, issuer.name)
 
     async def _certificate(self, certificate: Certificate, issuer: JudgedKey) -> Finding:

@@ -27,6 +27,7 @@ from ndn_infer.corpus.corpus import Corpus
 from ndn_infer.corpus.index import Vectors
 from ndn_infer.corpus.windows import windows
 from ndn_infer.errors import NdnInferError
+from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.library_passages import write_library
 
 FILES: Final = 1000
@@ -61,7 +62,8 @@ def measured_resume(passages: int, model: Path, scratch: Path) -> Resumed:
     child = [sys.executable, "-m", _MODULE, str(folder), str(cache), str(model), str(seen)]
     seen.touch()
     began = time.perf_counter()
-    killed_at = _killed(subprocess.Popen(child), seen, found)
+    with background(child, output=subprocess.DEVNULL) as process:
+        killed_at = _killed(process, seen, found)
     first = time.perf_counter() - began
     second = _timed(child)
     texts = Counter(seen.read_text().split())
@@ -76,7 +78,7 @@ def measured_resume(passages: int, model: Path, scratch: Path) -> Resumed:
     return Resumed(found, len(files), len(texts), killed_at, first, second, twice, opened, again, more)
 
 
-def _killed(child: subprocess.Popen[bytes], seen: Path, passages: int) -> int:
+def _killed(child: subprocess.Popen[str], seen: Path, passages: int) -> int:
     """After about half of what there is at least: a passage has a window or more."""
     while child.poll() is None and seen.stat().st_size // 33 < passages // 2:
         time.sleep(_LOOK_S)

@@ -110,7 +110,7 @@ def test_every_option_refuses_what_is_out_of_its_range(option: tuple[str, str, o
     section, key, default, _ = option
     limits = config.limits(section, key)
     assert not limits.refuses(default)
-    beyond = [f"{limits.low - 1:g}", f"{limits.high + 1:g}"] if isinstance(default, int | float) else []
+    beyond = [f"{limits.low - 1:.17g}", f"{limits.high + 1:.17g}"] if isinstance(default, int | float) else []
     for text in ["no-such-word"] if limits.choices else [value for value in beyond if value not in ("inf", "nan")]:
         text = str(int(float(text))) if isinstance(default, int) and not limits.choices else text
         with pytest.raises(ConfigError, match=f"{section}.{key} ") as caught:

@@ -169,6 +169,22 @@ def test_the_first_broken_link_of_200_damaged_bundles_is_named(made: MadeAnswer)
     assert count >= 200
 
 
+def test_a_certificate_that_vouches_for_itself_is_the_broken_one(made: MadeAnswer) -> None:
+    """Its chain never ends at the anchor; what it signed is only unproven."""
+    keys = made.names["key"]
+    site = next(name for name in keys if ndn.to_uri(name).startswith("/ndn-infer/local/home/KEY/"))
+    others = [name for name in keys if ndn.to_uri(name).startswith("/ndn-infer/local/home/n1/")]
+    assert others
+    for other in others:
+        parts = parts_of(made.bundle.packets[other])
+        parts[0x07] = parts_of(made.bundle.packets[site])[0x07]
+        bundle = EvidenceBundle(made.bundle.note)
+        bundle.add(*(packet for at, packet in made.bundle.packets.items() if at != site), joined(parts))
+        fault = explained(made, read_bundle(bundle.encode())).fault
+        assert fault is not None and fault.kind == "key" and fault.state is State.BROKEN
+        assert "rests on it" in fault.why
+
+
 def test_the_link_that_is_named_is_the_very_one(made: MadeAnswer) -> None:
     """Of several alike, two passages, two blocks: the one that was damaged."""
     dice = random.Random(7)
