@@ -194,7 +194,8 @@ class Answer:
 
     def _may_be_overlooked(self, error: CallError) -> bool:
         """Whether this refusal of another class came as one of its own was not found that may be there."""
-        return error.code == WRONG_ENGINE and not self.at and self.conversation.engines.may_come(self.model.digest)
+        engines = self.conversation.engines
+        return error.code == WRONG_ENGINE and not self.at and engines.may_come(self.model.digest, self.by)
 
     def _ask_another_class(self, error: CallError) -> None:
         """Raises the error unless the next request is to name another engine class, which nobody has refused. An answer

@@ -63,7 +63,7 @@ class Client:
         """Whom this client does not ask."""
         faults = Faults(self.faults, [*map(ndn.from_uri, node.config.audit.trusted)])
         self._chooser = OfferChooser(self.offers, faults) if node.config.offers.choose == "soonest" else None
-        may_come = self.offers.may_come if self._chooser is not None else lambda model, engine: False
+        may_come = self.offers.may_come if self._chooser is not None else lambda model, engine, lost: False
         self._engines = EngineChoice(node.config, self.offers.engines, may_come=may_come)
         self.meters: Meters | None = None
         """Where answers are counted, if anywhere."""

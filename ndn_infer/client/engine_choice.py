@@ -11,6 +11,7 @@ from typing import Final
 from ndn_infer.config import Config
 from ndn_infer.engine_class import LLAMA, WRONG_ENGINE, EngineClass
 from ndn_infer.errors import BadRecord, CallError, ConfigError
+from ndn_infer.ndn.name import Name
 
 USUAL_MACHINE: Final = "avx512"
 
@@ -35,7 +36,7 @@ class EngineChoice:
 
     def __init__(
         self, config: Config, offered: Callable[[str], Sequence[str]] = lambda model: (), *,
-        may_come: Callable[[str, str], bool] = lambda model, engine: False,
+        may_come: Callable[[str, str, Name], bool] = lambda model, engine, lost: False,
     ) -> None:  # fmt: skip
         """`offered`: classes that producers of a model offer now, the most offered first. `may_come`: as
         Offers.may_come."""
@@ -51,9 +52,10 @@ class EngineChoice:
             self._chosen[model] = choose_engine(self._config, self._offered(model))
         return self._chosen[model]
 
-    def may_come(self, model: str) -> bool:
-        """Whether a producer of the class that is asked for may be there although nothing is heard of it."""
-        return self._may_come(model, self.of(model))
+    def may_come(self, model: str, lost: Name) -> bool:
+        """Whether a producer of the class that is asked for may be there although nothing is heard of it, after `lost`
+        has left."""
+        return self._may_come(model, self.of(model), lost)
 
     def only(self, model: str, engine: str) -> None:
         """From now on this class answers for a model, or nobody does. Raises BadRecord for what is no class."""

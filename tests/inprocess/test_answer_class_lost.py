@@ -166,9 +166,9 @@ def test_who_is_silent_may_be_of_its_class_until_it_said_that_it_is_not(choose: 
 
             async def may_come() -> bool:
                 await offers.look()
-                return answer.conversation.engines.may_come(answer.model.digest)
+                return answer.conversation.engines.may_come(answer.model.digest, b"")
 
-            assert not answer.conversation.engines.may_come(answer.model.digest)
+            assert not answer.conversation.engines.may_come(answer.model.digest, b"")
             with world.deaf("other"):
                 assert await may_come() == (choose == "soonest")
             assert not await may_come() and [entry.offer.engine for entry in offers.entries()] == [OTHER]
@@ -176,5 +176,20 @@ def test_who_is_silent_may_be_of_its_class_until_it_said_that_it_is_not(choose: 
                 assert not await may_come()
             world.nodes["other"].kill()
             assert not await may_come()
+
+    run_virtual(work)
+
+
+def test_of_one_that_has_not_said_its_class_no_way_is_no_last_word() -> None:
+    """Producers with too much to do were seen to be refused so for a moment; the lost one is another matter."""
+
+    async def work() -> None:
+        async with world_of(other=OTHER) as (world, client):
+            answer, offers = answer_of(client), client.offers
+            world.nodes["other"].kill()
+            await offers.look()
+            lost = role("decode", node="other")
+            may_come = [offers.may_come(answer.model.digest, OURS, by) for by in (role("decode", node="else"), lost)]
+            assert may_come == [True, False] and not list(offers.entries())
 
     run_virtual(work)

@@ -38,7 +38,7 @@ def answer_by(
         if end is not None:
             raise end
 
-    engines = EngineChoice(Config(), may_come=lambda model, engine: may_come)
+    engines = EngineChoice(Config(), may_come=lambda model, engine, lost: may_come)
     conversation = SimpleNamespace(
         engines=engines, caller=SimpleNamespace(stream=stream), turn=((), ()), domain="public", evidence=False,
         meters=None, receipts=None, ledger=None,

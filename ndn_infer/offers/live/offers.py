@@ -121,7 +121,7 @@ class Offers:
         somebody able is there, or until all of them have answered (seeking.py)."""
         lost = [entry for entry in self.entries() if entry.gone_since is not None and able(entry)]
         known = (name for entry in lost for name in (entry.hint, entry.identity))
-        names = tuple(dict.fromkeys((*known, *self._hoped(function))))[:MAX_PULLED]
+        names = tuple(dict.fromkeys((*known, *self._of_role(function, self._silences.hoped()))))[:MAX_PULLED]
         await self._seeking.seek(names, lambda: any(one.gone_since is None and able(one) for one in self.entries()))
 
     def doubt(self) -> None:
@@ -163,15 +163,17 @@ class Offers:
         )
         return sorted(filter(None, counts), key=lambda engine: (-counts[engine], engine))
 
-    def may_come(self, model: str, engine: str) -> bool:
-        """Whether a producer of this model and engine class may be there of which nothing is heard now: it was lost, or
-        silent since it was looked for. Not where the network says that no way leads to it."""
+    def may_come(self, model: str, engine: str, lost: Name) -> bool:
+        """Whether a producer of this model and engine class may be there of which nothing is heard now. Of `lost`, that
+        has just left, not where the network says that no way leads to it; of others in any case: so it says for a
+        moment of one that has too much to do, too."""
         wanted, known = Wanted("generate", ("model", model), b"", engine=engine), list(self.entries())
         ours = [one for one in known if one.offer.engine == engine and can_answer(one, wanted)]
         others = {name for one in known if one not in ours for name in (one.hint, one.identity)}
-        if any(not self._silences.is_nowhere(one.hint) for one in ours):
+        if any(one.identity != lost or not self._silences.is_nowhere(one.hint) for one in ours):
             return True
-        return any(name not in others for name in self._hoped(wanted.function))
+        silent = self._of_role(wanted.function, self._silences.lately())
+        return any(name not in others and not (lost and name.startswith(lost)) for name in silent)
 
     async def close(self) -> None:
         await self._seeking.close()
@@ -234,14 +236,10 @@ class Offers:
     def _is_wanted(self, place: Instance | Role | None) -> bool:
         return _has_role(place, self._roles)
 
-    def _hoped(self, function: str) -> list[Name]:
-        """Silent ones that may answer calls of it."""
+    def _of_role(self, function: str, names: Iterable[Name]) -> list[Name]:
+        """Those that may answer calls of it."""
         net, roles = self.where.net, (role_of(function),)
-        return [
-            name
-            for name in self._silences.hoped()
-            if _has_role(Instance.parse(net, name) or Role.parse(net, name), roles)
-        ]
+        return [name for name in names if _has_role(Instance.parse(net, name) or Role.parse(net, name), roles)]
 
     async def _pull(self, prefix: Name, turns: asyncio.Semaphore, *, sought: bool = False) -> bool:
         """Whether it answered, and is believed. `sought`: not as it was due, but as nobody else is left."""

@@ -64,10 +64,13 @@ class Silences:
     def is_nowhere(self, name: Name) -> bool:
         return name in self._nowhere
 
+    def lately(self) -> Iterator[Name]:
+        """Who was silent not time and again."""
+        return (name for name, one in self._silent.items() if one.length_s < SILENT_S[1])
+
     def hoped(self) -> Iterator[Name]:
-        """Who may be there: not those to which no way leads, nor who was silent time and again."""
-        most = SILENT_S[1]
-        return (name for name, one in self._silent.items() if one.length_s < most and name not in self._nowhere)
+        """Of these, those to which a way may lead."""
+        return (name for name in self.lately() if name not in self._nowhere)
 
     def keep(self, looked_at: Collection[Name], known: Collection[Name]) -> None:
         """Forget others: who is not looked at any more, and not known either."""
