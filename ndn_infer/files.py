@@ -146,6 +146,19 @@ def locked(path: Path, *, wait: bool = True, mode: int = 0o600) -> Iterator[int]
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """A folder, made where it is missing, of which no other process changes anything in this block, as long as all of
+    them ask for the lock of this name. Raises StorageError."""
+    with contextlib.ExitStack() as ends:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ends.enter_context(locked(folder / name))
+        except OSError as error:
+            raise StorageError(f"cannot use {folder}: {error.strerror}") from error
+        yield
+
+
 def put_aside(path: Path) -> Path:
     """Rename a damaged database, so that a new one can be begun; where it is now. Raises OSError."""
     aside = path.with_name(path.name + ".damaged")

@@ -6,10 +6,8 @@ signed again, so each file has a digest of all that it says. Must not know: the 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +15,7 @@ from typing import Final
 from ndn_infer import ndn
 from ndn_infer.config import Config
 from ndn_infer.errors import StorageError, UsageError
-from ndn_infer.files import locked, read_private, write_at_once
+from ndn_infer.files import alone_in, read_private, write_at_once
 from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class KeptChats:
         """In the place of an older state. Raises StorageError, UsageError where there are too many, and where a newer
         state is kept, which stays."""
         path = self._path(base)
-        with self._alone():
+        with alone_in(self.folder):
             kept = self.find(base)
             if kept is not None and kept[0] > version:
                 raise UsageError(f"{path} has a newer state of this conversation")
@@ -73,23 +71,12 @@ class KeptChats:
         if not self._path(base).exists():
             return
         try:
-            with self._alone():
+            with alone_in(self.folder):
                 kept = self.find(base)
                 if kept is not None and kept[0] <= version:
                     self._path(base).unlink(missing_ok=True)
         except (StorageError, OSError) as error:
             log.warning("%s cannot be removed: %s", self._path(base), error)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process changes what is here. Raises StorageError."""
-        with contextlib.ExitStack() as ends:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                ends.enter_context(locked(self.folder / ".lock"))
-            except OSError as error:
-                raise StorageError(f"cannot use {self.folder}: {error.strerror}") from error
-            yield
 
     def _path(self, base: Name) -> Path:
         return self.folder / f"{hashlib.sha256(base).hexdigest()[:32]}.chat"

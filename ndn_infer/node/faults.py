@@ -13,7 +13,7 @@ from ndn_infer.config import Config
 from ndn_infer.errors import BadRecord, StorageError
 from ndn_infer.evidence.plain_json import canonical, parse
 from ndn_infer.evidence.verdict import FaultBook, KnownFault
-from ndn_infer.files import locked, read_private, write_at_once
+from ndn_infer.files import alone_in, read_private, write_at_once
 from ndn_infer.records.audit import FoundFault
 
 MAX_FILE: Final = 1 << 20
@@ -51,8 +51,7 @@ class FaultFile:
 
     def add(self, fault: KnownFault) -> None:
         """Remember it, for all processes of this machine. Raises StorageError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self._path.with_name("faults.lock")):
+        with alone_in(self._path.parent, "faults.lock"):
             book, now_us = self._read(), clock.wall_us()
             book.faults = {name: known for name, known in book.faults.items() if known.until_us > now_us}
             book.add(fault)

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ndn_infer.config import Config, PathsConfig
 from ndn_infer.errors import StorageError, UsageError
-from ndn_infer.files import append_line, append_whole, path_of, read_private, write_at_once
+from ndn_infer.evidence.verdict import KnownFault
+from ndn_infer.files import alone_in, append_line, append_whole, path_of, read_private, write_at_once
+from ndn_infer.node.faults import FaultFile
+from ndn_infer.prompt_log.checkpoint import Witnessed
+from ndn_infer.prompt_log.live.witness import Witness
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -55,3 +60,19 @@ def test_what_is_not_taken_whole_is_not_there(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space"):
         append_line(path, b"two\n")
     assert path.read_bytes() == b"one\n"
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    inside = tmp_path / "made" / "too"
+    with alone_in(inside):
+        assert inside.stat().st_mode & 0o077 == 0
+    (tmp_path / "file").write_text("")
+    faults = FaultFile(Config(paths=PathsConfig(data_dir=str(tmp_path / "file"))))
+    witness = Witness(tmp_path / "file" / "seen")
+    for work in (
+        lambda: alone_in(tmp_path / "file").__enter__(),
+        lambda: faults.add(KnownFault("/a", 1, "wrong", "words")),
+        lambda: witness._keep(b"", Witnessed(b"", 0, 0)),
+    ):
+        with pytest.raises(StorageError, match="cannot use"):
+            work()

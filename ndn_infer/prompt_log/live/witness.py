@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ndn_infer import clock, records
-from ndn_infer.errors import BadRecord, FetchIncomplete
+from ndn_infer.errors import BadRecord, FetchIncomplete, StorageError
 from ndn_infer.files import read_private, write_at_once
 from ndn_infer.ndn.name import Name
 from ndn_infer.prompt_log.checkpoint import CONSISTENT, FORK, TRUNCATED, Checkpoint, Witnessed, compare
@@ -69,7 +69,11 @@ class Witness:
         return self._keep(log, found), verdict
 
     def _keep(self, log: Name, said: Witnessed) -> Witnessed:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Raises StorageError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"cannot use {self.folder}: {error.strerror}") from error
         write_at_once(self._path(log), records.encode(said))
         return said
 
