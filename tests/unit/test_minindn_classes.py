@@ -671,7 +671,8 @@ def test_the_script_needs_nothing_but_the_standard_library() -> None:
 
 
 STAND_IN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 from types import ModuleType, SimpleNamespace
 
 def module(name, **content):
