@@ -23,13 +23,19 @@ def say(what: dict[str, Any]) -> None:
     PRINTED.flush()
 
 
+def second(chosen: int, table: dict[int, Any]) -> tuple[int, float]:
+    """The likeliest token beside the chosen one."""
+    likely, token = max((item.logprob, token) for token, item in table.items() if token != chosen)
+    return token, likely
+
+
 def generate(llm: LLM, command: dict[str, Any]) -> dict[str, Any]:
     salts = command.get("salts") or [None] * len(command["prompts"])
     prompts: list[Any] = [
         {"prompt_token_ids": ids, **({"cache_salt": salt} if salt else {})}
         for ids, salt in zip(command["prompts"], salts, strict=True)
     ]
-    params = SamplingParams(temperature=0.0, max_tokens=command.get("tokens", 8), logprobs=1, ignore_eos=True)
+    params = SamplingParams(temperature=0.0, max_tokens=command.get("tokens", 8), logprobs=2, ignore_eos=True)
     began = time.monotonic()
     outputs = llm.generate(prompts, params, use_tqdm=False)
     seconds = time.monotonic() - began
@@ -37,8 +43,11 @@ def generate(llm: LLM, command: dict[str, Any]) -> dict[str, Any]:
     for output in outputs:
         answer = output.outputs[0]
         ids = list(answer.token_ids)
-        chosen = [table[token].logprob for token, table in zip(ids, answer.logprobs, strict=True)]
-        answers.append({"ids": ids, "logprobs": chosen, "cached": output.num_cached_tokens or 0})
+        tables = list(zip(ids, answer.logprobs, strict=True))
+        answers.append({
+            "ids": ids, "logprobs": [table[token].logprob for token, table in tables],
+            "seconds": [second(token, table) for token, table in tables], "cached": output.num_cached_tokens or 0,
+        })  # fmt: skip
     return {"answers": answers, "seconds": seconds}
 
 

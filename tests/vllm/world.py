@@ -33,8 +33,11 @@ ENGINE = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`seconds`: the token that was nearly chosen in each place, and its log probability."""
+
     ids: list[int]
     logprobs: list[float]
+    seconds: list[tuple[int, float]]
     cached: int
 
     @property
