@@ -66,8 +66,7 @@ class Mixed:
     async def start_vllm(self, *nodes: str) -> None:
         self.net.settings |= VLLM
         try:
-            for node in nodes:
-                await self.net.start_producer(node, int(node[1:]), "decode", MODEL)
+            await asyncio.gather(*(self.net.start_producer(node, int(node[1:]), "decode", MODEL) for node in nodes))
         finally:
             for name in VLLM:
                 self.net.settings.pop(name, None)
