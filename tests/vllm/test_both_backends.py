@@ -251,7 +251,7 @@ async def test_another_engine_class_is_refused_with_the_right_one(world: World, 
 @both
 async def test_a_grammar_is_obeyed_also_by_an_answer_that_goes_on(world: World, backend: str) -> None:
     read = await Read(world, backend, Sampling(30, 1.0, seed=4, grammar=Grammar("choice", choices=("yes", "no")))).run()
-    assert read.text in ("yes", "no") and read.events[-1].finish == "stop"
+    assert read.text in ("yes", "no") and read.events[-1].finish == "stop", read.events[-1].error
     digits = Sampling(40, 1.5, seed=4, ignore_eos=True, grammar=Grammar("regex", "[0-9]{3}-[a-z]{12}"))
     whole = await Read(world, backend, digits).run()
     assert re.fullmatch(r"[0-9]{3}-[a-z]{12}", whole.text) and whole.events[-1].finish == "stop"

@@ -102,8 +102,8 @@ def test_eight_at_once_have_the_same_bits_where_the_step_waits(shared: World) ->
 
 
 def long_ones(shared: World) -> list[list[int]]:
-    """Each wants a block more while it is answered; there are fewer than eight times as many."""
-    return [shared.prompt(1000 + number) for number in range(8)]
+    """Seven blocks each, which there are, and while they are answered eight, which is one too much."""
+    return [shared.prompt(885 + number) for number in range(8)]
 
 
 def test_preemption_changes_no_bit_where_the_step_waits(shared: World) -> None:

@@ -38,7 +38,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, smollm2: ModelFolder) -> Ite
         peers = [f"{NET}/home/a/vllm"]
         made.start("a")
         made.start("b", socket="relay", peers=peers)
-        made.start("c", data="other", peers=peers)
+        made.start("c", data="other", peers=[*peers, f"{NET}/home/b/vllm"])
         with running(made):
             yield made
 
@@ -53,6 +53,7 @@ def test_who_shares(three: World) -> None:
     assert cached(a, "acme") == cached(a, "nobody") == cached(a, "acme/bob") == 0
     wait_for(lambda: published(a))
     assert [cached(b, salt) for salt in ("nobody", "", "acme/eve", "acme", "acme/bob")] == [0, 0, 0, 384, 384]
+    wait_for(lambda: published(b))
     # c is no member; without a salt it has what b computed for everybody
     assert [cached(c, salt) for salt in ("nobody", "", "acme", "acme/bob")] == [0, 384, 0, 0]
 
