@@ -54,7 +54,9 @@ class TokenMatcher:
         return allowed
 
     def accept(self, token: int) -> None:
-        """The answer goes on with `token`, which is allowed."""
+        """The answer goes on with `token`, which is allowed, or ends with it."""
+        if token in self.ends and self._matcher.is_stopped():
+            return
         if not self._matcher.consume_token(token):
             raise ModelError(f"the grammar does not take token {token}: {self._matcher.get_error()}")
 
@@ -63,7 +65,10 @@ class TokenMatcher:
         return list(self._matcher.compute_ff_tokens())
 
     def valid(self, tokens: Sequence[int]) -> int:
-        """With how many of these the answer could go on, counted from the first."""
+        """With how many of these the answer could go on, counted from the first; an end token ends it where nothing
+        else may come."""
+        if tokens and tokens[0] in self.ends and self._matcher.is_stopped():
+            return 1
         return int(self._matcher.validate_tokens(list(tokens)))
 
 

@@ -39,6 +39,10 @@ from ndn_infer.vllm.backend.process import VllmProcess
 from ndn_infer.wire.pace import Meter
 
 _DTYPES: Final = {"bf16": "bfloat16", "fp32": "float32"}
+REPLAYS: Final = 3
+"""How often tokens of one answer are decoded again: where it goes on, and where a reader comes back. Then it comes on
+for a reader who leaves before they are there each time, too."""
+
 _OURS: Final = ("model", "skip_tokenizer_init", "async_scheduling", "logprobs_mode")
 """Arguments that a producer decides: tokens in and out, log probabilities as our engine tells them."""
 
@@ -185,9 +189,7 @@ class VllmAnswer:
         """Tokens of the answer so far that are decoded again."""
         self._replayed = 0
         """Those of them that are still to come."""
-        self._replays = engine.replay
-        """After so many tokens at most they are: once. Who is away meanwhile finds more of the answer, not all of it
-        begun again."""
+        self._replays = REPLAYS
         self._prompt = PromptTokens()
         self._spent = EngineSpent()
         self._matcher: TokenMatcher | None = None
@@ -243,8 +245,10 @@ class VllmAnswer:
         salt = "" if self._order.job.domain is PUBLIC else self._order.job.domain.label
         self._last = clock.monotonic()
         ids, answered = self._request.prompt + made, self._request.answered + len(made)
-        again = answered if answered <= self._replays and not left.score_prompt else 0
-        prompt, self._again, self._replayed, self._replays = ids[: len(ids) - again], again, again, 0
+        replays = answered <= self._engine.replay and self._replays and not left.score_prompt
+        again = answered if replays else 0
+        self._replays -= bool(again)
+        prompt, self._again, self._replayed = ids[: len(ids) - again], again, again
         wanted = mapping.params_of(left, answered - again, self._engine.ends, ids[len(prompt) :])
         self._number = self._engine.process.begin(prompt, wanted, salt, self._on_made)
 

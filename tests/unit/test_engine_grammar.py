@@ -272,3 +272,15 @@ def test_a_matcher_is_one_answers_own(made: Made) -> None:
     first.accept(ids[0])
     assert first.forced() == []
     assert second.forced() == [ids[0]]
+
+
+@pytest.mark.parametrize(
+    ("of", "text"), [(grammar.of_choice(["ab", "ac"]), "ab"), (Grammar("regex", "[0-9]{2}"), "42")]
+)
+def test_a_complete_answer_ends_and_one_that_is_not_does_not(made: Made, of: Grammar, text: str) -> None:
+    matcher, ids = made.grammars.matcher(of), made.tokenizer.encode(text)
+    for token in ids:
+        assert not matcher.valid([END]) and matcher.valid([token]) == 1
+        matcher.accept(token)
+    assert matcher.allowed()[END] and matcher.valid([END]) == 1 and not matcher.valid(ids[:1])
+    matcher.accept(END)
