@@ -48,12 +48,14 @@ class TextEmbedder:
         try:
             from tokenizers import Tokenizer
             from transformers import AutoModel
+            from transformers.utils import logging as transformers_logging
         except ImportError as error:
             raise EngineUnavailable(f"text embeddings need a package that is missing ({error})") from error
 
         try:
             limit = int(json.loads((folder / "pooling.json").read_bytes())["max_tokens"])
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            transformers_logging.disable_progress_bar()
             model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
         except Exception as error:  # transformers and tokenizers raise many kinds
             raise DamagedCache(f"the embedding model in {folder} cannot be read: {error}") from error
