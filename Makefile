@@ -36,7 +36,7 @@ test: install
 	 part $(PYTEST) $(ALONE); \
 	 [ $$worst != 0 ] || [ -n "$$some" ] || worst=5; exit $$worst
 
-# Two vLLM instances on this CPU share KV blocks (docs/vllm.md): an environment of its own, 2.5 GB, and about ten minutes.
+# vLLM instances on this CPU share KV blocks, vLLM behind producers (docs/vllm.md): an environment of its own, 2.5 GB.
 VLLM_VENV := .venv-vllm
 VLLM_VERSION := 0.32.0
 VLLM_PYTHON := $(abspath $(VLLM_VENV)/bin/python)
