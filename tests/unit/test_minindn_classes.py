@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -579,9 +580,9 @@ async def test_nlsr_is_waited_for_and_its_end_is_said(
     said: list[str] = []
     found = network("nlsr")
     found.routing.say = said.append
-    with pytest.raises(NetworkError, match="NLSR has not converged after 0 s: edge has not heard that the link"):
+    with pytest.raises(NetworkError, match=r"NLSR has not converged after \d+ s: edge has not heard that the link"):
         await found.start()
-    assert any("not converged after 0 s: edge has not heard that the link" in line for line in said)
+    assert any(re.search(r"not converged after \d+ s: edge has not heard that the link", line) for line in said)
     await found.stop()
     _write_lsdb(found)
     again = network("nlsr")
