@@ -104,9 +104,9 @@ def policy_of(value: Any) -> p.GuardPolicy:
     version, rules = given.pop("version", p.VERSION), given.pop("rules", None)
     if version != p.VERSION or type(version) is not int:
         raise BadRecord(f"policies of version {version!r} are not known; this is version {p.VERSION}")
+    read = _checked(given, _POLICY, {"name"}, "the policy, beside its rules")
     if type(rules) is not list or not 1 <= len(rules) <= p.MAX_RULES:
         raise BadRecord(f"rules: a policy has 1 to {p.MAX_RULES}")
-    read = _checked(given, _POLICY, {"name"}, "the policy")
     made = tuple(_rule(rule, number) for number, rule in enumerate(rules, 1))
     if len({rule.id for rule in made}) != len(made):
         raise BadRecord("two rules have one id")

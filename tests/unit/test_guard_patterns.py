@@ -62,3 +62,8 @@ def test_a_pattern_that_is_accepted_finds_what_it_says(pattern: str) -> None:
 def test_a_pattern_that_cannot_be_looked_for_is_a_bad_record(pattern: str) -> None:
     with pytest.raises(BadRecord, match="rule x: "):
         WantedPattern.of("x\nkey", pattern, case=True)
+
+
+def test_a_field_that_is_misspelt_is_named_before_what_is_missing_for_it() -> None:
+    with pytest.raises(BadRecord, match="there is no field 'rule'"):
+        policy_of({"name": "house", "rule": [{"id": "a", "kind": "phrases", "phrases": ["b"]}]})
