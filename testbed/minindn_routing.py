@@ -21,7 +21,7 @@ from minindn.helpers.ndn_routing_helper import NdnRoutingHelper
 from ndn_infer.errors import NetworkError, UsageError
 from ndn_infer.testbed import nfdc_text
 from ndn_infer.testbed.convergence import NodeRouting, missing
-from ndn_infer.testbed.process_network import NET, Say, in_thread, side_by_side
+from ndn_infer.testbed.process_network import NET, Say, in_thread, machine_prefix, side_by_side
 
 STATIC: Final = "static"
 NLSR: Final = "nlsr"
@@ -101,7 +101,7 @@ class StaticRoutes:
         self._helper = NdnRoutingHelper(self.net, "udp", "link-state", True)
         for host in self.net.hosts:
             offers = nfdc_text.registered(await self.execute(host.name, "nfdc", "route", "list"), NET)
-            self._helper.addOrigin([host], offers)
+            self._helper.addOrigin([host], sorted({machine_prefix(host.name), *offers}))
         for _ in range(FACE_ATTEMPTS):
             try:
                 return await in_thread(self._helper.calculateRoutes)
@@ -146,13 +146,13 @@ class NlsrRoutes:
         began = said = time.monotonic()
         while lines := missing({node: await self._read(node) for node in neighbours}, neighbours):
             waited = time.monotonic() - began
+            if time.monotonic() - said >= SAY_AGAIN_S:
+                said = time.monotonic()
+                self.say(f"NLSR has not converged after {waited:.0f} s: {lines[0]}")
             dead = [node for node in neighbours if self._daemons[node].process.poll() is not None]
             if dead or waited > CONVERGENCE_S:
                 what = f"NLSR ended on {', '.join(dead)}" if dead else f"NLSR has not converged after {waited:.0f} s"
                 raise NetworkError(f"{what}: {lines[0]}", hint="NLSR's own words are in WORKDIR/NODE/log/nlsr.log")
-            if time.monotonic() - said >= SAY_AGAIN_S:
-                said = time.monotonic()
-                self.say(f"NLSR has not converged after {waited:.0f} s: {lines[0]}")
             await asyncio.sleep(LOOK_AGAIN_S)
         self.say(f"NLSR had converged after {time.monotonic() - began:.0f} s")
 

@@ -28,6 +28,7 @@ from ndn_infer.testbed.process_network import (
     SYNC_GROUPS,
     Say,
     in_thread,
+    machine_prefix,
     roles_of,
     side_by_side,
 )
@@ -63,7 +64,7 @@ class TopologyNetwork:
     grounds: Grounds = field(init=False)
     managed: dict[str, ManagedNode] = field(default_factory=dict)
     offers: dict[str, list[str]] = field(default_factory=dict)
-    """Prefixes that the applications of each node registered when the network was built."""
+    """What is routed to each node: what its applications registered when the network was built, and its own prefix."""
     cut: set[LinkSpec] = field(default_factory=set)
     _processes: dict[str, NodeProcess] = field(default_factory=dict)
     """By "node/title"; links by their two nodes."""
@@ -128,7 +129,7 @@ class TopologyNetwork:
         self.say("producers: " + ", ".join(f"{function} on {node}" for node, function in functions))
         await side_by_side(self.start_producer(node, function) for node, function in functions)
         for node, managed in self.managed.items():
-            self.offers[node] = await managed.offers()
+            self.offers[node] = sorted({machine_prefix(node), *await managed.offers()})
         await self.route()
 
     async def _relay(self, link: LinkSpec) -> None:
@@ -167,7 +168,7 @@ class TopologyNetwork:
         return [link.other(node) for link in self.topology.links_of(node) if link not in self.cut]
 
     async def route(self, *, moved: bool = False) -> None:
-        """Every prefix that a node's applications registered, told to all others along shortest paths over the links
+        """A node's own prefix and what its applications registered, told to all others along shortest paths over links
         that are not cut; whatever was routed otherwise before is no more."""
         whole = replace(self.topology, links=tuple(link for link in self.topology.links if link not in self.cut))
         table = forwarding(whole, self.offers)

@@ -22,6 +22,13 @@ FORWARDER: Final = "forwarder"
 SYNC_GROUPS: Final = (f"{NET}/sync/offers",)
 """Interests of these go to everybody (State Vector Sync)."""
 
+
+def machine_prefix(node: str) -> str:
+    """Of whatever runs on a node, an asker too, which comes after routes were set: what it is asked for in turn (the
+    input of its call, its certificates) lies below."""
+    return f"{NET}/{SITE}/{node}"
+
+
 Say = Callable[[str], None]
 
 

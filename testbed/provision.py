@@ -32,7 +32,7 @@ from ndn_infer.node import networks
 from ndn_infer.node.keys import ensure_keys
 from ndn_infer.security import bundle as bundles
 from ndn_infer.security.keychain import Keychain
-from ndn_infer.testbed.process_network import NET, SITE
+from ndn_infer.testbed.process_network import NET, SITE, machine_prefix
 from ndn_infer.testbed.topology import Topology
 
 OPERATOR: Final = "Operator"
@@ -41,7 +41,7 @@ OPERATOR: Final = "Operator"
 
 def zero_trust(topology: Topology) -> list[str]:
     """Options of all nodes under the policy of routes below the own certificate alone: who is known instead."""
-    machines = [f"{NET}/{SITE}/{node.name}" for node in topology.nodes if node.functions]
+    machines = [machine_prefix(node.name) for node in topology.nodes if node.functions]
     return ["forwarder.registration=own-identity", f"network.known={','.join(machines)}"]
 
 

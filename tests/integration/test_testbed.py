@@ -76,7 +76,7 @@ class TestThreeNodes:
         document, _ = run
         assert document["holds"] is True
         assert [check["claim"] for check in document["claims"] if not check["holds"]] == []
-        assert len(document["claims"]) == 8
+        assert len(document["claims"]) == 9
 
     def test_kv_was_computed_at_compute_and_fetched_by_core(self, run: tuple[dict[str, Any], dict[str, str]]) -> None:
         first = run[0]["details"]["questions"][0]
@@ -106,7 +106,7 @@ class TestThreeNodes:
         self, run: tuple[dict[str, Any], dict[str, str]]
     ) -> None:
         document, _ = run
-        first, second = document["asked"]
+        first, second, _ = document["asked"]
         assert (first["node"], first["at"], first["error"], len(first["ids"])) == ("edge", "core", "", 8)
         assert 0 < first["ttft_s"] <= first["total_s"] < second["began_s"] < document["total_s"]
         kv = next(link for link in document["links"] if link["second"] == "compute")

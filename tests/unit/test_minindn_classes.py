@@ -435,7 +435,9 @@ async def test_a_network_with_static_routes(network: Callable[..., Any]) -> None
     try:
         await found.start()
         assert sorted(FakeNfd.started) == ["compute", "core", "edge"]
-        assert FakeRouting.origins["core"] == ["/ndn-infer/testbed/KEY", "/ndn-infer/testbed/lab/core/decode"]
+        assert FakeRouting.origins["core"] == [
+            "/ndn-infer/testbed/KEY", "/ndn-infer/testbed/lab/core", "/ndn-infer/testbed/lab/core/decode",
+        ]  # fmt: skip
         for below, strategy in (("", "asf"), ("/sync/offers", "multicast")):
             words = f"prefix /ndn-infer/testbed{below} strategy /localhost/nfd/strategy/{strategy}"
             assert f"nfdc strategy set {words}" in _did(found, "edge")
