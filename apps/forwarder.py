@@ -33,6 +33,7 @@ from ndn_infer.console.logs import set_up_logging
 from ndn_infer.console.signals import stop_on_signals
 from ndn_infer.errors import Nacked, NdnInferError, Timeout
 from ndn_infer.forwarder.management.access import CommandClaim
+from ndn_infer.forwarder.shell import turns
 from ndn_infer.forwarder.shell.daemon import ForwarderDaemon
 from ndn_infer.forwarder.shell.door import CommandCheck
 from ndn_infer.forwarder.shell.trace_file import TraceFile
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, config: Config) -> int:
     if not (options.unix or config.forwarder.unix_path):
         make_runtime_dir(config)
-    return asyncio.run(_Running(options, config).serve())
+    return turns.run(_Running(options, config).serve())
 
 
 def with_flags(arguments: argparse.Namespace, config: Config) -> ForwarderConfig:

@@ -103,7 +103,7 @@ class World:
         """What goes out because of this packet, as `face<description`, sorted."""
         self.advance(now)
         self.sent.clear()
-        self.core.receive(self.faces[name], wire, now)
+        self.core.receive_all(self.faces[name], [wire], now)
         return self.outgoing()
 
     def advance(self, now: float) -> None:

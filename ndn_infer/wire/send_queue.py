@@ -6,6 +6,7 @@ Owns: order, size, what to hand to the system next. Pure. Must not know: sockets
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 
 BUFFERS_AT_A_TIME = 256
@@ -26,6 +27,11 @@ class SendQueue:
         self._packets.append(packet)
         self.size += len(packet)
 
+    def extend(self, packets: Sequence[bytes], size: int) -> None:
+        """`append` for all of them, which have `size` bytes together."""
+        self._packets.extend(packets)
+        self.size += size
+
     def head(self) -> list[bytes | memoryview]:
         """The next buffers to write, at most BUFFERS_AT_A_TIME."""
         buffers: list[bytes | memoryview] = list(islice(self._packets, BUFFERS_AT_A_TIME))
@@ -36,6 +42,9 @@ class SendQueue:
     def sent(self, count: int) -> None:
         """`count` bytes from the head have been written."""
         self.size -= count
+        if not self.size:
+            self.clear()
+            return
         count += self._sent_of_first
         packets = self._packets
         while packets and count >= len(packets[0]):

@@ -135,7 +135,7 @@ class CoreTarget:
         # An application that may choose its next hop may send anything anywhere (NFD, onContentStoreMiss).
         self._privileged = b"\xfd\x03\x30" in wire
         self.pass_time(wait_s)
-        self.core.receive(face, wire, self.now)
+        self.core.receive_all(face, [wire], self.now)
         self.management.run(self.now)
 
     def pass_time(self, seconds: float) -> None:

@@ -113,6 +113,31 @@ class ContentStore:
         if self.second is not None:
             self.second.forget(name)
 
+    def insert_alike(
+        self, kind: CsClass, names: Sequence[Name], wires: Sequence[bytes], freshness_ms: int, now: float
+    ) -> None:
+        """`insert` for packets of one length, with names of one length, of the class `kind`; there may be more `wires`
+        than names."""
+        queue = self._protected if kind.protected else self._plain
+        if not self.admit or self.second is not None or self.absent(names) < len(names):
+            for name, wire in zip(names, wires, strict=False):
+                self.insert(name, wire, freshness_ms, now)
+            return
+        fresh_until = now + freshness_ms / 1000 if freshness_ms else 0.0
+        queue.update((name, CsEntry(wire, fresh_until, kind)) for name, wire in zip(names, wires, strict=False))
+        self._unordered.update(dict.fromkeys(names))
+        if len(self._unordered) >= UNORDERED_MOST:
+            self._put_in_order()
+        size = len(names) * _size(names[0], wires[0])
+        self.used_bytes += size
+        kind.used_bytes += size
+        kind.packets += len(names)
+        kind.inserted += len(names)
+        if kind.protected:
+            self._protected_bytes += size
+        if len(self) > self.capacity_packets or self.used_bytes > self.capacity_bytes:
+            self.evict()
+
     def _insert(self, name: Name, wire: bytes, fresh_until: float) -> None:
         old = self._get(name)
         if old is not None:
@@ -182,6 +207,31 @@ class ContentStore:
                 return stored[1]
         kind.misses += 1
         return None
+
+    def absent(self, names: Sequence[Name]) -> int:
+        """How many there are before the first of which memory has a packet."""
+        if self._plain.keys().isdisjoint(names) and self._protected.keys().isdisjoint(names):
+            return len(names)
+        return next(at for at, name in enumerate(names) if name in self._plain or name in self._protected)
+
+    def take(self, names: Sequence[Name], *, must_be_fresh: bool, now: float) -> list[bytes]:
+        """The packets of exactly these names, as `find` gives them, up to the first that memory has not. Counts
+        nothing: `count_hits`."""
+        found: list[bytes] = []
+        for name in names:
+            queue = self._plain if name in self._plain else self._protected
+            entry = queue.get(name)
+            if entry is None or (must_be_fresh and entry.fresh_until <= now):
+                break
+            queue.move_to_end(name)
+            found.append(entry.wire)
+        return found
+
+    def count_hits(self, kind: CsClass, names: Sequence[Name]) -> None:
+        kind.hits += len(names)
+        if self.on_hit is not None:
+            for name in names:
+                self.on_hit(name)
 
     def _hit(self, kind: CsClass, name: Name) -> None:
         kind.hits += 1

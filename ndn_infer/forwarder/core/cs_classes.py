@@ -33,8 +33,8 @@ class CsClasses:
 
     def __init__(self, protected: Iterable[Name] = (), counted: Iterable[Name] = ()) -> None:
         self.root = CsClass(ROOT)
-        self._table: PrefixTable[CsClass] = PrefixTable()
-        self._table.put(ROOT, self.root)
+        self.table: PrefixTable[CsClass] = PrefixTable()
+        self.table.put(ROOT, self.root)
         for prefix in counted:
             self._put(CsClass(prefix))
         for prefix in protected:
@@ -42,18 +42,18 @@ class CsClasses:
 
     def _put(self, kind: CsClass) -> None:
         if kind.prefix:
-            self._table.put(kind.prefix, kind)
+            self.table.put(kind.prefix, kind)
         elif kind.protected:
             self.root.protected = True
 
     def of(self, name: Name, ends: Sequence[int] | None = None) -> CsClass:
         """The class of a name; `ends` are `prefix_ends(name)` where they are at hand."""
-        if len(self._table) == 1:
+        if len(self.table) == 1:
             return self.root
-        return self._table.longest(name, prefix_ends(name) if ends is None else ends) or self.root
+        return self.table.longest(name, prefix_ends(name) if ends is None else ends) or self.root
 
     def all(self) -> list[CsClass]:
-        return [kind for _, kind in self._table.items()]
+        return [kind for _, kind in self.table.items()]
 
     def keep_counts(self, old: CsClasses) -> None:
         """Take over the counters of classes that stay, when the configuration changes."""

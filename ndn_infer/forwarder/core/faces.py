@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from ndn_infer.forwarder.core.pit import Share
+from ndn_infer.forwarder.core.alike import Memory
+from ndn_infer.forwarder.core.pit_records import Share
 from ndn_infer.forwarder.link.counters import FaceCounters
 from ndn_infer.forwarder.link.link_service import LinkService
 
@@ -41,7 +42,8 @@ class Face:
     `allowed_persistency` is what faces/update may set.
 
     `close` ends the transport; the shell then takes the face out of the forwarder. `expires_in_s` says after how much
-    more silence the face goes away (None: never). `share` is what it has in the PIT.
+    more silence the face goes away (None: never). `share` is what it has in the PIT; `asks` and `gives` remember the
+    shapes of the Interests and Data that it sent (bursts.py).
     """
 
     id: int
@@ -55,6 +57,8 @@ class Face:
     expires_in_s: Callable[[], float | None] = lambda: None
     private: bool = False
     share: Share = field(default_factory=Share)
+    asks: Memory[Any] = field(default_factory=Memory)
+    gives: Memory[Any] = field(default_factory=Memory)
     counters: FaceCounters = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ developer guide, sections 4.2.5, 4.2.6, 4.3.3, 4.4.2). Pure. Must not know: what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ndn_infer.forwarder.core.dead_nonce_list import DeadNonceList
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.core.pit import InRecord, OutRecord, Pit, PitEntry
@@ -48,6 +50,12 @@ class Outgoing:
         face.counters.out_data += 1
         self.counters.out_data += 1
         face.link.send(wire, now, token=token, incoming_face_id=source, mark=mark)
+
+    def _send_all_data(self, face: Face, wires: Sequence[bytes], source: int, now: float) -> None:
+        """`_send_data` of packets that came together, without tokens and marks."""
+        face.counters.out_data += len(wires)
+        self.counters.out_data += len(wires)
+        face.link.send_all(wires, now, incoming_face_id=source)
 
     def _send_nack(self, face: Face, wire: bytes, token: bytes, reason: int, now: float) -> None:
         face.counters.out_nacks += 1

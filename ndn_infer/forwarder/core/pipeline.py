@@ -13,10 +13,10 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from ndn_infer.errors import BadPacket
+from ndn_infer.forwarder.core.bursts import Bursts
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.faces import CREATED, DESTROYED, FIRST_FACE_ID, Face
-from ndn_infer.forwarder.core.fib import Fib, NextHop
-from ndn_infer.forwarder.core.outgoing import Outgoing
+from ndn_infer.forwarder.core.fib import NextHop
 from ndn_infer.forwarder.core.parsing import ParsedInterest, parse_data, parse_interest
 from ndn_infer.forwarder.core.pit import InRecord, Pit, PitEntry
 from ndn_infer.forwarder.core.rewriting import probe_of, with_less_hops, with_nonce, without_hints
@@ -29,8 +29,8 @@ from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import ROOT, Name, prefix_ends
 
 
-class Forwarder(Outgoing):
-    """The core. Faces come and go, packets come in through `receive`, time passes through `tick`."""
+class Forwarder(Bursts):
+    """The core. Faces come and go, packets come in through `receive` and `receive_all`, time passes through `tick`."""
 
     def __init__(
         self,
@@ -46,12 +46,9 @@ class Forwarder(Outgoing):
         """`lost_refuse`: a face that is gone is one that refused what is pending there with NoRoute; without it, as
         in NFD, what went there alone runs out. `one_copy`: an Interest of another face for what is pending waits with
         it; without, as in NFD, it goes out too, 10 ms and more after the one before."""
-        super().__init__(Pit(pit_capacity, pit_capacity_bytes))
-        self.cs = cs
-        self.fib = Fib()
-        self.rib = Rib(self.fib)
         self._random = random.Random(seed)
-        self.strategies = StrategyChoice(self._random)
+        super().__init__(Pit(pit_capacity, pit_capacity_bytes), cs, StrategyChoice(self._random))
+        self.rib = Rib(self.fib)
         self._reliable: dict[int, Face] = {}
         self.lost_refuse = lost_refuse
         self.one_copy = one_copy
@@ -89,7 +86,8 @@ class Forwarder(Outgoing):
 
     def _refuse_for(self, lost: Face, now: float) -> None:
         """What is pending at this face has an end at once. A strategy that tells nobody waits for others to come."""
-        for entry in [held for held in lost.share.held if lost.id in held.outs and held.outs[lost.id].pending(now)]:
+        held = self._pit.held_by(lost.share)
+        for entry in [found for found in held if lost.id in found.outs and found.outs[lost.id].pending(now)]:
             self._refused(entry, lost.id, lp.REASON_NO_ROUTE, now)
             if not entry.ins:
                 self._finalize(entry, now)
@@ -121,7 +119,7 @@ class Forwarder(Outgoing):
         choices = ((chosen, strategy) for chosen, strategy in self.strategies.items() if strategy.asks_new_hops)
         if out is None or not any(a.startswith(prefix) or prefix.startswith(a) for a, _ in choices):
             return
-        for entry in [found for found in self._pit if found.name.startswith(prefix) and found.expires > now]:
+        for entry in [found for found in self._pit.below(prefix) if found.expires > now]:
             if not entry.strategy.asks_new_hops or face_id in entry.outs:
                 continue
             if all(hop.face_id != face_id for hop in self._next_hops(entry, prefix_ends(entry.name))[1]):
@@ -159,7 +157,6 @@ class Forwarder(Outgoing):
     # ------------------------------------------------------------ packets in
 
     def receive(self, face: Face, wire: bytes, now: float) -> None:
-        """One link packet from a face. Malformed ones are counted and dropped; this never raises for them."""
         face.counters.in_bytes += len(wire)
         try:
             first = wire[0] if wire else 0

@@ -1,7 +1,10 @@
 """The PIT: Interests that wait for Data.
 
-Owns: entries with in- and out-records, matching Data against them, and when they run out. Pure: `now` is passed in.
+Owns: the table, matching Data against it, what faces have in it, and when entries run out. Pure: `now` is passed in.
 Must not know: who is asked next (strategy.py), what is sent (pipeline.py). Source: NFD developer guide, section 3.4.
+
+Interests that come in a burst for one object and go the same way are kept as a batch (pit_records.py). To all others
+the table looks as if each were an entry: whoever looks one up finds a PitEntry, made at that moment.
 """
 
 from __future__ import annotations
@@ -12,7 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ndn_infer.forwarder.core.parsing import ParsedInterest
-from ndn_infer.ndn.name import Name, ends_in_digest, from_uri, implicit_digest
+from ndn_infer.forwarder.core.pit_records import ENTRY_BYTES as ENTRY_BYTES
+from ndn_infer.forwarder.core.pit_records import IN_BYTES as IN_BYTES
+from ndn_infer.forwarder.core.pit_records import OUT_BYTES as OUT_BYTES
+from ndn_infer.forwarder.core.pit_records import Batch as Batch
+from ndn_infer.forwarder.core.pit_records import InRecord as InRecord
+from ndn_infer.forwarder.core.pit_records import Lane as Lane
+from ndn_infer.forwarder.core.pit_records import OutRecord as OutRecord
+from ndn_infer.forwarder.core.pit_records import PitEntry as PitEntry
+from ndn_infer.forwarder.core.pit_records import Share as Share
+from ndn_infer.ndn.name import ROOT, Name, ends_in_digest, from_uri, implicit_digest
 
 TICK_S: Final = 0.01
 """Entries are reaped in steps of this; until then they are pending no longer than their in-records say."""
@@ -23,114 +35,6 @@ RESERVE: Final = 1024
 RESERVE_BYTES: Final = 8 << 20
 """Entries, and their bytes, that a face may have for management alone: it is needed most when somebody floods."""
 
-ENTRY_BYTES: Final = 1000
-IN_BYTES: Final = 300
-OUT_BYTES: Final = 200
-"""What the objects of an entry (with one out-record) and of further records take beside packets and names."""
-
-
-class Share:
-    """What one face has in the PIT: how many `entries` began with it, what these and its in-records take, and in which
-    entries it has a record of either kind."""
-
-    __slots__ = ("entries", "held", "used_bytes")
-
-    def __init__(self) -> None:
-        self.entries = 0
-        self.used_bytes = 0
-        self.held: set[PitEntry] = set()
-
-
-class InRecord:
-    """Who asked: the Interest as received (HopLimit decremented), and the PIT token to give back.
-
-    `last_hop`: its HopLimit is used up, so it may only go to local faces. `share` is what its face has here. `again`:
-    the face has asked before, and still waits.
-    """
-
-    __slots__ = ("again", "expires", "last_hop", "nonce", "share", "token", "wire")
-
-    def __init__(
-        self, wire: bytes, nonce: bytes, token: bytes, expires: float, share: Share, last_hop: bool = False
-    ) -> None:
-        self.wire = wire
-        self.share = share
-        self.nonce = nonce
-        self.token = token
-        self.expires = expires
-        self.last_hop = last_hop
-        self.again = False
-
-
-class OutRecord:
-    """Whom we asked. `suppress_s` is the multicast strategy's interval for this upstream; `share` as of InRecord."""
-
-    __slots__ = ("expires", "nack_reason", "nonce", "sent", "share", "suppress_s")
-
-    def __init__(self, nonce: bytes, expires: float, sent: float, suppress_s: float, share: Share) -> None:
-        self.nonce = nonce
-        self.share = share
-        self.expires = expires
-        self.sent = sent
-        self.suppress_s = suppress_s
-        self.nack_reason: int | None = None
-
-    def pending(self, now: float) -> bool:
-        return self.nack_reason is None and self.expires >= now
-
-
-class PitEntry:
-    """One pending Interest: (name, CanBePrefix, MustBeFresh, hints), who wants it and who was asked.
-
-    `depth` is the number of components of the name, `owner` the share of the face that asked first, `strategy` the
-    strategy that forwarded it first, `strategy_info` what it keeps here, `suppress_s` best-route's interval.
-    """
-
-    __slots__ = (
-        "bucket", "can_be_prefix", "cost", "depth", "expires", "freshness_ms", "hints", "ins", "must_be_fresh", "name",
-        "outs", "owner", "satisfied", "strategy", "strategy_info", "suppress_s",
-    )  # fmt: skip
-
-    def __init__(
-        self, name: Name, can_be_prefix: bool, must_be_fresh: bool, hints: tuple[Name, ...], depth: int, owner: Share
-    ) -> None:
-        self.name = name
-        self.owner = owner
-        self.cost = ENTRY_BYTES + len(name) + (sum(map(len, hints)) if hints else 0)
-        self.depth = depth
-        self.can_be_prefix = can_be_prefix
-        self.must_be_fresh = must_be_fresh
-        self.hints = hints
-        self.ins: dict[int, InRecord] = {}
-        self.outs: dict[int, OutRecord] = {}
-        self.expires = 0.0
-        self.suppress_s = 0.0
-        self.satisfied = False
-        self.freshness_ms = 0
-        self.bucket = -1
-        self.strategy: Any = None
-        self.strategy_info: Any = None
-
-    def asked_for(self, record: InRecord, face_id: int, now: float) -> bool:
-        """Whether `record` of this face, which did not wait here yet, adds nothing: what it wants has been asked of
-        another face, and is waited for there for half of its own time at least."""
-        if record.again:
-            return False
-        until = now + (record.expires - now) / 2
-        return any(
-            asked != face_id and out.nack_reason is None and out.expires >= until for asked, out in self.outs.items()
-        )
-
-    def loops(self, nonce: bytes, face_id: int) -> bool:
-        """Whether this nonce has been here by another way. The same face may send the same Interest again: that is a
-        retransmission, not a loop (NFD developer guide, section 4.2.1, point-to-point faces)."""
-        own = self.ins.get(face_id)
-        if own is not None and own.nonce == nonce:
-            return False
-        return any(record.nonce == nonce for record in self.ins.values()) or any(
-            record.nonce == nonce for record in self.outs.values()
-        )
-
 
 class Pit:
     """Entries by name. Bounded by number and bytes: who adds asks `has_room` before."""
@@ -139,23 +43,28 @@ class Pit:
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
-        self._by_name: dict[Name, list[PitEntry]] = {}
+        self._by_name: dict[Name, list[PitEntry] | Batch] = {}
         self._size = 0
         self._prefix_depths: dict[int, int] = {}
         self._digests = 0
-        self._buckets: dict[int, set[PitEntry]] = {}
+        self._buckets: dict[int, set[PitEntry | Batch]] = {}
         self._bucket_heap: list[int] = []
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[PitEntry]:
-        return (entry for entries in list(self._by_name.values()) for entry in list(entries))
+        return self.below(ROOT)
+
+    def below(self, prefix: Name) -> Iterator[PitEntry]:
+        """The entries whose names start with `prefix`."""
+        names = [name for name in self._by_name if name.startswith(prefix)]
+        return (entry for name in names for entry in list(self.named(name)))
 
     def find(
         self, name: Name, can_be_prefix: bool, must_be_fresh: bool, hints: tuple[Name, ...] = ()
     ) -> PitEntry | None:
-        for entry in self._by_name.get(name, ()):
+        for entry in self.named(name):
             if (
                 entry.can_be_prefix == can_be_prefix
                 and entry.must_be_fresh == must_be_fresh
@@ -166,10 +75,11 @@ class Pit:
 
     def named(self, name: Name) -> Sequence[PitEntry]:
         """All entries of exactly this name."""
-        return self._by_name.get(name, ())
+        found = self._by_name.get(name, ())
+        return [self._take_out(name, found)] if isinstance(found, Batch) else found
 
     def asked(self, interest: ParsedInterest, face_id: int) -> PitEntry | None:
-        """The entry for which this Interest went to this face. Hints may have been stripped on the way, so the nonce
+        """The entry for which this Interest went to this face. Hints may have been stripped on the lane, so the nonce
         tells which of several entries it is."""
         flags = interest.can_be_prefix, interest.must_be_fresh
         for entry in self.named(interest.name):
@@ -226,10 +136,18 @@ class Pit:
                 self.used_bytes += OUT_BYTES
         entry.outs[face_id] = record
 
+    def held_by(self, share: Share) -> list[PitEntry]:
+        """The entries in which a face has a record."""
+        for batch in [held for held in share.held if isinstance(held, Batch)]:
+            for name in list(batch.wires):
+                self._take_out(name, batch)
+        return [held for held in share.held if isinstance(held, PitEntry)]
+
     def forget_face(self, face_id: int, share: Share) -> list[PitEntry]:
         """A face is gone; the entries that now nobody waits for (the caller removes them)."""
         orphans = []
-        held, share.held = share.held, set()
+        held = self.held_by(share)
+        share.held = set()
         for entry in held:
             if face_id in entry.outs:
                 if len(entry.outs) > 1:
@@ -242,15 +160,82 @@ class Pit:
                     orphans.append(entry)
         return orphans
 
+    # ------------------------------------------------------------ batches
+
+    def takes(self, lane: Lane, count: int) -> bool:
+        """Whether there is room for so many Interests of this lane, and some to spare: `has_room` says so of each."""
+        share, size = lane.asker_share, count * lane.each
+        return (
+            share.used_bytes + size <= self.capacity_bytes - self.used_bytes - size
+            and share.entries + count < self.capacity - self._size - count
+        )
+
+    def begin(self, lane: Lane, names: Sequence[Name], wires: Sequence[bytes], expires: float, sent: float) -> None:
+        """A new batch of these Interests: at least one, all names different and none of them in the table."""
+        batch = Batch(lane, dict(zip(names, wires, strict=True)), expires, sent)
+        self._by_name.update(dict.fromkeys(names, batch))
+        lane.asker_share.held.add(batch)
+        lane.asked_share.held.add(batch)
+        self._charge(lane, len(names))
+        self.reschedule(batch, expires)
+
+    def answered(self, batch: Batch, count: int) -> None:
+        """So many were taken out of `batch.wires` and `by_name`, because Data came for them."""
+        self._charge(batch.lane, -count)
+        if not batch.wires:
+            self._close(batch)
+
+    @property
+    def by_name(self) -> dict[Name, list[PitEntry] | Batch]:
+        """For who empties batches, which are all of this that they may change."""
+        return self._by_name
+
+    @property
+    def wants_digests(self) -> bool:
+        """Whether some Interest is for a full name, with the digest of a packet."""
+        return self._digests > 0
+
+    def wanted_by_prefix(self, name: Name, ends: Sequence[int]) -> bool:
+        """Whether an Interest with CanBePrefix of a shorter name pends. `ends` are `prefix_ends(name)`."""
+        count = len(ends) - 1
+        found = (self._by_name.get(name[: ends[depth]], ()) for depth in self._prefix_depths if depth < count)
+        return any(not isinstance(entries, Batch) and any(e.can_be_prefix for e in entries) for entries in found)
+
+    def _charge(self, lane: Lane, count: int) -> None:
+        share, size = lane.asker_share, count * lane.each
+        share.entries += count
+        share.used_bytes += size
+        self.used_bytes += size
+        self._size += count
+
+    def _close(self, batch: Batch) -> None:
+        batch.lane.asker_share.held.discard(batch)
+        batch.lane.asked_share.held.discard(batch)
+        if batch.bucket >= 0:
+            self._buckets[batch.bucket].discard(batch)
+            batch.bucket = -1
+
+    def _take_out(self, name: Name, batch: Batch) -> PitEntry:
+        """Something happens to this one: it becomes an entry of its own. Nobody else sees a difference."""
+        lane = batch.lane
+        entry = lane.entry(name, batch.wires.pop(name), batch.expires, batch.sent)
+        self._by_name[name] = [entry]
+        lane.asker_share.held.add(entry)
+        lane.asked_share.held.add(entry)
+        if batch.bucket >= 0:
+            self.reschedule(entry, batch.expires)
+        if not batch.wires:
+            self._close(batch)
+        return entry
+
     # ------------------------------------------------------------
 
     def choose_again(self, prefix: Name, of: Callable[[Name], Any]) -> None:
         """Another strategy may rule below `prefix` (NFD, StrategyChoice::changeStrategy)."""
-        for entry in self:
-            if entry.name.startswith(prefix):
-                strategy = of(entry.name)
-                if strategy is not entry.strategy:
-                    entry.strategy, entry.strategy_info = strategy, None
+        for entry in self.below(prefix):
+            strategy = of(entry.name)
+            if strategy is not entry.strategy:
+                entry.strategy, entry.strategy_info = strategy, None
 
     def insert(self, entry: PitEntry) -> None:
         """`put_in` comes next: an entry without in-records never runs out."""
@@ -260,6 +245,8 @@ class Pit:
         same = self._by_name.get(entry.name)
         if same is None:
             self._by_name[entry.name] = [entry]
+        elif isinstance(same, Batch):
+            self._by_name[entry.name] = [self._take_out(entry.name, same), entry]
         else:
             same.append(entry)
         self._size += 1
@@ -270,7 +257,7 @@ class Pit:
     def remove(self, entry: PitEntry) -> bool:
         """Whether the entry was there."""
         same = self._by_name.get(entry.name)
-        if same is None or entry not in same:
+        if same is None or isinstance(same, Batch) or entry not in same:
             return False
         same.remove(entry)
         if not same:
@@ -305,21 +292,23 @@ class Pit:
     def matching(self, name: Name, ends: Sequence[int], wire: bytes) -> list[PitEntry]:
         """Entries that this Data satisfies: exact name, full name with digest, or a prefix with CanBePrefix. `ends` are
         `prefix_ends(name)`: at most as many look-ups as the name has components, whatever is pending."""
-        matches = list(self._by_name.get(name, ()))
+        matches = list(self.named(name))
         if self._digests:
-            matches += self._by_name.get(name + implicit_digest(hashlib.sha256(wire).digest()), ())
+            matches += self.named(name + implicit_digest(hashlib.sha256(wire).digest()))
         depths, count = self._prefix_depths, len(ends) - 1
         if not depths:
             return matches
         for depth in depths if len(depths) < count else range(count):
             if depth < count and depth in depths:
-                matches += [entry for entry in self._by_name.get(name[: ends[depth]], ()) if entry.can_be_prefix]
+                found = self._by_name.get(name[: ends[depth]], ())
+                if not isinstance(found, Batch):  # of which none can be a prefix
+                    matches += [entry for entry in found if entry.can_be_prefix]
         return matches
 
     # ------------------------------------------------------------ time
 
-    def reschedule(self, entry: PitEntry, expires: float) -> None:
-        """Keep the entry until `expires`."""
+    def reschedule(self, entry: PitEntry | Batch, expires: float) -> None:
+        """Keep the entry, or those of a batch, until `expires`."""
         entry.expires = expires
         bucket = int(expires / TICK_S) + 1
         if bucket == entry.bucket:
@@ -337,10 +326,12 @@ class Pit:
         """Entries that ran out; the caller removes them."""
         found: list[PitEntry] = []
         while self._bucket_heap and self._bucket_heap[0] * TICK_S <= now:
-            entries = self._buckets.pop(heapq.heappop(self._bucket_heap))
-            for entry in entries:
-                entry.bucket = -1
-            found.extend(entries)
+            for held in self._buckets.pop(heapq.heappop(self._bucket_heap)):
+                held.bucket = -1
+                if isinstance(held, Batch):
+                    found += [self._take_out(name, held) for name in list(held.wires)]
+                else:
+                    found.append(held)
         return found
 
     def next_wake(self) -> float | None:

@@ -54,6 +54,7 @@ class BestRoute(Strategy):
 
     name = BEST_ROUTE + VERSION_5
     title = "BestRouteStrategy"
+    asks_cheapest = True
     asks_once = True
 
     def choose(self, entry: PitEntry, hops: Sequence[NextHop], now: float, prefix: Name = ROOT) -> Sequence[int] | None:

@@ -40,6 +40,9 @@ class Strategy:
     """As NFD's messages have it."""
     tells_loops = True
     """Whether a looping Interest is answered with Nack Duplicate."""
+    asks_cheapest = False
+    """Whether a new Interest goes to the cheapest next hop, always, and no hook that only informs does anything: then
+    nobody need be asked for each of many."""
     asks_once = False
     """Whether an Interest of another face may wait for what was asked before."""
     asks_new_hops = False

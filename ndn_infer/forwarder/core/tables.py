@@ -20,7 +20,10 @@ class PrefixTable(Generic[Value]):
     def __init__(self) -> None:
         self._entries: dict[Name, Value] = {}
         self._counts: Counter[int] = Counter()
+        self._children: Counter[Name] = Counter()
         self._depths: tuple[int, ...] = ()
+        self.version = 0
+        """Another number after every change."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -52,15 +55,28 @@ class PrefixTable(Generic[Value]):
                     return prefix, value
         return None
 
+    def has_child(self, parent: Name) -> bool:
+        """Whether there is a prefix of one component more. If not, names that have one more have the longest match of
+        `parent`."""
+        return parent in self._children
+
     def put(self, prefix: Name, value: Value) -> None:
+        self.version += 1
         if prefix not in self._entries:
             self._count(prefix, 1)
         self._entries[prefix] = value
 
     def delete(self, prefix: Name) -> None:
         if self._entries.pop(prefix, None) is not None:
+            self.version += 1
             self._count(prefix, -1)
 
     def _count(self, prefix: Name, change: int) -> None:
-        self._counts[len(components(prefix))] += change
+        parts = components(prefix)
+        self._counts[len(parts)] += change
         self._depths = tuple(sorted((depth for depth, count in self._counts.items() if count), reverse=True))
+        if parts:
+            parent = prefix[: -len(parts[-1])]
+            self._children[parent] += change
+            if not self._children[parent]:
+                del self._children[parent]

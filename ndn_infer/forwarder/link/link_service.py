@@ -7,7 +7,8 @@ sockets. Sources: NDNLPv2 revision 4; NFD developer guide, section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from ndn_infer.errors import BadPacket
@@ -24,6 +25,8 @@ OVERLOAD: Final = 8
 RELIABLE_REASSEMBLY_TIMEOUT_S: Final = 5.0
 """A lost fragment comes again after a second or more; those that were acknowledged must still be there."""
 MIN_MTU_BYTES: Final = 64
+JOINED_BYTES: Final = 1000
+"""Packets that are shorter, with their header, are copied into one piece: a piece costs as much as so many bytes."""
 FRAGMENT_OVERHEAD_BYTES: Final = 28
 """LpPacket (4), Sequence (10), FragIndex and FragCount (4 each), Fragment (4), and two to spare."""
 
@@ -31,13 +34,16 @@ FRAGMENT_OVERHEAD_BYTES: Final = 28
 class LinkService:
     """`transmit` takes one link packet; `queued_bytes` says how much waits in the send queue.
 
+    `transmit_all` takes pieces of a stream, with the bytes of all, that `queued_bytes` does not count before the end of
+    the event loop's turn; False when it has no room for all of them, and has taken none.
+
     `mtu_bytes` is None on streams; on datagrams larger packets are fragmented. `local_fields` lets the application
     choose next hops and tells it where packets came from.
     """
 
     __slots__ = (
         "_marks", "_next_mark", "_sequence", "congestion_marking", "counters", "local_fields", "mark_interval_ns",
-        "mtu_bytes", "queued_bytes", "reassembler", "reliability", "threshold_bytes", "transmit",
+        "mtu_bytes", "queued_bytes", "reassembler", "reliability", "threshold_bytes", "transmit", "transmit_all",
     )  # fmt: skip
 
     def __init__(
@@ -47,8 +53,10 @@ class LinkService:
         mtu_bytes: int | None = None,
         queued_bytes: Callable[[], int] = lambda: 0,
         local_fields: bool = False,
+        transmit_all: Callable[[Sequence[bytes], int], bool] = lambda pieces, size: False,
     ) -> None:
         self.transmit = transmit
+        self.transmit_all = transmit_all
         self.mtu_bytes = mtu_bytes
         self.queued_bytes = queued_bytes
         self.local_fields = local_fields
@@ -98,6 +106,32 @@ class LinkService:
         else:
             self.counters.out_bytes += len(packet)
             self.transmit(packet)
+
+    def send_all(self, wires: Sequence[bytes], now: float, *, incoming_face_id: int) -> None:
+        """`send` for each of them, Interests or Data that came together."""
+        plain = self.reliability is None and self.mtu_bytes is None
+        if (
+            not plain
+            or self.queued_bytes()
+            or self._next_mark is not None
+            or not self._transmitted(wires, incoming_face_id)
+        ):
+            for wire in wires:
+                self.send(wire, now, incoming_face_id=incoming_face_id)
+
+    def _transmitted(self, wires: Sequence[bytes], incoming_face_id: int) -> bool:
+        """Whether the link took them all at once. Short ones are one piece then; long ones are not copied."""
+        size = sum(map(len, wires))
+        if self.local_fields:
+            field = b"\xfd\x03\x2c" + _short(incoming_face_id)
+            wires = [part for wire in wires for part in (_ahead(field, len(wire)), wire)]
+            size = sum(map(len, wires))
+        if size <= JOINED_BYTES * len(wires):
+            wires = (b"".join(wires),)
+        if not self.transmit_all(wires, size):
+            return False
+        self.counters.out_bytes += size
+        return True
 
     def set_reliability(self, wanted: bool, first: int = 0) -> None:
         """Switch NDNLPv2 reliability; both ends must have it. `first` is the first TxSequence."""
@@ -191,9 +225,14 @@ class LinkService:
 
 
 def _wrap(header: bytes, fragment: bytes) -> bytes:
-    size = len(fragment)
+    return _ahead(header, len(fragment)) + fragment
+
+
+@lru_cache(64)
+def _ahead(header: bytes, size: int) -> bytes:
+    """What stands before a fragment of `size` bytes."""
     inner = header + b"\x50" + encode_number(size)
-    return b"".join((b"\x64", encode_number(len(inner) + size), inner, fragment))
+    return b"\x64" + encode_number(len(inner) + size) + inner
 
 
 def _short(number: int) -> bytes:

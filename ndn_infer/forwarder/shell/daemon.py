@@ -30,6 +30,7 @@ from ndn_infer.forwarder.shell.forwarder_samples import ForwarderSamples, HitsBy
 from ndn_infer.forwarder.shell.listeners import Address
 from ndn_infer.forwarder.shell.ports import Ports
 from ndn_infer.forwarder.shell.transports import StreamFace
+from ndn_infer.forwarder.shell.turns import Output
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
 
@@ -72,6 +73,7 @@ class ForwarderDaemon:
             one_copy=options.similar == "wait",
         )
         self._clock: Callable[[], float] = time.monotonic
+        self._output = Output()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ports = Ports(self, lambda: self._clock())
         self._dialer = Dialer(
@@ -220,12 +222,18 @@ class ForwarderDaemon:
         log.info("face %d down: %s", face.id, face.uri)
         self._settle_soon()
 
-    def receive(self, face: Face, packets: Sequence[bytes]) -> None:
+    def receive(self, face: Face, packets: Sequence[bytes], source: object = None) -> None:
         now = self._clock()
-        for wire in packets:
-            self.core.receive(face, wire, now)
+        self._output.hold()
+        try:
+            self.core.receive_all(face, packets, now)
+        finally:
+            self._output.release(source)
         self.management.run(now)
         self._timer.arm()
+
+    def flush_soon(self, stream: StreamFace) -> None:
+        self._output.add(stream)
 
     def redial(self, stream: StreamFace) -> None:
         self._dialer.redial(stream)

@@ -60,7 +60,11 @@ class Core(Protocol):
 
     def close_face(self, face: Face) -> None: ...
 
-    def receive(self, face: Face, packets: Sequence[bytes]) -> None: ...
+    def receive(self, face: Face, packets: Sequence[bytes], source: object = None) -> None:
+        """Packets that came together; `source` is the socket they came from."""
+
+    def flush_soon(self, stream: StreamFace) -> None:
+        """Call `stream.flush` at the end of this turn of the event loop."""
 
     def redial(self, stream: StreamFace) -> None:
         """A permanent face lost its connection: make another and `attach` it."""
@@ -112,7 +116,7 @@ class StreamFace:
             face_id,
             remote_uri or uri,
             local_uri,
-            LinkService(self._send, queued_bytes=self._queued),
+            LinkService(self._send, queued_bytes=self._queued, transmit_all=self._send_all),
             local=local,
             persistency=persistency,
             allowed_persistency=_allowed_persistency(scheme, remote_uri),
@@ -193,7 +197,7 @@ class StreamFace:
         packets, self._waiting = self._waiting[:size], self._waiting[size:]
         self._count_backlog()
         data_before, malformed_before = counters.in_data, counters.malformed
-        self._core.receive(self.face, packets)
+        self._core.receive(self.face, packets, self._socket)
         if self._detached:
             return
         if not self._proven and counters.malformed > malformed_before:
@@ -263,11 +267,26 @@ class StreamFace:
             return
         core.queue_room -= len(packet)
         self._queue.append(packet)
+        self._flush_soon()
+
+    def _send_all(self, pieces: Sequence[bytes], size: int) -> bool:
+        """The same for all of them; False when that would not take each."""
+        core, waits = self._core, self._queue.size + size
+        if self._detached or waits > core.options.face_queue_mib << 20 or waits > core.queue_room - size:
+            return False
+        core.queue_room -= size
+        self._queue.extend(pieces, size)
+        self._flush_soon()
+        return True
+
+    def _flush_soon(self) -> None:
+        """At the end of this turn of the event loop, or when the socket is not full any more."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._core.flush_soon(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits, as far as the system takes it."""
         if self._detached:
             return
         queue = self._queue
@@ -286,7 +305,7 @@ class StreamFace:
             self._in_kernel = unsent_bytes(self._socket)
         blocked = queue.size > 0
         if blocked and not self._blocked:
-            self._loop.add_writer(self._socket, self._flush)
+            self._loop.add_writer(self._socket, self.flush)
         elif self._blocked and not blocked:
             self._loop.remove_writer(self._socket)
         self._flushing = self._blocked = blocked

@@ -28,7 +28,8 @@ from ndn_infer.transport.link.exchange import OnNack as OnNack
 from ndn_infer.transport.link.exchange import Pending as Pending
 from ndn_infer.transport.link.exchange import ReceivedInterest as ReceivedInterest
 from ndn_infer.transport.link.links import Link
-from ndn_infer.wire.peek import data_name, interest_name, segment_splits
+from ndn_infer.transport.link.ready import Ready
+from ndn_infer.wire.peek import data_name, segment_splits
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Endpoint:
         self._prefix: dict[Name, list[Pending]] = {}
         self._numbered: dict[Name, list[Numbered]] = {}
         self._handlers: dict[Name, Handler] = {}
-        self._ready: Callable[[Name], bytes | None] = _nothing_ready
+        self._ready = Ready(_nothing_ready)
         self._after_packets: list[Callable[[], None]] = []
         self._local = True
         self._reconnect: asyncio.Task[None] | None = None
@@ -249,7 +250,7 @@ class Endpoint:
     def answer_from(self, ready: Callable[[Name], bytes | None]) -> None:
         """Before any handler is asked: `ready(name)` gives the Data packet of exactly this name, or None. For packets
         that are never too old for anybody: segments of versioned objects."""
-        self._ready = ready
+        self._ready = Ready(ready)
 
     def attach(self, prefix: Name, handler: Handler) -> None:
         """Give Interests below `prefix` to `handler` (longest prefix wins). Registering a route is separate."""
@@ -262,12 +263,19 @@ class Endpoint:
 
     def _receive(self, packets: Sequence[bytes]) -> None:
         self._receiving = True
-        for wire in packets:
+        at, count = 0, len(packets)
+        while at < count:
+            answers = self._ready.answers(packets, at)
+            if answers:
+                self._send_ready(answers)
+                at += len(answers)
+                continue
             try:
-                self._receive_one(wire)
+                self._receive_one(packets[at])
             except BadPacket as error:
                 self.stats.malformed += 1
                 log.debug("dropped a malformed packet: %s", error)
+            at += 1
         self._receiving = False
         if self._after_packets:
             actions, self._after_packets = self._after_packets, []
@@ -280,23 +288,29 @@ class Endpoint:
         if wire[0] == tlv.DATA:
             self._on_data(wire, BARE)
         elif wire[0] == tlv.INTEREST:
-            self._answer(wire, None)
+            self._answer(wire, wire, None)
         elif (peeled := lp.peel(wire)) is not None and peeled[0][0] == tlv.DATA:
             self._on_data(peeled[0], Arrival(peeled[1], peeled[2]))
         elif (asked := lp.peel_interest(wire)) is not None:
-            self._answer(*asked)
+            self._answer(wire, *asked)
         else:
             self._on_link_packet(lp.decode_lp(wire))
 
-    def _answer(self, wire: bytes, face_id: int | None) -> None:
-        """An Interest that came without a PIT token: most are for what is ready."""
-        ready = self._ready(interest_name(wire))
-        if ready is not None and self._link is not None:
-            self.stats.interests_in += 1
-            self.stats.data_out += 1
-            self._link.send(ready)
+    def _answer(self, packet: bytes, wire: bytes, face_id: int | None) -> None:
+        """An Interest that came without a PIT token in this link packet: most are for what is ready."""
+        ready = self._ready.first(packet, wire)
+        if ready is not None:
+            self._send_ready([ready])
         else:
             self._on_interest(wire, b"", face_id)
+
+    def _send_ready(self, answers: Sequence[bytes]) -> None:
+        self.stats.interests_in += len(answers)
+        if self._link is not None:
+            self.stats.data_out += len(answers)
+            send = self._link.send
+            for wire in answers:
+                send(wire)
 
     def _on_link_packet(self, packet: lp.LpPacket) -> None:
         if not packet.fragment:
