@@ -46,7 +46,7 @@ from ndn_infer.config.sections import (
     TelemetryConfig,
     TrustConfig,
 )
-from ndn_infer.config.values import TEXTS, ValueLimits, from_text, from_toml, is_of, texts, type_words
+from ndn_infer.config.values import TEXTS, ValueLimits, file_path, from_text, from_toml, is_of, texts, type_words
 from ndn_infer.errors import ConfigError
 
 __all__ = [
@@ -104,11 +104,11 @@ class Config:
 
     @property
     def data_dir(self) -> Path:
-        return Path(self.paths.data_dir or platformdirs.user_data_dir("ndn-infer")).expanduser()
+        return _folder(self.paths.data_dir or platformdirs.user_data_dir("ndn-infer"), "paths.data_dir")
 
     @property
     def cache_dir(self) -> Path:
-        return Path(self.paths.cache_dir or platformdirs.user_cache_dir("ndn-infer")).expanduser()
+        return _folder(self.paths.cache_dir or platformdirs.user_cache_dir("ndn-infer"), "paths.cache_dir")
 
     @property
     def runtime_dir(self) -> Path:
@@ -130,7 +130,16 @@ class Config:
     @property
     def socket_path(self) -> Path:
         """Where the embedded forwarder listens."""
-        return Path(self.forwarder.unix_path) if self.forwarder.unix_path else self.runtime_dir / "forwarder.sock"
+        configured = self.forwarder.unix_path
+        return Path(configured).expanduser() if configured else self.runtime_dir / "forwarder.sock"
+
+
+def _folder(text: str, option: str) -> Path:
+    """Raises ConfigError where a user without a home has to say where it is."""
+    try:
+        return file_path(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is {text!r}: {error}", hint=f"--set {option}=/some/folder") from error
 
 
 def runtime_base() -> Path:

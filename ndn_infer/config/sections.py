@@ -34,11 +34,11 @@ class NetworkConfig(ConfigSection):
 
 @dataclass(frozen=True, slots=True)
 class PathsConfig(ConfigSection):
-    data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer")
-    cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer")
+    data_dir: str = option("", "keys and catalogue; empty: $XDG_DATA_HOME/ndn-infer", form=forms.file_path)
+    cache_dir: str = option("", "prepared models and indexes; empty: $XDG_CACHE_HOME/ndn-infer", form=forms.file_path)
     runtime_dir: str = option(
-        "", "sockets of a running network; empty: a folder of this network's own in $XDG_RUNTIME_DIR/ndn-infer"
-    )
+        "", "sockets of a running network; empty: a folder of this network's own in $XDG_RUNTIME_DIR/ndn-infer",
+        form=forms.file_path)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,11 @@ class TrustConfig(ConfigSection):
         "cached", "the operator's deny list: cached (the newest one available; without one nothing is denied), "
         "required (without a valid one everything is rejected), off",
         choices=("cached", "required", "off"))  # fmt: skip
-    schema: str = option("", "file of the network's own trust schema (Light VerSec); empty: the one in this package")
+    schema: str = option(
+        "",
+        "file of the network's own trust schema (Light VerSec); empty: the one in this package",
+        form=forms.file_path,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ _WHERE = "list of host:port (:port is all addresses, IPv4 and IPv6)"
 
 @dataclass(frozen=True, slots=True)
 class ForwarderConfig(ConfigSection):
-    unix_path: str = option("", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock")
+    unix_path: str = option(
+        "", "Unix socket of the embedded forwarder; empty: <runtime_dir>/forwarder.sock", form=forms.file_path
+    )
     unix_mode: str = option("600", "permission bits of the Unix socket", form=forms.permissions)
     tcp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept TCP faces on; empty: none", form=forms.address)
     udp_bind: tuple[str, ...] = option((), f"{_WHERE} to accept UDP faces on; empty: none", form=forms.address)
@@ -95,7 +101,9 @@ class ForwarderConfig(ConfigSection):
     cs_capacity_mib: int = option(512, "Content Store: maximum memory, MiB")
     cs_protected: tuple[str, ...] = option((), "Content Store: prefixes that are evicted last", form=forms.name)
     cs_counted: tuple[str, ...] = option((), "Content Store: prefixes with counters of their own", form=forms.name)
-    cs_disk_path: str = option("", "Content Store: file of a second tier that survives a restart; empty: none")
+    cs_disk_path: str = option(
+        "", "Content Store: file of a second tier that survives a restart; empty: none", form=forms.file_path
+    )
     cs_disk_mib: int = option(1024, "Content Store: maximum disk space, MiB")
     pit_capacity: int = option(200_000, "maximum number of pending Interests", low=1)
     pit_mib: int = option(512, "maximum memory for pending Interests, MiB", low=1)
@@ -133,7 +141,9 @@ class ForwarderConfig(ConfigSection):
     grants: tuple[str, ...] = option(
         (), "further registrations to allow when signed: identity=prefix", form=forms.grant
     )
-    trace_file: str = option("", "write a JSON line for every packet and every drop with its reason; empty: none")
+    trace_file: str = option(
+        "", "write a JSON line for every packet and every drop with its reason; empty: none", form=forms.file_path
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +241,7 @@ class ProducerConfig(ConfigSection):
     store_mib: int = option(1024, "published objects kept in memory, MiB")
     store_path: str = option(
         "", "file in which published objects survive a restart; each producer appends its role to the name; empty: "
-        "memory only")  # fmt: skip
+        "memory only", form=forms.file_path)  # fmt: skip
     store_disk_mib: int = option(4096, "published objects kept on disk, MiB")
     store_policies: tuple[str, ...] = option(
         (), "eviction policy by prefix: /prefix=ttl:SECONDS+share:0.25 or /prefix=pin", form=forms.store_policy
@@ -392,8 +402,14 @@ class GatewayConfig(ConfigSection):
     policy: str = option(
         "", "demand this policy (file, alias or digest) of every answer, unless a key names another; empty: none"
     )
-    tls_cert: str = option("", "file of the certificate chain (PEM): https instead of http; read again when it changes")
-    tls_key: str = option("", "file of the certificate's key (PEM), readable by its owner and group only")
+    tls_cert: str = option(
+        "",
+        "file of the certificate chain (PEM): https instead of http; read again when it changes",
+        form=forms.file_path,
+    )
+    tls_key: str = option(
+        "", "file of the certificate's key (PEM), readable by its owner and group only", form=forms.file_path
+    )
     context: str = option(
         "off", "keep a signed record of what was asked for each answer to messages, for 'ndn-infer explain', on this "
         "machine; in clear, but for what is asked in tenant domains", choices=("on", "off"))  # fmt: skip

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -207,6 +208,16 @@ def http_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("write http://host:port or https://host:port")
     return text
+
+
+def file_path(text: str) -> Path:
+    """A file or a folder, there or not; ~ is a home. Raises ValueError."""
+    if "\0" in text:
+        raise ValueError("a path has no zero byte")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("there is no such home here; write the path from / on") from error
 
 
 def permissions(text: str) -> int:

@@ -23,7 +23,7 @@ EXAMPLES = {
     values.trusted_signer: "/lab,0123abcd=/lab/x", values.store_policy: "/a=ttl:1+share:0.5,/b=pin",
     values.device: "cuda:1", values.permissions: "660",
     values.log_policy: "public=/a/log+gateway+refuse,*=/b/log+decode+spool",
-    values.http_url: "http://127.0.0.1:4318",
+    values.http_url: "http://127.0.0.1:4318", values.file_path: "~/a folder/x",
 }  # fmt: skip
 
 
@@ -116,6 +116,26 @@ def test_every_option_refuses_what_is_out_of_its_range(option: tuple[str, str, o
         with pytest.raises(ConfigError, match=f"{section}.{key} ") as caught:
             config.load(file=Path(os.devnull), flags=[f"{section}.{key}={text}"])
         assert str(limits) in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [one for one in OPTIONS if config.limits(*one[:2]).form is values.file_path],
+                         ids=lambda option: f"{option[0]}.{option[1]}")  # fmt: skip
+def test_a_path_at_nobodys_home_is_refused_where_it_is_given(option: tuple[str, str, object, str]) -> None:
+    section, key, *_ = option
+    for text in ("~nosuchuser/x", "a\0b"):
+        with pytest.raises(ConfigError, match=f"{section}.{key} has .*(home|zero byte)") as caught:
+            config.load(file=Path(os.devnull), flags=[f"{section}.{key}={text}"])
+        assert caught.value.hint and "\n" not in str(caught.value)
+
+
+def test_a_user_without_a_home_is_told_which_folders_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.platformdirs, "user_data_dir", lambda name: f"~nosuchuser/{name}")
+    monkeypatch.setattr(config.platformdirs, "user_cache_dir", lambda name: f"~nosuchuser/{name}")
+    with pytest.raises(ConfigError, match=r"paths\.data_dir") as caught:
+        config.load(file=Path(os.devnull))
+    assert caught.value.hint == "--set paths.data_dir=/some/folder"
+    with pytest.raises(ConfigError, match=r"paths\.cache_dir"):
+        _ = config.load(file=Path(os.devnull), flags=["paths.data_dir=/x"]).cache_dir
 
 
 def test_truth_is_read_from_words_not_from_length() -> None:

@@ -59,7 +59,7 @@ class Ports:
 
     async def open(self, options: ForwarderConfig) -> None:
         if options.unix_path:
-            self._open_unix(Path(options.unix_path), permissions(options.unix_mode))
+            self._open_unix(options.unix_path, permissions(options.unix_mode))
         for bind in _binds(options):
             await self._open(bind)
 
@@ -70,7 +70,7 @@ class Ports:
         if new.unix_path != old.unix_path:
             self._close_unix()
             if new.unix_path:
-                self._open_unix(Path(new.unix_path), permissions(new.unix_mode))
+                self._open_unix(new.unix_path, permissions(new.unix_mode))
         for bind in [known for known in self._listeners if known not in wanted]:
             await self._listeners.pop(bind).close()
         for bind in wanted:
@@ -152,7 +152,8 @@ class Ports:
             raise address_error(f"WebSocket port {bind[0] or '*'}:{bind[1]}", error) from error
         return _Listener(addresses, [websocket_uri("ws", address) for address in addresses], server.close)
 
-    def _open_unix(self, path: Path, mode: int) -> None:
+    def _open_unix(self, at: str, mode: int) -> None:
+        path = Path(at).expanduser()
         sock = listen_unix(path, mode)
         self._unix = (
             Acceptor(sock, lambda peer: StreamFace(self._core, peer, "unix")), path, os.stat(path).st_ino,
