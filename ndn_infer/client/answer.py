@@ -100,6 +100,8 @@ class Answer:
     scored: int = 0
     """So many tokens of the prompt were told with their probabilities (Sampling.score_prompt), each once."""
     finish: str = ""
+    failed: bool = False
+    """Whether the newest reading of it ended with an error."""
     last: TokenEvent | None = None
     stream_name: str = ""
     streams: list[str] = field(default_factory=list)
@@ -157,6 +159,7 @@ class Answer:
                 "with the answer"
             )
         pauses: Iterator[float] = iter(())
+        self.failed = False
         try:
             while True:
                 known = len(self.ids) + self.scored
@@ -181,6 +184,9 @@ class Answer:
                     pauses = iter(OVERLOOKED_S)
                 else:
                     return
+        except Exception:
+            self.failed = True
+            raise
         finally:
             self._left()
 
@@ -265,6 +271,8 @@ class Answer:
         self.scored += len(event.prompt)
         if self.scored > len(self.prompt_ids):
             raise BadRecord(f"probabilities of {self.scored} tokens of a prompt of {len(self.prompt_ids)}")
+        if len(self.ids) + len(event.ids) > self.sampling.max_tokens:
+            raise BadRecord(f"more tokens than the {self.sampling.max_tokens} that were asked for")
         if event.ids and self.watch is not None:
             self.watch.tokens(len(event.ids), now, elapsed)
         self.ids.extend(event.ids)

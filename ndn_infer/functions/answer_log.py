@@ -15,7 +15,7 @@ from ndn_infer.functions.answer_stream import AnswerStream
 from ndn_infer.functions.base import Job
 from ndn_infer.functions.call_log import first_record
 from ndn_infer.prompt_log.live.writer import LogWriter
-from ndn_infer.prompt_log.said import ANSWERED, PromptRecord
+from ndn_infer.prompt_log.said import ANSWERED, ERROR, GONE, STOPPED, PromptRecord
 from ndn_infer.records import GenerateRequest
 
 
@@ -27,15 +27,25 @@ class LoggedCall:
         self._asked = asked
 
     async def record(self, answer: AnswerStream, work: Awaitable[None]) -> None:
-        """Records the answer when this work, which makes it, has ended."""
+        """Records the answer when this work, which makes it, has ended. Where that fails, the last event is told after
+        it: the record says what that event will say."""
+        without = STOPPED
         try:
             await work
+        except Exception:
+            without = ERROR
+            raise
         finally:
-            finish = answer.last.finish if answer.last is not None else "gone"
-            name, ids = ndn.to_uri(answer.out.name), tuple(answer.ids)
-            self._writer.answered(
-                replace(self._asked, kind=ANSWERED, ids=ids, name=name, finish=finish, tokens=len(ids))
-            )
+            self._record(answer, without)
+
+    def _record(self, answer: AnswerStream, without: str) -> None:
+        """`without`: why it ended, where it has not ended yet."""
+        if answer.last is not None:
+            finish = answer.last.finish
+        else:
+            finish = GONE if answer.ended else without
+        name, ids = ndn.to_uri(answer.out.name), tuple(answer.ids)
+        self._writer.answered(replace(self._asked, kind=ANSWERED, ids=ids, name=name, finish=finish, tokens=len(ids)))
 
 
 def recorded(logged: LoggedCall | None, answer: AnswerStream, work: Awaitable[None]) -> Awaitable[None]:

@@ -245,8 +245,8 @@ class AnswerStream:
         content = records.encode(event)
         self._digest.update(content)
         self._told_bytes += len(content)
-        self.last = event if final else None
         self.out.append(content, final=final, failed=failed)
+        self.last = event if final else None
 
     def _receipt(self) -> Receipt | None:
         """What the answer took; counted as it is told."""
@@ -260,6 +260,7 @@ class AnswerStream:
         if not self.ended:
             event = TokenEvent((), finish="error", error="the end of the answer cannot be published")
             self.out.append(records.encode(event), failed=True)
+            self.last = event
 
     def _over(self) -> None:
         for timer in (self._timer, self._watch):

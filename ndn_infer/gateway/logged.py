@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ndn_infer.client import Answer
 from ndn_infer.prompt_log.live.writers import LogWriters
-from ndn_infer.prompt_log.said import ANSWERED, ASKED, PromptRecord
+from ndn_infer.prompt_log.said import ANSWERED, ASKED, ERROR, GONE, PromptRecord
 from ndn_infer.records import Message
 from ndn_infer.records.chat import ChatMessage
 
@@ -48,7 +48,7 @@ class LoggedRequests:
             await writer.asked(replace(said, messages=kept, text=text, ids=ids))
 
         def over(answer: Answer) -> None:
-            finish = answer.finish or "gone"
+            finish = answer.finish or (ERROR if answer.failed else GONE)
             stream, made = answer.stream_name, len(answer.ids)
             record = replace(said, kind=ANSWERED, text=answer.text, name=stream, finish=finish, tokens=made)
             writer.answered(record)

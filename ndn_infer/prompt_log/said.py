@@ -15,6 +15,11 @@ from ndn_infer.records.chat import MAX_MESSAGES, ChatMessage
 
 ASKED: Final = "asked"
 ANSWERED: Final = "answered"
+GONE: Final = "gone"
+"""Why an answer ended that nobody read to its end."""
+STOPPED: Final = "stopped"
+"""The same of one whose producer stopped before its end, whoever read it."""
+ERROR: Final = "error"
 INLINE_BYTES: Final = 6000
 """A sealed entry of up to so many bytes travels in the command itself."""
 
@@ -26,7 +31,7 @@ User = Annotated[bytes, AtMost(16, 16)]
 class PromptRecord(Reply):
     """One record in clear. `kind`: asked or answered; `call` is the same for both. `by`: the identity that wrote it.
     What was asked is `messages`, `text` or `ids`, as far as the writer knew it; what was answered `text` and `ids`.
-    `name`: the stream (URI) that was read or made; `finish`: why it ended, "gone" where nobody read it to its end."""
+    `name`: the stream (URI) that was read or made; `finish`: why it ended, as its last event says, or GONE, STOPPED."""
 
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES
     kind: Annotated[str, OneOf((ASKED, ANSWERED))]

@@ -13,7 +13,7 @@ from ndn_infer.client.answer import Answer
 from ndn_infer.client.engine_choice import EngineChoice
 from ndn_infer.config import Config
 from ndn_infer.engine_class import WRONG_ENGINE
-from ndn_infer.errors import CallError
+from ndn_infer.errors import BadRecord, CallError
 from ndn_infer.records import ModelRecord, Sampling, TokenEvent
 from ndn_infer.transport.calls.caller import ResultLost
 
@@ -82,3 +82,19 @@ async def test_one_that_has_not_begun_asks_for_the_class_that_is_offered() -> No
     answer, asked = answer_by((0, REFUSAL), (2, None))
     assert len([event async for event in answer]) == 2 and len(asked) == 2
     assert answer.conversation.engines.of("d" * 64) == OFFERED
+
+
+async def test_more_tokens_than_were_asked_for_end_it() -> None:
+    answer, _ = answer_by((7, None))
+    with pytest.raises(BadRecord, match="more tokens than the 6"):
+        async for _event in answer:
+            pass
+    assert answer.failed and len(answer.ids) == 6
+
+
+async def test_who_leaves_an_answer_has_not_failed() -> None:
+    answer, _ = answer_by((6, None))
+    async with answer:
+        async for _event in answer:
+            break
+    assert not answer.failed and not answer.finish
