@@ -6,7 +6,6 @@ serves all requests; each choice of each request is a conversation of its own.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -34,6 +33,7 @@ from ndn_infer.records import ModelRecord
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.telemetry.spans import annotate
+from ndn_infer.together import together
 from ndn_infer.transport.calls.ask import Ask
 
 MAX_LISTED: Final = 256
@@ -115,7 +115,7 @@ class Service:
             if one.subject_kind == "model" and one.function in _SERVED
         }
         conversation = self._client.conversation()
-        found = await asyncio.gather(*(_known(conversation, digest) for digest in list(digests)[:MAX_LISTED]))
+        found = await together(_known(conversation, digest) for digest in list(digests)[:MAX_LISTED])
         data = [model_document(one, name) for one in found if one for name in (one.alias, *self._names.of(one.alias))]
         return {"object": "list", "data": sorted(data, key=lambda one: str(one["id"]))}
 

@@ -6,7 +6,6 @@ packets, when this is better than waiting for whole blocks (plan.py).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -21,6 +20,7 @@ from ndn_infer.kv.fetch import BlockFetcher
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import BlockSource, FoundBlocks, Located, Origin
 from ndn_infer.ndn.name import Name
+from ndn_infer.together import together
 from ndn_infer.transport.objects.fetched import Discovered
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class ArrivingBlocks:
         ended with as many blocks `found` as were held. Raises as Fetcher.side_by_side."""
         began, cpu_s, round_trip_s = clock.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
         last, whole = self._blocks.format.layout.layers - 1, [False] * len(self._sources)
-        known = await asyncio.gather(*(self._manifest(source) for source in self._sources))
+        known = await together(map(self._manifest, self._sources))
         pairs = zip(known, self._arriving, strict=True)
         parts = [(item, hints, block.content) for (item, hints), block in pairs if item]
         if len(parts) == len(self._sources):  # else no layer is ever there of all

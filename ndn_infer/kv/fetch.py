@@ -22,6 +22,7 @@ from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import FoundBlocks, Located
 from ndn_infer.kv.source import SourceFetcher
 from ndn_infer.ndn.name import Name
+from ndn_infer.together import together
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -38,7 +39,7 @@ class BlockFetcher(SourceFetcher[torch.Tensor]):
         """The held blocks from number `first` on, fetched all at once, up to the first that could not be had."""
         into, sources = FoundBlocks([], []), located.sources[first:]
         began, cpu_s, round_trip_s = clock.monotonic(), time.thread_time(), self._host.fetcher.round_trip_s or 0.0
-        got = await asyncio.gather(*(self.fetch_source(source) for source in sources))
+        got = await together(self.fetch_source(source) for source in sources)
         size = 0
         for source, item in zip(sources, got, strict=True):
             if item is None:
@@ -84,7 +85,7 @@ class BlockFetcher(SourceFetcher[torch.Tensor]):
                 await asyncio.sleep(2 * ABSENT_FRESHNESS_MS / 1000)
 
         blocks = FoundBlocks([], [])
-        for value, got in zip(values, await asyncio.gather(*(one(value) for value in values)), strict=True):
+        for value, got in zip(values, await together(map(one, values)), strict=True):
             if got is None:
                 break
             blocks.take(got[0], self._tensors.uri(value), got[1])

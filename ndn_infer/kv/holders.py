@@ -7,7 +7,6 @@ are fetched, what is in them. A claim is a hint: each block is verified all the 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import struct
@@ -25,6 +24,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Reply, Request
 from ndn_infer.records.bounds import AtMost, Digest, Label
 from ndn_infer.security.crypto import Signer
+from ndn_infer.together import together
 from ndn_infer.transport.calls.direct import DirectAsk, Topic
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -200,7 +200,7 @@ async def ask(
     """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer to
     the first question. Questions about MAX_HOLDS blocks each leave at once; more than MAX_QUESTIONS do not."""
     parts = [values[at : at + MAX_HOLDS] for at in range(0, len(values), MAX_HOLDS)][:MAX_QUESTIONS]
-    told = await asyncio.gather(*(_ask(host, subject, identity, part, patience_s) for part in parts))
+    told = await together(_ask(host, subject, identity, part, patience_s) for part in parts)
     if not told or told[0] is None:
         return None
     versions = list(

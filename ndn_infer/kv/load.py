@@ -24,7 +24,7 @@ from ndn_infer.kv.token_blocks import TokenChain, publish_token_blocks
 from ndn_infer.records import KvSources
 from ndn_infer.records.prefill import PrefillRequest
 from ndn_infer.security.domains import PUBLIC
-from ndn_infer.together import together
+from ndn_infer.together import both, together
 from ndn_infer.transport.calls.ask import Ask
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ class KvLoader:
             missing = self._left(missing)
         if self._layered(effort, len(missing)):
             return self._begin(effort)
-        (head, tail), made = await asyncio.gather(
-            self._held(effort, ids), self._from_prefill(ids, held, missing, located, asker)
-        )
+        (head, tail), made = await both(self._held(effort, ids), self._from_prefill(ids, held, missing, located, asker))
         found = connector.at_hand(located)
         found.extend(head)
         if len(head.tensors) == effort.plan.recompute or not effort.plan.fetch:

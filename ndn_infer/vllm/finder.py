@@ -5,7 +5,6 @@ Owns: one search for all ranks of an instance, and its patience. Must not know: 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from ndn_infer.kv.search import Search
 from ndn_infer.kv.space import NamedBlocks
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.domains import Domain
+from ndn_infer.together import together
 from ndn_infer.vllm.jobs import Held
 from ndn_infer.vllm.spaces import OpaqueBlocks, RankBlocks
 
@@ -55,7 +55,7 @@ class PrefixFinder:
         for discovery in self._of(domain):
             asked = discovery.holders.to_ask(self._peers, began)
             searches.append(Search(discovery, list(values), asked))
-        found = await asyncio.gather(*(search.run() for search in searches))
+        found = await together(search.run() for search in searches)
         counters["kv_searches"] += 1
         counters["kv_search_us"] += round((clock.monotonic() - began) * 1e6)
         return [tuple(map(_held, block)) for block in zip(*found, strict=False)]

@@ -10,7 +10,7 @@ import pytest
 from ndn_infer.errors import BadRecord, FetchIncomplete
 from ndn_infer.functions.cite import CheckCitations
 from ndn_infer.records.cite import CiteRequest
-from ndn_infer.together import together
+from ndn_infer.together import both, together
 from ndn_infer.transport.objects.passages import PassageReader
 
 
@@ -42,6 +42,28 @@ async def test_an_error_comes_when_the_others_have_ended() -> None:
     with pytest.raises(BadRecord):
         await together([never(), together([never(), fails()])])
     assert ended == ["other", "other"]
+
+
+async def test_of_two_that_give_different_things_neither_goes_on_alone() -> None:
+    async def text() -> str:
+        return "a"
+
+    assert await both(number(3), text()) == (3, "a")
+    ended = asyncio.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fails() -> str:
+        await asyncio.sleep(0)
+        raise BadRecord("no")
+
+    with pytest.raises(BadRecord):
+        await both(never(), fails())
+    assert ended.is_set()
 
 
 async def test_who_is_cancelled_cancels_them() -> None:

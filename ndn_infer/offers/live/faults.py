@@ -14,6 +14,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.errors import NdnInferError
 from ndn_infer.ndn.name import Name
 from ndn_infer.records.audit import VERDICTS, FoundFault, FoundFaults, VerdictQuery
+from ndn_infer.together import together
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Faults:
 
     async def ask(self, direct: Direct) -> None:
         """Ask all of them now."""
-        await asyncio.gather(*(self._ask(direct, auditor) for auditor in self._auditors))
+        await together(self._ask(direct, auditor) for auditor in self._auditors)
 
     async def _ask(self, direct: Direct, auditor: Name) -> None:
         try:

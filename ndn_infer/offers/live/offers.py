@@ -28,6 +28,7 @@ from ndn_infer.offers.live.seeking import Seeking
 from ndn_infer.offers.live.silences import Silences
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.security.validator import Validated, Validator
+from ndn_infer.together import together
 from ndn_infer.transport.calls.direct import Direct, DirectAsk
 from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.objects.datasets import Datasets
@@ -205,7 +206,7 @@ class Offers:
         """Those that answered, of those that were not silent lately."""
         due = [one for one in dict.fromkeys(prefixes) if self._silences.due(one, now)]
         asked, turns = due[:MAX_PULLED], asyncio.Semaphore(AT_ONCE)
-        told = await asyncio.gather(*(self._pull(prefix, turns) for prefix in asked))
+        told = await together(self._pull(prefix, turns) for prefix in asked)
         return [prefix for prefix, answered in zip(asked, told, strict=True) if answered]
 
     def _named(self) -> Iterator[Name]:
