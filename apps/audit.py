@@ -173,7 +173,7 @@ async def _remote(node: Node, options: argparse.Namespace, seed: int) -> bytes:
     request = AuditRequest(options.name, options.sample, seed, options.kv)
     ask = Ask(subject_of(node.net, ndn.from_uri(options.name)), "audit", request)
     done = await node.caller().call(ask, AuditDone)
-    fetched = await node.fetcher.fetch(ndn.from_uri(done.verdict), hints=(ndn.from_uri(done.hint),))
+    fetched = await node.fetcher.fetch(ndn.from_uri(done.verdict), most=MAX_FILE, hints=(ndn.from_uri(done.hint),))
     return bytes(fetched.content)
 
 
@@ -190,7 +190,8 @@ async def _verify(options: argparse.Namespace, config: Config, content: bytes | 
     keychain = ensure_keys(config, ROLES)
     if content is None:
         async with await Node.join(config, keychain) as node:
-            content = bytes((await node.fetcher.fetch(split(ndn.from_uri(options.verify))[0])).content)
+            name = split(ndn.from_uri(options.verify))[0]
+            content = bytes((await node.fetcher.fetch(name, most=MAX_FILE)).content)
     verdict = AuditVerdict.of(statement.decode(dsse.decode(content, MAX_FILE).payload, MAX_FILE))
     words = await _prove(verdict, config, keychain, quiet=options.json)
     assert verdict.fault is not None
@@ -250,7 +251,7 @@ def fault_as_json(fault: KnownFault) -> dict[str, Any]:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE)
+            return file.read(MAX_FILE + 1)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
 

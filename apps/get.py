@@ -26,6 +26,7 @@ from ndn_infer.node.keys import ensure_keys
 from ndn_infer.node.node import Node
 from ndn_infer.transport.objects.fetched import Fetched
 from ndn_infer.transport.objects.foreign import fetch_foreign
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +80,7 @@ async def _fetch(config: Config, base: Name, version: int | None) -> tuple[bytes
         found = await node.fetcher.discover(base, version=version)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
-        fetched = await node.fetcher.collect(found)
+        fetched = await node.fetcher.collect(found, most=MAX_OBJECT_BYTES)
         return fetched.content, _words(node.net, base, fetched)
 
 

@@ -52,6 +52,7 @@ from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
 from ndn_infer.wire.manifest import (
     MANIFEST,
+    MAX_OBJECT_BYTES,
     Manifest,
     ObjectPackets,
     absent,
@@ -561,7 +562,7 @@ class World:
         fetcher = Fetcher(self.endpoints[0], validator, CONFIG)
         try:
             with self._under(plan):
-                fetched = await fetcher.fetch(target.base)
+                fetched = await fetcher.fetch(target.base, most=MAX_OBJECT_BYTES)
         except NdnInferError as error:
             return error.kind
         finally:

@@ -17,6 +17,7 @@ from ndn_infer.security.private_corpus import corpus_in, open_passage
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.objects.fetch import Fetcher
+from ndn_infer.transport.objects.passages import MAX_PASSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,6 @@ class Corpora:
         named = Passage.parse(self.net, base := ndn.from_uri(hit.name))
         if named is None or named.corpus != corpus.digest:
             raise BadRecord(f"lookup answered with {hit.name[:200]!r}, which is not a passage of corpus {corpus.alias}")
-        fetched = await self.fetcher.fetch(base, elsewhere=elsewhere)
+        fetched = await self.fetcher.fetch(base, most=MAX_PASSAGE_BYTES, elsewhere=elsewhere)
         clear = open_passage(self.caller.domain(self.domain), self.net, corpus.digest, fetched.content)
         return Cited(hit.name, hit.score, records.decode(PassageRecord, clear), fetched.signed_by, hit.rank)

@@ -57,6 +57,10 @@ class EvidenceBundle:
     lacking: int = 0
     _metadata: dict[Name, list[int]] = field(default_factory=dict)
     """Versions of the metadata packets that are here, by their objects' names."""
+    _size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._size = sum(map(len, self.packets.values()))
 
     def add(self, *wires: bytes) -> None:
         """Raises BadPacket for what is no Data, or does not fit."""
@@ -69,7 +73,13 @@ class EvidenceBundle:
             if len(parts) > 2 and parts[-3] == METADATA and kinds == [ndn.VERSION, ndn.SEGMENT]:
                 version = ndn.component_number(parts[-2], ndn.VERSION)
                 self._metadata.setdefault(b"".join(parts[:-3]), []).append(version)
+            self._size += len(wire) - len(self.packets.get(data.name, b""))
             self.packets[data.name] = wire
+
+    @property
+    def room(self) -> int:
+        """Bytes of packets that still fit a file."""
+        return max(MAX_BUNDLE_BYTES - self._size, 0)
 
     def data(self, name: Name) -> Data | None:
         """The packet of exactly this name."""

@@ -23,6 +23,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record, TokenBlockRecord
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.security.crypto import Signer
+from ndn_infer.security.domains import most_sealed
 from ndn_infer.together import together
 from ndn_infer.transport.objects.fetch import Fetcher
 
@@ -139,7 +140,7 @@ class Prefill(NamedFunction[PrefillRequest]):
         async def pull(fetcher: Fetcher, value: bytes) -> tuple[int, ...]:
             base = TokenBlock(model, job.domain.label, value.hex()).to_name(job.host.net)
             async with at_once:
-                fetched = await fetcher.fetch(base, hints=hints)
+                fetched = await fetcher.fetch(base, most=most_sealed(records.most_bytes(TokenBlockRecord)), hints=hints)
             job.host.counters["token_blocks_pulled"] += 1
             return records.decode(TokenBlockRecord, job.domain.open(base, fetched.content)).ids
 

@@ -33,7 +33,7 @@ from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport,
 from ndn_infer.namespace import Activation
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.signer_policy import signer_policy
-from ndn_infer.tensors import decode_tensor, encode_tensor
+from ndn_infer.tensors import decode_tensor, encode_tensor, tensor_bytes
 from ndn_infer.torch_tensors import WIRE_DTYPES, raw_of
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered
@@ -186,15 +186,16 @@ class StageHost:
         which have one identity, only the name tells which it is; of several producers of one stage, only the identity.
         Caches may still say that there is none."""
         base = self.activation(host.net, self.stage.first, step.name)
+        most = tensor_bytes(*self._taken(len(step.ids)))
         try:
             found = await host.fetcher.discover(base, past_caches=past_caches)
             self._believe(found.signed_by.identity, host)
-            return (await host.fetcher.collect(found)).content
+            return (await host.fetcher.collect(found, most=most)).content
         except (NetworkError, KeyNotAllowed):
             hints = (ndn.from_uri(report.holder),)
             found = await host.fetcher.discover(base, hints=hints, past_caches=True)
             self._believe(found.signed_by.identity, host)
-            return (await host.fetcher.collect(found, hints=hints)).content
+            return (await host.fetcher.collect(found, most=most, hints=hints)).content
 
     def _believe(self, signer: Name, host: Host) -> None:
         """Raises KeyNotAllowed for a signer whose state of this model is not used (option kv.trusted_signers)."""
@@ -269,10 +270,13 @@ class StageHost:
         """Content of an activation: the numbers themselves."""
         return encode_tensor(raw_of(hidden))
 
+    def _taken(self, count: int) -> tuple[str, tuple[int, ...]]:
+        """Dtype and shape of the activation of so many tokens."""
+        return WIRE_DTYPES[DTYPES[self.config.dtype]], (count, self.stage.whole.hidden)
+
     def _decode(self, content: bytes, count: int) -> Tensor:
         """The tensor in *verified* content. Raises BadRecord for another dtype or shape."""
-        raw, dtype = decode_tensor(content), DTYPES[self.config.dtype]
-        shape = (count, self.stage.whole.hidden)
-        if raw.dtype != WIRE_DTYPES[dtype] or raw.shape != shape:
+        raw, (dtype, shape) = decode_tensor(content), self._taken(count)
+        if (raw.dtype, raw.shape) != (dtype, shape):
             raise BadRecord(f"an activation of {shape} was promised, {raw.dtype} {raw.shape} delivered")
-        return torch.frombuffer(bytearray(raw.payload), dtype=dtype).reshape(shape).clone()
+        return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[self.config.dtype]).reshape(shape).clone()

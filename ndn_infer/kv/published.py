@@ -60,10 +60,11 @@ class PublishedBlocks:
         base = self._blocks.name(value)
         if base in self._host.server.store:
             return True
-        if origin.found is None:
+        if origin.found is None or origin.found.manifest is None:
             return False
         try:
-            packets = await self._host.fetcher.packets(origin.found, hints=(origin.signer,))
+            size = origin.found.manifest.size  # of a block that was fetched and read before
+            packets = await self._host.fetcher.packets(origin.found, most=size, hints=(origin.signer,))
         except NdnInferError as error:
             log.info("a KV block of %s is computed here: %s", ndn.to_uri(origin.signer), error)
             return False

@@ -42,6 +42,7 @@ from ndn_infer.node.node import Node
 from ndn_infer.records import Message, ModelRecord
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -222,14 +223,15 @@ class Network:
             return PUBLIC.label
         return tenant_of(DomainStore(self.node.config.keys_dir).find(domain)).newest.label
 
-    async def get(self, name: str) -> NamedObject:
+    async def get(self, name: str, *, most: int = MAX_OBJECT_BYTES) -> NamedObject:
         """The object of this name (URI): of its newest version, or of the one that the name says. Raises BadName,
-        FetchIncomplete where there is none, Timeout, Nacked, a TrustError."""
+        FetchIncomplete where there is none, Timeout, Nacked, a TrustError; BadRecord for one of more than `most` bytes,
+        of which none is fetched."""
         base, version = ndn.split_version(ndn.from_uri(name))
         found = await self.node.fetcher.discover(base, version=version)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {name}, its producer says")
-        fetched = await self.node.fetcher.collect(found)
+        fetched = await self.node.fetcher.collect(found, most=most)
         kind = classify(self.node.net, base).kind
         return NamedObject(
             ndn.to_uri(fetched.name), kind.title if kind is not None else "object", fetched.content, fetched.source,

@@ -36,7 +36,7 @@ from ndn_infer.records import Message
 from ndn_infer.records.chat import MAX_CHAT_BYTES, MAX_MESSAGES, ChatRecord
 from ndn_infer.repo.records import RepoClient
 from ndn_infer.security.domain_store import DomainStore
-from ndn_infer.security.domains import OVERHEAD_BYTES, PAD_BYTES, PUBLIC, Domain, find_epoch
+from ndn_infer.security.domains import PUBLIC, Domain, find_epoch, most_sealed
 from ndn_infer.transport.objects.fetched import Discovered
 from ndn_infer.wire.manifest import ObjectPackets, build_object
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 FRESHNESS_MS: Final = 1000
 """How long a cache may go on giving an older state of a conversation."""
-MOST_BYTES: Final = MAX_CHAT_BYTES + PAD_BYTES + OVERHEAD_BYTES
+MOST_BYTES: Final = most_sealed(MAX_CHAT_BYTES)
 """Of an object, sealed."""
 REPO_WAIT_S: Final = 30.0
 OLDER_EPOCHS: Final = 4
@@ -213,9 +213,7 @@ class SavedChats:
             return self._read(base, own.manifest.name, own.content(), self.node.signer_as(USER).identity)
         if found is None or manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}", hint=_WHERE)
-        if manifest.size > MOST_BYTES:
-            raise BadRecord(f"{ndn.to_uri(base)} has {manifest.size} bytes, a conversation {MOST_BYTES} at most")
-        fetched = await self.node.fetcher.collect(found)
+        fetched = await self.node.fetcher.collect(found, most=MOST_BYTES)
         return self._read(base, fetched.name, fetched.content, fetched.signed_by.identity)
 
     def _read(self, base: Name, name: Name, content: bytes, signer: Name) -> LoadedChat:

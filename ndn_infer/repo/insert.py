@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ndn_infer import clock, ndn
-from ndn_infer.errors import CallError, FetchIncomplete, NetworkError, StoreFull
+from ndn_infer.errors import CallError, FetchIncomplete, NetworkError, StoreFull, Timeout
 from ndn_infer.ndn.name import Name
 from ndn_infer.repo.parts import RepoParts
 from ndn_infer.repo.records import UNKNOWN, InsertCommand, RepoAnswer, RepoEntry
@@ -32,9 +32,6 @@ ROOM_BYTES: Final = 2 * MAX_OBJECT_BYTES
 
 MAX_RUNNING: Final = 64
 """Inserts of one role at a time."""
-
-LEAST_GOODPUT: Final = 32_768
-"""Bytes a second: what comes slower, after the first minute, is given up."""
 
 OUTCOMES: Final = 256
 OUTCOME_AGE_S: Final = 60.0
@@ -210,9 +207,8 @@ class Inserter:
         progress(0, manifest.segments)
         async with self._room.hold(work.owner, manifest.size):
             try:
-                async with asyncio.timeout(60.0 + manifest.size / LEAST_GOODPUT):
-                    packets = await self._fetcher.packets(found, hints=hints, progress=progress)
-            except TimeoutError as error:
+                packets = await self._fetcher.packets(found, most=manifest.size, hints=hints, progress=progress)
+            except Timeout as error:
                 raise CallError(f"{work.command.name} comes too slowly", code="unreachable") from error
             await self._shelf.keep_chain(found.data, self._validator)
             await self._put(packets, work, pin=pin)

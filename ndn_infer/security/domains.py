@@ -260,6 +260,11 @@ class DomainEpoch:
         return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
+def most_sealed(most: int) -> int:
+    """The most bytes of an object in any domain, in the public one too, whose content has at most `most`."""
+    return most + OVERHEAD_BYTES + PAD_BYTES
+
+
 class TenantDomain:
     """All epochs of a domain whose keys we have. New content belongs to the newest; older epochs stay readable. The
     keys of an epoch are derived when it is first used."""

@@ -68,20 +68,22 @@ class InterestTemplate:
 class Segments:
     """Numbered packets below one prefix, each known by its SHA-256, until all that are wanted are there.
 
-    `digests` are packed, one for each of `count` packets. `wanted` are the numbers to be had, all by default; `have`
+    `digests` are packed, one for each of `count` packets; all contents have `size` bytes at most, and what is more is
+    refused as it comes: digests promise nothing about sizes. `wanted` are the numbers to be had, all by default; `have`
     holds contents that are there already (an earlier try). With `into`, writable and as large as all contents together,
     contents are copied there, SEGMENT_BYTES each (the last may have less); without, they are kept as views of the
     packets that carried them.
     """
 
     def __init__(
-        self, prefix: Name, count: int, digests: bytes, *, hints: tuple[Name, ...] = (),
+        self, prefix: Name, count: int, digests: bytes, *, size: int, hints: tuple[Name, ...] = (),
         lifetime_ms: int = DEFAULT_LIFETIME_MS, wanted: Iterable[int] | None = None,
         have: Mapping[int, bytes | memoryview] | None = None, into: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.prefix = prefix
         self.count = count
         self._into = into
+        self._left = size
         self.contents: dict[int, bytes | memoryview] = {}
         for number, content in (have or {}).items():
             self._keep(number, content)
@@ -132,6 +134,9 @@ class Segments:
                 raise BadPacket(f"{ndn.to_uri(self.name(number))} has {len(content)} bytes, not {len(place)}")
             place[:] = content
         else:
+            if len(content) > self._left:
+                raise BadPacket(f"{ndn.to_uri(self.prefix)} has more bytes than its manifest says")
+            self._left -= len(content)
             self.contents[number] = content
 
     def partial(self) -> dict[int, bytes | memoryview]:

@@ -39,6 +39,7 @@ from ndn_infer.records import GenerateRequest, Sampling, TokenEvent  # noqa: E40
 from ndn_infer.security.keychain import Keychain  # noqa: E402
 from ndn_infer.security.validator import Validator  # noqa: E402
 from ndn_infer.transport.calls.ask import Ask  # noqa: E402
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES  # noqa: E402
 from tests.audit_kit import KINDS, AuditWorld, Engines, audit_world  # noqa: E402
 from tests.harness import NET, keychain_in, role  # noqa: E402
 
@@ -244,7 +245,7 @@ async def test_the_role_audits_what_it_hears_of_and_who_is_at_fault_is_left_out(
         (fault,) = known.all()
         assert fault.until_us > clock.wall_us()
 
-        found = await world.consumer.fetcher.fetch(ndn.from_uri(fault.verdict))
+        found = await world.consumer.fetcher.fetch(ndn.from_uri(fault.verdict), most=MAX_OBJECT_BYTES)
         verdict = AuditVerdict.of(statement.decode(dsse.decode(bytes(found.content)).payload))
         assert await third(world, keychain, verdict)
 

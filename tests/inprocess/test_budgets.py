@@ -30,6 +30,7 @@ from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls import input_pull
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.harness import NET, Node, keychain_in, role
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(32)})
@@ -57,7 +58,7 @@ class Gather(NamedFunction[TokenizeRequest]):
         hints = (ndn.from_uri(job.envelope.caller),)
         bases = [TokenBlock(SUBJECT[1], "public", f"{number:064x}").to_name(NET) for number in range(110)]
         async with job.pulling() as fetcher:
-            await asyncio.gather(*(fetcher.fetch(base, hints=hints) for base in bases))
+            await asyncio.gather(*(fetcher.fetch(base, most=MAX_OBJECT_BYTES, hints=hints) for base in bases))
         return Text("never")
 
 

@@ -10,6 +10,7 @@ import torch
 from ndn_infer.kv.codec import encode_block
 from ndn_infer.kv.connector import KvConnector
 from ndn_infer.security.domains import PUBLIC, Domain, DomainEpoch
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.kv_kit import FORMAT, LAYOUT, MODEL, Station, block_of, identities, stations
 
 ID = "00112233445566778899aabbccddeeff"
@@ -53,7 +54,7 @@ def test_who_sees_a_name_gets_bytes_that_say_nothing() -> None:
             value = enter(holder, TENANT).blocks.chain(PROMPT)[0]
             holder.hold(value)
             name = holder.kv.blocks.name(value)
-            fetched = await asker.fetcher.fetch(name, hints=identities(holder))
+            fetched = await asker.fetcher.fetch(name, most=MAX_OBJECT_BYTES, hints=identities(holder))
             plain = encode_block(block_of(value), FORMAT)
             assert TENANT.open(name, fetched.content) == plain
             assert not any(plain[at : at + 16] in fetched.content for at in range(0, len(plain), 16))

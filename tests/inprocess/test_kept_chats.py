@@ -37,6 +37,7 @@ from ndn_infer.repo.records import RepoClient, RepoEntry
 from ndn_infer.security import domain_store
 from ndn_infer.security.domain_store import DomainStore, tenant_of
 from ndn_infer.security.domains import PUBLIC
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.harness import NET, Node, keychain_in
 
 
@@ -86,7 +87,7 @@ async def test_it_goes_on_in_the_next_process(machine: Machine) -> None:
     async with machine.process() as two:
         loaded = await two.saved.load("trip")
         assert [said.content for said in loaded.messages] == ["where to?", "WHERE TO?"]
-        other = await machine.node.fetcher.fetch(ndn.split_version(ndn.from_uri(loaded.name))[0])
+        other = await machine.node.fetcher.fetch(ndn.split_version(ndn.from_uri(loaded.name))[0], most=MAX_OBJECT_BYTES)
         assert ndn.to_uri(other.name) == loaded.name, "others have it by its name while this process runs"
         going, label = await say(two, "trip", "and when?")
         assert label == "trip" and len(going.chat.messages) == 4

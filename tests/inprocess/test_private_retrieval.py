@@ -39,6 +39,7 @@ from ndn_infer.security.domains import PUBLIC, Domain, TenantDomain
 from ndn_infer.security.private_corpus import corpus_in
 from ndn_infer.tensors import RawTensor, encode_tensor
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.harness import NET, Node, keychain_in
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(range(32)), 2: bytes(range(32, 64))})
@@ -149,7 +150,7 @@ async def test_strangers_and_other_epochs_get_nothing(net: Net) -> None:
         with pytest.raises(NdnInferError):
             await net.corpora(domain, net.stranger).lookup(record, QUESTION, 2)
     cited = await net.corpora(EPOCH).lookup(record, QUESTION, 1)
-    fetched = await net.stranger.fetcher.fetch(ndn.from_uri(cited[0].name))
+    fetched = await net.stranger.fetcher.fetch(ndn.from_uri(cited[0].name), most=MAX_OBJECT_BYTES)
     assert not clear_words(TEXTS.values()) & set(re.findall(rb"\w{5,}", fetched.content))
 
 

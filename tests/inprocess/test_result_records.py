@@ -28,7 +28,7 @@ from ndn_infer.records.bounds import AtMost
 from ndn_infer.security import domains
 from ndn_infer.security.keychain import Keychain
 from ndn_infer.transport.calls.ask import Ask
-from ndn_infer.wire.manifest import build_object
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, build_object
 from tests.harness import NET, Node, keychain_in, role
 
 SUBJECT = ("service", "shout")
@@ -75,7 +75,7 @@ class World:
         """Of the object of this name; none where nobody has it."""
         try:
             found = await self.reader.fetcher.discover(name, patient=False)
-            packets = await self.reader.fetcher.packets(found)
+            packets = await self.reader.fetcher.packets(found, most=MAX_OBJECT_BYTES)
         except Nacked:
             return []
         return [packets.metadata, *packets.packets.values()]

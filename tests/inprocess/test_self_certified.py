@@ -32,7 +32,7 @@ from ndn_infer.security.revocation import Denied
 from ndn_infer.security.version_memory import VersionMemory
 from ndn_infer.transport.objects import discovery
 from ndn_infer.transport.trust.revocation_feed import RevocationFeed
-from ndn_infer.wire.manifest import build_object
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, build_object
 from tests.harness import NET, Node, keychain_in, role
 
 CORPUS = "cd" * 32
@@ -143,13 +143,13 @@ async def test_whatever_a_name_certifies_is_compared_however_it_is_read(
     await publish_at_both(net, name, content, content, label)
     fetcher = net.consumer.fetcher
     with pytest.raises(DigestMismatch, match="not what its name says"):
-        await fetcher.fetch(name)
+        await fetcher.fetch(name, most=MAX_OBJECT_BYTES)
     found = await fetcher.discover(name)
     for reading in (
-        fetcher.collect(found),
+        fetcher.collect(found, most=MAX_OBJECT_BYTES),
         fetcher.read_into(found, bytearray(len(content))),
         fetcher.read(found, 0, 1),
-        fetcher.packets(found),
+        fetcher.packets(found, most=MAX_OBJECT_BYTES),
         anext(fetcher.stream(found)),
     ):
         with pytest.raises(DigestMismatch):
@@ -199,7 +199,9 @@ async def test_a_deny_list_reaches_a_reader_by_name_and_an_older_one_changes_not
     keychain, text = net.honest.keychain, TEXTS[0]
     await publish_at_both(net, passage_name(text), text, text)
     fetcher, validator = net.consumer.fetcher, net.consumer.validator
-    assert (await fetcher.fetch(passage_name(text))).signed_by.identity == role("rag", site="other")
+    assert (await fetcher.fetch(passage_name(text), most=MAX_OBJECT_BYTES)).signed_by.identity == role(
+        "rag", site="other"
+    )
     base = CatalogRecord("keys", "revoked").to_name(NET)
     net.honest.server.serve(base, keychain.signer_for(operator_identity(NET)))
     await net.honest.registrar.register(base)
@@ -216,11 +218,13 @@ async def test_a_deny_list_reaches_a_reader_by_name_and_an_older_one_changes_not
     await asyncio.sleep(0.05)  # until no cache repeats that there is none
     assert await feed.refresh()
     with pytest.raises(KeyRevoked, match="stolen"):
-        await fetcher.fetch(passage_name(text))
-    assert (await fetcher.fetch(passage_name(text), elsewhere=(role("rag"),))).signed_by.identity == role("rag")
+        await fetcher.fetch(passage_name(text), most=MAX_OBJECT_BYTES)
+    assert (
+        await fetcher.fetch(passage_name(text), most=MAX_OBJECT_BYTES, elsewhere=(role("rag"),))
+    ).signed_by.identity == role("rag")
 
     net.honest.server.put(older[0], pinned=True)  # as somebody who kept it plays it back
     net.consumer.validator.seen = VersionMemory()
     await feed.refresh()
     with pytest.raises(KeyRevoked):
-        await fetcher.fetch(passage_name(text))
+        await fetcher.fetch(passage_name(text), most=MAX_OBJECT_BYTES)

@@ -23,6 +23,7 @@ from ndn_infer.records import GenerateRequest, Sampling, TokenEvent
 from ndn_infer.records.receipt import Receipt
 from ndn_infer.security.domains import PUBLIC, Domain, SealBroken, TenantDomain, parse_request
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.engine_kit import engine_here
 from tests.harness import NET, role
 from tests.integration.test_answers import MODEL, World, folder, world  # noqa: F401
@@ -52,7 +53,7 @@ async def ask(w: World, sampling: Sampling, domain: str = PUBLIC.label, **option
 
 
 async def fetched(w: World, base: Name, domain: Domain = PUBLIC) -> bytes:
-    found = await w.reader.fetcher.fetch(base)
+    found = await w.reader.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert found.signed_by.identity == role("decode")
     return domain.open(base, found.content)
 
@@ -129,7 +130,10 @@ async def test_a_private_answers_record_is_sealed(w: World) -> None:
     stream, _ = await ask(w, Sampling(4, ignore_eos=True), MEMBER.newest.label)
     result, epoch = result_of(stream), MEMBER.newest
     with pytest.raises(SealBroken):
-        epoch.open(ndn.from_uri("/elsewhere"), (await w.reader.fetcher.fetch(result.record().to_name(NET))).content)
+        epoch.open(
+            ndn.from_uri("/elsewhere"),
+            (await w.reader.fetcher.fetch(result.record().to_name(NET), most=MAX_OBJECT_BYTES)).content,
+        )
     claim = await claimed(w, stream, epoch)
     assert claim.domain == epoch.label and claim.caller == ndn.to_uri(role("user"))
     wire = await fetched(w, result.asked().to_name(NET))  # sealed as it came: nothing to open

@@ -31,6 +31,7 @@ from ndn_infer.namespace import KvBlock, Result
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.records import GenerateRequest, Record, Sampling, TokenEvent, TokenizeRequest
 from ndn_infer.transport.calls.ask import Ask
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from ndn_infer.wire.peek import data_name
 from tests.engine_kit import engine_here
 from tests.harness import NET, Node, keychain_in, role
@@ -99,15 +100,15 @@ async def publish(node: Node, content: bytes, label: str = "rag") -> ndn.Name:
 
 async def test_name_that_nobody_serves(net: Net) -> None:
     with pytest.raises(Nacked, match="no route"):
-        await net.consumer.fetcher.fetch(Result("corpus", DIGEST, "lookup", DIGEST).to_name(NET))
+        await net.consumer.fetcher.fetch(Result("corpus", DIGEST, "lookup", DIGEST).to_name(NET), most=MAX_OBJECT_BYTES)
 
 
 async def test_honest_object_of_many_segments(net: Net) -> None:
     content = bytes(range(256)) * 8000  # 2 MB: 256 segments, two levels of manifest
     base = await publish(net.producer, content)
-    fetched = await net.consumer.fetcher.fetch(base)
+    fetched = await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert fetched.content == content and fetched.signed_by.key_name.startswith(role("rag"))
-    again = await net.consumer.fetcher.fetch(base)
+    again = await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert again.segments_from_store == again.segments == 256
 
 
@@ -116,7 +117,7 @@ async def test_segment_poisoned_in_a_cache_is_fetched_past_it(net: Net) -> None:
     content = b"x" * 50_000
     base = await publish(net.producer, content)
     net.producer.link.tamper_up = tamper(lambda name: name.endswith(ndn.segment(3)) and b"metadata" not in name, 1)
-    fetched = await net.consumer.fetcher.fetch(base)
+    fetched = await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert fetched.content == content
     assert net.consumer.fetcher.bad_packets == 1
 
@@ -125,7 +126,7 @@ async def test_segment_altered_every_time_is_refused(net: Net) -> None:
     base = await publish(net.producer, b"x" * 50_000)
     net.producer.link.tamper_up = tamper(lambda name: name.endswith(ndn.segment(3)) and b"metadata" not in name)
     with pytest.raises(NdnInferError) as caught:
-        await net.consumer.fetcher.fetch(base)
+        await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert caught.type is DigestMismatch or "segment" in str(caught.value)
 
 
@@ -133,19 +134,19 @@ async def test_altered_metadata_is_refused(net: Net) -> None:
     base = await publish(net.producer, b"y" * 100)
     net.consumer.link.tamper_down = tamper(lambda name: b"metadata" in name)
     with pytest.raises(BadSignature):
-        await net.consumer.fetcher.fetch(base)
+        await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
 
 
 async def test_altered_once_completes(net: Net) -> None:
     base = await publish(net.producer, b"y" * 100)
     net.consumer.link.tamper_down = tamper(lambda name: b"metadata" in name, 1)
-    assert (await net.consumer.fetcher.fetch(base)).content == b"y" * 100
+    assert (await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)).content == b"y" * 100
 
 
 async def test_key_of_another_role_is_not_allowed(net: Net) -> None:
     base = await publish(net.producer, b"z", label="decode")
     with pytest.raises(KeyNotAllowed, match="decode"):
-        await net.consumer.fetcher.fetch(base)
+        await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
 
 
 async def test_key_of_another_network_is_not_believed(net: Net, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ async def test_key_of_another_network_is_not_believed(net: Net, tmp_path: Path) 
     await impostor.open()
     base = await publish(impostor, b"lies")
     with pytest.raises(TrustError):
-        await net.consumer.fetcher.fetch(base)
+        await net.consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     await impostor.close()
 
 
@@ -167,7 +168,7 @@ async def test_expired_certificate(tmp_path: Path) -> None:
     await consumer.open()
     base = await publish(producer, b"old")
     with pytest.raises(CertificateExpired):
-        await consumer.fetcher.fetch(base)
+        await consumer.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     await producer.close()
     await consumer.close()
     network.close()

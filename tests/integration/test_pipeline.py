@@ -46,6 +46,7 @@ from ndn_infer.transport.calls.caller import ResultLost  # noqa: E402
 from ndn_infer.transport.calls.candidates import Candidate, Said  # noqa: E402
 from ndn_infer.transport.link.links import Link  # noqa: E402
 from ndn_infer.wire import readership  # noqa: E402
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES  # noqa: E402
 from tests.daemons import run_network  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import NET, Node, role  # noqa: E402
@@ -537,7 +538,7 @@ def test_what_a_stage_refuses(small: Model) -> None:
                 assert caught.value.code == code, request
             report = await stages.asker.caller.call(Ask(SERVICE, function, good), StageReport)
             base = host.activation(NET, 3, bytes.fromhex(report.chain))
-            fetched = await stages.asker.fetcher.fetch(base)
+            fetched = await stages.asker.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
             assert fetched.signed_by.identity == role("stage", node="s0")
             assert report.tensor in (b"", fetched.content)
 

@@ -33,6 +33,7 @@ from ndn_infer.transport.link.links import connect
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.harness import NET, keychain_in, role
 from tests.integration.test_forwarder_clients import (
     CONTENT,
@@ -125,7 +126,7 @@ async def test_our_fetcher_reads_it_verified(tmp_path: Path) -> None:
                 return data.wire
 
             validator = Validator(TrustSchema.load(NET), keychain.anchor, certificate)
-            fetched = await Fetcher(endpoint, validator, FetchConfig()).fetch(BLOCK)
+            fetched = await Fetcher(endpoint, validator, FetchConfig()).fetch(BLOCK, most=MAX_OBJECT_BYTES)
             await validator.aclose()
         assert fetched.content == OBJECT
 

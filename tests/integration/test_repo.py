@@ -45,7 +45,7 @@ from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
-from ndn_infer.wire.manifest import ObjectPackets
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, ObjectPackets
 from tests.daemons import environment_in, run_command, stop, wait_ready
 from tests.harness import NET, Node
 
@@ -173,7 +173,7 @@ async def test_an_object_outlives_its_producer_and_a_restart_of_the_repo(tmp_pat
         for round_ in range(2):
             reader = await Node(world.network, world.reader.keychain, CONFIG).open()  # knows no certificate yet
             for number, packets in enumerate(published):
-                fetched = await reader.fetcher.fetch(packets.base)
+                fetched = await reader.fetcher.fetch(packets.base, most=MAX_OBJECT_BYTES)
                 assert fetched.content == content(number) and fetched.name == packets.manifest.name
                 assert fetched.signed_by.identity == identity("n1", "rag"), "the producer's signature, not the repo's"
                 for name, wire in ((packets.metadata_name, packets.metadata), *packets.packets.items()):
@@ -308,7 +308,7 @@ async def test_a_renewed_certificate_outlives_its_owner_beside_the_expired_one_t
         await client.insert(packets.base, pin=True)
         await producer_goes(world)
         reader = await Node(world.network, world.reader.keychain, CONFIG).open()
-        assert (await reader.fetcher.fetch(packets.base)).content == content(3)
+        assert (await reader.fetcher.fetch(packets.base, most=MAX_OBJECT_BYTES)).content == content(3)
         await reader.close()
 
 
@@ -393,7 +393,7 @@ async def test_what_is_not_kept_is_refused_not_denied(tmp_path: Path) -> None:
         for number in range(3):
             world.publish(number)
         for number in range(3):
-            assert (await world.reader.fetcher.fetch(base(number))).content == content(number)
+            assert (await world.reader.fetcher.fetch(base(number), most=MAX_OBJECT_BYTES)).content == content(number)
 
 
 # ---------------------------------------------------------------- real processes
@@ -443,7 +443,7 @@ async def publish_and_leave(config: Config, environment: dict[str, str], number:
 async def read(config: Config, name: Name) -> bytes:
     session = await library.Node.join(config, ensure_keys(config, ROLES))
     try:
-        return (await session.fetcher.fetch(name)).content
+        return (await session.fetcher.fetch(name, most=MAX_OBJECT_BYTES)).content
     finally:
         await session.close()
 

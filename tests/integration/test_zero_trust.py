@@ -39,6 +39,7 @@ from ndn_infer.transport.link.endpoint import Endpoint
 from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.trust.certificates import certificate_fetcher
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.daemons import RunningNetwork, run_network
 from tests.harness import NET, Node, keychain_in, role
 from tests.integration.test_repo import REPO, start_repo
@@ -202,9 +203,9 @@ async def test_calls_large_requests_streams_and_retrieval_work_by_hint(net: Net)
     ]
     assert letters == ["a", "b", "c"]
     hits = await caller.call(Ask(CORPUS, "lookup", LookupRequest("heron", 1)), Hits)
-    fetched = await net.asker.fetcher.fetch(ndn.from_uri(hits.hits[0].name))
+    fetched = await net.asker.fetcher.fetch(ndn.from_uri(hits.hits[0].name), most=MAX_OBJECT_BYTES)
     assert records.decode(PassageRecord, fetched.content) == Find.passage
-    catalogued = await net.asker.fetcher.fetch(CatalogRecord("corpus", "notes").to_name(NET))
+    catalogued = await net.asker.fetcher.fetch(CatalogRecord("corpus", "notes").to_name(NET), most=MAX_OBJECT_BYTES)
     assert catalogued.signed_by.identity == operator_identity(NET)
 
 
@@ -227,7 +228,7 @@ async def test_a_repo_keeps_and_gives_what_a_producer_made_that_is_gone(net: Net
     assert entry.pinned
     net.network.core.cs.erase(NET, 1000)
     await net.producers[2].close()
-    fetched = await reader.fetcher.fetch(base)
+    fetched = await reader.fetcher.fetch(base, most=MAX_OBJECT_BYTES)
     assert records.decode(PassageRecord, fetched.content) == Find.passage and fetched.signed_by.identity == role("rag")
     for prefix, _ in net.network.core.rib.items():
         assert prefix.startswith((MACHINE, OTHER)), ndn.to_uri(prefix)

@@ -25,6 +25,7 @@ from ndn_infer.transport.link.registration import Registrar
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.foreign import fetch_foreign
 from ndn_infer.transport.objects.serve import Server
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.harness import NET, keychain_in, role
 from tests.interop.peers import Peer, needs, our_forwarder
 
@@ -188,7 +189,7 @@ async def test_stock_ndnget_downloads_an_object_of_ours(ours: Peer, tmp_path: Pa
             assert fetched.content == blob, fetched.report
         validator = Validator(TrustSchema.load(NET), keychain.anchor, _no_certificate)
         validator.add_certificates(*keychain.certificates())
-        assert (await Fetcher(consumer, validator, FetchConfig()).fetch(block)).content == blob
+        assert (await Fetcher(consumer, validator, FetchConfig()).fetch(block, most=MAX_OBJECT_BYTES)).content == blob
         await validator.aclose()
         await registrar.close()
 

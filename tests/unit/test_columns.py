@@ -14,7 +14,8 @@ from ndn_infer.wire.segments import Segments
 
 def objects(counts: Sequence[int]) -> list[Segments]:
     return [
-        Segments(ndn.from_uri(f"/object/{number}"), count, bytes(32 * count)) for number, count in enumerate(counts)
+        Segments(ndn.from_uri(f"/object/{number}"), count, bytes(32 * count), size=0)
+        for number, count in enumerate(counts)
     ]
 
 

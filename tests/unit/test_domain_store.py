@@ -288,7 +288,7 @@ async def test_whoever_joins_late_asks_a_bounded_number_of_times_however_many_ep
             asked.append(int(named.epoch))
             return SimpleNamespace(manifest=True if asked[-1] <= 95_000 else None)
 
-        async def collect(self, found: object) -> object:
+        async def collect(self, found: object, *, most: int) -> object:
             return SimpleNamespace(content=b"", signed_by=SimpleNamespace(identity=OWNER))
 
     monkeypatch.setattr(store, "join", lambda *_: (_ for _ in ()).throw(MissingKey("not for us")))

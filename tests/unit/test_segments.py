@@ -50,6 +50,7 @@ def packets(count: int, seed: int = 1, last: int = 100) -> list[bytes]:
 
 def segments_of(wires: list[bytes], **options: object) -> Segments:
     digests = b"".join(hashlib.sha256(wire).digest() for wire in wires)
+    options.setdefault("size", sum(len(decode_data(wire).content) for wire in wires))
     return Segments(PREFIX, len(wires), digests, **options)  # type: ignore[arg-type]
 
 
@@ -66,6 +67,15 @@ def test_any_order_gives_the_content(count: int, last: int, rng: random.Random) 
         content += b"".join(in_order.take())
     assert segments.complete
     assert content == b"".join(decode_data(wire).content for wire in wires)
+
+
+def test_more_bytes_than_were_promised_are_not_kept() -> None:
+    wires = packets(3, last=100)
+    segments = segments_of(wires, size=SEGMENT_BYTES + 100)
+    assert segments.accept(0, wires[0])
+    with pytest.raises(BadPacket, match="more bytes"):
+        segments.accept(1, wires[1])
+    assert segments.accept(2, wires[2]) and segments.missing == {1}
 
 
 @given(st.integers(0, 3), st.data())

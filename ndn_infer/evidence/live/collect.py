@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -52,6 +52,7 @@ from ndn_infer.security.domains import (
     parse_request,
 )
 from ndn_infer.security.revocation import LIST_ID, LIST_KIND
+from ndn_infer.together import both, together
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.asking import Answered
 from ndn_infer.transport.calls.caller import Caller
@@ -99,10 +100,12 @@ class Collector:
         context = await self._context(said)
         model = CatalogRecord("model", result.subject).to_name(self.node.net)
         revoked = CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)
-        await asyncio.gather(
-            self.object(model), self.object(revoked), self._kv(said), self._passages(context),
-            self._prompt(stream, asked, context, said), self._citations(stream, context),
-        )  # fmt: skip
+        objects = together((self.object(model), self.object(revoked)))
+        inputs = together((
+            self._kv(said), self._passages(context), self._prompt(stream, asked, context, said),
+            self._citations(stream, context),
+        ))  # fmt: skip
+        await both(objects, inputs)
         await self.certificates()
         return self.bundle
 
@@ -110,7 +113,7 @@ class Collector:
         """The same of a result that is no answer of a model."""
         names = [result.to_name(self.node.net), result.record().to_name(self.node.net)]
         names += [result.asked().to_name(self.node.net), CatalogRecord(LIST_KIND, LIST_ID).to_name(self.node.net)]
-        await _all([self.object(name) for name in names])
+        await together([self.object(name) for name in names])
         await self.certificates()
         return self.bundle
 
@@ -140,7 +143,7 @@ class Collector:
             if not whole or found.manifest.inline is not None:
                 self.bundle.add(found.data.wire)
                 return found.manifest.inline if found.manifest.inline is not None else b""
-            packets = await fetcher.packets(found, hints=hints)
+            packets = await fetcher.packets(found, most=self.bundle.room, hints=hints)
             self.bundle.add(packets.metadata, *packets.packets.values())
             return packets.content()
         except NdnInferError as error:
@@ -220,12 +223,12 @@ class Collector:
             if KvBlock.parse(self.node.net, base) is not None:
                 places = self._places(block.signer, self.bundle.note.producer)
                 wanted.append(self.object(base, block.version or None, places=places, whole=False))
-        await _all(wanted)
+        await together(wanted)
 
     async def _passages(self, context: Context | None) -> None:
         names = [ndn.from_uri(use.uri) for use in context.passages] if context is not None else []
         names += [ndn.from_uri(one.uri) for one in context.corpora] if context is not None else []
-        await _all([self.object(base) for base in names])
+        await together([self.object(base) for base in names])
 
     async def _prompt(
         self, stream: StreamName, asked: bytes | None, context: Context | None, said: AnswerClaim | None
@@ -240,7 +243,7 @@ class Collector:
         values = domain.chain_values(ids, size or BLOCK_TOKENS)
         bases = [TokenBlock(model, domain.label, value.hex()).to_name(self.node.net) for value in values]
         places = self._places(self.bundle.note.producer)
-        await _all([self.object(base, places=places) for base in bases])
+        await together([self.object(base, places=places) for base in bases])
         if context is not None and domain.label == PUBLIC.label:
             await self._asked_again(("model", model), "tokenize", context.asked, Tokens)
             if any(use.span for use in context.passages):
@@ -337,10 +340,6 @@ class Collector:
                 return
             self.bundle.add(certificate.wire)
             locator = certificate.issuer_locator
-
-
-async def _all(wanted: Sequence[Awaitable[object]]) -> None:
-    await asyncio.gather(*wanted)
 
 
 def _split(uri: str) -> tuple[Name, int | None]:

@@ -25,6 +25,7 @@ from ndn_infer.evidence.statement import Resource
 from ndn_infer.namespace import CatalogRecord, Evidence, Passage, RequestObject, Result, Role
 from ndn_infer.ndn.name import Name
 from ndn_infer.node.node import Node
+from ndn_infer.records import CorpusRecord
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.domains import PUBLIC
@@ -141,7 +142,7 @@ async def _corpora(node: Node, uses: Iterable[PassageUse]) -> tuple[Resource, ..
         try:
             record = await node.fetcher.discover(base, patient=False)
             if record.manifest is not None:
-                content = (await node.fetcher.collect(record)).content
+                content = (await node.fetcher.collect(record, most=records.most_bytes(CorpusRecord))).content
                 found.append(Resource(ndn.to_uri(base), hashlib.sha256(content).hexdigest(), CORPUS))
         except NdnInferError as error:
             log.info("no record of corpus %s: %s", digest[:16], error)

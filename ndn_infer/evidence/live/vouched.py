@@ -201,9 +201,7 @@ async def fetch(node: Node, uri: str, topic: str) -> Vouched:
     found = await node.fetcher.discover(base)
     if found.manifest is None:
         raise FetchIncomplete(f"there is no {uri}, its producer says")
-    if found.manifest.size > MOST_BYTES:
-        raise BadRecord(f"{uri} has {found.manifest.size} bytes, and {MOST_BYTES} are the most")
-    fetched = await node.fetcher.collect(found)
+    fetched = await node.fetcher.collect(found, most=MOST_BYTES)
     return _said(base, fetched.content, node.validator, fetched.signed_by)
 
 

@@ -10,7 +10,6 @@ first wrong one counts, since a producer that computes after wrong blocks of oth
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,17 +21,20 @@ from ndn_infer.errors import BadRecord, NetworkError, TrustError
 from ndn_infer.functions.audit.kv_compare import KvDifference, compare
 from ndn_infer.functions.audit.sample import AuditSample
 from ndn_infer.functions.engine_worker import EngineWorker
-from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block
+from ndn_infer.kv.codec import BlockFormat, block_bytes, decode_block, encode_block
 from ndn_infer.kv.layout import BlockLayout
 from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.validator import Validated
+from ndn_infer.together import together
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.wire.manifest import SEGMENT_BYTES, ObjectPackets
 
 MAX_BLOCKS: Final = 4096
 AT_ONCE: Final = 8
 """Blocks that are fetched together."""
+TIMES_LARGER: Final = 4
+"""A block of another size is wrong, and looked at up to here."""
 MAX_SHOWN: Final = 48
 """Segments of a wrong block in a proof."""
 
@@ -119,7 +121,7 @@ class KvCheck:
         found: list[SignedBlock] = []
         for start in range(0, len(values), AT_ONCE):
             part = enumerate(values[start : start + AT_ONCE], start)
-            for signed in await asyncio.gather(*(self._signed(fetcher, value, at, holders) for at, value in part)):
+            for signed in await together(self._signed(fetcher, value, at, holders) for at, value in part):
                 if signed is None:
                     return found
                 found.append(signed)
@@ -177,13 +179,14 @@ class KvCheck:
     async def _signed(
         self, fetcher: Fetcher, value: bytes, index: int, holders: Sequence[Name]
     ) -> SignedBlock | None:  # fmt: skip
-        base = self.base(value)
+        """None of one that nobody has, or that is so large that nobody can take it for one."""
+        base, most = self.base(value), TIMES_LARGER * block_bytes(self._format)
         for hints in ((), *((holder,) for holder in holders)):
             try:
                 found = await fetcher.discover(base, hints=hints, patient=False)
                 if found.manifest is not None:
-                    return SignedBlock(index, await fetcher.packets(found, hints=hints), found.signed_by)
-            except (NetworkError, TrustError):  # what cannot be verified is nobody's
+                    return SignedBlock(index, await fetcher.packets(found, most=most, hints=hints), found.signed_by)
+            except (NetworkError, TrustError, BadRecord):  # what cannot be verified is nobody's
                 continue
         return None
 

@@ -13,19 +13,21 @@ from typing import Final
 
 from ndn_infer import ndn, records
 from ndn_infer.errors import BadRecord, DigestMismatch, FetchIncomplete, NdnInferError, UsageError
-from ndn_infer.evidence.bundle import EvidenceBundle
+from ndn_infer.evidence.bundle import MAX_BUNDLE_BYTES, EvidenceBundle
 from ndn_infer.functions.audit.published_events import PublishedEvents
 from ndn_infer.namespace import AnswerRecord, RequestObject, Result, parse_base
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import CONTENT_KEY, Data, decode_data
 from ndn_infer.records import GenerateRequest, TokenEvent
 from ndn_infer.security.certificate import parse
-from ndn_infer.security.domains import is_sealed
+from ndn_infer.security.domains import SealedRequest, is_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.wire.manifest import ObjectPackets, decode_manifest
 
 MAX_SEGMENTS: Final = 1 << 16
+_MOST_ASKED: Final = max(records.most_bytes(GenerateRequest), records.most_bytes(SealedRequest))
+"""Bytes of a request: that of a private answer is told from others when it is here."""
 _HINT: Final = "name a result of 'generate': .../model/<digest>/result/generate/<request>, with or without its version"
 
 
@@ -72,10 +74,10 @@ async def fetch_answer(
         raise FetchIncomplete(f"there is no {ndn.to_uri(base)}, its producer says")
     if found.manifest.segments > MAX_SEGMENTS:
         raise BadRecord(f"an answer of {found.manifest.segments} segments is not computed again")
-    packets = await fetcher.packets(found, hints=at)
+    packets = await fetcher.packets(found, most=MAX_BUNDLE_BYTES, hints=at)
     names = [found.manifest.segment_name(number) for number in range(found.manifest.segments)]
     segments = tuple(decode_data(packets.packets[name]) for name in names)
-    wire = (await fetcher.fetch(_request_of(result).to_name(net), hints=at)).content
+    wire = (await fetcher.fetch(_request_of(result).to_name(net), most=_MOST_ASKED, hints=at)).content
     signers = {(await validator.validate(segment)).identity for segment in segments}
     if signers != {found.signed_by.identity}:
         raise BadRecord(f"segments of {ndn.to_uri(found.manifest.name)} are signed by several")

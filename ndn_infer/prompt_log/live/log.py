@@ -106,9 +106,7 @@ class PromptLog:
         found = await self.fetcher.discover(base, hints=hints)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {command.source}")
-        if found.manifest.size > MAX_ENTRY_BYTES:
-            raise BadRecord(f"an entry of {found.manifest.size} bytes; a log takes {MAX_ENTRY_BYTES}")
-        return (await self.fetcher.collect(found, hints=hints)).content
+        return (await self.fetcher.collect(found, most=MAX_ENTRY_BYTES, hints=hints)).content
 
     async def _erase(self, command: EraseCommand, signed: Validated | None) -> ErasedUser:
         assert signed is not None

@@ -60,8 +60,7 @@ class LogReader:
         found = await self.fetcher.discover(self.names.checkpoint, hints=self.hints, past_caches=True)
         if found.manifest is None:
             raise FetchIncomplete(f"{ndn.to_uri(self.names.log)} has no records yet")
-        _check(found.manifest.size, SMALL_BYTES)
-        fetched = await self.fetcher.collect(found, hints=self.hints)
+        fetched = await self.fetcher.collect(found, most=SMALL_BYTES, hints=self.hints)
         certificate = self.validator.certified(fetched.signed_by.key_name)
         if certificate is None:
             raise BadRecord("the certificate of the log's key is gone")
@@ -113,8 +112,8 @@ class LogReader:
         found = await self.fetcher.discover(self.names.entry(index), hints=self.hints)
         if found.manifest is None:
             raise FetchIncomplete(f"{ndn.to_uri(self.names.log)} has no entry {index}")
-        _check(found.manifest.size, MAX_ENTRY_BYTES)
-        return records.decode(LeafEntry, (await self.fetcher.collect(found, hints=self.hints)).content)
+        fetched = await self.fetcher.collect(found, most=MAX_ENTRY_BYTES, hints=self.hints)
+        return records.decode(LeafEntry, fetched.content)
 
     async def root(self, size: int) -> bytes:
         """Over the first leaves, as the log's tiles have it now."""
@@ -139,15 +138,13 @@ class LogReader:
         found = await self.fetcher.discover(base, past_caches=True)
         if found.manifest is None:
             return None
-        _check(found.manifest.size, SMALL_BYTES)
-        return records.decode(Witnessed, (await self.fetcher.collect(found)).content)
+        return records.decode(Witnessed, (await self.fetcher.collect(found, most=SMALL_BYTES)).content)
 
     async def _small(self, base: Name, most: int, *, past_caches: bool = False) -> bytes:
         found = await self.fetcher.discover(base, hints=self.hints, past_caches=past_caches)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {ndn.to_uri(base)}")
-        _check(found.manifest.size, most)
-        return (await self.fetcher.collect(found, hints=self.hints)).content
+        return (await self.fetcher.collect(found, most=most, hints=self.hints)).content
 
 
 def judge(checkpoint: Checkpoint, log: Name, public_der: bytes) -> None:
@@ -160,8 +157,3 @@ def judge(checkpoint: Checkpoint, log: Name, public_der: bytes) -> None:
 def log_digest(log: Name) -> str:
     """Of a log's identity, in names of what witnesses say of it."""
     return hashlib.sha256(log).hexdigest()
-
-
-def _check(size: int, most: int) -> None:
-    if size > most:
-        raise BadRecord(f"an object of {size} bytes, where {most} are the most")

@@ -24,7 +24,7 @@ from ndn_infer.namespace import Call, CallClass, function_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CallAnswer, Record, StreamEvent
 from ndn_infer.security.access import Access
-from ndn_infer.security.domains import PUBLIC, Domain
+from ndn_infer.security.domains import PUBLIC, Domain, most_sealed
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.telemetry.spans import Span, current, ending, within
 from ndn_infer.transport.calls.ask import Ask
@@ -113,7 +113,7 @@ class Caller:
             if not answered.answer.result:
                 return records.decode(result, answered.answer.value)
             try:
-                content = await self._result_object(answered, machine.give_up_at)
+                content = await self._result_object(answered, machine.give_up_at, records.most_bytes(result))
             except NetworkError as error:
                 await self._asking.lost(machine, question, answered, error)
                 continue
@@ -240,14 +240,14 @@ class Caller:
     def _hints(self, answer: CallAnswer) -> tuple[Name, ...]:
         return (ndn.from_uri(answer.hint),) if answer.hint else ()
 
-    async def _result_object(self, answered: Answered, give_up_at: float) -> bytes:
+    async def _result_object(self, answered: Answered, give_up_at: float, most: int) -> bytes:
         answer, epoch = answered.answer, answered.epoch
         base, hints = _base_of(ndn.from_uri(answer.result)), self._hints(answer)
         left_s = max(give_up_at - clock.monotonic(), LEAST_FETCH_S)
         found = await self._fetcher.await_object(base, hints=hints, deadline_s=left_s)
         if found.manifest is None:
             raise ResultLost(f"the producer no longer has {answer.result}")
-        fetched = await self._fetcher.collect(found, hints=hints)
+        fetched = await self._fetcher.collect(found, most=most_sealed(most), hints=hints)
         return fetched.content if epoch is None else epoch.open(base, fetched.content)
 
     def _pull(self, answered: Answered, on_progress: OnProgress | None) -> StreamPull:

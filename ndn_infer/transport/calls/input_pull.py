@@ -104,7 +104,7 @@ class InputPuller:
                         raise BadRecord(f"a request of {size} bytes; this node pulls {self._max_bytes} at one time")
                     if not self._crowd.weigh(pulling.place, size):
                         raise Busy("too many bytes of inputs are on their way here", retry_after_s=SILENCE_S)
-                    content = (await self._with_time(pulling, size).collect(found, hints=hints)).content
+                    content = (await self._with_time(pulling, size).collect(found, most=size, hints=hints)).content
                 except (NetworkError, TrustError, BadPacket) as error:
                     reason, silent = str(error), silent or not isinstance(error, BadPacket)
                     continue

@@ -1,16 +1,19 @@
 """Fetching: objects by name, every byte verified.
 
-Owns: discovery of an object's manifest, its second level, and the ways to read it: whole, in order as it arrives, a
-range, or on from where an earlier try ended. Segments come through one congestion-controlled window (pull.py) and are
-checked by wire.segments, which also gets past a poisoned cache. Must not know: what the bytes mean.
+Owns: discovery of an object's manifest, its second level, and the ways to read it: whole (whoever reads so says of how
+many bytes at most), in order as it arrives, a range, or on from where an earlier try ended. Segments come through one
+congestion-controlled window (pull.py) and are checked by wire.segments, which also gets past a poisoned cache. Must not
+know: what the bytes mean.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Final
 
 from ndn_infer import clock, ndn
 from ndn_infer.config import FetchConfig
@@ -39,6 +42,9 @@ from ndn_infer.wire.puller import PullStats
 from ndn_infer.wire.segments import Segments, check_range, uniform_bytes
 
 log = logging.getLogger(__name__)
+
+LEAST_GOODPUT: Final = 32_768
+"""Bytes per second: who sends an object's packets slower is not waited for."""
 
 
 class Fetcher:
@@ -104,10 +110,10 @@ class Fetcher:
     # ------------------------------------------------------------ reading
 
     async def fetch(
-        self, base: Name, *, hints: tuple[Name, ...] = (), elsewhere: Sequence[Name] = (), most: int = 0
-    ) -> Fetched:  # fmt: skip
+        self, base: Name, *, most: int, hints: tuple[Name, ...] = (), elsewhere: Sequence[Name] = ()
+    ) -> Fetched:
         """The whole object at `base`, verified. Raises FetchIncomplete, Timeout, Nacked or a TrustError; BadRecord for
-        one of more than `most` bytes (0: of any number), of which nothing is fetched but what says so.
+        one of more than `most` bytes, of which nothing is fetched but what says so.
 
         When its segments cannot be had, the metadata may be an old one that somebody played back: it is asked for
         again past caches, and if there is a newer version that one is fetched. So it is when the content is not what
@@ -124,36 +130,50 @@ class Fetcher:
                 if number == 1 and (found.manifest is None or found.manifest.name == tried):
                     continue
                 tried = found.manifest.name if found.manifest is not None else b""
-                _check_most(found, most)
-                return await self.collect(found, hints=place)
+                return await self.collect(found, most=most, hints=place)
             except (NetworkError, TrustError, BadRecord) as failed:
                 error = failed if error is None or isinstance(failed, TrustError) else error
         assert error is not None
         raise error
 
     async def packets(
-        self, found: Discovered, *, hints: tuple[Name, ...] = (),
+        self, found: Discovered, *, most: int, hints: tuple[Name, ...] = (),
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> ObjectPackets:  # fmt: skip
         """All packets of a discovered object as its producer made them, verified: whoever hands them on signs nothing.
-        Raises as `collect`."""
+        Raises as `collect`, and Timeout where they come slower than LEAST_GOODPUT."""
         manifest = self._manifest(found)
-        packets = await pull_packets(self._pulls, manifest, found.data, self._config, hints=hints, progress=progress)
+        _check_most(manifest, most)
+        try:
+            async with asyncio.timeout(self._config.deadline_s + manifest.size / LEAST_GOODPUT):
+                packets = await pull_packets(
+                    self._pulls, manifest, found.data, self._config, hints=hints, progress=progress
+                )
+        except TimeoutError as error:
+            raise Timeout(f"{ndn.to_uri(manifest.name)} comes too slowly") from error
         whole = self_certified.applies(self._validator.net, packets.base)
         self._accept(found, packets.content() if whole else b"")
         return packets
 
     async def collect(
-        self, found: Discovered, *, hints: tuple[Name, ...] = (),
+        self, found: Discovered, *, most: int, hints: tuple[Name, ...] = (),
         have: Mapping[int, bytes | memoryview] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Fetched:  # fmt: skip
-        """The content that a discovered manifest describes.
+        """The content that a discovered manifest describes; BadRecord where that is more than `most` bytes.
 
         `have` are verified contents by segment number from an earlier try (FetchIncomplete.contents): they are not
         fetched again. `progress` is told (segments there, segments in all). Raises as `fetch` does.
         """
         manifest = self._manifest(found)
+        _check_most(manifest, most)
+        return await self._collect(found, manifest, hints, have=have, progress=progress)
+
+    async def _collect(
+        self, found: Discovered, manifest: Manifest, hints: tuple[Name, ...], *,
+        have: Mapping[int, bytes | memoryview] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Fetched:  # fmt: skip
         source = source_of(found.arrival, manifest.name)
         if manifest.inline is not None:
             self._accept(found, manifest.inline)
@@ -233,10 +253,10 @@ class Fetcher:
     ) -> AsyncGenerator[bytes | memoryview, None]:
         """The verified content in order, in pieces, as they arrive. A reader that is slower than the network holds the
         network back. Raises as `collect` does, at any step; what was handed over by then is good."""
-        if self._only_whole(found):
-            yield (await self.collect(found, hints=hints)).content
-            return
         manifest = self._manifest(found)
+        if self._only_whole(manifest):
+            yield (await self._collect(found, manifest, hints)).content
+            return
         size = 0
         async with aclosing(self._in_order(await self._segments(manifest, hints))) as pieces:
             async for piece in pieces:
@@ -250,10 +270,10 @@ class Fetcher:
 
         Raises BadPacket for a range that begins outside the object, else as `collect`.
         """
-        if self._only_whole(found):
-            content = (await self.collect(found, hints=hints)).content
-            return content[slice(*check_range(len(content), start, length))]
         manifest = self._manifest(found)
+        if self._only_whole(manifest):
+            content = (await self._collect(found, manifest, hints)).content
+            return content[slice(*check_range(len(content), start, length))]
         start, end = check_range(manifest.size, start, length)
         if start == end:
             return b""
@@ -268,11 +288,8 @@ class Fetcher:
 
     # ------------------------------------------------------------ inside
 
-    def _only_whole(self, found: Discovered) -> bool:
+    def _only_whole(self, manifest: Manifest) -> bool:
         """Whether it came whole, or can only be judged as a whole."""
-        manifest = found.manifest
-        if manifest is None:
-            return False
         return manifest.inline is not None or self_certified.applies(
             self._validator.net, ndn.prefix(manifest.name, -1)
         )  # fmt: skip
@@ -307,15 +324,17 @@ class Fetcher:
             manifest = await self._second_level(manifest, hints)
         lifetime_ms = self._config.lifetime_ms
         return Segments(
-            manifest.name, manifest.segments, manifest.digests, hints=hints, lifetime_ms=lifetime_ms, wanted=wanted,
-            have=have, into=into,
+            manifest.name, manifest.segments, manifest.digests, size=manifest.size, hints=hints,
+            lifetime_ms=lifetime_ms, wanted=wanted, have=have, into=into,
         )  # fmt: skip
 
     async def _second_level(self, manifest: Manifest, hints: tuple[Name, ...]) -> Manifest:
         count = len(manifest.manifest_digests) // 32
         lifetime_ms = self._config.lifetime_ms
         digests = manifest.manifest_digests
-        segments = Segments(manifest.manifest_prefix, count, digests, hints=hints, lifetime_ms=lifetime_ms)
+        segments = Segments(
+            manifest.manifest_prefix, count, digests, size=32 * manifest.segments, hints=hints, lifetime_ms=lifetime_ms
+        )
         await self._pull(segments)
         return manifest.with_digests(b"".join(map(segments.contents.__getitem__, range(count))))
 
@@ -363,10 +382,10 @@ class Fetcher:
         return b"".join(found)
 
 
-def _check_most(found: Discovered, most: int) -> None:
-    if most and found.manifest is not None and found.manifest.size > most:
-        size, name = found.manifest.size, ndn.to_uri(found.manifest.name)
-        raise BadRecord(f"{name} has {size} bytes; {most} are the most that are read of it")
+def _check_most(manifest: Manifest, most: int) -> None:
+    if manifest.size > most:
+        name = ndn.to_uri(manifest.name)
+        raise BadRecord(f"{name} has {manifest.size} bytes; {most} are the most that are read of it")
 
 
 def _check_size(manifest: Manifest, size: int) -> None:

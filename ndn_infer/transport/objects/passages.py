@@ -45,7 +45,5 @@ class PassageReader:
         found = await self.fetcher.discover(base)
         if found.manifest is None:
             raise FetchIncomplete(f"there is no {uri}")
-        if found.manifest.size > MAX_PASSAGE_BYTES:
-            raise BadRecord(f"a passage of {found.manifest.size} bytes; {MAX_PASSAGE_BYTES} are the most")
-        content = (await self.fetcher.collect(found)).content
+        content = (await self.fetcher.collect(found, most=MAX_PASSAGE_BYTES)).content
         return records.decode(PassageRecord, open_passage(self.domain, self.net, named.corpus, bytes(content)))

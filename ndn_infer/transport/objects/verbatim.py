@@ -20,8 +20,8 @@ from ndn_infer.wire.segments import Segments
 class _Kept(Segments):
     """Segments that remember the packets that carried them."""
 
-    def __init__(self, prefix: Name, digests: bytes, *, hints: tuple[Name, ...], lifetime_ms: int) -> None:
-        super().__init__(prefix, len(digests) // 32, digests, hints=hints, lifetime_ms=lifetime_ms)
+    def __init__(self, prefix: Name, digests: bytes, *, size: int, hints: tuple[Name, ...], lifetime_ms: int) -> None:
+        super().__init__(prefix, len(digests) // 32, digests, size=size, hints=hints, lifetime_ms=lifetime_ms)
         self.wires: dict[int, bytes] = {}
 
     def accept(self, number: int, wire: bytes) -> bool:
@@ -40,8 +40,8 @@ async def pull_packets(
     Raises FetchIncomplete, a TrustError."""
     packets: dict[Name, bytes] = {}
 
-    async def pull(prefix: Name, digests: bytes) -> _Kept:
-        segments = _Kept(prefix, digests, hints=hints, lifetime_ms=config.lifetime_ms)
+    async def pull(prefix: Name, digests: bytes, size: int) -> _Kept:
+        segments = _Kept(prefix, digests, size=size, hints=hints, lifetime_ms=config.lifetime_ms)
         while not segments.complete:
             before = len(segments.missing)
             work = pulls.pull(segments)
@@ -60,9 +60,9 @@ async def pull_packets(
         return segments
 
     if not manifest.digests:
-        upper = await pull(manifest.manifest_prefix, manifest.manifest_digests)
+        upper = await pull(manifest.manifest_prefix, manifest.manifest_digests, 32 * manifest.segments)
         manifest = manifest.with_digests(b"".join(map(upper.contents.__getitem__, range(upper.count))))
-    size = sum(map(len, (await pull(manifest.name, manifest.digests)).contents.values()))
+    size = sum(map(len, (await pull(manifest.name, manifest.digests, manifest.size)).contents.values()))
     if size != manifest.size:
         raise BadPacket(f"{ndn.to_uri(manifest.name)} has {size} bytes, its manifest says {manifest.size}")
     base = manifest.base

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ndn_infer import clock, ndn
+from ndn_infer import clock, ndn, records
 from ndn_infer.errors import MissingKey, NdnInferError, NetworkError
 from ndn_infer.namespace import DomainKey
 from ndn_infer.ndn.name import Name
 from ndn_infer.security import domain_store
+from ndn_infer.security.domain_keys import DomainKeyRecord
 from ndn_infer.security.domain_store import DomainFile, DomainStore, SignedObject
 from ndn_infer.security.domains import MAX_EPOCH
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -94,7 +95,7 @@ class Renewal:
             if found is None:
                 continue
             base = DomainKey(domain, str(epoch)).to_name(self._net)
-            fetched = await self._fetcher.collect(found)
+            fetched = await self._fetcher.collect(found, most=records.most_bytes(DomainKeyRecord))
             signed = SignedObject(base, fetched.content, fetched.signed_by.identity)
             try:
                 with self._shop.locked():
