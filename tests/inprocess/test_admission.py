@@ -23,10 +23,10 @@ from ndn_infer.functions.lifetime import UNWANTED_S
 from ndn_infer.functions.tokenize import Text
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.records import CallAnswer, Envelope, Record, TokenizeRequest
+from ndn_infer.testbed.virtual.loop import run_virtual
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.objects.live_stream import LiveStream
 from tests.harness import NET, Node, keychain_in
-from tests.poison_kit import run_virtual
 
 SUBJECT = ("model", "ab" * 32)
 CONFIG = replace(Config(), call=CallConfig(deadline_s=20.0), producer=ProducerConfig(queue_limit=8))

@@ -21,23 +21,10 @@ from ndn_infer.security.crypto import ED25519
 from ndn_infer.security.validator import Validated, Validator
 from ndn_infer.wire.manifest import MANIFEST
 from tests.harness import role
-from tests.poison_kit import (
-    ATTACKS,
-    KEY,
-    KINDS,
-    LIVE,
-    QUICK,
-    Plan,
-    Report,
-    Target,
-    World,
-    WrongBytes,
-    all_packets,
-    attack_randomly,
-    flip,
-    forged,
-    in_world,
-)
+from tests.poison_attacks import ATTACKS, KINDS, flip, forged
+from tests.poison_kit import KEY, LIVE, Plan, World, WrongBytes, in_world
+from tests.poison_objects import QUICK, Target, all_packets
+from tests.poison_random import Report, attack_randomly
 
 FOREVER = 1 << 30
 
