@@ -45,7 +45,7 @@ from ndn_infer.records.forms import (
 )
 from ndn_infer.records.prefill import PrefillRequest
 from tests.generate_docs import record_classes
-from tests.unit.test_golden import EXAMPLES
+from tests.unit.golden_examples import EXAMPLES
 
 ALL = record_classes()
 
