@@ -1,16 +1,19 @@
 """KV connectors without an engine: nodes of one network in one process, over the real forwarder core.
 
-Owns: nodes with names and link delays, connectors with made-up blocks, holders that lie or say nothing.
+Owns: nodes with names and link delays, connectors with made-up blocks, holders that lie or say nothing; a network of
+four of them in virtual time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import struct
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +28,7 @@ from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
+from ndn_infer.testbed.virtual.loop import run_virtual
 from ndn_infer.transport.calls.direct import Questions, Topic
 from ndn_infer.transport.link.links import Link, connect
 from tests.harness import NET, Node, role
@@ -35,6 +39,7 @@ FORMAT = BlockFormat(LAYOUT, "bf16.test")
 """A block has 49 kB: seven segments."""
 
 ONE_WAY_S = 0.01
+ROUND_TRIP_S = 2 * ONE_WAY_S
 NODES = ("asker", "p", "a", "b")
 
 
@@ -152,3 +157,26 @@ def _named(station: Station, names: tuple[str, ...]) -> bool:
 
 def identities(*found: Station) -> tuple[Name, ...]:
     return tuple(station.identity for station in found)
+
+
+def in_network(work: Callable[..., Awaitable[Any]], **options: Any) -> None:
+    async def whole() -> None:
+        async with stations(**options) as made:
+            await work(*made)
+
+    run_virtual(whole)
+
+
+def right(tensors: list[torch.Tensor], values: list[bytes]) -> bool:
+    return len(tensors) == len(values) and all(map(torch.equal, tensors, map(block_of, values)))
+
+
+def spread(values: list[bytes], p: Station, a: Station, b: Station) -> None:
+    """Prefill has the prompt of the first turn, two decode nodes what they added in theirs."""
+    p.hold(*values[:40])
+    a.hold(*values[40:60])
+    b.hold(*values[60:])
+
+
+async def since(began: float) -> float:
+    return asyncio.get_running_loop().time() - began
