@@ -23,7 +23,7 @@ from ndn_infer.corpus.late import TokenIndex, TokenVectors
 from ndn_infer.corpus.ranking import BY_VECTORS, BY_WORDS, RANKINGS, IndexQuery
 from ndn_infer.corpus.windows import WINDOW_CHARS, windows
 from ndn_infer.errors import ModelError, StorageError
-from tests.unit.test_domains import calm_z
+from tests.unit.test_domain_secrecy import calm_z
 
 WIDTH = 64
 
@@ -331,6 +331,6 @@ def test_as_many_passages_are_compared_for_any_question(many: Corpus, monkeypatc
 
 
 def test_the_time_of_a_lookup_does_not_tell_whether_the_corpus_has_the_words(many: Corpus) -> None:
-    """Mann-Whitney, as in test_domains.py: six standard deviations of the best of five tries."""
+    """Mann-Whitney, as in test_domain_secrecy.py: six standard deviations of the best of five tries."""
     known, unknown = questions(0), questions(300)
     assert calm_z(lambda n: many.lookup(known[n % 60], 5), lambda n: many.lookup(unknown[n % 60], 5), 60) < 6
