@@ -17,10 +17,7 @@ from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import CONTENT_NACK, DIGEST_INFO, Data, decode_data, encode_data, encode_interest
 from ndn_infer.security.crypto import Signer
-from ndn_infer.wire.manifest import (
-    decode_manifest,
-    encode_manifest,
-)
+from ndn_infer.wire.manifest import decode_manifest, encode_manifest
 from tests.fuzz.mutator import mutate_bytes, mutate_elements
 from tests.harness import NET
 

@@ -43,11 +43,7 @@ from ndn_infer.transport.objects.fetch import Fetcher
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.transport.objects.serve import Server
 from ndn_infer.transport.trust.certificates import certificate_fetcher
-from ndn_infer.wire.manifest import (
-    MAX_OBJECT_BYTES,
-    ObjectPackets,
-    absent,
-)
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, ObjectPackets, absent
 from ndn_infer.wire.peek import data_name
 from tests.fuzz.mutator import mutate_bytes
 from tests.harness import NET, role

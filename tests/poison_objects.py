@@ -13,14 +13,7 @@ from typing import Any, Final
 from ndn_infer import ndn
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import decode_data, encode_data
-from ndn_infer.wire.manifest import (
-    MANIFEST,
-    Manifest,
-    ObjectPackets,
-    build_object,
-    encode_manifest,
-    seal_stream,
-)
+from ndn_infer.wire.manifest import MANIFEST, Manifest, ObjectPackets, build_object, encode_manifest, seal_stream
 from tests.poison_attacks import Material
 
 

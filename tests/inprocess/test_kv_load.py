@@ -25,17 +25,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Record
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.wire.peek import data_name
-from tests.kv_kit import (
-    FORMAT,
-    LAYOUT,
-    MODEL,
-    Station,
-    block_of,
-    identities,
-    in_network,
-    right,
-    spread,
-)
+from tests.kv_kit import FORMAT, LAYOUT, MODEL, Station, block_of, identities, in_network, right, spread
 
 IDS = tuple(range(64 * LAYOUT.block_tokens + 3))
 VALUES = chain.chain(IDS, LAYOUT.block_tokens)

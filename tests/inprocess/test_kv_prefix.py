@@ -19,17 +19,7 @@ from ndn_infer.ndn.name import METADATA
 from ndn_infer.records import CallAnswer
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 from tests.harness import NET
-from tests.kv_kit import (
-    MODEL,
-    ROUND_TRIP_S,
-    Station,
-    identities,
-    in_network,
-    right,
-    since,
-    spread,
-    values_of,
-)
+from tests.kv_kit import MODEL, ROUND_TRIP_S, Station, identities, in_network, right, since, spread, values_of
 
 
 def test_blocks_of_three_holders_are_found_in_one_round_trip() -> None:

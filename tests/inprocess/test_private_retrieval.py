@@ -297,7 +297,8 @@ def test_merging_keeps_the_order_of_each_corpus_and_the_same_text_once() -> None
 
 
 def test_names_of_a_domain_are_as_random_as_its_key() -> None:
-    """Half of the bits of names of neighbouring keys differ, in one epoch and between epochs; see test_domain_secrecy.py."""
+    """Half of the bits of names of neighbouring keys differ, in one epoch and between epochs; see
+    test_domain_secrecy.py."""
     keys = [f"corpus-{number}" for number in range(400)]
     names = [int(corpus_in(EPOCH, key), 16) for key in keys]
     older = [int(corpus_in(MEMBER.at(1), key), 16) for key in keys]

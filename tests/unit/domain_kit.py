@@ -5,9 +5,7 @@ from __future__ import annotations
 from ndn_infer import ndn
 from ndn_infer.namespace import KvBlock
 from ndn_infer.ndn.name import Name
-from ndn_infer.security.domains import (
-    DomainEpoch,
-)
+from ndn_infer.security.domains import DomainEpoch
 
 NET = ndn.from_uri("/ndn-infer/local")
 OWNER = NET + ndn.from_uri("/home/n1/domain")

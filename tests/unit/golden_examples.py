@@ -62,14 +62,7 @@ from ndn_infer.records.classify import ClassifyRequest, ScoreRow, Scores
 from ndn_infer.records.detokenize import DetokenizeRequest, Text
 from ndn_infer.records.embed import EmbedRequest, TensorRecord
 from ndn_infer.records.grammar import Grammar, GrammarTool
-from ndn_infer.records.guard import (
-    JudgeRequest,
-    PolicyRecord,
-    Redaction,
-    ScreenRequest,
-    TextVerdict,
-    VerdictEvent,
-)
+from ndn_infer.records.guard import JudgeRequest, PolicyRecord, Redaction, ScreenRequest, TextVerdict, VerdictEvent
 from ndn_infer.records.offer import HeldPrefixes, OfferedFunction, OfferQuery, ProducerOffer
 from ndn_infer.records.prefill import PrefillReport, PrefillRequest
 from ndn_infer.records.receipt import Energy, PromptTokens, Receipt, StageSpent

@@ -27,14 +27,7 @@ from ndn_infer.security.domain_keys import (
     unwrap,
     wrap,
 )
-from ndn_infer.security.domains import (
-    DomainEpoch,
-    SealBroken,
-    SealedRequest,
-    TenantDomain,
-    find_epoch,
-    parse_request,
-)
+from ndn_infer.security.domains import DomainEpoch, SealBroken, SealedRequest, TenantDomain, find_epoch, parse_request
 from tests.unit.domain_kit import BASE, EPOCH, ID, MODEL, NET, OTHER, OWNER, SALT, SECRET, USER, block_name
 
 FUNCTION = function_prefix(NET, "model", MODEL, "generate")

@@ -19,10 +19,7 @@ from typing import Any
 from ndn_infer import chain, ndn, records
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import SignatureInfo, encode_data
-from ndn_infer.security.domains import (
-    PUBLIC,
-    DomainEpoch,
-)
+from ndn_infer.security.domains import PUBLIC, DomainEpoch
 from ndn_infer.storage.memory import ObjectStore
 from ndn_infer.wire.manifest import build_object
 from tests.unit.domain_kit import BASE, ID, USER, block_name

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from ndn_infer import chain, ndn
 from ndn_infer.errors import MissingKey, TrustError
 from ndn_infer.namespace import TokenBlock
-from ndn_infer.security.domain_keys import (
-    domain_id,
-)
+from ndn_infer.security.domain_keys import domain_id
 from ndn_infer.security.domains import (
     OVERHEAD_BYTES,
     PAD_BYTES,

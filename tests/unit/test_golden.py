@@ -12,13 +12,7 @@ import pytest
 
 from ndn_infer import ndn, records
 from ndn_infer.namespace import KINDS, Kind
-from ndn_infer.records import (
-    CallAnswer,
-    GenerateRequest,
-    LookupRequest,
-    Record,
-    TokenizeRequest,
-)
+from ndn_infer.records import CallAnswer, GenerateRequest, LookupRequest, Record, TokenizeRequest
 from ndn_infer.records.forms import RecordForm
 from tests.generate_docs import record_classes
 from tests.unit.golden_examples import EXAMPLES
