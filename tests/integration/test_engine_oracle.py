@@ -179,7 +179,7 @@ def test_the_promises_hold_with_amx_too(smollm2: ModelFolder, model_cache: Path)
     tests = [
         f"{Path(__file__)}::{test_kv_of_a_prompt_is_equal_bit_for_bit_however_it_is_cut.__name__}",
         "tests/unit/test_engine_weights.py::test_rows_are_independent_bit_for_bit",
-        "tests/unit/test_engine.py::test_company_changes_no_token_and_no_bit",
+        "tests/unit/test_engine_streams.py::test_company_changes_no_token_and_no_bit",
         "tests/unit/test_engine.py::test_blocks_of_a_stream_equal_those_of_prefill",
     ]
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "DEFAULT", "NDNINFER_TEST_CACHE": str(model_cache)}

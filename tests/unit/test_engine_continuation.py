@@ -15,6 +15,7 @@ from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import load_model  # noqa: E402
 from ndn_infer.records.sampling import Sampling, TokenBias  # noqa: E402
+from tests.unit.small_llama import small_model  # noqa: E402
 
 MADE = 200
 PROMPT = [3 + (7 * at) % 140 for at in range(45)]
@@ -30,15 +31,7 @@ Said = list[tuple[int, float, tuple[tuple[int, float], ...]]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small and random: its logits lie close together, so that last bits of KV show soon."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=151, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return small_model(tmp_path_factory.mktemp("model"), tied=False, max_position_embeddings=512)
 
 
 class Fresh:

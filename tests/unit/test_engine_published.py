@@ -18,6 +18,7 @@ from ndn_infer.engine.kv_cache import KvPages, KvSequence  # noqa: E402
 from ndn_infer.engine.published import AGREES, DIFFERS, MOST_ROWS, Difference, PublishedAnswer, Top  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from ndn_infer.records.sampling import Sampling, TokenBias  # noqa: E402
+from tests.unit.small_llama import small_model  # noqa: E402
 
 MADE = 100
 PROMPT = [3 + (7 * at) % 140 for at in range(45)]
@@ -31,15 +32,7 @@ WEIGHTS = ("", "int8", "int4")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small and random: its logits lie close together, so that last bits show soon."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=151, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return small_model(tmp_path_factory.mktemp("model"), tied=False, max_position_embeddings=512)
 
 
 @pytest.fixture(scope="module")
