@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -32,6 +31,7 @@ from ndn_infer.wire.readership import Readership  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
 from tests.inprocess.test_streams import until  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 MODEL = "ef" * 32
 CONTEXT = 8192
@@ -40,18 +40,11 @@ CONTEXT = 8192
 @pytest.fixture(scope="module")
 def folder(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, of more rows than the tokenizer knows."""
-    folder = tmp_path_factory.mktemp("small")
-    for file in smollm2.path.iterdir():
-        if file.suffix != ".safetensors":
-            shutil.copy(file, folder)
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=49_152 + 64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=CONTEXT, tie_word_embeddings=True, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2,
+    return small_model(
+        tmp_path_factory.mktemp("small"), tokenizer_of=smollm2.path, vocab_size=49_152 + 64, hidden_size=32,
+        intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        max_position_embeddings=CONTEXT,
     )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @dataclass

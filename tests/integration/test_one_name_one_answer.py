@@ -4,7 +4,6 @@ however callers, caches and retries meet (small model of random weights, whose t
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from ndn_infer.namespace import Result, parse_base  # noqa: E402
 from ndn_infer.records import ModelRecord, Sampling  # noqa: E402
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import NET, Node, keychain_in  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 MODEL = "cc" * 32
 WEIGHTS = ("bf16", "int8", "int4")
@@ -39,18 +39,10 @@ SAMPLINGS = (Sampling(10, ignore_eos=True), Sampling(10, ignore_eos=True, temper
 
 @pytest.fixture(scope="module")
 def folder(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("small")
-    for file in smollm2.path.iterdir():
-        if file.suffix != ".safetensors":
-            shutil.copy(file, made)
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=49_152, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2,
+    return small_model(
+        tmp_path_factory.mktemp("small"), tokenizer_of=smollm2.path, vocab_size=49_152, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
     )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(made)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ weights)."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -36,6 +35,7 @@ from ndn_infer.transport.trust.presence import (  # noqa: E402
 )
 from tests.engine_kit import engine_here  # noqa: E402
 from tests.harness import Node, keychain_in, role  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 A, B = "aa" * 32, "bb" * 32
 EXACT, SMALL = EngineConfig(dtype="fp32", threads=1), EngineConfig(weights="int4", threads=1)
@@ -48,17 +48,11 @@ GREEDY = Sampling(12, ignore_eos=True)
 def folders(smollm2: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for seed, digest in enumerate(ENGINES):
-        folder = made[digest] = tmp_path_factory.mktemp("small")
-        for file in smollm2.path.iterdir():
-            if file.suffix != ".safetensors":
-                shutil.copy(file, folder)
-        torch.manual_seed(seed)
-        config = transformers.LlamaConfig(
-            vocab_size=49_152, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.3,
-            bos_token_id=1, eos_token_id=2,
+        made[digest] = small_model(
+            tmp_path_factory.mktemp("small"), tokenizer_of=smollm2.path, seed=seed, vocab_size=49_152,
+            intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            max_position_embeddings=512,
         )  # fmt: skip
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return made
 
 

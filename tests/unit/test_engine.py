@@ -18,7 +18,7 @@ from ndn_infer.engine.rotary import inverse_frequencies  # noqa: E402
 from ndn_infer.errors import BadRecord, ConfigError, DamagedCache, EngineUnavailable, ModelError, PromptError  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
-from tests.unit.small_llama import GREEDY, PROMPTS, load, oracle, run, small_model  # noqa: E402
+from tests.small_llama import GREEDY, PROMPTS, load, oracle, run, small_model  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
-from tests.unit.small_llama import GREEDY, load, run, small_model  # noqa: E402
+from tests.small_llama import GREEDY, load, run, small_model  # noqa: E402
 
 LAYERS = 3
 PROMPT = list(range(5, 5 + 61))

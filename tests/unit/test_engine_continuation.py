@@ -15,7 +15,7 @@ from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine  # noqa: E402
 from ndn_infer.engine.fallback import load_model  # noqa: E402
 from ndn_infer.records.sampling import Sampling, TokenBias  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 MADE = 200
 PROMPT = [3 + (7 * at) % 140 for at in range(45)]

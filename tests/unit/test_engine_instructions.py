@@ -13,7 +13,7 @@ from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine import attention, instructions, linear  # noqa: E402
 from ndn_infer.engine.linear import Dense, DenseRows, Matrix  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, has: bool, limit: str | None) -> None:

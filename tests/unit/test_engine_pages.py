@@ -14,7 +14,7 @@ from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.kv_cache import KvPages, KvSequence  # noqa: E402
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 BLOCK, PROMPT, ROWS = 4, 18, 10
 

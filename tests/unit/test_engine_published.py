@@ -18,7 +18,7 @@ from ndn_infer.engine.kv_cache import KvPages, KvSequence  # noqa: E402
 from ndn_infer.engine.published import AGREES, DIFFERS, MOST_ROWS, Difference, PublishedAnswer, Top  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
 from ndn_infer.records.sampling import Sampling, TokenBias  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 MADE = 100
 PROMPT = [3 + (7 * at) % 140 for at in range(45)]

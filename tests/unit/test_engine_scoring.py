@@ -15,7 +15,7 @@ from ndn_infer.engine import scoring  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.engine.sampler import Choice  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
-from tests.unit.small_llama import load, small_model  # noqa: E402
+from tests.small_llama import load, small_model  # noqa: E402
 
 PROMPTS = [tuple((7 * at + 3 * length) % 150 for at in range(length)) for length in (1, 2, 16, 17, 33, 100)]
 SCORED = Sampling(max_tokens=3, logprobs=2, score_prompt=True)

@@ -16,7 +16,7 @@ from ndn_infer.config import EngineConfig  # noqa: E402
 from ndn_infer.engine.engine import Engine, Stream  # noqa: E402
 from ndn_infer.errors import Busy, ModelError, PromptError  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
-from tests.unit.small_llama import GREEDY, load, oracle, run, small_model  # noqa: E402
+from tests.small_llama import GREEDY, load, oracle, run, small_model  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
 from ndn_infer.engine.weights import DTYPES  # noqa: E402
 from ndn_infer.errors import ConfigError, DamagedCache  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 SHAPES = [(64, 96), (576, 192), (1536, 576), (2048, 512)]
 """in, out. Above 1,024 numbers torch's bf16 product computes a single row in another way."""

@@ -16,7 +16,7 @@ from ndn_infer.engine.engine import Engine, StepOutput  # noqa: E402
 from ndn_infer.functions import engine_worker  # noqa: E402
 from ndn_infer.functions.engine_worker import EngineWorker, OnStep  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
-from tests.unit.small_llama import small_model  # noqa: E402
+from tests.small_llama import small_model  # noqa: E402
 
 LONGEST_PROMPT = 120
 

@@ -16,7 +16,7 @@ from ndn_infer.engine.engine import Engine, StepOutput
 from ndn_infer.engine.step_costs import EngineSpent, StepCosts, helper_clocks
 from ndn_infer.functions.engine_worker import EngineWorker
 from ndn_infer.records.sampling import Sampling
-from tests.unit.small_llama import small_model
+from tests.small_llama import small_model
 
 
 def test_all_time_of_the_engines_thread_is_somebodys(tmp_path: Path) -> None:

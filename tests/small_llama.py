@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,16 @@ GREEDY = Sampling(max_tokens=12)
 PROMPTS = [list(range(5, 5 + n)) for n in (1, 2, 15, 16, 17, 33, 40, 77)]
 
 
-def small_model(folder: Path, *, tied: bool = True, **changes: object) -> Path:
-    """Its logits lie close together, so that last bits show soon. `changes` of its sizes."""
-    torch.manual_seed(3)
+def small_model(
+    folder: Path, *, tied: bool = True, tokenizer_of: Path | None = None, seed: int = 3, **changes: object
+) -> Path:
+    """Its logits lie close together, so that last bits show soon. `changes` of its sizes; with all files but the
+    weights of the model in `tokenizer_of`."""
+    if tokenizer_of is not None:
+        for file in tokenizer_of.iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copy(file, folder)
+    torch.manual_seed(seed)
     sizes = {
         "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2,
