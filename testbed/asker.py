@@ -86,6 +86,8 @@ async def _one(desk: ConnectionPool, number: int, what: Prompt) -> None:
         row = await answer(desk, number, what)
     except asyncio.CancelledError:
         row = PromptOutcome("", 0.0, error="left")
+    except Exception as error:  # a defect; whoever waits for the row is told
+        row = PromptOutcome("", 0.0, error=f"{type(error).__name__}: {error}")
     _tell({"id": number, "row": asdict(row)})
 
 

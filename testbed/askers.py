@@ -77,18 +77,23 @@ class Asker:
         """Until it ends; whoever still waits is told."""
         process = self.process.process
         assert process is not None and process.stdout is not None
-        async for line in process.stdout:
-            message = json.loads(line)
-            waiting = self._waiting.get(message["id"])
-            if waiting is None:
-                continue
-            if "tokens" in message:
-                waiting.progress.came(message["tokens"], message["at"])
-            elif not waiting.done.done():
-                waiting.done.set_result(replace(_row(message["row"]), node=self.node))
-        for waiting in self._waiting.values():
-            if not waiting.done.done():
-                waiting.done.set_result(PromptOutcome(self.node, 0.0, error=f"the consumers on {self.node} died"))
+        try:
+            async for line in process.stdout:
+                if line.startswith(b"{"):  # what libraries print is no answer
+                    self._take(json.loads(line))
+        finally:
+            for waiting in self._waiting.values():
+                if not waiting.done.done():
+                    waiting.done.set_result(PromptOutcome(self.node, 0.0, error=f"the consumers on {self.node} died"))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        waiting = self._waiting.get(message["id"])
+        if waiting is None:
+            return
+        if "tokens" in message:
+            waiting.progress.came(message["tokens"], message["at"])
+        elif not waiting.done.done():
+            waiting.done.set_result(replace(_row(message["row"]), node=self.node))
 
     async def stop(self) -> None:
         await self.process.stop()

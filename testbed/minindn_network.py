@@ -271,7 +271,7 @@ class MiniNdnNetwork:
     def _counters(self) -> dict[str, dict[str, float]]:
         """Of the producers that run; one that does not answer now is left out."""
         found: dict[str, dict[str, float]] = {}
-        for (node, function), producer in self._producers.items():
+        for (node, function), producer in [*self._producers.items()]:
             key = f"{node}/{roles_of([function])[0]}"
             if key not in found and producer.running:
                 with contextlib.suppress(InferFailed):

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -110,6 +110,12 @@ class TopologyNetwork:
             settings += zero_trust(self.topology)
         return [f"--set={text}" for text in settings]
 
+    def _each(self) -> Iterator[tuple[str, ManagedNode]]:
+        """The managers of nodes; of one that is killed meanwhile no more."""
+        for node, managed in [*self.managed.items()]:
+            if self.managed.get(node) is managed:
+                yield node, managed
+
     # ------------------------------------------------------------ building
 
     async def start(self) -> None:
@@ -128,7 +134,7 @@ class TopologyNetwork:
         functions = [(node.name, function) for node in self.topology.nodes for function in node.functions]
         self.say("producers: " + ", ".join(f"{function} on {node}" for node, function in functions))
         await side_by_side(self.start_producer(node, function) for node, function in functions)
-        for node, managed in self.managed.items():
+        for node, managed in self._each():
             self.offers[node] = sorted({machine_prefix(node), *await managed.offers()})
         await self.route()
 
@@ -173,7 +179,7 @@ class TopologyNetwork:
         whole = replace(self.topology, links=tuple(link for link in self.topology.links if link not in self.cut))
         table = forwarding(whole, self.offers)
         counts = []
-        for node, managed in self.managed.items():
+        for node, managed in self._each():
             groups = {group: dict.fromkeys(self._reachable(node), 0) for group in SYNC_GROUPS}
             counts.append(f"{node} {await managed.set_routes({**table[node], **groups})}")
         self.say(f"static routes along shortest paths: {', '.join(counts)}")
@@ -227,9 +233,9 @@ class TopologyNetwork:
         await asyncio.sleep(nfd.DATASET_KEPT_S if self.setup.forwarder == NFD else STATUS_KEPT_S)
         nodes: dict[str, NodeCounters] = {}
         producers: dict[str, dict[str, float]] = {}
-        for node, managed in self.managed.items():
+        for node, managed in self._each():
             nodes[node] = await managed.counters()
-        for node, managed in self.managed.items():
+        for node, managed in self._each():
             roles = [function for function in self.topology.node(node).functions if self.running(node, function)]
             producers.update(await managed.producers(self.offers[node], roles_of(roles)))
         return Snapshot(nodes, producers)
@@ -243,7 +249,7 @@ class TopologyNetwork:
 
     async def stop(self) -> None:
         """Remove everything: sessions, processes by pid, namespaces with their devices, files."""
-        for managed in self.managed.values():
+        for _, managed in self._each():
             await _close(managed)
         last = ("/" + FORWARDER, "link-")
         applications = [item for key, item in self._processes.items() if not any(part in key for part in last)]

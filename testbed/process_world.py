@@ -132,6 +132,8 @@ class ProcessWorld:
 
     async def close(self) -> None:
         for starting in self._askers.values():
+            if not starting.done():
+                starting.cancel()  # its process ends with the network
             for asker in await asyncio.gather(starting, return_exceptions=True):
                 if isinstance(asker, Asker):
                     await asker.stop()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,9 @@ def read_trace(lines: Iterable[str]) -> list[PromptArrival]:
         try:
             found = json.loads(line)
             request = PromptArrival(float(found["timestamp"]) / 1000, tuple(map(int, found["hash_ids"])))
-        except (ValueError, KeyError, TypeError) as error:
+            if not math.isfinite(request.at):
+                raise ValueError("its time is no number")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UsageError(f"line {number} of the trace is no request: {error!r}", hint=HINT) from error
         if request.blocks:
             requests.append(request)

@@ -72,21 +72,21 @@ def available() -> dict[str, Path]:
 def load(name: str) -> Topology:
     """A topology by the name of a packaged one, or by path. Raises TopologyError."""
     path = available().get(name, Path(name))
-    if not path.is_file():
-        raise TopologyError(f"no topology {name!r}", hint=f"known: {', '.join(available())}; or give a file")
     try:
+        if not path.is_file():
+            raise TopologyError(f"no topology {name[:200]!r}", hint=f"known: {', '.join(available())}; or give a file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise TopologyError(f"{path} is too large for a topology")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TopologyError(f"cannot read {path}: {error}") from error
+        raise TopologyError(f"cannot read {str(path)[:200]}: {error}") from error
     return parse(text, str(path), name=path.stem)
 
 
 def parse(text: str, source: str = "topology", *, name: str = "") -> Topology:
     """Raises TopologyError, naming `source` and the line."""
     nodes: dict[str, NodeSpec] = {}
-    links: list[LinkSpec] = []
+    links: dict[frozenset[str], LinkSpec] = {}
     section = ""
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
@@ -101,13 +101,16 @@ def parse(text: str, source: str = "topology", *, name: str = "") -> Topology:
                 raise TopologyError(f"{where}: node {node.name!r} is there twice")
             nodes[node.name] = node
         elif section == "links":
-            links.append(_parse_link(line, where, nodes, links))
+            link = _parse_link(line, where, nodes, links)
+            links[frozenset((link.first, link.second))] = link
+            if len(links) > MAX_LINKS:
+                raise TopologyError(f"{where}: more links than addresses")
         elif section:
             first = line.split()[0]
             raise TopologyError(f"{where}: [{section}] must be empty, not {first!r}: {EMPTY_SECTIONS[section]}")
         else:
             raise TopologyError(f"{where}: {line!r} stands before [nodes]")
-    topology = Topology(name or source, tuple(nodes.values()), tuple(links))
+    topology = Topology(name or source, tuple(nodes.values()), tuple(links.values()))
     _check_connected(topology, source)
     return topology
 
@@ -123,8 +126,6 @@ def _section(line: str, where: str) -> str:
 def _check_connected(topology: Topology, source: str) -> None:
     if len(topology.nodes) < 2:
         raise TopologyError(f"{source}: a topology has two nodes at least")
-    if len(topology.links) > MAX_LINKS:
-        raise TopologyError(f"{source}: more links than addresses")
     reached = {topology.nodes[0].name, *shortest_paths(topology, topology.nodes[0].name)}
     lost = [node.name for node in topology.nodes if node.name not in reached]
     if lost:
@@ -155,7 +156,9 @@ def _parse_node(line: str, where: str) -> NodeSpec:
     return node
 
 
-def _parse_link(line: str, where: str, nodes: Mapping[str, NodeSpec], links: Iterable[LinkSpec]) -> LinkSpec:
+def _parse_link(
+    line: str, where: str, nodes: Mapping[str, NodeSpec], links: Collection[frozenset[str]]
+) -> LinkSpec:  # fmt: skip
     head, *rest = line.split()
     ends = head.lower().split(":")
     if len(ends) != 2:
@@ -166,7 +169,7 @@ def _parse_link(line: str, where: str, nodes: Mapping[str, NodeSpec], links: Ite
     first, second = ends
     if first == second:
         raise TopologyError(f"{where}: {first} is linked to itself")
-    if any({first, second} == {link.first, link.second} for link in links):
+    if frozenset(ends) in links:
         raise TopologyError(f"{where}: {first} and {second} are linked already")
     return _link(first, second, _pairs(rest, where), where)
 

@@ -14,6 +14,7 @@ from ndn_infer.namespace import Passage
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import CorpusQuery, CorpusRecord, Hit, Hits, LookupRequest, PassageRecord
 from ndn_infer.security.private_corpus import corpus_in, open_passage
+from ndn_infer.together import together
 from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.transport.calls.caller import Caller
 from ndn_infer.transport.objects.fetch import Fetcher
@@ -52,7 +53,7 @@ class Corpora:
             on_answer=lambda answered: producers.update({answered.signed_by.identity: None}),
         )  # fmt: skip
         at = tuple(reversed(producers))
-        return tuple([await self._fetched(corpus, hit, at) for hit in hits.hits[:limit]])
+        return tuple(await together(self._fetched(corpus, hit, at) for hit in hits.hits[:limit]))
 
     async def _fetched(self, corpus: CorpusRecord, hit: Hit, elsewhere: tuple[Name, ...]) -> Cited:
         named = Passage.parse(self.net, base := ndn.from_uri(hit.name))

@@ -7,11 +7,18 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ndn_infer.client import Client
 from ndn_infer.config import Config, OffersConfig
+from ndn_infer.errors import BadRecord
 from ndn_infer.forwarder.shell.inprocess import MemoryNetwork
 from ndn_infer.functions.compose import build_producer
+from ndn_infer.functions.producer import Producer
 from ndn_infer.node.node import Node
+from ndn_infer.offers.live import publishing
+from ndn_infer.records.offer import ProducerOffer
+from ndn_infer.security.crypto import Signer
 from ndn_infer.security.keychain import Keychain
 from tests.harness import NET, keychain_in, role
 from tests.offer_world import Echo
@@ -51,6 +58,42 @@ async def test_a_client_hears_of_a_change_without_asking(tmp_path: Path) -> None
                     await asyncio.sleep(0.05)
                 assert len(newest.offer.functions) == 2 and newest.offer.made_us > made_us
                 assert client.offers.asked == asked, "it was told in the group"
+            await producer.close()
+            host.server.store.close()
+    finally:
+        network.close()
+
+
+async def test_an_offer_that_cannot_be_made_once_is_made_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keychain = keychain_in(tmp_path / "keys", "tokenize", "user")
+    network, failures = MemoryNetwork(), [BadRecord("out of its bounds"), ValueError("a defect")]
+    offered, made = Producer.offered, asyncio.Event()
+
+    def offered_late(producer: Producer, signer: Signer) -> ProducerOffer:
+        if failures:
+            raise failures.pop()
+        made.set()
+        return offered(producer, signer)
+
+    monkeypatch.setattr(publishing, "LEAST_GAP_S", 0.01)
+    try:
+        async with await joined(network, tmp_path / "p", keychain) as node:
+            producer, host = build_producer(node, "tokenize")
+            await producer.begin()
+            monkeypatch.setattr(Producer, "offered", offered_late)
+            await producer.offer(Echo("first"), node.signer_as("tokenize"))
+            async with asyncio.timeout(60):
+                await made.wait()
+            async with await joined(network, tmp_path / "c", keychain) as asking, Client(asking) as client:
+                await client.offers.ready()
+                for _ in range(400):
+                    if [*client.offers.entries()]:
+                        break
+                    await asyncio.sleep(0.05)
+                (first,) = client.offers.entries()
+                assert first.identity == role("tokenize")
             await producer.close()
             host.server.store.close()
     finally:

@@ -75,7 +75,18 @@ def test_a_trace_is_read_in_order_of_time() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "{", "[]", "7", '{"timestamp": 1}', '{"timestamp": "x", "hash_ids": []}', '{"timestamp": 0, "hash_ids": 5}'],
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"timestamp": NaN, "hash_ids": [1]}',
+        '{"timestamp": 1, "hash_ids": [Infinity]}',
+        "[" * 100_000,
+        '{"timestamp": 1}',
+        '{"timestamp": "x", "hash_ids": []}',
+        '{"timestamp": 0, "hash_ids": 5}',
+    ],
 )
 def test_a_line_that_is_no_request_is_named(line: str) -> None:
     with pytest.raises(UsageError, match="line 2 of the trace"):

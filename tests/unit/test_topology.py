@@ -15,7 +15,7 @@ from ndn_infer.testbed import topology as paths
 from ndn_infer.testbed import topology_file as topologies
 from ndn_infer.testbed.delay_link import Shaper
 from ndn_infer.testbed.namespaces import Namespaces
-from ndn_infer.testbed.topology import LinkSpec, NodeSpec, Topology, TopologyError, Way
+from ndn_infer.testbed.topology import MAX_LINKS, LinkSpec, NodeSpec, Topology, TopologyError, Way
 from ndn_infer.testbed.topology_file import parse
 
 SQUARE = """
@@ -227,6 +227,21 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"[nodes]\n\xff\xfe")
     with pytest.raises(TopologyError, match="cannot read"):
         topologies.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "no/such/file"])
+def test_what_can_be_no_file_is_no_topology(name: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        topologies.load(name)
+    assert len(str(caught.value)) < 400
+
+
+def test_more_links_than_addresses_are_refused_where_the_first_of_them_stands() -> None:
+    names = [f"n{number}" for number in range(200)]
+    links = [f"{first}:{second}" for first, second in itertools.combinations(names, 2)]
+    text = "\n".join(["[nodes]", *names, "[links]", *links])
+    with pytest.raises(TopologyError, match=f"topology:{2 + len(names) + MAX_LINKS + 1}: more links than addresses"):
+        parse(text)
 
 
 @given(st.text(alphabet="[]nodesliksabc:_=#0.1m \n", max_size=200))

@@ -56,9 +56,11 @@ class OfferChooser:
     """Chooses for one application (transport.calls.candidates.Chooser)."""
 
     def __init__(self, offers: Offers, faults: Faults | None = None) -> None:
-        """`faults`: whom not to ask."""
+        """`faults`: whom not to ask; they are closed with the offers."""
         self._offers = offers
         self._faults = faults
+        if faults is not None:
+            offers.on_close.append(faults.close)
         self._calls: OrderedDict[str, _Made] = OrderedDict()
         self._cannot: dict[tuple[Name, tuple[str, str, str, str]], float] = {}
 

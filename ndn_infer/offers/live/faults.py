@@ -37,7 +37,7 @@ class Known(Protocol):
 
 class Faults:
     """`auditors`: those whose word is taken. They are asked once in REFRESH_S, while calls are made, and no call waits
-    for it."""
+    for it. `close` ends it."""
 
     def __init__(self, known: Known, auditors: Sequence[Name] = ()) -> None:
         self._known, self._auditors = known, tuple(auditors)
@@ -59,6 +59,11 @@ class Faults:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._asking = None
+
+    async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
 
     async def ask(self, direct: Direct) -> None:
         """Ask all of them now."""

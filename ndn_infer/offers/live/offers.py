@@ -91,6 +91,8 @@ class Offers:
             where.endpoint.detour.whereabouts.append(lambda name: self.book.identities(clock.monotonic()))
         self.before_first: Callable[[], Awaitable[None]] | None = None
         """What happens before the first look: joining a group."""
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        """What else ends with it."""
 
     async def ready(self, function: str = "") -> None:
         """For a call of `function` that is about to be made: look again when that is due. Waits for the first look
@@ -177,6 +179,8 @@ class Offers:
         return any(name not in others and not (lost and name.startswith(lost)) for name in silent)
 
     async def close(self) -> None:
+        for end in self.on_close:
+            await end()
         await self._seeking.close()
         if self._looking is not None:
             self._looking.cancel()

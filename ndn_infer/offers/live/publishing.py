@@ -52,15 +52,18 @@ class OfferGroup:
         await self._group.close()
 
     async def _publish(self, make: Callable[[], ProducerOffer]) -> None:
+        """As long as it lives: what goes wrong once is tried again."""
         last, at = None, 0.0
         while True:
-            offer, now = make(), clock.monotonic()
-            if due(last, offer, now - at):
-                try:
+            try:
+                offer, now = make(), clock.monotonic()
+                if due(last, offer, now - at):
                     self._group.publish(records.encode(offer))
                     last, at = offer, now
-                except NdnInferError as error:
-                    log.warning("an offer is not published: %s", error)
+            except NdnInferError as error:
+                log.warning("an offer is not published: %s", error)
+            except Exception:
+                log.exception("an offer cannot be made")
             await asyncio.sleep(LEAST_GAP_S)
 
     def _heard(self, publication: Publication) -> None:
