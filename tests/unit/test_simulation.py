@@ -87,6 +87,7 @@ def test_a_trace_is_read_in_order_of_time() -> None:
         '{"timestamp": "x", "hash_ids": []}',
         '{"timestamp": 0, "hash_ids": 5}',
     ],
+    ids=range(10),
 )
 def test_a_line_that_is_no_request_is_named(line: str) -> None:
     with pytest.raises(UsageError, match="line 2 of the trace"):
