@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from ndn_infer.errors import UsageError
+from ndn_infer.files import path_of
 from ndn_infer.library.answer_shape import AnswerShape
 
 
@@ -37,6 +38,6 @@ def shape_given(options: argparse.Namespace) -> AnswerShape:
 
 def _read(path: Path) -> str:
     try:
-        return path.expanduser().read_text("utf-8")
+        return path_of(path).read_text("utf-8")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error})", hint="give a file, or the schema itself") from error

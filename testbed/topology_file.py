@@ -78,8 +78,10 @@ def load(name: str) -> Topology:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise TopologyError(f"{path} is too large for a topology")
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TopologyError(f"cannot read {str(path)[:200]}: {error}") from error
+    except OSError as error:
+        raise TopologyError(f"cannot read {str(path)[:200]}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TopologyError(f"cannot read {path}: {error}") from error
     return parse(text, str(path), name=path.stem)
 
 

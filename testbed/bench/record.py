@@ -31,7 +31,7 @@ from ndn_infer.records.receipt import PromptTokens, Receipt
 from ndn_infer.security.crypto import PrivateKey, Signer
 from ndn_infer.testbed.bench.ask import prompt
 from ndn_infer.testbed.bench.report import print_report
-from ndn_infer.wire.manifest import build_object
+from ndn_infer.wire.manifest import MAX_OBJECT_BYTES, build_object
 
 NET: Final = "/ndn-infer/local"
 HEX: Final = "0123456789abcdef" * 4
@@ -148,7 +148,7 @@ async def _until_record(node: Node, conversation: Conversation, answer: Answer) 
     assert result is not None
     base = result.record().to_name(node.net)
     found = await conversation.fetcher.await_object(base, hints=(answer.by,), deadline_s=10.0)
-    content = (await conversation.fetcher.collect(found, hints=(answer.by,))).content
+    content = (await conversation.fetcher.collect(found, most=MAX_OBJECT_BYTES, hints=(answer.by,))).content
     taken = time.perf_counter() - began
     claim, _ = evidence.decode(content)
     if claim.stream != answer.stream_name:

@@ -262,7 +262,7 @@ class ModelGenerate(_OfEngine):
                 found = await fetcher.discover(base)
             if found.manifest is None:
                 return False
-            fetched = await fetcher.collect(found)
+            fetched = await fetcher.collect(found, most=self._engine.speed.block_bytes)
         except (NdnInferError, TimeoutError):
             return False
         return self._keep(value, fetched.content)
@@ -303,7 +303,7 @@ class ModelGenerate(_OfEngine):
             found = await fetcher.await_object(base, hints=(hint,), deadline_s=PREFILL_WAIT_S)
             if found.manifest is None:
                 return False
-            fetched = await fetcher.collect(found, hints=(hint,))
+            fetched = await fetcher.collect(found, most=self._engine.speed.block_bytes, hints=(hint,))
         except NdnInferError:
             return False
         generation.blocks_done += 1

@@ -24,9 +24,11 @@ class Log:
     """What a writer is given."""
 
     records: list[PromptRecord] = field(default_factory=list)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answered(self, record: PromptRecord) -> None:
         self.records.append(record)
+        self.told.set()
 
 
 async def over(make: Callable[[AnswerStream, OpenAnswers], Awaitable[None]]) -> tuple[PromptRecord, AnswerStream]:
@@ -35,6 +37,7 @@ async def over(make: Callable[[AnswerStream, OpenAnswers], Awaitable[None]]) -> 
     logged = LoggedCall(log, SAID)  # type: ignore[arg-type]
     answers.start(made, lambda: recorded(logged, made, make(made, answers)))
     await made.wait_ended()
+    await log.told.wait()
     [record] = log.records
     assert record.kind == ANSWERED and record.name == ndn.to_uri(made.out.name)
     assert (record.ids, record.tokens) == (tuple(made.ids), len(made.ids))
