@@ -67,9 +67,10 @@ def _dead(context: Context) -> bool:
 class _Clock(selectors.SelectSelector):
     """Nothing here waits for files: instead of sleeping, time jumps."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch_us: int) -> None:
         super().__init__()
         self.now = START_S
+        self._epoch_us = epoch_us
         self._last_us = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
@@ -83,13 +84,13 @@ class _Clock(selectors.SelectSelector):
 
     def wall_us(self) -> int:
         """Later with every look: two versions that are made at the same moment differ."""
-        self._last_us = max(self._last_us + 1, EPOCH_US + round((self.now - START_S) * 1e6))
+        self._last_us = max(self._last_us + 1, self._epoch_us + round((self.now - START_S) * 1e6))
         return self._last_us
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.clock = _Clock()
+    def __init__(self, epoch_us: int = EPOCH_US) -> None:
+        self.clock = _Clock(epoch_us)
         super().__init__(self.clock)
         self.crashes: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _, context: self.crashes.append(context))
@@ -156,10 +157,10 @@ def _run(context: Context, callback: Callable[..., object], args: tuple[Any, ...
         callback(*args)
 
 
-def run_virtual(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work()` in a loop of its own; the clock of this process is that loop's meanwhile. What a
-    callback raises, and nobody awaits, is raised here."""
-    loop = VirtualLoop()
+def run_virtual(work: Callable[[], Awaitable[T]], *, epoch_us: int = EPOCH_US) -> T:
+    """The result of `work()` in a loop of its own; the clock of this process is that loop's meanwhile, and its wall
+    clock begins with `epoch_us`. What a callback raises, and nobody awaits, is raised here."""
+    loop = VirtualLoop(epoch_us)
 
     async def whole() -> T:
         return await work()

@@ -135,7 +135,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
         finally:
             await world.close()
 
-    run_virtual(whole)
+    run_virtual(whole, epoch_us=clock.wall_us())  # keys are of today
 
 
 def ask(text: str, function: str = "tokenize") -> Ask:
