@@ -1,8 +1,8 @@
 """The rhythm of a live stream as its reader hears it: when silence is worth a question, when it is death, how far to
 ask ahead.
 
-Owns: the smoothed time between segments and its deviation, the round trip, what the path loses, and what follows from
-these. Must not know: segments' numbers, packets, clocks (durations are passed in).
+Owns: the smoothed time between segments and its deviation, the round trip, what the path loses, whether first Interests
+go astray, and what follows from these. Must not know: segments' numbers, packets, clocks (durations are passed in).
 
 A producer that is asked how it gets on answers at once, whatever it computes (transport/objects/live_stream.py). So
 slowness is never taken for death: silence beyond the rhythm only leads to questions, and questions without an answer,
@@ -47,6 +47,16 @@ LASTS_S: Final = 0.8
 
 _KNOWN: Final = 4
 
+AGAIN_S: Final = 0.1
+"""After this, and a round trip at least, an Interest whose like went astray is sent a second time. Forwarders with
+best-route take the second one for a retransmission and try another next hop, unless it comes too soon (NFD: 10 ms)."""
+
+ASTRAY: Final = 2
+"""So many segments in a row came by a second Interest alone: a forwarder on the way tries a dead next hop first."""
+
+ASTRAY_SEGMENTS: Final = 64
+"""For so many segments this is believed, then looked at again: routing may have taken the dead next hop away."""
+
 
 @dataclass(slots=True)
 class Rhythm:
@@ -61,6 +71,10 @@ class Rhythm:
     _flowing: bool = False
     """Whether the last sign of life was a segment."""
     _questions: int = QUESTIONS
+    _astray: int = 0
+    """Segments in a row that came by a second Interest alone."""
+    _doubted: int = 0
+    """Segments for which first Interests are taken for lost."""
 
     def segment(self, gap_s: float) -> None:
         """A new segment, `gap_s` after the one before (or after the stream was opened)."""
@@ -69,6 +83,25 @@ class Rhythm:
         self._heard += 1
         self._flowing = True
         self._alive()
+
+    def came(self, after_s: float, *, second: bool) -> None:
+        """A segment came `after_s` after its newest Interest, which was the `second` one while another was pending."""
+        if self.doubtful:
+            self._doubted = self._doubted - 1 if second else 0
+            return
+        soon = after_s <= 2 * self.rtt_s + AGAIN_S
+        self._astray = self._astray + soon if second else 0
+        if self._astray >= ASTRAY:
+            self._astray, self._doubted = 0, ASTRAY_SEGMENTS
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether first Interests go astray: then each is sent a second time, `again_s` after the first."""
+        return self._doubted > 0
+
+    @property
+    def again_s(self) -> float:
+        return max(AGAIN_S, self.rtt_s)
 
     def asked(self) -> None:
         self.unanswered += 1

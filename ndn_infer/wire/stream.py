@@ -100,6 +100,8 @@ class StreamReader:
     final: int | None = None
     delivered: int = 0
     _asked: dict[int, float] = field(default_factory=dict)
+    _twice: set[int] = field(default_factory=set)
+    """Numbers whose Interest was sent again while the one before was pending."""
     _early: dict[int, bytes] = field(default_factory=dict)
     _heard_at: float = 0.0
     _segment_at: float = 0.0
@@ -119,6 +121,7 @@ class StreamReader:
         expired = [number for number, sent_at in self._asked.items() if now >= sent_at + self.lifetime_s]
         for number in expired:
             del self._asked[number]
+        self._twice.difference_update(expired)
         # What a cache gives at once looks like a quick stream, and each Interest beyond a stream's end is refused anew
         # by its producer: so no further ahead than what came so far.
         ahead = min(self.rhythm.ahead(self.ahead), max(self.ahead, self.delivered))
@@ -130,9 +133,22 @@ class StreamReader:
             if number not in self._asked and number not in self._early and self._not_before.get(number, 0.0) <= now
         ]
         if self._may_wait(len(ready), ahead):
-            return []
+            ready = []
+        ready += self._astray(now)
         self._asked.update(dict.fromkeys(ready, now))
         return ready
+
+    def _astray(self, now: float) -> list[int]:
+        """Segments whose first Interest is taken for lost, as those before it were (rhythm.py): a second one is due."""
+        late = [number for number, at in self._second_due() if now >= at]
+        self._twice.update(late)
+        return late
+
+    def _second_due(self) -> list[tuple[int, float]]:
+        if not self.rhythm.doubtful:
+            return []
+        again_s = self.rhythm.again_s
+        return [(number, at + again_s) for number, at in self._asked.items() if number not in self._twice]
 
     def _may_wait(self, ready: int, ahead: int) -> bool:
         """Whether less than half a window is to be asked for, and what was asked for lasts until there is more: then
@@ -153,13 +169,15 @@ class StreamReader:
 
     def on_segment(self, number: int, content: bytes, *, final: int | None, now: float) -> list[bytes]:
         """A verified segment. Returns the contents that can be handed over now, in order."""
-        self._asked.pop(number, None)
+        sent_at, second = self._asked.pop(number, now), number in self._twice
+        self._twice.discard(number)
         if final is not None:
             self.final = final
         if number < self.delivered or number in self._early:
             return []
         self._early[number] = content
         self.rhythm.segment(now - self._segment_at)
+        self.rhythm.came(now - sent_at, second=second)
         self._heard_at = self._segment_at = now
         self._nowhere_at = None
         # Segments appear in order: one that was asked for before this, and is not here after a while, was lost.
@@ -177,6 +195,7 @@ class StreamReader:
     def on_refused(self, number: int, now: float, pause_s: float = PAUSE_S, *, nowhere: bool = False) -> None:
         """A bad segment or a Nack: ask again after a pause. `nowhere`: it said that there is no route."""
         self._asked.pop(number, None)
+        self._twice.discard(number)
         if nowhere and number == self.delivered and self._nowhere_at is None:
             self._nowhere_at = now
         self._not_before[number] = now + pause_s
@@ -210,6 +229,7 @@ class StreamReader:
     def _ask_again(self, now: float) -> None:
         if now - self._asked.get(self.delivered, now) > REORDER_S:
             del self._asked[self.delivered]
+            self._twice.add(self.delivered)
 
     @property
     def done(self) -> bool:
@@ -231,6 +251,7 @@ class StreamReader:
         """When to look at `due`, `wants_news` and `stalled` again."""
         times = [sent_at + self.lifetime_s for sent_at in self._asked.values()]
         times += [when for when in self._not_before.values() if when > now]
+        times += [at for _, at in self._second_due()]
         times += [] if self.rhythm.given_up else [self._news_due_at]
         self._wake_at = max(min([*times, self._gives_up_at]), now)
         return self._wake_at

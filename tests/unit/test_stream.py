@@ -254,6 +254,48 @@ def test_interests_for_a_slow_stream_do_not_run_out_before_they_are_answered(gap
     assert path.reader.done and len(known) == len(set(known))
 
 
+@dataclass
+class DeadHop(Asked):
+    """From the `cut` on a forwarder on the way tries a dead next hop first, and another one only for a retransmission:
+    an Interest that comes while one like it is pending (best-route). Until `healed`."""
+
+    cut: float = 1.0
+    healed: float = float("inf")
+    pending: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def send(self, kind: str, number: int) -> None:
+        if kind in ("data", "news"):
+            super().send(kind, number)
+            return
+        again = self.pending.get((kind, number), 0.0) > self.now
+        self.pending[kind, number] = self.now + LIFETIME_S
+        if again or not self.cut <= self.now < self.healed:
+            super().send(kind, number)
+        elif kind == "ask":
+            self.asked.append((self.now, number))
+
+    def on_data(self, number: int) -> None:
+        self.pending.pop(("ask", number), None)
+        super().on_data(number)
+
+
+@pytest.mark.parametrize(("rtt_s", "pace_s"), [(0.01, 0.03), (0.02, 0.12), (0.2, 0.12), (0.02, 0.4)])
+def test_a_hop_that_is_dead_costs_a_reader_no_second_for_each_segment(rtt_s: float, pace_s: float) -> None:
+    """Twice a segment comes by its second Interest alone: then each has a second one, before it is missed."""
+    reader = StreamReader(0.0, rhythm=Rhythm(rtt_s))
+    path = DeadHop(64, 1, 0.0, 0.0, pace_s, reader, rtt_s / 2, (1.0, 1.0), alive=True).run()
+    assert path.reader.done and path.now < 64 * pace_s + 4.0
+
+
+def test_a_hop_that_was_dead_is_asked_once_again_later() -> None:
+    reader = StreamReader(0.0, rhythm=Rhythm(0.02))
+    path = DeadHop(400, 1, 0.0, 0.0, 0.1, reader, 0.01, (1.0, 1.0), alive=True, healed=5.0).run()
+    numbers = [number for _, number in path.asked]
+    twice = {number for number in numbers if numbers.count(number) > 1}
+    assert path.reader.done and path.now < 400 * 0.1 + 4.0
+    assert twice and max(twice) < 200, "and not for the rest of the stream"
+
+
 def test_a_window_that_was_held_back_opens() -> None:
     """Where segments wait for Interests the time between them is round trip / window, which asks for a wider one."""
     rhythm, seen = Rhythm(0.2), []
