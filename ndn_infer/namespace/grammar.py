@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, Final, Self
 
 from ndn_infer import ndn
@@ -43,10 +44,9 @@ class Kind:
 
     def to_name(self, net: Name) -> Name:
         """The name below `net`."""
-        parts = _form(type(self)).parts
-        return net + b"".join(
-            ndn.generic(str(getattr(self, field)) if field else word) for field, word in parts
-        )  # fmt: skip
+        return net + b"".join([
+            ndn.generic(str(getattr(self, field))) if field else word for field, word in _form(type(self)).encoded
+        ])  # fmt: skip
 
     @classmethod
     def parse(cls, net: Name, name: Name) -> Self | None:
@@ -84,10 +84,11 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Of a kind: its fields, and its components, each (field, "") or ("", word)."""
+    """Of a kind: its fields, and its components, each (field, "") or ("", word); `encoded`: words as components."""
 
     fields: tuple[str, ...]
     parts: tuple[tuple[str, str], ...]
+    encoded: tuple[tuple[str, ndn.Component], ...]
 
 
 _FORMS: Final[dict[type[Any], _Form]] = {}
@@ -101,7 +102,8 @@ def _form(kind: type[Any]) -> _Form:
             (part[1:-1].replace("-", "_"), "") if part.startswith("<") else ("", part)
             for part in kind.pattern.split("/")[1:]
         ]  # fmt: skip
-        found = _FORMS[kind] = _Form(tuple(item.name for item in fields(kind)), tuple(parts))
+        encoded = tuple((field, ndn.generic(word)) for field, word in parts)
+        found = _FORMS[kind] = _Form(tuple(item.name for item in fields(kind)), tuple(parts), encoded)
     return found
 
 
@@ -111,9 +113,10 @@ def texts_of(net: Name, name: Name) -> list[str | None]:
         return []
     texts: list[str | None] = []
     for component in ndn.components(name[len(net) :]):
-        value = ndn.component_value(component)
-        plain = ndn.component_type(component) == ndn.GENERIC and value.isascii()
-        texts.append(value.decode("ascii") if plain else None)
+        short = component[1] < 253  # the common case without a call
+        value = component[2:] if short else ndn.component_value(component)
+        kind = component[0] if short else ndn.component_type(component)
+        texts.append(value.decode("ascii") if kind == ndn.GENERIC and value.isascii() else None)
     return texts
 
 
@@ -122,7 +125,14 @@ def _check(field: str, value: Any) -> None:
     if field in _DIGEST_FIELDS:
         if not _DIGEST.fullmatch(text):
             raise BadName(f"{field} is 64 lower-case hex digits, not {text!r}")
-    elif field == "layers":
+    else:
+        _check_word(field, text)
+
+
+@lru_cache(maxsize=4096)
+def _check_word(field: str, text: str) -> None:
+    """Of a field that is no digest: names of a network have few different ones."""
+    if field == "layers":
         match = _LAYERS.fullmatch(text)
         if not match or int(match[1]) > int(match[2]):
             raise BadName(f"layers are written first-last, not {text!r}")

@@ -128,7 +128,11 @@ def prefix_ends(name: Name) -> list[int]:
     ends = [0]
     offset, end = 0, len(name)
     while offset < end:
-        offset = read_header(name, offset, end)[2]
+        after = offset + 2  # as in `components`
+        if after <= end and 0 < name[offset] < 253 and name[offset + 1] < 253 and after + name[offset + 1] <= end:
+            offset = after + name[offset + 1]
+        else:
+            offset = read_header(name, offset, end)[2]
         ends.append(offset)
     return ends
 
@@ -146,6 +150,10 @@ def decode_name(buffer: Buffer, value: int, end: int) -> Name:
     name = bytes(buffer[value:end])
     offset, size = 0, len(name)
     while offset < size:
+        after = offset + 2  # as in `components`; types 1 and 2 are digests
+        if after <= size and 2 < name[offset] < 253 and name[offset + 1] < 253 and after + name[offset + 1] <= size:
+            offset = after + name[offset + 1]
+            continue
         type_number, start, offset = read_header(name, offset, size)
         if type_number > 0xFFFF or (type_number in _DIGESTS_BY_TYPE and offset - start != 32):
             raise BadPacket("a name component has a bad type or a digest of the wrong size")

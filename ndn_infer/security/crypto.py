@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -40,6 +40,10 @@ _RSA_BITS: Final = range(2048, 8193)
 _ECDSA_SHA256: Final = ec.ECDSA(hashes.SHA256())
 _PKCS1: Final = padding.PKCS1v15()
 _SHA256: Final = hashes.SHA256()
+_HOW: Final[dict[int, tuple[Any, ...]]] = {
+    SIGNATURE_SHA256_WITH_ECDSA: (_ECDSA_SHA256,), SIGNATURE_SHA256_WITH_RSA: (_PKCS1, _SHA256), SIGNATURE_ED25519: (),
+}  # fmt: skip
+"""What keys of a signature type sign and verify with."""
 
 _Public: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 _Private: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -76,12 +80,7 @@ class PublicKey:
         if signature_type != self.signature_type:
             return False
         try:
-            if isinstance(self._key, ec.EllipticCurvePublicKey):
-                self._key.verify(signature, portion, _ECDSA_SHA256)
-            elif isinstance(self._key, rsa.RSAPublicKey):
-                self._key.verify(signature, portion, _PKCS1, _SHA256)
-            else:
-                self._key.verify(signature, portion)
+            self._key.verify(signature, portion, *_HOW[signature_type])  # by the type: classes take longer to look at
         except InvalidSignature:
             return False
         return True
@@ -129,9 +128,8 @@ class PrivateKey:
 
     def sign(self, portion: bytes) -> bytes:
         """The SignatureValue over `portion`."""
-        if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            return self._key.sign(portion, _ECDSA_SHA256)
-        return self._key.sign(portion)
+        signature: bytes = self._key.sign(portion, *_HOW[self.signature_type])
+        return signature
 
     def __repr__(self) -> str:
         return f"PrivateKey(type={self.signature_type})"  # never the key itself
