@@ -25,25 +25,27 @@ R = TypeVar("R", bound=Record)
 def encode(record: Record) -> bytes:
     """Canonical bytes of a record. Raises BadRecord where a field is out of its bounds, or all of it too large."""
     cls = type(record)
+    form = RecordForm.of(cls)
     try:
-        wire: bytes = msgpack.packb(RecordForm.of(cls).write(record), use_bin_type=True)
+        wire: bytes = msgpack.packb(form.write(record), use_bin_type=True)
     except UnicodeEncodeError as error:
         raise BadRecord(f"{cls.__name__} holds text that is not Unicode: {error.reason}") from error
-    _check_size(cls, len(wire))
+    _check_size(form, len(wire))
     return wire
 
 
 def decode(cls: type[R], wire: bytes | memoryview) -> R:
     """The record of class `cls` in `wire`. Raises BadRecord for anything else, including unknown fields of a
     Request."""
-    _check_size(cls, len(wire))
+    form = RecordForm.of(cls)
+    _check_size(form, len(wire))
     # No value that is read in one piece may be a container: forms read those element by element.
     source = msgpack.Unpacker(
         raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, read_size=len(wire) + 1, max_buffer_size=len(wire) + 1
     )  # its buffer is as large as it needs; 1 MiB for each record when it is not said
     source.feed(wire)
     try:
-        result = RecordForm.of(cls).read(source)
+        result = form.read(source)
     except (ValueError, msgpack.UnpackException, TypeError) as error:
         raise BadRecord(f"not a {cls.__name__}: {error or 'it ends early'}") from error
     if source.tell() != len(wire):
@@ -54,9 +56,9 @@ def decode(cls: type[R], wire: bytes | memoryview) -> R:
 
 def most_bytes(cls: type[Record]) -> int:
     """How many bytes a record of this class may have."""
-    return min(cls.max_bytes, RecordForm.of(cls).most)
+    return RecordForm.of(cls).most
 
 
-def _check_size(cls: type[Record], size: int) -> None:
-    if size > most_bytes(cls):
-        raise BadRecord(f"a {cls.__name__} of {size} bytes exceeds {most_bytes(cls)}")
+def _check_size(form: RecordForm, size: int) -> None:
+    if size > form.most:
+        raise BadRecord(f"a {form.kind.__name__} of {size} bytes exceeds {form.most}")

@@ -88,7 +88,10 @@ class Form:
 
     def check(self, value: Any) -> None:
         if type(value) is not self.kind:
-            raise BadRecord(f"{self.where} is not of type {self.kind.__name__}")
+            raise self.mistyped()
+
+    def mistyped(self) -> BadRecord:
+        return BadRecord(f"{self.where} is not of type {self.kind.__name__}")
 
     def refuse(self, given: object) -> BadRecord:
         return BadRecord(f"{self.where} is {self.says}, not {given}")
@@ -103,7 +106,8 @@ class IntForm(Form):
         self.bound, self.says = bound, str(bound)
 
     def check(self, value: Any) -> None:
-        super().check(value)
+        if type(value) is not self.kind:
+            raise self.mistyped()
         if not self.bound.low <= value <= self.bound.high:
             raise self.refuse(value)
 
@@ -136,7 +140,8 @@ class LengthForm(Form):
         self.most = _HEADER + bound.most * (4 if kind is str else 1)
 
     def check(self, value: Any) -> None:
-        super().check(value)
+        if type(value) is not self.kind:
+            raise self.mistyped()
         if not self.bound.least <= len(value) <= self.bound.most:
             raise self.refuse(len(value))
 
@@ -159,7 +164,8 @@ class WordForm(Form):
         self.most = _HEADER + max(len(word.encode()) for word in bound.words)
 
     def check(self, value: Any) -> None:
-        super().check(value)
+        if type(value) is not self.kind:
+            raise self.mistyped()
         if value not in self.bound.words:
             raise self.refuse(repr(value[:32]))
 
@@ -173,7 +179,8 @@ class HexForm(Form):
         self.most = _HEADER + self.size
 
     def check(self, value: Any) -> None:
-        super().check(value)
+        if type(value) is not self.kind:
+            raise self.mistyped()
         if len(value) != self.size or not _HEX.issuperset(value):
             raise self.refuse(repr(value[:80]))
 

@@ -13,7 +13,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -136,10 +136,17 @@ def add_up(name: str, value: int) -> None:
     annotate(name, value + (before if isinstance(before, int) else 0))
 
 
-@contextmanager
-def within(span: Span | None) -> Iterator[None]:
+def within(span: Span | None) -> AbstractContextManager[None]:
     """The block is the span, in this task and those that it makes; an exception that leaves it is its error. Not for
     the body of an asynchronous generator, which runs in the tasks of others."""
+    return _NOTHING if span is None and _CURRENT.get() is None else _within(span)  # mostly nothing is traced
+
+
+_NOTHING: Final = nullcontext()
+
+
+@contextmanager
+def _within(span: Span | None) -> Iterator[None]:
     token = _CURRENT.set(span)
     try:
         with ending(span):
