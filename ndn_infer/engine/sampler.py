@@ -95,7 +95,15 @@ def choose(
     at least may be chosen; None: all. Raises ModelError when the logits are not numbers, when a history is needed and
     missing, or when the bias names a token beyond the vocabulary.
     """
-    return told_of(logits, _pick(adjust(logits, params, history, allowed), params, position), params.logprobs)
+    return told_of(logits, pick(logits, params, position, history, allowed), params.logprobs)
+
+
+def pick(
+    logits: NDArray[np.float32], params: Sampling, position: int, history: TokenHistory | None = None,
+    allowed: Allowed | None = None,
+) -> int:  # fmt: skip
+    """The token of `choose` alone: what is told of it (told_of) takes longer than a greedy choice."""
+    return _pick(adjust(logits, params, history, allowed), params, position)
 
 
 def told_of(logits: NDArray[np.float32], token: int, count: int) -> Choice:

@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ndn_infer.engine.grammar import Grammars, TokenMatcher
-from ndn_infer.engine.sampler import Choice, TokenHistory, choose
+from ndn_infer.engine.sampler import Choice, Floats, TokenHistory, pick, told_of
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
@@ -87,13 +87,13 @@ class _Generation:
         scores, self.scores = self.scores, []
         return scores
 
-    def choose(self, logits: Tensor, history: TokenHistory | None) -> Choice:
+    def choose(self, logits: Floats, history: TokenHistory | None) -> int:
         """The next token, from its logits [vocab]."""
         allowed = self.matcher.allowed() if self.matcher is not None else None
-        choice = choose(logits.numpy(), self.params, len(self.tokens), history, allowed)
+        token = pick(logits, self.params, len(self.tokens), history, allowed)
         if self.matcher is not None:
-            self.matcher.accept(choice.token)
-        return choice
+            self.matcher.accept(token)
+        return token
 
     def progress(self) -> Progress:
         if self.made:
@@ -203,16 +203,17 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         asked, tokens = generation.asked, generation.tokens
         history = TokenHistory(tokens[:asked], tokens[asked:]) if generation.params.needs_history else None
         while True:
-            choice = generation.choose(logits, history)
-            finish = self._take(generation, choice.token)
+            told = logits.numpy()
+            token = generation.choose(told, history)
+            finish = self._take(generation, token)
             start, cutter = len(tokens) - 1, self._stages.cutter
             step = cutter.step(tokens[-1:], start, asked, generation.parent)
             async with self._inputs(generation, step, last=bool(finish)) as inputs:
-                if generation.answer.push(choice.token, choice.logprob, choice.top, finish):
+                if generation.answer.push(*told_of(told, token, generation.params.logprobs), finish):
                     return
                 await self._seat(generation)
                 if history is not None:
-                    history.add(choice.token)
+                    history.add(token)
                 logits = await self._step(generation, step, inputs)
 
     @asynccontextmanager
@@ -231,8 +232,11 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         try:
             yield inputs
         finally:
-            inputs.cancel()
-            await asyncio.gather(inputs, return_exceptions=True)
+            if not inputs.done():
+                inputs.cancel()
+                await asyncio.gather(inputs, return_exceptions=True)
+            elif not inputs.cancelled():
+                inputs.exception()  # whoever waited for it was told
 
     async def _prompt(self, generation: _Generation) -> Tensor:
         """Logits after the prompt. While a piece is computed here, the stages before compute the next one."""

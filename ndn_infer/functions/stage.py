@@ -1,7 +1,7 @@
 """stage: some layers of a model, as a named function.
 
-Owns: the call "what do the layers up to mine give for these tokens", and the publishing of the answer as an activation.
-Must not know: how it is computed (stage_host.py), who samples.
+Owns: the call "what do the layers up to mine give for these tokens", and which of its answers are objects at once.
+Must not know: how they are computed (stage_host.py), who samples.
 
 It takes part in a pipeline by the name of its function alone: what layer 15 takes is asked of whoever offers that,
 which asks for what its own first layer takes, and so on down to the ids.
@@ -13,6 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import CallError, UsageError
 from ndn_infer.functions.base import Host, Job, NamedFunction
 from ndn_infer.functions.generation import check_engine
+from ndn_infer.functions.given_activations import GivenActivations
 from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_host import StageHost
 from ndn_infer.functions.stage_steps import SERVICE, StageReport, StageRequest, Step, function_before
@@ -39,6 +40,7 @@ class RunStage(NamedFunction[StageRequest]):
 
     async def start(self, host: Host, signer: Signer) -> None:
         stage = await self._stages.start()
+        self._given = GivenActivations(host, signer)
         self.take_at_most(8 * stage.whole.context_length)
         self._holder, self._me = ndn.to_uri(host.hint(signer)), ndn.to_uri(signer.identity)
         if stage.ends:
@@ -61,23 +63,17 @@ class RunStage(NamedFunction[StageRequest]):
     async def run(self, request: StageRequest, job: Job) -> Record:
         step = self._step(request)
         base = self._stages.activation(job.host.net, self._next, step.name)
-        published = job.host.server.store.manifest(base)
-        if published is not None:
-            return StageReport(step.name.hex(), self._holder, published.inline or b"")
-        hidden, spent = self._stages.kept(step, job.host), StageCosts()
+        held = self._given.size(base)
+        if held:
+            small = self._given.content(base) if held <= INLINE_BYTES else None
+            return StageReport(step.name.hex(), self._holder, small or b"")
+        hidden, spent = self._stages.kept(step, job.host.net, self._given.content), StageCosts()
         if hidden is None:
             hidden = await self._stages.compute(step, request.before, job.host, spent=spent)
         content = self._stages.encode(hidden)
-        if len(content) <= INLINE_BYTES:  # nobody can ask for it by name before the answer is there
-            job.afterwards.append(lambda: self._publish(base, content, job))
-        else:
-            self._publish(base, content, job)
-        inline = content if len(content) <= INLINE_BYTES else b""
-        return StageReport(step.name.hex(), self._holder, inline, spent.told(self._me))
-
-    def _publish(self, base: Name, content: bytes, job: Job) -> None:
-        job.host.server.publish(base, content, job.signer)
-        job.host.counters["activations_published"] += 1
+        inline = len(content) <= INLINE_BYTES
+        self._given.give(base, content, inline=inline)
+        return StageReport(step.name.hex(), self._holder, content if inline else b"", spent.told(self._me))
 
     def _step(self, request: StageRequest) -> Step:
         """The step that a request means. Raises CallError (another model, engine class or length of pieces),

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from ndn_infer.engine.weights import DTYPES
 from ndn_infer.engine_class import EngineClass
 from ndn_infer.errors import BadRecord, CallError, KeyNotAllowed, NdnInferError, NetworkError
 from ndn_infer.functions.base import Host
+from ndn_infer.functions.compute_thread import ComputeThread
 from ndn_infer.functions.stage_costs import StageCosts
 from ndn_infer.functions.stage_steps import NO_KV, SERVICE, Cutter, StageReport, StageRequest, Step, function_before
 from ndn_infer.namespace import Activation
@@ -55,7 +55,7 @@ class StageHost:
         self.config = config
         self.cutter = Cutter(config.dtype, config.chunk_tokens)
         self._folder = folder
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self._thread = ComputeThread("stage")
         self._stage: Stage | None = None
         self._sequences: Sequences | None = None
         self._givers: OrderedDict[bytes, Name] = OrderedDict()
@@ -64,12 +64,12 @@ class StageHost:
     async def start(self) -> Stage:
         """Raises as Stage.load does."""
         if self._stage is None:
-            self._stage = await asyncio.get_running_loop().run_in_executor(self._pool, self._load)
+            self._stage = await self._thread.run(self._load)
             self._sequences = Sequences(self._stage, self.config.kv_memory_mib << 20)
         return self._stage
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await self._thread.close()
 
     @property
     def stage(self) -> Stage:
@@ -104,18 +104,18 @@ class StageHost:
         taken = await (inputs if inputs is not None else self.pull(step, before, host, spent))
         return await self._in_thread(step, taken, then, spent)
 
-    def kept(self, run: Step, host: Host) -> Tensor | None:
-        """What `compute` gives for a run, put together from activations of its tokens that were published here; None
-        where one is missing, or KV of the last one is."""
+    def kept(self, run: Step, net: Name, content: Callable[[Name], bytes | None]) -> Tensor | None:
+        """What `compute` gives for a run, put together from activations of its tokens that were given here, of which
+        `content` gives the bytes; None where one is missing, or KV of the last one is."""
         assert self._sequences is not None
         if len(run.ids) == 1 or run.start < run.prompt or run.value not in self._sequences:
             return None
-        layer, store, rows = self.layers[1] + 1, host.server.store, []
+        layer, rows = self.layers[1] + 1, []
         for step in self.cutter.apart(run):
-            packets = store.get(self.activation(host.net, layer, step.name))
-            if packets is None:
+            given = content(self.activation(net, layer, step.name))
+            if given is None:
                 return None
-            rows.append(self._decode(packets.content(), 1))
+            rows.append(self._decode(given, 1))
         return torch.cat(rows)
 
     async def pull(self, step: Step, before: Sequence[int], host: Host, spent: StageCosts) -> Tensor:
@@ -154,7 +154,7 @@ class StageHost:
             self._believe(answered.signed_by.identity, host)
             self._gave(step, answered.hint)
 
-        ask = Ask(SERVICE, function, request, first=self._givers.get(step.parent, b""))
+        ask = Ask(SERVICE, function, request, first=self._givers.get(step.parent, b""), evidence=False)
         try:
             report = await host.caller.call(ask, StageReport, on_answer=on_answer)
         except NdnInferError:
@@ -223,8 +223,7 @@ class StageHost:
     async def _in_thread(self, step: Step, inputs: Tensor, then: Then | None, spent: StageCosts) -> Tensor:
         self.waiting += 1
         try:
-            run = partial(self._timed, spent.own, step, inputs, then)
-            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+            return await self._thread.run(partial(self._timed, spent.own, step, inputs, then))
         finally:
             self.waiting -= 1
 
@@ -279,4 +278,4 @@ class StageHost:
         raw, (dtype, shape) = decode_tensor(content), self._taken(count)
         if (raw.dtype, raw.shape) != (dtype, shape):
             raise BadRecord(f"an activation of {shape} was promised, {raw.dtype} {raw.shape} delivered")
-        return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[self.config.dtype]).reshape(shape).clone()
+        return torch.frombuffer(bytearray(raw.payload), dtype=DTYPES[self.config.dtype]).view(shape)
