@@ -186,7 +186,7 @@ class AnswerStream:
         *before, newest = held
         newest.text, now = emit, clock.monotonic()
         left = [event for piece in before for event in self._events.add(piece, now, more=True)]
-        self._send([*left, *self._events.add(newest, now, last=last)])
+        self._send([*left, *self._events.add(newest, now, last=last, wanted=self.out.wanted)])
         if last:
             ended = "stop" if stopped else finish
             self._end(TokenEvent((), finish=ended, stopped_by=self._stops.stopped_by))
@@ -200,18 +200,27 @@ class AnswerStream:
         return TokenLogprobs(logprob, top, text(token), tuple(text(other) for other, _ in top))
 
     def _send(self, events: Sequence[TokenEvent]) -> None:
-        """What waits for the next token waits for a bounded time."""
+        """What waits for the next token waits for a bounded time, if somebody waits for it."""
         for event in events:
             self._append(event)
         due_at = self._events.due_at
-        if due_at is not None and self._timer is None:
+        if due_at is not None and self._timer is None and self.out.wanted:
             self._timer = _call_at(due_at, self._send_late)
 
     def _send_late(self) -> None:
         self._timer = None
-        now, due_at = clock.monotonic(), self._events.due_at
-        if not self.ended:
-            self._send(self._events.take(now) if due_at is not None and due_at <= now else ())
+        self._send_due()
+
+    def _send_due(self) -> None:
+        """What waits, if it is time and somebody waits for it: a reader that does not ask costs no packet."""
+        if self.ended or not self.out.wanted:
+            return
+        now = clock.monotonic()
+        try:
+            self._send(self._events.take(now) if self._events.due(now) else ())
+        except Exception as error:
+            log.exception("an event cannot be made")
+            self.fail(f"{type(error).__name__} in generate")
 
     def _end(self, report: TokenEvent) -> None:
         """The last event, with the report of where KV came from. It cannot fail to be the last."""
@@ -310,6 +319,8 @@ class AnswerStream:
         if back:
             self.out.on_paused(False)
             self.on_back()
+        if self._events.due_at is not None:
+            self._send_due()
 
 
 def _call_at(when: float, action: Callable[[], None]) -> asyncio.TimerHandle:

@@ -49,7 +49,7 @@ class Gathered:
         pace = listener.pace
         if pace is None or output.finished or output.scores or output.token_id < 0 or not listener.begun:
             self._urgent = True
-        elif pace.turn(now) > pace.turn(self._given_at) or len(self._waiting) >= MOST_WAITING:
+        elif pace.another(self._given_at, now) or len(self._waiting) >= MOST_WAITING:
             self._urgent = True
         listener.begun = listener.begun or output.token_id >= 0
         self._waiting.append((listener, output if pace is None else output._replace(at=now)))

@@ -2,8 +2,8 @@
 
 Owns: when tokens leave, and how much of them in one event. Each event is a signed packet that three processes handle
 and that a reader verifies: where an engine makes tokens quicker than anybody reads, one packet for a few of them costs
-a fraction. Whatever a token brings along (text that was held back, log probabilities), no event is larger than
-EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
+a fraction; and where nobody waits for one, none is made until somebody does. Whatever a token brings along (text that
+was held back, log probabilities), no event is larger than EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
 """
 
 from __future__ import annotations
@@ -39,25 +39,39 @@ with the number of those who read."""
 MOST_INTERVAL_S: Final = 0.25
 """Readers see text come in pieces of this at most, however many they are; a longer `producer.event_ms` counts."""
 
+SETTLED_S: Final = 0.5
+"""After the first token of an answer: how soon it begins has been seen, and from then on"""
+
+SETTLED: Final = 2
+"""intervals are so many times as long: what an event costs does not depend on what it holds."""
+
 
 @dataclass(slots=True)
 class EventPace:
-    """How long tokens of a producer's answers wait for each other. `least_s`: of one answer alone, 0: no token waits.
-    `flowing`: the answers whose tokens are read now."""
+    """How long tokens of one answer wait for each other. `least_s`: at its beginning, where a producer makes no other,
+    0: no token waits. `flowing`: the producer's answers whose tokens are read now. `begun_at`: of the first token."""
 
     least_s: float
     flowing: set[object] = field(default_factory=set)
+    begun_at: float = float("inf")
 
-    @property
-    def interval_s(self) -> float:
+    def interval_s(self, now: float) -> float:
         if not self.least_s:
             return 0.0
-        return max(self.least_s, min(len(self.flowing) / EVENTS_A_SECOND, MOST_INTERVAL_S))
+        least_s = self.least_s if now < self.begun_at + SETTLED_S else SETTLED * self.least_s
+        return max(least_s, min(len(self.flowing) / EVENTS_A_SECOND, MOST_INTERVAL_S))
 
-    def turn(self, at: float) -> float:
-        """The number of the interval of the clock in which `at` is; without intervals a moment is one of its own."""
-        interval_s = self.interval_s
-        return math.floor(at / interval_s) if interval_s and math.isfinite(at) else at
+    def another(self, since: float, now: float) -> bool:
+        """Whether `now` is in a later interval of the clock than `since`; without intervals each moment is one."""
+        interval_s = self.interval_s(now)
+        if not interval_s or not math.isfinite(since):
+            return now > since
+        return math.floor(now / interval_s) > math.floor(since / interval_s)
+
+    def next_but_one(self, since: float) -> float:
+        """When the interval after the one that follows `since` begins."""
+        interval_s = self.interval_s(since)
+        return (math.floor(since / interval_s) + 2) * interval_s if interval_s and math.isfinite(since) else since
 
 
 @dataclass(slots=True)
@@ -76,9 +90,10 @@ class TokenPiece:
 
 @dataclass(slots=True)
 class TokenEvents:
-    """An event leaves with the first token, then with the first one of each interval of `pace`; without intervals with
-    every token. Intervals are those of the clock, so that events of several answers leave together, in one write and
-    for one wake-up of each process on their way. Nothing waits longer than two of them: see `due_at`."""
+    """An event leaves with the first token, then with the first one of each interval of `pace`, if it is `wanted`;
+    without intervals with every token. Intervals are those of the clock, so that events of several answers leave together, in
+    one write and for one wake-up of each process on their way. Nothing that is wanted waits longer than two of them:
+    see `due_at`. What is not wanted waits until it is (`due`), or fills an event."""
 
     pace: EventPace
     _sent_at: float = float("-inf")
@@ -86,16 +101,17 @@ class TokenEvents:
     _size: int = _FRAME_BYTES
 
     def add(
-        self, piece: TokenPiece, now: float, *, last: bool = False, more: bool = False
+        self, piece: TokenPiece, now: float, *, last: bool = False, more: bool = False, wanted: bool = True
     ) -> list[TokenEvent]:  # fmt: skip
         """One more token. The events that leave now: none or one, more where it brings much text. The `last` one waits
-        for `finish`; with `more` it waits for others that are added now, if they fit."""
+        for `finish`; with `more` it waits for others that are added now, if they fit. `wanted`: somebody waits for the
+        next event."""
         size = piece.size
         left = self.take(now) if self._size + size > EVENT_BYTES else []
         self._waiting.append(piece)
         self._size += size
         full = len(self._waiting) >= MOST_TOKENS or self._size > EVENT_BYTES
-        due = full or not (more or (self.pace.interval_s and self._turn(now) <= self._turn(self._sent_at)))
+        due = full or not (more or self._waits(now, wanted))
         leaves = due and not last
         return left + self.take(now) if leaves else left
 
@@ -103,6 +119,7 @@ class TokenEvents:
         """All that waits."""
         if not self._waiting:
             return []
+        self.pace.begun_at = min(self.pace.begun_at, now)
         waiting, large = self._waiting, self._size > EVENT_BYTES
         self._waiting, self._size, self._sent_at = [], _FRAME_BYTES, now
         return list(_split(waiting[0])) if large else [_event(waiting)]
@@ -118,13 +135,21 @@ class TokenEvents:
             return [*before, replace(report, ids=last.ids, text=last.text, logprobs=last.logprobs)]
         return [*events, report]
 
-    def _turn(self, at: float) -> float:
-        return self.pace.turn(at)
+    def _waits(self, now: float, wanted: bool) -> bool:
+        """Whether a token that comes now does not leave at once. The first one does, and each one without intervals."""
+        if not self.pace.least_s or not math.isfinite(self._sent_at):
+            return False
+        return not wanted or not self.pace.another(self._sent_at, now)
 
     @property
     def due_at(self) -> float | None:
-        """When to `take` what waits although no token came; None while nothing waits."""
-        return (self._turn(self._sent_at) + 2) * self.pace.interval_s if self._waiting else None
+        """When to `take` what waits, if it is wanted, although no token came; None while nothing waits."""
+        return self.pace.next_but_one(self._sent_at) if self._waiting else None
+
+    def due(self, now: float) -> bool:
+        """Whether what waits leaves now, when somebody begins to wait for it."""
+        due_at = self.due_at
+        return due_at is not None and (due_at <= now or self.pace.another(self._sent_at, now))
 
 
 def prompt_events(told: Sequence[TokenLogprobs]) -> Iterator[TokenEvent]:

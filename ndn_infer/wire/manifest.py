@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
@@ -177,11 +177,19 @@ def build_object(
     return _with_metadata(base, manifest, packets, sign, freshness_ms)
 
 
-def seal_stream(base: Name, version: int, segments: list[Data], sign: SignData) -> ObjectPackets:
+class SentSegment(NamedTuple):
+    """A segment of a stream as it was sent; `size` is that of its content, in bytes."""
+
+    name: Name
+    wire: bytes
+    size: int
+
+
+def seal_stream(base: Name, version: int, segments: list[SentSegment], sign: SignData) -> ObjectPackets:
     """The object that a finished stream is: its own segments as they were sent, and the manifest that seals them."""
-    packets = {data.name: data.wire for data in segments}
-    digests = b"".join(hashlib.sha256(data.wire).digest() for data in segments)
-    size = sum(len(data.content) for data in segments)
+    packets = {sent.name: sent.wire for sent in segments}
+    digests = b"".join(hashlib.sha256(sent.wire).digest() for sent in segments)
+    size = sum(sent.size for sent in segments)
     name = base + ndn.version(version)
     manifest_digests = _second_level(base, version, digests, packets)
     manifest = Manifest(name, size, len(segments), digests, manifest_digests)

@@ -41,6 +41,8 @@ MOST_AHEAD: Final = 32
 """Interests ahead; producers let 64 wait (wire/stream.py)."""
 
 LEAST_AHEAD: Final = 2
+UNHURRIED_AHEAD: Final = 8
+"""Where segments come further apart than a round trip: for one wake-up of those on their way several are asked for."""
 LASTS_S: Final = 0.8
 """Where that is enough, nothing is asked for earlier than this before it comes: Interests live for a second
 (wire/stream.py), and those that ran out are sent again."""
@@ -147,6 +149,6 @@ class Rhythm:
         if gap_s is None or not self.rtt_s:
             return least
         if self.unhurried:
-            return min(least, max(math.floor(LASTS_S / gap_s), LEAST_AHEAD))
+            return min(max(least, UNHURRIED_AHEAD), max(math.floor(LASTS_S / gap_s), LEAST_AHEAD))
         wanted = math.ceil(self.rtt_s / gap_s) + SPARE_AHEAD if gap_s * MOST_AHEAD > self.rtt_s else MOST_AHEAD
         return min(max(wanted, least), max(MOST_AHEAD, least))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from ndn_infer.wire.rhythm import Rhythm
+from ndn_infer.wire.rhythm import LEAST_AHEAD, Rhythm
 
 W = TypeVar("W")
 
@@ -55,6 +55,11 @@ class StreamWriter(Generic[W]):
     @property
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
+
+    def wanted(self, now: float) -> bool:
+        """Whether anybody waits for a segment that does not exist yet. For whichever: where the Interest for the next
+        one was lost, the one after it shows that."""
+        return any(expires > now for waiters in self._waiting.values() for _, expires in waiters)
 
     def append(self, wire: bytes, now: float, *, final: bool = False) -> list[W]:
         """Add the next segment. Returns the waiters whose Interests are still alive."""
@@ -151,10 +156,10 @@ class StreamReader:
         return [(number, at + again_s) for number, at in self._asked.items() if number not in self._twice]
 
     def _may_wait(self, ready: int, ahead: int) -> bool:
-        """Whether less than half a window is to be asked for, and what was asked for lasts until there is more: then
-        several leave together, for one wake-up of each process on their way."""
+        """Whether what was asked for lasts until there is more to ask for: then several leave together, for one wake-up
+        of each process on their way. Two of them remain, and half of a small window."""
         early = self.final is None and self.delivered in self._asked and self.rhythm.unhurried
-        return early and 2 * ready < ahead
+        return early and ready < max(ahead - LEAST_AHEAD, (ahead + 1) // 2)
 
     def _shift(self, by_s: float, now: float) -> None:
         """The last `by_s` seconds do not count."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndn_infer import ndn, records
+from ndn_infer import clock, ndn, records
 from ndn_infer.apps.ask import logprobs_json
 from ndn_infer.engine.answer_text import resume
 from ndn_infer.engine.tokenizer import ChatTokenizer
@@ -25,6 +24,7 @@ from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.packet import Interest, decode_data
 from ndn_infer.records import GenerateRequest, Progress, Sampling, TokenEvent, TokenLogprobs
 from ndn_infer.security.crypto import PrivateKey, Signer
+from ndn_infer.testbed.virtual.loop import run_virtual
 from ndn_infer.transport.link.endpoint import ReceivedInterest
 from ndn_infer.transport.objects.live_stream import LiveStream
 from ndn_infer.wire import readership
@@ -50,7 +50,8 @@ class Reader:
 
     def ask(self, number: int = 0, lifetime_s: float = 0.05) -> None:
         interest = Interest(self.out.name + ndn.segment(number))
-        self.out.ask(number, ReceivedInterest(interest, self._take, lambda reason: None, time.monotonic() + lifetime_s))
+        expires = clock.monotonic() + lifetime_s
+        self.out.ask(number, ReceivedInterest(interest, self._take, lambda reason: None, expires))
 
     def _take(self, wire: bytes) -> None:
         data = decode_data(wire)
@@ -266,6 +267,61 @@ async def test_who_is_not_read_pauses_comes_back_and_ends() -> None:
     assert made.push(1, 0.0, ()) is True and not seat.taken
     made.fail("too late")
     made.close()
+
+
+class SlowReader(Reader):
+    """Takes its time over each event before it asks for the next one."""
+
+    async def run(self, out: AnswerStream, takes_s: float, until: int) -> None:
+        while len(self.events) < until and not (self.events and self.events[-1].finish):
+            seen = len(self.events)
+            self.ask(seen, lifetime_s=1.0)
+            while len(self.events) == seen and not out.ended:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(takes_s)
+
+
+async def made_in_time(made: AnswerStream, tokens: int, every_s: float) -> None:
+    for number in range(tokens):
+        await asyncio.sleep(every_s)
+        made.push(ids("a")[0], 0.0, (), "length" if number == tokens - 1 else "")
+
+
+@pytest.mark.parametrize(("takes_s", "packets"), [(1.0, 13), (0.3, 36)])
+def test_a_slow_reader_costs_the_packets_that_it_asks_for(takes_s: float, packets: int) -> None:
+    """200 tokens in ten seconds, which a quick reader has in more than a hundred."""
+
+    async def main() -> None:
+        out = stream()
+        made = answer(out, event_s=0.05)
+        slow = SlowReader(out)
+        reading = asyncio.create_task(slow.run(made, takes_s, 1000))
+        await made_in_time(made, 200, 0.05)
+        told = len(out._packets)
+        await reading
+        assert told <= packets and slow.text == "a" * 200 and slow.events[-1].finish == "length"
+
+    run_virtual(main)
+
+
+def test_a_reader_that_stopped_asking_costs_nothing_and_has_all_of_it_when_it_asks_again() -> None:
+    async def main() -> None:
+        out = stream()
+        out.readers.kept_s = 30.0
+        made = answer(out, event_s=0.05)
+        reader = SlowReader(out)
+        making = asyncio.create_task(made_in_time(made, 60, 0.05))
+        await reader.run(made, 0.0, 5)
+        told = len(out._packets)
+        assert told == 5 and not made.away
+        await asyncio.sleep(1.2)
+        assert len(out._packets) == told and not made.away and made._timer is None, "no packet, no timer"
+        reader.ask(told)
+        assert len(out._packets) == told + 1 and len(reader.events[-1].ids) > 20, "all at once, when it asks"
+        await making
+        assert reader.text == "a" * 60
+
+    run_virtual(main)
 
 
 # ------------------------------------------------------------ tasks

@@ -12,6 +12,8 @@ from ndn_infer.functions.token_events import (
     EVENTS_A_SECOND,
     MOST_INTERVAL_S,
     MOST_TOKENS,
+    SETTLED,
+    SETTLED_S,
     EventPace,
     TokenEvents,
     TokenPiece,
@@ -53,12 +55,35 @@ def test_events_of_several_answers_leave_together() -> None:
 
 def test_many_answers_have_as_many_events_a_second_as_a_few() -> None:
     pace = EventPace(0.05)
-    assert pace.interval_s == 0.05
+    assert pace.interval_s(10.0) == 0.05
     pace.flowing.update(range(8))
-    assert pace.interval_s == 8 / EVENTS_A_SECOND
+    assert pace.interval_s(10.0) == 8 / EVENTS_A_SECOND
     pace.flowing.update(range(1000))
-    assert pace.interval_s == MOST_INTERVAL_S
-    assert EventPace(1.0, pace.flowing).interval_s == 1.0 and EventPace(0.0, pace.flowing).interval_s == 0.0
+    assert pace.interval_s(10.0) == MOST_INTERVAL_S
+    assert EventPace(1.0, pace.flowing).interval_s(10.0) == 1.0 and EventPace(0.0, pace.flowing).interval_s(10.0) == 0.0
+
+
+def test_an_answer_that_has_begun_well_has_half_as_many_events() -> None:
+    """Those of one that makes a token every 10 ms; its first second and the third."""
+    events, left = TokenEvents(EventPace(0.05)), []
+    for step in range(300):
+        now = 10.001 + step / 100
+        left += [now] * len(events.add(TokenPiece(step, "a", ()), now))
+    first = [at for at in left if at < 10.0 + SETTLED_S]
+    later = [at for at in left if at > 12.0]
+    assert len(first) == SETTLED_S / 0.05 and len(later) == 1.0 / (SETTLED * 0.05)
+    assert max(b - a for a, b in zip(left, left[1:], strict=False)) == pytest.approx(SETTLED * 0.05)
+
+
+def test_what_nobody_waits_for_waits_and_leaves_when_somebody_does() -> None:
+    events = TokenEvents(EventPace(0.05))
+    assert events.add(TokenPiece(0, "a", ()), 10.0, wanted=False), "the first one leaves in any case"
+    for step in range(1, 6):
+        assert not events.add(TokenPiece(step, "a", ()), 10.0 + step, wanted=False)
+    assert events.due(15.0) and [event.ids for event in events.take(15.0)] == [(1, 2, 3, 4, 5)]
+    assert not events.add(TokenPiece(6, "a", ()), 15.01) and not events.due(15.01), "not before its time"
+    full = [events.add(TokenPiece(step, "a", ()), 16.0, wanted=False) for step in range(2 * MOST_TOKENS)]
+    assert sum(map(bool, full)) == 2, "a full event leaves"
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=64)), max_size=200))
@@ -85,7 +110,9 @@ def test_the_last_token_and_the_report_are_one_event_where_they_fit() -> None:
 
 
 @given(st.lists(st.floats(0, 0.2), max_size=300), st.integers(0, 300), st.booleans())
-def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], interval_ms: int, told: bool) -> None:
+def test_every_token_that_is_wanted_leaves_once_in_order_and_in_time(
+    pauses: list[float], interval_ms: int, told: bool
+) -> None:
     interval_s, now = interval_ms / 1000, 0.0
     events = TokenEvents(EventPace(interval_s))
     made: dict[int, float] = {}
@@ -94,7 +121,7 @@ def test_every_token_leaves_once_in_order_and_in_time(pauses: list[float], inter
     def leave(some: list[TokenEvent], now: float) -> None:
         for event in some:
             left.append(event)
-            assert all(now - made[token] <= 2 * interval_s + 1e-6 for token in event.ids)
+            assert all(now - made[token] <= 2 * SETTLED * interval_s + 1e-6 for token in event.ids)
             assert len(event.ids) <= MOST_TOKENS and len(records.encode(event)) <= EVENT_BYTES
             assert len(event.logprobs) == (len(event.ids) if told else 0)
 

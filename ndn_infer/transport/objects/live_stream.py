@@ -17,10 +17,9 @@ from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.ndn.lp import REASON_NO_ROUTE
 from ndn_infer.ndn.name import PROGRESS, Name
-from ndn_infer.ndn.packet import Data, decode_data
 from ndn_infer.security.crypto import Signer
 from ndn_infer.transport.link.endpoint import ReceivedInterest
-from ndn_infer.wire.manifest import LASTING_FRESHNESS_MS, ObjectPackets, seal_stream
+from ndn_infer.wire.manifest import LASTING_FRESHNESS_MS, ObjectPackets, SentSegment, seal_stream
 from ndn_infer.wire.readership import Readership
 from ndn_infer.wire.stream import StreamWriter
 
@@ -73,7 +72,7 @@ class LiveStream:
         self._encrypt = encrypt
         self._on_end = on_end
         self._writer: StreamWriter[ReceivedInterest] = StreamWriter()
-        self._packets: list[Data] = []
+        self._packets: list[SentSegment] = []
         self._progress_wire = b""
         self._progress_until = 0.0
 
@@ -85,6 +84,11 @@ class LiveStream:
     def waiting(self) -> int:
         """Interests that wait for a segment."""
         return self._writer.waiting
+
+    @property
+    def wanted(self) -> bool:
+        """Whether an Interest waits for what is not made yet."""
+        return self._writer.wanted(clock.monotonic())
 
     # ------------------------------------------------------------ writing
 
@@ -100,8 +104,10 @@ class LiveStream:
         final = final or failed
         try:
             freshness_ms = FAILED_FRESHNESS_MS if failed else LASTING_FRESHNESS_MS
-            wire = self._sign(self.name + ndn.segment(len(self._packets)), content, freshness_ms, final=final)
-            self._packets.append(decode_data(wire))
+            name = self.name + ndn.segment(len(self._packets))
+            sealed = content if self._encrypt is None else self._encrypt(name, content)
+            wire = self._sign(name, sealed, freshness_ms, final=final)
+            self._packets.append(SentSegment(name, wire, len(sealed)))
         except BaseException:
             if final:
                 self.abandon()
@@ -149,7 +155,8 @@ class LiveStream:
             return
         if now >= self._progress_until:
             name = self.name + PROGRESS + ndn.version(version_now())
-            self._progress_wire = self._sign(name, self._progress(), PROGRESS_FRESHNESS_MS)
+            said = self._progress() if self._encrypt is None else self._encrypt(name, self._progress())
+            self._progress_wire = self._sign(name, said, PROGRESS_FRESHNESS_MS)
             self._progress_until = now + PROGRESS_FRESHNESS_MS / 1000
         request.reply(self._progress_wire)
         self._asked(request)
@@ -166,7 +173,6 @@ class LiveStream:
             self.readers.asked(clock.monotonic(), request.expires)
             self.on_asked()
 
-    def _sign(self, name: Name, content: bytes, freshness_ms: int, *, final: bool = False) -> bytes:
-        sealed = content if self._encrypt is None else self._encrypt(name, content)
+    def _sign(self, name: Name, sealed: bytes, freshness_ms: int, *, final: bool = False) -> bytes:
         last = ndn.components(name)[-1] if final else None
         return self._signer.sign_data(name, sealed, freshness_ms=freshness_ms, final_block=last)
