@@ -1,18 +1,22 @@
-"""Records of answers: made after the last event, published beside the stream.
+"""Records of answers: made when somebody asks for one, published beside the stream.
 
 Owns: when a record is made, what a producer's own state says for it, and the objects. Must not know: the form of a
 record (evidence/answer.py), how answers are made.
 
-Nothing of it happens before the last event has left: then a task signs the record. It lives as long as its stream does
-in the producer's memory.
+A record can be had as long as its stream is in the producer's memory, and as long as the stream lives it stays once it
+is made. One that nobody asks for is not signed, unless the store outlives this process, or so many answers came after
+it that what it would say of its own takes too much memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from ndn_infer import ndn
 from ndn_infer.errors import NdnInferError
@@ -27,6 +31,10 @@ from ndn_infer.ndn.name import Name
 
 log = logging.getLogger(__name__)
 
+MOST_ANSWERS: Final = 4096
+MOST_BYTES: Final = 8 << 20
+"""Of answers of one function whose records can be had and are not made, and of their requests: the oldest are made."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptState:
@@ -36,40 +44,67 @@ class PromptState:
     kv_uris: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An answer that was told. Nothing of how it was made is kept: that would keep its KV."""
+
+    claim: AnswerClaim
+    job: Job
+    stream: Name
+    version: int
+
+
 class AnswerRecords:
     """Of one function."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: OrderedDict[Name, _Told] = OrderedDict()
+        self._bytes = 0
 
-    def follow(self, answer: AnswerStream, job: Job, state: PromptState) -> None:
-        """The answer was told: its record is going to be here soon, if its caller and this producer have it so. Whoever
-        asks for it meanwhile waits."""
-        if job.host.config.producer.records != "on" or not job.envelope.evidence:
+    def follow(self, answer: AnswerStream, job: Job, state: Callable[[], PromptState]) -> None:
+        """The answer was told: its record can be asked for, if its caller and this producer have it so."""
+        if job.host.config.producer.records == "on" and job.envelope.evidence:
+            asyncio.get_running_loop().call_soon(self._follow, answer, job, state)  # the last event leaves before
+
+    def _follow(self, answer: AnswerStream, job: Job, state: Callable[[], PromptState]) -> None:
+        told, bases = _Told(claim_of(answer, job, state()), job, answer.out.base, answer.out.version), _bases(job)
+        if job.host.config.producer.store_path:
+            self._publish(told)
             return
-        for base in _bases(job):
-            job.host.server.promise(base)
-        task = asyncio.get_running_loop().create_task(self._publish(answer, job, state))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._take(bases[0])
+        self._told[bases[0]] = told
+        self._bytes += len(job.wire)
+        for base in bases:
+            job.host.server.promise_when_asked(base, partial(self._make, bases[0]))
+        while len(self._told) > MOST_ANSWERS or self._bytes > MOST_BYTES:
+            self._make(next(iter(self._told)))
 
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def _take(self, record: Name) -> _Told | None:
+        told = self._told.pop(record, None)
+        self._bytes -= len(told.job.wire) if told is not None else 0
+        return told
 
-    async def _publish(self, answer: AnswerStream, job: Job, state: PromptState) -> None:
-        server, (record, request) = job.host.server, _bases(job)
+    def _make(self, record: Name) -> None:
+        """Unless its stream is gone: then nothing is here."""
+        told = self._take(record)
+        if told is None:
+            return
+        server = told.job.host.server
+        if told.stream in server.store:
+            self._publish(told)
+        for base in _bases(told.job):
+            server.break_promise(base, told.job.signer)
+
+    def _publish(self, told: _Told) -> None:
+        """Record and request, beside the stream."""
+        job, (record, request) = told.job, _bases(told.job)
         try:
-            content = job.domain.seal(record, evidence.encode(claim_of(answer, job, state), job.signer))
+            content = job.domain.seal(record, evidence.encode(told.claim, job.signer))
             for base, what in ((record, content), (request, job.wire)):
-                server.publish(base, what, job.signer, version=answer.out.version, beside=answer.out.base)
+                job.host.server.publish(base, what, job.signer, version=told.version, beside=told.stream)
             job.host.counters["records"] += 1
         except NdnInferError as error:  # the answer does not depend on it
-            log.warning("no record of %s: %s", ndn.to_uri(answer.out.name), error)
-        finally:
-            for base in (record, request):
-                server.break_promise(base, job.signer)
+            log.warning("no record of %s: %s", told.claim.stream, error)
 
 
 def _bases(job: Job) -> tuple[Name, Name]:

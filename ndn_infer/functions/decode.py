@@ -60,7 +60,6 @@ class Generate(NamedFunction[GenerateRequest]):
 
     async def close(self) -> None:
         await self._answers.close()
-        await self._records.close()
         await self._engine.close()
 
     def serves(self, net: Name) -> tuple[Name, ...]:
@@ -102,7 +101,7 @@ class Generate(NamedFunction[GenerateRequest]):
         answer.on_away = lambda: making.pause(True)
         answer.on_back = lambda: making.pause(False)
         answer.receipt = making.receipt
-        answer.on_told = lambda: self._records.follow(answer, job, making.prompt_state())
+        answer.on_told = lambda: self._records.follow(answer, job, making.prompt_state)
         self._answers.start(answer, lambda: recorded(logged, answer, self._make(making, answer, job)))
         return out
 

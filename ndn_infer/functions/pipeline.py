@@ -130,7 +130,6 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
 
     async def close(self) -> None:
         await self._answers.close()
-        await self._records.close()
         await self._stages.close()
 
     def engine_class(self) -> str:
@@ -163,7 +162,7 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
             generation.scorer = PromptScorer(request.prompt, params.logprobs)
         answer.progress = generation.progress
         answer.receipt = lambda: self._receipt(generation, len(job.wire))
-        answer.on_told = lambda: self._records.follow(answer, job, PromptState())
+        answer.on_told = lambda: self._records.follow(answer, job, PromptState)
         self._answers.start(answer, lambda: recorded(logged, answer, self._generate(generation)))
         return out
 
