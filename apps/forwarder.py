@@ -99,6 +99,7 @@ class _Running:
         net = net_name(config)
         self._daemon = ForwarderDaemon(with_flags(arguments, config), kind_of=lambda name: kind_label(net, name))
         self._trace: TraceFile | None = None
+        self._flusher: asyncio.TimerHandle | None = None
         self._endpoint: Endpoint | None = None
         self._validator: Validator | None = None
 
@@ -119,18 +120,15 @@ class _Running:
         gc.collect()
         gc.freeze()
         gc.set_threshold(700, 50, 1000)
-        flusher = loop.create_task(self._flush_trace())
         try:
             await self._apply(replace(self._config, forwarder=self._daemon.options))
             loop.add_signal_handler(signal.SIGHUP, reload)
             print(f"READY forwarder at unix://{self._daemon.options.unix_path}", flush=True)
             await stop.wait()
         finally:
-            flusher.cancel()
             await self._close_authority()
             await self._daemon.close()
-            if self._trace is not None:
-                self._trace.close()
+            self._stop_trace()
         return 0
 
     async def _reload(self) -> None:
@@ -151,12 +149,11 @@ class _Running:
     async def _apply(self, config: Config) -> None:
         """What stands beside the daemon: trace and authority."""
         path = config.forwarder.trace_file
-        if self._trace is not None:
-            self._trace.close()
-            self._trace = self._daemon.core.trace = None
+        self._stop_trace()
         if path:
             offset_s = time.time() - asyncio.get_running_loop().time()
             self._trace = self._daemon.core.trace = TraceFile(Path(path), offset_s)
+            self._flush_trace()
         await self._close_authority()
         if "signed" in (config.forwarder.local_commands, config.forwarder.remote_commands):
             self._daemon.check = await self._authority(config)
@@ -203,11 +200,17 @@ class _Running:
             await self._endpoint.close()
         self._validator = self._endpoint = None
 
-    async def _flush_trace(self) -> None:
-        while True:
-            await asyncio.sleep(TRACE_FLUSH_S)
-            if self._trace is not None:
-                self._trace.flush()
+    def _flush_trace(self) -> None:
+        assert self._trace is not None
+        self._trace.flush()
+        self._flusher = asyncio.get_running_loop().call_later(TRACE_FLUSH_S, self._flush_trace)
+
+    def _stop_trace(self) -> None:
+        if self._flusher is not None:
+            self._flusher.cancel()
+        if self._trace is not None:
+            self._trace.close()
+        self._flusher = self._trace = self._daemon.core.trace = None
 
 
 _SENDER: ContextVar[int] = ContextVar("the face of the command that is being checked", default=0)

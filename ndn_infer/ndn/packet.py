@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from ndn_infer.errors import BadPacket
@@ -130,7 +131,7 @@ def encode_metainfo(content_type: int, freshness_ms: int, final_block: Component
 
 
 DIGEST_INFO: Final = SignatureInfo(SIGNATURE_DIGEST_SHA256)
-_DIGEST_INFO_WIRE: Final = encode_signature_info(DIGEST_INFO)
+_info_wire: Final = lru_cache(64)(encode_signature_info)  # a process signs with a few keys
 
 
 def encode_data(
@@ -144,7 +145,7 @@ def encode_data(
     signer: Signer = digest_signer,
 ) -> bytes:
     """A signed Data packet. Raises BadPacket when it would exceed 8,800 bytes."""
-    info_wire = _DIGEST_INFO_WIRE if info is DIGEST_INFO else encode_signature_info(info)
+    info_wire = _info_wire(info) if info.time_ms is None else encode_signature_info(info)
     portion = b"".join(
         (
             encode_name(name),

@@ -13,6 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadPacket
 from ndn_infer.ndn import tlv
 from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.packet import DEFAULT_LIFETIME_MS
 
 _WIDTHS: Final = (1, 2, 4, 8)
 _SEGMENT_HEADS: Final = {width: bytes((ndn.SEGMENT, width)) for width in _WIDTHS}
@@ -37,6 +38,27 @@ def interest_name(wire: bytes) -> Name:
     if wire[at] == tlv.NAME and wire[at + 1] < 0xFD:
         return wire[at + 2 : at + 2 + wire[at + 1]]
     return b""
+
+
+def lifetime_ms(wire: bytes, name: Name) -> int | None:
+    """The lifetime of an Interest of the shape that readers of streams send: the `name` that `interest_name` read,
+    flags, hints, Nonce and lifetime in their order, and nothing else. None for others; whoever wants to know what they
+    are decodes them."""
+    size, short = len(wire), wire[1] < 0xFD
+    if size != (2 + wire[1] if short else 4 + int.from_bytes(wire[2:4], "big")):
+        return None
+    at = (4 if short else 6) + len(name)
+    for flag in (b"\x21\x00", b"\x12\x00"):
+        at += 2 if wire[at : at + 2] == flag else 0
+    if wire[at : at + 1] == b"\x1e" and at + 2 < size and wire[at + 1] < 0xFD:
+        at += 2 + wire[at + 1]
+    if wire[at : at + 2] != b"\x0a\x04":
+        return None
+    at += 6
+    if at == size:
+        return DEFAULT_LIFETIME_MS
+    width = wire[at + 1] if at + 2 < size and wire[at] == 0x0C else 0
+    return int.from_bytes(wire[at + 2 :], "big") if width in _WIDTHS and at + 2 + width == size else None
 
 
 def segment_splits(name: Name) -> Iterator[tuple[Name, int]]:

@@ -26,9 +26,13 @@ _NONCES: Final = 1024
 class InterestTemplate:
     """Makes Interests for `<prefix>/seg=<n>`: only number and Nonce differ between two of them."""
 
-    def __init__(self, prefix: Name, *, hints: tuple[Name, ...] = (), lifetime_ms: int = DEFAULT_LIFETIME_MS) -> None:
+    def __init__(
+        self, prefix: Name, *, hints: tuple[Name, ...] = (), lifetime_ms: int = DEFAULT_LIFETIME_MS, fresh: bool = False
+    ) -> None:  # fmt: skip
+        """`fresh`: MustBeFresh."""
         self._prefix = prefix
-        before = encode_tlv(0x1E, b"".join(map(ndn.encode_name, hints))) if hints else b""
+        before = b"\x12\x00" if fresh else b""
+        before += encode_tlv(0x1E, b"".join(map(ndn.encode_name, hints))) if hints else b""
         self._before_nonce = before + b"\x0a\x04"
         self._tail = b"" if lifetime_ms == DEFAULT_LIFETIME_MS else encode_tlv(0x0C, encode_nonneg(lifetime_ms))
         self._heads = {width: self._head(width) for width in (1, 2, 4, 8)}

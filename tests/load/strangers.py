@@ -154,7 +154,7 @@ class World:
         self.node = Node(self.network, self.keychain, CONFIG, asks_as="decode", domains=[MEMBER])
         await self.node.open()
         self.node.server.store = self.store
-        self.node.endpoint.answer_from(self.store.segment)
+        self.node.endpoint.answer_from(self.store.segment, lambda name: None)
         self.node.link.tamper_up = self._listen
         self.producer: Producer = await self.node.produce(Shout(), Repeat(), Spell(), Slow(), Plain())
         for server in self.producer._servers:

@@ -13,6 +13,7 @@ from ndn_infer import ndn
 from ndn_infer.errors import BadPacket, DigestMismatch
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.packet import content_span, decode_data, decode_interest, encode_data, encode_interest
+from ndn_infer.wire import peek
 from ndn_infer.wire.manifest import MANIFEST, SEGMENT_BYTES, Manifest
 from ndn_infer.wire.peek import data_name, interest_name, segment_splits
 from ndn_infer.wire.segments import InOrder, InterestTemplate, Segments, check_range, uniform_bytes
@@ -22,18 +23,49 @@ numbers = st.sampled_from([0, 1, 252, 253, 254, 255, 256, 257, 65535, 65536, 2**
 PREFIX = ndn.from_uri("/a/b/v=7")
 
 
-@given(names, numbers, st.lists(names, max_size=2).map(tuple), st.sampled_from([4000, 1000, 77]))
+hints = st.lists(names, max_size=2).map(tuple)
+
+
+@given(names, numbers, hints, st.sampled_from([4000, 1000, 77]), st.booleans())
 def test_a_template_makes_what_the_encoder_makes(
-    prefix: bytes, number: int, hints: tuple[bytes, ...], lifetime_ms: int
+    prefix: bytes, number: int, hints: tuple[bytes, ...], lifetime_ms: int, fresh: bool
 ) -> None:
-    template = InterestTemplate(prefix, hints=hints, lifetime_ms=lifetime_ms)
+    template = InterestTemplate(prefix, hints=hints, lifetime_ms=lifetime_ms, fresh=fresh)
     wire = template.make(number)
     nonce = decode_interest(wire).nonce
     assert nonce is not None
     name = prefix + ndn.segment(number)
-    assert wire == encode_interest(name, nonce=nonce, hints=hints, lifetime_ms=lifetime_ms)[0]
+    assert wire == encode_interest(name, nonce=nonce, hints=hints, lifetime_ms=lifetime_ms, must_be_fresh=fresh)[0]
+    if len(name) < 253 and sum(map(len, hints)) < 200:
+        assert peek.lifetime_ms(wire, interest_name(wire)) == lifetime_ms
     exact = decode_interest(template.exact(number, b"d" * 32))
     assert (exact.name, exact.hints) == (name + ndn.implicit_digest(b"d" * 32), hints)
+
+
+@given(
+    names, hints, st.sampled_from([0, 77, 4000, 70_000]), st.booleans(), st.sampled_from([None, 3]),
+    st.sampled_from([None, b"x"]), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2),
+)  # fmt: skip
+def test_a_quick_look_at_a_lifetime_says_what_the_decoder_says_or_nothing(
+    name: bytes, hints: tuple[bytes, ...], lifetime_ms: int, flag: bool, hops: int | None, parameters: bytes | None,
+    damage: list[tuple[int, int]],
+) -> None:  # fmt: skip
+    made, _ = encode_interest(
+        name, nonce=b"abcd", can_be_prefix=flag, must_be_fresh=not flag, hints=hints, lifetime_ms=lifetime_ms,
+        hop_limit=hops, parameters=parameters,
+    )  # fmt: skip
+    wire = bytearray(made)
+    for at, value in damage:
+        wire[at % len(wire)] = value
+    seen = interest_name(bytes(wire))
+    said = peek.lifetime_ms(bytes(wire), seen) if seen else None
+    if said is not None:
+        try:
+            assert decode_interest(bytes(wire)).lifetime_ms == said and wire[0] == tlv.INTEREST
+        except BadPacket:
+            assert damage, "what the encoder makes is well formed"
+    if (hops, parameters) != (None, None) and not damage:
+        assert said is None
 
 
 def test_nonces_differ_beyond_one_draw_of_them() -> None:

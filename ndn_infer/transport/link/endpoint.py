@@ -19,6 +19,7 @@ from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_interest
+from ndn_infer.transport.link.coming import Coming
 from ndn_infer.transport.link.detour import Detour
 from ndn_infer.transport.link.exchange import BARE, EndpointStats, Handler
 from ndn_infer.transport.link.exchange import Arrival as Arrival
@@ -55,7 +56,7 @@ class Endpoint:
         self._prefix: dict[Name, list[Pending]] = {}
         self._numbered: dict[Name, list[Numbered]] = {}
         self._handlers: dict[Name, Handler] = {}
-        self._ready = Ready(_nothing_ready)
+        self.answer_from(_nothing, _nothing)
         self._after_packets: list[Callable[[], None]] = []
         self._local = True
         self._reconnect: asyncio.Task[None] | None = None
@@ -247,10 +248,12 @@ class Endpoint:
 
     # ------------------------------------------------------------ producer side
 
-    def answer_from(self, ready: Callable[[Name], bytes | None]) -> None:
+    def answer_from(
+        self, ready: Callable[[Name], bytes | None], coming: Callable[[Name], Handler | None]
+    ) -> None:  # fmt: skip
         """Before any handler is asked: `ready(name)` gives the Data packet of exactly this name, or None. For packets
-        that are never too old for anybody: segments of versioned objects."""
-        self._ready = Ready(ready)
+        that are never too old for anybody: segments of versioned objects. Then `coming(name)` gives who answers it."""
+        self._ready, self._coming = Ready(ready), Coming(coming, self._send_data, self._send_nack)
 
     def attach(self, prefix: Name, handler: Handler) -> None:
         """Give Interests below `prefix` to `handler` (longest prefix wins). Registering a route is separate."""
@@ -301,6 +304,8 @@ class Endpoint:
         ready = self._ready.first(packet, wire)
         if ready is not None:
             self._send_ready([ready])
+        elif self._coming.take(wire, face_id):
+            self.stats.interests_in += 1
         else:
             self._on_interest(wire, b"", face_id)
 
@@ -439,5 +444,5 @@ class Endpoint:
             self._link.send(lp.encode_lp(lp.LpPacket(wire, pit_token=token, nack_reason=reason)))
 
 
-def _nothing_ready(name: Name) -> bytes | None:
+def _nothing(name: Name) -> None:
     return None

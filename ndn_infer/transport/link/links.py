@@ -82,6 +82,7 @@ class StreamLink:
         self._framer = Framer(room=_room())
         self._queue = SendQueue()
         self._flush_due = False
+        self._receiving = False
         self._blocked = False
         self._closed = False
         self._socket = sock
@@ -99,7 +100,7 @@ class StreamLink:
             self.dropped += 1
             return
         self._queue.append(wire)
-        if not self._flush_due:
+        if not (self._flush_due or self._receiving):
             self._flush_due = True
             self._loop.call_soon(self.flush)
 
@@ -136,12 +137,22 @@ class StreamLink:
             self._end(error)
             return
         if packets:
-            self.receiver(packets)
+            self._hand_over(packets)
         fault = self._framer.fault
         if fault is not None:
             log.warning("the forwarder sent bytes that are not packets (%s); closing the link", fault)
         if packets is None or fault is not None:
             self._end(None)
+
+    def _hand_over(self, packets: Sequence[bytes]) -> None:
+        """What this leads to leaves at once: another turn of the event loop would ask the system once more what there
+        is to do."""
+        self._receiving = True
+        try:
+            self.receiver(packets)
+        finally:
+            self._receiving = False
+            self.flush()
 
     def _end(self, error: OSError | None) -> None:
         if self._closed:

@@ -45,6 +45,7 @@ def source_of(arrival: Arrival, versioned: Name | None = None, since_us: int | N
     return PRODUCER
 
 
+@lru_cache(maxsize=64)
 def _version_of(name: Name) -> int | None:
     for component in reversed(ndn.components(name)):
         if ndn.component_type(component) == ndn.VERSION:
@@ -103,6 +104,9 @@ class Ledger:
 
     def used(self, name: Name, source: str, signed_by: Validated | None, how: Came = _HOW) -> None:
         """Enter one use of a name."""
+        if self.witness is None and (kind := self._kind_again(name)) and (kind, source) in self._examples:
+            self._enter(kind, "", source, signed_by)
+            return
         kind, uri = self._read(name)
         self._enter(kind, uri, source, signed_by)
         if self.witness is not None:
@@ -121,10 +125,9 @@ class Ledger:
     def _read(self, name: Name) -> tuple[str, str]:
         """The title of a name's kind, and its URI. Segments of one version differ in their last component: what is
         before it is read once, since a stream has a name a token."""
-        above, kind, uri = self._version
-        at = len(above)
-        if above and name[at : at + 1] == _SEGMENT and name.startswith(above) and name[at + 1] == len(name) - at - 2:
-            return kind, f"{uri}/{ndn.component_to_uri(name[at:])}"
+        if kind := self._kind_again(name):
+            above, _, uri = self._version
+            return kind, f"{uri}/{ndn.component_to_uri(name[len(above) :])}"
         explained = classify(self.net, name)
         kind = explained.kind.title if explained.kind is not None else "other"
         uri = ndn.to_uri(name)
@@ -132,6 +135,15 @@ class Ledger:
         if last and last[0][:1] == _SEGMENT:
             self._version = (name[: -len(last[0])], kind, uri.rpartition("/")[0])
         return kind, uri
+
+    def _kind_again(self, name: Name) -> str:
+        """The title of its kind, where this is another segment of the version that was read last; else ""."""
+        above, kind, _ = self._version
+        at = len(above)
+        again = (
+            above and name[at : at + 1] == _SEGMENT and name.startswith(above) and name[at + 1] == len(name) - at - 2
+        )
+        return kind if again else ""
 
     def add(self, kind: str, uri: str, source: str, signed_by: Validated | None, *, count: int = 1) -> None:
         """Enter `count` uses by the word of somebody else; `uri` is one of them, or empty."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from ndn_infer import clock, ndn
 from ndn_infer.errors import BadPacket, Busy
@@ -26,6 +27,7 @@ from ndn_infer.wire.manifest import (
     absent,
     build_object,
 )
+from ndn_infer.wire.peek import segment_splits
 from ndn_infer.wire.readership import Readers
 
 CallHandler = Callable[[ReceivedInterest], None]
@@ -76,7 +78,7 @@ class Server:
         self.store = store
         self._streams: dict[Name, LiveStream] = {}
         self._promises: dict[Name, _Promise] = {}
-        endpoint.answer_from(store.segment)
+        endpoint.answer_from(store.segment, self._segment_to_come)
 
     def serve(
         self, prefix: Name, signer: Signer, handler: CallHandler | None = None, *, denies: bool = True
@@ -225,6 +227,14 @@ class Server:
             if promise.make is not None:
                 make, promise.make = promise.make, None
                 make()
+
+    def _segment_to_come(self, name: Name) -> CallHandler | None:
+        """Who answers an Interest for a segment of a stream that is being made here."""
+        for prefix, number in segment_splits(name):
+            stream = self._streams.get(prefix)
+            if stream is not None:
+                return partial(stream.ask, number)
+        return None
 
     def _on_stream(self, request: ReceivedInterest) -> bool:
         """Whether the Interest was for a segment, or for the progress of a stream. Those of other streams are refused

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
@@ -29,6 +30,7 @@ from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.transport.objects.ledger import Came, Ledger, source_of
 from ndn_infer.wire import again
 from ndn_infer.wire.rhythm import Rhythm
+from ndn_infer.wire.segments import InterestTemplate
 from ndn_infer.wire.stream import StreamReader
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,10 @@ class StreamPull:
         self._reader = StreamReader(
             clock.monotonic(), ahead=config.stream_ahead, idle_s=config.stream_idle_s, rhythm=Rhythm(rtt_s)
         )
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._came: deque[_Event] = deque()
+        self._awaited: asyncio.Future[None] | None = None
+        self._lifetime_ms = round(self._reader.lifetime_s * 1000)
+        self._template = InterestTemplate(name, hints=hints, lifetime_ms=self._lifetime_ms, fresh=True)
         self._pending: dict[int, Pending] = {}
         self._refused: set[int] = set()
         self._asked_at: dict[int, float] = {}
@@ -110,8 +115,8 @@ class StreamPull:
 
     async def _event(self) -> _Event | None:
         """Send what is due and wait for what comes. None: it is time to look again. Raises Timeout."""
-        if not self._events.empty():  # what is here already comes before any judgement of silence
-            return self._events.get_nowait()
+        if self._came:  # what is here already comes before any judgement of silence
+            return self._came.popleft()
         now, reader = clock.monotonic(), self._reader
         if not self._endpoint.connected:
             reader.cut_off(now)
@@ -122,11 +127,25 @@ class StreamPull:
         if reader.wants_news(now):
             for number in (NEWS, *reader.due(now)):
                 self._send(number)
+        await self._something(reader.next_wake(now) - now)
+        return self._came.popleft() if self._came else None
+
+    async def _something(self, within_s: float) -> None:
+        """Until something comes, or so many seconds have passed. It runs for each event, so with one future and one
+        timer and no more."""
+        loop = asyncio.get_running_loop()
+        awaited = self._awaited = loop.create_future()
+        timer = loop.call_later(max(0.0, within_s), _wake, awaited)
         try:
-            async with asyncio.timeout(max(0.0, reader.next_wake(now) - now)):
-                return await self._events.get()
-        except TimeoutError:
-            return None
+            await awaited
+        finally:
+            timer.cancel()
+            self._awaited = None
+
+    def _take(self, event: _Event) -> None:
+        self._came.append(event)
+        if self._awaited is not None:
+            _wake(self._awaited)
 
     # ------------------------------------------------------------ what came
 
@@ -141,7 +160,7 @@ class StreamPull:
         asked = self._asked(number)
         inner = again.unwrap_named(wire, asked, prefix=number == NEWS) if number in self._refused else wire
         data = decode_data(inner)
-        signed_by = await self._validator.validate(data)
+        signed_by = self._validator.try_validate(data) or await self._validator.validate(data)
         if signed_by.key_name != self._key_name:
             ours, theirs = ndn.to_uri(self._key_name), ndn.to_uri(signed_by.key_name)
             raise KeyNotAllowed(f"{ndn.to_uri(data.name)} is signed by {theirs}, the answer to the call by {ours}")
@@ -153,8 +172,9 @@ class StreamPull:
         final = None if data.final_block is None else ndn.component_number(data.final_block, ndn.SEGMENT)
         if self._ledger is not None:
             how = self._how(number, data.wire)
-            self._ledger.used(data.name, source_of(arrival, data.name), signed_by, how)
+            self._ledger.used(data.name, source_of(arrival, self._name), signed_by, how)
         self._asked_at.pop(number, None)
+        self._pending.pop(number, None)
         return self._reader.on_segment(number, data.content, final=final, now=clock.monotonic())
 
     def _how(self, number: int, wire: bytes) -> Came:
@@ -185,16 +205,25 @@ class StreamPull:
         if old is not None:
             self._endpoint.forget(old)
         self._asked_at.setdefault(number, clock.monotonic())
-        name, prefix, fresh = self._asked(number), number == NEWS, True
-        if number in self._refused:  # a cache would give the bad one again
-            name, prefix, fresh = again.question(name, os.urandom(again.NONCE_BYTES)), False, False
+        name, prefix = self._asked(number), number == NEWS
+        again_now = number in self._refused  # a cache would give the bad one again
+        if again_now:
+            name, prefix = again.question(name, os.urandom(again.NONCE_BYTES)), False
         pending = self._pending[number] = Pending(
             name, prefix,
-            lambda wire, _, arrival: self._events.put_nowait(_Event(number, wire, arrival)),
-            lambda reason: self._events.put_nowait(_Event(number, reason=reason)),
+            lambda wire, _, arrival: self._take(_Event(number, wire, arrival)),
+            lambda reason: self._take(_Event(number, reason=reason)),
         )  # fmt: skip
-        wire, _ = encode_interest(
-            name, nonce=os.urandom(4), can_be_prefix=prefix, must_be_fresh=fresh, hints=self._hints,
-            lifetime_ms=round(self._reader.lifetime_s * 1000),
-        )  # fmt: skip
+        if prefix or again_now:
+            wire, _ = encode_interest(
+                name, nonce=os.urandom(4), can_be_prefix=prefix, must_be_fresh=not again_now, hints=self._hints,
+                lifetime_ms=self._lifetime_ms,
+            )  # fmt: skip
+        else:
+            wire = self._template.make(number)
         self._endpoint.send_interest(wire, pending)
+
+
+def _wake(awaited: asyncio.Future[None]) -> None:
+    if not awaited.done():
+        awaited.set_result(None)
