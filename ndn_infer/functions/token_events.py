@@ -3,7 +3,8 @@
 Owns: when tokens leave, and how much of them in one event. Each event is a signed packet that three processes handle
 and that a reader verifies: where an engine makes tokens quicker than anybody reads, one packet for a few of them costs
 a fraction; and where nobody waits for one, none is made until somebody does. Whatever a token brings along (text that
-was held back, log probabilities), no event is larger than EVENT_BYTES. Pure: `now` is passed in. Must not know: clocks, streams, engines.
+was held back, log probabilities), no event is larger than EVENT_BYTES. Pure: `now` is passed in. Must not
+know: clocks, streams, engines.
 """
 
 from __future__ import annotations
@@ -91,9 +92,9 @@ class TokenPiece:
 @dataclass(slots=True)
 class TokenEvents:
     """An event leaves with the first token, then with the first one of each interval of `pace`, if it is `wanted`;
-    without intervals with every token. Intervals are those of the clock, so that events of several answers leave together, in
-    one write and for one wake-up of each process on their way. Nothing that is wanted waits longer than two of them:
-    see `due_at`. What is not wanted waits until it is (`due`), or fills an event."""
+    without intervals with every token. Intervals are those of the clock, so that events of several answers leave
+    together, in one write and for one wake-up of each process on their way. Nothing that is wanted waits longer than
+    two of them: see `due_at`. What is not wanted waits until it is (`due`), or fills an event."""
 
     pace: EventPace
     _sent_at: float = float("-inf")
