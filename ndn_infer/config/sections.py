@@ -248,7 +248,7 @@ class ProducerConfig(ConfigSection):
     )
     refresh_s: float = option(60.0, "how often prefixes are registered again", low=0.1)
     event_ms: int = option(
-        50, "tokens made within this many milliseconds leave in one packet, within twice as many once an answer is half "
+        50, "tokens made within so many milliseconds leave in one packet, within twice as many once an answer is half "
         "a second old; 0: each in its own", high=60_000)  # fmt: skip
     kept_s: float = option(
         30.0, "an answer that nobody reads any more waits, paused, for so many seconds for a reader to come back",
