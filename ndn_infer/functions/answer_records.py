@@ -45,7 +45,7 @@ class PromptState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _ClaimedAnswer:
     """An answer that was told. Nothing of how it was made is kept: that would keep its KV."""
 
     claim: AnswerClaim
@@ -58,7 +58,7 @@ class AnswerRecords:
     """Of one function."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[Name, _Told] = OrderedDict()
+        self._told: OrderedDict[Name, _ClaimedAnswer] = OrderedDict()
         self._bytes = 0
 
     def follow(self, answer: AnswerStream, job: Job, state: Callable[[], PromptState]) -> None:
@@ -67,7 +67,10 @@ class AnswerRecords:
             asyncio.get_running_loop().call_soon(self._follow, answer, job, state)  # the last event leaves before
 
     def _follow(self, answer: AnswerStream, job: Job, state: Callable[[], PromptState]) -> None:
-        told, bases = _Told(claim_of(answer, job, state()), job, answer.out.base, answer.out.version), _bases(job)
+        told, bases = (
+            _ClaimedAnswer(claim_of(answer, job, state()), job, answer.out.base, answer.out.version),
+            _bases(job),
+        )
         if job.host.config.producer.store_path:
             self._publish(told)
             return
@@ -79,7 +82,7 @@ class AnswerRecords:
         while len(self._told) > MOST_ANSWERS or self._bytes > MOST_BYTES:
             self._make(next(iter(self._told)))
 
-    def _take(self, record: Name) -> _Told | None:
+    def _take(self, record: Name) -> _ClaimedAnswer | None:
         told = self._told.pop(record, None)
         self._bytes -= len(told.job.wire) if told is not None else 0
         return told
@@ -95,7 +98,7 @@ class AnswerRecords:
         for base in _bases(told.job):
             server.break_promise(base, told.job.signer)
 
-    def _publish(self, told: _Told) -> None:
+    def _publish(self, told: _ClaimedAnswer) -> None:
         """Record and request, beside the stream."""
         job, (record, request) = told.job, _bases(told.job)
         try:
