@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -215,3 +215,33 @@ def test_a_reliable_link_repairs_what_it_loses() -> None:
                 arrived.append(packet.fragment)
     assert len(arrived) == len(set(arrived)) > 60
     assert near.next_wake() is None is far.next_wake()
+
+
+def test_long_packets_of_a_stream_are_not_copied_and_short_ones_are_one_piece() -> None:
+    pieces: list[bytes] = []
+    room = 100_000
+
+    def take_all(some: Sequence[bytes], size: int) -> bool:
+        if size > room:
+            return False
+        pieces.extend(some)
+        return True
+
+    reference: list[bytes] = []
+    plain = service(reference, local_fields=True)
+    face = LinkService(pieces.append, local_fields=True, transmit_all=take_all)
+    long, short = [bytes(8000), bytes(7000)], [b"\5\3abc", b"\5\4abcd"]
+    for wires in (long, short):
+        face.send_all(wires, 0.0, incoming_face_id=300)
+    face.send(long[0], 0.0, token=b"\1", incoming_face_id=300)
+    assert [piece for piece in pieces if len(piece) >= 7000] == [*long, long[0]]
+    assert any(piece is long[0] for piece in pieces) and len(pieces) == 4 + 1 + 2
+    room = 0
+    face.send_all(long, 0.0, incoming_face_id=300)
+    for wire in (*long, *short):
+        plain.send(wire, 0.0, incoming_face_id=300)
+    plain.send(long[0], 0.0, token=b"\1", incoming_face_id=300)
+    for wire in long:
+        plain.send(wire, 0.0, incoming_face_id=300)
+    assert b"".join(pieces) == b"".join(reference)
+    assert face.counters.out_bytes == plain.counters.out_bytes

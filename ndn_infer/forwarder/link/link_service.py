@@ -100,6 +100,11 @@ class LinkService:
         if self.reliability is not None:
             self._emit(self.reliability.outgoing(self._pieces(header, wire), now, mtu_bytes=self.mtu_bytes))
             return
+        if header and self.mtu_bytes is None and len(wire) > JOINED_BYTES:
+            ahead = _ahead(header, len(wire))
+            if self.transmit_all((ahead, wire), len(ahead) + len(wire)):
+                self.counters.out_bytes += len(ahead) + len(wire)
+                return
         packet = _wrap(header, wire) if header else wire
         if self.mtu_bytes is not None and len(packet) > self.mtu_bytes:
             self._send_fragments(header, wire, self.mtu_bytes)
@@ -124,7 +129,7 @@ class LinkService:
         size = sum(map(len, wires))
         if self.local_fields:
             field = b"\xfd\x03\x2c" + _short(incoming_face_id)
-            wires = [part for wire in wires for part in (_ahead(field, len(wire)), wire)]
+            wires = [part for wire in wires for part in (_known_ahead(field, len(wire)), wire)]
             size = sum(map(len, wires))
         if size <= JOINED_BYTES * len(wires):
             wires = (b"".join(wires),)
@@ -228,11 +233,13 @@ def _wrap(header: bytes, fragment: bytes) -> bytes:
     return _ahead(header, len(fragment)) + fragment
 
 
-@lru_cache(64)
 def _ahead(header: bytes, size: int) -> bytes:
     """What stands before a fragment of `size` bytes."""
     inner = header + b"\x50" + encode_number(size)
     return b"\x64" + encode_number(len(inner) + size) + inner
+
+
+_known_ahead = lru_cache(64)(_ahead)  # of packets that came together all have the same
 
 
 def _short(number: int) -> bytes:

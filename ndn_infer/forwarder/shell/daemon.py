@@ -33,6 +33,7 @@ from ndn_infer.forwarder.shell.transports import StreamFace
 from ndn_infer.forwarder.shell.turns import Output
 from ndn_infer.metrics.meters import Meters
 from ndn_infer.ndn.name import Name
+from ndn_infer.ndn.tlv import READ_BYTES
 
 if TYPE_CHECKING:
     from ndn_infer.metrics.exposition import Exposition
@@ -74,6 +75,7 @@ class ForwarderDaemon:
         )
         self._clock: Callable[[], float] = time.monotonic
         self._output = Output()
+        self.room = bytearray(READ_BYTES)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ports = Ports(self, lambda: self._clock())
         self._dialer = Dialer(

@@ -53,6 +53,8 @@ class Core(Protocol):
     queue_room: int
     """Bytes that the send queues of all faces together may still take."""
     admission: FaceAdmission
+    room: bytearray
+    """What all its stream faces read into, of tlv.READ_BYTES; another forwarder may read in another thread."""
 
     def new_face_id(self) -> int: ...
 
@@ -97,7 +99,7 @@ class StreamFace:
         self._scheme = scheme
         self._tell_closed = closed
         self._loop = asyncio.get_running_loop()
-        self._framer = Framer()
+        self._framer = Framer(room=core.room)
         self._queue = SendQueue()
         self._flushing = False  # a flush is due, or the socket is full and will tell when it is not
         self._blocked = False
@@ -133,7 +135,7 @@ class StreamFace:
         """Use this connection; a permanent face gets a new one after it lost the last."""
         _prepare(sock, self._scheme)
         self._socket = sock
-        self._framer = Framer()
+        self._framer = Framer(room=self._core.room)
         self._detached = False
         self._proven = self._scheme != "tcp"  # until its first packet came whole
         self._start_reading()
