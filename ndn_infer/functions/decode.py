@@ -79,7 +79,7 @@ class Generate(NamedFunction[GenerateRequest]):
         return self._answers.queued
 
     def in_work(self) -> int:
-        return len(self._answers) - self._answers.queued
+        return self._answers.in_work
 
     async def run(self, request: GenerateRequest, job: Job) -> LiveStream:
         assert self._tokenizer is not None

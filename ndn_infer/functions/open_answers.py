@@ -38,16 +38,22 @@ class OpenAnswers:
 
     @property
     def queued(self) -> int:
-        """Answers whose prompt is not begun."""
-        return sum(answer.progress().state == QUEUED for answer in self._tasks)
+        """Answers whose prompt is not begun, and for which somebody waits."""
+        return sum(answer.progress().state == QUEUED and not answer.away for answer in self._tasks)
+
+    @property
+    def in_work(self) -> int:
+        """Answers whose prompt is begun."""
+        return sum(answer.progress().state != QUEUED for answer in self._tasks)
 
     def crowded(self) -> bool:
         """Whether several are in work for somebody."""
         return sum(not answer.away for answer in self._tasks) > 1
 
     def tokens_before(self) -> int:
-        """Tokens of prompts that are not begun."""
-        return sum(len(answer.request.prompt) for answer in self._tasks if answer.progress().state == QUEUED)
+        """Tokens of prompts that are not begun, and for which somebody waits."""
+        waiting = (answer for answer in self._tasks if answer.progress().state == QUEUED and not answer.away)
+        return sum(len(answer.request.prompt) for answer in waiting)
 
     def pace(self, event_ms: int) -> EventPace:
         """For the events of a new answer, beside those that flow; `event_ms` as producer.event_ms."""

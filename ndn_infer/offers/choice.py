@@ -27,6 +27,7 @@ from typing import Final
 
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import OfferEntry
+from ndn_infer.records.offer import ProducerOffer
 
 SCALE: Final = 0.05
 SCALE_S: Final = 0.005
@@ -34,6 +35,9 @@ SCALE_S: Final = 0.005
 LEAST_DRAW: Final = 1e-3
 MOST_NOISE: Final = -math.log(-math.log(1 - LEAST_DRAW)) + math.log(-math.log(LEAST_DRAW))
 """Between the smallest and the largest draw, in units of the scale: 8.8."""
+LEAST_GAIN_S: Final = 0.1
+"""A call that was taken on goes elsewhere for more than this: it is one more question."""
+MOST_DIVIDED: Final = 256
 UNKNOWN_TPS: Final = 1000.0
 LEAST_TPS: Final = 1e-3
 """Whoever offers less is taken for this: seconds stay finite, and the order one."""
@@ -55,16 +59,19 @@ class Wanted:
     codec: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
     """Seconds to the first token at one producer, and what they are made of. `held`: tokens of the prompt whose KV it
-    has."""
+    has; `before`: calls that `wait_s` counts; `each_s`: what the prompt of a call like this one takes there once they
+    have what anybody holds of it."""
 
     entry: OfferEntry
     held: int
     wait_s: float
     prompt_s: float
     round_trip_s: float
+    before: int = 0
+    each_s: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -98,7 +105,8 @@ def estimates(wanted: Wanted, entries: Iterable[OfferEntry], now: float) -> list
     for entry, tokens in zip(able, held, strict=True):
         rtt = least_rtt if entry.round_trip_s is None else entry.round_trip_s
         prompt_s = _prompt_s(entry, wanted.tokens, tokens, most, best_tps)
-        found.append(Estimate(entry, tokens, _wait_s(entry, now), prompt_s, rtt))
+        before, each_s = entry.queue + entry.pending(now), _computed_s(entry, wanted.tokens - most, best_tps)
+        found.append(Estimate(entry, tokens, _wait_s(entry, now), prompt_s, rtt, before, each_s))
     return found
 
 
@@ -109,6 +117,37 @@ def rank(wanted: Wanted, entries: Iterable[OfferEntry], now: float) -> list[Esti
         return []
     scale = SCALE_S + SCALE * min(one.total_s for one in found)
     return sorted(found, key=lambda one: (one.total_s - scale * _noise(wanted.seed, one.entry.hint), one.entry.hint))
+
+
+def belongs_to(taken: Estimate, queue: int, others: Sequence[Estimate]) -> Estimate:
+    """Where a call is best off that was taken on at `taken`, behind `queue` others: there, or at one of `others`.
+
+    What is more there than its offer told came in the same moment, by the same offers. Taken to be like this call, all
+    of those reckon alike: one after the other, in the order of their places, goes where it begins soonest then. So a
+    crowd divides itself among producers although each of its callers sees none of the rest but its own place.
+    """
+    more = min(queue - taken.before, MOST_DIVIDED)
+    if more <= 0:
+        return taken
+    load = dict.fromkeys((taken, *others), 0)
+    for _ in range(more + 1):
+        best = min(load, key=lambda one: _behind_s(one, load[one]) + (0.0 if one is taken else LEAST_GAIN_S))
+        load[best] += 1
+    return best
+
+
+def _behind_s(one: Estimate, more: int) -> float:
+    """Seconds to the first token behind so many calls more than it was estimated with."""
+    offer, before = one.entry.offer, one.before
+    waits_s = _turns_s(offer, before + more) - _turns_s(offer, before)
+    return one.total_s + more * one.each_s + waits_s
+
+
+def _turns_s(offer: ProducerOffer, before: int) -> float:
+    """Until one of its places is free for a call behind so many."""
+    if not offer.places or before < offer.free:
+        return 0.0
+    return (before - offer.free + 1) / offer.places * (offer.call_s or UNKNOWN_CALL_S)
 
 
 def _held_tokens(entry: OfferEntry, wanted: Wanted) -> int:
@@ -123,11 +162,14 @@ def _prompt_s(entry: OfferEntry, tokens: int, held: int, most: int, best_tps: fl
     """From its turn to the first token: what it has not got is computed, or fetched where others have it."""
     if not tokens:
         return 0.0
-    tps, fetch_tps = max(entry.offer.prefill_tps or best_tps, LEAST_TPS), entry.offer.fetch_tps
-    computed = (tokens - held) / tps
+    computed, fetch_tps = _computed_s(entry, tokens - held, best_tps), entry.offer.fetch_tps
     if not fetch_tps or most <= held:
         return computed
-    return min(computed, (most - held) / fetch_tps + (tokens - most) / tps)
+    return min(computed, (most - held) / fetch_tps + _computed_s(entry, tokens - most, best_tps))
+
+
+def _computed_s(entry: OfferEntry, tokens: int, best_tps: float) -> float:
+    return tokens / max(entry.offer.prefill_tps or best_tps, LEAST_TPS)
 
 
 def _wait_s(entry: OfferEntry, now: float) -> float:

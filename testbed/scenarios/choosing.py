@@ -139,3 +139,24 @@ async def prefix_holder(world: World) -> None:
     words = f"the first {until} of {len(chosen)} at the holder, {other} at the other one"
     world.claim("in a crowd the holder first, then the other one too", 2 <= until < len(chosen), words)
     _compare(world, ways, asks)
+
+
+@scenario(
+    topology=lambda: _star(4, (3, 3), 4), worlds=ALONE,
+    about="sixteen questions in the same instant, of two producers one has their prefix: queues divide them",
+)  # fmt: skip
+async def crowd_at_once(world: World) -> None:
+    first = await world.ask("edge1", Prompt("Hello.", TOKENS, system=PREFIX, choose=False))
+    ways: dict[str, list[PromptOutcome]] = {}
+    asks: dict[str, list[Prompt]] = {}
+    for way in WAYS:
+        await world.sleep(QUIET_S)
+        choose = way == "by offers"
+        asks[way] = [Prompt(f"At once {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
+        places = [f"edge{1 + number % 4}" for number in range(16)]
+        ways[way] = await load.open_loop(world, list(zip(places, asks[way], strict=True)), every_s=0.0)
+    chosen = [row.at for row in ways["by offers"]]
+    there = chosen.count(first.at)
+    words = f"{there} at the holder, {len(chosen) - there} at the other one"
+    world.claim("both answer a quarter of them at least", 4 <= there <= len(chosen) - 4, words)
+    _compare(world, ways, asks)

@@ -11,8 +11,8 @@ from ndn_infer.testbed.scenarios import thousands
 from ndn_infer.testbed.virtual.play import Play, play
 
 QUICK = (
-    "crowd_by_offers", "cut_link", "edge_core_line", "edge_decode_core_prefill", "fifty_readers", "flash_crowd",
-    "geant", "identical_calls", "identical_calls_chosen", "kill_core", "kill_decode", "mobile_consumer",
+    "crowd_at_once", "crowd_by_offers", "cut_link", "edge_core_line", "edge_decode_core_prefill", "fifty_readers",
+    "flash_crowd", "geant", "identical_calls", "identical_calls_chosen", "kill_core", "kill_decode", "mobile_consumer",
     "mobile_producer", "overload", "partition", "partition_heal", "prefix_holder", "rolling_restart",
 )  # fmt: skip
 SLOW = (

@@ -133,3 +133,15 @@ def test_what_is_asked_of_one_alone_stays_so() -> None:
     assert not order.passed(Outcome.SILENT) and order.again(0.1) == 0.1
     order.renew(FIRST)
     assert order.alone and order.now == FIRST[0]
+
+
+def test_one_is_asked_out_of_turn_and_the_others_after_it() -> None:
+    order = Order(FIRST)
+    assert order.on_to(FIRST[2]) and (order.now, order.turn) == (FIRST[2], 1)
+    assert not order.on_to(FIRST[0]) and not order.on_to(FIRST[2]), "each is asked once in a round"
+    assert order.passed(Outcome.BUSY, 1.0) and order.now == FIRST[1]
+    assert order.passed(Outcome.SILENT) and order.now == Candidate() and not order.passed(Outcome.SILENT)
+
+
+def test_who_is_asked_at_one_place_only_goes_nowhere_else() -> None:
+    assert not Order(FIRST[:1], only=True).on_to(FIRST[1]) and not Order(FIRST[:1], led=True).on_to(FIRST[1])

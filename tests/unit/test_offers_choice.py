@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.offers.book import OfferEntry
-from ndn_infer.offers.choice import MOST_NOISE, SCALE, SCALE_S, estimates, rank
+from ndn_infer.offers.choice import LEAST_GAIN_S, MOST_NOISE, SCALE, SCALE_S, Estimate, belongs_to, estimates, rank
 from ndn_infer.offers.prefixes import hint_of
 from ndn_infer.records.offer import OfferedFunction
 from tests.offer_kit import GENERATE, MODEL, book_of, chain_of, entry_of, hint, offer, wanted
@@ -138,3 +138,56 @@ def test_a_longer_queue_never_brings_anybody_forward(queue: int, more: int) -> N
         return [one.entry for one in rank(wanted(), [*others, mine], 0.0)].index(mine)
 
     assert place(queue + more) >= place(queue)
+
+
+# ---------------------------------------------------------------- taken on behind others
+
+
+def _divided(calls: int, *entries: OfferEntry, **fields: object) -> list[str]:
+    """Where each of so many calls goes that are made at once: all are taken on where the first one is."""
+    found = rank(wanted(**fields), entries, 0.0)  # type: ignore[arg-type]
+    taken, others = found[0], found[1:]
+    best = [belongs_to(taken, taken.before + number, others) for number in range(calls)]
+    return [one.entry.offer.identity.split("/")[-2] for one in best]
+
+
+def test_a_crowd_at_two_equal_ones_divides_itself() -> None:
+    shares = Counter(_divided(16, entry_of(offer("n1")), entry_of(offer("n2"))))
+    assert max(shares.values()) <= 9, shares
+
+
+def test_a_crowd_stays_with_the_holder_as_long_as_its_queue_is_shorter_than_the_prompt() -> None:
+    """16 tokens of each prompt are new: 0.032 s each; without the prefix the first one takes 2.08 s. Behind eight calls
+    one of eight has to end, which takes half a second for each place."""
+    went = _divided(40, entry_of(offer("holder", held=HELD)), entry_of(offer("idle")))
+    turn = went.index("idle")
+    assert set(went[:turn]) == {"holder"} and 8 < turn < 16 and Counter(went[turn:])["idle"] > 8
+
+
+def test_a_queue_that_was_known_moves_nobody() -> None:
+    """Whoever was asked all the same is the soonest with it."""
+    near, far = entry_of(offer("near", queue=4, prompt_s=0.05)), entry_of(offer("far"))
+    near.round_trip_s, far.round_trip_s = 0.01, 3.0
+    first, second = rank(wanted(), [near, far], 0.0)
+    assert first.entry is near and first.before == 4 and belongs_to(first, 4, [second]) is first
+
+
+def test_alone_it_stays() -> None:
+    (alone,) = rank(wanted(), [entry_of(offer("n1"))], 0.0)
+    assert belongs_to(alone, 2**64, []) is alone
+
+
+@given(st.integers(0, 60), st.lists(st.floats(10.0, 5000.0), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_each_goes_where_it_begins_soonest_after_those_before_it(queue: int, speeds: list[float]) -> None:
+    """As if one who sees all of them had placed them one after the other."""
+    found = rank(wanted(), [entry_of(offer(f"n{i}", prefill_tps=tps, places=0)) for i, tps in enumerate(speeds)], 0.0)
+    taken, load = found[0], dict.fromkeys(found, 0)
+
+    def begins(one: Estimate) -> float:
+        return one.total_s + load[one] * one.each_s + (one is not taken) * LEAST_GAIN_S
+
+    for number in range(queue + 1):
+        best = belongs_to(taken, taken.before + number, found[1:]) if number else min(found, key=begins)
+        assert begins(best) == min(begins(one) for one in found)
+        load[best] += 1

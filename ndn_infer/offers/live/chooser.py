@@ -16,7 +16,7 @@ from ndn_infer import chain, clock, ndn
 from ndn_infer.namespace import Call, CallClass
 from ndn_infer.ndn.name import Name
 from ndn_infer.offers.book import Answering, OfferEntry
-from ndn_infer.offers.choice import Estimate, Wanted, can_answer, rank
+from ndn_infer.offers.choice import Estimate, Wanted, belongs_to, can_answer, rank
 from ndn_infer.offers.live.faults import Faults
 from ndn_infer.offers.live.offers import Offers
 from ndn_infer.records import GenerateRequest, Record
@@ -48,8 +48,8 @@ class _Made:
     at: float
     hint: Name = b""
     kind: tuple[str, str, str, str] = field(default=("", "", "", ""))
-    prompt_s: dict[Name, float] = field(default_factory=dict)
-    """How long its prompt takes, by candidate."""
+    estimates: dict[Name, Estimate] = field(default_factory=dict)
+    """Of its candidates, by what leads to them."""
 
 
 class OfferChooser:
@@ -82,7 +82,7 @@ class OfferChooser:
         made = self._calls[call.request]
         if order:
             made.hint = order[0].entry.hint
-            made.prompt_s = {one.entry.hint: one.prompt_s for one in order[:MOST]}
+            made.estimates = {one.entry.hint: one for one in order[:MOST]}
             self._offers.book.asked(made.hint, now, order[0].prompt_s)
             log.debug("%s %s: %s", call.function, call.request[:8], "; ".join(map(_words, order[:MOST])))
         return [Candidate((one.entry.hint,), _patience_s(one.entry)) for one in order[:MOST]]
@@ -113,7 +113,8 @@ class OfferChooser:
             return
         match said.outcome:
             case Outcome.ANSWERED:
-                prompt_s = made.prompt_s.get(hint, 0.0) if made is not None else 0.0
+                estimate = made.estimates.get(hint) if made is not None else None
+                prompt_s = estimate.prompt_s if estimate is not None else 0.0
                 book.answered(hint, Answering(said.seconds, said.queue, prompt_s), now)
                 if made is not None:
                     made.hint = hint
@@ -126,6 +127,21 @@ class OfferChooser:
             case Outcome.SILENT | Outcome.REFUSED | Outcome.DISTRUSTED | Outcome.LOST:
                 book.gone(hint, now)
                 self._offers.doubt()
+
+    def elsewhere(self, call: Call, said: Said) -> Candidate | None:
+        """As transport.calls.candidates.Chooser.elsewhere."""
+        made = self._calls.get(call.request)
+        taken = None if made is None else made.estimates.get(said.hint)
+        if made is None or taken is None:
+            return None
+        others = [one for one in made.estimates.values() if one is not taken and one.entry.gone_since is None]
+        best = belongs_to(taken, said.queue, others)
+        if best is taken:
+            return None
+        log.debug(
+            "%s: %d calls are before it, more than %d: %s", call.request[:8], said.queue, taken.before, _words(best)
+        )
+        return Candidate((best.entry.hint,), _patience_s(best.entry))
 
     def refuses(self, identity: Name) -> str:
         """As transport.calls.candidates.Chooser.refuses: whoever has a proven fault."""

@@ -108,17 +108,45 @@ class Asking:
                 self._heard(question, Said(outcome))
                 await self._go_on(machine, question, error, outcome)
                 continue
-            answer = answered.answer
-            if question.span is not None:
-                question.span.attributes["ndn.source"] = answered.source
-            if self._ledger is not None:
-                self._ledger.used(question.name, answered.source, answered.signed_by, answered.how)
-            outcome, back_s = _outcome_in(answer), answer.retry_after_ms / 1000
-            self._heard(question, Said(outcome, answered.hint, answered.rtt_s, back_s, answer.queue))
-            if outcome is Outcome.ANSWERED:
-                _take(machine, answer)
+            said = self._used(question, answered)
+            if said.outcome is Outcome.ANSWERED:
+                answered = await self._sooner(machine, question, answered, said) or answered
+                _take(machine, answered.answer)
                 return answered
-            await self._go_on(machine, question, failed(answer), outcome, back_s)
+            await self._go_on(machine, question, failed(answered.answer), said.outcome, said.back_s)
+
+    def _used(self, question: PreparedCall, answered: Answered) -> Said:
+        """What an answer says, which all that keep count of answers hear."""
+        answer = answered.answer
+        if question.span is not None:
+            question.span.attributes["ndn.source"] = answered.source
+        if self._ledger is not None:
+            self._ledger.used(question.name, answered.source, answered.signed_by, answered.how)
+        back_s = answer.retry_after_ms / 1000
+        said = Said(_outcome_in(answer), answered.hint, answered.rtt_s, back_s, answer.queue)
+        self._heard(question, said)
+        return said
+
+    async def _sooner(
+        self, machine: CallMachine, question: PreparedCall, answered: Answered, said: Said
+    ) -> Answered | None:
+        """The answer of another candidate, where that one begins sooner than who has just taken the call on behind
+        others: in a crowd all choose alike by the same offers, and only their places differ. Who took it on computes
+        nothing for an answer that nobody reads. None when there is no such one, or it does not take the call. One move
+        a call: a queue is not worth more."""
+        if self._chooser is None or not answered.answer.stream or not said.queue:
+            return None
+        other = self._chooser.elsewhere(question.call, said)
+        if other is None or not question.order.on_to(other):
+            return None
+        machine.ask()
+        try:
+            found = await self._ask_once(question, _envelope(machine, question))
+        except (TrustError, BadPacket, BadRecord, NetworkError) as error:
+            self._heard(question, Said(_outcome_of(error)))
+            return None
+        takes = self._used(question, found).outcome is Outcome.ANSWERED and found.answer.stream
+        return found if takes and not found.answer.code else None
 
     async def lost(self, machine: CallMachine, question: PreparedCall, answered: Answered, error: NetworkError) -> None:
         """The result of an answer broke off before anything of it was used: the call is made again, of the next

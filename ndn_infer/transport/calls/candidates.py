@@ -37,6 +37,8 @@ class Outcome(Enum):
     DISTRUSTED = auto()
     LOST = auto()
     """It answered, and its result broke off."""
+    QUEUED = auto()
+    """It takes the call on behind others, and another one is going to begin sooner."""
 
 
 CANNOT_CODES: Final = frozenset(
@@ -75,6 +77,10 @@ class Chooser(Protocol):
         ...
 
     def heard(self, call: Call, candidate: Candidate, said: Said) -> None: ...
+
+    def elsewhere(self, call: Call, said: Said) -> Candidate | None:
+        """Who is going to begin sooner than the one who has just taken the call on, behind `said.queue` others."""
+        ...
 
     def refuses(self, identity: Name) -> str:
         """Why nothing is taken of this producer, whoever led to it; "" where it is."""
@@ -118,6 +124,14 @@ class Order:
         self._place += 1
         self.turn += self.led or not self.alone
         return self._place < len(self._all)
+
+    def on_to(self, candidate: Candidate) -> bool:
+        """To one that was not asked in this round, out of turn. False when it was, or may not be."""
+        if self._only or self.led or candidate in self._all[: self._place + 1]:
+            return False
+        rest = [one for one in self._all[self._place + 1 :] if one.at != candidate.at]
+        self._all[self._place + 1 :] = [candidate, *rest]
+        return self.passed(Outcome.QUEUED)
 
     def again(self, pause_s: float) -> float | None:
         """Begin again with those who may yet answer: after how many seconds, `pause_s` or when the first that was busy
