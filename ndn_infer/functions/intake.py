@@ -130,14 +130,15 @@ class Intake:
 
     def _opened(self, asked: ReceivedCall, wire: bytes) -> None:
         """`wire` has the digest in the name. Raises BadRecord, TrustError, CallError."""
-        asked = replace(asked, wire=wire)
         if not asked.caller:
             if is_sealed_request(wire):
                 raise BadRecord("a sealed request in a shared call")
+            record = None
             if len(wire) <= DECODED_HERE_BYTES:  # rubbish takes no seat
-                asked = replace(asked, record=records.decode(self._function.request_type, wire))
-            self._desk.admit(asked, WorkKey(asked.call), PUBLIC, wire)
+                record = records.decode(self._function.request_type, wire)
+            self._desk.admit(replace(asked, wire=wire, record=record), WorkKey(asked.call), PUBLIC, wire)
             return
+        asked = replace(asked, wire=wire)
         access = self._host.access
         assert access is not None
         sealed = parse_request(wire)

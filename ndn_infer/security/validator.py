@@ -21,6 +21,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ndn_infer import clock, ndn
@@ -66,7 +67,13 @@ class Validated:
 
     @property
     def identity(self) -> Name:
-        return ndn.prefix(self.key_name, -2)
+        return _identity_of(self.key_name)
+
+
+@lru_cache(maxsize=1024)
+def _identity_of(key_name: Name) -> Name:
+    """Of a verified key: a process hears of few, and of each with every packet."""
+    return ndn.prefix(key_name, -2)
 
 
 @dataclass(frozen=True, slots=True)
