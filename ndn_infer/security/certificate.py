@@ -60,11 +60,11 @@ class Certificate:
     @property
     def key_name(self) -> Name:
         """`<identity>/KEY/<key id>`."""
-        return _above(self.name, 2)
+        return above(self.name, 2)
 
     @property
     def identity(self) -> Name:
-        return _above(self.name, 4)
+        return above(self.name, 4)
 
     @property
     def self_signed(self) -> bool:
@@ -101,7 +101,7 @@ _LOCATORS: Final = 512
 
 
 @lru_cache(maxsize=_LOCATORS)
-def _above(name: Name, count: int) -> Name:
+def above(name: Name, count: int) -> Name:
     """`name` without its last `count` components."""
     return ndn.prefix(name, -count)
 

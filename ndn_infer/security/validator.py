@@ -21,7 +21,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from ndn_infer import clock, ndn
@@ -37,7 +36,7 @@ from ndn_infer.errors import (
 from ndn_infer.namespace import CatalogRecord
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data, Interest, SignatureInfo
-from ndn_infer.security.certificate import Certificate, KeyLocator, format_time, parse, split_locator
+from ndn_infer.security.certificate import Certificate, KeyLocator, above, format_time, parse, split_locator
 from ndn_infer.security.certificate_fetch import CertificateFetcher, FetchCertificate
 from ndn_infer.security.crypto import PUBLIC_KEY_SIGNATURES, PublicKey
 from ndn_infer.security.rejections import Rejections
@@ -67,13 +66,7 @@ class Validated:
 
     @property
     def identity(self) -> Name:
-        return _identity_of(self.key_name)
-
-
-@lru_cache(maxsize=1024)
-def _identity_of(key_name: Name) -> Name:
-    """Of a verified key: a process hears of few, and of each with every packet."""
-    return ndn.prefix(key_name, -2)
+        return above(self.key_name, 2)
 
 
 @dataclass(frozen=True, slots=True)
