@@ -17,6 +17,7 @@ from ndn_infer.errors import Nacked
 from ndn_infer.evidence import answer as evidence
 from ndn_infer.evidence import dsse
 from ndn_infer.evidence.answer import AnswerClaim
+from ndn_infer.functions import answer_records
 from ndn_infer.namespace import AnswerRecord, Result, function_prefix
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import GenerateRequest, Sampling, TokenEvent
@@ -26,6 +27,7 @@ from ndn_infer.transport.calls.ask import Ask
 from ndn_infer.wire.manifest import MAX_OBJECT_BYTES
 from tests.engine_kit import engine_here
 from tests.harness import NET, role
+from tests.inprocess.test_streams import until
 from tests.integration.test_answers import MODEL, World, folder, world  # noqa: F401
 
 MEMBER = TenantDomain("00112233445566778899aabbccddeeff", {1: bytes(range(32))})
@@ -171,3 +173,21 @@ async def test_a_record_leaves_with_its_answer(w: World) -> None:
     assert result.record().to_name(NET) in store and result.asked().to_name(NET) in store
     store.remove(result.to_name(NET))
     assert result.record().to_name(NET) not in store and result.asked().to_name(NET) not in store
+
+
+async def test_a_record_is_signed_when_somebody_asks_for_it(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or where so many answers came after it that no more are remembered; never without its stream."""
+    counters, store = w.producer.counters, w.producer.server.store
+    first, _ = await ask(w, Sampling(4, ignore_eos=True))
+    assert counters["records"] == 0
+    assert (await claimed(w, first)).answer.tokens == 4 and counters["records"] == 1
+    await claimed(w, first)
+    assert counters["records"] == 1, "it is made once"
+    second, _ = await ask(w, Sampling(5, ignore_eos=True))
+    store.remove(result_of(second).to_name(NET))
+    assert await nobody_has(w, result_of(second).record().to_name(NET)) and counters["records"] == 1
+    monkeypatch.setattr(answer_records, "MOST_ANSWERS", 1)
+    third, _ = await ask(w, Sampling(6, ignore_eos=True))
+    await ask(w, Sampling(7, ignore_eos=True))
+    await until(lambda: counters["records"] == 2)
+    assert result_of(third).record().to_name(NET) in store
