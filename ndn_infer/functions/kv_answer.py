@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ndn_infer import clock, ndn
 from ndn_infer.engine.engine import StepOutput, Stream
@@ -34,14 +34,9 @@ from ndn_infer.records.receipt import PromptTokens, Receipt
 if TYPE_CHECKING:
     import torch
 
-    from ndn_infer.engine.engine import Engine
     from ndn_infer.engine.grammar import Grammars
 
 log = logging.getLogger(__name__)
-
-BLOCKS_TOGETHER: Final = 8
-"""New blocks of an answer are published so many at a time, or at its end: nobody asks for them before, and each time
-takes the event loop from what is told and the engine from what is computed."""
 
 
 class KvAnswer:
@@ -208,39 +203,42 @@ class KvAnswer:
         if output.more:
             return
         try:
-            self._publish_new_blocks(last=bool(finish) or answer.ended)
+            self._publish_new_blocks()
         except Exception:  # the answer does not depend on it
             log.exception("new KV blocks cannot be published")
 
-    def _publish_new_blocks(self, *, last: bool) -> None:
+    def _publish_new_blocks(self) -> None:
         """KV of blocks completed while decoding: the next turn finds them by name, wherever it runs. Where decoding
         reads other weights than prompts are computed with, only blocks of the prompt: the names of KV are shared with
-        engines that read the model's own. Those of the prompt at once, as others may have the same one."""
+        engines that read the model's own."""
         blocks, prompt, made = self.connector.blocks, self.request.prompt, self.answer.ids
-        block, begun = blocks.block_tokens, self._published
+        block = blocks.block_tokens
         if not self._engine.engine_class.decodes_as_prompts:
             prompt, made = self.asked, []
-        computed = (len(prompt) + max(len(made) - 1, 0)) // block  # KV of the newest token is not there yet
-        if computed == begun or not (last or begun < len(prompt) // block or computed - begun >= BLOCKS_TOGETHER):
+        computed = len(prompt) + max(len(made) - 1, 0)  # KV of the newest token is not there yet
+        if (self._published + 1) * block > computed:
             return  # most tokens complete no block
         ids, values = [*prompt, *made[:-1]], self._loader.values
-        for index in range(max(begun, len(values)), computed):
-            parent = values[-1] if values else b""
-            values.append(blocks.extend(parent, ids[index * block : (index + 1) * block]))
-        self._published = computed
-        task = asyncio.get_running_loop().create_task(self._publish_blocks(range(begun, computed)))
-        self._engine.exports.add(task)
-        task.add_done_callback(self._engine.exports.discard)
+        while (self._published + 1) * block <= len(ids):
+            index = self._published
+            self._published += 1
+            if index == len(values):
+                parent = values[-1] if values else b""
+                values.append(blocks.extend(parent, ids[index * block : (index + 1) * block]))
+            task = asyncio.get_running_loop().create_task(self._publish_block(index, values[index]))
+            self._engine.exports.add(task)
+            task.add_done_callback(self._engine.exports.discard)
 
-    async def _publish_blocks(self, numbers: Sequence[int]) -> None:
-        stream, connector, values = self.stream, self.connector, self._loader.values
-        wanted = [index for index in numbers if connector.blocks.at_hand(values[index]) is None]
-        if stream is None or not wanted:
+    async def _publish_block(self, index: int, value: bytes) -> None:
+        stream, connector = self.stream, self.connector
+        if stream is None or connector.blocks.at_hand(value) is not None:
             return
-        taken = await self._engine.worker.run(lambda engine: _exported(engine, stream, wanted))
-        for index, tensor in taken.items():
-            connector.published.publish(values[index], tensor, self.order.job.signer)
-            await asyncio.sleep(0)  # packets come between two of them
+        try:
+            block = await self._engine.worker.run(lambda engine: engine.export_block(stream, index))
+        except NdnInferError as error:
+            log.debug("block %d is gone: %s", index, error)
+            return
+        connector.published.publish(value, block, self.order.job.signer)
 
 
 class AnsweringHost(EngineHost):
@@ -268,17 +266,6 @@ class AnsweringHost(EngineHost):
     def answer(self, order: AnswerOrder) -> AnswerInMaking:
         """As AnswerEngine.answer."""
         return KvAnswer(self, order)
-
-
-def _exported(engine: Engine, stream: Stream, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Blocks that are there; in the engine's thread."""
-    taken = {}
-    for index in numbers:
-        try:
-            taken[index] = engine.export_block(stream, index)
-        except NdnInferError as error:
-            log.debug("block %d is gone: %s", index, error)
-    return taken
 
 
 def _asker(job: Job) -> KvAsker:
