@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from ndn_infer.forwarder.core.admission import FaceAdmission
 from ndn_infer.forwarder.core.content_store import ContentStore
 from ndn_infer.forwarder.core.parsing import MAX_COMPONENTS
 from ndn_infer.forwarder.core.pipeline import Forwarder
+from ndn_infer.forwarder.core.pit import REAPED_MOST
 from ndn_infer.forwarder.core.rib import CHILD_INHERIT, Rib, Route
 from ndn_infer.forwarder.link.reassembly import FACE_BYTES, POOL_BYTES, FragmentPool, Reassembler
 from ndn_infer.ndn import lp, tlv
@@ -96,6 +98,23 @@ def test_names_have_so_many_components_and_no_more(count: int) -> None:
     sent = world.receive("c", interest("/a" + "/b" * (count - 1)), 0.0)
     assert len(sent) == (count <= MAX_COMPONENTS)
     assert world.faces["c"].counters.malformed == (count > MAX_COMPONENTS)
+
+
+@pytest.mark.parametrize("together", [1, 50])
+def test_what_came_in_an_instant_goes_in_steps(together: int) -> None:
+    world, count = world_of("Cp"), 4 * REAPED_MOST
+    wires = [interest(f"/a/{number:06}", number, lifetime_ms=1000) for number in range(1, count + 1)]
+    for at in range(0, count, together):
+        world.core.receive_all(world.faces["C"], wires[at : at + together], 0.0)
+    sizes = [world.core.pit_size]
+    assert sizes == [count]
+    while (wake := world.core.next_wake()) is not None and wake < 2.0:
+        world.core.tick(wake)
+        sizes.append(world.core.pit_size)
+    gone = [before - after for before, after in pairwise(sizes)]
+    assert sum(gone) == count == world.core.counters.unsatisfied and max(gone) < REAPED_MOST + together
+    assert len(gone) <= 6 and world.core._pit.used_bytes == 0
+    assert world.receive("C", interest("/a/000001", count + 1), 3.0) == ["p<I/a/000001#4001"]
 
 
 def test_a_face_that_goes_costs_what_it_had_not_what_is_there() -> None:

@@ -29,6 +29,8 @@ from ndn_infer.ndn.name import ROOT, Name, ends_in_digest, from_uri, implicit_di
 TICK_S: Final = 0.01
 """Entries are reaped in steps of this; until then they are pending no longer than their in-records say."""
 
+REAPED_MOST: Final = 1000
+"""Entries that go in one step, 100,000 a second; a batch goes whole."""
 
 MANAGEMENT: Final = from_uri("/localhost/nfd")
 RESERVE: Final = 1024
@@ -49,6 +51,7 @@ class Pit:
         self._digests = 0
         self._buckets: dict[int, set[PitEntry | Batch]] = {}
         self._bucket_heap: list[int] = []
+        self._next_due = 0.0
 
     def __len__(self) -> int:
         return self._size
@@ -323,19 +326,26 @@ class Pit:
         entries.add(entry)
 
     def due(self, now: float) -> list[PitEntry]:
-        """Entries that ran out; the caller removes them."""
+        """Entries that ran out; the caller removes them. When there are REAPED_MOST, the others are due a step of time
+        later: what came in an instant does not stop the forwarder when it goes."""
         found: list[PitEntry] = []
-        while self._bucket_heap and self._bucket_heap[0] * TICK_S <= now:
-            for held in self._buckets.pop(heapq.heappop(self._bucket_heap)):
+        while now >= self._next_due and self._bucket_heap and self._bucket_heap[0] * TICK_S <= now:
+            entries = self._buckets[self._bucket_heap[0]]
+            while entries and len(found) < REAPED_MOST:
+                held = entries.pop()
                 held.bucket = -1
                 if isinstance(held, Batch):
                     found += [self._take_out(name, held) for name in list(held.wires)]
                 else:
                     found.append(held)
+            if entries:
+                self._next_due = now + TICK_S
+            else:
+                del self._buckets[heapq.heappop(self._bucket_heap)]
         return found
 
     def next_wake(self) -> float | None:
         """When `due` will have something to say."""
         while self._bucket_heap and not self._buckets[self._bucket_heap[0]]:
             del self._buckets[heapq.heappop(self._bucket_heap)]
-        return self._bucket_heap[0] * TICK_S if self._bucket_heap else None
+        return max(self._bucket_heap[0] * TICK_S, self._next_due) if self._bucket_heap else None
