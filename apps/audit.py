@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ndn_infer import ndn
 from ndn_infer.apps.get import split
 from ndn_infer.config import Config
-from ndn_infer.errors import NoForwarder, StorageError, TrustError, UsageError
+from ndn_infer.errors import BadRecord, NoForwarder, StorageError, TrustError, UsageError
 from ndn_infer.evidence import dsse, statement
 from ndn_infer.evidence.bundle import EvidenceBundle
 from ndn_infer.evidence.live.kept import KeptContexts
@@ -174,7 +174,23 @@ async def _remote(node: Node, options: argparse.Namespace, seed: int) -> bytes:
     ask = Ask(subject_of(node.net, ndn.from_uri(options.name)), "audit", request)
     done = await node.caller().call(ask, AuditDone)
     fetched = await node.fetcher.fetch(ndn.from_uri(done.verdict), most=MAX_FILE, hints=(ndn.from_uri(done.hint),))
-    return bytes(fetched.content)
+    content = bytes(fetched.content)
+    check_subject(
+        AuditVerdict.of(statement.decode(dsse.decode(content, MAX_FILE).payload, MAX_FILE)), options.name, node
+    )
+    return content
+
+
+def check_subject(verdict: AuditVerdict, name: str, node: Node) -> None:
+    """That somebody else's verdict is of the answer of this name: one that passed; a fault names what is wrong. Raises
+    BadRecord."""
+    from ndn_infer.functions.audit.published_answer import base_of, result_of
+
+    if verdict.result != PASSED:
+        return
+    asked, told = (result_of(node.net, base_of(ndn.from_uri(uri))[0]) for uri in (name, verdict.subject.uri))
+    if asked != told:
+        raise BadRecord(f"the auditor's verdict is of another answer: {verdict.subject.uri[:300]}")
 
 
 # ---------------------------------------------------------------- a verdict
