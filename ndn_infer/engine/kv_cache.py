@@ -49,6 +49,7 @@ class KvPages:
         heads, size = 2 * layout.kv_heads, layout.block_tokens
         self._memory = _zeros((layout.layers, heads, blocks + 1, size, layout.head_dim), layout.dtype, device)
         by_slot = self._memory.view(layout.layers, 2, layout.kv_heads, (blocks + 1) * size, layout.head_dim)
+        self._by_slot = by_slot
         self._keys, self._values = by_slot[:, 0].unbind(0), by_slot[:, 1].unbind(0)
         self._layers = self._memory.unbind(0)
 
@@ -67,6 +68,16 @@ class KvPages:
         """Keys and values [kv_heads, n, head_dim] of one layer to `slots` [n]: block * block_tokens + place in it."""
         self._keys[layer].index_copy_(1, slots, keys)
         self._values[layer].index_copy_(1, slots, values)
+
+    def place(self, slot: int) -> list[tuple[Tensor, Tensor]]:
+        """The memory itself: keys and values [kv_heads, head_dim] of one token, of each layer."""
+        keys, values = self._by_slot[:, :, :, slot].unbind(1)
+        return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+
+    def span(self, table: range) -> Tensor:
+        """The memory itself: [layers, 2, kv_heads, n, head_dim], K and V of blocks that lie in a row."""
+        size = self.layout.block_tokens
+        return self._by_slot[:, :, :, table.start * size : table.stop * size]
 
     def read(self, layer: int, table: Tensor | range) -> Tensor:
         """[2, kv_heads, n, head_dim]: K and V of one layer of the blocks `table`, side by side. Those of a range lie so

@@ -11,7 +11,6 @@ sdpa_attention.py of 5.23), so the numbers are equal bit for bit for equal shape
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ndn_infer.config import EngineConfig
-from ndn_infer.engine.attention import AttentionKind, attend_one, by_products, first_seen, kv_class, plan_prompt
+from ndn_infer.engine.attention import AttentionKind, by_products, kv_class, plan_prompt
+from ndn_infer.engine.decoded_rows import Hidden, RowAttention, TurnedRows, through
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
@@ -99,32 +99,15 @@ class Llama:
         Bit for bit what one token after another, one sequence after another gives: the linear maps for decoding keep
         rows apart (linear.py), and each row has an attention call of its own.
         """
-        counts = [len(tokens) for _, tokens in batch]
         for cache, tokens in batch:
             cache.reserve(cache.length + len(tokens))
         places = [cache.length + at for cache, tokens in batch for at in range(len(tokens))]
-        ids = torch.tensor([token for _, tokens in batch for token in tokens], device=self.device)
-        slots = torch.tensor([slot for cache, tokens in batch for slot in cache.slots(len(tokens))], device=self.device)
-        tables = [cache.run(cache.length + len(tokens)) for cache, tokens in batch]
-        pages, ends = batch[0][0].pages, list(accumulate(counts))
-        scale = self.config.head_dim**-0.5
-
-        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            pages.write(layer, slots, keys, values)
-            window = self.config.windows[layer]
-            by_row = queries.transpose(0, 1).reshape(len(places), 1, keys.shape[0], -1, keys.shape[2]).unbind(0)
-            out = []
-            for table, end, count in zip(tables, ends, counts, strict=True):
-                both = pages.read(layer, table)
-                for row in range(end - count, end):
-                    seen = both[:, :, first_seen(places[row], window) : places[row] + 1]
-                    out.append(attend_one(by_row[row], seen, scale, grouped=self._grouped))
-            return torch.cat(out).view(len(places), -1)
-
-        cos, sin = self._rotary.rows(0, max(places) + 1)
-        at = torch.tensor(places, device=self.device)
-        inputs = ids if before is None else before
-        hidden = self._forward(inputs, self._weights.layers, cos[at], sin[at], attend)
+        inputs = before
+        if inputs is None:
+            inputs = torch.tensor([token for _, tokens in batch for token in tokens], device=self.device)
+        rows = TurnedRows(self.config, self._rotary.at(places))
+        attention = RowAttention(self.config, batch, rows, grouped=self._grouped)
+        hidden = through(self._weights.layers, Hidden(self._embed(inputs), self.config.norm_eps), rows, attention)
         for cache, tokens in batch:
             cache.advance(len(tokens))
         return hidden
@@ -167,9 +150,6 @@ class Llama:
             return hidden
 
         return advance
-
-    def _forward(self, inputs: Tensor, layers: tuple[Layer, ...], cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        return self._through(self._embed(inputs), layers, (cos, sin), attend)
 
     def _embed(self, inputs: Tensor) -> Tensor:
         return inputs if inputs.is_floating_point() else F.embedding(inputs, self.embedding)

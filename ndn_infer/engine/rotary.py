@@ -6,6 +6,7 @@ Owns: the frequencies of each kind of scaling, and tables of cosines and sines. 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -45,6 +46,15 @@ class RotaryTables:
         if start + count > self._cos.shape[0]:
             self._cos, self._sin = self._make(max(start + count, 2 * self._cos.shape[0]))
         return self._cos[start : start + count], self._sin[start : start + count]
+
+    def at(self, places: Sequence[int]) -> Tensor:
+        """[n, 2, 2, head_dim / 2] of these positions, for rows of decoded tokens: what the two halves of a vector are
+        multiplied by to stay where they are, and to change places. The products that meet are added: see `rotate`."""
+        cos, sin = self.rows(0, max(places) + 1)
+        at = torch.tensor(places, device=self._device)
+        by_half = torch.stack((cos[at], sin[at]), 1).view(len(places), 2, 2, -1)
+        by_half[:, 1] = by_half[:, 1].flip(1)
+        return by_half
 
     def _make(self, count: int) -> tuple[Tensor, Tensor]:
         angles = torch.arange(count)[:, None].float() * self._frequencies
