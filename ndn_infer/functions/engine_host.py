@@ -97,7 +97,7 @@ class EngineHost:
         self._shared.own.add(signer.identity)
         self.worker.known_as.add(signer.identity)
         host.meters.read_from(("engine", id(self.worker)), self._samples)
-        holders.answer(host, signer, self._model, self._version_of)
+        holders.answer(host, signer, self._model, self._versions_of)
 
     def _samples(self) -> Iterator[Sample]:
         assert self.engine is not None
@@ -116,9 +116,9 @@ class EngineHost:
             self._connectors.popitem(last=False)
         return connector
 
-    def _version_of(self, tag: bytes, query: HoldsQuery) -> int:
+    def _versions_of(self, tags: Sequence[bytes], query: HoldsQuery) -> Sequence[int]:
         connector = self._connectors.get(query.domain)
-        return 0 if connector is None else connector.published.version_of(tag, query)
+        return [0] * len(tags) if connector is None else connector.published.versions_of(tags, query)
 
     @property
     def known_as(self) -> frozenset[Name]:

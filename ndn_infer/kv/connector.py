@@ -46,7 +46,7 @@ class KvConnector:
         """Answer questions which blocks are published here, under the identity of `signer`. Where there are connectors
         of several domains, see EngineHost."""
         self.blocks.shared.own.add(signer.identity)
-        holders.answer(self.host, signer, self.blocks.model, self.published.version_of)
+        holders.answer(self.host, signer, self.blocks.model, self.published.versions_of)
 
     def costs(self, *, engine_wait_s: float = 0.0) -> Costs:
         """What fetching and computing a block costs, by what was measured of late."""

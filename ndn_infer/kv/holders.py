@@ -227,9 +227,11 @@ async def _ask(
     return list(struct.unpack(f">{len(values)}Q", told.record.versions))
 
 
-def answer(host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes, HoldsQuery], int]) -> None:
-    """Answer such questions about `model` for the identity of `signer`. `version_of` maps (tag, question) to the
-    version that is held, 0 for none."""
+def answer(
+    host: KvHost, signer: Signer, model: str, versions_of: Callable[[Sequence[bytes], HoldsQuery], Sequence[int]]
+) -> None:
+    """Answer such questions about `model` for the identity of `signer`. `versions_of` maps the tags of a question to
+    the versions that are held, 0 for none."""
 
     def holdings(query: HoldsQuery, _: object) -> Holdings | None:
         if query.model != model:
@@ -238,6 +240,6 @@ def answer(host: KvHost, signer: Signer, model: str, version_of: Callable[[bytes
             raise BadRecord(f"tags have {TAG_BYTES} bytes each, not {len(query.tags)} in all")
         tags = [query.tags[at : at + TAG_BYTES] for at in range(0, len(query.tags), TAG_BYTES)]
         host.counters["kv_holdings_told"] += 1
-        return Holdings(struct.pack(f">{len(tags)}Q", *(version_of(tag, query) for tag in tags)))
+        return Holdings(struct.pack(f">{len(tags)}Q", *versions_of(tags, query)))
 
     host.questions.answer(Topic(HOLDS, HoldsQuery, holdings, freshness_ms=ABSENT_FRESHNESS_MS), signer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -103,16 +104,22 @@ class PublishedBlocks:
         """Whether a block is in the store now."""
         return self._blocks.name(value) in self._host.server.store
 
-    def version_of(self, tag: bytes, query: HoldsQuery) -> int:
-        """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
+    def versions_of(self, tags: Sequence[bytes], query: HoldsQuery) -> Sequence[int]:
+        """Under which version the block of each of these tags is in the store, 0 when it is not (any more)."""
+        if not self._blocks.asked_by(query):
+            return [0] * len(tags)
+        return [self._version_of(tag) for tag in tags]
+
+    def _version_of(self, tag: bytes) -> int:
         value = self._values.get(tag)
-        if value is None or not self._blocks.asked_by(query):
+        if value is None:
             return 0
-        manifest = self._host.server.store.manifest(self._blocks.name(value))
+        base = self._blocks.name(value)
+        manifest = self._host.server.store.manifest(base)
         if manifest is None:
             del self._values[tag]
             return 0
-        return manifest.version
+        return ndn.last_version(manifest.name[len(base) :])  # hundreds are asked for at once
 
     def _note(self, value: bytes) -> None:
         self._values[value[:TAG_BYTES]] = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from ndn_infer import ndn
@@ -44,7 +45,7 @@ class BlockPublisher:
         self._presence.answer_certificates(signer.identity)
         member.server.serve(signer.identity, signer, denies=False)
         member.questions.answer(self._presence.status_topic(self.status), signer)
-        holders.answer(member, signer, self._rank.model, self._version_of)
+        holders.answer(member, signer, self._rank.model, self._versions_of)
         await member.node.registrar.register(signer.identity)
 
     def status(self) -> ProducerStatus:
@@ -86,13 +87,20 @@ class BlockPublisher:
         while len(self._tags) > MOST_TAGS:
             self._tags.popitem(last=False)
 
-    def _version_of(self, tag: bytes, query: HoldsQuery) -> int:
-        """The version under which the block of this tag is in the store, 0 when it is not (any more)."""
-        space, value = self._spaces.get(query.domain), self._tags.get((query.domain, tag))
-        if space is None or value is None or not space.subject.asked_by(query):
+    def _versions_of(self, tags: Sequence[bytes], query: HoldsQuery) -> Sequence[int]:
+        """Under which version the block of each of these tags is in the store, 0 when it is not (any more)."""
+        space = self._spaces.get(query.domain)
+        if space is None or not space.subject.asked_by(query):
+            return [0] * len(tags)
+        return [self._version_of(space, query.domain, tag) for tag in tags]
+
+    def _version_of(self, space: OpaqueBlocks, label: str, tag: bytes) -> int:
+        value = self._tags.get((label, tag))
+        if value is None:
             return 0
-        manifest = self._member.server.store.manifest(space.name(value))
+        base = space.name(value)
+        manifest = self._member.server.store.manifest(base)
         if manifest is None:
-            del self._tags[query.domain, tag]
+            del self._tags[label, tag]
             return 0
-        return manifest.version
+        return ndn.last_version(manifest.name[len(base) :])  # hundreds are asked for at once

@@ -137,7 +137,10 @@ class Publishing:
         connectors = {name: KvConnector(host, model, fmt) for name, fmt in formats.items()}
         holders.answer(
             host, signer, model,
-            lambda tag, query: max(connector.published.version_of(tag, query) for connector in connectors.values()),
+            lambda tags, query: [
+                max(of_one)
+                for of_one in zip(*(one.published.versions_of(tags, query) for one in connectors.values()), strict=True)
+            ],
         )  # fmt: skip
         return cls(node, host, signer, prefix, connectors)
 
