@@ -54,6 +54,7 @@ from ndn_infer.security.crypto import Signer
 from ndn_infer.security.revocation import RevocationList
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.wire.manifest import build_object, seal_stream
+from tests.poison_objects import sent_segments
 from tests.unit.trust_kit import DIGEST, NET, NOW, Authority, Holder
 
 MODEL_DIGEST = DIGEST
@@ -171,7 +172,7 @@ class MadeAnswer:
             signer.sign_data(name + ndn.segment(number), content, final_block=ends.get(number))
             for number, content in enumerate(contents)
         ]
-        sealed = seal_stream(self.base, VERSION, list(map(decode_data, wires)), signer.sign_data)
+        sealed = seal_stream(self.base, VERSION, sent_segments(wires), signer.sign_data)
         self.digest = hashlib.sha256(b"".join(contents)).hexdigest()
         self._add("answer", sealed.metadata, *wires)
 

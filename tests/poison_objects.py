@@ -13,7 +13,15 @@ from typing import Any, Final
 from ndn_infer import ndn
 from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import decode_data, encode_data
-from ndn_infer.wire.manifest import MANIFEST, Manifest, ObjectPackets, build_object, encode_manifest, seal_stream
+from ndn_infer.wire.manifest import (
+    MANIFEST,
+    Manifest,
+    ObjectPackets,
+    SentSegment,
+    build_object,
+    encode_manifest,
+    seal_stream,
+)
 from tests.poison_attacks import Material
 
 
@@ -50,7 +58,11 @@ def sealed(base: Name, version: int, content: bytes, size: int, sign: Any) -> Ob
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
     name = base + ndn.version(version)
     wires = [sign(name + ndn.segment(n), piece, freshness_ms=3_600_000) for n, piece in enumerate(pieces)]
-    return seal_stream(base, version, [decode_data(wire) for wire in wires], sign)
+    return seal_stream(base, version, sent_segments(wires), sign)
+
+
+def sent_segments(wires: list[bytes]) -> list[SentSegment]:
+    return [SentSegment(data.name, data.wire, len(data.content)) for data in map(decode_data, wires)]
 
 
 def all_packets(packets: ObjectPackets) -> dict[Name, bytes]:
