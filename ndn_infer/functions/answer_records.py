@@ -53,6 +53,12 @@ class _ClaimedAnswer:
     stream: Name
     version: int
 
+    @property
+    def nbytes(self) -> int:
+        """Of what is large in it."""
+        job = self.job
+        return len(job.wire) + len(job.envelope.request) + sum(len(kv.uri) for kv in self.claim.kv_blocks)
+
 
 class AnswerRecords:
     """Of one function."""
@@ -76,7 +82,7 @@ class AnswerRecords:
             return
         self._take(bases[0])
         self._told[bases[0]] = told
-        self._bytes += len(job.wire)
+        self._bytes += told.nbytes
         for base in bases:
             job.host.server.promise_when_asked(base, partial(self._make, bases[0]))
         while len(self._told) > MOST_ANSWERS or self._bytes > MOST_BYTES:
@@ -84,7 +90,7 @@ class AnswerRecords:
 
     def _take(self, record: Name) -> _ClaimedAnswer | None:
         told = self._told.pop(record, None)
-        self._bytes -= len(told.job.wire) if told is not None else 0
+        self._bytes -= told.nbytes if told is not None else 0
         return told
 
     def _make(self, record: Name) -> None:

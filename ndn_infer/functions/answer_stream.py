@@ -46,6 +46,7 @@ class PushedAt(NamedTuple):
     more: bool = False
 
 
+MOMENT_S: Final = 1.0
 ALONE: Final = PushedAt()
 
 
@@ -79,6 +80,7 @@ class AnswerStream:
         self.ids: list[int] = []
         """Tokens so far."""
         self.away, self.away_since = False, 0.0
+        self._began = clock.monotonic()
         self.progress: Callable[[], Progress] = lambda: Progress("decode")
         self.on_away: Callable[[], None] = _nothing
         self.on_back: Callable[[], None] = _nothing
@@ -112,6 +114,12 @@ class AnswerStream:
     def digest(self) -> str:
         """SHA-256 of the events so far, one after the other, in hex."""
         return self._digest.hexdigest()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for it, as far as it looks: who asked for it reads it within a moment, or went to
+        another producer."""
+        return not self.away and (self._read.is_set() or clock.monotonic() < self._began + MOMENT_S)
 
     async def wait_ended(self) -> None:
         await self._ended.wait()

@@ -32,6 +32,8 @@ class OpenAnswers:
         self._limit = limit
         self._tasks: dict[AnswerStream, asyncio.Task[None]] = {}
         self._flowing: set[object] = set()
+        self._behind: set[AnswerStream] = set()
+        """Before which others waited when they were taken on."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -39,7 +41,7 @@ class OpenAnswers:
     @property
     def queued(self) -> int:
         """Answers whose prompt is not begun, and for which somebody waits."""
-        return sum(answer.progress().state == QUEUED and not answer.away for answer in self._tasks)
+        return sum(answer.progress().state == QUEUED and answer.awaited for answer in self._tasks)
 
     @property
     def in_work(self) -> int:
@@ -52,7 +54,7 @@ class OpenAnswers:
 
     def tokens_before(self) -> int:
         """Tokens of prompts that are not begun, and for which somebody waits."""
-        waiting = (answer for answer in self._tasks if answer.progress().state == QUEUED and not answer.away)
+        waiting = (answer for answer in self._tasks if answer.progress().state == QUEUED and answer.awaited)
         return sum(len(answer.request.prompt) for answer in waiting)
 
     def pace(self, event_ms: int) -> EventPace:
@@ -60,8 +62,9 @@ class OpenAnswers:
         return EventPace(event_ms / 1000, self._flowing)
 
     async def wait_wanted(self, answer: AnswerStream) -> None:
-        """Where others are in work, an answer is begun when somebody reads it: whoever only asks costs no compute."""
-        if len(self._tasks) > AT_ONCE:
+        """Where others are in work, or were before it, an answer is begun when somebody reads it: whoever only asks, or
+        heard that others are before, and went elsewhere, costs no compute."""
+        if len(self._tasks) > AT_ONCE or answer in self._behind:
             await answer.wait_reader()
 
     def admit(self) -> None:
@@ -75,6 +78,8 @@ class OpenAnswers:
 
     def start(self, answer: AnswerStream, make: Callable[[], Awaitable[None]]) -> None:
         """Make it: `make` pushes tokens until the answer has ended. Whatever goes wrong ends it with words."""
+        if self.queued:
+            self._behind.add(answer)
         task = asyncio.get_running_loop().create_task(self._make(answer, make))
         self._tasks[answer] = task
         answer.on_left = task.cancel
@@ -100,6 +105,7 @@ class OpenAnswers:
     def _end(self, answer: AnswerStream) -> None:
         """The task is over, if only because it was cancelled before it began."""
         del self._tasks[answer]
+        self._behind.discard(answer)
         answer.close()
 
     def _placed(self, answer: AnswerStream) -> Progress:

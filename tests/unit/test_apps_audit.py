@@ -28,7 +28,9 @@ def test_one_of_the_answer_or_of_a_version_of_it_is_taken() -> None:
 
 
 def test_one_of_another_answer_is_refused_and_a_fault_speaks_for_itself() -> None:
-    verdict = replace(PASSED_ONE, subject=Resource(ndn.to_uri(answer("02") + ndn.version(7)), "ab" * 32, "answer"))
-    with pytest.raises(BadRecord, match="of another answer"):
-        check_subject(verdict, ndn.to_uri(answer("01")), NODE)  # type: ignore[arg-type]
+    asked = ndn.to_uri(answer("01") + ndn.version(8))
+    for told in (answer("02") + ndn.version(8), answer("01") + ndn.version(7), answer("01"), ndn.from_uri("/n/block")):
+        verdict = replace(PASSED_ONE, subject=Resource(ndn.to_uri(told), "ab" * 32, "answer"))
+        with pytest.raises(BadRecord, match="of another answer"):
+            check_subject(verdict, asked, NODE)  # type: ignore[arg-type]
     check_subject(replace(FAILED_ONE, subject=Resource("/n/block", "", "kv-block")), "/n/a", NODE)  # type: ignore[arg-type]

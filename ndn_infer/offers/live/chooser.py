@@ -134,7 +134,7 @@ class OfferChooser:
         taken = None if made is None else made.estimates.get(said.hint)
         if made is None or taken is None:
             return None
-        others = [one for one in made.estimates.values() if one is not taken and one.entry.gone_since is None]
+        others = [one for one in made.estimates.values() if one is not taken and self._takes_calls(one.entry, made)]
         best = belongs_to(taken, said.queue, others)
         if best is taken:
             return None
@@ -142,6 +142,12 @@ class OfferChooser:
             "%s: %d calls are before it, more than %d: %s", call.request[:8], said.queue, taken.before, _words(best)
         )
         return Candidate((best.entry.hint,), _patience_s(best.entry))
+
+    def _takes_calls(self, entry: OfferEntry, made: _Made) -> bool:
+        """As far as is known by now."""
+        now = clock.monotonic()
+        able = self._cannot.get((entry.hint, made.kind), 0.0) <= now
+        return able and entry.gone_since is None and entry.busy_until <= now
 
     def refuses(self, identity: Name) -> str:
         """As transport.calls.candidates.Chooser.refuses: whoever has a proven fault."""

@@ -102,11 +102,7 @@ class Asking:
             try:
                 answered = await self._ask_once(question, _envelope(machine, question))
             except (TrustError, BadPacket, BadRecord, NetworkError) as error:
-                outcome = _outcome_of(error)
-                if self._ledger is not None and outcome is Outcome.DISTRUSTED:
-                    self._ledger.refused(question.name, error)
-                self._heard(question, Said(outcome))
-                await self._go_on(machine, question, error, outcome)
+                await self._go_on(machine, question, error, self._unused(question, error))
                 continue
             said = self._used(question, answered)
             if said.outcome is Outcome.ANSWERED:
@@ -114,6 +110,14 @@ class Asking:
                 _take(machine, answered.answer)
                 return answered
             await self._go_on(machine, question, failed(answered.answer), said.outcome, said.back_s)
+
+    def _unused(self, question: PreparedCall, error: NdnInferError) -> Outcome:
+        """What it means that nothing came, or nothing to be believed; all that keep count of answers hear it."""
+        outcome = _outcome_of(error)
+        if self._ledger is not None and outcome is Outcome.DISTRUSTED:
+            self._ledger.refused(question.name, error)
+        self._heard(question, Said(outcome))
+        return outcome
 
     def _used(self, question: PreparedCall, answered: Answered) -> Said:
         """What an answer says, which all that keep count of answers hear."""
@@ -143,7 +147,7 @@ class Asking:
         try:
             found = await self._ask_once(question, _envelope(machine, question))
         except (TrustError, BadPacket, BadRecord, NetworkError) as error:
-            self._heard(question, Said(_outcome_of(error)))
+            self._unused(question, error)
             return None
         takes = self._used(question, found).outcome is Outcome.ANSWERED and found.answer.stream
         return found if takes and not found.answer.code else None

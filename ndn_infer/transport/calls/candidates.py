@@ -127,7 +127,8 @@ class Order:
 
     def on_to(self, candidate: Candidate) -> bool:
         """To one that was not asked in this round, out of turn. False when it was, or may not be."""
-        if self._only or self.led or candidate in self._all[: self._place + 1]:
+        asked = {one.at for one in self._all[: self._place + 1]}
+        if self._only or self.led or candidate.at in asked:
             return False
         rest = [one for one in self._all[self._place + 1 :] if one.at != candidate.at]
         self._all[self._place + 1 :] = [candidate, *rest]
