@@ -74,4 +74,9 @@ def address_error(what: str, error: OSError | UnicodeError) -> AddressTaken | Co
         return ConfigError(f"cannot listen on {what}: no host has such a name")
     if error.errno == errno.EADDRINUSE:
         return AddressTaken(f"{what} is taken by another process")
+    if "path too long" in str(error):  # an OSError without a number
+        hint = (
+            "a Unix socket's path has 107 bytes at most: set paths.runtime_dir or forwarder.unix_path to a shorter one"
+        )
+        return ConfigError(f"cannot listen on {what}: {error}", hint=hint)
     return ConfigError(f"cannot listen on {what}: {error.strerror or error}")

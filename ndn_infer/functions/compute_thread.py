@@ -60,10 +60,17 @@ class ComputeThread:
 
 
 def _computed(work: Callable[[], T], future: asyncio.Future[T]) -> Callable[[], object]:
-    """Computes; gives what tells the future of it, in its loop."""
+    """Computes; gives what tells the future of it, in its loop. Whatever is raised reaches the caller and does not end
+    the thread; what a future cannot carry, or would end the loop, comes as a RuntimeError."""
     try:
         result = work()
-    except Exception as error:
-        raised = error
+    except BaseException as error:
+        raised = error if isinstance(error, Exception) and not isinstance(error, StopIteration) else _carried(error)
         return lambda: None if future.done() else future.set_exception(raised)
     return lambda: None if future.done() else future.set_result(result)
+
+
+def _carried(error: BaseException) -> RuntimeError:
+    carried = RuntimeError(f"{type(error).__name__}: {error}")
+    carried.__cause__ = error
+    return carried

@@ -33,9 +33,9 @@ class GivenActivations:
 
     def give(self, base: Name, content: bytes, *, inline: bool) -> None:
         """An activation that can be had by its name from now on. One that is not `inline` in an answer is asked for
-        by name next, and is published at once."""
+        by name next, and is published at once; so is each one where the store outlives this process."""
         self._host.counters["activations_published"] += 1
-        if not inline:
+        if not inline or self._host.config.producer.store_path:
             self._publish(base, content)
             return
         self._take(base)

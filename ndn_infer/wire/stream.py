@@ -7,6 +7,7 @@ sockets, clocks (`now` is passed in).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -153,7 +154,8 @@ class StreamReader:
         if not self.rhythm.doubtful:
             return []
         again_s = self.rhythm.again_s
-        return [(number, at + again_s) for number, at in self._asked.items() if number not in self._twice]
+        end = math.inf if self.final is None else self.final
+        return [(one, at + again_s) for one, at in self._asked.items() if one not in self._twice and one <= end]
 
     def _may_wait(self, ready: int, ahead: int) -> bool:
         """Whether what was asked for lasts until there is more to ask for: then several leave together, for one wake-up

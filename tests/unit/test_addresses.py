@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndn_infer.addresses import is_loopback, split_host_port
+from ndn_infer.addresses import address_error, is_loopback, split_host_port
 from ndn_infer.config import ForwarderConfig
 from ndn_infer.errors import ConfigError
 from ndn_infer.forwarder.link.face_uri import FaceUriError, parse_face_uri
@@ -143,3 +144,10 @@ def test_one_origin_at_most_and_exactly_one_host() -> None:
     assert not from_this_machine(["http://localhost", "http://evil.example"], ["localhost"])
     assert asked_for(["Node1:9464"], {"node1"}) and asked_for(["192.0.2.7:9464"], set())
     assert not asked_for([], {"node1"}) and not asked_for(["node1", "node1"], {"node1"})
+
+
+def test_a_path_that_no_unix_socket_can_have_is_told_with_what_to_do() -> None:
+    with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError) as caught:
+        sock.bind("/tmp/" + "x" * 200)
+    told = address_error("the socket", caught.value)
+    assert "too long" in str(told) and "paths.runtime_dir" in told.hint

@@ -53,3 +53,17 @@ async def test_a_thread_without_work_is_none() -> None:
     thread = ComputeThread("computes")
     await thread.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [StopIteration("one"), SystemExit(3), KeyboardInterrupt()])
+async def test_what_no_future_carries_comes_as_an_error_and_the_thread_goes_on(error: BaseException) -> None:
+    thread = ComputeThread("computes")
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(RuntimeError, match=type(error).__name__) as caught:
+        await asyncio.wait_for(thread.run(work), 30.0)
+    assert caught.value.__cause__ is error
+    assert await asyncio.wait_for(thread.run(lambda: 1), 30.0) == 1
+    await thread.close()

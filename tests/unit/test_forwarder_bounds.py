@@ -117,6 +117,21 @@ def test_what_came_in_an_instant_goes_in_steps(together: int) -> None:
     assert world.receive("C", interest("/a/000001", count + 1), 3.0) == ["p<I/a/000001#4001"]
 
 
+def test_data_for_what_ran_out_and_waits_for_its_end_is_nobodys() -> None:
+    world, count = world_of("Cp"), 2 * REAPED_MOST
+    for number in range(count):
+        world.receive("C", interest(f"/a/{number:06}", number + 1, lifetime_ms=1000), 0.0)
+    world.core.tick(1.02)
+    left = world.core.pit_size
+    assert 0 < left < count
+    for number in range(count):
+        assert world.receive("p", data(f"/a/{number:06}"), 1.02) == []
+    counters = world.core.counters
+    assert (counters.unsolicited, counters.satisfied, counters.unsatisfied) == (count, 0, count)
+    assert world.core.pit_size == 0 and not len(world.core.cs)
+    assert world.receive("C", interest("/a/000001", 2), 1.03) != ["p<I/a/000001#2"], "its nonce is known"
+
+
 def test_a_face_that_goes_costs_what_it_had_not_what_is_there() -> None:
     world = world_of("CDEp")
     for number in range(1000):

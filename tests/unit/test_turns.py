@@ -102,3 +102,20 @@ def test_the_loop_ends_with_its_work(failing: type[BaseException]) -> None:
 
     with pytest.raises(failing):
         turns.run(fail())
+
+
+def test_one_that_cannot_write_keeps_no_other_from_it() -> None:
+    class Broken:
+        def flush(self) -> None:
+            raise ValueError("a defect")
+
+    async def both() -> list[str]:
+        log: list[str] = []
+        output = Output()
+        output.add(Broken())
+        output.add(Writer(log, "b"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return log
+
+    assert asyncio.run(both()) == ["flush b"]

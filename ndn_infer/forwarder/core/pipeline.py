@@ -135,13 +135,16 @@ class Forwarder(Bursts):
     def tick(self, now: float) -> None:
         """Let PIT entries, routes and partial packets run out."""
         for entry in self._pit.due(now):
-            if entry.strategy is not None:
-                entry.strategy.on_timeout(entry, now)
-            self._finalize(entry, now)
+            self._ran_out(entry, now)
         self.rib.expire(now)
         self.fragments.sweep(now)
         for face in self._reliable.values():
             face.link.tick(now)
+
+    def _ran_out(self, entry: PitEntry, now: float) -> None:
+        if entry.strategy is not None:
+            entry.strategy.on_timeout(entry, now)
+        self._finalize(entry, now)
 
     def next_wake(self) -> float | None:
         """When `tick` is due next (monotonic seconds), None while nothing can run out."""
@@ -361,7 +364,7 @@ class Forwarder(Bursts):
             self.counters.scope_violations += 1
             self._dropped(now, face.id, "Data", name, "/localhost from a face that is not local")
             return
-        matches = self._pit.matching(name, ends, wire)
+        matches = self._awaited(self._pit.matching(name, ends, wire), now)
         if not matches:
             self.counters.unsolicited += 1
             self._dropped(now, face.id, "Data", name, "unsolicited: no pending Interest")
@@ -384,6 +387,13 @@ class Forwarder(Bursts):
                 if self.trace is not None:
                     self.trace(now, "out", face_id, "Data", name, "")
                 self._send_data(receiver, wire, token, face.id, mark, now)
+
+    def _awaited(self, matches: list[PitEntry], now: float) -> list[PitEntry]:
+        """Those that have not run out; the others end as they do when their turn comes (Pit.due)."""
+        late = [entry for entry in matches if entry.expires <= now]
+        for entry in late:
+            self._ran_out(entry, now)
+        return [entry for entry in matches if entry not in late] if late else matches
 
     # ------------------------------------------------------------ Nack
 

@@ -9,11 +9,14 @@ wait. Must not know: packets, what is written.
 from __future__ import annotations
 
 import asyncio
+import logging
 import selectors
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 class _Selector(selectors.EpollSelector):
@@ -87,4 +90,7 @@ class Output:
     def _flush(self) -> None:
         due, self._due = self._due, []
         for writer in due:
-            writer.flush()
+            try:
+                writer.flush()
+            except Exception:  # a defect of one face: the others write all the same
+                log.exception("a face could not write")
