@@ -182,8 +182,11 @@ class Bench:
             for title, sample in best.items()
             if not _is_peer(title) or title.startswith("sweep_")
         }
-        speeds = {title: sample["mb_s"] for title, sample in best.items()}
-        print_report("fetch", figures, peers, ratios(speeds))
+        bests = ratios({title: sample["mb_s"] for title, sample in best.items()})
+        medians = ratios({title: statistics.median(map(_speed, samples)) for title, samples in measured.items()})
+        print_report(
+            "fetch", figures, peers, {**bests, **{f"{key}_by_medians": value for key, value in medians.items()}}
+        )
         return 0 if {"cs_ours", "producer_ours"} <= set(best) else 1
 
 
