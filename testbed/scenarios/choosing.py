@@ -110,6 +110,21 @@ IN_TURN = 10
 TOKENS = 40
 
 
+async def _sixteen(
+    world: World, words: str, edges: Sequence[str], every_s: float
+) -> tuple[dict[str, list[PromptOutcome]], dict[str, list[Prompt]]]:
+    """Both ways: answers to sixteen questions with PREFIX, asked at these edges in turn; and the questions."""
+    ways: dict[str, list[PromptOutcome]] = {}
+    asks: dict[str, list[Prompt]] = {}
+    for way in WAYS:
+        await world.sleep(QUIET_S)
+        choose = way == "by offers"
+        asks[way] = [Prompt(f"{words} {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
+        places = [edges[number % len(edges)] for number in range(16)]
+        ways[way] = await load.open_loop(world, list(zip(places, asks[way], strict=True)), every_s=every_s)
+    return ways, asks
+
+
 @scenario(
     topology=lambda: _star(1, (3, 3), 2), worlds=ALONE,
     about="of two equal producers one has the KV of 1,024 tokens: it is asked until its queue is longer",
@@ -126,13 +141,7 @@ async def prefix_holder(world: World) -> None:
     cold = first.ttft_s
     warm = percentile([row.ttft_s for row in rows], 50)
     world.claim("whose first tokens come sooner than its own first", warm < cold, f"{warm:.3f} s, {cold:.3f} s")
-    ways: dict[str, list[PromptOutcome]] = {}
-    asks: dict[str, list[Prompt]] = {}
-    for way in WAYS:
-        await world.sleep(QUIET_S)
-        choose = way == "by offers"
-        asks[way] = [Prompt(f"A crowd {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
-        ways[way] = await load.open_loop(world, [("edge1", what) for what in asks[way]], every_s=0.25)
+    ways, asks = await _sixteen(world, "A crowd", ["edge1"], every_s=0.25)
     chosen = [row.at for row in ways["by offers"]]
     until = next((number for number, at in enumerate(chosen) if at != holder), len(chosen))
     other = sum(at != holder for at in chosen)
@@ -147,14 +156,7 @@ async def prefix_holder(world: World) -> None:
 )  # fmt: skip
 async def crowd_at_once(world: World) -> None:
     first = await world.ask("edge1", Prompt("Hello.", TOKENS, system=PREFIX, choose=False))
-    ways: dict[str, list[PromptOutcome]] = {}
-    asks: dict[str, list[Prompt]] = {}
-    for way in WAYS:
-        await world.sleep(QUIET_S)
-        choose = way == "by offers"
-        asks[way] = [Prompt(f"At once {way}: {number}.", TOKENS, system=PREFIX, choose=choose) for number in range(16)]
-        places = [f"edge{1 + number % 4}" for number in range(16)]
-        ways[way] = await load.open_loop(world, list(zip(places, asks[way], strict=True)), every_s=0.0)
+    ways, asks = await _sixteen(world, "At once", [f"edge{number}" for number in range(1, 5)], every_s=0.0)
     chosen = [row.at for row in ways["by offers"]]
     there = chosen.count(first.at)
     words = f"{there} at the holder, {len(chosen) - there} at the other one"
