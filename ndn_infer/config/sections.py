@@ -204,8 +204,8 @@ class EngineConfig(ConfigSection):
         0, "an answer that goes on here, after so many tokens at most, has them decoded again, so that vLLM rounds as "
         "it did; 0, or after more: they are computed as a prompt", low=0, high=1_000_000)  # fmt: skip
     speculation: str = option(
-        "off", "guess tokens and verify several at once: ngram (from the text so far), or off", choices=("off", "ngram")
-    )
+        "auto", "guess tokens from the text so far and verify several at once: auto (where that has been right often "
+        "enough to pay), ngram (always), or off", choices=("auto", "ngram", "off"))  # fmt: skip
 
     def __post_init__(self) -> None:
         ConfigSection.__post_init__(self)

@@ -22,7 +22,7 @@ from ndn_infer.config import EngineConfig
 from ndn_infer.engine.energy import find_meter
 from ndn_infer.engine.grammar import Grammars
 from ndn_infer.engine.kv_pool import BlockPool
-from ndn_infer.engine.next_tokens import SPECULATION, NextTokens
+from ndn_infer.engine.next_tokens import SPECULATION, ModelLimits, NextTokens
 from ndn_infer.engine.published import AnswerReading, PublishedAnswer
 from ndn_infer.engine.sampler import Choice
 from ndn_infer.engine.scheduler import Scheduler
@@ -70,9 +70,8 @@ class Engine:
         pool = BlockPool(max(min(options.kv_memory_mib * _MIB // self.layout.nbytes, useful), 1))
         self._pages = KvPages(self.layout, model.device, pool.blocks)
         self._scheduler: Scheduler[Stream] = Scheduler(pool, options, least_rows=LEAST_ROWS)
-        self._next = NextTokens(
-            SPECULATION[options.speculation], config.context_length, self.counters, self._end
-        )  # fmt: skip
+        limits = ModelLimits(config.context_length, model.row_share)
+        self._next = NextTokens(SPECULATION[options.speculation], limits, self.counters, self._end)
         self.grammars = self._next.grammars = grammars
         self.stalled = False
         """No stream can be computed further before one is started, cancelled or supplied."""
@@ -185,7 +184,7 @@ class Engine:
         self.stalled = not plan.tokens
         if plan.rows:
             outputs += self._decode(plan.rows)
-            self.costs.rows([(stream.spent, count) for stream, count in plan.rows])
+            self._next.took(plan.rows, self.costs.rows([(stream.spent, count) for stream, count in plan.rows]))
         for stream, count in plan.chunks:
             outputs += self._prefill_chunk(stream, count)
             self.costs.chunk(stream.spent, count)

@@ -67,6 +67,8 @@ class ModuleModel:
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         name, version = DTYPE_NAMES[self.dtype], transformers.__version__
         machine = machine_of(self.device, self.dtype, packed=False)
+        self.row_share = 1.0
+        """Rows are computed one by one: see speculation.RowPrice."""
         self.engine_class = EngineClass(name, name, label_of(f"modules-{architecture}-{version}"), "single", machine)
         with torch.inference_mode():
             self.config = _probe(model, architecture, tokens)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -35,6 +36,11 @@ Advance = Callable[[int], Tensor | None]
 hidden states after the last layer, None before it."""
 
 
+_ROW_SHARES: Final = {"int4": 0.27, "int8": 0.13, "bf16": 0.1}
+"""What a second row adds to a step at 128 tokens (SmolLM2-135M, one thread): see speculation.RowPrice. Elsewhere rows
+are computed one by one (fp32), or have other bits in company (CUDA)."""
+
+
 class Llama:
     """Weights and the forward pass. Used from one thread, under torch.inference_mode."""
 
@@ -51,6 +57,8 @@ class Llama:
         self.engine_class = EngineClass(
             DTYPE_NAMES[self.dtype], weights.precision, LLAMA, "grouped" if grouped else "single", machine
         )  # fmt: skip
+        on_cpu = self.device.type == "cpu" and self.dtype == torch.bfloat16
+        self.row_share = _ROW_SHARES.get(weights.precision, 1.0) if on_cpu else 1.0
         self._rotary = RotaryTables(config, self.dtype, self.device)
 
     @classmethod

@@ -7,12 +7,12 @@ logits are computed, blocks, whose turn it is, what a choice is made by (sampler
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ndn_infer.engine.published import AGREES, DIFFERS, MOST_ROWS
 from ndn_infer.engine.sampler import Allowed, Choice, TokenHistory, choose, margin_of
 from ndn_infer.engine.scoring import PromptScorer
-from ndn_infer.engine.speculation import Drafter, NgramDrafter, verify
+from ndn_infer.engine.speculation import CopyDrafter, Drafter, NgramDrafter, RowPrice, verify
 from ndn_infer.engine.stream import Counters, StepOutput, Stream
 from ndn_infer.errors import EngineUnavailable, ModelError
 
@@ -24,24 +24,30 @@ if TYPE_CHECKING:
 
 MakeDrafter = Callable[[Sequence[int]], Drafter]
 
-SPECULATION: Final[dict[str, MakeDrafter | None]] = {"off": None, "ngram": NgramDrafter}
+SPECULATION: Final[dict[str, MakeDrafter | None]] = {"auto": CopyDrafter, "ngram": NgramDrafter, "off": None}
 """What makes a stream's drafter from its prompt."""
 
 MOST_GUESSES: Final = 7
 """Guessed tokens of a stream in one step."""
 
 
+class ModelLimits(NamedTuple):
+    """Of a model. `context`: tokens that prompt and answer may have together. `row_share`: see speculation.RowPrice."""
+
+    context: int
+    row_share: float
+
+
 class NextTokens:
     """Of the streams of one engine. `end(stream, how)` is called with the last token of each, or with an error."""
 
     def __init__(
-        self, drafter: MakeDrafter | None, context: int, counters: Counters, end: Callable[[Stream, str], None]
+        self, drafter: MakeDrafter | None, limits: ModelLimits, counters: Counters, end: Callable[[Stream, str], None]
     ) -> None:
-        """`context`: tokens that prompt and answer may have together."""
         self.drafter = drafter
         self.grammars: Grammars | None = None
         """Of the model; None where there is no tokenizer."""
-        self._context = context
+        self._context, self._price = limits.context, RowPrice(limits.row_share)
         self._counters = counters
         self._end = end
 
@@ -67,14 +73,20 @@ class NextTokens:
 
     def guess(self, streams: Iterable[Stream]) -> None:
         """Speculation: guesses at the next tokens of each stream, verified in the same forward."""
+        streams = list(streams)
+        price = self._price.of(len(streams))
         for stream in streams:
             stream.guesses = []
             if stream.params is not None and self._at_its_end(stream):
                 left = stream.params.max_tokens - len(stream.generated)
                 most = MOST_ROWS if stream.published else MOST_GUESSES + 1
                 room = min(left, self._context - stream.known, most) - 1
-                stream.guesses = self._guesses(stream, room)[:room] if room > 0 else []
+                stream.guesses = self._guesses(stream, room, price)[:room] if room > 0 else []
             stream.draft = len(stream.guesses)
+
+    def took(self, rows: Sequence[tuple[Stream, int]], seconds: float) -> None:
+        """The rows of a step, those of guesses among them, took so long."""
+        self._price.took(len(rows), sum(count for _, count in rows), seconds)
 
     @staticmethod
     def _at_its_end(stream: Stream) -> bool:
@@ -85,7 +97,7 @@ class NextTokens:
         return stream.known - stream.length == 1
 
     @staticmethod
-    def _guesses(stream: Stream, room: int) -> list[int]:
+    def _guesses(stream: Stream, room: int, price: float) -> list[int]:
         """What the grammar forces, which is always right; else what a drafter proposes, as far as the grammar allows
         it."""
         matcher, drafter = stream.matcher, stream.drafter
@@ -93,7 +105,7 @@ class NextTokens:
         stream.drafted = drafter is not None and not forced
         if drafter is None or forced:
             return forced
-        guesses = drafter.propose(room)
+        guesses = drafter.propose(room, price)
         return guesses if matcher is None else guesses[: matcher.valid(guesses)]
 
     def verify(self, stream: Stream, rows: list[Tensor]) -> list[StepOutput]:

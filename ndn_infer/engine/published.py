@@ -70,8 +70,8 @@ class PublishedAnswer:
     def extend(self, ids: Sequence[int]) -> None:
         """`check` counts."""
 
-    def propose(self, most: int) -> list[int]:
-        """The last token needs no row after it."""
+    def propose(self, most: int, price: float) -> list[int]:
+        """Whatever the price; the last token needs no row after it."""
         return list(self.ids[self._checked : len(self.ids) - 1][:most])
 
     def outcome(self, proposed: int, held: int) -> None:

@@ -66,15 +66,17 @@ class StepCosts:
         self._helpers, self._joules = self._helper_s(), self._energy()
         self._began = self._last = time.thread_time()
 
-    def rows(self, shares: Sequence[tuple[EngineSpent, int]]) -> None:
-        """So many tokens of each were computed as rows, since `begin` or the last of these calls."""
+    def rows(self, shares: Sequence[tuple[EngineSpent, int]]) -> float:
+        """So many tokens of each were computed as rows, since `begin` or the last of these calls: the seconds that they
+        took."""
         now = time.thread_time()
-        each = (now - self._last) / sum(count for _, count in shares)
-        self._last = now
+        seconds, self._last = now - self._last, now
+        each = seconds / sum(count for _, count in shares)
         for spent, count in shares:
             spent.decode_s += each * count
             self.total.decode_s += each * count
         self._shares += shares
+        return seconds
 
     def chunk(self, spent: EngineSpent, count: int) -> None:
         """So many tokens of a prompt were computed."""

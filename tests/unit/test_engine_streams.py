@@ -238,7 +238,7 @@ def test_guesses_change_speed_only(folder: Path, right: float, params: dict[str,
         def extend(self, ids: Sequence[int]) -> None:
             self._known += len(ids)
 
-        def propose(self, most: int) -> list[int]:
+        def propose(self, most: int, price: float) -> list[int]:
             coming = truth.tokens[self._known : self._known + most]
             return [token if dice.random() < right else (token + 1) % 151 for token in coming]
 

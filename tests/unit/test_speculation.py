@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndn_infer.engine.sampler import TokenHistory, choose
-from ndn_infer.engine.speculation import LONGEST, MOST_DRAFTS, NgramDrafter, verify
+from ndn_infer.engine.speculation import (
+    LONGEST,
+    MATCHES,
+    MOST_DRAFTS,
+    CopyDrafter,
+    Drafter,
+    NgramDrafter,
+    RowPrice,
+    verify,
+)
 from ndn_infer.records.sampling import Sampling
 
 VOCAB = 6
@@ -56,12 +67,15 @@ def one_by_one(prompt: list[int], params: Sampling) -> list[int]:
     return ids[len(prompt) :]
 
 
-def with_drafts(prompt: list[int], params: Sampling, drafts: st.DataObject | None = None) -> list[int]:
-    ids, history, drafter = list(prompt), TokenHistory(prompt), NgramDrafter(prompt)
+def with_drafts(
+    prompt: list[int], params: Sampling, drafts: st.DataObject | None = None,
+    make: Callable[[list[int]], Drafter] = NgramDrafter,
+) -> list[int]:  # fmt: skip
+    ids, history, drafter = list(prompt), TokenHistory(prompt), make(prompt)
     while len(ids) - len(prompt) < params.max_tokens:
         room = params.max_tokens - (len(ids) - len(prompt)) - 1
         if drafts is None:
-            draft = drafter.propose(room)
+            draft = drafter.propose(room, 0.1)
         else:
             draft = drafts.draw(st.lists(st.integers(0, VOCAB - 1), max_size=min(room, 5)))
         rows = np.stack([logits_after(ids + draft[:row]) for row in range(len(draft) + 1)])
@@ -93,7 +107,7 @@ params_of = st.builds(
 def test_any_drafts_give_the_same_tokens(prompt: list[int], params: Sampling, data: st.DataObject) -> None:
     expected = one_by_one(prompt, params)
     assert with_drafts(prompt, params, data) == expected
-    assert with_drafts(prompt, params) == expected
+    assert with_drafts(prompt, params) == with_drafts(prompt, params, make=CopyDrafter) == expected
 
 
 def test_the_distribution_is_kept() -> None:
@@ -183,3 +197,103 @@ def test_it_guesses_more_where_guesses_hold(outcomes: list[tuple[int, int]], exp
     for proposed, held in outcomes:
         drafter.outcome(proposed, held)
     assert len(drafter.propose(100)) == expected
+
+
+# ------------------------------------------------------------ guesses that pay
+
+
+def followed(drafter: CopyDrafter, answer: list[int], price: float) -> tuple[int, int, int]:
+    """(steps, guesses, those that held) of a stream that says `answer`, whatever is guessed."""
+    steps = guessed = held = at = 0
+    while at < len(answer):
+        draft = drafter.propose(min(7, len(answer) - at - 1), price)
+        right = next((n for n, token in enumerate(draft) if token != answer[at + n]), len(draft))
+        drafter.extend(answer[at : at + right + 1])
+        steps, guessed, held, at = steps + 1, guessed + len(draft), held + right, at + right + 1
+    return steps, guessed, held
+
+
+def words(seed: int, count: int, vocabulary: int) -> list[int]:
+    dice = random.Random(seed)
+    return [dice.randrange(vocabulary) for _ in range(count)]
+
+
+def test_an_answer_that_copies_takes_few_steps() -> None:
+    """A passage of the prompt, between words of its own."""
+    prompt = words(1, 400, 40_000)
+    answer = [*words(2, 20, 40_000), *prompt[100:200], *words(3, 20, 40_000)]
+    steps, guessed, held = followed(CopyDrafter(prompt), answer, 0.3)
+    assert steps < 65 and held > 0.9 * guessed
+
+
+@pytest.mark.parametrize("vocabulary", [4, 12, 40, 40_000])
+@pytest.mark.parametrize("price", [0.2, 0.5, 0.9])
+def test_what_does_not_copy_is_next_to_never_guessed(vocabulary: int, price: float) -> None:
+    """Tokens at random, of so few that every pair was there before: whoever guesses then loses, so it stops soon."""
+    answer = words(5, 2000, vocabulary)
+    _, guessed, held = followed(CopyDrafter(words(6, 300, vocabulary)), answer, price)
+    assert guessed * price - held < 25
+
+
+def test_it_stops_when_the_copying_ends_and_begins_again() -> None:
+    prompt = words(1, 300, 50)
+    drafter = CopyDrafter(prompt)
+    followed(drafter, prompt[50:250], 0.4)
+    _, wrong, held = followed(drafter, words(7, 500, 50), 0.4)
+    assert wrong - held < 30
+    steps, _, _ = followed(drafter, prompt[20:220], 0.4)
+    assert steps < 80
+
+
+def test_nothing_is_guessed_at_the_price_of_a_step() -> None:
+    prompt = words(1, 50, 1000)
+    assert followed(CopyDrafter(prompt), prompt * 3, 1.0)[1] == 0
+
+
+def test_the_price_of_a_row_rises_with_company() -> None:
+    assert RowPrice(0.25).of(1) == 0.25 and RowPrice(1.0).of(1) == RowPrice(1.0).of(9) == 1.0
+    prices = [RowPrice(0.25).of(streams) for streams in range(1, 40)]
+    assert prices == sorted(prices) and prices[-1] < 1.0
+
+
+def test_the_price_of_a_row_is_what_steps_took() -> None:
+    """Rows that add 60 % of a step where 10 % were expected; another number of streams is another price."""
+    price = RowPrice(0.1)
+    for _ in range(30):
+        price.took(1, 1, 0.020)
+        price.took(1, 4, 0.020 + 3 * 0.012)
+    assert 0.5 < price.of(1) < 0.61 and price.of(2) == RowPrice(0.1).of(2)
+
+
+def test_one_slow_step_does_not_end_guessing_for_ever() -> None:
+    price = RowPrice(0.2)
+    price.took(1, 1, 0.020)
+    for _ in range(50):
+        price.took(1, 2, 9.0)
+    assert price.of(1) > 0.99
+    for _ in range(300):
+        price.took(1, 1, 0.020)
+    assert price.of(1) < 0.22, "what is not tried is not known"
+
+
+@given(
+    st.floats(0, 1), st.lists(st.tuples(st.integers(1, 5), st.integers(0, 7), st.floats(0, 10)), max_size=60)
+)  # fmt: skip
+def test_a_price_is_a_share_of_a_token(share: float, steps: list[tuple[int, int, float]]) -> None:
+    price = RowPrice(share)
+    for streams, guesses, seconds in steps:
+        price.took(streams, streams + guesses, seconds)
+        assert 0 <= price.of(streams) <= 1
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.lists(st.integers(0, 3), max_size=20), st.floats(0, 1))
+def test_a_guess_is_what_followed_the_same_words(ids: list[int], more: list[int], price: float) -> None:
+    drafter = CopyDrafter(ids)
+    drafter.extend(more)
+    whole = [*ids, *more]
+    guess = drafter.propose(7, price)
+    assert len(guess) <= 7 and guess == drafter.propose(7, price), "asking changes nothing"
+    if guess:
+        places = [at for at in range(2, len(whole)) if whole[at - 2 : at] == whole[-2:]]
+        assert any(whole[at : at + len(guess)] == guess for at in places)
+    assert [least for least, _ in MATCHES] == sorted(least for least, _ in MATCHES)
