@@ -7,7 +7,8 @@ gateway.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ndn_infer import ndn
@@ -17,6 +18,7 @@ from ndn_infer.functions.call_log import first_record
 from ndn_infer.prompt_log.live.writer import LogWriter
 from ndn_infer.prompt_log.said import ANSWERED, ERROR, GONE, STOPPED, PromptRecord
 from ndn_infer.records import GenerateRequest
+from ndn_infer.transport.calls.failures import code_of
 
 
 class LoggedCall:
@@ -38,6 +40,10 @@ class LoggedCall:
         finally:
             self._record(answer, without)
 
+    def refused(self, code: str) -> None:
+        """Nobody makes an answer, and this code is what the caller is told."""
+        self._writer.answered(replace(self._asked, kind=ANSWERED, ids=(), finish=code))
+
     def _record(self, answer: AnswerStream, without: str) -> None:
         """`without`: why it ended, where it has not ended yet."""
         if answer.last is not None:
@@ -51,6 +57,17 @@ class LoggedCall:
 def recorded(logged: LoggedCall | None, answer: AnswerStream, work: Awaitable[None]) -> Awaitable[None]:
     """`work`, and after it the record of its answer, if its call is recorded."""
     return work if logged is None else logged.record(answer, work)
+
+
+@contextmanager
+def admitting(logged: LoggedCall | None) -> Iterator[None]:
+    """Around what may still refuse a call that is recorded: its code is then the answer's record."""
+    try:
+        yield
+    except Exception as error:
+        if logged is not None:
+            logged.refused(code_of(error))
+        raise
 
 
 async def record_call(job: Job, request: GenerateRequest) -> LoggedCall | None:

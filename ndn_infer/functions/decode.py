@@ -13,7 +13,7 @@ from pathlib import Path
 from ndn_infer import clock
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.functions.answer_engine import AnswerEngine, AnswerInMaking, AnswerOrder
-from ndn_infer.functions.answer_log import record_call, recorded
+from ndn_infer.functions.answer_log import admitting, record_call, recorded
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_records import AnswerRecords
 from ndn_infer.functions.answer_stream import AnswerStream
@@ -90,8 +90,9 @@ class Generate(NamedFunction[GenerateRequest]):
         await self._grammars.ready(params.grammar, self._engine.grammars)
         text = await text_of(request, self._tokenizer)
         logged = await record_call(job, request)
-        self._engine.refuse_if_busy()
-        self._answers.admit()
+        with admitting(logged):
+            self._engine.refuse_if_busy()
+            self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         out = job.open_stream()
         pace = self._answers.pace(job.host.config.producer.event_ms)

@@ -23,7 +23,7 @@ from ndn_infer.engine.sampler import Choice, Floats, TokenHistory, pick, told_of
 from ndn_infer.engine.scoring import PromptScorer
 from ndn_infer.engine.tokenizer import ChatTokenizer
 from ndn_infer.errors import CallError, UsageError
-from ndn_infer.functions.answer_log import record_call, recorded
+from ndn_infer.functions.answer_log import admitting, record_call, recorded
 from ndn_infer.functions.answer_meter import AnswerCounts
 from ndn_infer.functions.answer_records import AnswerRecords, PromptState
 from ndn_infer.functions.answer_stream import AnswerStream, Report
@@ -149,7 +149,8 @@ class GenerateOverStages(NamedFunction[GenerateRequest]):
         await self._grammar_check.ready(params.grammar, self._grammars)
         text = await text_of(request, self._tokenizer)
         logged = await record_call(job, request)
-        self._answers.admit()
+        with admitting(logged):
+            self._answers.admit()
         counts = AnswerCounts.of(job.host, self.subject[1], request)
         out, pace = job.open_stream(), self._answers.pace(job.host.config.producer.event_ms)
         answer = AnswerStream(request, self._tokenizer, out, pace, counts, text)

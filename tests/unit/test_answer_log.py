@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from ndn_infer import ndn
-from ndn_infer.errors import ModelError
-from ndn_infer.functions.answer_log import LoggedCall, recorded
+from ndn_infer.errors import Busy, ModelError
+from ndn_infer.functions.answer_log import LoggedCall, admitting, recorded
 from ndn_infer.functions.answer_stream import AnswerStream
 from ndn_infer.functions.open_answers import OpenAnswers
 from ndn_infer.prompt_log.said import ANSWERED, ASKED, PromptRecord
@@ -84,3 +84,15 @@ async def test_one_whose_producer_stops_is_not_called_left_by_its_readers() -> N
     record, _ = await over(make)
     await stopping[0]
     assert (record.finish, record.tokens) == ("stopped", 3)
+
+
+async def test_a_call_that_is_refused_after_it_was_recorded_has_its_code() -> None:
+    log, answers = Log(), OpenAnswers(0)
+    logged = LoggedCall(log, SAID)  # type: ignore[arg-type]
+    with pytest.raises(Busy), admitting(logged):
+        answers.admit()
+    [record] = log.records
+    assert (record.kind, record.finish, record.ids, record.call) == (ANSWERED, "busy", (), SAID.call)
+    with admitting(logged):
+        pass
+    assert len(log.records) == 1
