@@ -7,8 +7,9 @@ of the fetcher, so it works on plain `bytes` and integers and makes no objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar, Final
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import ClassVar, Final, overload
 
 from ndn_infer.errors import BadPacket
 
@@ -122,6 +123,32 @@ def is_critical(type_number: int) -> bool:
     return type_number <= 31 or type_number & 1 == 1
 
 
+class Frames(Sequence[bytes]):
+    """Whole packets, one after another in a buffer that the next read overwrites: packet n is
+    `room[bounds[n]:bounds[n + 1]]`, and a copy of it when taken out by number."""
+
+    __slots__ = ("bounds", "room", "view")
+
+    def __init__(self, room: bytes | bytearray, view: memoryview, bounds: list[int]) -> None:
+        self.room, self.view, self.bounds = room, view, bounds
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
+        if isinstance(at, slice):
+            first, last, _ = at.indices(len(self))
+            view = self.view
+            return [bytes(view[start:end]) for start, end in pairwise(self.bounds[first : last + 1])]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        return bytes(self.view[self.bounds[at] : self.bounds[at + 1]])
+
+
 class Framer:
     """Cuts the bytes of a stream transport into whole packets.
 
@@ -147,21 +174,26 @@ class Framer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         buffer = self._buffer + chunk if self._buffer else chunk
-        return self._cut(buffer, memoryview(buffer), len(buffer))
+        return self._cut(buffer, memoryview(buffer), len(buffer))[:]
 
     def feed_from(self, recv_into: Callable[[memoryview], int], most: int = READ_BYTES) -> list[bytes] | None:
         """Read once, at most `most` bytes, and cut. None at the end of the stream; what `recv_into` raises is passed
         on and loses nothing."""
+        frames = self.frames_from(recv_into, most)
+        return None if frames is None else frames[:]
+
+    def frames_from(self, recv_into: Callable[[memoryview], int], most: int = READ_BYTES) -> Frames | None:
+        """As `feed_from`, with the packets left where they lie: good until the next read of whoever shares `room`."""
         shared, kept = self._room, len(self._buffer)
         shared[:kept] = self._buffer
         view = memoryview(shared)
         count = recv_into(view[kept : min(kept + most, READ_BYTES)])
         return self._cut(shared, view, kept + count) if count else None
 
-    def _cut(self, buffer: bytes | bytearray, view: memoryview, size: int) -> list[bytes]:
+    def _cut(self, buffer: bytes | bytearray, view: memoryview, size: int) -> Frames:
         if self.fault is not None:
             raise self.fault
-        packets: list[bytes] = []
+        bounds = [0]
         offset = 0
         while offset < size:
             kind = buffer[offset]
@@ -179,10 +211,15 @@ class Framer:
                 after = self._packet_end(buffer, offset, size)
             if after is None or after > size:
                 break
-            packets.append(bytes(view[offset:after]))
+            bounds.append(after)
+            if length > 252:  # most that follow a large one are like it
+                stride, head = after - offset, bytes(view[offset : offset + 4])
+                while after + stride <= size and buffer.startswith(head, after):
+                    after += stride
+                    bounds.append(after)
             offset = after
         self._buffer = b"" if self.fault is not None else bytes(view[offset:size])
-        return packets
+        return Frames(buffer, view, bounds)
 
     def _packet_end(self, buffer: bytes | bytearray, offset: int, size: int) -> int | None:
         """Where the packet at `offset` ends; None while its header is incomplete, or with a `fault`."""

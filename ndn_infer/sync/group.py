@@ -270,7 +270,7 @@ class SyncGroup:
         self._seen.before(vector)  # should it come back
         self.counts.sent += 1
         self.counts.sent_bytes += len(wire)
-        self._endpoint.send_wires((wire,))
+        self._endpoint.send_packed(wire, 1)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -19,6 +19,7 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import DEFAULT_LIFETIME_MS, content_span
 from ndn_infer.ndn.tlv import encode_nonneg, encode_number, encode_tlv
 from ndn_infer.wire.manifest import SEGMENT_BYTES, Manifest
+from ndn_infer.wire.segment_runs import SegmentRun
 
 _NONCES: Final = 1024
 
@@ -60,6 +61,25 @@ class InterestTemplate:
             value = encode_nonneg(number)
         nonce = self._nonces[used : used + 4]
         return b"".join((self._heads[len(value)], value, self._before_nonce, nonce, self._tail))
+
+    def many(self, numbers: list[int]) -> bytes:
+        """`make` for each of them, one after another."""
+        least, most, count = min(numbers), max(numbers), len(numbers)
+        width = 1 if most < 0x100 else 2
+        if count < 3 or most > 0xFFFF or (width == 2 and least < 0x100):
+            return b"".join(map(self.make, numbers))
+        head, before_nonce = self._heads[width], self._before_nonce
+        one = b"".join((head, bytes(width), before_nonce, bytes(4), self._tail))
+        size, at, wires, nonces = len(one), len(head), bytearray(one * count), os.urandom(4 * count)
+        if width == 2:
+            wires[at::size] = bytes([number >> 8 for number in numbers])
+            at += 1
+            numbers = [number & 0xFF for number in numbers]
+        wires[at::size] = bytes(numbers)
+        at += 1 + len(before_nonce)
+        for place in range(4):
+            wires[at + place :: size] = nonces[place::4]
+        return bytes(wires)
 
     def exact(self, number: int, digest: bytes) -> bytes:
         """The Interest for exactly the packet of this SHA-256: only an honest copy can answer it."""
@@ -112,6 +132,12 @@ class Segments:
             return self._template.exact(number, self._digest(number))
         return self._template.make(number)
 
+    def interests(self, numbers: list[int]) -> bytes:
+        """`interest` for each of them, one after another."""
+        if self._past_caches.isdisjoint(numbers):
+            return self._template.many(numbers)
+        return b"".join(map(self.interest, numbers))
+
     def accept(self, number: int, wire: bytes) -> bool:
         """Take the packet that came for `number`. False when it was not wanted (any more).
 
@@ -128,20 +154,38 @@ class Segments:
         self.missing.discard(number)
         return True
 
-    def _keep(self, number: int, content: bytes | memoryview) -> None:
-        """Put a content in its place. Raises BadPacket when it does not fit there: sizes are as the manifest says."""
+    def accept_run(self, run: SegmentRun) -> list[int]:
+        """`accept` for packets that are alike, up to the first that is not wanted, is not the one that its producer
+        signed for, or does not fit into its place: the numbers of those before it, which are taken."""
+        view, digests, missing, taken = run.frames.view, self._digests, self.missing, list[int]()
+        (_, at, width, data_at, _), stride = run.shape, run.stride
+        for begin in range(run.start, run.start + run.packets * stride, stride):
+            number = view[begin + at] if width == 1 else view[begin + at] << 8 | view[begin + at + 1]
+            wire = view[begin + data_at : begin + stride]
+            if number not in missing or sha256(wire).digest() != digests[32 * number : 32 * number + 32]:
+                break
+            try:
+                self._keep(number, self._content(wire), lasting=False)
+            except BadPacket:
+                break
+            missing.remove(number)
+            taken.append(number)
+        return taken
+
+    def _keep(self, number: int, content: bytes | memoryview, *, lasting: bool = True) -> None:
+        """Put a content in its place; unless `lasting`, its bytes will be overwritten. Raises BadPacket when it does
+        not fit there: sizes are as the manifest says."""
         into = self._into
         if into is not None:
-            at = number * SEGMENT_BYTES
-            place = into[at : at + SEGMENT_BYTES]
-            if len(place) != len(content):
-                raise BadPacket(f"{ndn.to_uri(self.name(number))} has {len(content)} bytes, not {len(place)}")
-            place[:] = content
+            try:
+                into[number * SEGMENT_BYTES : (number + 1) * SEGMENT_BYTES] = content
+            except ValueError as error:  # of another length than its place
+                raise BadPacket(f"{ndn.to_uri(self.name(number))} has {len(content)} bytes: not its place") from error
         else:
             if len(content) > self._left:
                 raise BadPacket(f"{ndn.to_uri(self.prefix)} has more bytes than its manifest says")
             self._left -= len(content)
-            self.contents[number] = content
+            self.contents[number] = content if lasting else bytes(content)
 
     def partial(self) -> dict[int, bytes | memoryview]:
         """Contents that are there, by number: what another try may bring along."""
@@ -154,14 +198,14 @@ class Segments:
     def _digest(self, number: int) -> bytes:
         return self._digests[32 * number : 32 * number + 32]
 
-    def _content(self, wire: bytes) -> bytes | memoryview:
+    def _content(self, wire: bytes | memoryview) -> bytes | memoryview:
         """The content of a verified packet. Most look like the one before: same length, same header."""
         length, start, end, header = self._shape
         if len(wire) == length and wire[start - 4 : start] == header:
             return memoryview(wire)[start:end]
-        start, end = content_span(wire)
+        start, end = content_span(bytes(wire))
         if end - start > 252:  # a header of four bytes, long enough to be told from others
-            self._shape = (len(wire), start, end, wire[start - 4 : start])
+            self._shape = (len(wire), start, end, bytes(wire[start - 4 : start]))
         return memoryview(wire)[start:end]
 
 

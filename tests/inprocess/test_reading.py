@@ -200,7 +200,7 @@ async def test_a_reader_that_leaves_early_leaves_nothing_behind(tmp_path: Path) 
         await anext(stream)
         await stream.aclose()
         assert net.consumer.fetcher._pulls.puller.idle
-        assert not net.consumer.endpoint._numbered
+        assert not net.consumer.endpoint.numbered
 
 
 async def test_two_readers_of_one_object_share_packets_and_both_get_it(tmp_path: Path) -> None:

@@ -293,12 +293,12 @@ async def test_strangers_change_nothing(tmp_path: Path) -> None:
             b"\x06\x03abc",
         ]
         for data in bad:
-            a.endpoint.send_wires((packets.sync_interest(GROUP, data),))
+            a.endpoint.send_packed(packets.sync_interest(GROUP, data), 1)
         await until(lambda: b.group.counts.rejected == len(bad))
         assert role("embed") not in {one.name for one in b.group.members()}
         good = packets.sign_message(name, vector, own)
         for _ in range(3):
-            a.endpoint.send_wires((packets.sync_interest(GROUP, good),))
+            a.endpoint.send_packed(packets.sync_interest(GROUP, good), 1)
             await asyncio.sleep(0.05)
         await until(lambda: b.group.counts.copies >= 1)
         assert role("embed") in {one.name for one in b.group.members()}

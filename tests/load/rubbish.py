@@ -140,7 +140,7 @@ async def attack(config: Config, uri: str, rate: int) -> None:
     began, sent = time.monotonic(), 0
     while not closed.done():
         due = int((time.monotonic() - began) * rate) - sent
-        node.endpoint.send_wires([rubbish.next() for _ in range(due)])
+        node.endpoint.send_packed(b"".join(rubbish.next() for _ in range(due)), due)
         sent += due
         await asyncio.sleep(TICK_S)
     print(f"{sent} Interests in {time.monotonic() - began:.1f} s", flush=True)

@@ -22,6 +22,7 @@ from ndn_infer.forwarder.link.link_service import LinkService
 from ndn_infer.forwarder.management.manager import Management
 from ndn_infer.forwarder.shell.core_timer import CoreTimer
 from ndn_infer.forwarder.shell.door import CommandDoor
+from ndn_infer.ndn.tlv import Framer
 
 Tamper = Callable[[bytes], bytes | None]
 """Sees every packet in one direction; returns what goes on instead, None to drop it."""
@@ -58,6 +59,10 @@ class MemoryLink:
 
     def send(self, wire: bytes) -> None:
         self._deliver(wire, self.tamper_up, self._up, self._network.owner)
+
+    def send_packed(self, wires: bytes, count: int) -> None:
+        for wire in Framer().feed(wires) if count > 1 else (wires,):
+            self.send(wire)
 
     def _up(self, packet: bytes) -> None:
         self._network.receive(self.face, packet)

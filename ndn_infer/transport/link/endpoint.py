@@ -19,18 +19,19 @@ from ndn_infer.errors import BadPacket, Nacked, NoForwarder, Timeout
 from ndn_infer.ndn import lp, tlv
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Data, Interest, decode_data, decode_interest, encode_interest
+from ndn_infer.ndn.tlv import Framer, Frames
 from ndn_infer.transport.link.coming import Coming
 from ndn_infer.transport.link.detour import Detour
 from ndn_infer.transport.link.exchange import BARE, EndpointStats, Handler
 from ndn_infer.transport.link.exchange import Arrival as Arrival
-from ndn_infer.transport.link.exchange import Numbered as Numbered
 from ndn_infer.transport.link.exchange import OnData as OnData
 from ndn_infer.transport.link.exchange import OnNack as OnNack
 from ndn_infer.transport.link.exchange import Pending as Pending
 from ndn_infer.transport.link.exchange import ReceivedInterest as ReceivedInterest
 from ndn_infer.transport.link.links import Link
+from ndn_infer.transport.link.numbered import NumberedTable
 from ndn_infer.transport.link.ready import Ready
-from ndn_infer.wire.peek import data_name, segment_splits
+from ndn_infer.wire.peek import data_name
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class Endpoint:
         self._link: Link | None = None
         self._exact: dict[Name, list[Pending]] = {}
         self._prefix: dict[Name, list[Pending]] = {}
-        self._numbered: dict[Name, list[Numbered]] = {}
+        self.numbered = NumberedTable()
+        """Who is given all Data named `<prefix>/seg=<n>`; sends its Interests with `send_packed`."""
         self._handlers: dict[Name, Handler] = {}
         self.answer_from(_nothing, _nothing)
         self._after_packets: list[Callable[[], None]] = []
@@ -159,27 +161,17 @@ class Endpoint:
         if self._link is not None:
             self._link.send(wire)
 
-    def attach_numbered(self, prefix: Name, receiver: Numbered) -> None:
-        """Give `receiver` all Data named `<prefix>/seg=<n>`. It sends its Interests with `send_wires`."""
-        self._numbered.setdefault(prefix, []).append(receiver)
-
-    def detach_numbered(self, prefix: Name, receiver: Numbered) -> None:
-        waiting = self._numbered.get(prefix, [])
-        if receiver in waiting:
-            waiting.remove(receiver)
-            if not waiting:
-                del self._numbered[prefix]
-
-    def send_wires(self, wires: Sequence[bytes]) -> None:
-        """Send encoded Interests for which a `Numbered` receiver waits."""
-        self.stats.interests_out += len(wires)
-        if self.trace is not None:
-            for wire in wires:
-                self.trace("interest", decode_interest(wire).name, None)
-        if self._link is not None:
-            send, detour, now = self._link.send, self.detour, clock.monotonic()
-            for wire in wires:
-                send(wire if detour is None or detour.idle else detour.outgoing(wire, now))
+    def send_packed(self, wires: bytes, count: int) -> None:
+        """Send `count` Interests, which stand one after another in `wires`; a receiver in `numbered` waits."""
+        self.stats.interests_out += count
+        detour = None if self.detour is None or self.detour.idle else self.detour
+        if self.trace is not None or detour is not None:
+            for wire in Framer().feed(wires) if count > 1 else (wires,):
+                if self.trace is not None:
+                    self.trace("interest", decode_interest(wire).name, None)
+                self._send(wire if detour is None else detour.outgoing(wire, clock.monotonic()))
+        elif self._link is not None:
+            self._link.send_packed(wires, count)
 
     def after_packets(self, action: Callable[[], None]) -> None:
         """Run `action` once, when the packets that arrived together have all been handed over; at once when none are
@@ -266,6 +258,35 @@ class Endpoint:
 
     def _receive(self, packets: Sequence[bytes]) -> None:
         self._receiving = True
+        if isinstance(packets, Frames):
+            self._take_frames(packets)
+        else:
+            self._take_all(packets)
+        self._receiving = False
+        if self._after_packets:
+            actions, self._after_packets = self._after_packets, []
+            for action in actions:
+                action()
+        if self._link is not None:
+            self._link.flush()
+
+    def _take_frames(self, frames: Frames) -> None:
+        """Segments that are alike together, where nothing else has a part in them; all others one by one."""
+        at, count = 0, len(frames)
+        while at < count:
+            plain = self.numbered and self.trace is None and (self.detour is None or self.detour.idle)
+            if not plain:
+                self._take_all(frames[at:])
+                return
+            taken = self.numbered.take_run(frames, at, self._exact.keys())
+            self.stats.data_in += taken
+            if not taken:
+                packets = self.numbered.ordinary(frames, at)
+                self._take_all(packets)
+                taken = len(packets)
+            at += taken
+
+    def _take_all(self, packets: Sequence[bytes]) -> None:
         at, count = 0, len(packets)
         while at < count:
             answers = self._ready.answers(packets, at)
@@ -279,13 +300,6 @@ class Endpoint:
                 self.stats.malformed += 1
                 log.debug("dropped a malformed packet: %s", error)
             at += 1
-        self._receiving = False
-        if self._after_packets:
-            actions, self._after_packets = self._after_packets, []
-            for action in actions:
-                action()
-        if self._link is not None:
-            self._link.flush()
 
     def _receive_one(self, wire: bytes) -> None:
         if wire[0] == tlv.DATA:
@@ -332,8 +346,13 @@ class Endpoint:
     def _on_data(self, wire: bytes, arrival: Arrival) -> None:
         name = data_name(wire)
         self.stats.data_in += 1
-        if self._numbered and self._on_numbered(name, wire, arrival):
-            return
+        if self.numbered and (waiting := self.numbered.split(name)) is not None:
+            if self.trace is not None:
+                self.trace("data", name, arrival)
+            self._found(name)
+            self.numbered.give(waiting, wire, arrival)
+            if name not in self._exact:
+                return
         found = self._exact.pop(name, None) or []
         if self._prefix:
             for end in ndn.prefix_ends(name):
@@ -345,30 +364,6 @@ class Endpoint:
         for pending in found:
             self._found(pending.name)
             pending.on_data(wire, name, arrival)
-
-    def _on_numbered(self, name: Name, wire: bytes, arrival: Arrival) -> bool:
-        """Whether the name is that of a segment which somebody waits for by number, and by number alone."""
-        found = self._split(name)
-        if found is None:
-            return False
-        if self.trace is not None:
-            self.trace("data", name, arrival)
-        self._found(name)
-        receivers, number = found
-        if len(receivers) == 1:
-            receivers[0].on_segment(number, wire, arrival)
-        else:
-            for receiver in tuple(receivers):
-                receiver.on_segment(number, wire, arrival)
-        return name not in self._exact
-
-    def _split(self, name: Name) -> tuple[list[Numbered], int] | None:
-        """(receivers, number) for a name that ends in a segment component below one of their prefixes."""
-        for prefix, number in segment_splits(name):
-            receivers = self._numbered.get(prefix)
-            if receivers is not None:
-                return receivers, number
-        return None
 
     def _on_nack(self, interest_wire: bytes, reason: int) -> None:
         interest = decode_interest(interest_wire)
@@ -388,10 +383,7 @@ class Endpoint:
         name = interest.name
         if ndn.ends_in_digest(name):
             name = name[: -ndn.DIGEST_BYTES]
-        found = self._split(name) if self._numbered else None
-        if found is not None:
-            for receiver in tuple(found[0]):
-                receiver.on_refusal(found[1], reason)
+        self.numbered.refuse(name, reason)
         table = self._prefix if interest.can_be_prefix else self._exact
         for pending in table.pop(interest.name, []):
             pending.on_nack(reason)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from ndn_infer.ndn import lp
 from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import Interest
+from ndn_infer.wire.segment_runs import SegmentRun
 
 
 class Arrival(NamedTuple):
@@ -48,6 +49,11 @@ class Numbered(Protocol):
     """Whoever waits for many segments below one prefix; gets them by number."""
 
     def on_segment(self, number: int, wire: bytes, arrival: Arrival) -> None: ...
+
+    def on_run(self, run: SegmentRun, arrival: Arrival) -> int:
+        """Take packets that are alike, as `on_segment` would one by one, up to the first that it would not simply take;
+        how many. They are not to be kept: the next read overwrites them."""
+        ...
 
     def on_refusal(self, number: int, reason: int) -> None: ...
 

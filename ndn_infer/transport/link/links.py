@@ -33,8 +33,9 @@ any link, and consumers ask again."""
 
 
 class Link(Protocol):
-    """Carries whole packets (bare, or LpPackets). `receiver` is called with packets that arrived together; `lost` is
-    called once when the link is gone. What `send` was given leaves at the end of the event loop's turn, or at `flush`.
+    """Carries whole packets (bare, or LpPackets). `receiver` is called with packets that arrived together, and keeps
+    none of them where it lies (`Frames`): the next read overwrites it. `lost` is called once when the link is gone.
+    What `send` was given leaves at the end of the event loop's turn, or at `flush`.
     """
 
     receiver: Receiver
@@ -43,6 +44,10 @@ class Link(Protocol):
     """Whether the forwarder counts this link as one of its own host: it then answers /localhost, else /localhop."""
 
     def send(self, wire: bytes) -> None: ...
+
+    def send_packed(self, wires: bytes, count: int) -> None:
+        """`send` for `count` packets, which stand one after another in `wires`."""
+        ...
 
     def flush(self) -> None: ...
 
@@ -96,10 +101,13 @@ class StreamLink:
         self._loop.add_reader(sock, self._readable)
 
     def send(self, wire: bytes) -> None:
+        self.send_packed(wire, 1)
+
+    def send_packed(self, wires: bytes, count: int) -> None:
         if self._closed or self._queue.size > WRITE_BUFFER_BYTES:
-            self.dropped += 1
+            self.dropped += count
             return
-        self._queue.append(wire)
+        self._queue.append(wires)
         if not (self._flush_due or self._receiving):
             self._flush_due = True
             self._loop.call_soon(self.flush)
@@ -130,7 +138,7 @@ class StreamLink:
 
     def _readable(self) -> None:
         try:
-            packets = self._framer.feed_from(self._socket.recv_into)
+            packets = self._framer.frames_from(self._socket.recv_into)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

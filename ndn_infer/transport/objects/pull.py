@@ -24,6 +24,7 @@ from ndn_infer.transport.link.endpoint import Arrival, Endpoint, Pending
 from ndn_infer.wire.congestion import CubicWindow
 from ndn_infer.wire.puller import Failure, Key, Puller, PullStats
 from ndn_infer.wire.refusals import Refusals
+from ndn_infer.wire.segment_runs import SegmentRun
 from ndn_infer.wire.segments import InOrder, Segments
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class SegmentPull:
         self._refusals: dict[int, int] = {}
 
     def on_segment(self, number: int, wire: bytes, arrival: Arrival) -> None:
-        """Part of endpoint.Numbered."""
+        """Part of exchange.Numbered."""
         loop = self._loop
         try:
             wanted = self.segments.accept(number, wire)
@@ -82,16 +83,30 @@ class SegmentPull:
             return
         if arrival.face_id is not None and arrival.from_content_store:
             self.segments.from_content_store += 1
-        if not self.touched:
-            self.touched = True
-            loop.touch(self)
+        self._touch()
         if arrival.marked:
             loop.marked(self.first_key + number)
         else:
             loop.arrived.append(self.first_key + number)
 
+    def on_run(self, run: SegmentRun, arrival: Arrival) -> int:
+        """Part of exchange.Numbered."""
+        numbers = self.segments.accept_run(run)
+        if numbers:
+            if arrival.face_id is not None and arrival.from_content_store:
+                self.segments.from_content_store += len(numbers)
+            first = self.first_key
+            self._loop.arrived.extend([first + number for number in numbers])
+            self._touch()
+        return len(numbers)
+
+    def _touch(self) -> None:
+        if not self.touched:
+            self.touched = True
+            self._loop.touch(self)
+
     def on_refusal(self, number: int, reason: int) -> None:
-        """Part of endpoint.Numbered: a Nack."""
+        """Part of exchange.Numbered: a Nack."""
         self._loop.nacked(self.first_key + number, reason)
 
     def fail(self, failure: Failure) -> None:
@@ -167,7 +182,7 @@ class PullLoop:
         pull = SegmentPull(self, segments, self._next_pull * _KEYS_A_PULL)
         self._pulls[self._next_pull] = pull
         self._next_pull += 1
-        self.endpoint.attach_numbered(segments.prefix, pull)
+        self.endpoint.numbered.attach(segments.prefix, pull)
         return pull
 
     def extend(self, pull: SegmentPull, numbers: list[int]) -> None:
@@ -181,7 +196,7 @@ class PullLoop:
     def leave(self, pull: SegmentPull) -> None:
         """Forget a pull; what is still on its way is nobody's."""
         del self._pulls[pull.first_key // _KEYS_A_PULL]
-        self.endpoint.detach_numbered(pull.segments.prefix, pull)
+        self.endpoint.numbered.detach(pull.segments.prefix, pull)
         for number in pull.segments.missing:
             self.puller.forget(pull.first_key + number)
         if not pull.future.done():
@@ -254,18 +269,24 @@ class PullLoop:
         all_.timeouts += mine.timeouts - self._counted[1]
         self._counted = mine.retransmitted, mine.timeouts
 
-    def _send_all(self, keys: list[object]) -> None:
-        wires = []
-        pulls = self._pulls
-        for key in keys:
-            if type(key) is int:
-                pull = pulls[key // _KEYS_A_PULL]
-                wires.append(pull.segments.interest(key - pull.first_key))
-            else:
+    def _send_all(self, keys: list[Key]) -> None:
+        """Interests for the segments of one object, which mostly stand together, are made together."""
+        packed, count, at = [], 0, 0
+        while at < len(keys):
+            key, begin = keys[at], at
+            at += 1
+            if type(key) is not int:
                 assert isinstance(key, Want)
                 self._send(key)
-        if wires:
-            self.endpoint.send_wires(wires)
+                continue
+            pull = self._pulls[key // _KEYS_A_PULL]
+            first, last = pull.first_key, pull.first_key + _KEYS_A_PULL
+            while at < len(keys) and type(other := keys[at]) is int and first <= other < last:
+                at += 1
+            packed.append(pull.segments.interests([number - first for number in keys[begin:at]]))  # type: ignore[operator]
+            count += at - begin
+        if packed:
+            self.endpoint.send_packed(b"".join(packed), count)
 
     def _arm(self, now: float) -> None:
         """A timer that goes off too early costs less than one that is set anew at every packet."""

@@ -14,6 +14,7 @@ from ndn_infer.ndn.name import METADATA, Name
 from ndn_infer.ndn.packet import Data
 from ndn_infer.transport.objects.pull import PullLoop
 from ndn_infer.wire.manifest import Manifest, ObjectPackets
+from ndn_infer.wire.segment_runs import SegmentRun
 from ndn_infer.wire.segments import Segments
 
 
@@ -29,6 +30,9 @@ class _Kept(Segments):
         if taken:
             self.wires[number] = wire
         return taken
+
+    def accept_run(self, run: SegmentRun) -> list[int]:
+        return []  # packets of a run are overwritten; these are kept
 
 
 async def pull_packets(
