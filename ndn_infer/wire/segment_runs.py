@@ -25,7 +25,7 @@ _HEADS: Final = {width: bytes((ndn.SEGMENT, width)) for width in (1, 2)}
 """Of numbers up to 65,535. How a name ends in one of these can be read in one way only; longer ones are left."""
 
 
-class Shape(NamedTuple):
+class SegmentShape(NamedTuple):
     """Of a link packet that carries a segment: `before` are its bytes up to the name's value, which ends with a segment
     number of `width` bytes at `number_at`; its Data begins at `data_at`. `face_id` is IncomingFaceId, None where the
     link header has none."""
@@ -48,7 +48,7 @@ class SegmentRun(NamedTuple):
     start: int
     stride: int
     packets: int
-    shape: Shape
+    shape: SegmentShape
 
     def names(self) -> list[Name]:
         room, begin, shape = self.frames.room, self.start + len(self.shape.before), self.shape
@@ -56,7 +56,7 @@ class SegmentRun(NamedTuple):
         return [bytes(room[at : at + size]) for at in range(begin, begin + self.packets * self.stride, self.stride)]
 
 
-def shape_of(packet: bytes) -> Shape | None:
+def shape_of(packet: bytes) -> SegmentShape | None:
     """The shape of a link packet; None when it carries no segment's Data, is marked, or is unusual in its form."""
     if packet[0] == tlv.DATA:
         data_at, face_id = 0, None
@@ -75,7 +75,7 @@ def shape_of(packet: bytes) -> Shape | None:
     for width, head in _HEADS.items():
         number_at = end - width
         if length > 2 + width and packet[number_at - 2 : number_at] == head:
-            return Shape(packet[:name_at], number_at, width, data_at, face_id)
+            return SegmentShape(packet[:name_at], number_at, width, data_at, face_id)
     return None
 
 
@@ -83,9 +83,9 @@ class Shapes:
     """What one link brought of late."""
 
     def __init__(self) -> None:
-        self._known: dict[int, list[Shape]] = {}
+        self._known: dict[int, list[SegmentShape]] = {}
 
-    def find(self, frames: Frames, at: int) -> tuple[Shape, Name] | None:
+    def find(self, frames: Frames, at: int) -> tuple[SegmentShape, Name] | None:
         """The shape of packet `at`, and its name without the segment's number, if it has a known one."""
         start = frames.bounds[at]
         room = frames.room
@@ -109,7 +109,7 @@ class Shapes:
             del self._known[next(iter(self._known))]
 
 
-def run_at(frames: Frames, at: int, shape: Shape) -> SegmentRun:
+def run_at(frames: Frames, at: int, shape: SegmentShape) -> SegmentRun:
     """Packet `at`, which has this shape, and those right after it that are equal to it up to their numbers."""
     bounds, room = frames.bounds, frames.room
     start = bounds[at]
