@@ -242,6 +242,26 @@ def test_of_many_that_are_alike_few_are_handled_alone() -> None:
     assert len(world.sent) == 40 and core.alone == 5, "from the Content Store too"
 
 
+def test_hits_are_handled_together_where_no_route_leads() -> None:
+    core = Counting(ContentStore(1000, 1 << 20))
+    world = world_of(core)
+    core.receive_all(world.faces["c"], asked("/a/x", range(40)), 0.0)
+    core.receive_all(world.faces["p"], [data(f"/a/x/seg={n}") for n in range(40)], 0.0)
+    core.remove_face(world.faces["p"].id, 0.0)
+    core.alone = 0
+    world.sent.clear()
+    core.receive_all(world.faces["d"], asked("/a/x", range(40), 100), 0.0)
+    assert world.outgoing() == sorted(f"d<D/a/x/seg={n}" for n in range(40))
+    assert core.alone == 1
+    core.alone = 0
+    core.receive_all(world.faces["d"], asked("/a/x", range(100, 300), 1000), 0.0)
+    assert core.alone == 200 and core.counters.no_route == 200
+    core.alone = 0
+    for turn in range(2, 7):
+        core.receive_all(world.faces["d"], asked("/a/x", range(40), 1000 * turn), 0.0)
+    assert core.alone <= 128, "soon they are handled together again"
+
+
 def test_objects_by_turns_are_remembered_and_strangers_cost_little() -> None:
     core = Counting(ContentStore(1000, 1 << 20))
     world = world_of(core)
@@ -252,7 +272,7 @@ def test_objects_by_turns_are_remembered_and_strangers_cost_little() -> None:
     for number in range(500):
         core.receive_all(world.faces["c"], asked(f"/a/{number:03}", range(1)), 0.0)
     assert len(memory._known) <= KNOWN_MOST
-    assert core.alone == 502 and memory._credit < 16, "they are looked at now and then only"
+    assert core.alone == 502 and memory.rest, "they are looked at now and then only"
 
 
 @pytest.mark.parametrize(

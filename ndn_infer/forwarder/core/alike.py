@@ -19,9 +19,13 @@ from ndn_infer.ndn.tlv import read_header
 
 KNOWN_MOST: Final = 16
 """Kinds of packets that a face may alternate between."""
-PRICE: Final = 16
-CREDIT_MOST: Final = 8 * PRICE
-"""To look closely at a packet costs PRICE and brings nothing when none like it follow; see Memory.worth_learning."""
+BEGUN_MOST: Final = 64
+CREDIT_MOST: Final = 64
+CREDIT_AGAIN: Final = 16
+LEARNING: Final = 8
+"""What it costs to look at packets is counted in failed looks: to learn a shape is as much as so many of them."""
+REST: Final = 128
+"""So many packets are not looked at once the credit is used up, before CREDIT_AGAIN is given."""
 
 
 class InterestShape(NamedTuple):
@@ -143,49 +147,82 @@ def _name_span(wire: bytes, ends: Sequence[int]) -> tuple[int, int, int]:
 
 
 class Headed(Protocol):
-    """What is remembered with a shape; `head` is the shape's."""
+    """What is remembered with a shape; `head` is the shape's. It holds as long as nothing else than `versions` is
+    current: tables on which it rests."""
 
     head: bytes
+    versions: object
 
 
 Run = TypeVar("Run", bound=Headed)
 
 
 class Memory(Generic[Run]):
-    """What a face has sent of late: a few shapes, the one used last at hand. `credit` bounds what is spent on packets
-    that have none."""
+    """What a face has sent of late: a few shapes, the one used last at hand.
 
-    __slots__ = ("_credit", "_known", "_last")
+    Packets that are like none cost next to nothing: who looks in vain uses up a credit, which those earn that were
+    handled together, and after that `rest` so many packets are not looked at.
+    """
+
+    __slots__ = ("_begun", "_credit", "_known", "_last", "rest")
 
     def __init__(self) -> None:
         self._last: Run | None = None
         self._known: dict[bytes, Run] = {}
+        self._begun: set[bytes] = set()
         self._credit = CREDIT_MOST
+        self.rest = 0
 
-    def find(self, wire: bytes) -> Run | None:
-        """The one whose head this packet has."""
-        last = self._last
-        if last is None or wire.startswith(last.head):
-            return last
-        found = self._known.get(wire[: len(last.head)])
-        if found is not None:
+    def find(self, wire: bytes, versions: object) -> Run | None:
+        """The one whose head this packet has, if it still holds."""
+        found = self._last
+        if found is None:
+            return None
+        if not wire.startswith(found.head):
+            found = self._known.get(wire[: len(found.head)])
+            if found is None:
+                return None
             self._last = found
-        return found
+        return found if found.versions == versions else None
 
-    def worth_learning(self) -> bool:
-        """Whether to look closely at a packet that is like none before: not at every one of those of which no other
-        follows."""
-        self._credit += 1
-        if self._credit < PRICE:
-            return False
-        self._credit -= PRICE
-        return True
+    def worth_learning(self, wire: bytes) -> bool:
+        """Whether to look closely at a packet for which `find` had nothing: when most that came were handled together,
+        or one before began as it does."""
+        begun, beginning = self._begun, _beginning(wire)
+        if self._credit > CREDIT_MOST // 2 or beginning in begun:
+            self._spend(LEARNING)
+            return True
+        if len(begun) >= BEGUN_MOST:
+            begun.clear()
+        begun.add(beginning)
+        self._spend(1)
+        return False
+
+    def in_vain(self) -> None:
+        """What was found was of no use."""
+        self._spend(1)
 
     def used(self, count: int) -> None:
-        """So many packets were like one before."""
-        self._credit = min(CREDIT_MOST, self._credit + PRICE * count)
+        """So many packets were handled together."""
+        if count > 1:
+            self._credit = min(CREDIT_MOST, self._credit + 2 * (count - 1))
 
     def learn(self, run: Run) -> None:
-        if len(self._known) >= KNOWN_MOST:
-            self._known.clear()
-        self._known[run.head] = self._last = run
+        known = self._known
+        if len(known) >= KNOWN_MOST and run.head not in known:
+            del known[next(iter(known))]
+        known[run.head] = self._last = run
+
+    def _spend(self, price: int) -> None:
+        self._credit -= price
+        if self._credit <= 0:
+            self._credit = CREDIT_AGAIN
+            self.rest = REST
+
+
+def _beginning(wire: bytes) -> bytes:
+    """The first third of the name, which packets that are alike have in common, with the lengths before it. Of what is
+    malformed, anything."""
+    at = 3 if wire[1:2] < b"\xfd" else 5
+    size = wire[at] if at < len(wire) else 0
+    return wire[: at + 1 + size // 3]

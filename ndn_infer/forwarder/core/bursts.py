@@ -14,7 +14,7 @@ from typing import Final, TypeGuard
 
 from ndn_infer.forwarder.core.alike import DataShape, InterestShape, data_shape, interest_shape
 from ndn_infer.forwarder.core.content_store import ContentStore
-from ndn_infer.forwarder.core.cs_classes import CsClass, CsClasses
+from ndn_infer.forwarder.core.cs_classes import CsClass
 from ndn_infer.forwarder.core.faces import Face
 from ndn_infer.forwarder.core.fib import Fib
 from ndn_infer.forwarder.core.outgoing import Outgoing
@@ -30,31 +30,32 @@ MOST: Final = 256
 
 
 class InterestRun:
-    """Interests of one shape from one face: the way they go, by tables of these `versions`."""
+    """Interests of one shape from one face: their class in the Content Store, and the `way` they go if that is one for
+    all of them; without one, what the store has is all that can be found out of them together. By tables of these
+    `versions`."""
 
-    __slots__ = ("head", "kind", "out", "shape", "versions", "lane")
+    __slots__ = ("head", "kind", "shape", "versions", "way")
 
     def __init__(
-        self, shape: InterestShape, lane: Lane, out: Face, kind: CsClass, versions: tuple[object, ...]
+        self, shape: InterestShape, way: tuple[Lane, Face] | None, kind: CsClass, versions: tuple[object, ...]
     ) -> None:
         self.head = shape.head
         self.shape = shape
-        self.lane = lane
-        self.out = out
+        self.way = way
         self.kind = kind
         self.versions = versions
 
 
 class DataRun:
-    """Data of one shape, and their class in the Content Store, which is one of `classes`."""
+    """Data of one shape, and their class in the Content Store, by tables of these `versions`."""
 
-    __slots__ = ("classes", "head", "kind", "shape")
+    __slots__ = ("head", "kind", "shape", "versions")
 
-    def __init__(self, shape: DataShape, kind: CsClass, classes: CsClasses) -> None:
+    def __init__(self, shape: DataShape, kind: CsClass, versions: tuple[object, ...]) -> None:
         self.head = shape.head
         self.shape = shape
         self.kind = kind
-        self.classes = classes
+        self.versions = versions
 
 
 class Bursts(Outgoing):
@@ -74,40 +75,46 @@ class Bursts(Outgoing):
         """`receive` for each of them, which came together."""
         at, count, most = 0, len(packets), MOST
         while at < count:
-            wire, before = packets[at], at
+            wire = packets[at]
             kind = wire[0] if wire and self.trace is None else 0
-            if kind == tlv.INTEREST:
-                at += self._interests(face, packets, at, most, now)
-            elif kind == tlv.DATA:
-                at += self._datas(face, packets, at, most, now)
-            if at > before:
+            memory = face.asks if kind == tlv.INTEREST else face.gives if kind == tlv.DATA else None
+            if memory is None or memory.rest:
+                if memory is not None:
+                    memory.rest -= 1
+                self.receive(face, wire, now)
+                at += 1
+                continue
+            run = memory.find(wire, self._versions())
+            handle = self._interests if kind == tlv.INTEREST else self._datas
+            done = 0 if run is None else handle(face, run, packets[at : at + most], now)
+            if done:
+                memory.used(done)
+                at += done
                 most = MOST
                 continue
             self.receive(face, wire, now)
             at += 1
-            learnt = (kind == tlv.INTEREST and face.asks.worth_learning() and self._learn_interests(face, wire)) or (
-                kind == tlv.DATA and face.gives.worth_learning() and self._learn_datas(face, wire)
-            )
-            most = MOST if learnt else 1  # what is no use for one may be none for those after it
+            most = 1  # what is no use for one may be none for those after it
+            if run is not None:
+                memory.in_vain()
+            elif memory.worth_learning(wire):
+                learn = self._learn_interests if kind == tlv.INTEREST else self._learn_datas
+                most = MOST if learn(face, wire) else 1
 
     # ------------------------------------------------------------ Interests
 
-    def _interests(self, face: Face, packets: Sequence[bytes], at: int, most: int, now: float) -> int:
-        """Handle those from packets[at] on that are alike and need no more than that, at most `most`; how many."""
-        run: InterestRun | None = face.asks.find(packets[at])
-        if run is None or run.versions != self._versions() or self.faces.get(run.out.id) is not run.out:
-            return 0
-        names = run.shape.names(packets, at, most)
+    def _interests(self, face: Face, run: InterestRun, packets: Sequence[bytes], now: float) -> int:
+        """Handle those from the first on that are alike and need no more than that; how many."""
+        names = run.shape.names(packets, 0, MOST)
         if not names or self.cs.second is not None or not self.cs.serve:
             return 0
-        wires = packets[at : at + len(names)]
+        wires = packets[: len(names)]
         names = names[: self._new(run, names, wires, now)]
         count = (self._hits(face, run, names, now) or self._misses(face, run, names, wires, now)) if names else 0
         if count:
             face.counters.in_bytes += count * run.shape.size
             face.counters.in_interests += count
             self.counters.in_interests += count
-            face.asks.used(count)
         return count
 
     def _new(self, run: InterestRun, names: list[Name], wires: Sequence[bytes], now: float) -> int:
@@ -116,7 +123,8 @@ class Bursts(Outgoing):
         if len(set(names)) == len(names) and pending.keys().isdisjoint(names) and not len(dead):
             return len(names)
         seen: set[Name] = set()
-        start, end = run.lane.nonce_at, run.lane.nonce_end
+        end = run.shape.after
+        start = end - 4
         for count, (name, wire) in enumerate(zip(names, wires, strict=True)):
             if name in seen or name in pending or dead.has(name, wire[start:end], now):
                 return count
@@ -135,7 +143,9 @@ class Bursts(Outgoing):
 
     def _misses(self, face: Face, run: InterestRun, names: list[Name], wires: Sequence[bytes], now: float) -> int:
         """Ask for those that the Content Store has not, up to the first that it has in whatever state; how many."""
-        pit, lane, shape, out = self._pit, run.lane, run.shape, run.out
+        if run.way is None:
+            return 0
+        (lane, out), pit, shape = run.way, self._pit, run.shape
         count = self.cs.absent(names)
         if not count or not pit.takes(lane, count):
             return 0
@@ -150,25 +160,30 @@ class Bursts(Outgoing):
         return count
 
     def _learn_interests(self, face: Face, wire: bytes) -> bool:
-        """Find out where Interests like this one go; whether that is one face for all of them."""
+        """Find out what is the same for all Interests like this one; whether anything is."""
         shape = interest_shape(wire)
         if shape is None:
             return False
         name, ends = wire[shape.start : shape.start + shape.ends[-2]], shape.ends[:-1]
-        tables = (self.fib, self.strategies, self.cs.classes.table)
-        if any(table.has_child(name) for table in tables) or (not face.local and name.startswith(LOCALHOST)):
+        if self.cs.classes.table.has_child(name) or (not face.local and name.startswith(LOCALHOST)):
             return False
+        kind = self.cs.classes.of(name, ends)
+        face.asks.learn(InterestRun(shape, self._way(face, shape, name, ends), kind, self._versions()))
+        return True
+
+    def _way(self, face: Face, shape: InterestShape, name: Name, ends: Sequence[int]) -> tuple[Lane, Face] | None:
+        """Where Interests below `name` from this face go, if that is one face for all of them."""
+        if self.fib.has_child(name) or self.strategies.has_child(name):
+            return None
         out, strategy = self._cheapest(face, name, ends), self.strategies.of(name, ends)
         if out is None or not strategy.asks_cheapest:
-            return False
+            return None
         lane = Lane((face.id, face.share), (out.id, out.share), strategy=strategy)
         lane.must_be_fresh, lane.depth = shape.must_be_fresh, len(ends)
         lane.cost = ENTRY_BYTES + shape.end - shape.start
         lane.each = lane.cost + IN_BYTES + shape.size
         lane.nonce_at, lane.nonce_end = shape.after - 4, shape.after
-        kind = self.cs.classes.of(name, ends)
-        face.asks.learn(InterestRun(shape, lane, out, kind, self._versions()))
-        return True
+        return lane, out
 
     def _cheapest(self, face: Face, name: Name, ends: Sequence[int]) -> Face | None:
         """The first next hop to which an Interest below `name` from this face may go."""
@@ -184,15 +199,12 @@ class Bursts(Outgoing):
 
     # ------------------------------------------------------------ Data
 
-    def _datas(self, face: Face, packets: Sequence[bytes], at: int, most: int, now: float) -> int:
+    def _datas(self, face: Face, run: DataRun, packets: Sequence[bytes], now: float) -> int:
         """As `_interests`: those for each of which one face waits, and has asked as in `_misses`."""
-        run: DataRun | None = face.gives.find(packets[at])
-        if run is None or run.classes is not self.cs.classes:
-            return 0
-        names, pit = run.shape.names(packets, at, most), self._pit
+        names, pit = run.shape.names(packets, 0, MOST), self._pit
         if not names or pit.wants_digests or pit.wanted_by_prefix(names[0], run.shape.ends):
             return 0
-        wires = packets[at : at + len(names)]
+        wires = packets[: len(names)]
         count, outgoing = self._answered(face, names, wires, now)
         if count:
             self.cs.insert_alike(run.kind, names[:count], wires, run.shape.freshness_ms, now)
@@ -202,7 +214,6 @@ class Bursts(Outgoing):
             self.counters.satisfied += count
             for face_id, data in outgoing.items():
                 self._send_all_data(self.faces[face_id], data, face.id, now)
-            face.gives.used(count)
         return count
 
     def _answered(
@@ -237,7 +248,7 @@ class Bursts(Outgoing):
         name, ends, classes = wire[shape.start : shape.start + shape.ends[-2]], shape.ends[:-1], self.cs.classes
         if classes.table.has_child(name) or (not face.local and name.startswith(LOCALHOST)):
             return False
-        face.gives.learn(DataRun(shape, classes.of(name, ends), classes))
+        face.gives.learn(DataRun(shape, classes.of(name, ends), self._versions()))
         return True
 
 
