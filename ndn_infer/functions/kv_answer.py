@@ -28,6 +28,7 @@ from ndn_infer.kv.arriving import ArrivingBlocks
 from ndn_infer.kv.holders import MAX_HINTS, holders_in
 from ndn_infer.kv.host import KvAsker
 from ndn_infer.kv.load import KvLoader, LoadedKv
+from ndn_infer.kv.prefix import MAX_EXAMPLES
 from ndn_infer.records import Progress
 from ndn_infer.records.receipt import PromptTokens, Receipt
 
@@ -161,7 +162,7 @@ class KvAnswer:
         tail_tokens = max(len(self.asked) % self.connector.blocks.block_tokens, 1)
         holders = (ndn.to_uri(self.order.job.signer.identity), *loaded.holders)
         sources = replace(loaded.sources, tail_tokens=tail_tokens)
-        self.answer.report = Report(sources, loaded.names[:8], holders[:MAX_HINTS], loaded.origins)
+        self.answer.report = Report(sources, loaded.names[:MAX_EXAMPLES], holders[:MAX_HINTS], loaded.origins)
         self._loaded = clock.monotonic()
         self._imported = len(loaded.blocks)
         self.answer.meter.loaded()

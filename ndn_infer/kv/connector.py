@@ -21,7 +21,7 @@ from ndn_infer.kv.discovery import BlockDiscovery
 from ndn_infer.kv.fetch import BlockFetcher
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.plan import SHARING, Costs
-from ndn_infer.kv.prefix import FoundBlocks, Located, Origin
+from ndn_infer.kv.prefix import MAX_EXAMPLES, FoundBlocks, Located, Origin
 from ndn_infer.kv.published import PublishedBlocks
 from ndn_infer.kv.search import Search
 from ndn_infer.ndn.name import Name
@@ -102,5 +102,6 @@ class KvConnector:
         return ArrivingBlocks(self.host, self.blocks, self.fetcher, located)
 
     def at_hand(self, located: Located) -> FoundBlocks:
-        names = [self.blocks.uri(value) for value in located.values[: len(located.local)]]
+        """Those that need not be fetched; with as many names as are told."""
+        names = [self.blocks.uri(value) for value in located.values[: min(len(located.local), MAX_EXAMPLES)]]
         return FoundBlocks(list(located.local), names, list(located.origins), local=len(located.local))

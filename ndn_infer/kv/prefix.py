@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
@@ -15,6 +16,9 @@ from ndn_infer import ndn
 from ndn_infer.ndn.name import Name
 from ndn_infer.records import MAX_SIGNERS, KvSigner
 from ndn_infer.transport.objects.fetched import Discovered
+
+MAX_EXAMPLES: Final = 8
+"""Names of blocks that an answer tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class Origin:
 class FoundBlocks:
     """The longest prefix of blocks that could be had: tensors in order, how many came from where, and who signed.
 
-    `origins`: one for each tensor, None for a block that was computed here.
+    `origins`: one for each tensor, None for a block that was computed here. `names`: in order, of the first
+    MAX_EXAMPLES blocks at least.
     """
 
     tensors: list[torch.Tensor]

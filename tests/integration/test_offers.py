@@ -15,6 +15,7 @@ from ndn_infer import clock, ndn
 from ndn_infer.apps.offers import as_json, print_offers
 from ndn_infer.errors import Busy, CallError
 from ndn_infer.namespace import asks_prefix
+from ndn_infer.offers.live import offers as looking
 from ndn_infer.offers.live.offers import Offers, Where
 from ndn_infer.offers.live.publishing import OfferGroup
 from ndn_infer.records.offer import OFFER, OfferedFunction, OfferQuery, ProducerOffer
@@ -161,8 +162,22 @@ async def test_named_producers_are_looked_at_and_nothing_is_asked_while_nobody_c
     await asyncio.sleep(0.5)
     assert offers.asked == first
     await ask(asker, "y")
-    await asyncio.sleep(0.1)
+    await offers.settled()
     assert first < offers.asked < 2 * first, "roles that are not there are left alone for a while"
+
+
+async def test_a_look_is_in_no_calls_way_unless_it_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "LATER_S", 3600.0)
+    await world.produce("a")
+    asker = await world.asker(refresh_s=0.1)
+    offers = world.offered[-1]
+    await ask(asker, "x")
+    first = offers.asked
+    await asyncio.sleep(0.1)
+    await ask(asker, "y")
+    assert first == offers.asked == 1, "the first call waits for a look, the second one does not"
+    await offers.settled()
+    assert offers.asked == 2
 
 
 async def test_a_role_is_asked_when_the_process_that_has_a_route_is_dead(world: World) -> None:

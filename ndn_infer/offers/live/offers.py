@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -40,6 +41,9 @@ PULL_MS: Final = 1000
 ROUTES_S: Final = 1.0
 FIRST_S: Final = 0.25
 """The first call waits for offers so long."""
+LATER_S: Final = 0.5
+"""After a call that made a look due and does not wait for it: by then its answer has begun, and who asks and answers is
+in nobody's way."""
 MAX_PULLED: Final = 256
 AT_ONCE: Final = 32
 ROLES: Final = ("decode", "prefill", "tokenize", "embed", "rag", "stage", "guard", "audit", "cite", "classify")
@@ -81,6 +85,8 @@ class Offers:
         self.where = where
         self._looking: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
+        self._at_once = asyncio.Event()
+        """The look that is due does not wait."""
         self._silences = Silences()
         turns = asyncio.Semaphore(AT_ONCE)
         self._seeking = Seeking(lambda name: self._pull(name, turns, sought=True))
@@ -95,8 +101,8 @@ class Offers:
         """What else ends with it."""
 
     async def ready(self, function: str = "") -> None:
-        """For a call of `function` that is about to be made: look again when that is due. Waits for the first look
-        only, and the first that such a function takes."""
+        """For a call of `function` that is about to be made: look again when that is due, LATER_S after the call where
+        there are offers to choose by. Waits for the first look only, and the first that such a function takes."""
         now, first = clock.monotonic(), self._looked_at is None
         more = bool(function) and role_of(function) not in self._roles
         if more:
@@ -104,7 +110,9 @@ class Offers:
         due = self._looked_at is None or more or now - self._looked_at >= self.where.refresh_s
         if due and self._looking is None:
             self._looked_at = now
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+            if first or more or next(self.entries(), None) is None:
+                self._at_once.set()
+            self._looking = asyncio.get_running_loop().create_task(self._look_in_time())
             self._looking.add_done_callback(self._looked)
             if first and self.before_first is not None:
                 await self.before_first()
@@ -116,6 +124,7 @@ class Offers:
     async def settled(self) -> None:
         """Wait for the look that is being taken, if there is one: nobody who is known so far can answer."""
         if self._looking is not None:
+            self._at_once.set()
             await asyncio.wait((self._looking,), timeout=ROUTES_S + PULL_MS / 1000)
 
     async def seek(self, function: str, able: Callable[[OfferEntry], bool]) -> None:
@@ -128,7 +137,8 @@ class Offers:
         await self._seeking.seek(names, lambda: any(one.gone_since is None and able(one) for one in self.entries()))
 
     def doubt(self) -> None:
-        """Somebody is not where he was: the next call looks again, however young the last look is."""
+        """Somebody is not where he was: the next call looks again, at once, however young the last look is."""
+        self._at_once.set()
         if self._looked_at is not None:
             self._looked_at = min(self._looked_at, clock.monotonic() - self.where.refresh_s)
 
@@ -187,6 +197,12 @@ class Offers:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     # ------------------------------------------------------------ looking
+
+    async def _look_in_time(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._at_once.wait(), LATER_S)
+        self._at_once.clear()
+        await self._look()
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None
