@@ -241,6 +241,24 @@ def test_content_store_is_bounded_by_bytes() -> None:
     assert (cs.hits, cs.misses) == (1, 1)
 
 
+def test_the_last_answer_to_a_prefix_is_given_as_long_as_it_will_do() -> None:
+    """Without a look at the order of names."""
+    cs = ContentStore(3, 1 << 20)
+    for number, freshness_ms in enumerate((1000, 9000)):
+        cs.insert(uri(f"/a/{number}"), b"%d" % number, freshness_ms, 0.0)
+    cs.answered(uri("/a"), uri("/a/1"))
+    cs._below = None  # type: ignore[method-assign, assignment]
+    assert cs.find(uri("/a"), can_be_prefix=True, must_be_fresh=True, now=8.0) == b"1"
+    del cs._below  # type: ignore[method-assign]
+    assert cs.find(uri("/a"), can_be_prefix=True, must_be_fresh=True, now=10.0) is None
+    for number in range(3):
+        cs.insert(uri(f"/b/{number}"), b"b", 0, 10.0)
+    assert cs.find(uri("/a"), can_be_prefix=True, must_be_fresh=False, now=10.0) is None, "evicted"
+    for number in range(content_store.MAX_ANSWERS + 5):
+        cs.answered(uri(f"/c/{number}"), uri(f"/c/{number}/1"))
+    assert len(cs._answers) == content_store.MAX_ANSWERS
+
+
 def test_content_store_admit_off() -> None:
     cs = ContentStore(10, 1000)
     cs.admit = False

@@ -23,6 +23,8 @@ ENTRY_OVERHEAD_BYTES: Final = 400
 
 UNORDERED_MOST: Final = 8192
 """Names that wait to be put in order: what a look-up by prefix may have to do first, a millisecond or two."""
+MAX_ANSWERS: Final = 8192
+"""Interests by prefix of which is known which packet answered them last: two MB, as names are short."""
 MAX_STALE_SCANNED: Final = 1024
 """A MustBeFresh look-up by prefix gives up after so many stale packets: a miss is always allowed, a stop is not."""
 
@@ -89,6 +91,8 @@ class ContentStore:
         # Names enter the order when somebody asks by prefix: bulk data that comes and goes meanwhile costs nothing.
         self._order = NameOrder()
         self._unordered: dict[Name, None] = {}
+        # Whoever asks by a prefix after others did needs no order: the packet that they got is tried first.
+        self._answers: dict[Name, Name] = {}
 
     def __len__(self) -> int:
         return len(self._plain) + len(self._protected)
@@ -299,11 +303,22 @@ class ContentStore:
             return None
         if not can_be_prefix:
             return None
+        answer = self._answers.get(name)
+        entry = self._get(answer) if answer is not None else None
+        if entry is not None and (not must_be_fresh or entry.fresh_until > now):
+            return answer
         # The first that will do; the specification prefers none.
         for candidate in islice(self._below(name), MAX_STALE_SCANNED):
             if not must_be_fresh or self._entry(candidate).fresh_until > now:
+                self.answered(name, candidate)
                 return candidate
         return None
+
+    def answered(self, prefix: Name, name: Name) -> None:
+        """The packet `name` was the answer to an Interest for `prefix`."""
+        self._answers[prefix] = name
+        if len(self._answers) > MAX_ANSWERS:
+            del self._answers[next(iter(self._answers))]
 
     def _below(self, prefix: Name) -> Iterator[Name]:
         self._put_in_order()

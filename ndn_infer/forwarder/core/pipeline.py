@@ -380,6 +380,8 @@ class Forwarder(Bursts):
                     receivers[face_id, record.token] = None
             entry.strategy.on_data(entry, face.id, now)
             entry.satisfied, entry.freshness_ms = True, freshness_ms
+            if entry.can_be_prefix and not no_cache:
+                self.cs.answered(entry.name, name)
             self._finalize(entry, now)
         for face_id, token in receivers:
             receiver = self.faces.get(face_id)
