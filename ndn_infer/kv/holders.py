@@ -7,6 +7,7 @@ are fetched, what is in them. A claim is a hint: each block is verified all the 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import struct
@@ -24,7 +25,6 @@ from ndn_infer.ndn.name import Name
 from ndn_infer.records import Reply, Request
 from ndn_infer.records.bounds import AtMost, Digest, Label
 from ndn_infer.security.crypto import Signer
-from ndn_infer.together import together
 from ndn_infer.transport.calls.direct import DirectAsk, Topic
 from ndn_infer.wire.manifest import ABSENT_FRESHNESS_MS
 
@@ -178,7 +178,7 @@ class Subject:
 
     def query(self, values: Sequence[bytes]) -> HoldsQuery:
         """Which of `values`, at most MAX_HOLDS, are held?"""
-        tags = b"".join(value[:TAG_BYTES] for value in values)
+        tags = b"".join([value[:TAG_BYTES] for value in values])
         return HoldsQuery(self.model, self.domain, self.codec, self.layers, tags)
 
 
@@ -198,11 +198,15 @@ async def ask(
     host: KvHost, subject: Subject, identity: Name, values: Sequence[bytes], patience_s: float
 ) -> list[int] | None:
     """The version of every block that `identity` says it holds, 0 for the others; None when it gives no good answer to
-    the first question. Questions about MAX_HOLDS blocks each leave at once; more than MAX_QUESTIONS do not."""
+    the first question. Questions about MAX_HOLDS blocks each leave at once, the first one in this turn of the loop;
+    more than MAX_QUESTIONS do not."""
     parts = [values[at : at + MAX_HOLDS] for at in range(0, len(values), MAX_HOLDS)][:MAX_QUESTIONS]
-    told = await together(_ask(host, subject, identity, part, patience_s) for part in parts)
-    if not told or told[0] is None:
+    async with asyncio.TaskGroup() as group:
+        others = [group.create_task(_ask(host, subject, identity, part, patience_s)) for part in parts[1:]]
+        first = await _ask(host, subject, identity, parts[0], patience_s)
+    if first is None:
         return None
+    told = [first, *(task.result() for task in others)]
     versions = list(
         itertools.chain.from_iterable(
             [0] * len(part) if answer is None else answer for part, answer in zip(parts, told, strict=True)

@@ -6,9 +6,9 @@ Owns: these. Must not know: how blocks are found or fetched.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, overload
 
 import torch
 
@@ -84,13 +84,76 @@ class BlockSource:
     claims: list[tuple[Name, int]] = field(default_factory=list)
 
 
+class Sources(Sequence[BlockSource]):
+    """Where each block of a prompt is to be had, from its first on, as far as somebody has them without a gap.
+
+    A prompt has a thousand blocks, mostly of one holder. So what is known is kept by holder, and a BlockSource is made
+    when somebody asks for it.
+    """
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self.values = values
+        self.settled = 0
+        """Blocks from the first on for which there is a manifest or a claim: its length."""
+        self._found: dict[int, Discovered] = {}
+        self._claims: list[tuple[Name, Sequence[int]]] = []
+
+    def discovered(self, number: int, found: Discovered) -> None:
+        """The verified manifest of a block."""
+        self._found[number] = found
+        self._settle()
+
+    def claimed(self, holder: Name, versions: Sequence[int]) -> None:
+        """What `holder` says it holds: a version of each block, 0 for none."""
+        self._claims.append((holder, versions))
+        self._settle()
+
+    def is_claimed(self, number: int) -> bool:
+        return any(versions[number] for _, versions in self._claims)
+
+    def _settle(self) -> None:
+        while self.settled < len(self.values):
+            first = self.settled
+            for _, versions in self._claims:
+                self.settled = _first_without(versions, self.settled)
+            while self.settled in self._found:
+                self.settled += 1
+            if self.settled == first:
+                return
+
+    def __len__(self) -> int:
+        return self.settled
+
+    @overload
+    def __getitem__(self, at: int) -> BlockSource: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[BlockSource]: ...
+
+    def __getitem__(self, at: int | slice) -> BlockSource | list[BlockSource]:
+        numbers = range(self.settled)[at]
+        return self._source(numbers) if isinstance(numbers, int) else list(map(self._source, numbers))
+
+    def _source(self, number: int) -> BlockSource:
+        claims = [(holder, versions[number]) for holder, versions in self._claims if versions[number]]
+        return BlockSource(self.values[number], self._found.get(number), claims)
+
+
+def _first_without(versions: Sequence[int], start: int) -> int:
+    """The first number from `start` on whose version is 0."""
+    try:
+        return versions.index(0, start)
+    except ValueError:
+        return len(versions)
+
+
 @dataclass(slots=True)
 class Located:
     """What exists of a prompt's KV: blocks at hand with their origins, then blocks held elsewhere, without a gap."""
 
     values: list[bytes]
     local: list[torch.Tensor]
-    sources: list[BlockSource]
+    sources: Sequence[BlockSource]
     origins: list[Origin | None] = field(default_factory=list)
 
     @property

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -20,6 +21,7 @@ from ndn_infer.kv.blocks import Blocks
 from ndn_infer.kv.holders import TAG_BYTES, HoldsQuery
 from ndn_infer.kv.host import KvHost
 from ndn_infer.kv.prefix import Origin
+from ndn_infer.ndn.name import Name
 from ndn_infer.ndn.packet import decode_data
 from ndn_infer.security.certificate import split_locator
 from ndn_infer.security.crypto import Signer
@@ -29,18 +31,29 @@ log = logging.getLogger(__name__)
 MAX_TAGS: Final = 65536
 
 
+@dataclass(slots=True)
+class _Noted:
+    """One block: its chain value and its base name. And what its version was when its manifest had this name: hundreds
+    are asked for at once."""
+
+    value: bytes
+    base: Name
+    versioned: Name = b""
+    version: int = 0
+
+
 class PublishedBlocks:
     """Begins with what the store holds from before a restart."""
 
     def __init__(self, host: KvHost, blocks: Blocks) -> None:
         self._host = host
         self._blocks = blocks
-        self._values: OrderedDict[bytes, bytes] = OrderedDict()
-        """Chain values of blocks in the store, by their tags."""
+        self._noted: OrderedDict[bytes, _Noted] = OrderedDict()
+        """Blocks in the store, by their tags."""
         for base in host.server.store.bases():
             value = blocks.value_of(base)
             if value is not None:
-                self._note(value)
+                self._note(value, base)
 
     def publish(self, value: bytes, block: torch.Tensor, signer: Signer) -> None:
         """Sign and publish one block that was computed here, and keep it at hand. Never for a block of another's
@@ -51,7 +64,7 @@ class PublishedBlocks:
             began = time.perf_counter()
             packets = self._host.server.publish(base, self._blocks.encode(base, block), signer)
             self._blocks.content_bytes = packets.manifest.size
-            self._note(value)
+            self._note(value, packets.base)
             self._host.counters["kv_blocks_published"] += 1
             self._host.counters["kv_publish_us"] += round((time.perf_counter() - began) * 1e6)
 
@@ -70,7 +83,7 @@ class PublishedBlocks:
             log.info("a KV block of %s is computed here: %s", ndn.to_uri(origin.signer), error)
             return False
         self._host.server.put(packets)
-        self._note(value)
+        self._note(value, packets.base)
         self._host.counters["kv_blocks_passed_on"] += 1
         return True
 
@@ -78,7 +91,7 @@ class PublishedBlocks:
         """A block out of our own store: the network would not lead us to ourselves. After a restart the signature alone
         tells who computed it."""
         base = self._blocks.name(value)
-        packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._values else None
+        packets = self._host.server.store.get(base) if value[:TAG_BYTES] in self._noted else None
         if packets is None:
             return None
         try:
@@ -98,7 +111,7 @@ class PublishedBlocks:
     @property
     def values(self) -> tuple[bytes, ...]:
         """Chain values of blocks that were put into the store; some may have been evicted since."""
-        return tuple(self._values.values())
+        return tuple(noted.value for noted in self._noted.values())
 
     def has(self, value: bytes) -> bool:
         """Whether a block is in the store now."""
@@ -111,17 +124,18 @@ class PublishedBlocks:
         return [self._version_of(tag) for tag in tags]
 
     def _version_of(self, tag: bytes) -> int:
-        value = self._values.get(tag)
-        if value is None:
+        noted = self._noted.get(tag)
+        if noted is None:
             return 0
-        base = self._blocks.name(value)
-        manifest = self._host.server.store.manifest(base)
+        manifest = self._host.server.store.manifest(noted.base)
         if manifest is None:
-            del self._values[tag]
+            del self._noted[tag]
             return 0
-        return ndn.last_version(manifest.name[len(base) :])  # hundreds are asked for at once
+        if manifest.name is not noted.versioned:
+            noted.versioned, noted.version = manifest.name, ndn.last_version(manifest.name[len(noted.base) :])
+        return noted.version
 
-    def _note(self, value: bytes) -> None:
-        self._values[value[:TAG_BYTES]] = value
-        while len(self._values) > MAX_TAGS:
-            self._values.popitem(last=False)
+    def _note(self, value: bytes, base: Name) -> None:
+        self._noted[value[:TAG_BYTES]] = _Noted(value, base)
+        while len(self._noted) > MAX_TAGS:
+            self._noted.popitem(last=False)

@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from ndn_infer import clock
-from ndn_infer.kv.prefix import BlockSource
+from ndn_infer.kv.prefix import Sources
 from ndn_infer.ndn.name import Name
 from ndn_infer.transport.objects.fetched import Discovered
 
@@ -52,11 +52,12 @@ class Sought(Protocol):
 class Search:
     """One search. `asked` are those to ask at once."""
 
-    def __init__(self, sought: Sought, values: list[bytes], asked: Sequence[Name]) -> None:
+    def __init__(self, sought: Sought, values: Sequence[bytes], asked: Sequence[Name]) -> None:
         self._sought = sought
-        self._sources = [BlockSource(value) for value in values]
-        self._open = [True] * len(values)
-        """Whether discovery of a block goes on, or has not begun."""
+        self._values = values
+        self._sources = Sources(values)
+        self._missed: set[int] = set()
+        """Blocks whose discovery has ended with nothing."""
         self._limit = 0
         """Blocks before it were discovered or claimed before discovery came to them."""
         self._asked = list(asked)
@@ -67,11 +68,10 @@ class Search:
         trip, as the packets of a producer outlive it."""
         self._hoped_until = clock.monotonic() + sought.patience_s() / 8
         """As long as answers of holders are awaited, no more blocks are discovered."""
-        self._settled = 0
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def run(self) -> list[BlockSource]:
+    async def run(self) -> Sources:
         """Sources of the longest prefix that somebody holds."""
         # Discovery first: the network's nearest holder then sends its manifests before it says that it has them.
         self._widen()
@@ -82,26 +82,22 @@ class Search:
                 while not self._done():
                     await self._next()
         except TimeoutError:
-            log.info("only %d of %d KV blocks were answered for in time", self._settled, len(self._sources))
+            log.info("only %d of %d KV blocks were answered for in time", self._sources.settled, len(self._values))
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        return self._sources[: self._settled]
+        return self._sources
 
     def _done(self) -> bool:
-        """Whether all blocks up to the first that nobody has are settled; moves on over those that are."""
-        while self._settled < len(self._sources):
-            source = self._sources[self._settled]
-            if source.found is None and not source.claims:
-                return not self._open[self._settled] and self.unanswered == 0
-            self._settled += 1
-        return True
+        """Whether all blocks are settled up to the first that nobody has."""
+        settled = self._sources.settled
+        return settled == len(self._values) or (settled in self._missed and self.unanswered == 0)
 
     async def _next(self) -> None:
         """Until something was heard; discovers more where all that was discovered is there."""
         self._news.clear()
-        if self._settled < self._limit:
+        if self._sources.settled < self._limit:
             await self._news.wait()
             return
         hoped_s = self._hoped_until - clock.monotonic()
@@ -113,42 +109,42 @@ class Search:
 
     def _widen(self) -> None:
         """Discover the next blocks that nobody claims."""
-        first = self._settled
-        self._limit = min(max(first + FIRST, GROWTH * self._limit), len(self._sources))
+        first = self._sources.settled
+        self._limit = min(max(first + FIRST, GROWTH * self._limit), len(self._values))
         for number in range(first, self._limit):
-            if not self._sources[number].claims:
+            if not self._sources.is_claimed(number):
                 self._begin(self._discover(number))
 
     async def _discover(self, number: int) -> None:
-        source = self._sources[number]
-        source.found = await self._sought.discover(source.value)
-        self._open[number] = False
+        found = await self._sought.discover(self._values[number])
+        if found is None:
+            self._missed.add(number)
+        else:
+            self._sources.discovered(number, found)
         self._news.set()
-        if source.found is not None and self._limit < len(self._sources):
-            self._learn(source.found.signed_by.identity)
+        if found is not None and self._limit < len(self._values):
+            await self._learn(found.signed_by.identity)
 
-    def _learn(self, signer: Name) -> None:
+    async def _learn(self, signer: Name) -> None:
+        """Ask it, and not in another task: what else came with the first block, and is verified, would go before the
+        question."""
         if self._sought.more_to_ask(signer, self._asked):
             self._asked.append(signer)
             self._learned += 1
             self._hoped_until = clock.monotonic() + self._sought.patience_s() / 8
-            self._begin(self._ask_learned(signer))
+            await self._ask(signer)
+            self._learned -= 1
+            self._news.set()
 
     async def _ask_known(self, identity: Name) -> None:
         await self._ask(identity)
         self.unanswered -= 1
         self._news.set()
 
-    async def _ask_learned(self, identity: Name) -> None:
-        await self._ask(identity)
-        self._learned -= 1
-        self._news.set()
-
     async def _ask(self, identity: Name) -> None:
-        versions = await self._sought.ask(identity, [source.value for source in self._sources])
-        for source, version in zip(self._sources, versions, strict=True):
-            if version:
-                source.claims.append((identity, version))
+        versions = await self._sought.ask(identity, self._values)
+        if any(versions):
+            self._sources.claimed(identity, versions)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

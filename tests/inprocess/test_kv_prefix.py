@@ -13,7 +13,7 @@ from ndn_infer import clock, ndn, records
 from ndn_infer.config import FetchConfig
 from ndn_infer.kv import search
 from ndn_infer.kv.discovery import LEAST_PATIENCE_S
-from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, SILENT_S, Holdings
+from ndn_infer.kv.holders import HOLDS, LED_S, MAX_HOLDS, SILENT_S, TAG_BYTES, Holdings
 from ndn_infer.namespace import asks_prefix, blocks_prefix
 from ndn_infer.ndn.name import METADATA
 from ndn_infer.records import CallAnswer
@@ -64,6 +64,27 @@ def test_a_long_prefix_of_one_holder_takes_few_questions(known: bool) -> None:
         assert located.held == 256
         assert await since(began) == pytest.approx(ROUND_TRIP_S * (1 if known else 2), rel=0.01)
         assert p.asked - asked <= search.FIRST + 1
+
+    in_network(work)
+
+
+def test_a_holder_tells_the_version_that_it_has_now() -> None:
+    """Of a block that it told of before, that left its store, and that was published again."""
+
+    async def work(asker: Station, p: Station, a: Station, b: Station) -> None:
+        values = values_of(2)
+        tags, query = [value[:TAG_BYTES] for value in values], p.kv.blocks.subject.query(values)
+        p.hold(*values)
+        first = p.kv.published.versions_of(tags, query)
+        assert all(first) and p.kv.published.versions_of(tags, query) == first
+        p.forget(values[0])
+        assert p.kv.published.versions_of(tags, query) == [0, first[1]]
+        await asyncio.sleep(0.001)
+        p.hold(values[0])
+        again = p.kv.published.versions_of(tags, query)
+        assert again[0] > first[0] and again[1] == first[1]
+        p.server.publish(p.kv.blocks.name(values[1]), b"x", p.signer)
+        assert p.kv.published.versions_of(tags, query)[1] > first[1]
 
     in_network(work)
 
