@@ -24,7 +24,10 @@ from ndn_infer.transport.objects.fetched import Discovered
 log = logging.getLogger(__name__)
 
 FIRST: Final = 16
-"""Blocks that are discovered before anybody said which ones he holds."""
+"""Blocks that are discovered before anybody said which ones he holds, where those are all."""
+FEW: Final = 4
+"""The same where there are more: they are for who signed them, who is asked for the rest. FIRST more where that does not
+help."""
 GROWTH: Final = 4
 """Each time that all of them were found and there are more."""
 
@@ -110,7 +113,8 @@ class Search:
     def _widen(self) -> None:
         """Discover the next blocks that nobody claims."""
         first = self._sources.settled
-        self._limit = min(max(first + FIRST, GROWTH * self._limit), len(self._values))
+        more = FEW if not self._limit and len(self._values) > FIRST else FIRST
+        self._limit = min(max(first + more, GROWTH * self._limit), len(self._values))
         for number in range(first, self._limit):
             if not self._sources.is_claimed(number):
                 self._begin(self._discover(number))
