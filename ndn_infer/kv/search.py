@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 FIRST: Final = 16
 """Blocks that are discovered before anybody said which ones he holds, where those are all."""
 FEW: Final = 4
-"""The same where there are more: they are for who signed them, who is asked for the rest. FIRST more where that does not
-help."""
+"""The same where there are more: whoever signed them is asked for the rest. FIRST more where that does not help."""
 GROWTH: Final = 4
 """Each time that all of them were found and there are more."""
 
