@@ -6,7 +6,7 @@ not know: torch, how anything is computed. The engine says which class it is (en
 Two producers of one class give one request the same tokens. A request names its class, so that a name never has two
 honest answers; a producer of another class refuses it. The text has all fields, in this order, separated by dots:
 
-    bf16.int4.llama-torch-3.grouped.avx512.raw
+    bf16.int4-r16.llama-torch-3.grouped.avx512.raw
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ WRONG_ENGINE: Final = "wrong-engine"
 LLAMA: Final = "llama-torch-3"
 """The engine's own forward pass. Changed whenever the same tokens would give other KV bytes on the same machine."""
 
+_QUANTISED: Final = ("int8", "int4")
+_SPLIT: Final = "-r16"
+
 MOST_CHARACTERS: Final = 112
 """With the form of a codec before it, it is a label of a record (128)."""
 
@@ -31,7 +34,8 @@ _FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
 @dataclass(frozen=True, slots=True)
 class EngineClass:
-    """`dtype`: of activations and KV (bf16, fp32). `weights`: what decoding reads (bf16, fp32, int8, int4).
+    """`dtype`: of activations and KV (bf16, fp32). `weights`: what decoding reads (bf16, fp32, int8, int4), with -r16
+    where the head takes rows of 16 bits (engine/split_rows.py): on machines whose sums of bytes are exact.
     `implementation`: the forward pass and its version. `attention`: grouped or single. `machine`: instructions or
     device, as far as the order of additions follows them. `kv`: the form in which KV of others arrives (raw, int8);
     with another one than raw an answer depends on which KV was fetched."""
@@ -75,7 +79,17 @@ class EngineClass:
     def decodes_as_prompts(self) -> bool:
         """Whether decoding reads the weights that prompts are computed with, so that KV of its tokens may stand under
         the same names."""
-        return self.weights not in ("int8", "int4")
+        return self.precision not in _QUANTISED
+
+    @property
+    def precision(self) -> str:
+        """That of the weights alone, as the option says it."""
+        return self.weights.removesuffix(_SPLIT)
+
+
+def weights_label(precision: str, *, split: bool) -> str:
+    """`weights` of a class. `split`: a quantised head takes rows of 16 bits, in two halves."""
+    return precision + _SPLIT if split and precision in _QUANTISED else precision
 
 
 def label_of(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ndn_infer.config import Config
-from ndn_infer.engine_class import LLAMA, WRONG_ENGINE, EngineClass
+from ndn_infer.engine_class import LLAMA, WRONG_ENGINE, EngineClass, weights_label
 from ndn_infer.errors import BadRecord, CallError, ConfigError
 from ndn_infer.ndn.name import Name
 
@@ -26,7 +26,7 @@ def choose_engine(config: Config, offered: Sequence[str] = ()) -> str:
             return str(EngineClass.parse(config.ask.engine))
     except BadRecord as error:
         raise ConfigError(f"ask.engine: {error}", hint="'ndn-infer status' names the class of each producer") from error
-    weights = engine.weights or engine.dtype
+    weights = weights_label(engine.precision, split=engine.dtype == "bf16")
     usual = str(EngineClass(engine.dtype, weights, LLAMA, engine.attention, USUAL_MACHINE, engine.kv_codec))
     return usual if usual in offered or not offered else offered[0]
 

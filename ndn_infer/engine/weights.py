@@ -40,6 +40,8 @@ from ndn_infer.engine.linear import (
     relative_error,
 )
 from ndn_infer.engine.model_config import ModelConfig
+from ndn_infer.engine.split_rows import SplitRows, can_split
+from ndn_infer.engine_class import weights_label
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -79,9 +81,9 @@ class Weights:
     """For prompts: dense; the numbers of transformers."""
     norm: Tensor
     head: Linear
-    """Rows are independent. int8 where the layers are int4."""
+    """Rows are independent. int8 where the layers are int4. May give float32."""
     precision: str
-    """What decoding reads: one of PRECISIONS."""
+    """What decoding reads, as an engine class says it."""
     packed: bool
     """Whether matrices are in the layout that oneDNN computes with (linear.py)."""
 
@@ -183,7 +185,8 @@ class _Builder:
             log.info("%s weights: relative error %.4f in the mean, %.4f at most", self._precision, mean, most)
         norm = self._tensors["model.norm.weight"].clone()
         end = self._head(head[: self._config.vocab_size])
-        return Weights(embedding, layers, prompt, norm, end, self._precision, self.packs)
+        kind = weights_label(self._precision, split=can_split(embedding.dtype, embedding.device))
+        return Weights(embedding, layers, prompt, norm, end, kind, self.packs)
 
     def _layer(self, index: int, kind: type[Dense]) -> Layer:
         def make(name: str) -> Dense:
@@ -236,8 +239,10 @@ class _Builder:
 
     def _head(self, weight: Tensor) -> Linear:
         """Four bits are too few for the head: it is what llama.cpp leaves at eight, too."""
-        quantise = self._precision in _QUANTISED and weight.shape[0] > 0  # a part without the end has none
-        return self._quantised(weight, None, "int8") if quantise else DenseRows(self._matrix("head", weight))
+        if self._precision not in _QUANTISED or not weight.shape[0]:  # a part without the end has none
+            return DenseRows(self._matrix("head", weight))
+        split = can_split(weight.dtype, weight.device)
+        return SplitRows(quantise_int8(weight)) if split else self._quantised(weight, None, "int8")
 
     def _pair(self, index: int, name: str) -> tuple[Tensor, Tensor | None]:
         key = f"model.layers.{index}.{name}"

@@ -34,7 +34,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from ndn_infer.engine.split_rows import sums_are_exact
 from ndn_infer.engine.tokenizer import ChatTokenizer
+from ndn_infer.engine_class import weights_label
 from ndn_infer.evidence.verdict import PASSED, AuditVerdict
 from ndn_infer.functions.audit.auditor import Auditor
 from ndn_infer.functions.audit.local_engine import of_worker
@@ -153,7 +155,8 @@ class Rounds:
         """So many answers of one kind. `weights`: of the class that the producer is of; "" is the auditor's."""
         self.world, self.benches = world, {label: await Bench.open(world, label) for label in self.labels}
         name = (kind or HONEST) + (f" {weights}" if weights else "")
-        engine = self.world.engine.replace("bf16.bf16.", f"bf16.{weights}.") if weights else self.world.engine
+        label = weights_label(weights, split=sums_are_exact())
+        engine = self.world.engine.replace("bf16.bf16.", f"bf16.{label}.") if weights else self.world.engine
         asked = requests(self.tokenizer, engine, self.plan.tokens, hash_of(name) + self.plan.seed)
         async with self.world.producing(kind, weights=weights):
             while self.tallies[name].answers < count:

@@ -27,6 +27,7 @@ from ndn_infer.engine.linear import (  # noqa: E402
 )
 from ndn_infer.engine.llama import Llama  # noqa: E402
 from ndn_infer.engine.rounding import rounding_errors  # noqa: E402
+from ndn_infer.engine.split_rows import sums_are_exact  # noqa: E402
 from ndn_infer.engine.weights import DTYPES  # noqa: E402
 from ndn_infer.errors import ConfigError, DamagedCache  # noqa: E402
 from ndn_infer.kv.layout import BlockLayout  # noqa: E402
@@ -182,7 +183,8 @@ def test_the_precision_is_part_of_the_engine_class_and_not_of_prompts(folder: Pa
     precisions = ("", "bf16", "int8", "int4")
     models = [Llama.load(folder, EngineConfig("bf16", precision)) for precision in precisions]
     classes = [model.engine_class for model in models]
-    assert [engine.weights for engine in classes] == ["bf16", "bf16", "int8", "int4"] and classes[0] == classes[1]
+    assert [engine.precision for engine in classes] == ["bf16", "bf16", "int8", "int4"] and classes[0] == classes[1]
+    assert [engine.weights.endswith("-r16") for engine in classes] == [False, False, *[sums_are_exact()] * 2]
     assert len({engine.prompts for engine in classes}) == 1
     assert [engine.decodes_as_prompts for engine in classes] == [True, True, False, False]
     blocks = []

@@ -26,7 +26,7 @@ def options_for(of_engine: str, options: EngineConfig) -> EngineConfig:
     try:
         wanted = EngineClass.parse(of_engine)
         return replace(
-            options, dtype=wanted.dtype, weights=wanted.weights, attention=wanted.attention, kv_codec=wanted.kv,
+            options, dtype=wanted.dtype, weights=wanted.precision, attention=wanted.attention, kv_codec=wanted.kv,
             speculation="off",
         )  # fmt: skip
     except (BadRecord, ConfigError):
