@@ -64,22 +64,26 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 def best_of(start: Any, folder: Path, capacity: int, options: argparse.Namespace) -> Figures:
-    """Every cell `--runs` times on one forwarder; the best of each, for interference only ever slows."""
+    """Every cell `--runs` times on one forwarder; the best of each, for interference only ever slows. `failed_runs` says
+    which cells failed, each as often as it did."""
     starter: AbstractContextManager[Target] = start(folder, capacity)
     best: Figures = {}
+    failed: list[str] = []
     with starter as target:
         cells = [cell for turn in range(options.runs) for cell in plan(target, options, turn)]
         for title, measure in tqdm(cells, desc=target.title, unit="cell", disable=None):
             try:
                 found = measure()
             except CannotMeasure as error:
-                tqdm.write(f"{title}: {error}")
+                failed.append(title)
+                tqdm.write(f"{target.title}: a run of the cell {title!r} failed, its figures are of the others: {error}")
                 continue
             for key, value in found.items():
                 lower = key.endswith(("_us", "_mib", "_percent"))
                 known = best.get(key)
                 best[key] = value if known is None else min(known, value) if lower else max(known, value)
         best["memory_mib"] = target.memory_mib()
+    best["failed_runs"] = ", ".join(failed) or "none"
     return best
 
 

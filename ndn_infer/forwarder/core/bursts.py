@@ -120,6 +120,8 @@ class Bursts(Outgoing):
     def _new(self, run: InterestRun, names: list[Name], wires: Sequence[bytes], now: float) -> int:
         """How many there are before the first that is pending already, comes twice, or may be a loop."""
         pending, dead = self._pit.by_name, self._dead
+        if len(names) == 1 and not len(dead):
+            return int(names[0] not in pending)
         if len(set(names)) == len(names) and pending.keys().isdisjoint(names) and not len(dead):
             return len(names)
         seen: set[Name] = set()
@@ -221,8 +223,9 @@ class Bursts(Outgoing):
     ) -> tuple[int, dict[int, list[bytes]]]:
         """Take what they answer out of the PIT, up to the first that is not one of a batch: how many, and the packets
         by the face that waits for them."""
-        pit, outgoing = self._pit, dict[int, list[bytes]]()
+        pit = self._pit
         pending, begun, count = pit.by_name, 0, 0
+        outgoing: dict[int, list[bytes]] = {}
         batch: Batch | None = None
         for name, wire in zip(names, wires, strict=True):
             found = pending.get(name)

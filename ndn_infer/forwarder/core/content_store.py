@@ -128,7 +128,8 @@ class ContentStore:
                 self.insert(name, wire, freshness_ms, now)
             return
         fresh_until = now + freshness_ms / 1000 if freshness_ms else 0.0
-        queue.update((name, CsEntry(wire, fresh_until, kind)) for name, wire in zip(names, wires, strict=False))
+        for name, wire in zip(names, wires, strict=False):
+            queue[name] = CsEntry(wire, fresh_until, kind)
         self._unordered.update(dict.fromkeys(names))
         if len(self._unordered) >= UNORDERED_MOST:
             self._put_in_order()
@@ -214,6 +215,8 @@ class ContentStore:
 
     def absent(self, names: Sequence[Name]) -> int:
         """How many there are before the first of which memory has a packet."""
+        if len(names) == 1:
+            return int(names[0] not in self._plain and names[0] not in self._protected)
         if self._plain.keys().isdisjoint(names) and self._protected.keys().isdisjoint(names):
             return len(names)
         return next(at for at, name in enumerate(names) if name in self._plain or name in self._protected)

@@ -176,7 +176,10 @@ class Pit:
     def begin(self, lane: Lane, names: Sequence[Name], wires: Sequence[bytes], expires: float, sent: float) -> None:
         """A new batch of these Interests: at least one, all names different and none of them in the table."""
         batch = Batch(lane, dict(zip(names, wires, strict=True)), expires, sent)
-        self._by_name.update(dict.fromkeys(names, batch))
+        if len(names) == 1:
+            self._by_name[names[0]] = batch
+        else:
+            self._by_name.update(dict.fromkeys(names, batch))
         lane.asker_share.held.add(batch)
         lane.asked_share.held.add(batch)
         self._charge(lane, len(names))
@@ -200,6 +203,8 @@ class Pit:
 
     def wanted_by_prefix(self, name: Name, ends: Sequence[int]) -> bool:
         """Whether an Interest with CanBePrefix of a shorter name pends. `ends` are `prefix_ends(name)`."""
+        if not self._prefix_depths:
+            return False
         count = len(ends) - 1
         found = (self._by_name.get(name[: ends[depth]], ()) for depth in self._prefix_depths if depth < count)
         return any(not isinstance(entries, Batch) and any(e.can_be_prefix for e in entries) for entries in found)

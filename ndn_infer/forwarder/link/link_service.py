@@ -116,7 +116,8 @@ class LinkService:
         """`send` for each of them, Interests or Data that came together."""
         plain = self.reliability is None and self.mtu_bytes is None
         if (
-            not plain
+            len(wires) == 1
+            or not plain
             or self.queued_bytes()
             or self._next_mark is not None
             or not self._transmitted(wires, incoming_face_id)

@@ -59,6 +59,7 @@ class Output:
         self._due: list[Writer] = []
         self._held = False
         self._scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for it is a system call each time
 
     def add(self, writer: Writer) -> None:
         self._due.append(writer)
@@ -73,7 +74,7 @@ class Output:
         """What `source` brought has been handled."""
         self._held = False
         if self._due and not self._scheduled:
-            loop = asyncio.get_running_loop()
+            loop = self._loop or self._running()
             if isinstance(loop, TurnLoop) and loop.is_last(source):
                 self._flush()
             else:
@@ -81,7 +82,11 @@ class Output:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        asyncio.get_running_loop().call_soon(self._next_turn)
+        (self._loop or self._running()).call_soon(self._next_turn)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _next_turn(self) -> None:
         self._scheduled = False
