@@ -185,9 +185,10 @@ class Framer:
     def frames_from(self, recv_into: Callable[[memoryview], int], most: int = READ_BYTES) -> Frames | None:
         """As `feed_from`, with the packets left where they lie: good until the next read of whoever shares `room`."""
         shared, kept = self._room, len(self._buffer)
-        shared[:kept] = self._buffer
         view = memoryview(shared)
-        count = recv_into(view[kept : min(kept + most, READ_BYTES)])
+        if kept:
+            shared[:kept] = self._buffer
+        count = recv_into(view[kept : min(kept + most, READ_BYTES)] if kept or most < READ_BYTES else view)
         return self._cut(shared, view, kept + count) if count else None
 
     def _cut(self, buffer: bytes | bytearray, view: memoryview, size: int) -> Frames:

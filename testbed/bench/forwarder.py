@@ -64,8 +64,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 def best_of(start: Any, folder: Path, capacity: int, options: argparse.Namespace) -> Figures:
-    """Every cell `--runs` times on one forwarder; the best of each, for interference only ever slows. `failed_runs` says
-    which cells failed, each as often as it did."""
+    """Every cell `--runs` times on one forwarder; the best of each, for interference only ever slows.
+    `failed_runs` says which cells failed, each as often as it did."""
     starter: AbstractContextManager[Target] = start(folder, capacity)
     best: Figures = {}
     failed: list[str] = []
@@ -76,7 +76,7 @@ def best_of(start: Any, folder: Path, capacity: int, options: argparse.Namespace
                 found = measure()
             except CannotMeasure as error:
                 failed.append(title)
-                tqdm.write(f"{target.title}: a run of the cell {title!r} failed, its figures are of the others: {error}")
+                tqdm.write(f"{target.title}: a run of {title!r} failed, its figures are of the others: {error}")
                 continue
             for key, value in found.items():
                 lower = key.endswith(("_us", "_mib", "_percent"))

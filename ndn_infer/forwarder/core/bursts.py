@@ -86,7 +86,8 @@ class Bursts(Outgoing):
                 continue
             run = memory.find(wire, self._versions())
             handle = self._interests if kind == tlv.INTEREST else self._datas
-            done = 0 if run is None else handle(face, run, packets[at : at + most], now)
+            rest = packets if most >= count and not at else packets[at : at + most]
+            done = 0 if run is None else handle(face, run, rest, now)
             if done:
                 memory.used(done)
                 at += done

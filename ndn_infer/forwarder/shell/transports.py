@@ -196,7 +196,10 @@ class StreamFace:
         """Some of what waits; the rest, and further reading, after the other faces had their turn."""
         counters = self.face.counters
         size = max(LEAST_A_TURN, PACKETS_A_TURN // max(1, self._core.backlogged)) if self._proven else 1
-        packets, self._waiting = self._waiting[:size], self._waiting[size:]
+        if len(self._waiting) <= size:
+            packets, self._waiting = self._waiting, []
+        else:
+            packets, self._waiting = self._waiting[:size], self._waiting[size:]
         self._count_backlog()
         data_before, malformed_before = counters.in_data, counters.malformed
         self._core.receive(self.face, packets, self._socket)
