@@ -106,7 +106,7 @@ class KvLoader:
             missing = self._left(missing)
         if self._layered(effort, len(missing)):
             return self._begin(effort)
-        (head, tail), made = await both(self._held(effort, ids), self._from_prefill(ids, held, missing, located, asker))
+        (head, tail), made = await self._rest(effort, ids, missing, asker)
         found = connector.at_hand(located)
         found.extend(head)
         if len(head.tensors) == effort.plan.recompute or not effort.plan.fetch:
@@ -114,6 +114,17 @@ class KvLoader:
         if len(found.tensors) == held:
             found.extend(made)
         return self._account(effort, found, len(head.tensors), len(made.tensors))
+
+    async def _rest(
+        self, effort: _Effort, ids: Sequence[int], missing: list[bytes], asker: KvAsker
+    ) -> tuple[tuple[FoundBlocks, FoundBlocks], FoundBlocks]:  # fmt: skip
+        """What is not at hand: head and tail of what is held, and what nobody holds. Where there is nothing of either,
+        without a turn of the event loop: the engine begins before what a call leaves to be done."""
+        if not effort.plan.fetch and not missing:
+            return (FoundBlocks([], []), FoundBlocks([], [])), FoundBlocks([], [])
+        located = effort.located
+        have = len(located.local) + located.held
+        return await both(self._held(effort, ids), self._from_prefill(ids, have, missing, located, asker))
 
     async def leave(self, ids: Sequence[int]) -> LoadedKv:
         """Nothing: all of it is left to the stream."""

@@ -84,7 +84,8 @@ class OfferChooser:
             made.hint = order[0].entry.hint
             made.estimates = {one.entry.hint: one for one in order[:MOST]}
             self._offers.book.asked(made.hint, now, order[0].prompt_s)
-            log.debug("%s %s: %s", call.function, call.request[:8], "; ".join(map(_words, order[:MOST])))
+            if log.isEnabledFor(logging.DEBUG):  # the words cost more than the choice
+                log.debug("%s %s: %s", call.function, call.request[:8], "; ".join(map(_words, order[:MOST])))
         return [Candidate((one.entry.hint,), _patience_s(one.entry)) for one in order[:MOST]]
 
     def order(self, call: Call, request: Record) -> list[Estimate]:
