@@ -29,7 +29,7 @@ async def test_kv_that_is_fetched_is_left_when_asking_for_the_rest_fails(monkeyp
         raise StoreFull("no room for token blocks")
 
     async def locate(*_: object) -> Located:
-        return Located([], [], [])
+        return Located([bytes(32)], [], [])
 
     monkeypatch.setattr(KvLoader, "_held", held)
     monkeypatch.setattr(KvLoader, "_from_prefill", from_prefill)
