@@ -31,15 +31,12 @@ log = logging.getLogger(__name__)
 MAX_TAGS: Final = 65536
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Noted:
-    """One block: its chain value and its base name. And what its version was when its manifest had this name: hundreds
-    are asked for at once."""
+    """One block: its chain value and its base name."""
 
     value: bytes
     base: Name
-    versioned: Name = b""
-    version: int = 0
 
 
 class PublishedBlocks:
@@ -50,6 +47,9 @@ class PublishedBlocks:
         self._blocks = blocks
         self._noted: OrderedDict[bytes, _Noted] = OrderedDict()
         """Blocks in the store, by their tags."""
+        self._versions: dict[bytes, int] = {}
+        """Of blocks in memory, by their tags, as long as nothing leaves it: hundreds are asked for at once."""
+        self._left = 0
         for base in host.server.store.bases():
             value = blocks.value_of(base)
             if value is not None:
@@ -121,19 +121,25 @@ class PublishedBlocks:
         """Under which version the block of each of these tags is in the store, 0 when it is not (any more)."""
         if not self._blocks.asked_by(query):
             return [0] * len(tags)
-        return [self._version_of(tag) for tag in tags]
+        left = self._host.server.store.left
+        if left != self._left:
+            self._versions, self._left = {}, left
+        known = self._versions.get
+        return [known(tag) or self._version_of(tag) for tag in tags]
 
     def _version_of(self, tag: bytes) -> int:
         noted = self._noted.get(tag)
         if noted is None:
             return 0
-        manifest = self._host.server.store.manifest(noted.base)
+        store = self._host.server.store
+        manifest = store.manifest(noted.base)
         if manifest is None:
             del self._noted[tag]
             return 0
-        if manifest.name is not noted.versioned:
-            noted.versioned, noted.version = manifest.name, ndn.last_version(manifest.name[len(noted.base) :])
-        return noted.version
+        version = ndn.last_version(manifest.name[len(noted.base) :])
+        if store.in_memory(noted.base):
+            self._versions[tag] = version
+        return version
 
     def _note(self, value: bytes, base: Name) -> None:
         self._noted[value[:TAG_BYTES]] = _Noted(value, base)

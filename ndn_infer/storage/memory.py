@@ -30,6 +30,8 @@ class ObjectStore:
     capacity_bytes: int
     used_bytes: int = 0
     evicted: int = 0
+    left: int = 0
+    """How often an object has left memory, for another version too."""
     _objects: OrderedDict[Name, _Entry] = field(default_factory=OrderedDict)
     _owner: dict[Name, Name] = field(default_factory=dict)
 
@@ -68,6 +70,7 @@ class ObjectStore:
     def _take_out(self, base: Name) -> None:
         entry = self._objects.pop(base, None)
         if entry is not None:
+            self.left += 1
             self.used_bytes -= entry.packets.wire_bytes
             for name in (entry.packets.metadata_name, *entry.packets.packets):
                 self._owner.pop(name, None)
@@ -83,6 +86,10 @@ class ObjectStore:
         """What the object's metadata packet says."""
         entry = self._objects.get(base)
         return entry.packets.manifest if entry is not None else None
+
+    def in_memory(self, base: Name) -> bool:
+        """Whether an object is here, and stays until `left` grows."""
+        return base in self._objects
 
     def bases(self) -> list[Name]:
         """Of all objects that are here."""

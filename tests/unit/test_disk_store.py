@@ -242,7 +242,8 @@ def test_two_tiers_answer_as_one(tmp_path: Path) -> None:
     store = TieredStore(700_000, DiskStore(tmp_path / "s", BIG))
     for packets in objects:
         store.put(packets)
-    assert store.evicted >= 2, "memory holds two"
+    assert store.left == store.evicted >= 2, "memory holds two"
+    assert [store.in_memory(packets.base) for packets in objects] == [False] * 3 + [True] * 2
     for packets in objects:
         assert answers(store, packets) == wires(packets)
         assert packets.base in store
