@@ -128,12 +128,14 @@ class Puller:
         room = int(self.window.size) - len(in_flight)
         if room > 0 and self._again:
             self._take_again(ready, room, now)
+        room -= len(ready)
         for queue in (self._front, self._queue):
-            while queue and len(ready) < room:
+            while room > 0 and queue:
                 key = queue.popleft()
                 if key in wanted and key not in in_flight:
                     in_flight[key] = now
                     ready.append(key)
+                    room -= 1
         self.stats.sent += len(ready)
         return ready
 

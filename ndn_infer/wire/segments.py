@@ -36,7 +36,7 @@ class InterestTemplate:
         before += encode_tlv(0x1E, b"".join(map(ndn.encode_name, hints))) if hints else b""
         self._before_nonce = before + b"\x0a\x04"
         self._tail = b"" if lifetime_ms == DEFAULT_LIFETIME_MS else encode_tlv(0x0C, encode_nonneg(lifetime_ms))
-        self._heads = {width: self._head(width) for width in (1, 2, 4, 8)}
+        self._heads: dict[int, bytes] = {}
         self._nonces = b""
         self._used = 0
 
@@ -60,7 +60,13 @@ class InterestTemplate:
         else:
             value = encode_nonneg(number)
         nonce = self._nonces[used : used + 4]
-        return b"".join((self._heads[len(value)], value, self._before_nonce, nonce, self._tail))
+        return b"".join((self._head_for(len(value)), value, self._before_nonce, nonce, self._tail))
+
+    def _head_for(self, width: int) -> bytes:
+        head = self._heads.get(width)
+        if head is None:
+            head = self._heads[width] = self._head(width)
+        return head
 
     def many(self, numbers: list[int]) -> bytes:
         """`make` for each of them, one after another."""
@@ -68,7 +74,7 @@ class InterestTemplate:
         width = 1 if most < 0x100 else 2
         if count < 3 or most > 0xFFFF or (width == 2 and least < 0x100):
             return b"".join(map(self.make, numbers))
-        head, before_nonce = self._heads[width], self._before_nonce
+        head, before_nonce = self._head_for(width), self._before_nonce
         one = b"".join((head, bytes(width), before_nonce, bytes(4), self._tail))
         size, at, wires, nonces = len(one), len(head), bytearray(one * count), os.urandom(4 * count)
         if width == 2:
@@ -157,16 +163,22 @@ class Segments:
     def accept_run(self, run: SegmentRun) -> list[int]:
         """`accept` for packets that are alike, up to the first that is not wanted, is not the one that its producer
         signed for, or does not fit into its place: the numbers of those before it, which are taken."""
-        view, digests, missing, taken = run.frames.view, self._digests, self.missing, list[int]()
-        (_, at, width, data_at, _), stride = run.shape, run.stride
+        frames, digests, missing, taken = run.frames, self._digests, self.missing, list[int]()
+        (_, at, width, data_at, _), stride, view, into = run.shape, run.stride, run.frames.view, self._into
+        length, first, last, header = self._shape
         for begin in range(run.start, run.start + run.packets * stride, stride):
             number = view[begin + at] if width == 1 else view[begin + at] << 8 | view[begin + at + 1]
-            wire = view[begin + data_at : begin + stride]
+            data = begin + data_at
+            wire = view[data : begin + stride]
             if number not in missing or sha256(wire).digest() != digests[32 * number : 32 * number + 32]:
                 break
             try:
-                self._keep(number, self._content(wire), lasting=False)
-            except BadPacket:
+                if into is None or length != stride - data_at or not frames.room.startswith(header, data + first - 4):
+                    self._keep(number, self._content(wire), lasting=False)
+                    length, first, last, header = self._shape
+                else:
+                    into[number * SEGMENT_BYTES : (number + 1) * SEGMENT_BYTES] = view[data + first : data + last]
+            except (BadPacket, ValueError):  # does not fit into its place
                 break
             missing.remove(number)
             taken.append(number)
