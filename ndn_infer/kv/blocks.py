@@ -55,7 +55,7 @@ class Blocks:
         return self.subject.name(self._host.net, value)
 
     def uri(self, value: bytes) -> str:
-        return ndn.to_uri(self.name(value))
+        return self.subject.uri(self._host.net, value)
 
     def value_of(self, base: Name) -> bytes | None:
         """Chain value of the block with this base name; None when it is none of these."""

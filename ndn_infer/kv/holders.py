@@ -165,6 +165,11 @@ class Subject:
         before, after = _around(self, net)
         return b"".join((before, value.hex().encode(), after))
 
+    def uri(self, net: Name, value: bytes) -> str:
+        """`name` as a URI."""
+        before, after = _around_uri(self, net)
+        return f"{before}{value.hex()}{after}"
+
     def value_of(self, net: Name, base: Name) -> bytes | None:
         """Chain value of the block with this base name; None when it is none of these."""
         block = KvBlock.parse(net, base)
@@ -191,6 +196,13 @@ def _around(subject: Subject, net: Name) -> tuple[bytes, bytes]:
     hundreds of blocks at once."""
     name = KvBlock(subject.model, subject.domain, subject.codec, NO_CHAIN, subject.layers).to_name(net)
     before, _, after = name.rpartition(NO_CHAIN.encode())
+    return before, after
+
+
+@lru_cache(maxsize=256)
+def _around_uri(subject: Subject, net: Name) -> tuple[str, str]:
+    """As _around, of URIs."""
+    before, _, after = ndn.to_uri(NO_CHAIN.encode().join(_around(subject, net))).rpartition(NO_CHAIN)
     return before, after
 
 

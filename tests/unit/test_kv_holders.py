@@ -19,5 +19,6 @@ def test_a_name_is_that_of_the_grammar_and_can_be_read_back(layers: str) -> None
         subject = Subject(digit * 64, "public", "raw.bf16.cpu", layers)
         for value in (bytes(32), b"\xff" * 32, hashlib.sha256(layers.encode()).digest()):
             name = subject.name(NET, value)
+            assert subject.uri(NET, value) == ndn.to_uri(name)
             assert name == KvBlock(digit * 64, "public", "raw.bf16.cpu", value.hex(), layers).to_name(NET)
             assert subject.value_of(NET, name) == value
