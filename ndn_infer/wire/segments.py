@@ -117,6 +117,8 @@ class Segments:
         self.contents: dict[int, bytes | memoryview] = {}
         for number, content in (have or {}).items():
             self._keep(number, content)
+        self.had = len(have or {})
+        """Contents that were there before."""
         self.missing = set(range(count) if wanted is None else wanted) - (have or {}).keys()
         self.from_content_store = 0
         self.refused = 0

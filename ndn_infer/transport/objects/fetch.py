@@ -9,6 +9,7 @@ know: what the bytes mean.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -181,9 +182,12 @@ class Fetcher:
                 manifest.name, manifest.inline, found.signed_by, source, 0, 0, fresh_s=found.fresh_s
             )  # fmt: skip
         began = clock.monotonic()
-        segments = await self._segments(manifest, hints, have=have)
-        await self._pull(segments, progress)
-        content = b"".join(map(segments.contents.__getitem__, range(manifest.segments)))
+        room = io.BytesIO(bytes(manifest.size if uniform_bytes(manifest) else 0))  # zeros that take no memory yet
+        with room.getbuffer() as view:
+            segments = await self._segments(manifest, hints, have=have, into=view if len(view) else None)
+            await self._pull(segments, progress)
+        # What was written to the room becomes the content without being copied.
+        content = room.getvalue() or b"".join(map(segments.contents.__getitem__, range(manifest.segments)))
         _check_size(manifest, len(content))
         self._accept(found, content)
         seconds = clock.monotonic() - began
@@ -339,7 +343,7 @@ class Fetcher:
         return manifest.with_digests(b"".join(map(segments.contents.__getitem__, range(count))))
 
     async def _pull(self, segments: Segments, progress: Callable[[int, int], None] | None = None) -> None:
-        wanted = len(segments.missing) + len(segments.contents)
+        wanted = len(segments.missing) + segments.had
         pull = self._pulls.pull(segments)
         if progress is not None:
             pull.progress = lambda: progress(wanted - len(segments.missing), wanted)
