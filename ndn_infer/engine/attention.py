@@ -36,6 +36,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.bias import causal_lower_right
 
 from ndn_infer.engine.instructions import amx
 
@@ -62,7 +63,8 @@ class AttentionPlan:
     """Rows of zeros to put before the queries."""
     causal: bool = False
     mask: Tensor | None = None
-    """[pad + count, extent - first], 0 or minus infinity, or None."""
+    """[pad + count, extent - first], 0 or minus infinity, or None; on a GPU the name of such a mask, which its kernel
+    does not read from memory."""
     first: int = 0
     """Keys and values before this one are left away: none of the queries sees them."""
 
@@ -160,10 +162,10 @@ def plan_prompt(start: int, count: int, total: int, kind: AttentionKind) -> Atte
         return _plan_products(start, end, dtype)
     if start == 0 and end == total:
         return AttentionPlan(end, causal=count > 1)
-    extent, pad = end, 0
-    if device.type == "cpu":
-        extent = min(total, -(-end // _KEY_SPLIT) * _KEY_SPLIT)
-        pad = _padding(count, total) if end == total else 0
+    if device.type != "cpu":  # on a GPU no kernel takes a mask for heads that share keys, but one takes this
+        return AttentionPlan(end, mask=causal_lower_right(count, end))
+    extent = min(total, -(-end // _KEY_SPLIT) * _KEY_SPLIT)
+    pad = _padding(count, total) if end == total else 0
     rows = torch.arange(start - pad, end, device=device).clamp(min=0)
     hidden = torch.arange(extent, device=device) > rows[:, None]
     mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))

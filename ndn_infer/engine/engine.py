@@ -36,6 +36,7 @@ try:
     from torch import Tensor
 
     from ndn_infer.engine.attention import LEAST_ROWS
+    from ndn_infer.engine.device import room_to_compute, room_to_load
     from ndn_infer.engine.fallback import ModuleModel, load_model
     from ndn_infer.engine.kv_cache import KvPages, KvSequence
     from ndn_infer.engine.llama import Llama
@@ -84,16 +85,18 @@ class Engine:
     def load(cls, folder: Path, options: EngineConfig | None = None) -> Engine:
         """Load a prepared folder. `threads` 0 leaves torch's number (all cores); it holds for the whole process.
 
-        Raises EngineUnavailable (architecture, device), DamagedCache.
+        Raises EngineUnavailable (architecture, device, its memory), DamagedCache.
         """
         options = options or EngineConfig()
         if options.threads > 0:
             torch.set_num_threads(options.threads)
         started = time.monotonic()
-        model = load_model(folder, options)
+        with room_to_load(options.device):
+            model = load_model(folder, options)
+            engine = cls(model, options, Grammars(folder, model.config.vocab_size))
         taken, kind = time.monotonic() - started, f"{options.dtype} with {options.precision} weights"
         log.info("loaded %s as %s on %s in %.2f s", folder.name[:16], kind, options.device, taken)
-        return cls(model, options, Grammars(folder, model.config.vocab_size))
+        return engine
 
     # ------------------------------------------------------------ streams
 
@@ -169,9 +172,10 @@ class Engine:
         stream.arrived, stream.held = layers, False
 
     @torch.inference_mode()
+    @room_to_compute()
     def step(self) -> list[StepOutput]:
         """Compute one step of everybody who runs: the next token of each, and a chunk of a prompt. The new tokens, in
-        order; a stream may have several."""
+        order; a stream may have several. Raises ModelError where the device has no memory for it."""
         self.costs.begin()
         self._next.guess([*self._scheduler.running, *(one for one in self._scheduler.waiting if one.published)])
         fresh = self._scheduler.pool.fresh

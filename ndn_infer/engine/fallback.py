@@ -24,11 +24,12 @@ from torch import Tensor
 
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.attention import kv_class
+from ndn_infer.engine.device import check_device
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.llama import Advance, Llama
 from ndn_infer.engine.model_config import FAMILIES, ModelConfig, refuse_quantised, tokens_of
-from ndn_infer.engine.weights import DTYPE_NAMES, DTYPES, check_device
+from ndn_infer.engine.weights import DTYPE_NAMES, DTYPES
 from ndn_infer.engine_class import EngineClass, label_of
 from ndn_infer.errors import DamagedCache, EngineUnavailable
 

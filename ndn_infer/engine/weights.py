@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ndn_infer.config import EngineConfig
+from ndn_infer.engine.device import check_device
 from ndn_infer.engine.linear import (
     Apart,
     Dense,
@@ -42,7 +43,7 @@ from ndn_infer.engine.linear import (
 from ndn_infer.engine.model_config import ModelConfig
 from ndn_infer.engine.split_rows import SplitRows, can_split
 from ndn_infer.engine_class import weights_label
-from ndn_infer.errors import DamagedCache, EngineUnavailable
+from ndn_infer.errors import DamagedCache
 
 log = logging.getLogger(__name__)
 
@@ -126,12 +127,6 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_device(device: str) -> None:
-    """Raises EngineUnavailable."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineUnavailable("no CUDA device can be used here", hint="set engine.device to cpu")
-
-
 def load_weights(folder: Path, config: ModelConfig, options: EngineConfig, part: Part | None = None) -> Weights:
     """Map model.safetensors into memory and convert what is not of the dtype of `options` yet.
 
@@ -170,7 +165,8 @@ class _Builder:
         self._errors: list[float] = []
         self._matrices: dict[str, Matrix] = {}
         size = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
-        self.packs = size <= PACKED_PART * _memory_bytes()
+        on_cpu = all(tensor.device.type == "cpu" for tensor in tensors.values())
+        self.packs = on_cpu and size <= PACKED_PART * _memory_bytes()
 
     def build(self, embedding: Tensor) -> Weights:
         """`embedding` is kept as it is. Of all other matrices nothing refers to the file when they are packed, so that

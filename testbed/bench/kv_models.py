@@ -85,6 +85,13 @@ SMOLLM2_1700M: Final = Shape(
         "rope_theta": 130000.0,
     },
 )  # fmt: skip
+SMOLLM2_135M: Final = Shape(
+    "SmolLM2 135M", {
+        **_COMMON, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+    },
+)  # fmt: skip
 SHAPES: Final = (LLAMA_1B, SMOLLM2_1700M)
 """Of 1 to 2 billion parameters: one with few heads for keys and values, one with as many as for queries."""
 

@@ -55,13 +55,14 @@ FORMS: Final = {"bf16": "raw", "int8": "int8"}
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What a holder computes and publishes: the KV of prompts of these lengths, by a prepared model. With `runs` it
-    measures the cost of publishing first."""
+    measures the cost of publishing first. `device`: as engine.device."""
 
     model: str
     folder: str
     threads: int
     lengths: tuple[int, ...] = ()
     runs: int = 0
+    device: str = "cpu"
 
 
 def prompt(tokens: int, vocab_size: int) -> list[int]:
@@ -69,9 +70,9 @@ def prompt(tokens: int, vocab_size: int) -> list[int]:
     return random.Random(tokens).choices(range(5, vocab_size), k=tokens)
 
 
-def load_engine(folder: str, threads: int) -> Engine:
+def load_engine(folder: str, threads: int, device: str = "cpu") -> Engine:
     """An engine that keeps nothing from one prompt to the next."""
-    return Engine.load(Path(folder), EngineConfig(threads=threads, sharing="off", kv_memory_mib=1024))
+    return Engine.load(Path(folder), EngineConfig(threads=threads, sharing="off", kv_memory_mib=1024, device=device))
 
 
 def format_of(engine: Engine, form: str) -> BlockFormat:
@@ -153,7 +154,7 @@ class Publishing:
 
 async def hold(uri: str, settings: Sequence[str], holding: Holding) -> None:
     """The process itself: compute, publish in every form, and answer."""
-    worker = EngineWorker(lambda: load_engine(holding.folder, holding.threads))
+    worker = EngineWorker(lambda: load_engine(holding.folder, holding.threads, holding.device))
     engine = await worker.start()
     formats = {name: format_of(engine, form) for name, form in FORMS.items()}
     publishing = await Publishing.begin(uri, settings, holding.model, formats)

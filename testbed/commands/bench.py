@@ -4,6 +4,7 @@ ndn-infer bench ask        one prompt through the network against the same engin
 ndn-infer bench choose     two decode nodes, one of which holds the prefix: choosing by offers against the network
 ndn-infer bench fetch      one large object by name, every byte verified, beside ndnget, python-ndn, HTTP and Redis
 ndn-infer bench decode     the engine alone against llama.cpp, transformers and vLLM, where they are installed
+ndn-infer bench device     the engine on engine.device (a GPU), and a prompt's KV there computed against had by name
 ndn-infer bench gateway    1, 4 and 16 streams through the gateway against the same engine in process
 ndn-infer bench guard      what a policy costs: first token and tokens a second at hold-backs of 1, 8 and 32
 ndn-infer bench kv         KV cache pulled by name against computing it again, and against Redis
@@ -34,6 +35,7 @@ BENCHES: Final = {
     "choose": "ndn_infer.testbed.bench.choose",
     "fetch": "ndn_infer.testbed.bench.fetch",
     "decode": "ndn_infer.testbed.bench.decode",
+    "device": "ndn_infer.testbed.bench.device",
     "forwarder": "ndn_infer.testbed.bench.forwarder",
     "gateway": "ndn_infer.testbed.bench.gateway",
     "guard": "ndn_infer.testbed.bench.guard",
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fetch: smaller objects; kv: fewer lengths; gateway: fewer tokens; readers: 20",
+        help="fetch: smaller objects; kv: fewer lengths; device: one model; gateway: fewer tokens; readers: 20",
     )
     parser.add_argument("--fanout", action="store_true", help="kv: also many readers of one prefix at once")
     parser.add_argument("--layers", action="store_true", help="kv: also layer by layer while KV arrives, slower links")

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ndn_infer.testbed.bench.kv_models import LLAMA_1B, SMOLLM2_1700M, Shape, of_folder
+from ndn_infer.testbed.bench.kv_models import LLAMA_1B, SMOLLM2_135M, SMOLLM2_1700M, Shape, of_folder
 
 
-@pytest.mark.parametrize(("shape", "parameters"), [(LLAMA_1B, 1_235_814_400), (SMOLLM2_1700M, 1_711_376_384)])
+@pytest.mark.parametrize(
+    ("shape", "parameters"), [(LLAMA_1B, 1_235_814_400), (SMOLLM2_1700M, 1_711_376_384), (SMOLLM2_135M, 134_515_008)]
+)
 def test_as_many_parameters_as_published(shape: Shape, parameters: int) -> None:
     assert sum(map(math.prod, shape.tensors().values())) == parameters
 
