@@ -182,7 +182,9 @@ class EngineConfig(ConfigSection):
         "auto", "whether decode asks prefill producers for KV that nobody holds: always, never, or auto (where it took "
         "at most four times as long there as here)", choices=("auto", "always", "never")
     )  # fmt: skip
-    chunk_tokens: int = option(256, "prompt tokens computed in one step, in addition to one per running stream", low=1)
+    chunk_tokens: int = option(
+        0, "prompt tokens computed in one step, in addition to one per running stream; 0: 256, on a GPU 4096"
+    )
     max_streams: int = option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
     queue_limit: int = option(64, "streams that may wait; further calls are rejected as busy")
     kv_memory_mib: int = option(2048, "memory for KV of running and recent streams, MiB, allocated on demand", low=1)
@@ -216,6 +218,11 @@ class EngineConfig(ConfigSection):
     def precision(self) -> str:
         """Of the weights that decoding reads."""
         return self.weights or self.dtype
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Of a prompt, in one step. A GPU has been told of 256 tokens no sooner than of 4,096."""
+        return self.chunk_tokens or (256 if self.device == "cpu" else 4096)
 
     @property
     def grouped(self) -> bool:

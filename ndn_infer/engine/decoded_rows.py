@@ -137,8 +137,8 @@ class Hidden:
         return weight * F.rms_norm(self.states, self._shape, None, self._eps)
 
 
-def through(layers: Sequence[Layer], hidden: Hidden, rows: TurnedRows, attention: RowAttention) -> Tensor:
-    """Hidden states [n, hidden] after `layers`, the first of which has the number 0."""
+def through(layers: Sequence[Layer], hidden: Hidden, rows: TurnedRows, attention: Callable[[int], Tensor]) -> Tensor:
+    """Hidden states [n, hidden] after `layers`, the first of which has the number 0. `attention` as RowAttention."""
     for index, layer in enumerate(layers):
         rows.fill(layer.qkv(hidden.normed(layer.input_norm)), layer.head_norm)
         hidden.add(layer.o(attention(index)))

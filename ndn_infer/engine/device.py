@@ -15,7 +15,7 @@ from ndn_infer.errors import EngineUnavailable, ModelError
 
 
 def check_device(device: str) -> None:
-    """Raises EngineUnavailable."""
+    """Before anything is computed there. Raises EngineUnavailable."""
     if not device.startswith("cuda"):
         return
     if not torch.cuda.is_available():
@@ -25,6 +25,8 @@ def check_device(device: str) -> None:
         raise EngineUnavailable(
             f"there is no {device}: CUDA devices here are numbered 0 to {count - 1}", hint="set engine.device to one"
         )
+    # cuDNN's attention plans each length of a sequence anew: 1.5 ms a layer of every decoded token.
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextmanager

@@ -424,9 +424,9 @@ class Engine:
         """Copies of a prompt's new blocks for `take_blocks`; the end of a stream that wants nothing else."""
         if stream.params is not None:
             return
-        for index in range(stream.exported, stream.length // self.block_tokens):
-            stream.blocks.append((index, self._pages.take(stream.table[index])))
-            stream.exported = index + 1
+        fresh = range(stream.exported, stream.length // self.block_tokens)
+        stream.blocks += zip(fresh, self._pages.take_all([stream.table[index] for index in fresh]), strict=True)
+        stream.exported = max(stream.exported, fresh.stop)
         if stream.length == stream.known:
             self._end(stream, "done")
 

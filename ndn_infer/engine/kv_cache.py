@@ -100,6 +100,14 @@ class KvPages:
         block.flatten(1, 2).copy_(self._memory[:, :, number])
         return block
 
+    def take_all(self, numbers: Sequence[int]) -> list[Tensor]:
+        """As `take`, of several blocks: from a GPU in one transfer, as each costs half a millisecond by itself."""
+        if self.device.type == "cpu" or not numbers:
+            return [self.take(number) for number in numbers]
+        chosen = torch.tensor(numbers, device=self.device)
+        together = self._memory.index_select(2, chosen).permute(2, 0, 1, 3, 4).contiguous().cpu()
+        return [block.view(self.layout.shape).clone() for block in together]  # each with memory of its own
+
 
 class KvSequence:
     """The first `length` tokens of one sequence: block `table[i]` of `pages` holds its tokens from i * block_tokens on.

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ndn_infer.config import EngineConfig
 from ndn_infer.engine.attention import AttentionKind, by_products, kv_class, plan_prompt
 from ndn_infer.engine.decoded_rows import Hidden, RowAttention, TurnedRows, through
+from ndn_infer.engine.device_rows import DeviceRows
 from ndn_infer.engine.instructions import machine_of
 from ndn_infer.engine.kv_cache import KvSequence
 from ndn_infer.engine.model_config import ModelConfig
@@ -60,6 +61,9 @@ class Llama:
         on_cpu = self.device.type == "cpu" and self.dtype == torch.bfloat16
         self.row_share = _ROW_SHARES.get(weights.precision, 1.0) if on_cpu else 1.0
         self._rotary = RotaryTables(config, self.dtype, self.device)
+        self._together: DeviceRows | None = None
+        if self.device.type == "cuda":
+            self._together = DeviceRows(config, weights.layers, self.embedding, self._rotary)
 
     @classmethod
     def load(cls, folder: Path, options: EngineConfig) -> Llama:
@@ -105,20 +109,25 @@ class Llama:
         what the layers before these gave for the same rows, where this is not the beginning of a model.
 
         Bit for bit what one token after another, one sequence after another gives: the linear maps for decoding keep
-        rows apart (linear.py), and each row has an attention call of its own.
+        rows apart (linear.py), and each row has an attention call of its own. Not so on a GPU (device_rows.py).
         """
         for cache, tokens in batch:
             cache.reserve(cache.length + len(tokens))
+        hidden = self._together(batch) if self._together is not None and before is None else None
+        if hidden is None:
+            hidden = self._row_by_row(batch, before)
+        for cache, tokens in batch:
+            cache.advance(len(tokens))
+        return hidden
+
+    def _row_by_row(self, batch: Sequence[tuple[KvSequence, Sequence[int]]], before: Tensor | None) -> Tensor:
         places = [cache.length + at for cache, tokens in batch for at in range(len(tokens))]
         inputs = before
         if inputs is None:
             inputs = torch.tensor([token for _, tokens in batch for token in tokens], device=self.device)
         rows = TurnedRows(self.config, self._rotary.at(places))
         attention = RowAttention(self.config, batch, rows, grouped=self._grouped)
-        hidden = through(self._weights.layers, Hidden(self._embed(inputs), self.config.norm_eps), rows, attention)
-        for cache, tokens in batch:
-            cache.advance(len(tokens))
-        return hidden
+        return through(self._weights.layers, Hidden(self._embed(inputs), self.config.norm_eps), rows, attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, vocab] float32 from hidden states [n, hidden]; rows are independent."""

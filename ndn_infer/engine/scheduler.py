@@ -90,7 +90,7 @@ class Scheduler(Generic[S]):
         self._allocated: list[int] = []
         self._block = options.block_tokens
         self._least = least_rows
-        self._chunk = max(options.chunk_tokens, least_rows)
+        self._chunk = max(options.tokens_at_once, least_rows)
         self._max_streams = options.max_streams
         self._queue_limit = options.queue_limit
 

@@ -53,7 +53,7 @@ class StageHost:
         self.model = model
         self.layers = layers
         self.config = config
-        self.cutter = Cutter(config.dtype, config.chunk_tokens)
+        self.cutter = Cutter(config.dtype, config.tokens_at_once)
         self._folder = folder
         self._thread = ComputeThread("stage")
         self._stage: Stage | None = None

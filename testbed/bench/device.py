@@ -11,10 +11,11 @@ Owns: this measurement. Must not know: how the engine or the network work.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,15 @@ import torch
 
 from ndn_infer.config import Config, EngineConfig
 from ndn_infer.engine.engine import Engine
+from ndn_infer.engine.kv_cache import KvPages
 from ndn_infer.records.sampling import Sampling
 from ndn_infer.testbed.bench.decode import batch_throughput
+from ndn_infer.testbed.bench.fetch_child import ram_folder
+from ndn_infer.testbed.bench.fetch_ours import Keys
+from ndn_infer.testbed.bench.forwarders import ours
 from ndn_infer.testbed.bench.kv import by_name
 from ndn_infer.testbed.bench.kv_models import LLAMA_1B, SMOLLM2_135M, SMOLLM2_1700M, Shape
-from ndn_infer.testbed.bench.kv_node import Holding, prompt
+from ndn_infer.testbed.bench.kv_node import STORE_PACKETS, Holding, Publishing, format_of, prompt
 from ndn_infer.testbed.bench.kv_pays import measured_engine, needed
 from ndn_infer.testbed.bench.report import print_report
 
@@ -71,7 +76,8 @@ def of_shape(shape: Shape, config: Config, options: argparse.Namespace, wanted: 
         figures |= decoding(engine, options.runs, wanted)
         points = prompts(engine, options.runs, wanted)
         figures |= {f"prompt_{length}_tokens_per_s": length / seconds for length, seconds in points}
-        figures |= blocks(engine, options.runs, max(wanted.named))
+        figures |= blocks(engine, device, options.runs, max(wanted.named))
+        figures |= naming(engine, config, max(wanted.named))
         block = engine.block_tokens
         del engine
         _forget(device)
@@ -79,20 +85,18 @@ def of_shape(shape: Shape, config: Config, options: argparse.Namespace, wanted: 
         named, _, _ = by_name(config, holding, options)
     figures |= {key: value for key, value in named.items() if "int8" not in key and "import" not in key}
     length = max(wanted.named)
-    ours = measured_engine(shape.title, kv_bytes, points, block=block)
-    speed = needed(ours, length, named[f"warm_{length}_bf16_find_ms"] / 1000)
+    computed = measured_engine(shape.title, kv_bytes, points, block=block)
+    speed = needed(computed, length, named[f"warm_{length}_bf16_find_ms"] / 1000)
     figures[f"link_{length}_mbit_s"] = speed * 8e-6 if math.isfinite(speed) else None
     return figures
 
 
 def _engine(folder: Path, options: EngineConfig, wanted: Measured) -> Engine:
-    """With prompts computed at once, as a device with room for them does best."""
-    longest = max(wanted.prompts)
     return Engine.load(
         folder,
         EngineConfig(
             threads=options.threads, device=options.device, weights=options.weights, sharing="off",
-            max_streams=wanted.streams, chunk_tokens=longest, kv_memory_mib=4096,
+            max_streams=wanted.streams, kv_memory_mib=4096,
         ),
     )  # fmt: skip
 
@@ -134,23 +138,49 @@ def _first_token(engine: Engine, ids: Sequence[int], known: Sequence[torch.Tenso
     return time.perf_counter() - began
 
 
-def blocks(engine: Engine, runs: int, length: int) -> Mapping[str, float]:
-    """Blocks of a prompt out of the device, and into it up to the first token, in bytes and seconds by the clock."""
+def blocks(engine: Engine, device: str, runs: int, length: int) -> Mapping[str, float]:
+    """Blocks of `length` tokens out of the device's memory and back, and a first token that they are known for."""
     ids = prompt(length + 1, engine.model_config.vocab_size)  # all blocks whole, and one token to compute
-    stream = engine.start(ids, Sampling(max_tokens=2))
-    while not stream.generated:
-        engine.step()
-    out, into = math.inf, math.inf
-    taken: list[torch.Tensor] = []
-    for _ in range(max(runs, 1)):
-        began = time.perf_counter()
-        taken = [engine.export_block(stream, index) for index in range(length // engine.block_tokens)]
-        out = min(out, time.perf_counter() - began)
-    engine.cancel(stream)
-    for _ in range(max(runs, 1)):
-        into = min(into, _first_token(engine, ids, taken))
-    size = sum(block.nbytes for block in taken) / 1e6
+    known = [block for _, block in engine.prefill(ids)]
+    pages, size = KvPages(engine.layout, torch.device(device), len(known)), len(known) * engine.layout.nbytes
+    out, into, token = math.inf, math.inf, math.inf
+    for _ in range(max(runs, 1) + 1):
+        into = min(into, _seconds(lambda: _put(pages, known), device))
+        out = min(out, _seconds(lambda: pages.take_all(range(len(known))), device))
+        token = min(token, _first_token(engine, ids, known))
     return {
-        f"blocks_{length}_mb": size, "blocks_out_mb_s": size / out, "blocks_in_to_first_token_ms": into * 1e3,
-        "blocks_in_mb_s": size / into,
+        f"kv_{length}_mb": size / 1e6, f"kv_{length}_out_mb_s": size / 1e6 / out,
+        f"kv_{length}_in_mb_s": size / 1e6 / into, f"kv_{length}_in_to_first_token_ms": token * 1e3,
     }  # fmt: skip
+
+
+def _put(pages: KvPages, blocks: Sequence[torch.Tensor]) -> None:
+    for number, block in enumerate(blocks):
+        pages.put(number, block)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    began = time.perf_counter()
+    work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def naming(engine: Engine, config: Config, length: int) -> Mapping[str, float]:
+    """Blocks in main memory to named and signed packets."""
+    ids = prompt(length, engine.model_config.vocab_size)
+    known = [block for _, block in engine.prefill(ids)]
+
+    async def publish(uri: str, keys: Keys) -> float:
+        publishing = await Publishing.begin(uri, keys.settings, MODEL, {"raw": format_of(engine, "raw")})
+        connector, began = publishing.connectors["raw"], time.perf_counter()
+        for value, block in zip(connector.blocks.chain(ids), known, strict=False):
+            connector.published.publish(value, block, publishing.signer)
+        seconds = time.perf_counter() - began
+        await publishing.node.close()
+        return seconds
+
+    with ram_folder() as place, ours(Path(place), STORE_PACKETS) as target:
+        seconds = asyncio.run(publish(f"unix://{target.path}", Keys.make(Path(place), config)))
+    return {f"kv_{length}_named_mb_s": len(known) * engine.layout.nbytes / 1e6 / seconds}

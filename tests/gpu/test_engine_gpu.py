@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ndn_infer.engine.engine import Engine  # noqa: E402
-from ndn_infer.engine.kv_cache import KvCache  # noqa: E402
+from ndn_infer.engine.kv_cache import KvCache, KvPages  # noqa: E402
 from ndn_infer.errors import EngineUnavailable  # noqa: E402
 from ndn_infer.kv.codec import BlockFormat, decode_block, encode_block  # noqa: E402
 from ndn_infer.records.sampling import Sampling  # noqa: E402
@@ -88,8 +88,8 @@ def test_fewer_bits_are_rounded_to_as_on_the_cpu(folder: Path, device: str, weig
     there, here = (load(folder, device=where, dtype="bf16", weights=weights) for where in (device, "cpu"))
     assert there.engine_class.weights == weights
     rounded, dense = logits(there, LONG, decoding=True), logits(there, LONG)
-    assert distance(rounded, logits(here, LONG, decoding=True)) < 0.06 and distance(rounded, dense) > 0.01
-    assert distance(dense, logits(here, LONG)) < 0.06 and len(tokens(there, LONG)) == 12
+    assert distance(rounded, logits(here, LONG, decoding=True)) < 0.15 and distance(rounded, dense) > 0.01
+    assert distance(dense, logits(here, LONG)) < 0.15 and len(tokens(there, LONG)) == 12
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
@@ -166,6 +166,29 @@ def test_other_families_by_modules(tmp_path: Path, device: str) -> None:
     config = transformers.GPT2Config(vocab_size=151, n_positions=128, n_embd=32, n_layer=2, n_head=2)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     assert tokens(load(tmp_path, device=device), LONG) == tokens(load(tmp_path), LONG)
+
+
+def test_steps_are_recorded_and_played_again(folder: Path, on_cpu: Engine, cuda: str) -> None:
+    """Through several shapes, beside each other and after one another, in fp32 with the tokens of the CPU."""
+    engine = load(folder, device=cuda, max_streams=4)
+    for count in (1, 3, 4, 1):
+        streams = [engine.start(LONG[: 40 + number], Sampling(max_tokens=25)) for number in range(count)]
+        while not engine.idle:
+            engine.step()
+        for number, stream in enumerate(streams):
+            assert stream.generated == tokens(on_cpu, LONG[: 40 + number], Sampling(max_tokens=25))
+    steps = engine._model._together._steps
+    assert {shape for shape, step in steps.items() if step.recording is not None} >= {(1, 256), (4, 256)}
+
+
+def test_blocks_are_taken_together(folder: Path, device: str) -> None:
+    pages = KvPages(load(folder).layout, torch.device(device), 6)
+    made = [torch.randn(pages.layout.shape) for _ in range(6)]
+    for number, block in enumerate(made):
+        pages.put(number, block)
+    taken = pages.take_all([4, 0, 5])
+    assert all(torch.equal(one, made[number]) for one, number in zip(taken, (4, 0, 5), strict=True))
+    assert all(one.untyped_storage().nbytes() == one.nbytes and one.is_contiguous() for one in taken)
 
 
 def test_the_class_names_the_device(folder: Path, cuda: str) -> None:

@@ -26,7 +26,7 @@ def limited(cuda: str) -> Iterator[str]:
     """A device whose share of memory a test may set; the whole of it again afterwards."""
     torch.cuda.empty_cache()
     yield cuda
-    torch.cuda.set_per_process_memory_fraction(1.0, cuda)
+    torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.empty_cache()
 
 
@@ -36,7 +36,7 @@ def share_of(bytes_: int, device: str) -> float:
 
 def test_no_room_to_load_is_a_plain_error(folder: Path, limited: str) -> None:
     taken = torch.cuda.memory_allocated(limited)
-    torch.cuda.set_per_process_memory_fraction(share_of(taken + (64 << 20), limited), limited)
+    torch.cuda.set_per_process_memory_fraction(share_of(taken + (64 << 20), limited))
     with pytest.raises(EngineUnavailable, match="has no room for the weights and engine.kv_memory_mib") as raised:
         load(folder, device=limited, kv_memory_mib=400)
     assert "engine.kv_memory_mib lower" in raised.value.hint and "\n" not in str(raised.value)
@@ -48,9 +48,7 @@ def test_no_room_to_compute_is_a_plain_error_and_the_engine_goes_on(folder: Path
     engine = load(folder, device=limited, kv_memory_mib=100, chunk_tokens=CONTEXT)
     expected = run(engine, engine.start(range(5, 45), GREEDY))
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(
-        share_of(torch.cuda.memory_reserved(limited) + (32 << 20), limited), limited
-    )
+    torch.cuda.set_per_process_memory_fraction(share_of(torch.cuda.memory_reserved(limited) + (32 << 20), limited))
     stream = engine.start([5 + at % 140 for at in range(CONTEXT - 20)], GREEDY)
     with pytest.raises(ModelError, match="the memory of the device is not enough") as raised:
         run(engine, stream)

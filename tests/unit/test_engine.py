@@ -248,7 +248,7 @@ def test_bad_prompts(folder: Path) -> None:
 
 
 def test_bad_options(folder: Path) -> None:
-    for name, value in {"dtype": "int3", "chunk_tokens": 0, "speculation": "oracle", "weights": "fp32"}.items():
+    for name, value in {"dtype": "int3", "chunk_tokens": -1, "speculation": "oracle", "weights": "fp32"}.items():
         with pytest.raises(ConfigError, match=name):
             EngineConfig(**{name: value})  # type: ignore[arg-type]
     if not torch.cuda.is_available():
