@@ -6,13 +6,17 @@ Owns: reading them. Must not know: who is charged. Nothing is estimated: without
 from __future__ import annotations
 
 import ctypes
+import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 _POWERCAP: Final = Path("/sys/class/powercap")
+_APART_S: Final = 0.5
+"""Between two readings of a GPU."""
 
 
 class EnergyMeter(Protocol):
@@ -49,14 +53,23 @@ class PowercapMeter:
 
 @dataclass(slots=True)
 class NvmlMeter:
-    """One GPU, with everything that runs on it. Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption."""
+    """One GPU, with everything that runs on it. Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption.
+
+    Reading takes milliseconds, more than a step, so between two readings the last one stands: the step that reads again
+    is charged for those before it."""
 
     library: Any
     device: ctypes.c_void_p
     name: str = "nvml"
+    clock: Callable[[], float] = time.monotonic
     _joules: float = 0.0
+    _read_at: float = -math.inf
 
     def joules(self) -> float:
+        now = self.clock()
+        if now - self._read_at < _APART_S:
+            return self._joules
+        self._read_at = now
         value = ctypes.c_ulonglong()
         if self.library.nvmlDeviceGetTotalEnergyConsumption(self.device, ctypes.byref(value)) == 0:
             self._joules = value.value / 1000

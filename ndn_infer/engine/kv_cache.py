@@ -23,6 +23,8 @@ from ndn_infer.errors import BadRecord, ModelError
 from ndn_infer.kv.layout import BlockLayout
 
 _LEAST_CAPACITY = 256
+_STAGED = 8 << 20
+"""Bytes of main memory through which blocks come from a GPU: it is mapped once, and known to the device."""
 
 ALL_LAYERS = slice(None)
 
@@ -52,6 +54,7 @@ class KvPages:
         self._by_slot = by_slot
         self._keys, self._values = by_slot[:, 0].unbind(0), by_slot[:, 1].unbind(0)
         self._layers = self._memory.unbind(0)
+        self._staging: Tensor | None = None
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zero blocks that get a new owner: what is masked out is still multiplied by zero, and must be finite. Blocks
@@ -104,9 +107,18 @@ class KvPages:
         """As `take`, of several blocks: from a GPU in one transfer, as each costs half a millisecond by itself."""
         if self.device.type == "cpu" or not numbers:
             return [self.take(number) for number in numbers]
-        chosen = torch.tensor(numbers, device=self.device)
-        together = self._memory.index_select(2, chosen).permute(2, 0, 1, 3, 4).contiguous().cpu()
-        return [block.view(self.layout.shape).clone() for block in together]  # each with memory of its own
+        at_once = max(_STAGED // self.layout.nbytes, 1)
+        if self._staging is None:
+            shape = (at_once, *self.layout.shape)
+            self._staging = torch.empty(shape, dtype=self.layout.dtype, pin_memory=True)
+        taken = []
+        for first in range(0, len(numbers), at_once):
+            chosen = torch.tensor(numbers[first : first + at_once], device=self.device)
+            together = self._memory.index_select(2, chosen).permute(2, 0, 1, 3, 4)
+            staged = self._staging[: len(chosen)]
+            staged.flatten(2, 3).copy_(together.contiguous())
+            taken += [block.clone() for block in staged]
+        return taken
 
 
 class KvSequence:
