@@ -46,7 +46,7 @@ class Measured:
 
     contexts: Sequence[int] = (128, 1024)
     streams: int = 16
-    prompts: Sequence[int] = (512, 2048, 4096)
+    prompts: Sequence[int] = (512, 2048, 4096, 8000)
     named: Sequence[int] = (1024, 2048)
     new_tokens: int = 64
 
@@ -84,10 +84,11 @@ def of_shape(shape: Shape, config: Config, options: argparse.Namespace, wanted: 
         holding = Holding(MODEL, folder, threads, tuple(wanted.named), options.runs, device)
         named, _, _ = by_name(config, holding, options)
     figures |= {key: value for key, value in named.items() if "int8" not in key and "import" not in key}
-    length = max(wanted.named)
     computed = measured_engine(shape.title, kv_bytes, points, block=block)
-    speed = needed(computed, length, named[f"warm_{length}_bf16_find_ms"] / 1000)
-    figures[f"link_{length}_mbit_s"] = speed * 8e-6 if math.isfinite(speed) else None
+    search_s = named[f"warm_{max(wanted.named)}_bf16_find_ms"] / 1000
+    for length in wanted.prompts:
+        speed = needed(computed, length, search_s)
+        figures[f"link_{length}_mbit_s"] = speed * 8e-6 if math.isfinite(speed) else None
     return figures
 
 

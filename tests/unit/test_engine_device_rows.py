@@ -40,7 +40,7 @@ def test_many_streams_in_one_batch(tmp_path: Path, window: int, monkeypatch: pyt
         crowd.step()
     assert crowd.counters.tokens_accepted, "several rows of one stream"
     steps = crowd._model._together._steps
-    assert {rows for rows, _ in steps} >= {1, 4, 8} and {seen for _, seen in steps} >= {32, 64, 128}
+    assert {rows for rows, _ in steps} >= {1, 4, 8} and {seen for _, seen in steps} >= {16, 24, 48, 96, 128}
     for ids, stream in zip(PROMPTS, streams, strict=True):
         assert stream.generated == run(alone, alone.start(ids, Sampling(max_tokens=30))), len(ids)
 
