@@ -187,7 +187,9 @@ class EngineConfig(ConfigSection):
     )
     max_streams: int = option(8, "streams decoded at the same time; more wait in the queue", low=1, high=4096)
     queue_limit: int = option(64, "streams that may wait; further calls are rejected as busy")
-    kv_memory_mib: int = option(2048, "memory for KV of running and recent streams, MiB, allocated on demand", low=1)
+    kv_memory_mib: int = option(
+        2048, "memory for KV of running and recent streams, MiB, allocated on demand (on a GPU at once)", low=1
+    )
     kv_at_hand_mib: int = option(512, "memory for KV blocks that were published or fetched, ready for use, MiB")
     sharing: str = option(
         "exact", "streams that share KV of equal beginnings: exact (where it is equal bit for bit), near (all; in bf16 "

@@ -8,8 +8,8 @@ them. A recording (CUDA graph) is told once. It holds for fixed shapes, so rows 
 up: further rows repeat the first one, further tokens are masked out. What a row is given beside its own therefore
 follows from its company, and its last bits may too: on a GPU nothing else is promised (docs/engine.md).
 
-Attention is plain products, which spread the tokens that a row sees over all of the GPU; a fused kernel goes through
-them one after another (H200, SmolLM2-135M: 2.1 ms of a step that sees 256 tokens, 4.3 of one that sees 2,048).
+Attention is plain products, which spread the tokens that a row sees over all of the GPU. torch's fused kernel goes
+through them one after another: on an H200 SmolLM2-135M decoded 187 tokens/s after 1,024 tokens with it, 372 without.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DeviceRows:
 
     def __init__(self, config: ModelConfig, layers: Sequence[Layer], embedding: Tensor, rotary: RotaryTables) -> None:
         self._config, self._layers, self._embedding, self._rotary = config, layers, embedding, rotary
-        self._steps: dict[tuple[int, int], _Step] = {}
+        self._steps: dict[tuple[int, int], _ShapedStep] = {}
         self._pages: KvPages | None = None
         self._pool: Any = None
 
@@ -57,11 +57,11 @@ class DeviceRows:
             return None
         step = self._steps.get((rows, extent))
         if step is None:
-            step = self._steps[rows, extent] = _Step(self._config, pages, rows, extent)
+            step = self._steps[rows, extent] = _ShapedStep(self._config, pages, rows, extent)
         step.fill(batch, places, self._rotary)
         return self._run(step)[: len(places)]
 
-    def _run(self, step: _Step) -> Tensor:
+    def _run(self, step: _ShapedStep) -> Tensor:
         step.uses += 1
         if step.recording is not None:
             step.recording.replay()
@@ -93,7 +93,7 @@ def _extent(tokens: int) -> int:
     return whole * 3 // 4 if _LEAST_SEEN < whole and tokens <= whole * 3 // 4 else whole
 
 
-class _Step:
+class _ShapedStep:
     """`rows` rows, each of which sees `extent` tokens at most: inputs, always in the same memory."""
 
     def __init__(self, config: ModelConfig, pages: KvPages, rows: int, extent: int) -> None:

@@ -152,6 +152,8 @@ def load_weights(folder: Path, config: ModelConfig, options: EngineConfig, part:
         with torch.inference_mode():
             if part is not None:
                 part.fill(tensors, config, torch.empty(0, config.hidden, dtype=dtype, device=device))
+            if precision in _QUANTISED and device != "cpu":
+                log.warning("%s weights save nothing on %s: rounded, they are computed as %s", precision, device, dtype)
             builder = _Builder(tensors, config, precision)
             again = read([EMBEDDING]) if builder.packs else {}
             return builder.build(again.get(EMBEDDING, tensors[EMBEDDING]))

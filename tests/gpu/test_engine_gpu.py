@@ -86,7 +86,7 @@ def test_bf16_is_as_far_from_fp32_there_as_on_the_cpu(folder: Path, on_cpu: Engi
 def test_fewer_bits_are_rounded_to_as_on_the_cpu(folder: Path, device: str, weights: str) -> None:
     """There no kernel reads them, so the same rounded numbers are computed dense."""
     there, here = (load(folder, device=where, dtype="bf16", weights=weights) for where in (device, "cpu"))
-    assert there.engine_class.weights == weights
+    assert there.engine_class.weights.startswith(weights)
     rounded, dense = logits(there, LONG, decoding=True), logits(there, LONG)
     assert distance(rounded, logits(here, LONG, decoding=True)) < 0.15 and distance(rounded, dense) > 0.01
     assert distance(dense, logits(here, LONG)) < 0.15 and len(tokens(there, LONG)) == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import resource
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ndn_infer.config import EngineConfig
-from ndn_infer.engine.energy import find_meter
+from ndn_infer.engine.energy import NvmlMeter, find_meter
 from ndn_infer.engine.engine import Engine, StepOutput
 from ndn_infer.engine.step_costs import EngineSpent, StepCosts, helper_clocks
 from ndn_infer.functions.engine_worker import EngineWorker
@@ -111,3 +112,22 @@ def test_energy_where_a_meter_is(tmp_path: Path) -> None:
     costs.rows([(spent, 1), (EngineSpent(), 3)])
     costs.end()
     assert spent.joules == pytest.approx(0.25) and costs.total.joules == pytest.approx(1.0)
+
+
+def test_a_gpu_is_read_twice_a_second_and_no_joule_is_lost() -> None:
+    """A reading takes longer than a step. NVML itself is not here: what it would say is counted up."""
+    read: list[int] = []
+
+    class Library:
+        def nvmlDeviceGetTotalEnergyConsumption(self, device: object, value: object) -> int:
+            read.append(len(read))
+            ctypes.cast(value, ctypes.POINTER(ctypes.c_ulonglong)).contents.value = 1000 * len(read)
+            return 0
+
+    now = [100.0]
+    meter = NvmlMeter(Library(), ctypes.c_void_p(), clock=lambda: now[0])
+    assert [meter.joules(), meter.joules()] == [1.0, 1.0] and len(read) == 1
+    now[0] += 0.4
+    assert meter.joules() == 1.0
+    now[0] += 0.2
+    assert meter.joules() == 2.0 and len(read) == 2
