@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from ndn_infer.testbed.bench.fetch_child import MB, Content, Sample, WrongBytes,
 from ndn_infer.testbed.bench.fetch_client import CHUNK_BYTES, Redis
 from ndn_infer.testbed.bench.fetch_ours import Publisher
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target
+from ndn_infer.testbed.bench.ndnget import download, served, tools_environment
 
 PACKAGES: Final = {
     "ndnget": "ndn-tools (named-data.net)",
@@ -39,12 +39,8 @@ NDNGET_SETTINGS: Final = {
     "cubic": ("-p", "cubic"),
 }
 NDNGET_S: Final = 60.0
-LINGER_S: Final = 1.0
 READY_S: Final = 30.0
-SERVE_S: Final = 60.0
 POLL_S: Final = 0.02
-_GOODPUT: Final = re.compile(r"Goodput: ([\d.]+) ([GMk]?)bit/s")
-_BITS: Final = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
 _COUNTS: Final = {
     "timeouts": re.compile(r"Timeouts: (\d+)"),
     "retransmitted": re.compile(r"Retransmitted segments: (\d+)"),
@@ -104,29 +100,11 @@ def ndnd(directory: Path, packets: int) -> Iterator[Target]:
 
 
 def ndnget(target: Target, name: Name, setting: Sequence[str], *, timeout_s: float = NDNGET_S) -> Sample:
-    """One download to nowhere; figures are its own summary's. It sometimes stays after that: then it is ended.
-
-    Raises CannotMeasure when it fails or is not done in time.
-    """
-    text, ended = "", False
-    deadline = time.monotonic() + timeout_s
-    with (
-        tempfile.TemporaryFile("w+") as said,
-        background(_get(name, setting), env=target.environment(), output=subprocess.DEVNULL, stderr=said) as process,
-    ):
-        while not ended and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            ended = process.poll() is not None
-            said.seek(0)
-            text = said.read()
-            if "Goodput" in text:  # the rest of the summary is on its way
-                deadline = min(deadline, time.monotonic() + LINGER_S)
-                ended = ended or "RTT min" in text
-    match = _GOODPUT.search(text)
-    if match is None:
-        raise CannotMeasure(f"ndnget at {target.title}: {text.strip()[-200:] or f'not done in {timeout_s:.0f} s'}")
+    """One download to nowhere; figures are its own summary's. Raises CannotMeasure when it fails or is not done in
+    time."""
+    speed, text = download(_get(name, setting), tools_environment(target), timeout_s=timeout_s)
     counts = {key: int(found[1]) for key, pattern in _COUNTS.items() if (found := pattern.search(text))}
-    return {"mb_s": float(match[1]) * _BITS[match[2]] / 8 / MB, **counts}
+    return {"mb_s": speed * 1e9 / 8 / MB, **counts}
 
 
 def _get(name: Name, setting: Sequence[str]) -> list[str]:
@@ -153,23 +131,8 @@ def ndnget_bytes_agree(target: Target, name: Name, content: Content, folder: Pat
 @contextmanager
 def ndnserve(target: Target, name: Name, content: Content) -> Iterator[None]:
     """Their producer with our segment size; it signs everything before it answers. Raises CannotMeasure."""
-    peek = shutil.which("ndnpeek")
-    if peek is None:
-        raise CannotMeasure("ndnserve without ndnpeek: nobody tells when it is ready")
     command = [str(find("ndnserve")), "-q", "-s", str(CHUNK_BYTES), "-f", "3600000", ndn.to_uri(name)]
-    ask = [peek, "-P", "-f", "-p", "-w", "200", f"{ndn.to_uri(name)}/32=metadata"]
-    environment = target.environment()
-    with (
-        content.path.open("rb") as source,
-        tempfile.TemporaryFile("w+") as said,
-        background(command, env=environment, stdin=source, stderr=said) as process,
-    ):
-        deadline = time.monotonic() + SERVE_S
-        while subprocess.run(ask, env=environment, capture_output=True, check=False).returncode != 0:
-            if process.poll() is not None or time.monotonic() > deadline:
-                said.seek(0)
-                raise CannotMeasure(f"ndnserve does not answer at {target.title}: {said.read().strip()[-200:]}")
-            time.sleep(POLL_S)
+    with served(target, command, content.path):
         yield
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,9 +20,8 @@ from tqdm import tqdm
 
 from ndn_infer.config import Config
 from ndn_infer.testbed.bench import forwarder_cubic
-from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, nfd, nfd_version, ours
-from ndn_infer.testbed.bench.ndnget import download, wait_until_served
+from ndn_infer.testbed.bench.ndnget import download, served, tools_environment
 from ndn_infer.testbed.bench.report import print_report
 
 PAYLOADS: Final = (100, 8000)
@@ -168,13 +166,9 @@ def catchunks(target: Target, turn: int) -> Figures:
     name, content = f"/file/{turn}", Path(target.home) / "content"
     if not content.exists():
         content.write_bytes(os.urandom(FILE_BYTES))
-    environment = target.environment()
+    environment = tools_environment(target)
     figures: Figures = {}
-    with (
-        content.open("rb") as source,
-        background([serve, "-q", name], env=environment, stdin=source, stderr=subprocess.DEVNULL),
-    ):
-        wait_until_served(name, environment)
+    with served(target, [serve, "-q", name], content):
         figures["ndnget_relay_gbit_s"], _ = download([get, *SETTINGS["fixed32"], name], environment)
         for title, setting in SETTINGS.items():
             figures[f"ndnget_cs_{title}_gbit_s"], _ = download([get, *setting, name], environment)

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -24,9 +23,8 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from ndn_infer.testbed.bench.children import background
 from ndn_infer.testbed.bench.forwarders import CannotMeasure, Target, nfd, nfd_version, ours
-from ndn_infer.testbed.bench.ndnget import download, wait_until_served
+from ndn_infer.testbed.bench.ndnget import download, served, tools_environment
 from ndn_infer.testbed.bench.report import print_report
 
 FILE_BYTES: Final = 20_000_000
@@ -69,11 +67,9 @@ def run(runs: int) -> int:
 
 def _served(running: ExitStack, target: Target, serve: str, get: str, content: Path) -> dict[str, str]:
     """The environment of a client at this forwarder, with all of the content in its Content Store."""
-    environment = {**target.environment(), "NDN_CLIENT_PIB": "pib-memory:", "NDN_CLIENT_TPM": "tpm-memory:"}
-    source = running.enter_context(content.open("rb"))
+    environment = tools_environment(target)
     command = [serve, "-q", "-S", "id:/localhost/identity/digest-sha256", NAME]
-    running.enter_context(background(command, env=environment, stdin=source, stderr=subprocess.DEVNULL))
-    wait_until_served(NAME, environment)
+    running.enter_context(served(target, command, content))
     _download([get, *SETTINGS["fixed64"], NAME], environment)
     return environment
 
