@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     folder = prepared(config, config.ask.model)
     prompts = [prompt(index) for index in range(options.runs)]
     local = InProcess(folder.path, config)
-    named = asyncio.run(through_network(config, prompts, local))
+    named = asyncio.run(through_network(config, CommonFlags(options.config, options.settings), prompts, local))
     peer = transformers(folder.path, prompts, config)
     figures = {
         "prompt_tokens": PROMPT_TOKENS,
@@ -112,10 +112,12 @@ class InProcess:
         }
 
 
-async def through_network(config: Config, prompts: list[tuple[int, ...]], local: InProcess) -> dict[str, float]:
+async def through_network(
+    config: Config, flags: CommonFlags, prompts: list[tuple[int, ...]], local: InProcess
+) -> dict[str, float]:
     """Medians of cold, warm and repeated questions through separate processes; before each of them in process."""
     served = ServedParts(["tokenize", "prefill", "decode"], [config.ask.model], config.ask.embedder)
-    network = embedded(config, served, CommonFlags(), private=True)
+    network = embedded(config, served, flags, private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node:

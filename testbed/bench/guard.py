@@ -59,7 +59,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
     ensure_keys(config)
     for model in (config.ask.model, config.ask.embedder):
         prepared(config, model)
-    rows = asyncio.run(asking(config, LEAST_TURNS if options.quick else 5 * options.runs))
+    flags = CommonFlags(options.config, options.settings)
+    rows = asyncio.run(asking(config, flags, LEAST_TURNS if options.quick else 5 * options.runs))
     figures = {"turns": len(rows["none"]), "prompt_tokens": PROMPT_TOKENS, "answer_tokens": TOKENS}
     ratios = {key: value for mode in rows if mode != "none" for key, value in over_none(mode, rows)}
     print_report("guard", {**figures, **medians(rows), **judging()}, {}, ratios)
@@ -114,10 +115,10 @@ def over_none(mode: str, rows: Rows) -> Iterator[tuple[str, float]]:
         yield f"{mode}_{what}_over_none", statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
 
 
-async def asking(config: Config, turns: int) -> Rows:
+async def asking(config: Config, flags: CommonFlags, turns: int) -> Rows:
     """So many answers in each mode at most."""
     served = ServedParts(["tokenize", "decode", "embed", "guard"], [config.ask.model], config.ask.embedder)
-    network = embedded(config, served, CommonFlags(), private=True)
+    network = embedded(config, served, flags, private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node, Client(node) as client:

@@ -69,7 +69,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         setup = Setup(config.cache_dir, settings, options.forwarder)
         named = asyncio.run(over_nodes(parts, setup, options.runs))
     else:
-        named = asyncio.run(over_network(config, parts, prompts, settings))
+        flags = CommonFlags(options.config, (*options.settings, *settings))
+        named = asyncio.run(over_network(config, parts, prompts, flags))
     local = in_process(folder.path, parts, prompts, config)
     whole = in_process(folder.path, cut(parts[-1][1] + 1, 1), prompts, config)
     figures = {
@@ -127,13 +128,13 @@ def _a_token(seconds: float, answers: int) -> float:
 
 
 async def over_network(
-    config: Config, parts: Sequence[tuple[int, int]], prompts: Sequence[tuple[int, ...]], settings: Sequence[str]
+    config: Config, parts: Sequence[tuple[int, int]], prompts: Sequence[tuple[int, ...]], flags: CommonFlags
 ) -> Measured:
     """Answers as a consumer reads them; its own processor time is under "consumer"."""
     *before, (first, last) = parts
     functions = ["tokenize", *(f"stage:{start}-{end}" for start, end in before), f"decode:{first}-{last}"]
     served = ServedParts(functions, [config.ask.model], config.ask.embedder)
-    network = embedded(config, served, CommonFlags(settings=settings), private=True)
+    network = embedded(config, served, flags, private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node, Client(node) as client:

@@ -46,7 +46,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
     figures = {"runs": options.runs, "answer_tokens": TOKENS}
     for blocks in BLOCKS:
         figures |= making(blocks)
-    asked = asyncio.run(asking(config, 4 if options.quick else 10 * options.runs))
+    asked = asyncio.run(
+        asking(config, CommonFlags(options.config, options.settings), 4 if options.quick else 10 * options.runs)
+    )
     ratios = {
         f"{name}_with_over_without": asked[f"with_{name}"] / asked[f"without_{name}"]
         for name in ("ttft_ms", "total_ms")
@@ -100,10 +102,10 @@ def _median_us(work: Callable[[], object]) -> float:
     return statistics.median(taken) * 1e6
 
 
-async def asking(config: Config, questions: int) -> dict[str, float]:
+async def asking(config: Config, flags: CommonFlags, questions: int) -> dict[str, float]:
     """Milliseconds, medians, with records and without; where what follows an answer is its record and nothing else."""
     served = ServedParts(["tokenize", "decode"], [config.ask.model], config.ask.embedder)
-    network = embedded(config, served, CommonFlags(), private=True)
+    network = embedded(config, served, flags, private=True)
     await network.start()
     try:
         async with await Node.join(config, ensure_keys(config), uri=network.uri) as node:
