@@ -164,7 +164,7 @@ def _prompt(length: int) -> list[int]:
 
 class Ours:
     def __init__(self, folder: Path, dtype: str, weights: str) -> None:
-        options = EngineConfig(dtype, weights, max_streams=max(STREAMS), kv_memory_mib=KV_MEMORY_MIB)
+        options = EngineConfig(dtype, weights, max_streams=max(STREAMS), kv_memory_mib=KV_MEMORY_MIB, speculation="off")
         self._engine = Engine.load(folder, options)
 
     def decode(self, context: int) -> float | None:

@@ -59,7 +59,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 
 def _of_weights(folder: Path, weights: str, runs: int) -> Iterator[tuple[str, float]]:
-    engine = Engine.load(folder, EngineConfig("bf16", weights, max_streams=max(STREAMS), kv_memory_mib=512))
+    engine = Engine.load(
+        folder, EngineConfig("bf16", weights, max_streams=max(STREAMS), kv_memory_mib=512, speculation="off")
+    )
     for of in GRAMMARS.values():
         tokens_per_s(engine, 1, of)  # what is compiled and known of a grammar stays
     for _, streams in itertools.product(range(runs), STREAMS):
