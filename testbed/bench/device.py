@@ -23,6 +23,7 @@ from typing import Any, Final
 import torch
 
 from ndn_infer.config import Config, EngineConfig
+from ndn_infer.engine.device import check_device
 from ndn_infer.engine.engine import Engine
 from ndn_infer.engine.kv_cache import KvPages
 from ndn_infer.records.sampling import Sampling
@@ -52,7 +53,8 @@ class Measured:
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
-    """Measure and print. Raises CannotMeasure."""
+    """Measure and print. Raises CannotMeasure, EngineUnavailable (the device)."""
+    check_device(config.engine.device)
     figures: dict[str, Any] = {"device": title_of(config.engine.device)}
     for shape in (SMOLLM2_135M,) if options.quick else (SMOLLM2_135M, LLAMA_1B, SMOLLM2_1700M):
         found = of_shape(shape, config, options, Measured())
