@@ -6,12 +6,12 @@ streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from ndn_infer.errors import EngineUnavailable, ModelError
+from ndn_infer.errors import EngineUnavailable, ModelError, NdnInferError
 
 
 def check_device(device: str) -> None:
@@ -32,32 +32,32 @@ def check_device(device: str) -> None:
 @contextmanager
 def room_to_load(device: str) -> Iterator[None]:
     """Around loading. Raises EngineUnavailable where the weights, or the memory for KV, do not fit the device."""
-    try:
+    says = f"the memory of {device} has no room for the weights and engine.kv_memory_mib of KV"
+    hint = "set engine.kv_memory_mib lower, or take a smaller model or a device with more free memory"
+    with _lack_said_by(lambda: EngineUnavailable(says, hint=hint)):
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_lack(error):
-            raise
-        _give_back()
-        raise EngineUnavailable(
-            f"the memory of {device} has no room for the weights and engine.kv_memory_mib of KV",
-            hint="set engine.kv_memory_mib lower, or take a smaller model or a device with more free memory",
-        ) from error
 
 
 @contextmanager
 def room_to_compute() -> Iterator[None]:
     """Around a step. Raises ModelError where what it computes with does not fit the device; its memory is given back,
     so that the next streams may fit."""
+    says = "the memory of the device is not enough to compute this"
+    hint = "set engine.chunk_tokens, engine.max_streams or engine.kv_memory_mib lower"
+    with _lack_said_by(lambda: ModelError(says, hint=hint)):
+        yield
+
+
+@contextmanager
+def _lack_said_by(error_of: Callable[[], NdnInferError]) -> Iterator[None]:
+    """A lack of memory as this error, after what was taken is given back."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _is_lack(error):
             raise
         _give_back()
-        raise ModelError(
-            "the memory of the device is not enough to compute this",
-            hint="set engine.chunk_tokens, engine.max_streams or engine.kv_memory_mib lower",
-        ) from error
+        raise error_of() from error
 
 
 def _is_lack(error: Exception) -> bool:

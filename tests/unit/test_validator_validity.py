@@ -14,18 +14,12 @@ from ndn_infer.security import certificate as certs
 from ndn_infer.security.crypto import KEY_KINDS
 from ndn_infer.security.trust import TrustSchema
 from ndn_infer.security.validator import Validator
-from tests.unit.trust_kit import DAY, NET, NOW, Authority, Holder, kv_name
+from tests.unit.trust_kit import DAY, NET, NOW, Authority, Holder, kv_name, site_chain
 
 
 @pytest.fixture(params=KEY_KINDS)
 def authority(request: pytest.FixtureRequest) -> Authority:
     return Authority(kind=request.param)
-
-
-def site_chain(authority: Authority) -> tuple[Holder, Holder]:
-    """A site's key, and a decode key that this site certified."""
-    site = authority.issue("/home", authority.root)
-    return site, authority.issue("/home/n1/decode", site)
 
 
 # ---------------------------------------------------------------- the anchor

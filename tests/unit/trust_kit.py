@@ -125,3 +125,9 @@ class Authority:
             sleep=self.sleep,
             **options,
         )
+
+
+def site_chain(authority: Authority) -> tuple[Holder, Holder]:
+    """A site's key, and a decode key that this site certified."""
+    site = authority.issue("/home", authority.root)
+    return site, authority.issue("/home/n1/decode", site)
